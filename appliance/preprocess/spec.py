@@ -1,0 +1,94 @@
+"""The op vocabulary of `preprocess` in a manifest: closed and versioned.
+
+Each op is data. `reference.py` defines it in numpy, `fast.py` and every backend match it within
+the tolerance stated there. An unknown op is refused by name (bundle/manifest.py).
+
+Rules of resampling. In the plane, grids are edge-aligned: n = round(N * spacing / target) voxels,
+source coordinate of voxel i is (i + 0.5) * target / spacing - 0.5. When it shrinks, a voxel is the
+average over its exact interval (area); when it grows, linear with the edge repeated. Across planes
+the same, from the planes' positions along the normal: linear between neighbours when it grows; when
+it shrinks, each plane owns the interval between the midpoints to its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from appliance.report import Millimetres3, Record
+
+
+class Rescale(Record):
+    """Stored values to HU: slope * value + intercept (PS3.3 C.11.1.1.2); padding to -1000 HU."""
+
+    op: Literal["rescale"] = "rescale"
+    version: Literal[1] = 1
+
+
+class Orient(Record):
+    """Flip and swap axes so that index directions are nearest +z (head), +y (back), +x (left)."""
+
+    op: Literal["orient"] = "orient"
+    version: Literal[1] = 1
+    to: Literal["LPS"] = "LPS"
+
+
+class Resample(Record):
+    """To a regular grid of this spacing (z, y, x), by the rules above."""
+
+    op: Literal["resample"] = "resample"
+    version: Literal[1] = 1
+    spacing_mm: Millimetres3
+
+
+class Crop(Record):
+    """To the box around a mask that an earlier network of the line made, with a margin."""
+
+    op: Literal["crop"] = "crop"
+    version: Literal[1] = 1
+    to: Literal["segment"] = "segment"
+    margin_mm: float = Field(ge=0)
+
+
+class Pad(Record):
+    """At the end of each axis up to a multiple; `value` is in the unit of the ops before it."""
+
+    op: Literal["pad"] = "pad"
+    version: Literal[1] = 1
+    multiple: int = Field(ge=1)
+    value: float = 0.0
+
+
+class Window(Record):
+    """clip((hu - low) / (high - low), 0, 1)."""
+
+    op: Literal["window"] = "window"
+    version: Literal[1] = 1
+    low: float
+    high: float
+
+
+class ZScore(Record):
+    """(value - mean) / std with fixed figures from training."""
+
+    op: Literal["zscore"] = "zscore"
+    version: Literal[1] = 1
+    mean: float
+    std: float = Field(gt=0)
+
+
+class Patch(Record):
+    """Axial patches of `size` native pixels around candidates, in the nearest plane.
+
+    The patch's pixel (size // 2, size // 2) is the pixel nearest the candidate. Outside: -1000 HU.
+    """
+
+    op: Literal["patch"] = "patch"
+    version: Literal[1] = 1
+    size: int = Field(ge=8, le=512)
+
+
+Op = Annotated[
+    Rescale | Orient | Resample | Crop | Pad | Window | ZScore | Patch, Field(discriminator="op")
+]

@@ -1,0 +1,233 @@
+"""The whitelist of what leaves the device over MQTT. Pure: records in, topic and payload out.
+
+Root `scanside/v1/{site}/{device}/`. Every payload is JSON with `schema`, `event_id`, `seq` (per
+device, survives restarts), `at`, and stands alone. Nothing that is not a field here can leave:
+no name, no patient id, no birth date, no accession number; UIDs only where the site lets them out.
+
+| topic                    | QoS | retained | payload                                    |
+|--------------------------|-----|----------|--------------------------------------------|
+| status                   | 1   | yes      | StatusMessage; also the will, `offline`    |
+| info                     | 1   | yes      | InfoMessage                                |
+| health                   | 0   | no       | HealthMessage, with expiry                 |
+| study/{pseudonym}/event  | 1   | no       | StudyEvent                                 |
+| finding/{urgency}        | 1   | no       | FindingMessage, one a finding              |
+| reply (named in the cmd) | 1   | no       | ReplyMessage                               |
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from appliance.report import (
+    NOTICE,
+    BundleRef,
+    Finding,
+    Reason,
+    Record,
+    Report,
+    Stage,
+    Status,
+    event_id,
+)
+
+SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
+ROOT = "scanside/v1"
+
+DeviceState = Literal["init", "online", "degraded", "updating", "stopped", "offline"]
+EventName = Literal[
+    "received",
+    "complete",
+    "preliminary",
+    "analysed",
+    "not_analysed",
+    "failed",
+    "superseded",
+    "feedback",
+]
+Verb = Literal["ping", "resend", "pause", "resume", "update-check"]
+
+
+class Message(Record):
+    """What every payload has. `seq` is 0 until the outbox gives it the next number."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+    schema_: Literal["scanside.message/1"] = Field(default=SCHEMA, alias="schema")
+    event_id: uuid.UUID
+    seq: int = Field(default=0, ge=0)
+    at: datetime
+    notice: str = NOTICE
+
+    def to_json(self, seq: int) -> str:
+        """The payload with its number."""
+        return self.model_copy(update={"seq": seq}).model_dump_json(by_alias=True)
+
+
+class StatusMessage(Message):
+    type: Literal["status"] = "status"
+    state: DeviceState
+    reasons: tuple[str, ...] = ()
+
+
+class InfoMessage(Message):
+    type: Literal["info"] = "info"
+    version: str
+    ae_title: str
+    port: int
+    bundles: tuple[BundleRef, ...] = ()
+    backend: str | None = None
+    machine: dict[str, str] = Field(default_factory=dict)
+
+
+class HealthMessage(Message):
+    type: Literal["health"] = "health"
+    uptime_s: float
+    load: float
+    memory_available_mb: float
+    disk_free_mb: float
+    spool_series: int
+    outbox_waiting: int
+    oldest_waiting_s: float | None = None
+    stages: dict[str, str] = Field(default_factory=dict)
+
+
+class StudyEvent(Message):
+    """One event of a study. `analysed`, `not_analysed`, `failed`, `preliminary` carry the report."""
+
+    type: Literal["study"] = "study"
+    event: EventName
+    study: str = Field(pattern=r"^[0-9a-f]{32}$")
+    series: uuid.UUID
+    """UUIDv5 of the series: tells two series of a study apart without letting the UID out."""
+    slices: int | None = None
+    report: Report | None = None
+    withdrawn_report_id: uuid.UUID | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
+class FindingMessage(Message):
+    type: Literal["finding"] = "finding"
+    report_id: uuid.UUID
+    study: str = Field(pattern=r"^[0-9a-f]{32}$")
+    stage: Stage
+    finding: Finding
+    bundle: BundleRef
+    limitations: tuple[Reason, ...] = ()
+
+
+class Command(Record):
+    """What may come in on cmd/{verb}. `reply_to` is a topic below the device's root."""
+
+    id: str = Field(default="", max_length=64)
+    reply_to: str | None = Field(default=None, max_length=256)
+    report_id: uuid.UUID | None = None
+
+
+class ReplyMessage(Message):
+    type: Literal["reply"] = "reply"
+    verb: Verb
+    id: str = ""
+    ok: bool
+    text: str = ""
+
+
+class Outgoing(Record):
+    """A message on its way: `topic` is relative to the device's root."""
+
+    topic: str
+    qos: Literal[0, 1]
+    retain: bool = False
+    message: (
+        StatusMessage | InfoMessage | HealthMessage | StudyEvent | FindingMessage | ReplyMessage
+    ) = Field(discriminator="type")
+
+
+def root(site: str, device: str) -> str:
+    """scanside/v1/{site}/{device}"""
+    return f"{ROOT}/{site}/{device}"
+
+
+def series_id(series_uid: str) -> uuid.UUID:
+    """UUIDv5 that stands for a series outside the device."""
+    return event_id(series_uid, "series")
+
+
+def of_series(
+    event: EventName, *, study: str, series_uid: str, slices: int, at: datetime
+) -> Outgoing:
+    """`received` or `complete`: facts of a series before there is a report."""
+    return Outgoing(
+        topic=f"study/{study}/event",
+        qos=1,
+        message=StudyEvent(
+            event_id=event_id(series_uid, f"{event} {slices}"),
+            at=at,
+            event=event,
+            study=study,
+            series=series_id(series_uid),
+            slices=slices,
+        ),
+    )
+
+
+def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outgoing]:
+    """All messages of one report, in order: the withdrawn one, the event, then each finding.
+
+    A finding's event_id depends on the report alone, so a final report that only confirms its
+    preliminary one sends no finding twice (the outbox drops a known event_id).
+    """
+    topic = f"study/{report.study.pseudonym}/event"
+    series = series_id(series_uid)
+    if report.supersedes is not None:
+        yield Outgoing(
+            topic=topic,
+            qos=1,
+            message=StudyEvent(
+                event_id=event_id(report.supersedes, "superseded"),
+                at=at,
+                event="superseded",
+                study=report.study.pseudonym,
+                series=series,
+                withdrawn_report_id=report.supersedes,
+            ),
+        )
+    event: EventName = report.status.value
+    if report.status is Status.ANALYSED and report.stage is Stage.PRELIMINARY:
+        event = "preliminary"
+    yield Outgoing(
+        topic=topic,
+        qos=1,
+        message=StudyEvent(
+            event_id=event_id(report.report_id, event),
+            at=at,
+            event=event,
+            study=report.study.pseudonym,
+            series=series,
+            slices=report.series.slices,
+            report=report,
+            reasons=report.reasons,
+        ),
+    )
+    for finding in report.findings:
+        if report.bundle is None:
+            raise ValueError("findings without a bundle")
+        yield Outgoing(
+            topic=f"finding/{finding.urgency.value}",
+            qos=1,
+            message=FindingMessage(
+                event_id=event_id(report.report_id, "finding", finding.id),
+                at=at,
+                report_id=report.report_id,
+                study=report.study.pseudonym,
+                stage=report.stage,
+                finding=finding,
+                bundle=report.bundle,
+                limitations=report.limitations,
+            ),
+        )

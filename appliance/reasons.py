@@ -1,0 +1,117 @@
+"""Why a series was not analysed, or only with limits: one closed list, each with its remedy.
+
+A code is stable: consumers compare it, so it is never renamed or reused. The text of a Reason names
+the slice and the figure; the remedy, kept here, says what a user can send or change instead.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Code(str, Enum):
+    """Stable reason and limitation codes. Grouped by what they lead to."""
+
+    # the data cannot be trusted: not_analysed
+    NO_SLICES = "no_slices"
+    TOO_FEW_SLICES = "too_few_slices"
+    MISSING_UID = "missing_uid"
+    DUPLICATE_UID = "duplicate_uid"
+    UNREADABLE = "unreadable"
+    INVALID_VALUE = "invalid_value"
+    MISSING_GEOMETRY = "missing_geometry"
+    MISSING_RESCALE = "missing_rescale"
+    MISSING_PIXELS = "missing_pixels"
+    UNDECODABLE_PIXELS = "undecodable_pixels"
+    UNSUPPORTED_PIXELS = "unsupported_pixels"
+    TOO_LARGE = "too_large"
+    GANTRY_TILT = "gantry_tilt"
+    NOT_AXIAL = "not_axial"
+    MIXED_SERIES = "mixed_series"
+    MIXED_ORIENTATION = "mixed_orientation"
+    MIXED_SIZE = "mixed_size"
+    MIXED_SPACING = "mixed_spacing"
+    DUPLICATE_POSITION = "duplicate_position"
+    SPACING_TOO_WIDE = "spacing_too_wide"
+    THICKNESS_TOO_WIDE = "thickness_too_wide"
+    GAP_TOO_WIDE = "gap_too_wide"
+    COVER_TOO_SHORT = "cover_too_short"
+    DYNAMIC = "dynamic"
+    # outside the intended use: not_analysed
+    NO_BUNDLE = "no_bundle"
+    MODALITY = "modality"
+    BODY_PART = "body_part"
+    PATIENT_AGE = "patient_age"
+    NO_LUNGS = "no_lungs"
+    # set aside by name or for a better series: not_analysed
+    LOCALIZER = "localizer"
+    DERIVED = "derived"
+    REFORMATTED = "reformatted"
+    PROJECTION = "projection"
+    SECONDARY_CAPTURE = "secondary_capture"
+    BETTER_SERIES = "better_series"
+    # analysed, with limits
+    SPACING_LIMITED = "spacing_limited"
+    THICKNESS_LIMITED = "thickness_limited"
+    IRREGULAR_SPACING = "irregular_spacing"
+    GAP_FILLED = "gap_filled"
+    TRUNCATED_FOV = "truncated_fov"
+    LUNGS_NOT_COVERED = "lungs_not_covered"
+    SUSPECT_HU = "suspect_hu"
+    TRANSFER_ABORTED = "transfer_aborted"
+    UNEXPECTED_COUNT = "unexpected_count"
+    # we failed
+    POISONED = "poisoned"
+    BACKEND_FAILED = "backend_failed"
+    INTERNAL = "internal"
+
+
+REMEDIES: dict[Code, str] = {
+    Code.NO_SLICES: "Send the axial images of the series.",
+    Code.TOO_FEW_SLICES: "Send the whole series, not single images.",
+    Code.MISSING_UID: "Send the original images from the scanner; an export or anonymiser removed their UIDs.",
+    Code.DUPLICATE_UID: "Two different images carry one SOP Instance UID: send the originals from the scanner.",
+    Code.UNREADABLE: "Send the image again; if it fails again, export it anew on the scanner.",
+    Code.INVALID_VALUE: "Send the original images; a value in the header is impossible.",
+    Code.MISSING_GEOMETRY: "Send original CT images with position, orientation and pixel spacing.",
+    Code.MISSING_RESCALE: "Send original CT images with Rescale Slope and Intercept; without them HU are unknown.",
+    Code.MISSING_PIXELS: "Send the images with their pixel data.",
+    Code.UNDECODABLE_PIXELS: "Send the series uncompressed (Explicit VR Little Endian).",
+    Code.UNSUPPORTED_PIXELS: "Send original greyscale CT images.",
+    Code.TOO_LARGE: "Send a reconstruction with fewer or smaller images, or raise [work] limits.",
+    Code.GANTRY_TILT: "Send a reconstruction without gantry tilt.",
+    Code.NOT_AXIAL: "Send the axial reconstruction.",
+    Code.MIXED_SERIES: "Send one study and series at a time in a folder of its own.",
+    Code.MIXED_ORIENTATION: "Send the axial images as a series of their own.",
+    Code.MIXED_SIZE: "Send images of one matrix size as a series of their own.",
+    Code.MIXED_SPACING: "Send images of one pixel spacing as a series of their own.",
+    Code.DUPLICATE_POSITION: "Send each phase or reconstruction as a series of its own.",
+    Code.SPACING_TOO_WIDE: "Send a reconstruction with a smaller increment.",
+    Code.THICKNESS_TOO_WIDE: "Send a thinner reconstruction.",
+    Code.GAP_TOO_WIDE: "Send the missing images again; the scanner's transfer log names them.",
+    Code.COVER_TOO_SHORT: "Send the series that covers the whole organ.",
+    Code.DYNAMIC: "Send one phase as a series of its own.",
+    Code.NO_BUNDLE: "Install a bundle for this examination (`scanside bundle list` shows what is here).",
+    Code.MODALITY: "The installed bundles do not analyse this modality.",
+    Code.BODY_PART: "The installed bundles do not analyse this body part.",
+    Code.PATIENT_AGE: "The installed bundles are not meant for a patient of this age.",
+    Code.NO_LUNGS: "No lungs were found in the images: send a chest CT.",
+    Code.LOCALIZER: "Nothing to do: localizers are not analysed.",
+    Code.DERIVED: "Nothing to do if the original series was sent as well.",
+    Code.REFORMATTED: "Nothing to do if the original axial series was sent as well.",
+    Code.PROJECTION: "Nothing to do if the original axial series was sent as well.",
+    Code.SECONDARY_CAPTURE: "Nothing to do: secondary captures are not analysed.",
+    Code.BETTER_SERIES: "Nothing to do: a thinner or better suited series of this study was analysed.",
+    Code.SPACING_LIMITED: "Send a reconstruction of at most 2.5 mm increment for a full analysis.",
+    Code.THICKNESS_LIMITED: "Send a reconstruction of at most 2.5 mm thickness for a full analysis.",
+    Code.IRREGULAR_SPACING: "Send a reconstruction with even increments for a full analysis.",
+    Code.GAP_FILLED: "Send the missing images again for a full analysis.",
+    Code.TRUNCATED_FOV: "Send a reconstruction whose field of view holds both lungs.",
+    Code.LUNGS_NOT_COVERED: "Send the images above or below; the lungs reach the end of the series.",
+    Code.SUSPECT_HU: "Check the scanner's calibration; air or blood is far from its usual HU.",
+    Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
+    Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",
+    Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team.",
+    Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
+    Code.INTERNAL: "Run `scanside doctor` and send its output to the fleet team.",
+}

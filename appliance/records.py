@@ -1,0 +1,221 @@
+"""What travels the line, in order. Frozen dataclasses: all of these carry arrays or feed those.
+
+    bytes -> Image -> Plane -> Stack -> Tensor -> raw outputs -> Candidate -> Finding -> Result
+
+Coordinates. Patient millimetres are DICOM LPS (+x left, +y posterior, +z head). Array axes of a
+canonical volume are [z, y, x] with index directions nearest +z, +y, +x. Stored values are HU.
+Voxel coordinates are centres: voxel 0 is at 0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.report import BackendRef, BundleRef, Coverage, Finding, Reason, Status
+
+Vector = tuple[float, float, float]
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one instance says of itself and its series; None where the tag is missing or empty.
+
+    Holds what decisions need and no patient identity but PatientAge and the UIDs.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    frame_of_reference_uid: str | None = None
+    modality: str | None = None
+    image_type: tuple[str, ...] = ()
+    body_part: str | None = None
+    kernel: str | None = None
+    patient_age_years: float | None = None
+    thickness_mm: float | None = None
+    """Slice Thickness (0018,0050): a fact of the protocol, never used as spacing."""
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    temporal_position: int | None = None
+    cardiac_phase: float | None = None
+    gantry_tilt_deg: float | None = None
+    expected_images: int | None = None
+    """From (0020,1002), (0020,1208) or (0020,1209): how many images the scanner announces."""
+    manufacturer: str | None = None
+    transfer_syntax_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where one frame lies (PS3.3 C.7.6.2): LPS millimetres, unit direction vectors."""
+
+    position_lps_mm: Vector
+    """Centre of the first pixel (0020,0032)."""
+    row_lps: Vector
+    """Direction of a row, that is of increasing column index: first triple of (0020,0037)."""
+    column_lps: Vector
+    """Direction of a column, that is of increasing row index: second triple of (0020,0037)."""
+    spacing_mm: Pair
+    """Between rows, between columns: as in Pixel Spacing (0028,0030)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One decoded frame in HU: int16 where rescaling keeps integers in range, else float32."""
+
+    header: Header
+    frame: int
+    """0 for a single-frame instance, else the index of the frame."""
+    geometry: Geometry
+    hu: NDArray[np.int16] | NDArray[np.float32]
+    """[rows, columns]. Padding (0028,0120) is already -1000 HU (air) in `hu`."""
+    padding: bool
+    """Whether any pixel was padding: a circular or truncated field of view."""
+    digest: str
+    """SHA-256 of decoded HU and geometry: equal for every transfer syntax of the same image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One image made ready in its plane: oriented to LPS axes, resampled to each spacing in use."""
+
+    header: Header
+    frame: int
+    geometry: Geometry
+    """Of the oriented native pixels (`native`): directions nearest +x and +y."""
+    native: NDArray[np.int16] | NDArray[np.float32]
+    """[y, x], HU, the scanner's own pixels."""
+    resampled: Mapping[float, NDArray[np.float32]]
+    """In-plane target spacing in mm -> [y, x], HU."""
+    padding: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The planes of one series in order of rising z, and what was found on the way.
+
+    `z_mm` are distances along the normal from the first plane; normal points to +z (head).
+    """
+
+    planes: tuple[Plane, ...]
+    z_mm: NDArray[np.float64]
+    normal_lps: Vector
+    spacing_mm: Vector
+    """Median slice distance, row spacing, column spacing."""
+    limitations: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A regular grid of voxels in the patient: `to_lps` maps (z, y, x, 1) indices to LPS mm."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: Vector
+    to_lps: NDArray[np.float64]
+    """4x4: rows x, y, z, 1 of LPS; columns index z, y, x, 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Half-open index range on a Grid: lowest and highest+1 index of z, y, x."""
+
+    low: tuple[int, int, int]
+    high: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A mask of an organ or finding, kept beside the report."""
+
+    name: str
+    voxels: NDArray[np.bool_]
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A backend's own input: `data` is opaque to everyone else (numpy on a CPU, a pointer on a GPU).
+
+    `grid` maps the voxels of `data` (without padding) back to the patient; None for patches.
+    """
+
+    data: Any
+    shape: tuple[int, ...]
+    grid: Grid | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place that may be a finding, before thresholds."""
+
+    center_lps_mm: Vector
+    diameter_mm: float
+    logits: Mapping[str, float]
+    """Network role (`propose`, `classify`) -> logit."""
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the fold knows of the series without any inference: enough for a refusal."""
+
+    study_uid: str
+    series_uid: str
+    modality: str | None
+    slices: int
+    spacing_mm: Vector | None
+    thickness_mm: float | None
+    kernel: str | None
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the line says of one series and bundle. `line.seal` makes a Report of it.
+
+    The same inputs, bundle and backend always give an equal Result, whichever way they came.
+    """
+
+    status: Status
+    facts: Facts
+    input_digest: str
+    reasons: tuple[Reason, ...] = ()
+    limitations: tuple[Reason, ...] = ()
+    bundle: BundleRef | None = None
+    backend: BackendRef | None = None
+    findings: tuple[Finding, ...] = ()
+    """Key images carry their SOP Instance UID here; `seal` removes it unless the site lets it out."""
+    masks: tuple[Mask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What only the outside knows and a report needs."""
+
+    site_key: bytes = field(repr=False)
+    publish_uids: bool
+    revision: int
+    supersedes: str | None
+    preliminary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """Times of the way, UTC; None where unknown."""
+
+    first_slice: datetime | None = None
+    last_slice: datetime | None = None
+    released: datetime | None = None
+    complete: datetime | None = None
+    prepared: datetime | None = None
+    inferred: datetime | None = None
+    committed: datetime | None = None

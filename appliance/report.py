@@ -1,0 +1,223 @@
+"""The report: what the line says of one series, as it is stored, published and printed.
+
+Rules. A report stands alone. It never carries a name, a patient id, a birth date, an accession
+number or free text of the scanner. `not_analysed` is a result like any other and can never be read
+as a negative: it has reasons and no findings. Positions are DICOM patient coordinates (LPS, PS3.3
+C.7.6.2.1.1) in millimetres. `score` is detection confidence, never a probability of malignancy.
+Ids are derived (RFC 9562 UUIDv5), so a replay is harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from appliance.reasons import REMEDIES, Code
+
+SCHEMA: Literal["scanside.report/1"] = "scanside.report/1"
+NOTICE = "research use, not for clinical use"
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns")
+
+Millimetres3 = tuple[float, float, float]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Base of everything that crosses a process or a disk: frozen, and no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reason(Record):
+    """One reason or limitation: stable code, a sentence with the figure, where it was seen."""
+
+    code: Code
+    text: str
+    where: str | None = None
+    """What it is about: `image 12`, `z -34.5 mm`, `series`. Never a UID or a name."""
+    remedy: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _remedy_of_the_code(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("remedy"):
+            return {**data, "remedy": REMEDIES[Code(data["code"])]}
+        return data
+
+
+class Status(str, Enum):
+    ANALYSED = "analysed"
+    NOT_ANALYSED = "not_analysed"
+    FAILED = "failed"
+
+
+class Stage(str, Enum):
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+
+
+class Urgency(str, Enum):
+    CRITICAL = "critical"
+    URGENT = "urgent"
+    ROUTINE = "routine"
+
+
+class Finding(Record):
+    """One finding in patient space. What was not measured is None, never 0."""
+
+    id: int = Field(ge=1, description="1 is the finding of highest score in its report")
+    tracking_uid: str = Field(description="2.25 UID derived from report and finding (PS3.3 C.18.8)")
+    kind: Literal["nodule", "mass"]
+    score: float = Field(ge=0, le=1)
+    threshold: float = Field(ge=0, le=1)
+    urgency: Urgency = Urgency.ROUTINE
+    center_lps_mm: Millimetres3
+    box_lps_mm: tuple[float, float, float, float, float, float]
+    """x0, y0, z0, x1, y1, z1."""
+    diameter_mm: float | None = Field(default=None, ge=0)
+    """Mean axis where measured, else the detector's estimate (`measured` tells)."""
+    measured: bool = False
+    long_axis_mm: float | None = None
+    short_axis_mm: float | None = None
+    mean_axis_mm: float | None = None
+    equivalent_diameter_mm: float | None = None
+    volume_mm3: float | None = None
+    density: Literal["solid", "part_solid", "ground_glass", "calcified"] | None = None
+    side: Literal["left", "right"] | None = None
+    lobe: str | None = None
+    key_image: int = Field(ge=0, description="index along the sorted series, feet first, from 0")
+    key_sop_instance_uid: str | None = Field(
+        default=None, description="only where the site's settings let UIDs out"
+    )
+
+
+class Coverage(Record):
+    """How much of the organ the series shows."""
+
+    lungs: Literal["covered", "cut_head", "cut_feet", "cut_both", "absent", "unknown"] = "unknown"
+    z_mm: tuple[float, float] | None = Field(
+        default=None, description="lowest and highest slice centre along z (LPS)"
+    )
+
+
+class StudyRef(Record):
+    pseudonym: str = Field(pattern=r"^[0-9a-f]{32}$")
+
+
+class SeriesRef(Record):
+    instance_uid: str | None = None
+    modality: str | None = None
+    slices: int = Field(ge=0)
+    spacing_mm: Millimetres3 | None = Field(
+        default=None, description="between slices (from positions), rows, columns"
+    )
+    thickness_mm: float | None = None
+    kernel: str | None = None
+
+
+class BundleRef(Record):
+    name: str
+    version: str
+    digest: Digest
+
+
+class BackendRef(Record):
+    name: str
+    precision: str
+    engine_digest: str | None = None
+
+
+class Times(Record):
+    """UTC. None where it does not apply (a file from disk has no association)."""
+
+    first_slice: datetime | None = None
+    last_slice: datetime | None = None
+    released: datetime | None = None
+    complete: datetime | None = None
+    prepared: datetime | None = None
+    inferred: datetime | None = None
+    committed: datetime | None = None
+
+
+class Report(Record):
+    """scanside.report/1."""
+
+    schema_: Literal["scanside.report/1"] = Field(default=SCHEMA, alias="schema")
+    notice: str = NOTICE
+    report_id: uuid.UUID
+    input_digest: Digest
+    revision: int = Field(ge=1)
+    supersedes: uuid.UUID | None = None
+    status: Status
+    stage: Stage
+    reasons: tuple[Reason, ...] = ()
+    limitations: tuple[Reason, ...] = ()
+    coverage: Coverage = Coverage()
+    study: StudyRef
+    series: SeriesRef
+    bundle: BundleRef | None = None
+    backend: BackendRef | None = None
+    findings: tuple[Finding, ...] = ()
+    times: Times = Times()
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+
+    @model_validator(mode="after")
+    def _never_mistakable(self) -> Report:
+        """A refusal has reasons and no findings; only an analysis has findings."""
+        if self.status is Status.ANALYSED:
+            if self.reasons:
+                raise ValueError("an analysed report has limitations, not reasons")
+            if self.bundle is None or self.backend is None:
+                raise ValueError("an analysed report names its bundle and backend")
+        elif self.findings or not self.reasons:
+            raise ValueError(f"a {self.status.value} report has reasons and no findings")
+        return self
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True)
+
+    def same_as(self, other: Report) -> bool:
+        """Equal apart from times, revision and supersedes (DESIGN: contracts)."""
+        out = {"times", "revision", "supersedes"}
+        return self.model_dump(exclude=out) == other.model_dump(exclude=out)
+
+
+def input_digest(digests: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the sorted (SOPInstanceUID, digest of decoded pixels and geometry) pairs.
+
+    The same images in another transfer syntax, order or association have the same digest.
+    """
+    whole = hashlib.sha256()
+    for uid, digest in sorted(digests):
+        whole.update(f"{uid} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def report_id(series_uid: str, bundle_digest: str | None, digest: str) -> uuid.UUID:
+    """UUIDv5 of series, bundle and input: a replay has the same id."""
+    return uuid.uuid5(NAMESPACE, f"report {series_uid} {bundle_digest or '-'} {digest}")
+
+
+def event_id(subject: uuid.UUID | str, event: str, finding: int | None = None) -> uuid.UUID:
+    """UUIDv5 of (report or series, event, finding): a consumer can drop doubles by it."""
+    return uuid.uuid5(NAMESPACE, f"event {subject} {event} {'-' if finding is None else finding}")
+
+
+def tracking_uid(report: uuid.UUID, finding: int) -> str:
+    """2.25 UID (PS3.5 B.2) of one finding of one report."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, f'tracking {report} {finding}').int}"
+
+
+def pseudonym(site_key: bytes, study_uid: str) -> str:
+    """First 16 bytes, hex, of HMAC-SHA-256(site key, StudyInstanceUID)."""
+    return hmac.new(site_key, study_uid.encode(), hashlib.sha256).digest()[:16].hex()

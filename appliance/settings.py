@@ -1,0 +1,149 @@
+"""Site settings: one TOML file, every key known, every figure with its unit.
+
+An unknown key is an error, because a misspelt limit must not be silently ignored. Found in this
+order: --config, $SCANSIDE_CONFIG, ./scanside.toml, /etc/scanside/scanside.toml, else defaults.
+Defaults deny: no AE title may send until `[[dicom.allow]]` names it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from appliance.errors import SettingsInvalid
+from appliance.report import Record
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+AETitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 6.2: no backslash
+TopicPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class Site(Record):
+    name: TopicPart = "site"
+    device: TopicPart = "scanside"
+    publish_uids: bool = False
+    """Whether DICOM UIDs may leave the device in reports and messages."""
+
+
+class Allow(Record):
+    """One peer that may open an association. `host` is an address or network; names are not."""
+
+    ae_title: AETitle | Literal["*"]
+    host: str
+    quiet_s: float | None = Field(default=None, gt=0, le=600)
+    """Quiet time after which a series without other evidence is taken as complete."""
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class TLS(Record):
+    """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class Dicom(Record):
+    ae_title: AETitle = "SCANSIDE"
+    bind: str = "0.0.0.0"  # noqa: S104 - the scanner is another host; `allow` denies by default
+    port: int = Field(default=11112, ge=0, le=65535)
+    allow: tuple[Allow, ...] = ()
+    max_associations: int = Field(default=32, ge=1)
+    max_pdu_bytes: int = Field(default=131072, ge=4096)
+    idle_s: float = Field(default=60.0, gt=0)
+    tls: TLS | None = None
+
+
+class Mqtt(Record):
+    host: str = "127.0.0.1"
+    port: int = Field(default=1883, ge=1, le=65535)
+    username: str | None = None
+    password_file: Path | None = None
+    protocol: Literal["5", "3.1.1", "auto"] = "auto"
+    keepalive_s: int = Field(default=30, ge=5)
+    health_s: float = Field(default=30.0, gt=0)
+    tls: TLS | None = None
+
+
+class Work(Record):
+    backend: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    threads: int = Field(default=0, ge=0, description="0: as many as there are cores")
+    quiet_s: float = Field(default=5.0, gt=0)
+    """Completeness without expectation: quiet for this long."""
+    released_quiet_s: float = Field(default=2.0, gt=0)
+    aborted_quiet_s: float = Field(default=30.0, gt=0)
+    max_slices: int = Field(default=2000, ge=2)
+    max_pixels_per_image: int = Field(default=2048 * 2048, ge=4096)
+    preliminary: bool = True
+
+
+class Retain(Record):
+    days: float = Field(default=14.0, gt=0)
+    """Published series, reports and masks older than this are deleted."""
+    reserve_mb: int = Field(default=2048, ge=0)
+    """C-STORE answers A700 when less than this is free."""
+    target_free_mb: int = Field(default=8192, ge=0)
+    """`retain` deletes published series, oldest first, until this much is free."""
+
+
+class Settings(Record):
+    state: Path = Field(default_factory=lambda: default_state())
+    site: Site = Site()
+    dicom: Dicom = Dicom()
+    mqtt: Mqtt = Mqtt()
+    work: Work = Work()
+    retain: Retain = Retain()
+
+
+def default_state() -> Path:
+    """/var/lib/scanside for root or systemd (STATE_DIRECTORY), else the XDG state folder."""
+    if folder := os.environ.get("STATE_DIRECTORY"):
+        return Path(folder)
+    if os.geteuid() == 0:
+        return Path("/var/lib/scanside")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "scanside"
+
+
+def find(explicit: Path | None) -> Path | None:
+    """The settings file to use, or None for the defaults."""
+    if explicit is not None:
+        return explicit
+    if named := os.environ.get("SCANSIDE_CONFIG"):
+        return Path(named)
+    for path in (Path("scanside.toml"), Path("/etc/scanside/scanside.toml")):
+        if path.is_file():
+            return path
+    return None
+
+
+def load(path: Path | None) -> Settings:
+    """Read settings. SettingsInvalid names file, key and what is allowed there."""
+    if path is None:
+        return Settings()
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise SettingsInvalid(f"{path}: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise SettingsInvalid(f"{path}: not TOML: {e}") from e
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        key = ".".join(str(p) for p in first["loc"])
+        raise SettingsInvalid(f"{path}: {key}: {first['msg']}") from e
