@@ -1,0 +1,39 @@
+# Every target sets up what it needs (.ci/setup) and says so.
+#   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
+#   make test                  all fast tests, against real peers
+#   make check                 style, types, import contracts, generated files
+#   make bundles               train and pack the factory bundles again from ../shared/data
+
+PY := .venv/bin/python
+ARGS ?=
+.PHONY: demo test test-long check bench bundles setup-demo setup-test setup-train
+
+setup-demo:
+	@.ci/setup demo
+setup-test:
+	@.ci/setup test
+setup-train:
+	@.ci/setup train
+
+demo: setup-demo
+	@$(PY) -m appliance demo $(ARGS)
+
+test: setup-test
+	@$(PY) -m pytest -m "not long" $(ARGS)
+
+test-long: setup-test
+	@$(PY) -m pytest $(ARGS)
+
+check: setup-test
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m appliance.schemas --check
+
+bench: setup-test
+	@$(PY) -m bench $(ARGS)
+
+bundles: setup-train
+	@$(PY) -m training.run lung-nodule $(ARGS)
+	@$(PY) -m compile pack build/lung-nodule -o appliance/factory/bundles/
