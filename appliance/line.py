@@ -12,13 +12,45 @@ of here: it becomes a Result that is `not_analysed` with its reasons.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.backend.protocol import Backend
+from appliance.bundle import match
 from appliance.bundle.manifest import Manifest
-from appliance.records import Identity, Plane, Result, Stamps
-from appliance.report import BundleRef, Reason, Report
+from appliance.errors import SeriesRefused
+from appliance.interpret import classify, detect, segment
+from appliance.preprocess import fast, plan
+from appliance.preprocess.spec import Crop, Op, Resample
+from appliance.reasons import Code
+from appliance.records import (
+    Facts,
+    Header,
+    Identity,
+    Mask,
+    Plane,
+    Result,
+    Stack,
+    Stamps,
+)
+from appliance.report import (
+    BundleRef,
+    Coverage,
+    Finding,
+    Reason,
+    Report,
+    SeriesRef,
+    Stage,
+    Status,
+    StudyRef,
+    Times,
+    input_digest,
+    pseudonym,
+    report_id,
+    tracking_uid,
+)
+from appliance.series import assemble, pixels, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +60,44 @@ class Bundle:
     ref: BundleRef
     manifest: Manifest
 
+    def in_plane_spacings(self) -> tuple[float, ...]:
+        """Every in-plane spacing (mm) that a network of this bundle is fed with."""
+        return tuple(
+            sorted(
+                {
+                    op.spacing_mm[1]
+                    for network in self.manifest.networks.values()
+                    for op in network.preprocess
+                    if isinstance(op, Resample)
+                }
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A series so far: its planes in order of arrival, and what was wrong with any of them."""
+    """A series so far, in order of arrival."""
 
     bundle: Bundle | None
+    header: Header | None = None
+    """Of the first instance that had one."""
     planes: tuple[Plane, ...] = ()
     refusals: tuple[Reason, ...] = ()
+    """What was wrong with instances, each naming its image."""
+    unread: tuple[tuple[str, str], ...] = ()
+    """(SOP Instance UID, digest) of instances whose pixels were not read."""
+
+    @property
+    def instances(self) -> int:
+        return len({plane.header.sop_instance_uid for plane in self.planes}) + len(self.unread)
+
+    @property
+    def digest(self) -> str:
+        """The input digest of what is here."""
+        return input_digest(
+            [(f"{p.header.sop_instance_uid}/{p.frame}", p.digest) for p in self.planes]
+            + list(self.unread)
+        )
 
 
 def begin(bundle: Bundle | None) -> Fold:
@@ -45,17 +107,83 @@ def begin(bundle: Bundle | None) -> Fold:
 
 def add(fold: Fold, instance: bytes) -> Fold:
     """One Part-10 instance more (all its frames). What is wrong with it is kept as a reason."""
-    raise NotImplementedError
+    try:
+        header = pixels.header(instance)
+        if fold.header is not None and (header.study_uid, header.series_uid) != (
+            fold.header.study_uid,
+            fold.header.series_uid,
+        ):
+            raise _mixed("It belongs to another study or series than the images before it.", header)
+        if fold.header is not None and select.by_name(header) != select.by_name(fold.header):
+            raise _mixed("It is of another kind (localizer, derived, ...) than the others.", header)
+    except SeriesRefused as e:
+        return replace(
+            fold,
+            refusals=(*fold.refusals, e.reason),
+            unread=(*fold.unread, ("", hashlib.sha256(instance).hexdigest())),
+        )
+    fold = fold if fold.header else replace(fold, header=header)
+    try:
+        if select.by_name(header) or fold.bundle is None:
+            # Its pixels will not be looked at: the header alone is its digest.
+            return replace(fold, unread=(*fold.unread, _header_digest(header)))
+        planes = tuple(
+            fast.plane(image, fold.bundle.in_plane_spacings()) for image in pixels.read(instance)
+        )
+    except SeriesRefused as e:
+        return replace(
+            fold,
+            refusals=(*fold.refusals, e.reason),
+            unread=(*fold.unread, _header_digest(header)),
+        )
+    return replace(fold, planes=(*fold.planes, *planes))
 
 
-def finish(fold: Fold, backend: Backend | None, extra: Iterable[Reason] = ()) -> Result:
-    """Assemble, infer, interpret. `extra` are limitations that only the outside knows."""
-    raise NotImplementedError
-
-
-def process(
-    instances: Iterable[bytes], bundle: Bundle | None, backend: Backend | None
+def finish(
+    fold: Fold,
+    backend: Backend | None,
+    *,
+    reasons: Iterable[Reason] = (),
+    limitations: Iterable[Reason] = (),
 ) -> Result:
+    """Assemble, infer, interpret. `reasons` (it is then not analysed) and `limitations` are those
+    that only the outside knows: a better series, a transfer that broke off."""
+    refused = (*reasons, *_refusals(fold))
+    if refused or fold.bundle is None or backend is None:
+        return _not_analysed(fold, refused or _no_bundle(), None)
+    manifest = fold.bundle.manifest
+    stack = assemble.assemble(fold.planes, manifest.accepts)
+    if not isinstance(stack, Stack):
+        return _not_analysed(fold, stack, None)
+    lungs = _segment(stack, manifest, backend)
+    coverage = segment.coverage(lungs, stack)
+    if segment.millilitres(lungs) < manifest.accepts.organ_ml:
+        reason = Reason(
+            code=Code.NO_LUNGS,
+            text=f"{segment.millilitres(lungs):.0f} ml of lung were found; "
+            f"at least {manifest.accepts.organ_ml:.0f} ml are expected.",
+            where="series",
+        )
+        return _not_analysed(fold, (reason,), stack)
+    findings = _findings(stack, lungs, manifest, backend)
+    return Result(
+        status=Status.ANALYSED,
+        facts=_facts(fold, stack, coverage),
+        input_digest=fold.digest,
+        limitations=(
+            *limitations,
+            *stack.limitations,
+            *assemble.hu_check(stack),
+            *segment.limitations(lungs, coverage, stack),
+        ),
+        bundle=fold.bundle.ref,
+        backend=backend.ref,
+        findings=findings,
+        masks=(lungs,),
+    )
+
+
+def process(instances: Iterable[bytes], bundle: Bundle | None, backend: Backend | None) -> Result:
     """The same fold over a whole series."""
     fold = begin(bundle)
     for instance in instances:
@@ -63,6 +191,142 @@ def process(
     return finish(fold, backend)
 
 
+def _segment(stack: Stack, manifest: Manifest, backend: Backend) -> Mask:
+    image = backend.prepare(stack, _ops(manifest, "segment"), None)
+    return segment.mask(backend.infer("segment", image), image, manifest.line.segment)
+
+
+def _findings(
+    stack: Stack, lungs: Mask, manifest: Manifest, backend: Backend
+) -> tuple[Finding, ...]:
+    """Propose over the closed lungs, classify native patches, threshold."""
+    line = manifest.line
+    ops = _ops(manifest, "propose")
+    margin = next((op.margin_mm for op in ops if isinstance(op, Crop)), 0.0)
+    image = backend.prepare(stack, ops, (lungs.grid, plan.box_of_mask(lungs, margin)))
+    candidates = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
+    if candidates:
+        patches = backend.gather(
+            stack,
+            _ops(manifest, "classify"),
+            [c.center_lps_mm for c in candidates],
+            line.classify.views,
+        )
+        logits = classify.logits(backend.infer("classify", patches), line.classify)
+        candidates = classify.scored(candidates, logits, line.calibration)
+    limited = stack.spacing_mm[0] > manifest.accepts.spacing_mm.full
+    return detect.findings(
+        candidates,
+        stack,
+        lungs,
+        threshold=line.calibration.threshold,
+        least_mm=manifest.accepts.spacing_mm.limited_min_diameter_mm if limited else 0.0,
+        most=line.max_findings,
+    )
+
+
 def seal(result: Result, identity: Identity, times: Stamps) -> Report:
-    """Result and what only the outside knows -> Report."""
-    raise NotImplementedError
+    """Result and what only the outside knows -> Report: ids, pseudonym, revision, times."""
+    facts = result.facts
+    uid = report_id(
+        facts.series_uid, result.bundle.digest if result.bundle else None, result.input_digest
+    )
+    return Report(
+        report_id=uid,
+        input_digest=result.input_digest,
+        revision=identity.revision,
+        supersedes=identity.supersedes,
+        status=result.status,
+        stage=Stage.PRELIMINARY if identity.preliminary else Stage.FINAL,
+        reasons=result.reasons,
+        limitations=result.limitations,
+        coverage=facts.coverage,
+        study=StudyRef(pseudonym=pseudonym(identity.site_key, facts.study_uid)),
+        series=SeriesRef(
+            instance_uid=facts.series_uid if identity.publish_uids else None,
+            modality=facts.modality,
+            slices=facts.slices,
+            spacing_mm=facts.spacing_mm,
+            thickness_mm=facts.thickness_mm,
+            kernel=facts.kernel,
+        ),
+        bundle=result.bundle,
+        backend=result.backend,
+        findings=tuple(
+            finding.model_copy(
+                update={
+                    "tracking_uid": tracking_uid(uid, finding.id),
+                    "key_sop_instance_uid": finding.key_sop_instance_uid
+                    if identity.publish_uids
+                    else None,
+                }
+            )
+            for finding in result.findings
+        ),
+        times=Times(
+            first_slice=times.first_slice,
+            last_slice=times.last_slice,
+            released=times.released,
+            complete=times.complete,
+            prepared=times.prepared,
+            inferred=times.inferred,
+            committed=times.committed,
+        ),
+    )
+
+
+def _ops(manifest: Manifest, role: str) -> tuple[Op, ...]:
+    return manifest.networks[role].preprocess  # type: ignore[index]
+
+
+def _refusals(fold: Fold) -> tuple[Reason, ...]:
+    """Every reason not to analyse that is known without assembling, the most fundamental first."""
+    if fold.header is None:
+        return fold.refusals or (Reason(code=Code.NO_SLICES, text="There is no image."),)
+    if code := select.by_name(fold.header):
+        return (Reason(code=code, text=select.sentence(code, fold.header), where="series"),)
+    if fold.bundle is not None and (reasons := match.accepts(fold.bundle.manifest, fold.header)):
+        return reasons
+    return select.summed_up(fold.refusals)
+
+
+def _mixed(text: str, header: Header) -> SeriesRefused:
+    return SeriesRefused(
+        Reason(code=Code.MIXED_SERIES, text=text, where=select.image_name(header))
+    )
+
+
+def _no_bundle() -> tuple[Reason, ...]:
+    return (Reason(code=Code.NO_BUNDLE, text="No installed bundle analyses this examination."),)
+
+
+def _not_analysed(fold: Fold, reasons: tuple[Reason, ...], stack: Stack | None) -> Result:
+    return Result(
+        status=Status.NOT_ANALYSED,
+        facts=_facts(fold, stack, Coverage()),
+        input_digest=fold.digest,
+        reasons=reasons,
+        bundle=fold.bundle.ref if fold.bundle else None,
+    )
+
+
+def _facts(fold: Fold, stack: Stack | None, coverage: Coverage) -> Facts:
+    header = fold.header
+    if stack is not None and coverage.z_mm is None:
+        coverage = coverage.model_copy(update={"z_mm": plan.extent(stack)})
+    return Facts(
+        study_uid=header.study_uid if header else "",
+        series_uid=header.series_uid if header else "",
+        modality=header.modality if header else None,
+        slices=len(fold.planes) + len(fold.unread),
+        spacing_mm=stack.spacing_mm if stack else None,
+        thickness_mm=header.thickness_mm if header else None,
+        kernel=header.kernel if header else None,
+        coverage=coverage,
+    )
+
+
+def _header_digest(header: Header) -> tuple[str, str]:
+    """Equal for every transfer syntax of one instance."""
+    facts = replace(header, transfer_syntax_uid=None)
+    return header.sop_instance_uid, hashlib.sha256(repr(facts).encode()).hexdigest()

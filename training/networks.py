@@ -44,37 +44,39 @@ class Residual3d(nn.Module):
 
 
 class LungNet(nn.Module):
-    """Lung mask at 3 mm: a 3D U-Net of four levels whose finest one lies at half resolution.
+    """Lung mask at 3 mm: a residual net from 6 to 48 mm whose pyramid ends in sub-voxel logits.
 
     `image` [B,1,Z,Y,X] in [0, 1], sizes multiples of 16 -> logits of the same shape.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = (8, 16, 32, 48)) -> None:
-        """`widths`: channels at 3, 6, 12 and 24 mm."""
+    def __init__(self, widths: tuple[int, int, int, int] = (16, 24, 40, 64)) -> None:
+        """`widths`: channels at 6, 12, 24 and 48 mm."""
         super().__init__()
         a, b, c, d = widths
-        self.full = _conv3(1, a)
-        self.half = nn.Sequential(_conv3(a, b, 2), _conv3(b, b))
-        self.quarter = nn.Sequential(_conv3(b, c, 2), _conv3(c, c))
-        self.eighth = nn.Sequential(_conv3(c, d, 2), _conv3(d, d))
-        self.sixteenth = nn.Sequential(_conv3(d, d, 2), _conv3(d, d))
-        self.up8 = _conv3(d + d, d)
-        self.up4 = _conv3(d + c, c)
-        self.up2 = _conv3(c + b, b)
-        self.up1 = _conv3(b + a, a)
-        self.head = nn.Conv3d(a, 1, 1)
+        self.stem = nn.Sequential(
+            nn.Conv3d(1, a, 5, 2, 2, bias=False), nn.BatchNorm3d(a), nn.ReLU(inplace=True)
+        )
+        self.finest = _conv3(a, a)
+        self.quarter = nn.Sequential(_conv3(a, b, 2), _conv3(b, b))
+        self.eighth = nn.Sequential(_conv3(b, c, 2), _conv3(c, c))
+        self.sixteenth = nn.Sequential(_conv3(c, d, 2), _conv3(d, d))
+        self.lateral16 = nn.Conv3d(d, c, 1)
+        self.merge8 = _conv3(c, c)
+        self.lateral8 = nn.Conv3d(c, b, 1)
+        self.merge4 = _conv3(b, b)
+        self.lateral4 = nn.Conv3d(b, a, 1)
+        self.merge2 = _conv3(a, a)
+        self.head = nn.ConvTranspose3d(a, 1, 2, 2)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits: above 0 is lung (closed: vessels and disease inside count as lung)."""
-        f1 = self.full(image)
-        f2 = self.half(f1)
+        f2 = self.finest(self.stem(image))
         f4 = self.quarter(f2)
         f8 = self.eighth(f4)
-        x = self.sixteenth(f8)
-        x = self.up8(torch.cat([functional.interpolate(x, scale_factor=2.0), f8], 1))
-        x = self.up4(torch.cat([functional.interpolate(x, scale_factor=2.0), f4], 1))
-        x = self.up2(torch.cat([functional.interpolate(x, scale_factor=2.0), f2], 1))
-        x = self.up1(torch.cat([functional.interpolate(x, scale_factor=2.0), f1], 1))
+        f16 = self.sixteenth(f8)
+        x = self.merge8(f8 + functional.interpolate(self.lateral16(f16), scale_factor=2.0))
+        x = self.merge4(f4 + functional.interpolate(self.lateral8(x), scale_factor=2.0))
+        x = self.merge2(f2 + functional.interpolate(self.lateral4(x), scale_factor=2.0))
         logits: Tensor = self.head(x)
         return logits
 

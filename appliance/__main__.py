@@ -1,0 +1,250 @@
+"""The verbs of `scanside`: parse, load settings, run. Nothing else lives here.
+
+Exit codes: 0 done, 1 the work failed (one line on stderr, no traceback), 2 wrong usage.
+Libraries are imported inside each verb: a stage loads only its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance import settings as site
+from appliance.errors import ScansideError
+
+app = typer.Typer(
+    name="scanside",
+    help="A box beside a scanner: DICOM in, findings out over MQTT. "
+    "Research use, not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+bundle_app = typer.Typer(help="The bundles on this device.", no_args_is_help=True)
+outbox_app = typer.Typer(help="What is owed to the broker, and what is dead.", no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(outbox_app, name="outbox")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Settings file (TOML).", envvar="SCANSIDE_CONFIG"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _settings(config: Path | None) -> site.Settings:
+    return site.load(site.find(config))
+
+
+def _log(level: int = logging.INFO) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+@app.command()
+def demo(
+    series: Annotated[
+        Path | None, typer.Option(help="Send this folder instead of the phantom.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
+) -> None:
+    """Everything on one machine: broker, appliance, a scanner that sends."""
+    from appliance.demo import show
+
+    _log(logging.WARNING)
+    raise typer.Exit(show.run(series=series, once=once, out=out))
+
+
+@app.command()
+def run(config: Config = None) -> None:
+    """All stages under one parent."""
+    from appliance import run as parent
+
+    _log()
+    _settings(config)  # a wrong settings file is one error, not one from each stage
+    raise typer.Exit(parent.run(site.find(config)))
+
+
+@app.command()
+def receive(config: Config = None) -> None:
+    """The stage that answers C-STORE (systemd)."""
+    from appliance.dicom import receive as stage
+    from appliance.host import notify
+
+    _log()
+    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+
+
+@app.command()
+def work(config: Config = None) -> None:
+    """The stage that analyses (systemd)."""
+    from appliance import work as stage
+    from appliance.host import notify
+
+    _log()
+    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+
+
+@app.command()
+def publish(config: Config = None) -> None:
+    """The stage that speaks MQTT (systemd)."""
+    from appliance.host import notify
+    from appliance.publish import mqtt as stage
+
+    _log()
+    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+
+
+@app.command()
+def retain(config: Config = None) -> None:
+    """The stage that deletes what is old and published (systemd)."""
+    from appliance.host import notify
+    from appliance.store import retain as stage
+
+    _log()
+    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+
+
+@app.command()
+def analyze(
+    path: Annotated[Path, typer.Argument(help="A folder or file of DICOM images.")],
+    bundle: Annotated[
+        str | None, typer.Option(help="Name or .scanside file of one bundle.")
+    ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Analyse from disk, no network: one Report per series and accepting bundle."""
+    from appliance import analyze as verb
+
+    _log(logging.WARNING)
+    reports = verb.analyze(path, _settings(config), bundle=bundle)
+    if as_json:
+        print(json.dumps([json.loads(r.to_json()) for r in reports], indent=1))
+    else:
+        verb.show(reports)
+    raise typer.Exit(verb.exit_code(reports))
+
+
+@app.command()
+def send(
+    folder: Annotated[Path, typer.Argument(help="DICOM files, walked.")],
+    to: Annotated[str, typer.Option("--to", help="AE@HOST:PORT")],
+    calling: Annotated[str, typer.Option(help="Our AE title.")] = "SCANNER",
+) -> None:
+    """Be a scanner: send a folder by C-STORE."""
+    from appliance.demo import scanner
+
+    _log(logging.WARNING)
+    raise typer.Exit(scanner.main(folder, to, calling))
+
+
+@app.command()
+def doctor(as_json: AsJson = False, config: Config = None) -> None:
+    """Check every link; each failure with the line to change."""
+    from appliance.host import doctor as verb
+
+    _log(logging.ERROR)
+    raise typer.Exit(verb.main(site.find(config), as_json=as_json))
+
+
+@app.command()
+def replay(report_id: str, config: Config = None) -> None:
+    """Recompute a past report from the kept inputs and say whether it is the same."""
+    from appliance import replay as verb
+
+    _log(logging.WARNING)
+    raise typer.Exit(verb.main(_settings(config), report_id))
+
+
+@bundle_app.command("list")
+def bundle_list(config: Config = None) -> None:
+    """What is on the shelf, what is active."""
+    from appliance.bundle import shelf
+
+    shelf.show(shelf.Shelf(_settings(config).state).list())
+
+
+@bundle_app.command("add")
+def bundle_add(
+    path: Path,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="For development; audited.")
+    ] = False,
+    config: Config = None,
+) -> None:
+    """Check a bundle and put it on the shelf (it is not active yet)."""
+    from appliance.bundle import shelf
+
+    entry = shelf.Shelf(_settings(config).state).add(path, allow_unsigned=allow_unsigned)
+    print(f"added {entry.name} {entry.version} {entry.digest[:12]}; "
+          f"next: scanside bundle activate {entry.name} {entry.version}")
+
+
+@bundle_app.command("activate")
+def bundle_activate(name: str, version: str, config: Config = None) -> None:
+    """Use this version from the next study on."""
+    from appliance.bundle import shelf
+
+    entry = shelf.Shelf(_settings(config).state).activate(name, version)
+    print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
+
+
+@bundle_app.command("rollback")
+def bundle_rollback(name: str, config: Config = None) -> None:
+    """Go back to the version that was active before."""
+    from appliance.bundle import shelf
+
+    entry = shelf.Shelf(_settings(config).state).rollback(name)
+    print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
+
+
+@outbox_app.command("list")
+def outbox_list(config: Config = None) -> None:
+    """Messages that are waiting or dead."""
+    from appliance.publish import outbox
+
+    outbox.show(_settings(config))
+
+
+@outbox_app.command("retry")
+def outbox_retry(
+    seq: Annotated[int | None, typer.Argument(help="One message; all dead ones without.")] = None,
+    config: Config = None,
+) -> None:
+    """Send dead messages again."""
+    from appliance.publish import outbox
+
+    print(f"{outbox.retry(_settings(config), seq)} waiting again")
+
+
+@outbox_app.command("drop")
+def outbox_drop(seq: int, config: Config = None) -> None:
+    """Give one message up for good (audited)."""
+    from appliance.publish import outbox
+
+    outbox.drop(_settings(config), seq)
+    print(f"dropped {seq}")
+
+
+def main() -> None:
+    """Console script."""
+    try:
+        app()
+    except ScansideError as e:
+        print(f"scanside: {e.line()}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`scanside run`: all stages under one parent, for a laptop or a demo.
+
+On a device systemd does this, one unit a stage. The rules are the same: each stage is a process of
+its own; one that dies is started again, slower each time (1 s doubling to 30 s); SIGTERM or Ctrl-C
+stops all, senders first, so that what was acknowledged is still worked on and published.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger("scanside.run")
+
+STAGES = ("publish", "work", "receive", "retain")
+"""In order of start: a stage starts before the one that wakes it. Stopped in reverse."""
+STOP_WITHIN_S = 40.0
+RESTART_MAX_S = 30.0
+
+
+@dataclass
+class Stage:
+    """One child process, its notify socket and when it may start again."""
+
+    name: str
+    notify: socket.socket
+    notify_path: str
+    process: subprocess.Popen[bytes] | None = None
+    ready: bool = False
+    failures: int = 0
+    started: float = 0.0
+    start_at: float = field(default=0.0)
+
+
+def run(
+    config: Path | None,
+    ready: Callable[[], None] | None = None,
+    stop: socket.socket | None = None,
+    quiet: bool = False,
+) -> int:
+    """Start all stages and supervise them until SIGTERM, SIGINT or a byte on `stop`. 0 when all
+    stopped by themselves within the time they have."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-run-")))
+        stages = [stack.enter_context(_stage(name, folder)) for name in STAGES]
+        ended = stack.enter_context(_signals())
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for stage in stages:
+            selector.register(stage.notify, selectors.EVENT_READ, stage)
+        for source in (ended, stop):
+            if source is not None:
+                selector.register(source, selectors.EVENT_READ, None)
+        announced = False
+        while True:
+            now = time.monotonic()
+            for stage in stages:
+                _keep_running(stage, now, config, quiet)
+            for key, _ in selector.select(timeout=0.5):
+                if key.data is None:
+                    return _stop(stages)
+                message = key.data.notify.recv(4096)
+                key.data.ready |= b"READY=1" in message.split(b"\n")
+            if not announced and all(stage.ready for stage in stages):
+                announced = True
+                log.info("all stages are ready")
+                if ready is not None:
+                    ready()
+
+
+def _keep_running(stage: Stage, now: float, config: Path | None, quiet: bool) -> None:
+    if stage.process is not None and (code := stage.process.poll()) is not None:
+        stage.process, stage.ready = None, False
+        stage.failures = 1 if now - stage.started > 60 else stage.failures + 1
+        stage.start_at = now + min(RESTART_MAX_S, 2.0 ** (stage.failures - 1))
+        log.error("%s ended with %s; next start in %.0f s", stage.name, code, stage.start_at - now)
+    if stage.process is None and now >= stage.start_at:
+        command = [sys.executable, "-m", "appliance", stage.name]
+        if config is not None:
+            command += ["--config", str(config)]
+        stage.started = now
+        stage.process = subprocess.Popen(
+            command,
+            env={**os.environ, "NOTIFY_SOCKET": stage.notify_path},
+            stderr=subprocess.DEVNULL if quiet else None,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops them in order
+        )
+
+
+def _stop(stages: list[Stage]) -> int:
+    until = time.monotonic() + STOP_WITHIN_S
+    clean = True
+    for stage in reversed(stages):
+        if stage.process is None:
+            continue
+        stage.process.terminate()
+        try:
+            clean &= stage.process.wait(max(0.1, until - time.monotonic())) == 0
+        except subprocess.TimeoutExpired:
+            log.error("%s did not stop in time and is killed", stage.name)
+            stage.process.kill()
+            stage.process.wait()
+            clean = False
+    return 0 if clean else 1
+
+
+@contextmanager
+def _stage(name: str, folder: Path) -> Iterator[Stage]:
+    path = str(folder / f"{name}.notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        stage = Stage(name, notify, path)
+        try:
+            yield stage
+        finally:
+            if stage.process is not None and stage.process.poll() is None:
+                stage.process.kill()
+                stage.process.wait()
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket that becomes readable at SIGTERM or SIGINT."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        yield receiver
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        receiver.close()
+        sender.close()
