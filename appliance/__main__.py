@@ -6,16 +6,24 @@ Libraries are imported inside each verb: a stage loads only its own.
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appliance import settings as site
 from appliance.errors import ScansideError
+
+if TYPE_CHECKING:
+    from appliance.bundle.shelf import Shelf
+    from appliance.store.journal import Journal
 
 app = typer.Typer(
     name="scanside",
@@ -165,12 +173,28 @@ def replay(report_id: str, config: Config = None) -> None:
     raise typer.Exit(verb.main(_settings(config), report_id))
 
 
+@contextmanager
+def _shelf(config: Path | None) -> Iterator[Shelf]:
+    """The shelf with the chosen backend for golden cases and the journal for the audit."""
+    from appliance.desk import Desk
+    from appliance.store.files import DISK
+    from appliance.store.journal import JOURNAL_NAME, Journal
+
+    _log(logging.WARNING)
+    settings = _settings(config)
+    DISK.make_folder(settings.state)
+    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+        actor = f"{getpass.getuser()}@cli"
+        yield Desk(settings, lambda action, detail: journal.audit(actor, action, **detail)).shelf
+
+
 @bundle_app.command("list")
 def bundle_list(config: Config = None) -> None:
     """What is on the shelf, what is active."""
-    from appliance.bundle import shelf
+    from appliance.bundle import verbs
 
-    shelf.show(shelf.Shelf(_settings(config).state).list())
+    with _shelf(config) as shelf:
+        verbs.show(shelf.list())
 
 
 @bundle_app.command("add")
@@ -182,37 +206,58 @@ def bundle_add(
     config: Config = None,
 ) -> None:
     """Check a bundle and put it on the shelf (it is not active yet)."""
-    from appliance.bundle import shelf
+    from appliance.bundle import verbs
 
-    entry = shelf.Shelf(_settings(config).state).add(path, allow_unsigned=allow_unsigned)
-    print(f"added {entry.name} {entry.version} {entry.digest[:12]}; "
-          f"next: scanside bundle activate {entry.name} {entry.version}")
+    with _shelf(config) as shelf:
+        entry = verbs.add(shelf, path, allow_unsigned=allow_unsigned)
+    print(f"added {entry.name} {entry.version} {entry.digest[:12]}")
+    print(f"next: scanside bundle activate {entry.name} {entry.version}")
 
 
 @bundle_app.command("activate")
-def bundle_activate(name: str, version: str, config: Config = None) -> None:
+def bundle_activate(
+    name: str,
+    which: Annotated[str, typer.Argument(help="Version, or digest or its first 8 digits.")],
+    config: Config = None,
+) -> None:
     """Use this version from the next study on."""
-    from appliance.bundle import shelf
+    from appliance.bundle import verbs
 
-    entry = shelf.Shelf(_settings(config).state).activate(name, version)
+    with _shelf(config) as shelf:
+        entry = verbs.activate(shelf, name, which)
     print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
 
 
 @bundle_app.command("rollback")
 def bundle_rollback(name: str, config: Config = None) -> None:
     """Go back to the version that was active before."""
-    from appliance.bundle import shelf
+    from appliance.bundle import verbs
 
-    entry = shelf.Shelf(_settings(config).state).rollback(name)
+    with _shelf(config) as shelf:
+        entry = verbs.rollback(shelf, name)
     print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
+
+
+@contextmanager
+def _journal(config: Path | None) -> Iterator[tuple[Journal, Path]]:
+    from appliance.store.files import DISK
+    from appliance.store.journal import JOURNAL_NAME, Journal
+
+    state = _settings(config).state
+    DISK.make_folder(state)
+    with Journal.open(state / JOURNAL_NAME) as journal:
+        yield journal, state
 
 
 @outbox_app.command("list")
 def outbox_list(config: Config = None) -> None:
     """Messages that are waiting or dead."""
+    from rich.console import Console
+
     from appliance.publish import outbox
 
-    outbox.show(_settings(config))
+    with _journal(config) as (journal, _):
+        Console().print(outbox.table(outbox.listed(journal), datetime.now(timezone.utc)))
 
 
 @outbox_app.command("retry")
@@ -223,7 +268,9 @@ def outbox_retry(
     """Send dead messages again."""
     from appliance.publish import outbox
 
-    print(f"{outbox.retry(_settings(config), seq)} waiting again")
+    with _journal(config) as (journal, state):
+        count = outbox.retry(journal, state, actor=f"{getpass.getuser()}@cli", seq=seq)
+    print(f"{count} waiting again")
 
 
 @outbox_app.command("drop")
@@ -231,7 +278,8 @@ def outbox_drop(seq: int, config: Config = None) -> None:
     """Give one message up for good (audited)."""
     from appliance.publish import outbox
 
-    outbox.drop(_settings(config), seq)
+    with _journal(config) as (journal, _):
+        outbox.drop(journal, actor=f"{getpass.getuser()}@cli", seq=seq)
     print(f"dropped {seq}")
 
 

@@ -13,11 +13,11 @@ of here: it becomes a Result that is `not_analysed` with its reasons.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from appliance.backend.protocol import Backend
-from appliance.bundle import match
 from appliance.bundle.manifest import Manifest
 from appliance.errors import SeriesRefused
 from appliance.interpret import classify, detect, segment
@@ -50,7 +50,7 @@ from appliance.report import (
     report_id,
     tracking_uid,
 )
-from appliance.series import assemble, pixels, select
+from appliance.series import assemble, content, pixels, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +109,8 @@ def add(fold: Fold, instance: bytes) -> Fold:
     """One Part-10 instance more (all its frames). What is wrong with it is kept as a reason."""
     try:
         header = pixels.header(instance)
-        if fold.header is not None and (header.study_uid, header.series_uid) != (
-            fold.header.study_uid,
-            fold.header.series_uid,
-        ):
-            raise _mixed("It belongs to another study or series than the images before it.", header)
-        if fold.header is not None and select.by_name(header) != select.by_name(fold.header):
-            raise _mixed("It is of another kind (localizer, derived, ...) than the others.", header)
+        if fold.header is not None:
+            _alike(header, fold.header)
     except SeriesRefused as e:
         return replace(
             fold,
@@ -123,19 +118,14 @@ def add(fold: Fold, instance: bytes) -> Fold:
             unread=(*fold.unread, ("", hashlib.sha256(instance).hexdigest())),
         )
     fold = fold if fold.header else replace(fold, header=header)
+    unread = replace(fold, unread=(*fold.unread, _header_digest(header)))
+    if select.by_name(header) or (fold.bundle is None and header.modality != "CT"):
+        return unread  # set aside by name, or not ours: its pixels say no more
+    spacings = fold.bundle.in_plane_spacings() if fold.bundle else ()
     try:
-        if select.by_name(header) or fold.bundle is None:
-            # Its pixels will not be looked at: the header alone is its digest.
-            return replace(fold, unread=(*fold.unread, _header_digest(header)))
-        planes = tuple(
-            fast.plane(image, fold.bundle.in_plane_spacings()) for image in pixels.read(instance)
-        )
+        planes = tuple(fast.plane(image, spacings) for image in pixels.read(instance))
     except SeriesRefused as e:
-        return replace(
-            fold,
-            refusals=(*fold.refusals, e.reason),
-            unread=(*fold.unread, _header_digest(header)),
-        )
+        return replace(unread, refusals=(*fold.refusals, e.reason))
     return replace(fold, planes=(*fold.planes, *planes))
 
 
@@ -147,25 +137,20 @@ def finish(
     limitations: Iterable[Reason] = (),
 ) -> Result:
     """Assemble, infer, interpret. `reasons` (it is then not analysed) and `limitations` are those
-    that only the outside knows: a better series, a transfer that broke off."""
-    refused = (*reasons, *_refusals(fold))
-    if refused or fold.bundle is None or backend is None:
-        return _not_analysed(fold, refused or _no_bundle(), None)
+    that only the outside knows: no bundle, a better series, a transfer that broke off."""
+    stack = outline(fold)
+    refused = (*reasons, *_refusals(fold), *(() if isinstance(stack, Stack) else stack))
+    if refused or not isinstance(stack, Stack) or fold.bundle is None or backend is None:
+        return _not_analysed(fold, refused or _no_bundle(), stack)
     manifest = fold.bundle.manifest
-    stack = assemble.assemble(fold.planes, manifest.accepts)
-    if not isinstance(stack, Stack):
-        return _not_analysed(fold, stack, None)
     lungs = _segment(stack, manifest, backend)
     coverage = segment.coverage(lungs, stack)
-    if segment.millilitres(lungs) < manifest.accepts.organ_ml:
-        reason = Reason(
-            code=Code.NO_LUNGS,
-            text=f"{segment.millilitres(lungs):.0f} ml of lung were found; "
-            f"at least {manifest.accepts.organ_ml:.0f} ml are expected.",
-            where="series",
+    found_ml = segment.millilitres(lungs)
+    if found_ml < manifest.accepts.organ_ml:
+        text = f"{found_ml:.0f} ml of lung were found; {manifest.accepts.organ_ml:.0f} are expected"
+        return _not_analysed(
+            fold, (Reason(code=Code.NO_LUNGS, text=text, where="series"),), stack
         )
-        return _not_analysed(fold, (reason,), stack)
-    findings = _findings(stack, lungs, manifest, backend)
     return Result(
         status=Status.ANALYSED,
         facts=_facts(fold, stack, coverage),
@@ -173,12 +158,13 @@ def finish(
         limitations=(
             *limitations,
             *stack.limitations,
-            *assemble.hu_check(stack),
+            *_phases(fold),
+            *content.hu_check(stack),
             *segment.limitations(lungs, coverage, stack),
         ),
         bundle=fold.bundle.ref,
         backend=backend.ref,
-        findings=findings,
+        findings=_findings(stack, lungs, manifest, backend),
         masks=(lungs,),
     )
 
@@ -222,6 +208,19 @@ def _findings(
         threshold=line.calibration.threshold,
         least_mm=manifest.accepts.spacing_mm.limited_min_diameter_mm if limited else 0.0,
         most=line.max_findings,
+    )
+
+
+def set_aside(result: Result, reason: Reason) -> Result:
+    """A result that is not to be used after all, because another series of the study is better."""
+    return replace(
+        result,
+        status=Status.NOT_ANALYSED,
+        reasons=(reason,),
+        limitations=(),
+        backend=None,
+        findings=(),
+        masks=(),
     )
 
 
@@ -279,31 +278,66 @@ def _ops(manifest: Manifest, role: str) -> tuple[Op, ...]:
     return manifest.networks[role].preprocess  # type: ignore[index]
 
 
+def _alike(header: Header, first: Header) -> None:
+    """Refuses an image that does not belong to the series of the first one."""
+    where = "image" if header.instance_number is None else f"image {header.instance_number}"
+    if (header.study_uid, header.series_uid) != (first.study_uid, first.series_uid):
+        text = f"{where} belongs to another study or series than the images before it"
+    elif bool(select.by_name(header)) != bool(select.by_name(first)):
+        text = f"{where} is of another kind (localizer, derived, ...) than the images before it"
+    else:
+        return
+    raise SeriesRefused(Reason(code=Code.MIXED_SERIES, text=text, where=where))
+
+
 def _refusals(fold: Fold) -> tuple[Reason, ...]:
-    """Every reason not to analyse that is known without assembling, the most fundamental first."""
-    if fold.header is None:
-        return fold.refusals or (Reason(code=Code.NO_SLICES, text="There is no image."),)
-    if code := select.by_name(fold.header):
-        return (Reason(code=code, text=select.sentence(code, fold.header), where="series"),)
-    if fold.bundle is not None and (reasons := match.accepts(fold.bundle.manifest, fold.header)):
-        return reasons
-    return select.summed_up(fold.refusals)
+    """Every reason not to analyse that is known without assembling, the most fundamental first.
 
-
-def _mixed(text: str, header: Header) -> SeriesRefused:
-    return SeriesRefused(
-        Reason(code=Code.MIXED_SERIES, text=text, where=select.image_name(header))
+    Many images with one fault are one reason, which names the first and how many more there are.
+    """
+    if fold.header is not None and (named := select.by_name(fold.header)):
+        return (named,)
+    first: dict[Code, Reason] = {}
+    for reason in fold.refusals:
+        first.setdefault(reason.code, reason)
+    counts = Counter(reason.code for reason in fold.refusals)
+    return tuple(
+        reason
+        if counts[code] == 1
+        else reason.model_copy(
+            update={"text": f"{reason.text}; {counts[code] - 1} more images have the same fault"}
+        )
+        for code, reason in first.items()
     )
+
+
+def outline(fold: Fold) -> Stack | tuple[Reason, ...]:
+    """The largest phase of the series in order, or why there is none (`_phases` tells which)."""
+    if not fold.planes and fold.unread:
+        return ()  # the images' own reasons say it all
+    phases = assemble.split(fold.planes)
+    largest = max(phases, key=len, default=())
+    return assemble.assemble(largest, fold.bundle.manifest.accepts if fold.bundle else None)
+
+
+def _phases(fold: Fold) -> tuple[Reason, ...]:
+    phases = assemble.split(fold.planes)
+    if len(phases) < 2:
+        return ()
+    text = f"the series holds {len(phases)} phases or acquisitions; one of them was analysed"
+    return (Reason(code=Code.DYNAMIC, text=text, where="series"),)
 
 
 def _no_bundle() -> tuple[Reason, ...]:
     return (Reason(code=Code.NO_BUNDLE, text="No installed bundle analyses this examination."),)
 
 
-def _not_analysed(fold: Fold, reasons: tuple[Reason, ...], stack: Stack | None) -> Result:
+def _not_analysed(
+    fold: Fold, reasons: tuple[Reason, ...], stack: Stack | tuple[Reason, ...]
+) -> Result:
     return Result(
         status=Status.NOT_ANALYSED,
-        facts=_facts(fold, stack, Coverage()),
+        facts=_facts(fold, stack if isinstance(stack, Stack) else None, Coverage()),
         input_digest=fold.digest,
         reasons=reasons,
         bundle=fold.bundle.ref if fold.bundle else None,

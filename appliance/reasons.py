@@ -115,3 +115,15 @@ REMEDIES: dict[Code, str] = {
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
     Code.INTERNAL: "Run `scanside doctor` and send its output to the fleet team.",
 }
+
+SET_ASIDE = frozenset(
+    {
+        Code.LOCALIZER,
+        Code.DERIVED,
+        Code.REFORMATTED,
+        Code.PROJECTION,
+        Code.SECONDARY_CAPTURE,
+        Code.BETTER_SERIES,
+    }
+)
+"""Codes of what is rightly not analysed: nothing is wrong with it."""

@@ -282,6 +282,45 @@ def tumour_boxes(shared: Path, volume_folder: Path) -> list[Box]:
     return boxes
 
 
+def mass_of_boxes(volume: Volume, boxes: Sequence[Box], shape: Sequence[int], spacing: float) -> Bool:
+    """The boxed mass on an isotropic grid of the volume: one ellipse a box, from first to last height."""
+    out = np.zeros(tuple(shape), bool)
+    if not boxes:
+        return out
+    heights = np.array([b.z for b in boxes])
+    edge = np.asarray(volume.origin) - 0.5 * np.asarray(volume.spacing[::-1])
+    y = edge[1] + (np.arange(shape[1]) + 0.5) * spacing
+    x = edge[0] + (np.arange(shape[2]) + 0.5) * spacing
+    for k in range(shape[0]):
+        z = edge[2] + (k + 0.5) * spacing
+        if not heights.min() - 2.5 <= z <= heights.max() + 2.5:
+            continue
+        x0, y0, x1, y1 = boxes[int(np.argmin(np.abs(heights - z)))].xyxy
+        dy = (y - (y0 + y1) / 2) / max((y1 - y0) / 2, 1.0)
+        dx = (x - (x0 + x1) / 2) / max((x1 - x0) / 2, 1.0)
+        out[k] |= dy[:, None] ** 2 + dx[None, :] ** 2 <= 1
+    return out
+
+
+def host_lungs(shared: Path, name: str, cache: Path) -> tuple[Volume, F32, Bool]:
+    """A training CT, its HU at 1.5 mm and its lung truth there (made once, kept in `cache`)."""
+    volume = training_series(shared, name)
+    fine = resample(volume.hu, volume.spacing, [1.5] * 3)
+    kept = cache / f"{name}-lungs.npz"
+    if kept.exists():
+        with np.load(kept) as file:
+            return volume, fine, np.asarray(file["mask"], bool)
+    truth = lung_truth(fine, 1.5)
+    truth |= mass_of_boxes(volume, host_boxes(shared, name), truth.shape, 1.5)
+    np.savez_compressed(kept, mask=truth)
+    return volume, fine, truth
+
+
+def host_boxes(shared: Path, name: str) -> list[Box]:
+    """Tumour boxes of a training CT; only A0001 has any."""
+    return tumour_boxes(shared, series_folder(shared, name)) if name == "A0001" else []
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hex."""
     with path.open("rb") as file:

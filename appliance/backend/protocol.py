@@ -8,7 +8,7 @@ within TOLERANCE. Precision is pinned, never left to a library's default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +28,25 @@ class Backend(Protocol):
     def ref(self) -> BackendRef: ...
 
     def prepare(self, stack: Stack, ops: Sequence[Op], crop: tuple[Grid, Box] | None) -> Tensor:
-        """A stack -> [1, 1, z, y, x] tensor. `crop` is the box that a `crop` op asks for: on the
-        grid of the mask that it was found on; None when no crop op is in `ops`."""
+        """A stack -> [1, 1, z, y, x] tensor. `crop` is the box that a `crop` op asks for, margin
+        and all: on the grid of the mask that it was found on; None when no crop op is in `ops`."""
         ...
 
-    def gather(self, stack: Stack, ops: Sequence[Op], centers: Sequence[Vector]) -> Tensor:
-        """Patches around LPS centres, native pixels: [n, 1, size, size]."""
+    def gather(
+        self,
+        stack: Stack,
+        ops: Sequence[Op],
+        centers: Sequence[Vector],
+        views: Literal[1, 2, 4, 8] = 1,
+    ) -> Tensor:
+        """Patches around LPS centres, native pixels: [n * views, 1, size, size], each centre's
+        flips and quarter turns side by side (reference.views)."""
         ...
 
     def infer(self, role: str, image: Tensor) -> Mapping[str, NDArray[np.float32]]:
-        """Run the network of this role; outputs by name, on the host, padding still on."""
+        """Run the network of this role; outputs by name, on the host, padding still on.
+
+        Poisoned (`backend_failed`) where the library fails or an output is not finite."""
         ...
 
     def close(self) -> None: ...

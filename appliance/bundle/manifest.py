@@ -3,14 +3,22 @@
 Ops, heads and line kinds are closed, versioned vocabularies. An unknown one is refused by name with
 the appliance version the bundle asks for. The bundle's digest is the SHA-256 of manifest.json.
 In `accepts` a missing tag passes on to a check of the content; a contrary value refuses.
+
+What a manifest must say of itself, beyond the types of its fields:
+1. It has every network its line needs; each has one input, and the outputs that its head reads.
+2. Every file is named once, and none is called like the manifest or its signature.
+3. `crop` needs a mask, so the network that makes it has none; `patch` is for `classify` alone.
+4. A golden case belongs to a network that is there.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, from_json
 
 from appliance.errors import BundleRefused
 from appliance.preprocess.spec import Op
@@ -18,8 +26,13 @@ from appliance.report import Digest, Record
 
 SCHEMA: Literal["scanside.bundle/1"] = "scanside.bundle/1"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+Version = Annotated[str, Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$")]
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+FileName = Annotated[str, Field(pattern=FILE_NAME, max_length=100)]
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+MAX_BYTES = 1_000_000
+"""Of manifest.json."""
 
 
 class Port(Record):
@@ -40,7 +53,7 @@ class Network(Record):
 
 
 class SegmentHead(Record):
-    """Logits -> mask: sigmoid >= threshold, largest parts of at least `min_ml`, closed by `close_mm`."""
+    """Logits -> mask: sigmoid >= threshold, parts of at least `min_ml`, closed by `close_mm`."""
 
     head: Literal["segment"] = "segment"
     version: Literal[1] = 1
@@ -87,7 +100,7 @@ class Calibration(Record):
 
 
 class SegmentProposeClassify(Record):
-    """The line of lung nodules. A later version adds the optional networks for masses and measures."""
+    """The line of lung nodules. A later version adds optional networks for masses, measures."""
 
     kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
     version: Literal[1] = 1
@@ -107,6 +120,12 @@ class Limits(Record):
         default=8.0, description="findings below this are not reported when limited"
     )
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Limits:
+        if self.limited < self.full:
+            raise ValueError("`limited` is below `full`")
+        return self
+
 
 class Accepts(Record):
     modality: tuple[str, ...]
@@ -119,9 +138,15 @@ class Accepts(Record):
     age_years: tuple[float, float] | None = None
     organ_ml: float = Field(default=500.0, description="least volume of the segmented organ")
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Accepts:
+        if self.age_years is not None and self.age_years[1] < self.age_years[0]:
+            raise ValueError("`age_years` ends before it begins")
+        return self
+
 
 class Golden(Record):
-    """One recorded run of one network: an .npz with its inputs and outputs, made from our phantom."""
+    """One recorded run of a network: an .npz of its input and outputs, made from our phantom."""
 
     network: str
     file: FileName
@@ -163,7 +188,41 @@ class Manifest(Record):
     goldens: tuple[Golden, ...] = ()
     provenance: Provenance
 
-    model_config = {**Record.model_config, "populate_by_name": True}  # type: ignore[assignment]
+    model_config = ConfigDict(**{**Record.model_config, "populate_by_name": True})
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        """Rules 1 to 4 at the top."""
+        line = self.line
+        reads = {
+            "segment": {line.segment.output},
+            "propose": {line.propose.heat, line.propose.log_diameter},
+            "classify": {line.classify.output},
+        }
+        for role, outputs in reads.items():
+            network = next((n for r, n in self.networks.items() if r == role), None)
+            if network is None:
+                raise ValueError(f"the line needs a network {role!r}")
+            if len(network.inputs) != 1:
+                raise ValueError(f"network {role!r} must have one input")
+            if missing := outputs - {port.name for port in network.outputs}:
+                raise ValueError(f"network {role!r} has no output {min(missing)!r}")
+            ops = {op.op for op in network.preprocess}
+            if ("crop" in ops and role == "segment") or ("patch" in ops) != (role == "classify"):
+                raise ValueError(f"network {role!r} cannot have these ops: {sorted(ops)}")
+        files = self.files()
+        if len({name for name, _ in files}) != len(files):
+            raise ValueError("a file is named twice")
+        if taken := {MANIFEST, SIGNATURE} & {name for name, _ in files}:
+            raise ValueError(f"no network or golden case may be called {min(taken)}")
+        if strange := {g.network for g in self.goldens} - set(self.networks):
+            raise ValueError(f"a golden case for an unknown network: {_shown(min(strange))}")
+        return self
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Name and digest of every file that the bundle must hold beside manifest and signature."""
+        networks = tuple((n.file, n.digest) for n in self.networks.values())
+        return networks + tuple((g.file, g.digest) for g in self.goldens)
 
 
 def digest(manifest_json: bytes) -> str:
@@ -171,20 +230,97 @@ def digest(manifest_json: bytes) -> str:
     return hashlib.sha256(manifest_json).hexdigest()
 
 
-def read(manifest_json: bytes) -> Manifest:
-    """Bytes -> Manifest; BundleRefused names what this appliance does not know."""
+def read(manifest_json: bytes, appliance: str | None = None) -> Manifest:
+    """Bytes -> Manifest, for an appliance of this version (None: whichever).
+
+    BundleRefused names what this appliance does not know and the version that the bundle asks for:
+    `bundle_unknown` an op, head, line kind, role, schema or their version; `bundle_requires` a
+    newer appliance; `bundle_manifest` anything else.
+    """
+    if len(manifest_json) > MAX_BYTES:
+        raise BundleRefused(f"{MANIFEST}: larger than {MAX_BYTES} bytes", code="bundle_manifest")
+    required = _required(manifest_json)
+    newer = required is not None and appliance is not None and older(appliance, required)
+    asks = f"; the bundle asks for appliance {required or 'unknown'}"
+    asks += f", this is {appliance}" if appliance else ""
+    update = f"Update the appliance to {required} or later, then add the bundle again."
     try:
-        return Manifest.model_validate_json(manifest_json)
+        manifest = Manifest.model_validate_json(manifest_json)
     except ValidationError as e:
-        first = e.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
+        errors = e.errors(include_url=False)
+        unknown = next((what for error in errors if (what := _unknown(error))), None)
+        if unknown is not None:
+            raise BundleRefused(
+                f"{MANIFEST}: {unknown}{asks}",
+                remedy=update if newer else None,
+                code="bundle_unknown",
+            ) from e
+        if newer:
+            raise BundleRefused(f"{MANIFEST}{asks}", remedy=update, code="bundle_requires") from e
+        first = errors[0]
         raise BundleRefused(
-            f"manifest.json: {where}: {first['msg']}",
-            remedy="The bundle was made for another appliance version; see its requires_appliance.",
-            code="bundle_manifest",
+            f"{MANIFEST}: {_where(first)}: {first['msg']}{asks}", code="bundle_manifest"
         ) from e
+    if newer:
+        raise BundleRefused(f"{MANIFEST}{asks}", remedy=update, code="bundle_requires")
+    return manifest
 
 
 def write(manifest: Manifest) -> bytes:
-    """Manifest -> canonical bytes: the same manifest, the same bytes."""
-    return manifest.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+    """Manifest -> canonical bytes: equal manifests, the same bytes."""
+    data = manifest.model_dump(mode="json", by_alias=True)
+    return json.dumps(data, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def older(version: str, than: str) -> bool:
+    """Whether one `Version` comes before another, by its three numbers."""
+    return tuple(map(int, version.split("."))) < tuple(map(int, than.split(".")))
+
+
+def _required(manifest_json: bytes) -> str | None:
+    """`requires_appliance` even of a manifest that does not validate; None where it has none."""
+    try:
+        loose: Any = from_json(manifest_json)
+        return _Required.model_validate(loose).requires_appliance
+    except ValueError:
+        return None
+
+
+class _Required(Record):
+    requires_appliance: Version
+
+    model_config = ConfigDict(extra="ignore")
+
+
+_VOCABULARIES = {"op": "op", "head": "head", "kind": "line kind", "schema": "schema"}
+
+
+def _unknown(error: ErrorDetails) -> str | None:
+    """What a closed vocabulary does not hold, by name; None for any other error."""
+    last = str(error["loc"][-1]) if error["loc"] else ""
+    if error["type"] == "union_tag_invalid":
+        return f"unknown op {_shown(error['ctx']['tag'])} ({_where(error)})"
+    if error["type"] != "literal_error":
+        return None
+    if last == "[key]":
+        return f"unknown network {_shown(error['input'])}"
+    if last == "version":
+        return (
+            f"unknown version {_shown(error['input'])} of {_where(error).removesuffix('.version')}"
+        )
+    if last in _VOCABULARIES:
+        return f"unknown {_VOCABULARIES[last]} {_shown(error['input'])} ({_where(error)})"
+    return None
+
+
+def _where(error: ErrorDetails) -> str:
+    return ".".join(_plain(str(part)) for part in error["loc"]) or "the whole"
+
+
+def _plain(part: str) -> str:
+    return part if part.isascii() and part.isprintable() and len(part) <= 40 else _shown(part)
+
+
+def _shown(value: object) -> str:
+    """A hostile value as one short ASCII literal."""
+    return ascii(str(value)[:40])

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 Point = tuple[float, float, float]
+Place = tuple[Array, Array, Array]
+"""x, y, z that broadcast: an open grid or lists of points."""
 
 # CT numbers in HU, unenhanced [Schneider]; lung in inspiration is about 0.15 g/ml.
 AIR: Final = -1000.0
@@ -58,25 +61,25 @@ TABLE: Final = -60.0
 # [ICRP110]; at the top the section splits into the two apices.
 _LUNG_ROWS: Final = (
     (92, 44, 1, 1, 27), (86, 44, 15, 17, 26), (76, 44, 27, 31, 23), (60, 41, 41, 45, 17),
-    (40, 35, 63, 58, 11), (20, 24, 87, 68, 6), (0, 12, 109, 77, 2), (-30, 0, 129, 86, -1),
-    (-60, 0, 135, 92, -2), (-100, 0, 139, 97, -3), (-150, 0, 140, 98, -3), (-260, 0, 134, 94, -3),
+    (40, 35, 62, 56, 11), (20, 24, 84, 65, 6), (0, 12, 105, 73, 3), (-30, 0, 124, 80, 0),
+    (-60, 0, 130, 84, 0), (-100, 0, 133, 88, 0), (-150, 0, 134, 89, 0), (-260, 0, 129, 86, 0),
 )
 # Inner surface of the rib cage: z, half breadth, half depth, centre y; convex over both apices.
 _CAGE_ROWS: Final = (
     (130, 40, 24, 24), (100, 56, 34, 23), (86, 68, 42, 21), (76, 77, 47, 19), (60, 87, 55, 15),
-    (40, 100, 62, 10), (20, 112, 69, 6), (0, 121, 77, 2), (-30, 130, 86, -1), (-60, 135, 92, -2),
-    (-100, 139, 97, -3), (-150, 140, 98, -3), (-260, 134, 94, -3),
+    (40, 99, 60, 10), (20, 109, 66, 6), (0, 117, 73, 3), (-30, 125, 80, 0), (-60, 130, 84, 0),
+    (-100, 133, 88, 0), (-150, 134, 89, 0), (-260, 129, 86, 0),
 )
 # Skin: z, half breadth, half depth, centre y; arms raised, so broad shoulders at the top.
 _BODY_ROWS: Final = (
     (130, 168, 80, 28), (100, 171, 84, 24), (80, 171, 90, 20), (40, 170, 103, 12),
-    (0, 169, 115, 7), (-50, 166, 123, 4), (-100, 163, 127, 3), (-160, 160, 126, 3),
-    (-260, 156, 122, 3),
+    (0, 168, 110, 8), (-50, 163, 115, 6), (-100, 159, 118, 5), (-160, 157, 118, 5),
+    (-260, 154, 115, 5),
 )
 # Front wall of the vertebral bodies (kyphosis): z, centre y, half breadth, half depth.
 _SPINE_ROWS: Final = (
-    (130, 30, 14, 10), (80, 42, 15, 12), (40, 54, 16, 13.5), (0, 61, 16.5, 14), (-60, 65, 18, 15),
-    (-120, 63, 20, 16), (-180, 56, 22, 17), (-260, 46, 24, 18),
+    (130, 28, 14, 10), (80, 38, 15.5, 12), (40, 47, 16.5, 14), (0, 53, 17.5, 15),
+    (-60, 56, 19, 16), (-120, 54, 21, 17), (-180, 48, 23, 18), (-260, 40, 24, 18),
 )
 VERTEBRA_TOP: Final = 80.0  # centre of T1
 VERTEBRA_PITCH: Final = 22.5
@@ -84,16 +87,16 @@ RIB_PITCH: Final = 22.5
 
 # Heart chambers as rotated ellipsoids: centre, half axes, direction of the first axis.
 _CHAMBERS: Final[tuple[tuple[Point, Point, Point], ...]] = (
-    ((36.0, -24.0, -90.0), (54.0, 39.0, 38.0), (0.74, -0.50, -0.45)),
-    ((2.0, -42.0, -86.0), (48.0, 29.0, 40.0), (0.88, -0.20, -0.43)),
-    ((-24.0, -16.0, -76.0), (30.0, 32.0, 44.0), (1.0, 0.0, 0.0)),
-    ((4.0, 16.0, -56.0), (38.0, 21.0, 26.0), (1.0, 0.0, 0.0)),
+    ((36.0, -28.0, -90.0), (53.0, 37.0, 38.0), (0.74, -0.50, -0.45)),
+    ((4.0, -48.0, -86.0), (48.0, 30.0, 40.0), (0.88, -0.20, -0.43)),
+    ((-23.0, -20.0, -76.0), (29.0, 32.0, 44.0), (1.0, 0.0, 0.0)),
+    ((4.0, 9.0, -56.0), (37.0, 19.0, 26.0), (1.0, 0.0, 0.0)),
 )
 # Great vessels as chains of capsules: points (x, y, z) and one radius.
 _VESSELS: Final[tuple[tuple[float, tuple[Point, ...]], ...]] = (
     (16.0, ((-2, -22, -52), (-12, -25, -25), (-13, -24, 2), (-4, -12, 21))),
-    (13.5, ((-4, -12, 21), (10, 8, 26), (21, 28, 16), (25, 40, 0), (25, 45, -60), (22, 44, -120),
-            (12, 38, -170), (6, 32, -260))),
+    (13.5, ((-4, -12, 21), (10, 8, 26), (20, 26, 16), (25, 35, 0), (26, 38, -60), (23, 36, -120),
+            (12, 28, -170), (6, 18, -260))),
     (9.0, ((-22, -8, 40), (-25, -10, 10), (-25, -12, -45))),
     (13.0, ((12, -42, -52), (16, -34, -30), (17, -18, -14))),
     (10.5, ((17, -18, -14), (28, 2, -10), (38, 14, -12))),
@@ -109,9 +112,9 @@ _VESSELS: Final[tuple[tuple[float, tuple[Point, ...]], ...]] = (
 )
 # Central airways, inner radius [Weibel]: trachea, main, intermediate and lobar bronchi.
 _AIRWAYS: Final[tuple[tuple[float, tuple[Point, ...]], ...]] = (
-    (9.0, ((0, 2, 130), (0, 8, 60), (1, 18, 6))),
-    (6.6, ((1, 19, 4), (-16, 21, -14), (-24, 21, -22))),
-    (6.1, ((1, 19, 4), (16, 22, -14), (38, 23, -28))),
+    (9.0, ((0, 0, 130), (0, 6, 60), (1, 15, 6))),
+    (6.6, ((1, 16, 4), (-16, 19, -14), (-24, 20, -22))),
+    (6.1, ((1, 16, 4), (16, 20, -14), (38, 23, -28))),
     (4.6, ((-22, 21, -18), (-40, 17, -16))),
     (5.2, ((-24, 21, -22), (-30, 22, -44))),
     (4.2, ((38, 23, -28), (47, 12, -24))),
@@ -170,52 +173,51 @@ def section(x: Array, y: Array, a: Array, b: Array, n: float = 2.0) -> Array:
     return (1 - f) / np.maximum(slope, np.float32(1e-3))
 
 
-def capsule(x: Array, y: Array, z: Array, p: Point, q: Point, r: float, s: float) -> Array:
+def capsule(at: Place, p: Point, q: Point, r: float, s: float) -> Array:
     """Field of the capsule from p to q whose radius goes from r to s, in mm."""
     d = [q[i] - p[i] for i in range(3)]
     length2 = max(d[0] ** 2 + d[1] ** 2 + d[2] ** 2, 1e-6)
-    rx, ry, rz = x - np.float32(p[0]), y - np.float32(p[1]), z - np.float32(p[2])
-    t = (rx * np.float32(d[0]) + ry * np.float32(d[1]) + rz * np.float32(d[2])) / np.float32(length2)
-    t = np.clip(t, 0, 1)
-    ex, ey, ez = rx - t * np.float32(d[0]), ry - t * np.float32(d[1]), rz - t * np.float32(d[2])
+    rx, ry, rz = (at[i] - np.float32(p[i]) for i in range(3))
+    dx, dy, dz = (np.float32(v) for v in d)
+    t = np.clip((rx * dx + ry * dy + rz * dz) / np.float32(length2), 0, 1)
+    ex, ey, ez = rx - t * dx, ry - t * dy, rz - t * dz
     radius: Array = np.float32(r) + t * np.float32(s - r)
     return radius - np.sqrt(ex * ex + ey * ey + ez * ez)
 
 
-def _chain(
-    x: Array, y: Array, z: Array, chains: Sequence[tuple[float, tuple[Point, ...]]], grow: float
-) -> Array:
+def _chain(at: Place, chains: Sequence[tuple[float, tuple[Point, ...]]]) -> Array:
     """Union of chains of capsules; each is computed only where z is near it."""
+    x, y, z = at
     shape = np.broadcast_shapes(x.shape, y.shape, z.shape)
     out = np.full(shape, -60.0, np.float32)
     slabs = len(shape) == 3 and z.shape == (shape[0], 1, 1)
     for radius, points in chains:
-        for p, q in zip(points, points[1:], strict=False):
-            r = radius + grow
+        for p, q in pairwise(points):
+            r = radius
             if slabs:
                 near = np.flatnonzero(
                     (z.ravel() > min(p[2], q[2]) - r - 25) & (z.ravel() < max(p[2], q[2]) + r + 25)
                 )
                 if near.size:
                     cut = slice(int(near[0]), int(near[-1]) + 1)
-                    field = capsule(x, y, z[cut], p, q, r, r)
+                    field = capsule((x, y, z[cut]), p, q, r, r)
                     out[cut] = smax(out[cut], field, 3.0)
             else:
-                out = smax(out, capsule(x, y, z, p, q, r, r), 3.0)
+                out = smax(out, capsule(at, p, q, r, r), 3.0)
     return out
 
 
-def _ellipsoid(x: Array, y: Array, z: Array, c: Point, r: Point, axis: Point) -> Array:
+def _ellipsoid(at: Place, c: Point, r: Point, axis: Point) -> Array:
     """Field of an ellipsoid whose first half axis lies along `axis`, the second near -y."""
     e0 = np.array(axis) / np.linalg.norm(axis)
     e2 = np.cross(e0, (0.0, 1.0, 0.0))
     e2 /= np.linalg.norm(e2)
     e1 = np.cross(e2, e0)
-    rx, ry, rz = x - np.float32(c[0]), y - np.float32(c[1]), z - np.float32(c[2])
-    k0 = np.float32(0)
-    k1 = np.float32(0)
+    rx, ry, rz = (at[i] - np.float32(c[i]) for i in range(3))
+    k0 = k1 = np.float32(0) * rx
     for e, half in zip((e0, e1, e2), r, strict=True):
-        w = rx * np.float32(e[0] / half) + ry * np.float32(e[1] / half) + rz * np.float32(e[2] / half)
+        ux, uy, uz = (np.float32(v / half) for v in e)
+        w = rx * ux + ry * uy + rz * uz
         k0 = k0 + w * w
         k1 = k1 + (w / np.float32(half)) ** 2
     root: Array = np.sqrt(k0)
@@ -274,22 +276,21 @@ class Anatomy:
     def heart(self, x: Array, y: Array, z: Array) -> Array:
         """The four chambers with their walls."""
         x, y, z = self._unit(x, y, z)
-        out: Array | None = None
-        for centre, half, axis in _CHAMBERS:
-            field = _ellipsoid(x, y, z, centre, half, axis)
-            out = field if out is None else smax(out, field, 10.0)
-        assert out is not None
+        first, *others = (_ellipsoid((x, y, z), *chamber) for chamber in _CHAMBERS)
+        out = first
+        for field in others:
+            out = smax(out, field, 10.0)
         return out * np.float32(self.scale)
 
     def vessels(self, x: Array, y: Array, z: Array) -> Array:
         """Aorta, pulmonary trunk, cavae and the branches of the arch."""
         x, y, z = self._unit(x, y, z)
-        return _chain(x, y, z, _VESSELS, 0.0) * np.float32(self.scale)
+        return _chain((x, y, z), _VESSELS) * np.float32(self.scale)
 
     def airways(self, x: Array, y: Array, z: Array) -> Array:
         """The lumen of trachea and central bronchi; the wall is 1.5 mm outside."""
         x, y, z = self._unit(x, y, z)
-        return _chain(x, y, z, _AIRWAYS, 0.0) * np.float32(self.scale)
+        return _chain((x, y, z), _AIRWAYS) * np.float32(self.scale)
 
     def oesophagus(self, x: Array, y: Array, z: Array) -> Array:
         """A collapsed tube behind trachea and left atrium."""
@@ -301,15 +302,18 @@ class Anatomy:
             self.scale
         )
 
-    def mediastinum(self, heart: Array, vessels: Array, airways: Array, oesophagus: Array,
-                    x: Array, y: Array, z: Array) -> Array:
+    def _mediastinum(
+        self, at: Place, heart: Array, vessels: Array, tubes: tuple[Array, Array]
+    ) -> Array:
         """What the lungs leave free: organs with their fat, and the midline septum."""
-        x, y, z = self._unit(x, y, z)
+        x, y, z = self._unit(*at)
+        airways, oesophagus = tubes
         out = smax(heart + 3, vessels + 2, 12.0)
         out = smax(out, airways + 3, 6.0)
         out = smax(out, oesophagus + 3, 10.0)
         half = np.float32(3.5) + np.float32(22) / (1 + np.exp(-(z - 42) / 9))
-        front = smin(half - np.abs(x - 3), np.float32(34) - y, 6.0)
+        half = half + np.float32(14) * np.exp(-(((z + 112) / 45) ** 2))
+        front = smin(half - np.abs(x - 3), np.float32(30) - y, 6.0)
         return smax(out, front * np.float32(self.scale), 14.0)
 
     def spine(self, x: Array, y: Array, z: Array) -> dict[str, Array]:
@@ -325,12 +329,12 @@ class Anatomy:
         canal = section(x, y - yc - b - 8, np.float32(8.5) + 0 * z, np.float32(7.5) + 0 * z)
         ring = smin(canal + np.float32(5.5), -canal, 1.0)
         back = yc + b + 14
-        spinous = capsule(x, y - back, dz + 0 * y, (0, 0, 2), (0, 26, -9), 4.0, 3.4)
+        spinous = capsule((x, y - back, dz + 0 * y), (0, 0, 2), (0, 26, -9), 4.0, 3.4)
         side = np.abs(x)
-        process = capsule(side, y - yc - b - 9, dz + 0 * y, (9, 0, 2), (32, 9, 4), 5.0, 4.0)
+        process = capsule((side, y - yc - b - 9, dz + 0 * y), (9, 0, 2), (32, 9, 4), 5.0, 4.0)
         arch = np.maximum(smax(ring - np.abs(dz) * np.float32(0.15), spinous, 2.0), process)
         soft = smax(body + 1, canal + 7, 6.0)
-        gutter = capsule(side, y - yc - b - 6, 0 * z, (0, 4, 0), (26, 14, 0), 9.0, 8.0)
+        gutter = capsule((side, y - yc - b - 6, 0 * z), (0, 4, 0), (26, 14, 0), 9.0, 8.0)
         s = np.float32(self.scale)
         return {
             "body": body * s,
@@ -367,7 +371,7 @@ class Anatomy:
         `mediastinum` and its parts, `diaphragm`."""
         heart, vessels = self.heart(x, y, z), self.vessels(x, y, z)
         airways, oesophagus = self.airways(x, y, z), self.oesophagus(x, y, z)
-        middle = self.mediastinum(heart, vessels, airways, oesophagus, x, y, z)
+        middle = self._mediastinum((x, y, z), heart, vessels, (airways, oesophagus))
         above = self.diaphragm(x, y, z)
         soft = self.spine(x, y, z)["soft"]
         ux, uy, uz = self._unit(x, y, z)

@@ -8,18 +8,21 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 |--------------------------|-----|----------|--------------------------------------------|
 | status                   | 1   | yes      | StatusMessage; also the will, `offline`    |
 | info                     | 1   | yes      | InfoMessage                                |
-| health                   | 0   | no       | HealthMessage, with expiry                 |
+| health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent                                 |
 | finding/{urgency}        | 1   | no       | FindingMessage, one a finding              |
-| reply (named in the cmd) | 1   | no       | ReplyMessage                               |
+| reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
+
+All but `status`, `info`, `health` and `reply` go through the outbox. A figure the machine does not
+give is null, never 0. Texts come from this code or from the settings, never from a DICOM header.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -50,6 +53,8 @@ EventName = Literal[
     "feedback",
 ]
 Verb = Literal["ping", "resend", "pause", "resume", "update-check"]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
+"""A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
 
 
 class Message(Record):
@@ -87,18 +92,19 @@ class InfoMessage(Message):
 
 class HealthMessage(Message):
     type: Literal["health"] = "health"
-    uptime_s: float
-    load: float
-    memory_available_mb: float
-    disk_free_mb: float
-    spool_series: int
-    outbox_waiting: int
+    uptime_s: float | None = None
+    load: float | None = None
+    memory_available_mb: float | None = None
+    disk_free_mb: float | None = None
+    spool_series: int | None = None
+    outbox_waiting: int = Field(ge=0)
+    outbox_dead: int = Field(default=0, ge=0)
     oldest_waiting_s: float | None = None
     stages: dict[str, str] = Field(default_factory=dict)
 
 
 class StudyEvent(Message):
-    """One event of a study. `analysed`, `not_analysed`, `failed`, `preliminary` carry the report."""
+    """`analysed`, `not_analysed`, `failed` and `preliminary` carry the whole report."""
 
     type: Literal["study"] = "study"
     event: EventName
@@ -131,7 +137,8 @@ class Command(Record):
 
 class ReplyMessage(Message):
     type: Literal["reply"] = "reply"
-    verb: Verb
+    verb: Verb | Literal["unknown"]
+    """`unknown` stands for every verb that is none: what came is never repeated."""
     id: str = ""
     ok: bool
     text: str = ""
@@ -140,7 +147,7 @@ class ReplyMessage(Message):
 class Outgoing(Record):
     """A message on its way: `topic` is relative to the device's root."""
 
-    topic: str
+    topic: Topic
     qos: Literal[0, 1]
     retain: bool = False
     message: (
@@ -156,6 +163,109 @@ def root(site: str, device: str) -> str:
 def series_id(series_uid: str) -> uuid.UUID:
     """UUIDv5 that stands for a series outside the device."""
     return event_id(series_uid, "series")
+
+
+def of_status(
+    state: DeviceState, reasons: tuple[str, ...], *, device: str, number: int, at: datetime
+) -> Outgoing:
+    """Birth, will and every change between; `number` tells two of one state apart."""
+    return Outgoing(
+        topic="status",
+        qos=1,
+        retain=True,
+        message=StatusMessage(
+            event_id=event_id(device, f"status {state} {number}"),
+            at=at,
+            state=state,
+            reasons=reasons,
+        ),
+    )
+
+
+def of_info(
+    *,
+    device: str,
+    number: int,
+    at: datetime,
+    version: str,
+    ae_title: str,
+    port: int,
+    bundles: tuple[BundleRef, ...],
+    backend: str | None,
+    machine: Mapping[str, str],
+) -> Outgoing:
+    """What this device is; retained."""
+    return Outgoing(
+        topic="info",
+        qos=1,
+        retain=True,
+        message=InfoMessage(
+            event_id=event_id(device, f"info {number}"),
+            at=at,
+            version=version,
+            ae_title=ae_title,
+            port=port,
+            bundles=bundles,
+            backend=backend,
+            machine=dict(machine),
+        ),
+    )
+
+
+def of_health(
+    *,
+    device: str,
+    number: int,
+    at: datetime,
+    uptime_s: float | None,
+    load: float | None,
+    memory_available_mb: float | None,
+    disk_free_mb: float | None,
+    spool_series: int | None,
+    outbox_waiting: int,
+    outbox_dead: int,
+    oldest_waiting_s: float | None,
+    stages: Mapping[str, str],
+) -> Outgoing:
+    """How the device does; not kept, and it expires."""
+    return Outgoing(
+        topic="health",
+        qos=0,
+        message=HealthMessage(
+            event_id=event_id(device, f"health {number}"),
+            at=at,
+            uptime_s=uptime_s,
+            load=load,
+            memory_available_mb=memory_available_mb,
+            disk_free_mb=disk_free_mb,
+            spool_series=spool_series,
+            outbox_waiting=outbox_waiting,
+            outbox_dead=outbox_dead,
+            oldest_waiting_s=oldest_waiting_s,
+            stages=dict(stages),
+        ),
+    )
+
+
+def of_reply(
+    topic: str,
+    *,
+    verb: Verb | Literal["unknown"],
+    id: str,  # noqa: A002 - the field's name
+    ok: bool,
+    text: str,
+    device: str,
+    number: int,
+    at: datetime,
+) -> Outgoing:
+    """The answer to one command; `topic` is relative to the device's root."""
+    return Outgoing(
+        topic=topic,
+        qos=1,
+        message=ReplyMessage(
+            event_id=event_id(device, f"reply {number}"), at=at, verb=verb, id=id, ok=ok, text=text
+        ),
+    )
 
 
 def of_series(

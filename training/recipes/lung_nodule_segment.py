@@ -23,12 +23,8 @@ from torch.nn import functional
 from training.data import (
     AIR_HU,
     F32,
-    Bool,
-    lung_truth,
+    host_lungs,
     resample,
-    series_folder,
-    training_series,
-    tumour_boxes,
     window,
 )
 from training.losses import soft_dice, weighted_bce
@@ -64,7 +60,8 @@ class Knobs:
     ema: float = 0.99
     repaint: float = 0.4  # share of samples whose tissue classes get random values
     disease: float = 0.6  # share of samples with a mass, consolidation, effusion or ground glass
-    empty: float = 0.15  # share of samples that hold no lung at all
+    gas: float = 0.45  # share of samples with big gas bubbles in stomach and bowel
+    empty: float = 0.13  # share of samples that hold no lung at all
     save_every: int = 300  # steps
     bf16: bool = True
 
@@ -80,19 +77,7 @@ class Host:
 
 def load_host(shared: Path, name: str, cache: Path) -> Host:
     """Reads a training CT, makes its lung truth once (kept in `cache`)."""
-    volume = training_series(shared, name)
-    fine = resample(volume.hu, volume.spacing, [1.5] * 3)
-    kept = cache / f"{name}-lungs.npz"
-    if kept.exists():
-        with np.load(kept) as file:
-            truth: Bool = np.asarray(file["mask"], bool)
-    else:
-        truth = lung_truth(fine, 1.5)
-        if name == "A0001":
-            spacing = (1.5, 1.5, 1.5)
-            boxes = tumour_boxes(shared, series_folder(shared, name))
-            truth |= _mass_of_boxes(volume, boxes, truth.shape, spacing)
-        np.savez_compressed(kept, mask=truth)
+    volume, fine, truth = host_lungs(shared, name, cache)
     coarse = resample(volume.hu, volume.spacing, [3.0] * 3)
     small = resample(truth.astype(np.float32), [1.5] * 3, [3.0] * 3)
     small = _same_shape(small, coarse.shape)
@@ -104,26 +89,6 @@ def _same_shape(array: F32, shape: tuple[int, ...]) -> F32:
     out = np.zeros(shape, np.float32)
     part = tuple(slice(0, min(a, b)) for a, b in zip(array.shape, shape, strict=True))
     out[part] = array[part]
-    return out
-
-
-def _mass_of_boxes(volume, boxes, shape, spacing) -> Bool:  # type: ignore[no-untyped-def]
-    """The mass as one ellipse a box, between the boxes' first and last height."""
-    out = np.zeros(shape, bool)
-    if not boxes:
-        return out
-    heights = np.array([b.z for b in boxes])
-    top = np.asarray(volume.origin) - 0.5 * np.asarray(volume.spacing[::-1])
-    y = top[1] + (np.arange(shape[1]) + 0.5) * spacing[1]
-    x = top[0] + (np.arange(shape[2]) + 0.5) * spacing[2]
-    for k in range(shape[0]):
-        z = top[2] + (k + 0.5) * spacing[0]
-        if not heights.min() - 2.5 <= z <= heights.max() + 2.5:
-            continue
-        x0, y0, x1, y1 = boxes[int(np.argmin(np.abs(heights - z)))].xyxy
-        dy = (y - (y0 + y1) / 2) / max((y1 - y0) / 2, 1.0)
-        dx = (x - (x0 + x1) / 2) / max((x1 - x0) / 2, 1.0)
-        out[k] |= dy[:, None] ** 2 + dx[None, :] ** 2 <= 1
     return out
 
 
@@ -233,6 +198,31 @@ def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     return np.asarray(out, np.float32)
 
 
+def bloat(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
+    """Blows gas bubbles with fluid levels into the body outside the lungs: stomach and colon."""
+    wall = ndimage.binary_dilation(mask > 0.1, iterations=int(rng.integers(1, 4)))
+    body = (hu > -250) & ~wall
+    lung = np.flatnonzero((mask > 0.5).any((1, 2)))
+    points = np.argwhere(body)
+    if len(lung):
+        points = points[points[:, 0] < np.quantile(lung, rng.uniform(0.2, 0.7))]
+    if not len(points):
+        return hu
+    out = hu.copy()
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in hu.shape], indexing="ij")).astype(np.float32)
+    wobble = smooth_field(rng, hu.shape, 6)
+    for _ in range(int(rng.integers(1, 5))):
+        centre = points[rng.integers(len(points))]
+        radius = rng.uniform(3, 17) * np.exp(rng.uniform(-0.4, 0.4, 3))
+        squared = sum(((grid[i] - centre[i]) / radius[i]) ** 2 for i in range(3))
+        where = (np.sqrt(np.asarray(squared)) + 0.2 * wobble < 1) & ~wall & (out > -600)
+        level = centre[1] + radius[1] * rng.uniform(-0.3, 1.2)
+        fluid = where & (grid[1] > level)
+        out[where] = rng.uniform(-1024, -940) + 6 * rng.standard_normal(int(where.sum()))
+        out[fluid] = rng.uniform(-20, 60) + 10 * rng.standard_normal(int(fluid.sum()))
+    return np.asarray(ndimage.gaussian_filter(out, 0.35), np.float32)
+
+
 def without_lungs(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     """A body that has no lungs: theirs becomes soft tissue, with pockets of gas now and then."""
     grown = ndimage.binary_dilation(mask > 0.1, iterations=2)
@@ -284,6 +274,8 @@ def sample(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[F32, 
             hu = repaint(rng, hu, mask)
         if rng.random() < k.disease:
             hu = sicken(rng, hu, mask)
+        if rng.random() < k.gas:
+            hu = bloat(rng, hu, mask)
     if rng.random() < 0.3:
         hu = ndimage.uniform_filter1d(hu, int(rng.integers(2, 4)), axis=0)
     if rng.random() < 0.2:

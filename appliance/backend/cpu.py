@@ -1,0 +1,196 @@
+"""OpenVINO and onnxruntime on a CPU, behind one class: they differ only in how a network is loaded.
+
+Rules.
+1. A library is imported inside its loader, so a stage pays for what it uses (DESIGN: the line).
+2. Precision is pinned: OpenVINO runs float networks as bf16 on CPUs that have it unless told f32.
+   Quantised layers of an INT8 network stay INT8; all else is float32.
+3. Nothing is written: no model cache, no profile. Axes may be free: any call may have a new shape.
+4. Ports must be those of the manifest. An output that is not finite is an error, never a negative.
+5. No exception of a library leaves this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.backend.choose import Name, missing
+from appliance.bundle.manifest import Network
+from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
+from appliance.preprocess import fast, reference
+from appliance.preprocess.spec import Op
+from appliance.records import Box, Grid, Stack, Tensor, Vector
+from appliance.report import BackendRef
+
+F32 = NDArray[np.float32]
+Run = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+"""One loaded network: input -> outputs by name. Raises LibraryError, nothing of its library."""
+Loader = Callable[[Mapping[str, Network], Mapping[str, bytes], int], Mapping[str, Run]]
+
+
+class LibraryError(Exception):
+    """What a library said when it failed; never leaves this module."""
+
+
+class CpuBackend:
+    """backend.protocol.Backend: tensors are numpy arrays of the host."""
+
+    def __init__(
+        self, name: Name, networks: Mapping[str, Network], runs: Mapping[str, Run]
+    ) -> None:
+        self._networks = dict(networks)
+        self._runs = dict(runs)
+        self._ref = BackendRef(
+            name=name, precision="+".join(sorted({n.precision for n in networks.values()}))
+        )
+
+    @property
+    def ref(self) -> BackendRef:
+        return self._ref
+
+    def prepare(self, stack: Stack, ops: Sequence[Op], crop: tuple[Grid, Box] | None) -> Tensor:
+        """See the protocol; ValueError where a crop op and a box do not come together."""
+        data, grid = fast.tensor(stack, ops, crop)
+        return Tensor(data=data, shape=data.shape, grid=grid)
+
+    def gather(
+        self,
+        stack: Stack,
+        ops: Sequence[Op],
+        centers: Sequence[Vector],
+        views: Literal[1, 2, 4, 8] = 1,
+    ) -> Tensor:
+        """See the protocol; a few dozen small patches, so the reference itself is fast enough."""
+        data = reference.apply_patches(stack, ops, centers, views)
+        return Tensor(data=data, shape=data.shape, grid=None)
+
+    def infer(self, role: str, image: Tensor) -> Mapping[str, F32]:
+        """See the protocol. BackendUnavailable after `close`, ValueError for an unknown role."""
+        if not self._runs:
+            raise BackendUnavailable("the backend is closed", remedy="Restart the work stage.")
+        if role not in self._runs:
+            raise ValueError(f"no network {role!r} is loaded")
+        dtype = np.dtype(self._networks[role].inputs[0].dtype)
+        try:
+            raw = self._runs[role](np.ascontiguousarray(image.data, dtype))
+        except LibraryError as e:
+            raise _failed(self._ref.name, role, str(e)) from e
+        outputs = {name: np.array(array, np.float32) for name, array in raw.items()}
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise _failed(self._ref.name, role, f"output {name!r} is not finite")
+        return outputs
+
+    def close(self) -> None:
+        self._runs = {}
+
+
+def load_openvino(
+    networks: Mapping[str, Network], onnx: Mapping[str, bytes], threads: int
+) -> Mapping[str, Run]:
+    """A Loader. Properties: OpenVINO documentation, "CPU Device" and "Precision Control"."""
+    try:
+        import openvino  # noqa: PLC0415 - rule 1
+    except (ImportError, OSError) as e:
+        raise missing("openvino") from e
+    errors = (RuntimeError, TypeError, ValueError)
+    core = openvino.Core()
+    pinned = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "EXECUTION_MODE_HINT": "ACCURACY",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+
+    def load(role: str, network: Network) -> Run:
+        try:
+            model = core.read_model(onnx[role])
+            inputs = [port.get_any_name() for port in model.inputs]
+            outputs = [port.get_any_name() for port in model.outputs]
+            _ports(role, network, inputs, outputs)
+            request = core.compile_model(model, "CPU", pinned).create_infer_request()
+        except errors as e:
+            raise _refused(role, str(e)) from e
+
+        def run(image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+            try:
+                request.infer({inputs[0]: image}, share_inputs=True)
+                return {port.name: request.get_tensor(port.name).data for port in network.outputs}
+            except errors as e:
+                raise LibraryError(str(e)) from e
+
+        return run
+
+    return {role: load(role, network) for role, network in networks.items()}
+
+
+def load_onnxruntime(
+    networks: Mapping[str, Network], onnx: Mapping[str, bytes], threads: int
+) -> Mapping[str, Run]:
+    """A Loader. Options: onnxruntime's Python API, SessionOptions."""
+    try:
+        import onnxruntime  # noqa: PLC0415 - rule 1
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+    except (ImportError, OSError) as e:
+        raise missing("onnxruntime") from e
+    # its exceptions share no base but Exception
+    own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
+    errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, *own)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4  # fatal: what fails is raised
+
+    def load(role: str, network: Network) -> Run:
+        try:
+            session = onnxruntime.InferenceSession(
+                onnx[role], options, providers=["CPUExecutionProvider"]
+            )
+        except errors as e:
+            raise _refused(role, str(e)) from e
+        inputs = [port.name for port in session.get_inputs()]
+        _ports(role, network, inputs, [port.name for port in session.get_outputs()])
+        wanted = [port.name for port in network.outputs]
+
+        def run(image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+            try:
+                return dict(zip(wanted, session.run(wanted, {inputs[0]: image}), strict=True))
+            except errors as e:
+                raise LibraryError(str(e)) from e
+
+        return run
+
+    return {role: load(role, network) for role, network in networks.items()}
+
+
+def _ports(role: str, network: Network, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """BundleRefused where a network's ports are not those that the manifest names."""
+    declared = [port.name for port in network.inputs]
+    if list(inputs) != declared or len(declared) != 1:
+        raise _refused(role, f"its inputs are {list(inputs)}, the manifest says {declared}")
+    if network.inputs[0].dtype == "int8":
+        raise _refused(role, "an int8 input is not supported; quantise inside the network")
+    if absent := {port.name for port in network.outputs} - set(outputs):
+        raise _refused(role, f"it has no output {min(absent)!r}")
+
+
+def _refused(role: str, why: str) -> BundleRefused:
+    return BundleRefused(f"network {role!r}: {_line(why)}", code="bundle_network")
+
+
+def _failed(name: str, role: str, why: str) -> Poisoned:
+    return Poisoned(
+        f"{name} failed in network {role!r}: {_line(why)}",
+        code="backend_failed",
+        remedy="Run `scanside doctor`; keep the series and call the fleet team if it fails again.",
+    )
+
+
+def _line(text: str) -> str:
+    """What a library said, as one line of at most 200 characters."""
+    return " ".join(text.split())[:200]

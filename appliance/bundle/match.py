@@ -1,0 +1,172 @@
+"""Whether a bundle is meant for a series, from what the series says of itself. Pure.
+
+Rules.
+1. A missing tag is unknown and passes on to the check of the content (lung mask volume).
+2. Modality (0008,0060), PatientAge (0010,1010) and Slice Thickness (0018,0050) are contrary when
+   they lie outside `accepts`. Thickness is judged by the same limits as spacing: what is only
+   limited is still accepted.
+3. BodyPartExamined (0018,0015) should be a defined term of PS3.16 Annex L, but is set by protocol
+   or by hand, in many languages and shortened. So it is contrary only if it names no accepted part
+   AND names a part known as another (PARTS). A value that names several parts, such as
+   CHEST_ABDOMEN or TAP, is accepted if one of them is. A value nobody knows passes on like a
+   missing one: it is a site's private name, and the content decides.
+4. A reason carries names from our own tables, never a scanner's free text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from appliance.bundle.manifest import Manifest
+from appliance.reasons import Code
+from appliance.records import Header
+from appliance.report import Reason
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "CHEST": (
+        *("CHEST", "THORAX", "THORAKS", "TORAX", "TORACE", "LUNG", "PULMO", "POUMON", "POLMON"),
+        *("BRUST", "POITRINE", "PECHO", "HRCT", "胸", "肺"),
+        *("=TAP", "=CAP", "=NCAP", "=CTAP", "=THX", "=THOR"),
+    ),
+    "WHOLE BODY": ("WHOLEBODY", "WHOLE_BODY", "GANZKOERPER", "GANZKÖRPER", "=WB", "POLYTRAUMA"),
+    "HEAD": (
+        *("HEAD", "BRAIN", "SKULL", "CRANI", "CEREBR", "CEREBELL", "ENCEPHAL", "KOPF", "SCHAEDEL"),
+        *(
+            "SCHÄDEL",
+            "TETE",
+            "TÊTE",
+            "CRANE",
+            "CABEZA",
+            "=TESTA",
+            "HIRN",
+            "NEURO",
+            "头",
+            "颅",
+            "脑",
+        ),
+        *("FACE", "FACIAL", "ORBIT", "SINUS", "MAXILLA", "MANDIBLE", "PITUITARY"),
+        *("=JAW", "=EYE", "=EAR", "=IAC", "=CTB", "DENTAL", "GESICHT"),
+    ),
+    "NECK": ("NECK", "HALS", "=COLLO", "CUELLO", "CAROTID", "THYROID", "LARYNX", "=COU", "颈"),
+    "SPINE": (
+        *("SPINE", "SPINAL", "WIRBEL", "VERTEBR", "RACHIS", "COLUMNA", "LUMBAR", "SACRUM"),
+        *("=LWS", "=HWS", "=BWS", "COCCYX", "椎"),
+    ),
+    "ABDOMEN": (
+        *("ABDOMEN", "ABDOMIN", "ADDOME", "BAUCH", "BELLY", "LIVER", "HEPAT", "LEBER", "KIDNEY"),
+        *("RENAL", "NIERE", "PANCREA", "SPLEEN", "STOMACH", "COLON", "UROGRA", "APPENDIX"),
+        *("GALLBLADDER", "ADRENAL", "=KUB", "=TAP", "=CAP", "=NCAP", "=CTAP", "腹", "肝", "肾"),
+    ),
+    "PELVIS": (
+        *("PELVI", "BECKEN", "BASSIN", "PROSTATE", "BLADDER", "UTERUS", "RECTUM", "BACINO"),
+        *("=TAP", "=CAP", "=NCAP", "=CTAP", "盆"),
+    ),
+    "HEART": ("HEART", "CARDIAC", "CORONARY", "HERZ", "COEUR", "CUORE", "CORAZON", "心"),
+    "BREAST": ("BREAST", "MAMMA", "=SEIN"),
+    "LEG": (
+        *("KNEE", "ANKLE", "FOOT", "FEET", "THIGH", "FEMUR", "TIBIA", "FIBULA", "CALCANEUS"),
+        *("KNIE", "LOWER_EXTREMITY", "EXTREMITY", "BEIN", "GENOU", "RODILLA", "PATELLA", "CALF"),
+        *("=HIP", "=LEG", "=TOE", "HUEFTE", "HÜFTE", "=FUSS", "膝", "足"),
+    ),
+    "ARM": (
+        *("SHOULDER", "ELBOW", "WRIST", "HAND", "FINGER", "HUMERUS", "FOREARM", "CLAVICLE"),
+        *("SCAPULA", "SCHULTER", "RADIUS", "=ARM", "=ULNA", "=THUMB", "肩", "腕"),
+    ),
+}
+"""Part -> what names it. With `=` only as a word of its own; up to four letters only where a word
+begins (FACE is not in SURFACE); else anywhere, because values run together (NECKCHESTABDPELV).
+A term under two parts names both."""
+
+MODALITIES = frozenset(
+    (
+        *("CR", "CT", "DX", "IO", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "PX", "REG", "RF"),
+        *("RG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SEG", "SM", "SR", "US", "XA", "XC"),
+    )
+)
+"""Those of PS3.3 C.7.3.1.1.1 that a reason may repeat."""
+
+
+ROUNDING = 1.01
+"""A thickness up to 1 % above a limit is rounding, as in series/assemble.py."""
+
+
+class HasManifest(Protocol):
+    """Whatever carries a manifest, such as `appliance.line.Bundle`."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+
+B = TypeVar("B", bound=HasManifest)
+
+
+def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
+    """Why this bundle is not meant for the series; empty where it accepts."""
+    wants = manifest.accepts
+    reasons: list[Reason] = []
+    modality = (header.modality or "").strip().upper()
+    if modality and modality not in {m.upper() for m in wants.modality}:
+        shown = modality if modality in MODALITIES else "unknown to us"
+        text = f"The modality is {shown}, not {' or '.join(wants.modality)}."
+        reasons.append(_reason(Code.MODALITY, text))
+    if other := contrary(header.body_part, wants.body_part):
+        text = f"The body part is {other}, not {' or '.join(wants.body_part)}."
+        reasons.append(_reason(Code.BODY_PART, text))
+    age = header.patient_age_years
+    if age is not None and wants.age_years is not None:
+        low, high = wants.age_years
+        if not low <= age <= high:
+            text = f"The patient is {age:.3g} years old; {low:g} to {high:g} are intended."
+            reasons.append(_reason(Code.PATIENT_AGE, text))
+    thickness = header.thickness_mm
+    if thickness is not None and thickness > wants.spacing_mm.limited * ROUNDING:
+        limit = wants.spacing_mm.limited
+        text = f"The slices are {thickness:.3g} mm thick; at most {limit:g} mm are intended."
+        reasons.append(_reason(Code.THICKNESS_TOO_WIDE, text))
+    return tuple(reasons)
+
+
+def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
+    """The bundles that accept the series, in the order given."""
+    return tuple(bundle for bundle in bundles if not accepts(bundle.manifest, header))
+
+
+def none_accepts(bundles: Iterable[HasManifest], header: Header) -> tuple[Reason, ...]:
+    """What a report says where `choose` gave nothing: each code once, then NO_BUNDLE."""
+    held = tuple(bundles)
+    by_code = {reason.code: reason for b in held for reason in accepts(b.manifest, header)}
+    names = ", ".join(b.manifest.name for b in held) or "none"
+    text = f"No active bundle is meant for this series (active: {names})."
+    return (*by_code.values(), _reason(Code.NO_BUNDLE, text))
+
+
+def contrary(body_part: str | None, accepted: Iterable[str]) -> str | None:
+    """The known other part that a BodyPartExamined names; None where none refuses (rule 3)."""
+    value = (body_part or "").strip().upper()
+    wanted = [term.strip().upper() for term in accepted]
+    named = parts(value)
+    welcome = {part for term in wanted for part in parts(term)} | {"WHOLE BODY"}
+    if not value or named & welcome or any(term and term in value for term in wanted):
+        return None
+    return next((part for part in PARTS if part in named), None)
+
+
+def parts(value: str) -> frozenset[str]:
+    """The parts that an upper-case value names; empty where it names none that we know."""
+    words = [word for word in re.split(r"[\W_]+", value) if word]
+    spaced = "_".join(words)
+
+    def said(term: str) -> bool:
+        if term.startswith("="):
+            return term[1:] in words
+        if len(term) <= 4 and term.isascii():
+            return any(word.startswith(term) for word in words)
+        return term in spaced
+
+    return frozenset(part for part, terms in PARTS.items() if any(map(said, terms)))
+
+
+def _reason(code: Code, text: str) -> Reason:
+    return Reason(code=code, text=text, where="series")

@@ -1,0 +1,57 @@
+"""`scanside bundle list|add|activate|rollback` as plain functions; the command line wires them.
+
+Each takes a Shelf and returns entries. What changes the shelf and is not signed must be audited,
+so a waved-through signature asks for the shelf to have an `audit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from appliance.bundle.shelf import UNSIGNED, Entry, Shelf
+from appliance.errors import BundleRefused
+
+
+def listed(shelf: Shelf) -> tuple[Entry, ...]:
+    """Every bundle on the shelf."""
+    return shelf.list()
+
+
+def add(shelf: Shelf, path: Path, *, allow_unsigned: bool = False) -> Entry:
+    """Check a bundle and put it on the shelf, not active yet."""
+    if allow_unsigned and not shelf.audited:
+        raise BundleRefused(
+            "an unsigned bundle is only added where that is audited",
+            remedy="Add it with `scanside bundle add --allow-unsigned`.",
+            code="bundle_unsigned",
+        )
+    return shelf.add(path, allow_unsigned=allow_unsigned)
+
+
+def activate(shelf: Shelf, name: str, which: str) -> Entry:
+    """Make a version or digest the active one of its name."""
+    return shelf.activate(name, which)
+
+
+def rollback(shelf: Shelf, name: str) -> Entry:
+    """Go back to the bundle that was active before."""
+    return shelf.rollback(name)
+
+
+def show(entries: Iterable[Entry], console: Console | None = None) -> None:
+    """The entries as a table on the terminal."""
+    table = Table("bundle", "version", "digest", "origin", "state", "golden cases", "signed by")
+    for entry in entries:
+        state = "active" if entry.active else "previous" if entry.previous else ""
+        signer = entry.signed_by or "in the wheel"
+        table.add_row(
+            *map(Text, (entry.name, entry.version, entry.digest[:12], entry.origin, state)),
+            Text(entry.gate, style="red" if entry.gate == "failed" else ""),
+            Text(signer[:12], style="yellow" if signer == UNSIGNED else ""),
+        )
+    (console or Console()).print(table if table.row_count else "No bundle is on the shelf.")

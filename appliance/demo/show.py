@@ -1,0 +1,349 @@
+"""`scanside demo`: the whole product on one machine, in one terminal.
+
+    mosquitto  <-  scanside run  <-  a scanner that sends the phantom (or --series)
+        |
+        +-> mosquitto_sub, a separate subscriber: what it prints is what left the device
+
+Everything is a child on a free loopback port in a temporary folder that is gone afterwards, but
+the picture. The settings allow senders of this machine only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from appliance.demo import phantom as phantoms
+from appliance.demo import picture, scanner
+from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
+from appliance.publish.message import StudyEvent
+from appliance.report import NOTICE, Finding, Report, Status
+from appliance.series import pixels
+from appliance.settings import Settings, load
+from appliance.store.journal import Journal
+
+console = Console(highlight=False)
+ENDINGS = ("analysed", "not_analysed", "failed")
+HIT_MM = 5.0
+"""A finding hits a nodule within its radius, at least this (DESIGN: evaluate)."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What the separate subscriber saw: the closing event and the findings, with their topics."""
+
+    topic: str
+    event: StudyEvent
+    findings: tuple[tuple[str, dict[str, Any]], ...]
+    at: float
+
+
+def run(*, series: Path | None, once: bool, out: Path) -> int:
+    """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed)."""
+    console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
+        broker_port = _free_port()
+        stack.enter_context(_mosquitto(folder, broker_port))
+        settings = _settings(folder, broker_port)
+        subscriber = stack.enter_context(_subscriber(folder, broker_port))
+        with console.status("starting the appliance ..."):
+            stack.enter_context(_appliance(folder))
+        console.print(f"[green]✓[/green] appliance listens for DICOM as SCANSIDE on "
+                      f"127.0.0.1:{settings.dicom.port}")
+        truth = None
+        if series is None:
+            with console.status("making a chest phantom (lungs, ribs, vessels, nodules) ..."):
+                truth = phantoms.chest()
+        _send(truth, series, settings)
+        with console.status("waiting for the report ..."):
+            received = _wait(subscriber, settings)
+        report = received.event.report
+        if report is None:
+            raise SeriesRefused(received.event.reasons[0])
+        _timing(settings, report, received)
+        _table(report, truth)
+        if report.findings:
+            _picture(report, truth, series, out)
+        if not once:
+            console.print(
+                "\nThe appliance goes on. Send it a series of your own:\n"
+                f"  scanside send DIR --to SCANSIDE@127.0.0.1:{settings.dicom.port}\n"
+                f"  mosquitto_sub -p {broker_port} -t 'scanside/v1/#' -v\n"
+                "Ctrl-C ends everything."
+            )
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    _table(_next(subscriber), None)
+    if truth is not None and report.status is not Status.ANALYSED:
+        return 1
+    return 0 if report.status is not Status.FAILED else 1
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that ends with us: asked first, then killed."""
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _mosquitto(folder: Path, port: int) -> Iterator[None]:
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        raise BrokerAway("mosquitto is not installed", remedy="Type: sudo apt-get install mosquitto")
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\n")
+    config.chmod(0o644)
+    with _child([program, "-c", str(config)], start_new_session=True) as process:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{port}")
+                break
+            if process.poll() is not None:
+                raise BrokerAway(f"mosquitto ended with {process.returncode}")
+            time.sleep(0.05)
+        yield
+
+
+def _settings(folder: Path, broker_port: int) -> Settings:
+    (folder / "scanside.toml").write_text(
+        f"""state = "{folder}/state"
+[site]
+name = "demo"
+device = "box-1"
+[dicom]
+bind = "127.0.0.1"
+port = {_free_port()}
+[[dicom.allow]]
+ae_title = "*"
+host = "127.0.0.0/8"
+[mqtt]
+port = {broker_port}
+[retain]
+reserve_mb = 64
+target_free_mb = 64
+"""
+    )
+    return load(folder / "scanside.toml")
+
+
+@contextlib.contextmanager
+def _subscriber(folder: Path, port: int) -> Iterator[BinaryIO]:
+    """mosquitto_sub, one line a message: topic, blank, payload."""
+    program = shutil.which("mosquitto_sub")
+    if program is None:
+        raise BrokerAway(
+            "mosquitto_sub is not installed", remedy="Type: sudo apt-get install mosquitto-clients"
+        )
+    command = [program, "-p", str(port), "-q", "1", "-t", "scanside/v1/#", "-F", "%t %p"]
+    with _child(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        if process.stdout is None:
+            raise BrokerAway("mosquitto_sub has no output")
+        yield process.stdout  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def _appliance(folder: Path) -> Iterator[None]:
+    """`scanside run` as a child; returns when all its stages are ready."""
+    log = stack_log = folder / "appliance.log"
+    path = str(folder / "ready")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("wb") as stderr:
+        ready.bind(path)
+        ready.settimeout(60)
+        command = [sys.executable, "-m", "appliance", "run", "--config", f"{folder}/scanside.toml"]
+        environment = {**os.environ, "NOTIFY_SOCKET": path}
+        with _child(command, stderr=stderr, env=environment, start_new_session=True):
+            try:
+                ready.recv(4096)
+            except TimeoutError as e:
+                tail = stack_log.read_text(errors="replace").strip().splitlines()[-5:]
+                raise BackendUnavailable(
+                    "the appliance did not become ready: " + " | ".join(tail)
+                ) from e
+            yield
+
+
+def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Settings) -> None:
+    to = scanner.Address("SCANSIDE", "127.0.0.1", settings.dicom.port)
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} slices"),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("scanner sends", total=None)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total or None)
+
+        if truth is not None:
+            summary = scanner.send(scanner.series(truth), to, progress=tell)
+        else:
+            files = sorted(p for p in (series or Path()).rglob("*") if p.is_file())
+            if not files:
+                raise PeerAway(f"{series}: there are no files", remedy="Name a folder of DICOM files.")
+            summary = scanner.send(files, to, progress=tell)
+    for uid, status in summary.failed[:3]:
+        console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
+
+
+def _wait(subscriber: BinaryIO, settings: Settings) -> Received:
+    """Read the subscriber's lines until the closing event and all of its findings are there."""
+    findings: list[tuple[str, dict[str, Any]]] = []
+    closing: tuple[str, StudyEvent, float] | None = None
+    for line in subscriber:
+        topic, _, payload = line.decode().partition(" ")
+        body = json.loads(payload)
+        if "/finding/" in topic:
+            findings.append((topic, body))
+        elif body.get("type") == "study":
+            event = StudyEvent.model_validate(body)
+            console.print(f"  [dim]{topic.removeprefix('scanside/v1/')}[/dim] {event.event}")
+            if event.event in ENDINGS:
+                closing = (topic, event, time.time())
+        if closing and closing[1].report is not None:
+            mine = [f for f in findings if f[1]["report_id"] == str(closing[1].report.report_id)]
+            if len(mine) == len(closing[1].report.findings):
+                return Received(closing[0], closing[1], tuple(mine), closing[2])
+    raise BrokerAway("the subscriber ended before a report came")
+
+
+def _next(subscriber: BinaryIO) -> Report:
+    for line in subscriber:
+        topic, _, payload = line.decode().partition(" ")
+        body = json.loads(payload)
+        if body.get("type") == "study" and body.get("event") in ENDINGS and body.get("report"):
+            console.print(f"\n[dim]{topic}[/dim] {body['event']}")
+            return Report.model_validate(body["report"])
+    raise KeyboardInterrupt
+
+
+def _timing(settings: Settings, report: Report, received: Received) -> None:
+    """The way from the last slice to PUBACK, from the journal's own stamps."""
+    with Journal.open(settings.state / "journal.sqlite") as journal:
+        acknowledged = journal.delivered_at(str(received.event.event_id))
+    times = report.times
+    if times.last_slice is None or acknowledged is None:
+        return
+    last = times.last_slice.timestamp()
+    console.print(
+        f"\n[bold]last slice to PUBACK of the final report: {acknowledged - last:.2f} s[/bold]"
+    )
+    steps = [("quiet and verdict", times.complete), ("inferred", times.inferred)]
+    for name, at in steps:
+        if at is not None:
+            console.print(f"  [dim]{name} at +{at.timestamp() - last:.2f} s[/dim]")
+
+
+def _hits(finding: Finding, nodule: phantoms.Nodule) -> bool:
+    return math.dist(finding.center_lps_mm, nodule.center_lps_mm) <= max(
+        HIT_MM, nodule.diameter_mm / 2
+    )
+
+
+def _table(report: Report, truth: phantoms.Phantom | None) -> None:
+    console.print(f"\nreport {report.report_id} · {report.status.value} ({report.stage.value})")
+    for reason in (*report.reasons, *report.limitations):
+        console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.text} {reason.remedy}")
+    table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", title="Findings")
+    if truth is not None:
+        table.add_column("truth (phantom)")
+    for finding in report.findings:
+        row = [
+            str(finding.id),
+            finding.kind,
+            f"{finding.score:.2f}",
+            ", ".join(f"{v:.0f}" for v in finding.center_lps_mm),
+            f"{finding.diameter_mm:.0f}" if finding.diameter_mm is not None else "-",
+            finding.side or "-",
+        ]
+        if truth is not None:
+            hit = next((n for n in truth.nodules if _hits(finding, n)), None)
+            row.append(f"{hit.diameter_mm:.0f} mm {hit.density}" if hit else "[red]none here[/red]")
+        table.add_row(*row)
+    if report.findings or truth is not None:
+        console.print(table)
+    if truth is None:
+        return
+    asked = [n for n in truth.nodules if 6 <= n.diameter_mm <= 20]
+    missed = [n for n in asked if not any(_hits(f, n) for f in report.findings)]
+    console.print(f"{len(asked) - len(missed)} of {len(asked)} nodules of 6-20 mm were found")
+    for nodule in missed:
+        place = ", ".join(f"{v:.0f}" for v in nodule.center_lps_mm)
+        console.print(
+            f"  [red]missed[/red] {nodule.diameter_mm:.1f} mm {nodule.density} at {place}"
+        )
+
+
+def _picture(
+    report: Report, truth: phantoms.Phantom | None, series: Path | None, out: Path
+) -> None:
+    if truth is not None:
+        hu: np.ndarray[Any, Any] = truth.hu
+        spacing, origin = truth.spacing_mm, truth.origin_lps_mm
+    else:
+        hu, spacing, origin = _volume(series or Path())
+    marks = [
+        picture.Mark(f.center_lps_mm, f.diameter_mm or 0.0, f"{f.id}: {f.score:.2f}", truth=False)
+        for f in report.findings
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "findings.png"
+    cv2.imwrite(str(path), picture.findings_picture(hu, spacing, origin, marks))
+    (out / "report.json").write_text(report.to_json())
+    console.print(f"\npicture: {path}   report: {out / 'report.json'}")
+
+
+def _volume(
+    folder: Path,
+) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], tuple[float, float, float]]:
+    """A folder's images as one volume [z, y, x], axial and unrotated, for a picture only."""
+    images = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with contextlib.suppress(SeriesRefused):
+            images.extend(pixels.read(path.read_bytes()))
+    images.sort(key=lambda image: image.geometry.position_lps_mm[2])
+    z = [image.geometry.position_lps_mm[2] for image in images]
+    first = images[0].geometry
+    step = float(np.median(np.diff(z)))
+    return (
+        np.stack([image.hu for image in images]),
+        (step, *first.spacing_mm),
+        first.position_lps_mm,
+    )

@@ -1,0 +1,203 @@
+"""Where results become reports: bundles and their backends on one side, the journal on the other.
+
+`work`, `analyze` and `replay` share this, so that a series gets the same report whichever way it
+came. Rules:
+- A bundle is opened once and stays until `scanside bundle activate` names another; then the new
+  one is opened beside the old one, between two studies, and only a bundle whose goldens passed is
+  used.
+- Masks and the list of inputs are durable before the report is committed; the report and all its
+  messages are one transaction.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from appliance import line
+from appliance.backend.choose import choose
+from appliance.backend.open import open_backend
+from appliance.backend.protocol import Backend
+from appliance.bundle import golden, match, trust
+from appliance.bundle.manifest import Network
+from appliance.bundle.shelf import Audit, Shelf
+from appliance.bundle.trust import Loaded
+from appliance.errors import BundleRefused, ScansideError
+from appliance.line import Bundle
+from appliance.records import Header, Result, Stack
+from appliance.report import Reason, Report
+from appliance.series import pixels, select
+from appliance.settings import Settings
+from appliance.store.files import DISK
+from appliance.store.journal import Journal
+from appliance.store.spool import SeriesKey, Spool
+
+log = logging.getLogger("scanside.work")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bundle with its networks loaded in a backend."""
+
+    bundle: Bundle
+    backend: Backend
+
+
+class Desk:
+    """The open bundles of this process, and the shelf that they come from."""
+
+    def __init__(self, settings: Settings, audit: Audit | None = None) -> None:
+        self.settings = settings
+        self._library = choose(settings.work.backend)
+        runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._infer)
+        self.shelf = Shelf(settings.state, runner=runner, audit=audit)
+        self._open: dict[str, Opened] = {}
+
+    def refresh(self) -> tuple[Opened, ...]:
+        """Open what the shelf says is active; close what is not any more.
+
+        A bundle that cannot be opened is logged and the one of the same name that runs goes on.
+        """
+        wanted = {}
+        for entry in self.shelf.active():
+            before = [o for o in self._open.values() if o.bundle.ref.name == entry.name]
+            if entry.digest in self._open:
+                wanted[entry.digest] = self._open[entry.digest]
+                continue
+            try:
+                wanted[entry.digest] = self._opened(self.shelf.ready(entry))
+                log.info("bundle %s %s is open", entry.name, entry.version)
+            except ScansideError as e:
+                log.error("bundle %s %s: %s", entry.name, entry.version, e.line())
+                wanted.update({o.bundle.ref.digest: o for o in before})
+        for digest, opened in self._open.items():
+            if digest not in wanted:
+                opened.backend.close()
+        self._open = wanted
+        return tuple(wanted.values())
+
+    def only(self, bundle: str) -> tuple[Opened, ...]:
+        """Just this bundle, for `analyze --bundle`: the name of an active one or a file's path."""
+        path = Path(bundle)
+        if path.is_file():
+            loaded = trust.check(path.read_bytes())
+            self._open = {loaded.digest: self._opened(loaded)}
+        else:
+            self._open = {d: o for d, o in self._open.items() if o.bundle.ref.name == bundle}
+        if not self._open:
+            raise BundleRefused(
+                f"there is no active bundle and no file {bundle!r}",
+                remedy="`scanside bundle list` shows the bundles on this device.",
+                code="bundle_not_found",
+            )
+        return tuple(self._open.values())
+
+    def accepting(self, header: Header) -> tuple[Opened, ...]:
+        """The open bundles that accept a series with this header."""
+        bundles = match.choose([o.bundle for o in self._open.values()], header)
+        return tuple(self._open[bundle.ref.digest] for bundle in bundles)
+
+    def why_none(self, header: Header) -> tuple[Reason, ...]:
+        """Why no open bundle accepts a series with this header."""
+        return match.none_accepts([o.bundle for o in self._open.values()], header)
+
+    def _opened(self, loaded: Loaded) -> Opened:
+        networks: dict[str, Network] = dict(loaded.manifest.networks.items())
+        backend = open_backend(
+            self._library, networks, loaded.networks, self.settings.work.threads
+        )
+        return Opened(loaded.bundle, backend)
+
+    @contextmanager
+    def _infer(self, loaded: Loaded) -> Iterator[golden.Infer]:
+        opened = self._opened(loaded)
+        try:
+            yield golden.through(opened.backend)
+        finally:
+            opened.backend.close()
+
+    def close(self) -> None:
+        for opened in self._open.values():
+            opened.backend.close()
+        self._open = {}
+
+
+def summary(header: Header, stack: Stack) -> select.SeriesSummary:
+    """What the choice between the series of a study needs to know of one that could be analysed."""
+    return select.summary(
+        header,
+        axial=True,  # assembled, hence axial (NOT_AXIAL is refused)
+        spacing_mm=stack.spacing_mm[0],
+        cover_mm=float(stack.z_mm[-1]),
+        slices=len(stack.planes),
+    )
+
+
+def better(
+    journal: Journal, spool: Spool, key: SeriesKey, bundle: Bundle, fold: line.Fold, stack: Stack
+) -> tuple[tuple[Reason, ...], str | None]:
+    """Whether a series of the same study and acquisition was analysed that is better than `key`.
+
+    (reasons against this one, None) if so; else ((), the id of the report that this one withdraws).
+    """
+    if fold.header is None:
+        return (), None
+    mine = summary(fold.header, stack)
+    others: dict[str, tuple[select.SeriesSummary, str]] = {}
+    for row in journal.series_of_study(key.study):
+        report = journal.latest_report(row.series_uid, bundle.ref.digest)
+        if row.series_uid == key.series or row.state != "analysed" or report is None:
+            continue
+        paths = list(spool.instances(SeriesKey(key.study, row.series_uid)).values())
+        if paths and report.series.spacing_mm is not None and report.coverage.z_mm is not None:
+            low, high = report.coverage.z_mm
+            one = select.summary(
+                pixels.header(paths[0].read_bytes()),
+                axial=True,
+                spacing_mm=report.series.spacing_mm[0],
+                cover_mm=high - low,
+                slices=report.series.slices,
+            )
+            others[row.series_uid] = one, str(report.report_id)
+    group = next(
+        g for g in select.groups([mine, *(one for one, _ in others.values())]) if mine in g
+    )
+    best = select.best(group, bundle.manifest.accepts)
+    if best != mine:
+        return (select.better(best),), None
+    return (), next((others[o.series_uid][1] for o in group if o.series_uid in others), None)
+
+
+def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
+    """Masks, the list of inputs and the report's JSON, durable, under reports/<report id>/."""
+    folder = state / "reports" / str(report.report_id)
+    DISK.make_folder(folder)
+    DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
+    for mask in result.masks:
+        packed = io.BytesIO()
+        np.savez_compressed(
+            packed,
+            voxels=np.packbits(mask.voxels),
+            shape=np.asarray(mask.grid.shape),
+            spacing_mm=np.asarray(mask.grid.spacing_mm),
+            to_lps=mask.grid.to_lps,
+        )
+        DISK.write(folder / f"{mask.name}.npz", packed.getvalue())
+    return folder
+
+
+def inputs(state: Path, report_id: str) -> list[str] | None:
+    """SOP Instance UIDs that a report was made of; None where they are not kept."""
+    with suppress(OSError, ValueError):
+        found = json.loads((state / "reports" / report_id / "inputs.json").read_text())
+        if isinstance(found, list):
+            return [str(uid) for uid in found]
+    return None

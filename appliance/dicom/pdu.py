@@ -1,0 +1,213 @@
+"""The PDUs of an association acceptor and the command sets within, as bytes (PS3.8 9.3, PS3.7 6.3).
+
+Pure. Parsing never trusts a length and ignores items it does not know (PS3.8 9.3.1); what it
+cannot read raises MalformedError. Only what an acceptor of C-STORE and C-ECHO needs is here: the
+hot part of P-DATA is read straight from the socket in `association`.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+from appliance.dicom.policy import APPLICATION_CONTEXT, Context, Proposed, Rejection
+from appliance.report import NAMESPACE
+
+ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
+
+IMPLEMENTATION_CLASS_UID = f"2.25.{uuid.uuid5(NAMESPACE, 'implementation').int}"  # PS3.5 B.2
+
+# PS3.8 table 9-26: reasons of a provider's abort
+NOT_SPECIFIED, UNRECOGNIZED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0, 1, 2, 6
+
+# Command elements (PS3.7 E.1), by element number within group 0000.
+SOP_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
+DATA_SET_TYPE, STATUS, ERROR_COMMENT, SOP_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
+NO_DATA_SET = 0x0101
+C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0FFF, 0x8000
+
+_NUMBERS = frozenset((FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS))
+_TEXTS = frozenset((SOP_CLASS, SOP_INSTANCE))
+
+Command = Mapping[int, int | str]
+
+
+@cache
+def implementation_version() -> str:
+    """Implementation version name, at most 16 characters (PS3.7 D.3.3.2.4)."""
+    try:
+        return f"SCANSIDE_{metadata.version('scanside')}"[:16]
+    except metadata.PackageNotFoundError:
+        return "SCANSIDE"
+
+
+class MalformedError(ValueError):
+    """These bytes are no PDU or command set; the association is aborted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A-ASSOCIATE-RQ (PS3.8 9.3.2): what of it matters to us."""
+
+    protocol_version: int
+    called_ae: str
+    calling_ae: str
+    application_context: str
+    contexts: tuple[Proposed, ...]
+    max_length: int
+    """The longest P-DATA the peer takes; 0: any (PS3.8 D.1)."""
+    implementation: str
+    """Its implementation version name, for the log."""
+
+
+def parse_request(body: bytes) -> Request:
+    """The A-ASSOCIATE-RQ without its six header bytes."""
+    if len(body) < 68:
+        raise MalformedError("A-ASSOCIATE-RQ is too short")
+    application, contexts, max_length, implementation = "", [], 0, ""
+    for kind, item in _items(body[68:]):
+        if kind == 0x10:
+            application = _text(item)
+        elif kind == 0x20:
+            contexts.append(_proposed(item))
+        elif kind == 0x50:
+            for sub, value in _items(item):
+                if sub == 0x51 and len(value) == 4:
+                    max_length = int.from_bytes(value, "big")
+                elif sub == 0x55:
+                    implementation = _text(value)
+    return Request(
+        int.from_bytes(body[0:2], "big"),
+        _text(body[4:20]),
+        _text(body[20:36]),
+        application,
+        tuple(contexts),
+        max_length,
+        implementation,
+    )
+
+
+def _proposed(item: bytes) -> Proposed:
+    if len(item) < 4:
+        raise MalformedError("a presentation context is too short")
+    abstract, transfer = "", []
+    for kind, value in _items(item[4:]):
+        if kind == 0x30:
+            abstract = _text(value)
+        elif kind == 0x40:
+            transfer.append(_text(value))
+    return Proposed(item[0], abstract, tuple(transfer))
+
+
+def accept(request: Request, contexts: Iterable[Context], max_length: int) -> bytes:
+    """A-ASSOCIATE-AC (PS3.8 9.3.3), with our maximum length and implementation (PS3.7 D.3.3)."""
+    user = (
+        _item(0x51, struct.pack(">I", max_length))
+        + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+        + _item(0x55, implementation_version().encode())
+    )
+    answers = b"".join(
+        _item(
+            0x21,
+            struct.pack(">BBBB", c.id, 0, c.result, 0) + _item(0x40, _ascii(c.transfer_syntax)),
+        )
+        for c in contexts
+    )
+    titles = _ascii(request.called_ae).ljust(16)[:16] + _ascii(request.calling_ae).ljust(16)[:16]
+    return _pdu(
+        ASSOCIATE_AC,
+        struct.pack(">HH", 1, 0)
+        + titles
+        + bytes(32)
+        + _item(0x10, APPLICATION_CONTEXT.encode())
+        + answers
+        + _item(0x50, user),
+    )
+
+
+def reject(rejection: Rejection) -> bytes:
+    """A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    return _pdu(ASSOCIATE_RJ, bytes((0, *rejection)))
+
+
+def release_response() -> bytes:
+    """A-RELEASE-RP (PS3.8 9.3.7)."""
+    return _pdu(RELEASE_RP, bytes(4))
+
+
+def abort(reason: int) -> bytes:
+    """A-ABORT by the service provider (PS3.8 9.3.8)."""
+    return _pdu(ABORT, bytes((0, 0, 2, reason)))
+
+
+def command_pdu(context: int, command: Command) -> bytes:
+    """A command set without data set, whole in one P-DATA-TF (PS3.8 9.3.5, E.2)."""
+    body = encode_command(command)
+    return _pdu(P_DATA, struct.pack(">IBB", len(body) + 2, context, 0x03) + body)
+
+
+def encode_command(command: Command) -> bytes:
+    """A command set: implicit VR little endian, with its group length (PS3.7 6.3.1)."""
+    body = b""
+    for element, value in sorted(command.items()):
+        if isinstance(value, int):
+            data = struct.pack("<H", value)
+        else:
+            data = _ascii(value)
+            data += (b"\0" if element in _TEXTS else b" ") * (len(data) % 2)
+        body += struct.pack("<HHI", 0, element, len(data)) + data
+    return struct.pack("<HHII", 0, 0, 4, len(body)) + body
+
+
+def parse_command(data: bytes) -> dict[int, int | str]:
+    """Numbers and UIDs of a command set; other elements are passed over."""
+    found: dict[int, int | str] = {}
+    at = 0
+    while at < len(data):
+        if len(data) - at < 8:
+            raise MalformedError("the command set ends inside an element")
+        group, element, length = struct.unpack_from("<HHI", data, at)
+        value = data[at + 8 : at + 8 + length]
+        if group != 0 or len(value) != length:
+            raise MalformedError("the command set is not one")
+        if element in _NUMBERS:
+            if length != 2:
+                raise MalformedError("a number of the command set has a wrong length")
+            found[element] = int.from_bytes(value, "little")
+        elif element in _TEXTS:
+            found[element] = _text(value)
+        at += 8 + length
+    return found
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        if len(data) - at < 4:
+            raise MalformedError("an item is too short")
+        kind, _, length = struct.unpack_from(">BBH", data, at)
+        value = data[at + 4 : at + 4 + length]
+        if len(value) != length:
+            raise MalformedError("an item is longer than its PDU")
+        yield kind, value
+        at += 4 + length
+
+
+def _text(data: bytes) -> str:
+    return data.decode("ascii", errors="replace").strip("\0 ")
+
+
+def _ascii(text: str) -> bytes:
+    return text.encode("ascii", errors="replace")
+
+
+def _item(kind: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", kind, 0, len(data)) + data
+
+
+def _pdu(kind: int, data: bytes) -> bytes:
+    return struct.pack(">BBI", kind, 0, len(data)) + data

@@ -1,0 +1,211 @@
+"""A look into a Part 10 file: the UIDs that place it, and whether it is whole. Pure.
+
+Rules
+- Only headers are read, pixel data is skipped: well under a millisecond for a CT slice.
+- No length is trusted: every element, item and fragment must lie within the data (PS3.5 7.1, 7.5,
+  A.4). A data set that ends inside an element is `truncated`.
+- What real scanners write is tolerated: wrong order of elements, an unknown VR in explicit VR
+  (read as if implicit, as pydicom does), trailing zeros, UN of undefined length (PS3.5 6.2.2: its
+  content is implicit little endian).
+- Texts of refusals name tags, never values: a value may be a name.
+- Deflated data sets (PS3.5 A.5) are inflated to at most 256 MiB, which also bounds the work.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from appliance.errors import InstanceRefused
+
+IMPLICIT_LE = "1.2.840.10008.1.2"
+EXPLICIT_LE = "1.2.840.10008.1.2.1"
+DEFLATED_LE = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BE = "1.2.840.10008.1.2.2"
+CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3
+INFLATED_MAX = 256 << 20
+DEPTH_MAX = 32
+
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+_WANTED = frozenset((_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES))
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """What one instance says of itself; None where the element is missing or empty.
+
+    The values are as sent, without padding: they are checked before they become paths.
+    """
+
+    transfer_syntax: str
+    sop_class: str | None
+    sop_instance: str | None
+    study: str | None
+    series: str | None
+    pixels: bool
+    """Whether there is a pixel data element at the top level."""
+    dataset_at: int
+    """Where the data set begins in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Syntax:
+    """How elements are encoded: PS3.5 7.1.2, 7.1.3 and 7.3."""
+
+    explicit: bool
+    order: str
+
+    def tag(self, data: memoryview, at: int) -> int:
+        group, element = struct.unpack_from(f"{self.order}HH", data, at)
+        return int(group) << 16 | int(element)
+
+    def long(self, data: memoryview, at: int) -> int:
+        return int(struct.unpack_from(f"{self.order}I", data, at)[0])
+
+    def header(self, data: memoryview, at: int) -> tuple[int, bytes, int, int]:
+        """Tag, VR (empty if implicit), length, start of the value, of the element at `at`."""
+        tag = self.tag(data, at)
+        vr = bytes(data[at + 4 : at + 6])
+        if not self.explicit or tag >> 16 == 0xFFFE or not (vr.isalpha() and vr.isupper()):
+            return tag, b"", self.long(data, at + 4), at + 8
+        if vr in _LONG_VRS:
+            return tag, vr, self.long(data, at + 8), at + 12
+        return tag, vr, int(struct.unpack_from(f"{self.order}H", data, at + 6)[0]), at + 8
+
+
+_IMPLICIT = _Syntax(False, "<")
+_EXPLICIT = _Syntax(True, "<")
+_BIG = _Syntax(True, ">")
+
+
+def peek(data: bytes | bytearray | memoryview) -> Peeked:
+    """Look into a whole Part 10 file. InstanceRefused (C000) where it is not one, or not whole."""
+    view = memoryview(data)
+    if len(view) < 132 or bytes(view[128:132]) != b"DICM":
+        raise _refused("not a Part 10 file: no DICM prefix (PS3.10 7.1)", "not_part10")
+    syntax, start = _meta(view)
+    body, at = view, start
+    if syntax == DEFLATED_LE:
+        body, at = _inflate(view[start:]), 0
+    coding = {IMPLICIT_LE: _IMPLICIT, EXPLICIT_BE: _BIG}.get(syntax, _EXPLICIT)
+    try:
+        found, pixels = _walk(body, at, coding)
+    except struct.error:
+        raise _refused("the data set ends inside an element", "truncated") from None
+    return Peeked(
+        syntax,
+        found.get(_SOP_CLASS),
+        found.get(_SOP_INSTANCE),
+        found.get(_STUDY),
+        found.get(_SERIES),
+        pixels,
+        start,
+    )
+
+
+def _meta(view: memoryview) -> tuple[str, int]:
+    """Transfer syntax and end of the File Meta Information (PS3.10 7.1: explicit VR LE)."""
+    at, syntax = 132, ""
+    try:
+        while at < len(view) and _EXPLICIT.tag(view, at) >> 16 == 0x0002:
+            tag, _, length, value = _EXPLICIT.header(view, at)
+            at = _within(view, value, length, tag)
+            if tag == 0x00020010:
+                syntax = _uid(view, value, length, tag) or ""
+    except struct.error:
+        raise _refused("the file ends inside its meta information", "truncated") from None
+    if not syntax:
+        raise _refused("no transfer syntax in the meta information", "not_part10")
+    return syntax, at
+
+
+def _walk(view: memoryview, at: int, coding: _Syntax) -> tuple[dict[int, str | None], bool]:
+    found: dict[int, str | None] = {}
+    pixels = False
+    while at < len(view):
+        if len(view) - at < 8 and not any(view[at:]):
+            break  # padding
+        tag, vr, length, value = coding.header(view, at)
+        if length == _UNDEFINED:
+            at = _past_items(view, value, _IMPLICIT if vr == b"UN" else coding, 0)
+        else:
+            at = _within(view, value, length, tag)
+            if tag in _WANTED:
+                found[tag] = _uid(view, value, length, tag)
+        pixels = pixels or tag in _PIXELS
+    return found, pixels
+
+
+def _past_items(view: memoryview, at: int, coding: _Syntax, depth: int) -> int:
+    """Past a sequence or encapsulated pixel data of undefined length (PS3.5 7.5.1, A.4)."""
+    if depth > DEPTH_MAX:
+        raise _refused("sequences are nested too deep", "nested_too_deep")
+    while True:
+        tag, length = coding.tag(view, at), coding.long(view, at + 4)
+        at += 8
+        if tag == _SEQUENCE_END:
+            return at
+        if tag != _ITEM:
+            raise _refused(
+                f"({tag >> 16:04X},{tag & 0xFFFF:04X}) where an item belongs", "malformed"
+            )
+        if length == _UNDEFINED:
+            at = _past_elements(view, at, coding, depth)
+        else:
+            at = _within(view, at, length, tag)
+
+
+def _past_elements(view: memoryview, at: int, coding: _Syntax, depth: int) -> int:
+    """Past the elements of an item of undefined length."""
+    while True:
+        tag, vr, length, value = coding.header(view, at)
+        if tag == _ITEM_END:
+            return value
+        if length == _UNDEFINED:
+            at = _past_items(view, value, _IMPLICIT if vr == b"UN" else coding, depth + 1)
+        else:
+            at = _within(view, value, length, tag)
+
+
+def _within(view: memoryview, at: int, length: int, tag: int) -> int:
+    if length > len(view) - at:
+        raise _refused(
+            f"({tag >> 16:04X},{tag & 0xFFFF:04X}) claims {length} bytes of {len(view) - at}",
+            "truncated",
+        )
+    return at + length
+
+
+def _uid(view: memoryview, at: int, length: int, tag: int) -> str | None:
+    try:
+        text = bytes(view[at : at + length]).decode("ascii")
+    except UnicodeDecodeError:
+        raise _refused(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is not a UID", "bad_uid") from None
+    return text.rstrip("\0 ") or None
+
+
+def _inflate(view: memoryview) -> memoryview:
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = engine.decompress(view, INFLATED_MAX)
+    except zlib.error as e:
+        raise _refused("the deflated data set does not inflate", "malformed") from e
+    if engine.unconsumed_tail:
+        raise _refused(f"the data set inflates to more than {INFLATED_MAX} bytes", "too_large")
+    if not engine.eof:
+        raise _refused("the deflated data set is cut", "truncated")
+    return memoryview(data)
+
+
+def _refused(text: str, code: str) -> InstanceRefused:
+    return InstanceRefused(
+        text,
+        status=CANNOT_UNDERSTAND,
+        code=code,
+        remedy="Send the instance again; if it fails again, its bytes are in the quarantine.",
+    )

@@ -1,0 +1,184 @@
+"""Who may open an association, and what is negotiated. Pure.
+
+Who. Default-deny: the called AE title must be ours, and calling AE title and host must match one
+`[[dicom.allow]]` of the settings. A refusal says in one sentence which setting to change; the
+answer to the peer says no more than PS3.8 9.3.4 has codes for.
+
+What (PS3.8 7.1.1.13). Verification, every storage class that pynetdicom knows, and private ones:
+a scanner sends dose reports, presentation states and its vendor's objects along with the images,
+and one refused context fails the study at its console. `work` sets aside what it does not analyse.
+Everything else (query, worklist, print, commitment) is refused with reason 3, abstract syntax not
+supported. The acceptor chooses the transfer syntax (PS3.8 9.3.3.2): of those offered in a context
+the first in `TRANSFER_SYNTAXES`, where the uncompressed ones come first, then lossless, then lossy.
+No role is negotiated: without an answer the requestor is SCU (PS3.7 D.3.3.4). No asynchronous
+operations window is answered: then it is 1, 1 (PS3.7 D.3.3.3).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from appliance.settings import Allow, Dicom, Settings
+
+VERIFICATION = "1.2.840.10008.1.1"
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
+DICOM_ROOT = "1.2.840.10008."
+
+ACCEPTED, NO_ABSTRACT_SYNTAX, NO_TRANSFER_SYNTAX = 0, 3, 4  # PS3.8 table 9-18
+
+Rejection = tuple[int, int, int]
+"""Result, source, reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+CONTEXT_NAME_NOT_SUPPORTED: Rejection = (1, 1, 2)
+CALLING_AE_NOT_RECOGNIZED: Rejection = (1, 1, 3)
+CALLED_AE_NOT_RECOGNIZED: Rejection = (1, 1, 7)
+PROTOCOL_VERSION_NOT_SUPPORTED: Rejection = (1, 2, 2)
+LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
+
+TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+    "1.2.840.10008.1.2",  # Implicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
+    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.5",  # RLE Lossless
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG Lossless, SV1
+    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
+    "1.2.840.10008.1.2.4.201",  # High-Throughput JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.202",  # High-Throughput JPEG 2000 Lossless, RPCL
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.92",  # JPEG 2000 Multi-component Lossless
+    "1.2.840.10008.1.2.4.110",  # JPEG XL Lossless
+    "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
+    "1.2.840.10008.1.2.8.1",  # Deflated Image Frame Compression
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS Near-lossless
+    "1.2.840.10008.1.2.4.50",  # JPEG Baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG Extended
+    "1.2.840.10008.1.2.4.203",  # High-Throughput JPEG 2000
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.4.93",  # JPEG 2000 Multi-component
+    "1.2.840.10008.1.2.4.112",  # JPEG XL
+    # Video, which a study may hold: stored, set aside.
+    *(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)),
+    *(f"1.2.840.10008.1.2.4.{n}.1" for n in range(100, 107)),
+)
+_RANK = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether an association may be opened; `text` and `remedy` say why not and what to change."""
+
+    rejection: Rejection | None
+    text: str
+    remedy: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        return self.rejection is None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """One proposed presentation context (PS3.8 9.3.2.2)."""
+
+    id: int
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The answer to one: `result` 0 means accepted, with the one transfer syntax chosen."""
+
+    id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    result: int
+
+
+def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> Decision:
+    """May this peer open an association? Spaces around AE titles do not count (PS3.5 6.2)."""
+    calling, called = calling_ae.strip(), called_ae.strip()
+    if called != settings.ae_title:
+        return Decision(
+            CALLED_AE_NOT_RECOGNIZED,
+            f"association refused: '{_plain(calling)}' from {host} called '{_plain(called)}', "
+            f"this is '{settings.ae_title}'",
+            f'set ae_title = "{settings.ae_title}" at the sender, or [dicom] ae_title here',
+        )
+    if _match(settings.allow, calling, host) is None:
+        return Decision(
+            CALLING_AE_NOT_RECOGNIZED,
+            f"association refused: calling AE '{_plain(calling)}' from {host} is not allowed",
+            f'add [[dicom.allow]] ae_title = "{_plain(calling)}" host = "{host}"',
+        )
+    return Decision(None, f"association accepted: '{calling}' from {host}")
+
+
+def known_host(settings: Dicom, host: str) -> bool:
+    """Whether any allowed peer may come from this host."""
+    return any(_in_network(host, allow.host) for allow in settings.allow)
+
+
+def quiet_s(settings: Settings, calling_ae: str) -> float:
+    """How long a series of this sender must be quiet where nothing else says it is complete."""
+    own = next((a for a in settings.dicom.allow if a.ae_title == calling_ae.strip()), None)
+    anyone = next((a for a in settings.dicom.allow if a.ae_title == "*"), None)
+    for allow in (own, anyone):
+        if allow is not None and allow.quiet_s is not None:
+            return allow.quiet_s
+    return settings.work.quiet_s
+
+
+def negotiate(proposed: Iterable[Proposed]) -> list[Context]:
+    """Answer every proposed presentation context, in the order they came."""
+    return [_answer(context) for context in proposed]
+
+
+def _answer(context: Proposed) -> Context:
+    offered = context.transfer_syntaxes
+    any_of_them = offered[0] if offered else TRANSFER_SYNTAXES[0]  # not significant if refused
+    if not stores(context.abstract_syntax) and context.abstract_syntax != VERIFICATION:
+        return Context(context.id, context.abstract_syntax, any_of_them, NO_ABSTRACT_SYNTAX)
+    known = [uid for uid in offered if uid in _RANK]
+    if not known:
+        return Context(context.id, context.abstract_syntax, any_of_them, NO_TRANSFER_SYNTAX)
+    return Context(context.id, context.abstract_syntax, min(known, key=_RANK.__getitem__), ACCEPTED)
+
+
+def stores(abstract_syntax: str) -> bool:
+    """Whether instances of this class are taken: all storage classes and private ones."""
+    return abstract_syntax in _storage_classes() or not abstract_syntax.startswith(DICOM_ROOT)
+
+
+@cache
+def _storage_classes() -> frozenset[str]:
+    # here, because `work` asks this module for quiet times and does not load pynetdicom
+    from pynetdicom.presentation import AllStoragePresentationContexts  # noqa: PLC0415
+
+    return frozenset(str(c.abstract_syntax) for c in AllStoragePresentationContexts)
+
+
+def _match(allowed: Iterable[Allow], calling: str, host: str) -> Allow | None:
+    for allow in allowed:
+        if allow.ae_title in (calling, "*") and _in_network(host, allow.host):
+            return allow
+    return None
+
+
+def _in_network(host: str, network: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address in ipaddress.ip_network(network, strict=False)
+
+
+def _plain(title: str) -> str:
+    """An AE title as sent, fit for a log line and a TOML string."""
+    return "".join(c if " " <= c <= "~" and c not in "\\\"'" else "?" for c in title)[:16]

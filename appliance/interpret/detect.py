@@ -1,0 +1,161 @@
+"""Heat map and log diameters -> candidates -> findings, in patient millimetres.
+
+Rules.
+1. Candidates are what manifest.DetectHead says (CenterNet, arXiv:1904.07850): 3x3x3 local maxima of
+   the logits, at the sigmoid-weighted centroid of those cells; diameter = exp(output) at the peak.
+   Cells whose middle lies in the padding are none.
+2. Within the mask grown by `within_mm`: the nearest voxel is set, or a set one lies that near.
+3. Best first; a candidate nearer to a better one than the larger of their radii is dropped. At
+   most `top_k` stay. Equal logits are ordered by index, so the same map gives the same list.
+4. Findings reach the threshold; none is smaller than `least_mm`. Under 3 mm no diameter is given,
+   above 30 mm it is a mass (Lung-RADS v2022; Fleischner 2017). Nodules are routine: nothing here
+   says how urgent, or how malignant, a finding is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.bundle.manifest import DetectHead
+from appliance.errors import Poisoned
+from appliance.interpret import segment
+from appliance.preprocess import plan
+from appliance.records import Candidate, Grid, Mask, Stack, Tensor, Vector
+from appliance.report import Finding
+
+F32 = NDArray[np.float32]
+
+SMALLEST_MM, LARGEST_MM = 0.5, 200.0
+"""A diameter outside is cut to these: exp() of a stray output must not end the line."""
+MEASURED_FROM_MM = 3.0
+MASS_ABOVE_MM = 30.0
+
+
+def candidates(
+    outputs: Mapping[str, F32], image: Tensor, head: DetectHead, mask: Mask
+) -> tuple[Candidate, ...]:
+    """Outputs [1, 1, z, y, x] in cells of `stride` voxels -> candidates, best first (rules 1 to 3).
+
+    `score` is sigmoid(logit) until `classify.scored`. Poisoned (`backend_failed`) where the outputs
+    do not cover the grid of `image`.
+    """
+    grid = segment.grid_of(image)
+    heat, log_diameter = _cells(outputs, head, grid)
+    peaks = np.argwhere((heat >= _highest_around(heat)) & (heat >= head.min_logit))
+    middles = (peaks + 0.5) * head.stride - 0.5
+    inside = (middles < np.asarray(grid.shape) - 0.5).all(axis=1)
+    peaks = peaks[inside]
+    logits = heat[tuple(peaks.T)]
+    kept: list[Candidate] = []
+    for i in np.argsort(-logits, kind="stable"):
+        cell = plan.triple(peaks[i])
+        center = plan.vector(plan.to_lps(grid, (_centroid(heat, cell) + 0.5) * head.stride - 0.5))
+        diameter = float(np.clip(np.exp(np.float64(log_diameter[cell])), SMALLEST_MM, LARGEST_MM))
+        if any(_same(center, diameter, better) for better in kept):
+            continue
+        if not within(mask, center, head.within_mm):
+            continue
+        logit = float(logits[i])
+        kept.append(Candidate(center, diameter, {"propose": logit}, sigmoid(logit)))
+        if len(kept) == head.top_k:
+            break
+    return tuple(kept)
+
+
+def within(mask: Mask, lps: Vector, reach_mm: float) -> bool:
+    """Whether a point lies in the mask grown by `reach_mm` (rule 2)."""
+    nearest = np.floor(plan.to_index(mask.grid, lps) + 0.5).astype(int)
+    if np.all((nearest >= 0) & (nearest < mask.grid.shape)) and mask.voxels[tuple(nearest)]:
+        return True
+    _, away = segment.nearby(mask.voxels, mask.grid, lps, reach_mm)
+    return bool(np.any(away <= reach_mm))
+
+
+def findings(
+    candidates: Sequence[Candidate],
+    stack: Stack,
+    mask: Mask,
+    *,
+    threshold: float,
+    least_mm: float,
+    most: int,
+) -> tuple[Finding, ...]:
+    """Scored candidates -> at most `most` findings, best first (rule 4).
+
+    `tracking_uid` is empty until `line.seal` knows the report's id. Key images carry their SOP
+    Instance UID; `seal` takes it off unless the site lets it out.
+    """
+    chosen = [c for c in candidates if c.score >= threshold and c.diameter_mm >= least_mm]
+    chosen = sorted(chosen, key=lambda c: (-c.score, c.center_lps_mm))[:most]
+    sides = segment.sides(mask, [c.center_lps_mm for c in chosen])
+    found = []
+    for number, (candidate, side) in enumerate(zip(chosen, sides, strict=True), start=1):
+        key_image = plan.nearest_plane(stack, candidate.center_lps_mm)
+        diameter = round(candidate.diameter_mm, 1)
+        x, y, z = (round(v, 2) for v in candidate.center_lps_mm)
+        half = candidate.diameter_mm / 2
+        low, high = ([round(v + way * half, 2) for v in (x, y, z)] for way in (-1, 1))
+        found.append(
+            Finding(
+                id=number,
+                tracking_uid="",
+                kind="mass" if diameter > MASS_ABOVE_MM else "nodule",
+                score=candidate.score,
+                threshold=threshold,
+                center_lps_mm=(x, y, z),
+                box_lps_mm=(low[0], low[1], low[2], high[0], high[1], high[2]),
+                diameter_mm=diameter if diameter >= MEASURED_FROM_MM else None,
+                side=side,
+                key_image=key_image,
+                key_sop_instance_uid=stack.planes[key_image].header.sop_instance_uid,
+            )
+        )
+    return tuple(found)
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), without overflow."""
+    return float(0.5 * (1 + np.tanh(0.5 * logit)))
+
+
+def _cells(outputs: Mapping[str, F32], head: DetectHead, grid: Grid) -> tuple[F32, F32]:
+    """Heat and log diameter [z, y, x] of cells, checked against the grid."""
+    heat, log_diameter = outputs[head.heat], outputs[head.log_diameter]
+    covers = heat.ndim == 5 and np.all(np.multiply(heat.shape[2:], head.stride) >= grid.shape)
+    if not covers or heat.shape != log_diameter.shape:
+        raise Poisoned(
+            f"outputs of shapes {heat.shape} and {log_diameter.shape} at stride {head.stride} do "
+            f"not cover the grid {grid.shape}",
+            code="backend_failed",
+        )
+    return heat[0, 0], log_diameter[0, 0]
+
+
+def _highest_around(heat: F32) -> F32:
+    """The largest value of the 3x3x3 cells around each cell; there is nothing beyond the border."""
+    room = np.pad(heat, 1, constant_values=-np.inf)
+    room = np.maximum(np.maximum(room[:-2], room[1:-1]), room[2:])
+    room = np.maximum(np.maximum(room[:, :-2], room[:, 1:-1]), room[:, 2:])
+    return np.asarray(np.maximum(np.maximum(room[..., :-2], room[..., 1:-1]), room[..., 2:]))
+
+
+def _centroid(heat: F32, cell: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Sigmoid-weighted centroid, in cells, of the 3x3x3 cells around a peak."""
+    total, moment = 0.0, np.zeros(3)
+    for step in product((-1, 0, 1), repeat=3):
+        at = np.add(cell, step)
+        if np.all((at >= 0) & (at < heat.shape)):
+            weight = sigmoid(float(heat[tuple(at)]))
+            total += weight
+            moment += weight * np.asarray(step)
+    return np.asarray(np.asarray(cell) + moment / total) if total > 0 else np.asarray(cell, float)
+
+
+def _same(center: Vector, diameter: float, other: Candidate) -> bool:
+    """Rule 3: nearer than the larger radius."""
+    away = float(np.linalg.norm(np.subtract(center, other.center_lps_mm)))
+    return away < max(diameter, other.diameter_mm) / 2

@@ -1,0 +1,143 @@
+"""The same as reference.py, fast: OpenCV in the plane while slices arrive, one pass after the last.
+
+Rules. Equal to the reference within backend.protocol.TOLERANCE after windowing; whatever OpenCV
+would do otherwise goes through the reference's own weight matrices. Three such cases are known in
+cv2.resize (imgproc/src/resize.cpp, computeResizeAreaTab and resize): it drops the share of a pixel
+below 1/1000, it rounds N * (spacing / target) instead of N * spacing / target, and it only copies
+where the number of pixels stays the same.
+Each output slice is weighted, windowed and written while it is in the cache; nothing is made for
+voxels outside the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.preprocess import plan, reference
+from appliance.preprocess.spec import Op, Pad, Window, ZScore
+from appliance.records import Box, Grid, Image, Pair, Plane, Stack
+
+F32 = NDArray[np.float32]
+HU = NDArray[np.int16] | NDArray[np.float32]
+
+DROPPED = 1e-3
+"""cv2.INTER_AREA leaves out a pixel of which less than this lies in a voxel."""
+
+
+def plane(image: Image, spacings: Sequence[float]) -> Plane:
+    """One image, oriented and resampled in its plane to each of these spacings (mm)."""
+    native, geometry = plan.orient(image.hu, image.geometry)
+    wide = native.astype(np.float32, copy=False)
+    return Plane(
+        header=image.header,
+        frame=image.frame,
+        geometry=geometry,
+        native=native,
+        resampled={
+            mm: inplane(wide, geometry.spacing_mm, (mm, mm)) for mm in dict.fromkeys(spacings)
+        },
+        padding=image.padding,
+        digest=image.digest,
+    )
+
+
+def inplane(hu: HU, spacing_mm: Pair, target_mm: float | Pair) -> F32:
+    """reference.inplane of one slice [y, x], by OpenCV wherever it keeps to the definition."""
+    target = plan.pair(target_mm)
+    wide = np.ascontiguousarray(hu, np.float32)
+    shape = (wide.shape[0], wide.shape[1])
+    if not all(_keeps(n, s, t) for n, s, t in zip(shape, spacing_mm, target, strict=True)):
+        return reference.inplane(wide, spacing_mm, target)
+    fy, fx = spacing_mm[0] / target[0], spacing_mm[1] / target[1]
+    if min(fy, fx) < 1:
+        wide = cv2.resize(
+            wide, None, fx=min(fx, 1.0), fy=min(fy, 1.0), interpolation=cv2.INTER_AREA
+        )
+    if max(fy, fx) > 1:
+        wide = cv2.resize(
+            wide, None, fx=max(fx, 1.0), fy=max(fy, 1.0), interpolation=cv2.INTER_LINEAR
+        )
+    return wide
+
+
+@lru_cache(maxsize=256)
+def _keeps(pixels: int, spacing_mm: float, target_mm: float) -> bool:
+    """Whether cv2.resize does on this axis what the reference defines."""
+    n = plan.count(pixels, spacing_mm, target_mm)
+    if pixels < 2 or round(pixels * (spacing_mm / target_mm)) != n:
+        return False
+    if n == pixels or target_mm <= spacing_mm:
+        return n != pixels or target_mm == spacing_mm
+    edges = np.minimum(np.arange(n + 1) * (target_mm / spacing_mm), pixels)
+    share = np.abs(edges - np.rint(edges))
+    return not bool(np.any((share > plan.WHOLE) & (share <= DROPPED)))
+
+
+def tensor(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) -> tuple[F32, Grid]:
+    """reference.apply, from the planes that were resampled on arrival."""
+    read = plan.steps(ops)
+    whole, box = plan.placed(stack, read, crop_to)
+    shape = plan.sub_grid(whole, box).shape
+    values = [p for p in read.points if not isinstance(p, Pad)]
+    out = _padded(shape, read.points)
+    rows, columns = slice(box.low[1], box.high[1]), slice(box.low[2], box.high[2])
+    weights = reference.plane_weights(stack.z_mm, whole.spacing_mm[0])[box.low[0] : box.high[0]]
+    scale, shift, clipped = _affine(values[0]) if values else (1.0, 0.0, False)
+    used: dict[int, F32] = {}
+    for k, row in enumerate(weights):
+        voxels = out[k, : shape[1], : shape[2]]
+        near = [int(i) for i in np.flatnonzero(row)]
+        used = {
+            i: used[i] if i in used else _inplane_of(stack, i, whole)[rows, columns] for i in near
+        }
+        _weigh(list(used.values()), [float(row[i]) * scale for i in near], shift, voxels)
+        if clipped:
+            np.clip(voxels, 0, 1, out=voxels)
+        for op in values[1:]:
+            more, less, cut = _affine(op)
+            voxels *= np.float32(more)
+            voxels += np.float32(less)
+            if cut:
+                np.clip(voxels, 0, 1, out=voxels)
+    return out[None, None], plan.sub_grid(whole, box)
+
+
+def _inplane_of(stack: Stack, index: int, whole: Grid) -> F32:
+    """One plane at the grid's spacing: as it was resampled on arrival, else now."""
+    one = stack.planes[index]
+    target = (whole.spacing_mm[1], whole.spacing_mm[2])
+    if target[0] == target[1] and target[0] in one.resampled:
+        return one.resampled[target[0]]
+    return inplane(one.native, one.geometry.spacing_mm, target)
+
+
+def _weigh(planes: Sequence[F32], weights: Sequence[float], shift: float, out: F32) -> None:
+    """out = sum of weight * plane + shift, in place."""
+    if len(planes) == 1:
+        np.multiply(planes[0], np.float32(weights[0]), out=out)
+        out += np.float32(shift)
+        return
+    cv2.addWeighted(planes[0], weights[0], planes[1], weights[1], shift, dst=out)
+    for one, weight in zip(planes[2:], weights[2:], strict=True):
+        cv2.scaleAdd(one, weight, out, dst=out)
+
+
+def _affine(op: Window | ZScore) -> tuple[float, float, bool]:
+    """value * scale + shift, and whether it is clipped to 0..1."""
+    if isinstance(op, Window):
+        return 1 / (op.high - op.low), -op.low / (op.high - op.low), True
+    return 1 / op.std, -op.mean / op.std, False
+
+
+def _padded(shape: tuple[int, int, int], ops: Sequence[Window | ZScore | Pad]) -> F32:
+    """Room for the voxels; padding already holds its value, changed by the ops after the pad."""
+    for i, op in enumerate(ops):
+        if isinstance(op, Pad):
+            value = reference.points(np.full((1, 1, 1), op.value, np.float32), ops[i + 1 :])
+            return np.full([n + -n % op.multiple for n in shape], value.item(), np.float32)
+    return np.empty(shape, np.float32)

@@ -1,0 +1,172 @@
+"""The definition of every preprocessing op, in plain numpy. Training imports it; backends match it.
+
+Rules. float32 in and out, weights reckoned in float64. Resampling is one weight matrix an axis,
+each row of which sums to 1:
+- an axis that shrinks averages each voxel's exact interval [i, i + 1) * target / spacing, cut at
+  the end of the axis;
+- an axis that grows (or stays) is linear between pixel centres, with the edge repeated;
+- planes are weighted by their positions: where z shrinks, each plane owns the interval between the
+  midpoints to its neighbours; where it grows, linear between the two planes around a voxel.
+Stored values are HU; outside of everything lies air, -1000 HU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.preprocess import plan
+from appliance.preprocess.spec import Op, Pad, Window, ZScore
+from appliance.records import Box, Grid, Pair, Stack, Vector
+
+F32 = NDArray[np.float32]
+HU = NDArray[np.int16] | NDArray[np.float32]
+
+AIR_HU = -1000.0
+VIEWS = 8
+
+
+def axis_weights(pixels: int, spacing_mm: float, target_mm: float) -> F32:
+    """Matrix [voxels, pixels] of one evenly spaced, edge-aligned axis."""
+    n = plan.count(pixels, spacing_mm, target_mm)
+    step = target_mm / spacing_mm
+    if target_mm > spacing_mm:
+        return _overlap(np.arange(n + 1, dtype=np.float64) * step, np.arange(pixels + 1.0))
+    return _linear((np.arange(n, dtype=np.float64) + 0.5) * step - 0.5, np.arange(float(pixels)))
+
+
+def plane_weights(z_mm: NDArray[np.float64], target_mm: float) -> F32:
+    """Matrix [voxels, planes] along the normal, from the planes' positions in mm, rising."""
+    between = plan.distance(z_mm)
+    centres = plan.through(z_mm, target_mm)
+    if target_mm > between:
+        middles = (z_mm[1:] + z_mm[:-1]) / 2
+        owned = np.concatenate([[z_mm[0] - between / 2], middles, [z_mm[-1] + between / 2]])
+        edges = np.append(centres - target_mm / 2, centres[-1] + target_mm / 2)
+        return _overlap(edges, owned)
+    return _linear(centres, z_mm)
+
+
+def _overlap(voxel_edges: NDArray[np.float64], cell_edges: NDArray[np.float64]) -> F32:
+    """Share of each voxel's interval in each cell, of what lies inside the cells at all."""
+    high = np.minimum(voxel_edges[1:, None], cell_edges[None, 1:])
+    low = np.maximum(voxel_edges[:-1, None], cell_edges[None, :-1])
+    shared = np.maximum(high - low, 0.0)
+    return np.asarray(shared / shared.sum(axis=1, keepdims=True), np.float32)
+
+
+def _linear(at: NDArray[np.float64], centres: NDArray[np.float64]) -> F32:
+    """Weights of the two centres around each place; beyond the ends, the end."""
+    weights = np.zeros((len(at), len(centres)))
+    if len(centres) == 1:
+        return np.ones_like(weights, np.float32)
+    x = np.clip(at, centres[0], centres[-1])
+    left = np.clip(np.searchsorted(centres, x, side="right") - 1, 0, len(centres) - 2)
+    part = (x - centres[left]) / (centres[left + 1] - centres[left])
+    rows = np.arange(len(at))
+    weights[rows, left] = 1 - part
+    weights[rows, left + 1] = part
+    return np.asarray(weights, np.float32)
+
+
+def inplane(hu: HU, spacing_mm: Pair, target_mm: float | Pair) -> F32:
+    """Pixels [..., y, x] at (row, column) spacing -> the same at `target_mm`; HU."""
+    target = plan.pair(target_mm)
+    down = axis_weights(hu.shape[-2], spacing_mm[0], target[0])
+    across = axis_weights(hu.shape[-1], spacing_mm[1], target[1])
+    return np.asarray(down @ (hu.astype(np.float32) @ across.T), np.float32)
+
+
+def through(planes: F32, z_mm: NDArray[np.float64], target_mm: float) -> F32:
+    """Planes [n, y, x] at rising positions z_mm [n] -> [z, y, x] at `target_mm` on the normal."""
+    return np.asarray(np.tensordot(plane_weights(z_mm, target_mm), planes, axes=1), np.float32)
+
+
+def window(values: F32, low: float, high: float) -> F32:
+    """clip((hu - low) / (high - low), 0, 1)."""
+    shifted = (values - np.float32(low)) / np.float32(high - low)
+    return np.asarray(np.clip(shifted, 0, 1), np.float32)
+
+
+def zscore(values: F32, mean: float, std: float) -> F32:
+    """(value - mean) / std."""
+    return np.asarray((values - np.float32(mean)) / np.float32(std), np.float32)
+
+
+def pad(values: F32, multiple: int, value: float = 0.0) -> F32:
+    """[z, y, x] with `value` at the end of each axis, up to a multiple."""
+    ends = [(0, -size % multiple) for size in values.shape]
+    return np.pad(values, ends, constant_values=np.float32(value))
+
+
+def crop(values: F32, box: Box) -> F32:
+    """The voxels [z, y, x] of a box."""
+    return values[tuple(slice(a, b) for a, b in zip(box.low, box.high, strict=True))]
+
+
+def patches(stack: Stack, centers: Sequence[Vector], size: int) -> F32:
+    """Axial patches [n, 1, size, size] of native pixels, HU, around LPS centres.
+
+    From the nearest plane; pixel (size // 2, size // 2) is the nearest one; outside -1000.
+    """
+    out = np.full((len(centers), 1, size, size), AIR_HU, np.float32)
+    for patch, center in zip(out[:, 0], centers, strict=True):
+        plane = stack.planes[plan.nearest_plane(stack, center)]
+        y, x = (v - size // 2 for v in plan.nearest_pixel(plane.geometry, center))
+        rows, columns = plane.native.shape
+        inside = plane.native[max(y, 0) : max(y + size, 0), max(x, 0) : max(x + size, 0)]
+        if inside.size and y < rows and x < columns:
+            top, left = max(-y, 0), max(-x, 0)
+            patch[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return out
+
+
+def views(values: F32, number: Literal[1, 2, 4, 8]) -> F32:
+    """[n, 1, s, s] -> [n * number, 1, s, s]: the first of the 8 flips and quarter turns.
+
+    A patch's views stand side by side: as it is, x flipped, y flipped, both; then the same four of
+    the transposed patch.
+    """
+    swapped = values.swapaxes(-1, -2)
+    each = [v[..., ::b, ::a] for v in (values, swapped) for b in (1, -1) for a in (1, -1)]
+    return np.ascontiguousarray(np.stack(each[:number], axis=1).reshape(-1, *values.shape[1:]))
+
+
+def points(values: F32, ops: Sequence[Window | ZScore | Pad]) -> F32:
+    """The ops that follow resampling, one by one in their order."""
+    for op in ops:
+        if isinstance(op, Window):
+            values = window(values, op.low, op.high)
+        elif isinstance(op, ZScore):
+            values = zscore(values, op.mean, op.std)
+        else:
+            values = pad(values, op.multiple, op.value)
+    return values
+
+
+def apply(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) -> tuple[F32, Grid]:
+    """What `Backend.prepare` gives: [1, 1, z, y, x] and the Grid of its voxels without padding.
+
+    `crop_to` is the grid of a mask and the box on it, margin and all. BundleRefused for an op list
+    that cannot be read, ValueError where a crop op and a box do not come together.
+    """
+    read = plan.steps(ops)
+    whole, box = plan.placed(stack, read, crop_to)
+    pixel = stack.planes[0].geometry.spacing_mm
+    target = whole.spacing_mm[1:]
+    planes = np.stack([inplane(p.native, pixel, (target[0], target[1])) for p in stack.planes])
+    volume = crop(through(planes, stack.z_mm, whole.spacing_mm[0]), box)
+    return np.ascontiguousarray(points(volume, read.points)[None, None]), plan.sub_grid(whole, box)
+
+
+def apply_patches(
+    stack: Stack, ops: Sequence[Op], centers: Sequence[Vector], number: Literal[1, 2, 4, 8] = 1
+) -> F32:
+    """What `Backend.gather` gives: [n * number, 1, size, size]; ValueError without a patch op."""
+    read = plan.steps(ops)
+    if read.patch is None:
+        raise ValueError("these ops have no patch")
+    return views(points(patches(stack, centers, read.patch.size), read.points), number)

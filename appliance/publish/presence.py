@@ -1,0 +1,131 @@
+"""What the device says of itself: `status`, `info`, `health`. They do not pass the outbox.
+
+Rules
+- Each takes a number of the journal's `seq`, so that the whole device counts in one row.
+- `online` means that results leave and commands are heard. Whatever stands against that is named:
+  paused, outbox_dead, commands_refused, disk_full; then the state is `degraded`.
+- Which bundles and which backend are in use is what `work` wrote last: its event `loaded` (detail:
+  `bundles`, a list of name, version, digest; `backend`, a text), else the newest report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from pydantic import ValidationError
+
+from appliance.host import facts
+from appliance.publish import message
+from appliance.report import BundleRef, Record
+from appliance.settings import Settings
+from appliance.store.journal import Journal
+
+Numbered = tuple[message.Outgoing, int]
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class Loaded(Record):
+    """Detail of the event `loaded`."""
+
+    bundles: tuple[BundleRef, ...]
+    backend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What `info` says that may change while the device runs."""
+
+    bundles: tuple[BundleRef, ...]
+    backend: str | None
+
+
+class Presence:
+    """Composes the three messages from settings, journal and machine."""
+
+    def __init__(self, settings: Settings, journal: Journal) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._device = message.root(settings.site.name, settings.site.device)
+
+    def state(
+        self, paused: bool, *, commands_refused: bool
+    ) -> tuple[message.DeviceState, tuple[str, ...]]:
+        """`online`, or `degraded` with every reason."""
+        free = facts.disk_free_mb(self._settings.state)
+        reasons = {
+            "paused": paused,
+            "outbox_dead": self._journal.outbox_counts().dead > 0,
+            "commands_refused": commands_refused,
+            "disk_full": free is not None and free < self._settings.retain.reserve_mb,
+        }
+        found = tuple(reason for reason, holds in reasons.items() if holds)
+        return ("degraded" if found else "online"), found
+
+    def status(self, state: message.DeviceState, reasons: tuple[str, ...]) -> Numbered:
+        number = self._journal.next_seq()
+        made = message.of_status(state, reasons, device=self._device, number=number, at=utc_now())
+        return made, number
+
+    def known(self) -> Known:
+        """Bundles and backend in use, as far as the journal tells."""
+        for event in self._journal.events("loaded", 1):
+            try:
+                loaded = Loaded.model_validate(event.detail)
+            except ValidationError:
+                break
+            return Known(loaded.bundles, loaded.backend)
+        for report in self._journal.recent_reports(1):
+            used = report.backend
+            return Known(
+                (report.bundle,) if report.bundle else (),
+                f"{used.name} {used.precision}" if used else None,
+            )
+        return Known((), None)
+
+    def info(self, known: Known) -> Numbered:
+        number = self._journal.next_seq()
+        seen = facts.read(self._settings.state)
+        machine = {
+            "model": seen.model or "",
+            "system": seen.system,
+            "python": seen.python,
+            "cores": str(seen.cores),
+        }
+        made = message.of_info(
+            device=self._device,
+            number=number,
+            at=utc_now(),
+            version=facts.version(),
+            ae_title=self._settings.dicom.ae_title,
+            port=self._settings.dicom.port,
+            bundles=known.bundles,
+            backend=known.backend,
+            machine=machine,
+        )
+        return made, number
+
+    def health(self, *, paused: bool) -> Numbered:
+        number = self._journal.next_seq()
+        seen = facts.read(self._settings.state)
+        owed = self._journal.outbox_counts()
+        oldest = owed.oldest_waiting
+        at = utc_now()
+        made = message.of_health(
+            device=self._device,
+            number=number,
+            at=at,
+            uptime_s=seen.uptime_s,
+            load=seen.load,
+            memory_available_mb=seen.memory_available_mb,
+            disk_free_mb=seen.disk_free_mb,
+            spool_series=len(self._journal.series("open", "complete")),
+            outbox_waiting=owed.waiting,
+            outbox_dead=owed.dead,
+            oldest_waiting_s=None if oldest is None else max(0.0, at.timestamp() - oldest),
+            stages={"publish": "paused" if paused else "running"},
+        )
+        return made, number

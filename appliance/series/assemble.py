@@ -1,0 +1,428 @@
+"""The planes of one series -> a Stack in order of rising z, or all reasons why not. Pure.
+
+Rules. Order and distance come from Image Position and Orientation alone (PS3.3 C.7.6.2.1.1), never
+from Slice Thickness, Slice Location or Instance Number. The answer does not depend on the order of
+arrival. Every check runs; reasons come most fundamental first, each names image and figure:
+
+- nothing there: NO_SLICES; more than `max_slices`: TOO_LARGE.
+- one study, series and frame of reference (positions of two frames cannot be compared, PS3.3
+  C.7.4.1): MIXED_SERIES. One SOP Instance UID with different pixels: DUPLICATE_UID.
+- one orientation within 0.01 rad, one matrix, one pixel spacing within 0.5 %: MIXED_ORIENTATION,
+  MIXED_SIZE, MIXED_SPACING. The odd ones against the majority are named.
+- the normal within 20 degrees of the body axis: NOT_AXIAL.
+- the line through the positions within 0.5 degrees of the normal: GANTRY_TILT; an image more than
+  1 mm beside that line belongs to another field of view: MIXED_SERIES. Gantry/Detector Tilt
+  (0018,1120) is "nominal ... not intended for mathematical computations" (PS3.3 C.8.2.1), so it
+  never straightens anything; but it may not vary nor contradict: a tilt that the orientation does
+  not show means that one of them is wrong: GANTRY_TILT.
+- one image a position. Equal pixels under another SOP Instance UID lose nothing: one is kept (the
+  lowest UID) and the limitation DUPLICATE_POSITION says so; the very same instance twice (a resend)
+  is one instance. Different pixels: DUPLICATE_POSITION, or DYNAMIC where at least half of the
+  positions repeat (`split` makes single phases of those where a tag tells them apart).
+- steps. Their median is the spacing. A step of more than 1.5 medians is a hole; one hole of at most
+  `max_gap_mm` is the limitation GAP_FILLED, more or wider is GAP_TOO_WIDE. Where over a fifth of
+  all steps are that wide they are no holes but the way it was made: the widest step is then the
+  spacing that counts. Steps more than a tenth off the median: limitation IRREGULAR_SPACING.
+- the widest step that is no hole, and the thickest Slice Thickness, against the intended use:
+  SPACING_TOO_WIDE or SPACING_LIMITED, THICKNESS_TOO_WIDE or THICKNESS_LIMITED (1 % is rounding).
+- enough slices and cover (first to last centre): TOO_FEW_SLICES, COVER_TOO_SHORT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.bundle.manifest import Accepts, Limits
+from appliance.reasons import Code
+from appliance.records import Plane, Stack, Vector
+from appliance.report import Reason
+from appliance.series.content import hu_check, truncated_fov
+
+__all__ = ["MAX_SLICES", "assemble", "hu_check", "split", "truncated_fov"]
+
+MAX_SLICES = 4000
+MAX_GAP_MM = 10.0  # where no bundle says otherwise (DESIGN: the line)
+ORIENTATION_RAD = 0.01
+SPACING_RATIO = 0.005
+AXIAL_DEG = 20.0
+TILT_DEG = 0.5
+TILT_TAG_DEG = 1.0
+ROUNDING_MM = 0.2  # of a whole series' positions; less is no tilt
+BESIDE_MM = 1.0
+SAME_POSITION_MM = 0.05
+HOLE_STEPS = 1.5
+HOLE_SHARE = 0.2
+IRREGULAR_RATIO = 0.1
+ROUNDING_RATIO = 1.01
+_NAMED = 3
+
+Points = NDArray[np.float64]
+K = TypeVar("K", bound=Hashable)
+
+
+def assemble(
+    planes: Sequence[Plane], accepts: Accepts | None, max_slices: int = MAX_SLICES
+) -> Stack | tuple[Reason, ...]:
+    """Planes in any order -> Stack (with limitations), or every reason against it.
+
+    `accepts` None: only what no bundle could take is refused.
+    """
+    if not planes:
+        return (_reason(Code.NO_SLICES, "no image of the series can be used"),)
+    if len(planes) > max_slices:
+        text = f"{len(planes)} images; the limit is {max_slices}"
+        return (_reason(Code.TOO_LARGE, text),)
+    once, reasons = _instances(sorted(planes, key=_identity))
+    reasons += _one_series(once)
+    reasons += _alike(once)
+    normal = _normal(once)
+    reasons += _axial(normal)
+    reasons += _tilt(once, normal)
+    kept, more, limitations = _positions(once, normal)
+    reasons += more
+    z = _along(kept, normal)
+    steps, more, limits = _steps(kept, z, accepts)
+    reasons += more
+    limitations = limits + limitations
+    reasons += _extent(kept, z, accepts)
+    if reasons:
+        return tuple(reasons)
+    rows, columns = kept[0].geometry.spacing_mm
+    return Stack(
+        planes=tuple(kept),
+        z_mm=z - z[0],
+        normal_lps=_vector(normal),
+        spacing_mm=(steps, rows, columns),
+        limitations=tuple(limitations),
+    )
+
+
+def split(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
+    """A dynamic or gated series -> its phases; one group where nothing repeats or no tag tells.
+
+    Tried in order: acquisition number, temporal position, cardiac phase, and all three. The first
+    that leaves no position twice in any group is taken; groups come in order of its values.
+    """
+    once, _ = _instances(sorted(planes, key=_identity))
+    if not once or not _repeats(once):
+        return (tuple(once),) if once else ()
+    keys: tuple[Callable[[Plane], tuple[float, ...]], ...] = (
+        lambda p: (_known(p.header.acquisition_number),),
+        lambda p: (_known(p.header.temporal_position),),
+        lambda p: (_known(p.header.cardiac_phase),),
+        lambda p: (
+            _known(p.header.acquisition_number),
+            _known(p.header.temporal_position),
+            _known(p.header.cardiac_phase),
+        ),
+    )
+    for key in keys:
+        values = sorted({key(p) for p in once})
+        groups = [tuple(p for p in once if key(p) == value) for value in values]
+        if len(groups) > 1 and not any(_repeats(g) for g in groups):
+            return tuple(groups)
+    return (tuple(once),)
+
+
+def _known(value: float | None) -> float:
+    return -math.inf if value is None else float(value)
+
+
+def _repeats(planes: Sequence[Plane]) -> bool:
+    z = np.sort(_along(planes, _normal(planes)))
+    return bool((np.diff(z) < SAME_POSITION_MM).any())
+
+
+def _reason(code: Code, text: str, where: str = "series") -> Reason:
+    return Reason(code=code, text=text, where=where)
+
+
+def _identity(plane: Plane) -> tuple[str, int, str]:
+    return plane.header.sop_instance_uid, plane.frame, plane.digest
+
+
+def _name(plane: Plane) -> str:
+    """How a person finds the image: its Instance Number, else its place."""
+    number = plane.header.instance_number
+    if number is None:
+        return f"image at z {plane.geometry.position_lps_mm[2]:.1f} mm"
+    return f"image {number}" + (f" frame {plane.frame + 1}" if plane.frame else "")
+
+
+def _names(planes: Sequence[Plane]) -> str:
+    shown = ", ".join(_name(p) for p in planes[:_NAMED])
+    more = len(planes) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _z(plane: Plane) -> str:
+    return f"z {plane.geometry.position_lps_mm[2]:.1f} mm"
+
+
+def _instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
+    """Each instance and frame once; the same UID with other pixels is refused."""
+    kept: dict[tuple[str, int], Plane] = {}
+    reasons = []
+    for plane in planes:
+        first = kept.setdefault((plane.header.sop_instance_uid, plane.frame), plane)
+        if first.digest != plane.digest:
+            text = f"{_name(first)} and {_name(plane)} carry one SOP Instance UID"
+            reasons.append(_reason(Code.DUPLICATE_UID, text, _name(plane)))
+    return list(kept.values()), reasons
+
+
+def _odd(planes: Sequence[Plane], key: Callable[[Plane], K]) -> tuple[K, list[Plane]]:
+    """The most common value (the lowest of several) and the planes that have another."""
+    counts = Counter(key(p) for p in planes)
+    common = min(counts, key=lambda v: (-counts[v], repr(v)))
+    return common, [p for p in planes if key(p) != common]
+
+
+def _one_series(planes: Sequence[Plane]) -> list[Reason]:
+    keys: tuple[tuple[str, Callable[[Plane], str | None]], ...] = (
+        ("studies", lambda p: p.header.study_uid),
+        ("series", lambda p: p.header.series_uid),
+        ("frames of reference", lambda p: p.header.frame_of_reference_uid),
+    )
+    reasons = []
+    for what, key in keys:
+        count = len({key(p) for p in planes})
+        if count > 1:
+            odd = _odd(planes, key)[1]
+            text = f"{count} {what} in one series; {len(odd)} of {len(planes)} images differ: "
+            reasons.append(_reason(Code.MIXED_SERIES, text + _names(odd), _name(odd[0])))
+    return reasons
+
+
+def _alike(planes: Sequence[Plane]) -> list[Reason]:
+    """Orientation, matrix and pixel spacing against the majority's."""
+    reasons = []
+    common, _ = _odd(planes, lambda p: _rounded(p.geometry.row_lps + p.geometry.column_lps, 2))
+    usual = next(
+        p for p in planes if _rounded(p.geometry.row_lps + p.geometry.column_lps, 2) == common
+    )
+    turned = [(p, _turn(p, usual)) for p in planes]
+    odd = [p for p, angle in turned if angle > ORIENTATION_RAD]
+    if odd:
+        most = math.degrees(max(angle for _, angle in turned))
+        text = f"{len(odd)} of {len(planes)} images are turned by up to {most:.1f} degrees: "
+        reasons.append(_reason(Code.MIXED_ORIENTATION, text + _names(odd), _name(odd[0])))
+    size, odd = _odd(planes, lambda p: p.native.shape)
+    if odd:
+        text = f"{_names(odd)}: {odd[0].native.shape[1]} x {odd[0].native.shape[0]} pixels"
+        text += f", the others {size[1]} x {size[0]}"
+        reasons.append(_reason(Code.MIXED_SIZE, text, _name(odd[0])))
+    spacing, _ = _odd(planes, lambda p: _rounded(p.geometry.spacing_mm, 3))
+    odd = [
+        p
+        for p in planes
+        if any(
+            abs(a - b) > SPACING_RATIO * b
+            for a, b in zip(p.geometry.spacing_mm, spacing, strict=True)
+        )
+    ]
+    if odd:
+        there = odd[0].geometry.spacing_mm
+        text = f"{_names(odd)}: pixels of {there[0]:.4g} x {there[1]:.4g} mm"
+        text += f", the others {spacing[0]:.4g} x {spacing[1]:.4g}"
+        reasons.append(_reason(Code.MIXED_SPACING, text, _name(odd[0])))
+    return reasons
+
+
+def _rounded(values: tuple[float, ...], digits: int) -> tuple[float, ...]:
+    return tuple(round(v, digits) + 0.0 for v in values)
+
+
+def _angle(a: Vector, b: Vector) -> float:
+    """Radians; exact for small angles, where arccos is not."""
+    return math.atan2(float(np.linalg.norm(np.cross(a, b))), float(np.dot(a, b)))
+
+
+def _turn(plane: Plane, usual: Plane) -> float:
+    return max(
+        _angle(plane.geometry.row_lps, usual.geometry.row_lps),
+        _angle(plane.geometry.column_lps, usual.geometry.column_lps),
+    )
+
+
+def _vector(v: Points) -> Vector:
+    return (float(v[0]), float(v[1]), float(v[2]))
+
+
+def _normal(planes: Sequence[Plane]) -> Points:
+    """The median of the planes' normals, a unit vector that points to the head (+z)."""
+    rows = np.array([p.geometry.row_lps for p in planes])
+    columns = np.array([p.geometry.column_lps for p in planes])
+    normals = np.cross(rows, columns)
+    side = np.where(normals[:, 2] == 0, normals.sum(axis=1), normals[:, 2])
+    normals[side < 0] *= -1
+    middle: Points = np.median(normals, axis=0)
+    length = float(np.linalg.norm(middle))
+    return middle / length if length > 0 else normals[0]
+
+
+def _along(planes: Sequence[Plane], normal: Points) -> Points:
+    points = np.array([p.geometry.position_lps_mm for p in planes], dtype=np.float64)
+    along: Points = points @ normal
+    return along
+
+
+def _axial(normal: Points) -> list[Reason]:
+    angle = math.degrees(_angle(_vector(normal), (0.0, 0.0, 1.0)))
+    if angle <= AXIAL_DEG:
+        return []
+    text = (
+        f"the images stand {angle:.0f} degrees off the axial plane; up to {AXIAL_DEG:.0f} is axial"
+    )
+    return [_reason(Code.NOT_AXIAL, text)]
+
+
+def _tilt(planes: Sequence[Plane], normal: Points) -> list[Reason]:
+    reasons = []
+    order = np.argsort(_along(planes, normal), kind="stable")
+    points = np.array([planes[i].geometry.position_lps_mm for i in order])
+    along = points @ normal
+    beside = points - np.outer(along, normal)
+    steps = np.diff(along)
+    there = steps >= SAME_POSITION_MM
+    slope = np.zeros(3)
+    if there.any():
+        slope = np.median(np.diff(beside, axis=0)[there] / steps[there, None], axis=0)
+    tilt = math.degrees(math.atan(float(np.linalg.norm(slope))))
+    if tilt > TILT_DEG and float(np.linalg.norm(slope)) * (along[-1] - along[0]) > ROUNDING_MM:
+        text = f"the line through the positions is {tilt:.1f} degrees off the normal of the images"
+        reasons.append(_reason(Code.GANTRY_TILT, text))
+    else:
+        reasons += _tilt_tag(planes, normal)
+    rest = beside - np.outer(along, slope)
+    off = np.linalg.norm(rest - np.median(rest, axis=0), axis=1)
+    if off.max() > BESIDE_MM:
+        odd = [planes[order[i]] for i in np.flatnonzero(off > BESIDE_MM)]
+        text = f"{len(odd)} images lie up to {off.max():.1f} mm beside the others: {_names(odd)}"
+        reasons.append(_reason(Code.MIXED_SERIES, text, _name(odd[0])))
+    return reasons
+
+
+def _tilt_tag(planes: Sequence[Plane], normal: Points) -> list[Reason]:
+    """Gantry/Detector Tilt (0018,1120) against the orientation and itself."""
+    tags = [p.header.gantry_tilt_deg for p in planes if p.header.gantry_tilt_deg is not None]
+    if not tags:
+        return []
+    low, high = min(tags), max(tags)
+    if high - low > TILT_DEG:
+        text = f"Gantry/Detector Tilt varies from {low:g} to {high:g} degrees"
+        return [_reason(Code.GANTRY_TILT, text)]
+    said = max(abs(low), abs(high))
+    shown = math.degrees(_angle(_vector(normal), (0.0, 0.0, 1.0)))
+    if said > TILT_DEG and abs(said - shown) > TILT_TAG_DEG:
+        text = f"Gantry/Detector Tilt is {said:g} degrees, but the orientation shows {shown:.1f}"
+        return [_reason(Code.GANTRY_TILT, text)]
+    return []
+
+
+def _positions(
+    planes: Sequence[Plane], normal: Points
+) -> tuple[list[Plane], list[Reason], list[Reason]]:
+    """One plane a position in order of rising z; reasons; limitations."""
+    z = _along(planes, normal)
+    order = np.argsort(z, kind="stable")
+    groups: list[list[Plane]] = []
+    last = -math.inf
+    for i in order:
+        if z[i] - last >= SAME_POSITION_MM:
+            groups.append([])
+            last = z[i]
+        groups[-1].append(planes[i])
+    kept = [g[0] for g in groups]
+    twice = [g for g in groups if len({p.digest for p in g}) > 1]
+    if len(twice) > 1 and 2 * len(twice) >= len(groups):
+        most = max(len(g) for g in twice)
+        text = f"{len(twice)} of {len(groups)} positions have up to {most} different images each"
+        return kept, [_reason(Code.DYNAMIC, text)], []
+    reasons = [
+        _reason(
+            Code.DUPLICATE_POSITION, f"{_names(g)} show different pixels at {_z(g[0])}", _z(g[0])
+        )
+        for g in twice[:_NAMED]
+    ]
+    same = [g for g in groups if len(g) > 1 and len({p.digest for p in g}) == 1]
+    limitations = []
+    if same:
+        extra = sum(len(g) - 1 for g in same)
+        text = f"{extra} images are copies of others under other UIDs, first {_names(same[0])}"
+        text += "; one of each is used"
+        limitations.append(_reason(Code.DUPLICATE_POSITION, text, _z(same[0][0])))
+    return kept, reasons, limitations
+
+
+def _steps(
+    planes: Sequence[Plane], z: Points, accepts: Accepts | None
+) -> tuple[float, list[Reason], list[Reason]]:
+    """Spacing in mm; reasons and limitations of spacing, thickness, holes."""
+    reasons: list[Reason] = []
+    limitations: list[Reason] = []
+    if len(z) < 2:
+        return 0.0, reasons, limitations
+    steps = np.diff(z)
+    spacing = float(np.median(steps))
+    wide = steps > HOLE_STEPS * spacing
+    if wide.sum() > max(1.0, HOLE_SHARE * len(steps)):
+        wide[:] = False
+    widest = float(steps[~wide].max())
+    if accepts is not None:
+        limits = accepts.spacing_mm
+        verdict = _within(widest, limits, Code.SPACING_TOO_WIDE, Code.SPACING_LIMITED, "spacing")
+        thick = max((p.header.thickness_mm or 0.0 for p in planes), default=0.0)
+        also = _within(thick, limits, Code.THICKNESS_TOO_WIDE, Code.THICKNESS_LIMITED, "thickness")
+        for found, refusal in (verdict, also):
+            (reasons if refusal else limitations).extend(found)
+    off = float(np.abs(steps[~wide] - spacing).max())
+    if off > max(IRREGULAR_RATIO * spacing, SAME_POSITION_MM):
+        low, high = float(steps[~wide].min()), widest
+        text = f"steps between images vary from {low:.2f} to {high:.2f} mm, median {spacing:.2f}"
+        limitations.append(_reason(Code.IRREGULAR_SPACING, text))
+    if wide.any():
+        largest = float(steps[wide].max())
+        most = accepts.max_gap_mm if accepts is not None else MAX_GAP_MM
+        below = [p for p, hole in zip(planes, wide, strict=False) if hole]
+        shown = ", ".join(_z(p) for p in below[:_NAMED])
+        if len(below) == 1 and largest <= most + SAME_POSITION_MM:
+            text = f"a hole of {largest:.1f} mm above {shown} was filled from both sides"
+            limitations.append(_reason(Code.GAP_FILLED, text, _z(below[0])))
+        else:
+            text = f"{len(below)} holes of up to {largest:.1f} mm above {shown}"
+            reasons.append(_reason(Code.GAP_TOO_WIDE, text, _z(below[0])))
+    return spacing, reasons, limitations
+
+
+def _within(
+    value: float, limits: Limits, refused: Code, limited: Code, what: str
+) -> tuple[list[Reason], bool]:
+    """(reasons, whether they refuse) of a spacing or thickness in mm."""
+    if value > limits.limited * ROUNDING_RATIO:
+        text = f"{what} is {value:.2f} mm; at most {limits.limited:g} is meant to be analysed"
+        return [_reason(refused, text)], True
+    if value > limits.full * ROUNDING_RATIO:
+        small = limits.limited_min_diameter_mm
+        text = f"{what} is {value:.2f} mm, above {limits.full:g}: nothing under {small:g} mm"
+        return [_reason(limited, text + " is reported, no volume")], False
+    return [], False
+
+
+def _extent(planes: Sequence[Plane], z: Points, accepts: Accepts | None) -> list[Reason]:
+    reasons = []
+    needed = accepts.min_slices if accepts is not None else 2
+    if len(planes) < needed:
+        text = f"{len(planes)} images; at least {needed} are needed"
+        reasons.append(_reason(Code.TOO_FEW_SLICES, text))
+    cover = float(z[-1] - z[0])
+    if accepts is not None and cover < accepts.cover_mm:
+        text = f"the images cover {cover:.0f} mm; at least {accepts.cover_mm:g} mm are needed"
+        reasons.append(_reason(Code.COVER_TOO_SHORT, text))
+    return reasons

@@ -1,0 +1,128 @@
+"""What the pixels themselves say against a series: HU out of range, lungs cut by the field of view.
+
+Pure. Both are limitations, never refusals (DESIGN: the line).
+
+`hu_check`. Over a sample of pixels (every 4th of at most 24 planes, values of -1000 and less than
+-1100 HU left out of the air's level: padding and fill), smoothed over 21 HU:
+
+- air: the share of pixels below -600 HU is at least 2 % (some air is in every chest or head field
+  of view). Its lowest twentieth lies at or below -920 HU and its mode not below -1070 HU.
+- soft tissue: the mode between -300 and 400 HU is fat (about -100) or muscle and blood (30 to 70,
+  more with contrast): it lies in [-150, 150].
+
+An intercept off by 1000 or 1024 or a slope off by two fails at least one of them.
+
+`truncated_fov`. Lungs that end at the border of the image, or at the edge of the circle of
+reconstruction, are cut. A run of at least 5 voxels along the border in at least 3 planes counts;
+less is a mask that leaks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.reasons import Code
+from appliance.records import Plane, Stack
+from appliance.report import Reason
+
+AIR_HU = -1000
+MAX_PLANES = 24
+STRIDE = 4
+AIR_BELOW, AIR_SHARE = -600, 0.02
+AIR_LOW, AIR_HIGH = -1070, -920
+TISSUE = (-300, 400)
+TISSUE_LOW, TISSUE_HIGH = -150, 150
+CUT_VOXELS, CUT_PLANES = 5, 3
+_LOWEST, _HIGHEST = -1500, 1500
+_SMOOTH = 21
+
+
+def hu_check(stack: Stack) -> tuple[Reason, ...]:
+    """SUSPECT_HU where air or soft tissue is far from its usual HU; () where all is well."""
+    counts = _histogram(stack)
+    total = int(counts.sum())
+    if total == 0:
+        return (_suspect("there is no pixel but padding"),)
+    air = counts.copy()
+    air[_bin(AIR_BELOW) :] = 0
+    if air.sum() < AIR_SHARE * total:
+        share = 100.0 * int(air.sum()) / total
+        return (_suspect(f"only {share:.1f} % of the pixels are below {AIR_BELOW} HU: no air"),)
+    low = int(np.searchsorted(np.cumsum(air), 0.05 * int(air.sum()))) + _LOWEST
+    mode = _mode(air)
+    if mode < AIR_LOW or low > AIR_HIGH:
+        shown = mode if mode < AIR_LOW else low
+        return (_suspect(f"air is about {shown} HU, expected {AIR_HU}"),)
+    tissue = np.zeros_like(counts)
+    inside = slice(_bin(TISSUE[0]), _bin(TISSUE[1]))
+    tissue[inside] = counts[inside]
+    mode = _mode(tissue)
+    if not tissue.any() or not TISSUE_LOW <= mode <= TISSUE_HIGH:
+        return (_suspect(f"soft tissue is about {mode} HU, expected -100 to 70"),)
+    return ()
+
+
+def truncated_fov(
+    organ: NDArray[np.bool_], seen: NDArray[np.bool_] | None = None
+) -> tuple[Reason, ...]:
+    """TRUNCATED_FOV where the organ's mask ends at the edge of what was reconstructed.
+
+    `organ`: [z, y, x]. `seen`: [y, x] or [z, y, x], where the scanner has data (`field_of_view`);
+    None: everywhere.
+    """
+    shown = np.ones(organ.shape[1:], dtype=np.bool_) if seen is None else seen
+    edge = np.broadcast_to(shown & ~_inside(shown), organ.shape)
+    touching = (organ & edge).reshape(len(organ), -1).sum(axis=1)
+    cut = np.flatnonzero(touching >= CUT_VOXELS)
+    if len(cut) < CUT_PLANES:
+        return ()
+    text = f"the lungs reach the edge of the field of view in {len(cut)} of {len(organ)} planes"
+    return (Reason(code=Code.TRUNCATED_FOV, text=text, where="series"),)
+
+
+def field_of_view(plane: Plane) -> NDArray[np.bool_]:
+    """[y, x]: where the plane has data. Padding is what is -1000 HU from a border inwards."""
+    if not plane.padding:
+        return np.ones(plane.native.shape, dtype=np.bool_)
+    empty = plane.native == AIR_HU
+    left = np.logical_and.accumulate(empty, axis=1)
+    right = np.logical_and.accumulate(empty[:, ::-1], axis=1)[:, ::-1]
+    return ~(left | right)
+
+
+def _inside(shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels whose four neighbours in the plane are shown too."""
+    wide = np.pad(shown, [(0, 0)] * (shown.ndim - 2) + [(1, 1), (1, 1)])
+    around: NDArray[np.bool_] = (
+        wide[..., :-2, 1:-1] & wide[..., 2:, 1:-1] & wide[..., 1:-1, :-2] & wide[..., 1:-1, 2:]
+    )
+    return around
+
+
+def _suspect(text: str) -> Reason:
+    return Reason(code=Code.SUSPECT_HU, text=text, where="series")
+
+
+def _bin(hu: int) -> int:
+    return hu - _LOWEST
+
+
+def _histogram(stack: Stack) -> NDArray[np.int64]:
+    """Pixels per HU from -1100 (below is fill) to 1500, sampled; index 0 is -1500 HU."""
+    planes = stack.planes
+    chosen = np.unique(np.linspace(0, len(planes) - 1, min(MAX_PLANES, len(planes))).round())
+    counts = np.zeros(_HIGHEST - _LOWEST + 1, dtype=np.int64)
+    for i in chosen.astype(int):
+        sample = planes[i].native[::STRIDE, ::STRIDE]
+        if planes[i].padding:
+            sample = sample[field_of_view(planes[i])[::STRIDE, ::STRIDE]]
+        levels = np.clip(np.rint(sample), _LOWEST, _HIGHEST).astype(np.int64) - _LOWEST
+        counts += np.bincount(levels.ravel(), minlength=len(counts))
+    counts[: _bin(-1100)] = 0
+    return counts
+
+
+def _mode(counts: NDArray[np.int64]) -> int:
+    smooth = np.convolve(counts, np.ones(_SMOOTH), mode="same")
+    return int(smooth.argmax()) + _LOWEST

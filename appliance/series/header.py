@@ -1,0 +1,198 @@
+"""What one instance says of itself -> Header. Pure; no pixel is read.
+
+Rules. Works for every IOD that has UIDs (SR, presentation states, localizers ...), so that a series
+can be set aside or refused by name. SOP class, SOP instance, study and series UID must be there
+(PS3.3 C.12.1, C.7.2.1, C.7.3.1: all Type 1): MISSING_UID. Everything else may be missing.
+
+- A value that does not parse is None, unknown, where it only names or sorts (Instance Number, age
+  ...). Slice Thickness and tilt take part in refusals: `strict` (read of CT) refuses garbage there.
+- `expected_images`: Number of Series Related Instances (0020,1209), else Images in Acquisition
+  (0020,1002; it may count the images of sister reconstructions, then it is never reached and the
+  quiet time decides), else Number of Study Related Instances (0020,1208) only where Number of
+  Study Related Series (0020,1206) is 1. PS3.4 C.6.1.1: 1206 to 1209 are counts of a query, which
+  some scanners write into images.
+- Patient's Age (0010,1010) is `nnnD|W|M|Y` (PS3.5 table 6.2-1, AS), else unknown.
+- Enhanced multi-frame: what the functional groups say of a frame (PS3.3 C.7.6.16, C.8.15.3) goes
+  before the instance's own; `header` shows frame 0, `pixels.read` gives each frame its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from appliance.errors import SeriesRefused
+from appliance.reasons import Code
+from appliance.records import Header
+from appliance.series.elements import Elements, Instance, parse, refused
+
+SHARED, PER_FRAME = 0x52009229, 0x52009230
+TAGS = (
+    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00080070, 0x00101010, 0x00180015, 0x00180050,
+    0x00181120, 0x00181210, 0x0020000D, 0x0020000E, 0x00200012, 0x00200013, 0x00200052, 0x00200100,
+    0x00201002, 0x00201206, 0x00201208, 0x00201209, 0x00209241, SHARED, PER_FRAME,
+)  # fmt: skip
+_AGE = re.compile(r"(\d{1,3})([DWMY])")
+_DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
+_MAX_HEADER_BYTES = 64 << 20
+
+
+def header(data: bytes) -> Header:
+    """Bytes of one instance of any IOD -> Header; SeriesRefused if it is no DICOM or lacks UIDs."""
+    instance = named(parse(data, TAGS, pixels=False, max_bytes=_MAX_HEADER_BYTES))
+    whole = of_instance(instance, strict=False)
+    groups = groups_of(instance.elements)
+    return of_frame(whole, groups[0], strict=False) if groups else whole
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The functional groups of one frame: its own first, then the shared (PS3.3 C.7.6.16.1)."""
+
+    own: Elements | None
+    shared: Elements | None
+
+    def macro(self, tag: int, name: str) -> Elements | None:
+        """The first item of a functional group macro's sequence."""
+        for group in (self.own, self.shared):
+            found = None if group is None else group.first(tag, name)
+            if found is not None:
+                return found
+        return None
+
+
+def groups_of(e: Elements) -> tuple[Groups, ...]:
+    """The functional groups of each frame; () for an image without any."""
+    shared = e.first(SHARED, "Shared Functional Groups Sequence")
+    own = e.items(PER_FRAME, "Per-frame Functional Groups Sequence")
+    if shared is not None and not own:
+        return (Groups(None, shared),)
+    return tuple(Groups(frame, shared) for frame in own)
+
+
+def of_frame(whole: Header, groups: Groups, *, strict: bool) -> Header:
+    """The header with what the functional groups say of one frame."""
+    content = groups.macro(0x00209111, "Frame Content Sequence")
+    kind = groups.macro(0x00189329, "CT Image Frame Type Sequence")
+    measures = groups.macro(0x00289110, "Pixel Measures Sequence")
+    details = groups.macro(0x00189304, "CT Acquisition Details Sequence")
+    kernel = groups.macro(0x00189314, "CT Reconstruction Sequence")
+    cardiac = groups.macro(0x00189118, "Cardiac Synchronization Sequence")
+    said = {
+        "image_type": kind and tuple(t.upper() for t in _lenient_texts(kind, 0x00089007)),
+        "kernel": kernel and _lenient_text(kernel, 0x00181210),
+        "thickness_mm": measures and thickness_mm(measures, strict=strict),
+        "gantry_tilt_deg": details and tilt_deg(details, strict=strict),
+        "acquisition_number": content and _lenient_integer(content, 0x00209156),
+        "temporal_position": content and _lenient_integer(content, 0x00209128),
+        "cardiac_phase": cardiac and _lenient_number(cardiac, 0x00209241),
+    }
+    return replace(whole, **{k: v for k, v in said.items() if v is not None and v != ()})  # type: ignore[arg-type]
+
+
+def named(instance: Instance) -> Instance:
+    """The instance with `where` naming it by its Instance Number, where it has one."""
+    number = _lenient_integer(instance.elements, 0x00200013)
+    if number is None:
+        return instance
+    elements = Elements(instance.elements.dataset, f"image {number}")
+    return Instance(elements, instance.transfer_syntax_uid, instance.little_endian)
+
+
+def of_instance(instance: Instance, *, strict: bool) -> Header:
+    """Parsed instance -> Header. `strict` refuses an impossible thickness or tilt."""
+    e = instance.elements
+    return Header(
+        sop_class_uid=_needed_uid(e, 0x00080016, "SOP Class UID"),
+        sop_instance_uid=_needed_uid(e, 0x00080018, "SOP Instance UID"),
+        study_uid=_needed_uid(e, 0x0020000D, "Study Instance UID"),
+        series_uid=_needed_uid(e, 0x0020000E, "Series Instance UID"),
+        frame_of_reference_uid=e.uid(0x00200052, "Frame of Reference UID") if strict
+        else _lenient_text(e, 0x00200052),
+        modality=_upper(_lenient_text(e, 0x00080060)),
+        image_type=tuple(t.upper() for t in _lenient_texts(e, 0x00080008)),
+        body_part=_upper(_lenient_text(e, 0x00180015)),
+        kernel=_lenient_text(e, 0x00181210),
+        patient_age_years=age_years(_lenient_text(e, 0x00101010)),
+        thickness_mm=thickness_mm(e, strict=strict),
+        instance_number=_lenient_integer(e, 0x00200013),
+        acquisition_number=_lenient_integer(e, 0x00200012),
+        temporal_position=_lenient_integer(e, 0x00200100),
+        cardiac_phase=_lenient_number(e, 0x00209241),
+        gantry_tilt_deg=tilt_deg(e, strict=strict),
+        expected_images=_expected(e),
+        manufacturer=_lenient_text(e, 0x00080070),
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+    )  # fmt: skip
+
+
+def age_years(value: str | None) -> float | None:
+    """`063Y`, `018M`, `003W`, `010D` -> years; None where it is anything else."""
+    found = _AGE.fullmatch((value or "").upper())
+    if found is None:
+        return None
+    return int(found[1]) * _DAYS[found[2]] / 365.25
+
+
+def thickness_mm(e: Elements, *, strict: bool) -> float | None:
+    """Slice Thickness (0018,0050); 0 is what exports write for unknown."""
+    value = _number(e, 0x00180050, "Slice Thickness", strict=strict)
+    if value is not None and value < 0:
+        if strict:
+            raise e.invalid(0x00180050, "Slice Thickness", f"is {value:g} mm")
+        return None
+    return value or None
+
+
+def tilt_deg(e: Elements, *, strict: bool) -> float | None:
+    """Gantry/Detector Tilt (0018,1120)."""
+    return _number(e, 0x00181120, "Gantry/Detector Tilt", strict=strict)
+
+
+def _needed_uid(e: Elements, tag: int, name: str) -> str:
+    value = e.uid(tag, name)
+    if value is None:
+        shown = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        raise refused(Code.MISSING_UID, f"{e.where}: {name} {shown} is missing or empty", e.where)
+    return value
+
+
+def _expected(e: Elements) -> int | None:
+    tags = [0x00201209, 0x00201002]
+    if _lenient_integer(e, 0x00201206) == 1:
+        tags.append(0x00201208)
+    counts = (_lenient_integer(e, tag) for tag in tags)
+    return next((n for n in counts if n is not None and n > 0), None)
+
+
+def _upper(value: str | None) -> str | None:
+    return None if value is None else value.upper()
+
+
+def _number(e: Elements, tag: int, name: str, *, strict: bool) -> float | None:
+    return e.number(tag, name) if strict else _lenient_number(e, tag)
+
+
+def _lenient_number(e: Elements, tag: int) -> float | None:
+    try:
+        return e.number(tag, "")
+    except SeriesRefused:
+        return None
+
+
+def _lenient_integer(e: Elements, tag: int) -> int | None:
+    try:
+        return e.integer(tag, "")
+    except SeriesRefused:
+        return None
+
+
+def _lenient_texts(e: Elements, tag: int) -> tuple[str, ...]:
+    try:
+        return e.texts(tag, "")
+    except SeriesRefused:
+        return ()
+
+
+def _lenient_text(e: Elements, tag: int) -> str | None:
+    return next((t for t in _lenient_texts(e, tag) if t), None)

@@ -1,0 +1,219 @@
+"""One DICOM instance -> its frames in HU, or the reason why not. Pure: bytes in, values out.
+
+Rules, in this order; the first that fails is the reason.
+
+1. It can be parsed (`elements`), and has its UIDs (`header`: MISSING_UID).
+2. It is CT (Modality, or one of the CT SOP classes): else MODALITY. `header` reads every IOD.
+3. It describes greyscale pixels of possible size (`decode.layout`).
+4. It says where it lies (`geometry`): MISSING_GEOMETRY, INVALID_VALUE.
+5. It has a rescale, and its pixels are all there and can be decoded (`decode.frames`). HU = slope
+   * stored value + intercept (PS3.3 C.11.1.1.2; C.8.2.1: Type 1 in CT, of unit HU unless Rescale
+   Type says otherwise). None: MISSING_RESCALE. Zero or not finite: INVALID_VALUE. A Modality LUT
+   Sequence or another Rescale Type: UNSUPPORTED_PIXELS.
+6. Padding is found on stored values, before rescaling, the range inclusive (PS3.3 C.7.5.1.1.2), and
+   becomes -1000 HU with `padding` set. "No pixels in the native image will have a value equal to
+   Pixel Padding Value": where it would be tissue (above -500 HU) and no border pixel has it, the
+   header is wrong and the image is refused (INVALID_VALUE), not punched with holes.
+7. MONOCHROME1 does not change a value: it tells how to display it (PS3.3 C.7.6.3.1.2); HU come from
+   the rescale alone.
+
+A multi-frame image takes all of this per frame from its functional groups (PS3.3 C.7.6.16, C.8.15).
+HU are int16 where slope and intercept are whole and the range fits, else float32. The digest is
+SHA-256 over a type tag, shape, geometry rounded to 1e-4 and the little endian bytes of the HU:
+equal for every lossless transfer syntax of an image. Nothing but SeriesRefused leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.reasons import Code
+from appliance.records import Geometry, Header, Image
+from appliance.series import decode
+from appliance.series.decode import Layout, Stored
+from appliance.series.elements import Elements, Instance, parse, reading, refused
+from appliance.series.geometry import ORIENTATION, POSITION, SPACING, geometry
+from appliance.series.header import TAGS as HEADER_TAGS
+from appliance.series.header import Groups, groups_of, header, named, of_frame, of_instance
+
+__all__ = ["AIR_HU", "MAX_PIXELS", "header", "read"]
+
+AIR_HU = -1000
+MAX_PIXELS = 1 << 28  # of one instance: 1024 frames of 512 x 512
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image
+}
+_RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
+_PADDING, _PADDING_LIMIT, _MODALITY_LUT = 0x00280120, 0x00280121, 0x00283000
+_TISSUE_HU = -500
+TAGS = (
+    *HEADER_TAGS, *decode.TAGS, POSITION, ORIENTATION, SPACING, _PADDING, _PADDING_LIMIT,
+    _RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE, _MODALITY_LUT,
+)  # fmt: skip
+
+
+def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Image, ...]:
+    """Bytes of one CT instance -> its frames in HU, in the order of the file.
+
+    `max_pixels` bounds Rows x Columns x frames. Raises SeriesRefused, and nothing else.
+    """
+    with reading("image"):
+        # a deflated data set is at most its pixels in 32 bits and a generous header
+        instance = named(parse(data, TAGS, pixels=True, max_bytes=4 * max_pixels + (16 << 20)))
+        with reading(instance.elements.where):
+            return _images(instance, max_pixels)
+
+
+def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
+    e = instance.elements
+    whole = of_instance(instance, strict=True)
+    unnamed_ct = whole.modality is None and whole.sop_class_uid in CT_CLASSES
+    if whole.modality != "CT" and not unnamed_ct:
+        shown = whole.modality or f"SOP class {whole.sop_class_uid}"
+        raise refused(Code.MODALITY, f"{e.where}: {shown}, not CT", e.where)
+    form = decode.layout(e, max_pixels)
+    groups: tuple[Groups | None, ...] = groups_of(e) or (None,)
+    if len(groups) != form.frames:
+        text = f"{e.where}: {form.frames} frames, functional groups or geometry of {len(groups)}"
+        raise refused(Code.MISSING_GEOMETRY, text, e.where)
+    said = [_frame(e, whole, group, index) for index, group in enumerate(groups)]
+    return tuple(
+        _image(e, form, one, stored)
+        for one, stored in zip(said, decode.frames(instance, form), strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Rescale:
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the header says of one frame."""
+
+    index: int
+    where: str
+    header: Header
+    geometry: Geometry
+    rescale: Rescale
+
+
+def _frame(e: Elements, whole: Header, groups: Groups | None, index: int) -> Frame:
+    if groups is None:
+        return Frame(index, e.where, whole, geometry(e, e, e, e.where), _rescale(e, e))
+    where = f"{e.where} frame {index + 1}"
+    at = geometry(
+        groups.macro(0x00209113, "Plane Position Sequence"),
+        groups.macro(0x00209116, "Plane Orientation Sequence"),
+        groups.macro(0x00289110, "Pixel Measures Sequence"),
+        where,
+    )
+    rescale = _rescale(groups.macro(0x00289145, "Pixel Value Transformation Sequence"), e)
+    return Frame(index, where, of_frame(whole, groups, strict=True), at, rescale)
+
+
+def _image(e: Elements, form: Layout, frame: Frame, stored: Stored) -> Image:
+    padded = _padding(e, form, stored)
+    hu = _hounsfield(stored, frame.rescale, padded, frame.where)
+    hu.setflags(write=False)
+    marked = digest(hu, frame.geometry)
+    return Image(frame.header, frame.index, frame.geometry, hu, padded is not None, marked)
+
+
+def _rescale(holder: Elements | None, e: Elements) -> Rescale:
+    if e.raw(_MODALITY_LUT) is not None:
+        text = f"{e.where}: a Modality LUT Sequence instead of a rescale"
+        raise refused(Code.UNSUPPORTED_PIXELS, text, e.where)
+    if holder is None:
+        raise refused(Code.MISSING_RESCALE, f"{e.where}: it has no rescale", e.where)
+    slope = holder.number(_RESCALE_SLOPE, "Rescale Slope")
+    intercept = holder.number(_RESCALE_INTERCEPT, "Rescale Intercept")
+    if slope is None or intercept is None:
+        missing = "Slope" if slope is None else "Intercept"
+        raise refused(Code.MISSING_RESCALE, f"{e.where}: Rescale {missing} is missing", e.where)
+    if slope == 0:
+        raise e.invalid(_RESCALE_SLOPE, "Rescale Slope", "is 0")
+    kind = holder.text(_RESCALE_TYPE, "Rescale Type")
+    if kind is not None and kind.upper() != "HU":
+        raise refused(
+            Code.UNSUPPORTED_PIXELS, f"{e.where}: Rescale Type is {kind[:16]!r}, not HU", e.where
+        )
+    return Rescale(slope, intercept)
+
+
+def _padding(e: Elements, form: Layout, stored: Stored) -> NDArray[np.bool_] | None:
+    """Where a stored value is padding; None where none is."""
+    size = form.allocated // 8 if form.allocated > 8 else 2
+    first = e.word(_PADDING, "Pixel Padding Value", signed=form.signed, size=size)
+    if first is None:
+        return None
+    last = e.word(_PADDING_LIMIT, "Pixel Padding Range Limit", signed=form.signed, size=size)
+    low, high = sorted((first, first if last is None else last))
+    kind = np.iinfo(stored.dtype)
+    if high < kind.min or low > kind.max:
+        return None
+    if low == high:
+        found = stored == stored.dtype.type(low)
+    else:
+        low, high = max(low, int(kind.min)), min(high, int(kind.max))
+        found = (stored >= stored.dtype.type(low)) & (stored <= stored.dtype.type(high))
+    return found if found.any() else None
+
+
+def _hounsfield(
+    stored: Stored, rescale: Rescale, padded: NDArray[np.bool_] | None, where: str
+) -> NDArray[np.int16] | NDArray[np.float32]:
+    slope, intercept = rescale.slope, rescale.intercept
+    whole = slope == int(slope) and intercept == int(intercept)
+    exact: Stored
+    if whole and stored.dtype.itemsize <= 2 and abs(slope) < 1 << 14 and abs(intercept) < 1 << 29:
+        exact = stored.astype(np.int32)
+    elif whole and abs(slope) < 1 << 14 and abs(intercept) < 1 << 29:
+        exact = stored.astype(np.int64)
+    else:
+        exact, whole = stored.astype(np.float64), False
+    if slope != 1:
+        exact *= int(slope) if whole else slope
+    if intercept != 0:
+        exact += int(intercept) if whole else intercept
+    if padded is not None:
+        _believable(exact, padded, where)
+        exact[padded] = AIR_HU
+    low, high = exact.min(), exact.max()
+    if whole and low >= -32768 and high <= 32767:
+        return exact.astype(np.int16)
+    if not (abs(low) < 1e9 and abs(high) < 1e9):  # beyond anything a scanner writes, or not finite
+        text = f"{where}: HU from {low:g} to {high:g} after rescaling"
+        raise refused(Code.INVALID_VALUE, text, where)
+    return exact.astype(np.float32)
+
+
+def _believable(hu: Stored, padded: NDArray[np.bool_], where: str) -> None:
+    """Padding surrounds the native image; a value of tissue that never does is not padding."""
+    border = padded[0].any() or padded[-1].any() or padded[:, 0].any() or padded[:, -1].any()
+    if border:
+        return
+    value = float(hu[padded].max())
+    if value > _TISSUE_HU:
+        count = int(padded.sum())
+        text = f"{where}: Pixel Padding Value means {value:g} HU, found in {count} inner pixels"
+        raise refused(Code.INVALID_VALUE, text, where)
+
+
+def digest(hu: NDArray[np.int16] | NDArray[np.float32], at: Geometry) -> str:
+    """SHA-256, hex, of HU and geometry: the same for every lossless transfer syntax."""
+    figures = (*at.position_lps_mm, *at.row_lps, *at.column_lps, *at.spacing_mm)
+    rounded = " ".join(str(round(v * 1e4)) for v in figures)
+    kind = "int16" if hu.dtype == np.int16 else "float32"
+    whole = hashlib.sha256(f"{kind} {hu.shape[0]} {hu.shape[1]} {rounded}\n".encode())
+    little = np.ascontiguousarray(hu, dtype=hu.dtype.newbyteorder("<"))
+    whole.update(little.data)
+    return whole.hexdigest()

@@ -1,0 +1,202 @@
+"""Which series of a study are analysed: set aside by name, and the best of what is left. Pure.
+
+By name. Image Type (0008,0008) is value 1 ORIGINAL or DERIVED, value 2 PRIMARY or SECONDARY, value
+3 AXIAL or LOCALIZER in CT, then whatever the maker writes (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1); in
+Enhanced CT value 3 is VOLUME and the like and value 4 the derived contrast (C.8.16.1). The rows of
+`ROWS` are tried in order, the most telling first, so a DERIVED\\SECONDARY\\REFORMATTED image is
+`reformatted`. Values are compared word by word (`CT_SOM5 MPR` holds the word MPR). No Image Type is
+"unlabelled" and accepted. DERIVED is set aside without exception, axial and primary or not: what
+was done to its pixels is not said in a way that can be judged.
+
+The best. Series of one study, frame of reference, acquisition and temporal position show the same
+anatomy: one of them is analysed, by `_rank`, in this order:
+
+1. axial;
+2. original or unlabelled;
+3. long enough for the bundle;
+4. within the intended use: in full, limited, not;
+5. thinnest: the larger of spacing and thickness, then the spacing;
+6. the kernel the bundle prefers, in the bundle's order;
+7. more slices; then the lowest UID, so that every arrival order gives the same answer.
+
+The others are `better_series`. A better one that comes late wins the same comparison later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from appliance.bundle.manifest import Accepts
+from appliance.reasons import Code
+from appliance.records import Header
+from appliance.report import Reason
+
+SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
+LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCANOGRAM", "SURVIEW"}
+PROJECTION_WORDS = {
+    "MIP", "MINIP", "AVERAGE", "PROJECTION", "RAYSUM", "MPVR", "VRT", "SSD", "VOLREN",
+    "MAXIMUM", "MINIMUM", "MEAN", "MEDIAN", "STD_DEVIATION",
+}  # fmt: skip
+REFORMATTED_WORDS = {"MPR", "REFORMATTED", "RESAMPLED", "CPR", "CURVED", "CORONAL", "SAGITTAL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule by name."""
+
+    code: Code
+    what: str
+    holds: Callable[[Header], bool]
+
+
+def _words(header: Header) -> set[str]:
+    return {w for value in header.image_type for w in re.split(r"[^A-Z0-9_]+", value) if w}
+
+
+def _value(header: Header, index: int) -> str:
+    return header.image_type[index] if index < len(header.image_type) else ""
+
+
+def _is_secondary_class(header: Header) -> bool:
+    uid = header.sop_class_uid
+    return uid == SECONDARY_CAPTURE_CLASS or uid.startswith(SECONDARY_CAPTURE_CLASS + ".")
+
+
+ROWS = (
+    Row(Code.LOCALIZER, "a localizer", lambda h: bool(_words(h) & LOCALIZER_WORDS)),
+    Row(Code.SECONDARY_CAPTURE, "a secondary capture", _is_secondary_class),
+    Row(Code.PROJECTION, "a projection", lambda h: bool(_words(h) & PROJECTION_WORDS)),
+    Row(Code.REFORMATTED, "a reformat", lambda h: bool(_words(h) & REFORMATTED_WORDS)),
+    Row(Code.SECONDARY_CAPTURE, "a secondary image", lambda h: _value(h, 1) == "SECONDARY"),
+    Row(Code.DERIVED, "derived from other images", lambda h: _value(h, 0) == "DERIVED"),
+)
+
+
+def by_name(header: Header) -> Code | None:
+    """Why an image is set aside by its Image Type or SOP class; None where it is not."""
+    return next((row.code for row in ROWS if row.holds(header)), None)
+
+
+def sentence(code: Code, header: Header) -> str:
+    """What the report of an image set aside with `code` says."""
+    what = next((row.what for row in ROWS if row.code is code and row.holds(header)), code.value)
+    shown = " / ".join(v for v in header.image_type if v.isprintable())[:80]
+    return f"it is {what}: Image Type {shown}" if shown else f"it is {what} by its SOP class"
+
+
+def image_name(header: Header) -> str:
+    """How a person finds the image: `image 12` by its Instance Number (0020,0013)."""
+    return "image" if header.instance_number is None else f"image {header.instance_number}"
+
+
+def summed_up(refusals: Sequence[Reason]) -> tuple[Reason, ...]:
+    """The refusals of single images -> one reason a code, the same for every order of arrival.
+
+    Reasons come in the order of `Code`, the most fundamental first; each names its first image and
+    says how many more there are.
+    """
+    found = []
+    for code in Code:
+        same = sorted((r for r in refusals if r.code is code), key=_by_image)
+        if same:
+            more = len(same) - 1
+            text = same[0].text + (f" (and {more} more like it)" if more else "")
+            found.append(same[0].model_copy(update={"text": text}))
+    return tuple(found)
+
+
+def _by_image(reason: Reason) -> tuple[int, str]:
+    """Numbers in order of numbers: image 2 before image 10."""
+    number = re.search(r"\d+", reason.where or "")
+    return int(number[0]) if number else 0, reason.text
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSummary:
+    """What the choice between the series of a study needs."""
+
+    study_uid: str
+    series_uid: str
+    frame_of_reference_uid: str | None
+    acquisition_number: int | None
+    temporal_position: int | None
+    axial: bool
+    original: bool
+    """Image Type value 1 is ORIGINAL, or there is none."""
+    spacing_mm: float | None
+    thickness_mm: float | None
+    cover_mm: float
+    kernel: str | None
+    slices: int
+
+
+def summary(
+    header: Header, *, axial: bool, spacing_mm: float | None, cover_mm: float, slices: int
+) -> SeriesSummary:
+    """One header of the series and what its positions say -> SeriesSummary."""
+    return SeriesSummary(
+        study_uid=header.study_uid,
+        series_uid=header.series_uid,
+        frame_of_reference_uid=header.frame_of_reference_uid,
+        acquisition_number=header.acquisition_number,
+        temporal_position=header.temporal_position,
+        axial=axial,
+        original=_value(header, 0) in {"", "ORIGINAL"},
+        spacing_mm=spacing_mm,
+        thickness_mm=header.thickness_mm,
+        cover_mm=cover_mm,
+        kernel=header.kernel,
+        slices=slices,
+    )
+
+
+def groups(series: Sequence[SeriesSummary]) -> tuple[tuple[SeriesSummary, ...], ...]:
+    """Series that show the same anatomy at the same time, together; in a fixed order."""
+    found: dict[tuple[str, ...], list[SeriesSummary]] = {}
+    for one in sorted(series, key=lambda s: s.series_uid):
+        key = (one.study_uid, one.frame_of_reference_uid, one.acquisition_number,
+               one.temporal_position)  # fmt: skip
+        found.setdefault(tuple(str(k) for k in key), []).append(one)
+    return tuple(tuple(found[key]) for key in sorted(found))
+
+
+def best(series: Sequence[SeriesSummary], accepts: Accepts) -> SeriesSummary:
+    """The one series of a group that is analysed; ValueError where there is none."""
+    return min(series, key=lambda s: _rank(s, accepts))
+
+
+def better(chosen: SeriesSummary) -> Reason:
+    """What the report of every other series of the group says."""
+    spacing = "unknown" if chosen.spacing_mm is None else f"{chosen.spacing_mm:.2f} mm"
+    text = f"another series of this acquisition is analysed: spacing {spacing}, "
+    text += f"{chosen.slices} images"
+    return Reason(code=Code.BETTER_SERIES, text=text, where="series")
+
+
+Rank = tuple[bool, bool, bool, int, float, float, int, int, str]
+
+
+def _rank(one: SeriesSummary, accepts: Accepts) -> Rank:
+    """Smaller is better; see the rules above."""
+    spacing = float("inf") if one.spacing_mm is None else round(one.spacing_mm, 2)
+    effective = max(spacing, round(one.thickness_mm or 0.0, 2))
+    limits = accepts.spacing_mm
+    use = 0 if effective <= limits.full else 1 if effective <= limits.limited else 2
+    return (
+        not one.axial,
+        not one.original,
+        one.cover_mm < accepts.cover_mm,
+        use,
+        effective,
+        spacing,
+        _kernel_rank(one.kernel, accepts.kernels_preferred),
+        -one.slices,
+        one.series_uid,
+    )
+
+
+def _kernel_rank(kernel: str | None, preferred: Sequence[str]) -> int:
+    name = (kernel or "").casefold()
+    return next((i for i, k in enumerate(preferred) if k.casefold() == name), len(preferred))

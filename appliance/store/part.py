@@ -1,0 +1,35 @@
+"""What every part of the journal stands on: the database, the clock, rows as dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from appliance.store.database import Database
+
+_T = TypeVar("_T")
+
+
+class Part:
+    """A part of the journal: methods over one database, each one transaction."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._db = database
+        self._clock = clock
+
+
+def next_value(db: sqlite3.Connection, counter: str) -> int:
+    """The next value of a counter, within the caller's transaction."""
+    row = db.execute(
+        "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value", (counter,)
+    ).fetchone()
+    return int(row[0])
+
+
+def as_row(kind: type[_T], row: sqlite3.Row) -> _T:
+    """The columns that the dataclass `kind` names."""
+    names = [f.name for f in dataclasses.fields(cast(Any, kind))]
+    return kind(**{name: row[name] for name in names})

@@ -1,0 +1,141 @@
+"""Deletion: what was published goes when it is old or when space is needed; what is owed stays.
+
+Rules
+- Deletable is a series that `work` has judged (no longer open or complete), whose latest report of
+  each bundle is final, and of which every message is delivered or dropped by a person. A series
+  set aside needs no report. Everything else stays, however full the disk is: then `receive`
+  answers A700 and the sender keeps its images.
+- By age: all of those whose last instance and last change are more than `retain.days` old.
+- By space: the oldest of the others, one after another, until `retain.target_free_mb` is free. Only
+  where the journal says how many instances the judgement was about, so that a slice that came late
+  and is not judged yet is never deleted with its series.
+- Slices, then masks (`reports/<report_id>/`), then rows: a power cut between leaves rows, and the
+  next run goes on from there.
+- The quarantine, events and settled loose messages go by age too; the quarantine first, if space
+  is short.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import ScansideError
+from appliance.settings import Retain, Settings
+from appliance.store.files import DISK, Disk
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.rows import Kept
+from appliance.store.spool import SeriesKey, Spool
+
+LOG = logging.getLogger(__name__)
+EVERY_S = 600.0
+STALE_INCOMING_S = 3600.0
+DAY_S = 86400.0
+JUDGED = frozenset({"analysed", "set_aside", "refused", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Deletable:
+    """A series that may go: at once because it is old, else as soon as space is needed."""
+
+    kept: Kept
+    aged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run did, and what it could not do."""
+
+    series: int
+    quarantined: int
+    free_mb: float
+    short: bool
+    """Less than the target is free, and nothing more may be deleted."""
+
+
+def deletable(rows: Iterable[Kept], now: float, settings: Retain) -> list[Deletable]:
+    """The series that may be deleted, oldest first; pure."""
+    found = []
+    for kept in rows:
+        series = kept.series
+        published = kept.owed == 0 and (
+            kept.final or (series.state == "set_aside" and not kept.reports)
+        )
+        if series.state not in JUDGED or not published:
+            continue
+        aged = now - max(series.last_at, series.updated) > settings.days * DAY_S
+        if aged or series.instances is not None:
+            found.append(Deletable(kept, aged))
+    return sorted(found, key=lambda d: (d.kept.series.last_at, d.kept.series.series_uid))
+
+
+def run_once(
+    settings: Settings, *, disk: Disk = DISK, clock: Callable[[], float] = time.time
+) -> Outcome:
+    """One look over the state folder: delete by age, then by space."""
+    spool = Spool(settings.state, disk)
+    now = clock()
+    spool.clear_incoming(STALE_INCOMING_S)
+    with Journal.open(settings.state / JOURNAL_NAME, clock) as journal:
+        candidates = deletable(journal.kept(), now, settings.retain)
+        journal.purge(now - settings.retain.days * DAY_S)
+        quarantined = _clean_quarantine(spool, now, settings.retain, disk)
+        count = 0
+        for candidate in candidates:
+            if not candidate.aged and _enough(disk, settings):
+                continue
+            count += _delete(spool, journal, settings.state, candidate.kept)
+    free = disk.free_mb(settings.state)
+    short = free < settings.retain.target_free_mb
+    if count or quarantined or short:
+        LOG.info(
+            "deleted %d series and %d quarantined files, %.0f MB free", count, quarantined, free
+        )
+    if short:
+        LOG.warning("less than retain.target_free_mb is free and nothing more may be deleted")
+    return Outcome(count, quarantined, free, short)
+
+
+def main(settings: Settings, *, every_s: float = EVERY_S) -> int:
+    """Run until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while True:
+        try:
+            run_once(settings)
+        except ScansideError as e:
+            LOG.error("%s", e.line())
+        if stop.wait(every_s):
+            return 0
+
+
+def _enough(disk: Disk, settings: Settings) -> bool:
+    return disk.free_mb(settings.state) >= settings.retain.target_free_mb
+
+
+def _delete(spool: Spool, journal: Journal, state: Path, kept: Kept) -> bool:
+    series = kept.series
+    if not spool.delete(SeriesKey(series.study_uid, series.series_uid), series.instances):
+        LOG.info("series %s has instances that are not judged yet: kept", series.series_uid)
+        return False
+    for report_id in kept.reports:
+        shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
+    return journal.forget(series)
+
+
+def _clean_quarantine(spool: Spool, now: float, settings: Retain, disk: Disk) -> int:
+    count = 0
+    for path, at in spool.quarantined():
+        old = now - at > settings.days * DAY_S
+        if not old and disk.free_mb(path.parent) >= settings.target_free_mb:
+            break
+        disk.remove(path)
+        count += 1
+    return count

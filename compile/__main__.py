@@ -1,0 +1,80 @@
+"""python -m compile VERB: from a source folder to a signed bundle.
+
+Exit codes: 0 done, 1 the work failed (one line on stderr), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import appliance.factory
+from appliance.bundle import trust
+from appliance.bundle.card import card
+from appliance.errors import ScansideError
+from compile.pack import factory, pack, put
+from compile.sign import keygen, private_key, sign
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verbs and their arguments."""
+    whole = argparse.ArgumentParser(prog="python -m compile", description=__doc__)
+    verbs = whole.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("pack", help="a source folder -> one bundle")
+    verb.add_argument("source", type=Path)
+    verb.add_argument("-o", "--out", type=Path, required=True)
+    verb.add_argument("--skip-goldens", action="store_true", help="do not run the golden cases")
+    verb = verbs.add_parser("keygen", help="a new signing key, and its .pub beside it")
+    verb.add_argument("key", type=Path)
+    verb = verbs.add_parser("sign", help="sign a bundle, in place unless -o")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--key", type=Path, required=True)
+    verb.add_argument("-o", "--out", type=Path)
+    verb = verbs.add_parser("factory", help="put bundles into the wheel's factory folder")
+    verb.add_argument("bundles", type=Path, nargs="+")
+    verb = verbs.add_parser("card", help="the model card of a bundle, on stdout")
+    verb.add_argument("bundle", type=Path)
+    return whole
+
+
+def run(args: argparse.Namespace) -> None:
+    """One verb."""
+    if args.verb == "pack":
+        data = pack(args.source, goldens=not args.skip_goldens)
+        put(args.out, data)
+        ref = trust.check(data).ref
+        print(f"{args.out}: {ref.name} {ref.version}, {len(data)} bytes, digest {ref.digest}")
+    elif args.verb == "keygen":
+        public = keygen(args.key)
+        print(f"{args.key}: keep it offline. {public}: put it into state/trust/ of each device.")
+    elif args.verb == "sign":
+        out = args.out or args.bundle
+        put(out, sign(args.bundle.read_bytes(), private_key(args.key)))
+        print(f"{out}: signed")
+    elif args.verb == "factory":
+        folder = Path(appliance.factory.__file__).parent
+        factory(args.bundles, folder)
+        print(f"{folder}: {len(args.bundles)} bundles")
+    elif args.verb == "card":
+        loaded = trust.check(args.bundle.read_bytes())
+        print(card(loaded.manifest, loaded.digest), end="")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run; the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        run(args)
+    except ScansideError as e:
+        print(e.line(), file=sys.stderr)
+        return 1
+    except OSError as e:
+        print(f"{e.filename}: {e.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""A source folder -> one bundle.
+
+    python -m compile pack SOURCE -o OUT.scanside
+    python -m compile factory BUNDLE...
+
+Rules.
+1. SOURCE holds source.json (a manifest without the digests of networks and golden cases), the .onnx
+   files and golden/*.npz. The digests are filled in here; everything else is as it stands.
+2. A network is checked before it is packed: valid ONNX, no weights outside the file, only standard
+   operators, and inputs and outputs exactly those of the manifest by name, type and shape.
+3. Every network has a golden case, and onnxruntime reproduces each within its tolerance.
+4. The same source gives the same bytes. The output is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.bundle import archive, golden, trust
+from appliance.bundle.manifest import MANIFEST, Network, Port, read, write
+from appliance.errors import BundleRefused
+
+SOURCE = "source.json"
+REMEDY = "Correct the source folder and pack it again."
+
+
+def pack(source: Path, *, goldens: bool = True) -> bytes:
+    """The bundle of a source folder. BundleRefused says what to correct; `goldens` False skips
+    running the golden cases (rule 3), not their presence."""
+    described = _described(source)
+    parts = [*described.get("networks", {}).values(), *described.get("goldens", [])]
+    files: dict[str, bytes] = {}
+    for part in parts:
+        name = part.get("file") if isinstance(part, dict) else None
+        if not isinstance(name, str):
+            raise _refused(f"{SOURCE}: a network or golden case names no file")
+        if "digest" in part:
+            raise _refused(f"{SOURCE}: {name} has a digest; pack fills it in")
+        files[name] = _file(source, name)
+        part["digest"] = hashlib.sha256(files[name]).hexdigest()
+    manifest = read(json.dumps(described).encode())
+    for role, network in manifest.networks.items():
+        check_network(role, network, files[network.file])
+    data = archive.write({**files, MANIFEST: write(manifest)})
+    loaded = trust.check(data)
+    golden.require_cases(loaded)
+    if goldens:
+        result = golden.gate(loaded, onnxruntime_infer(loaded))
+        if not result.passed:
+            raise _refused(f"golden cases do not pass on onnxruntime: {result.line()}")
+    return data
+
+
+def check_network(role: str, network: Network, data: bytes) -> None:
+    """Rule 2. Where the package `onnx` is not installed only golden cases check a network."""
+    if importlib.util.find_spec("onnx") is None:
+        return
+    import onnx  # noqa: PLC0415 - a device packs nothing and has no onnx
+
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as e:  # onnx raises its own, protobuf's and plain ValueErrors
+        raise _refused(f"{network.file}: not a valid ONNX model: {str(e)[:200]}") from e
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+        raise _refused(f"{network.file}: weights lie outside the file; export them into it")
+    strange = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    if strange:
+        raise _refused(f"{network.file}: operators of {strange[0]!r} are not allowed")
+    weights = {t.name for t in model.graph.initializer}
+    inputs = [_port(value, onnx) for value in model.graph.input if value.name not in weights]
+    outputs = [_port(value, onnx) for value in model.graph.output]
+    for what, there, said in (
+        ("inputs", inputs, network.inputs),
+        ("outputs", outputs, network.outputs),
+    ):
+        if sorted(there, key=_name) != sorted(said, key=_name):
+            raise _refused(
+                f"network {role!r}: {network.file} has the {what} {_shown(there)}, "
+                f"{SOURCE} says {_shown(said)}"
+            )
+
+
+def onnxruntime_infer(loaded: trust.Loaded) -> golden.Infer:
+    """The networks of a bundle on onnxruntime, CPU, two threads."""
+    import onnxruntime  # noqa: PLC0415 - takes long to import
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 3
+
+    def infer(role: str, image: NDArray[np.float32]) -> golden.Arrays:
+        try:
+            session = onnxruntime.InferenceSession(
+                loaded.networks[role], options, providers=["CPUExecutionProvider"]
+            )
+            values = session.run(None, {session.get_inputs()[0].name: image})
+        except Exception as e:  # onnxruntime's errors have no common base
+            raise _refused(f"network {role!r} does not run on onnxruntime: {str(e)[:200]}") from e
+        return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
+
+    return infer
+
+
+def factory(bundles: Iterable[Path], folder: Path) -> None:
+    """Put bundles into `folder` (appliance/factory) with their digests; names that are not given
+    keep theirs."""
+    table = json.loads((folder / "digests.json").read_bytes())
+    (folder / "bundles").mkdir(exist_ok=True)
+    for path in bundles:
+        data = path.read_bytes()
+        ref = trust.check(data).ref
+        put(folder / "bundles" / f"{ref.name}{archive.SUFFIX}", data)
+        table[ref.name] = {"version": ref.version, "digest": ref.digest}
+    text = json.dumps(table, indent=1, sort_keys=True) + "\n"
+    trust.factory_digests(text.encode())
+    put(folder / "digests.json", text.encode())
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temp).chmod(0o644)
+        Path(temp).replace(path)
+    except BaseException:
+        Path(temp).unlink(missing_ok=True)
+        raise
+
+
+def _described(source: Path) -> dict[str, Any]:
+    """source.json, as far as its shape is needed to fill in digests."""
+    try:
+        described = json.loads(_file(source, SOURCE))
+    except ValueError as e:
+        raise _refused(f"{source / SOURCE}: not JSON: {e}") from e
+    if (
+        not isinstance(described, dict)
+        or not isinstance(described.get("networks", {}), dict)
+        or not isinstance(described.get("goldens", []), list)
+    ):
+        raise _refused(f"{source / SOURCE}: not a manifest")
+    return described
+
+
+def _file(source: Path, name: str) -> bytes:
+    path = source / name
+    if not path.resolve().is_relative_to(source.resolve()):
+        raise _refused(f"{name} lies outside the source folder")
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise _refused(f"{path}: {e.strerror}") from e
+
+
+def _port(value: Any, onnx: Any) -> Port:
+    """A graph's input or output; a named or missing dimension is free (-1)."""
+    tensor = value.type.tensor_type
+    dtypes = {
+        onnx.TensorProto.FLOAT: "float32",
+        onnx.TensorProto.FLOAT16: "float16",
+        onnx.TensorProto.INT8: "int8",
+    }
+    if tensor.elem_type not in dtypes or not tensor.HasField("shape"):
+        raise _refused(f"{value.name} is no tensor of float32, float16 or int8 with a shape")
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return Port.model_validate(
+        {"name": value.name, "shape": shape, "dtype": dtypes[tensor.elem_type]}
+    )
+
+
+def _name(port: Port) -> str:
+    return port.name
+
+
+def _shown(ports: Iterable[Port]) -> str:
+    return ", ".join(f"{p.name} {p.dtype} {list(p.shape)}" for p in ports) or "none"
+
+
+def _refused(text: str) -> BundleRefused:
+    return BundleRefused(text, remedy=REMEDY, code="bundle_source")

@@ -1,0 +1,156 @@
+"""What a manifest may say, and how what it may not is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.bundle import archive, manifest
+from appliance.errors import BundleRefused
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def good(tiny_bytes: bytes) -> bytes:
+    return archive.read(tiny_bytes)["manifest.json"]
+
+
+def refused(good: bytes, change: Change, appliance: str = "0.1.0") -> BundleRefused:
+    data = json.loads(good)
+    change(data)
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(data).encode(), appliance)
+    return caught.value
+
+
+def test_a_good_manifest_is_read_and_written_the_same(good: bytes) -> None:
+    assert manifest.write(manifest.read(good, "0.1.0")) == good
+
+
+def test_equal_manifests_are_written_with_the_same_bytes(good: bytes) -> None:
+    data = json.loads(good)
+    data["networks"] = dict(reversed(data["networks"].items()))
+    assert manifest.write(manifest.read(json.dumps(data).encode())) == good
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["networks"]["segment"]["preprocess"].append({"op": "warp"}), "op 'warp'"),
+        (lambda m: m["networks"]["segment"]["preprocess"][0].update(version=2), "version '2'"),
+        (lambda m: m["line"]["segment"].update(head="diffuse"), "head 'diffuse'"),
+        (lambda m: m["line"]["propose"].update(version=9), "version '9' of line.propose"),
+        (lambda m: m["line"].update(kind="ask-an-oracle"), "line kind 'ask-an-oracle'"),
+        (lambda m: m["line"].clear() or m["line"].update(kind="new"), "line kind 'new'"),
+        (lambda m: m.update(schema="scanside.bundle/2"), "schema 'scanside.bundle/2'"),
+        (lambda m: m["networks"].update(mass=m["networks"]["segment"]), "network 'mass'"),
+    ],
+)
+def test_an_unknown_word_is_named_with_the_version_it_needs(
+    good: bytes, change: Change, said: str
+) -> None:
+    error = refused(good, lambda m: (change(m), m.update(requires_appliance="0.9.2")))
+    assert error.code == "bundle_unknown"
+    assert f"unknown {said}" in error.text
+    assert "0.9.2" in error.text
+    assert "0.9.2" in error.remedy
+    assert "the bundle asks for appliance 0.1.0" in refused(good, change).text
+
+
+def test_a_newer_appliance_is_asked_for(good: bytes) -> None:
+    for change in ({}, {"future": 1}, {"title": 7}):
+        error = refused(good, lambda m, c=change: m.update(requires_appliance="0.2.0", **c))
+        assert error.code == "bundle_requires"
+        assert "0.2.0" in error.remedy
+    assert refused(good, lambda m: m.update(future=1)).code == "bundle_manifest"
+
+
+@pytest.mark.parametrize(
+    ("version", "than", "is_older"),
+    [("0.9.0", "0.10.0", True), ("1.0.0", "0.99.9", False), ("1.2.3", "1.2.3", False)],
+)
+def test_versions_compare_by_number(version: str, than: str, is_older: bool) -> None:
+    assert manifest.older(version, than) is is_older
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["networks"].pop("classify"), "the line needs a network 'classify'"),
+        (lambda m: m["line"]["segment"].update(output="x"), "'segment' has no output 'x'"),
+        (
+            lambda m: m["networks"]["propose"]["inputs"].append({"name": "b", "shape": [1]}),
+            "one input",
+        ),
+        (
+            lambda m: m["networks"]["segment"]["preprocess"].append({"op": "crop", "margin_mm": 1}),
+            "cannot have these ops",
+        ),
+        (lambda m: m["networks"]["classify"]["preprocess"].pop(2), "cannot have these ops"),
+        (
+            lambda m: m["networks"]["segment"].update(file=m["networks"]["propose"]["file"]),
+            "named twice",
+        ),
+        (lambda m: m["goldens"][0].update(file="manifest.sig"), "may be called manifest.sig"),
+        (lambda m: m["goldens"][0].update(network="mass"), "an unknown network: 'mass'"),
+        (lambda m: m["goldens"][0].update(file="../x"), "goldens.0.file"),
+        (lambda m: m["networks"]["segment"].update(file="/etc/passwd"), "networks.segment.file"),
+        (lambda m: m.update(name="../x"), "name"),
+        (lambda m: m.update(version="1.0"), "version"),
+        (lambda m: m.update(version="٣.0.0"), "version"),
+        (lambda m: m["accepts"]["spacing_mm"].update(limited=1.0), "`limited` is below"),
+        (lambda m: m["accepts"].update(age_years=[20, 10]), "ends before"),
+        (lambda m: m["goldens"][0].update(atol=0), "atol"),
+        (lambda m: m.update({"__class__": "os.system"}), "__class__"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(good: bytes, change: Change, said: str) -> None:
+    error = refused(good, change)
+    assert error.code == "bundle_manifest"
+    assert said in error.text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' * 9999,
+        b"9" * 9999,
+        b'{"a":NaN}',
+    ],
+)
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    with pytest.raises(BundleRefused):
+        manifest.read(data)
+
+
+def test_hostile_text_is_shown_short_and_as_ascii(good: bytes) -> None:
+    error = refused(good, lambda m: m["line"].update(kind="\x1b[2J" + "é" * 5000))
+    assert error.text.isascii()
+    assert error.text.isprintable()
+    assert len(error.text) < 400
+
+
+def test_an_oversized_manifest_is_refused() -> None:
+    with pytest.raises(BundleRefused, match="larger than"):
+        manifest.read(b" " * (manifest.MAX_BYTES + 1))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5))
+def test_only_a_refusal_escapes_a_value_put_anywhere(value: object) -> None:
+    try:
+        manifest.read(json.dumps({"schema": "scanside.bundle/1", "name": value}).encode())
+    except BundleRefused:
+        return
+    raise AssertionError("it was read")

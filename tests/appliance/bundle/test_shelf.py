@@ -1,0 +1,366 @@
+"""What is on the shelf, what is active, and that a failed change leaves both as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from appliance.bundle import trust
+from appliance.bundle.shelf import UNSIGNED, Entry, Shelf, _release
+from appliance.errors import BundleRefused, ScansideError, StateUnusable
+from appliance.store.files import Disk
+
+NAME = "tiny-nodule"
+Make = Callable[..., Shelf]
+Signed = Callable[[str], Path]
+Forge = Callable[..., bytes]
+
+
+def code(call: Callable[[], object]) -> str:
+    with pytest.raises(BundleRefused) as caught:
+        call()
+    assert caught.value.remedy
+    return caught.value.code
+
+
+def states(shelf: Shelf) -> dict[str, str]:
+    return {
+        e.version: "active" if e.active else "previous" if e.previous else "" for e in shelf.list()
+    }
+
+
+def test_at_first_start_the_factory_version_is_active(make_shelf: Make, state: Path) -> None:
+    shelf = make_shelf(state=state / "fresh")
+    (entry,) = shelf.list()
+    assert (entry.name, entry.version, entry.origin) == (NAME, "1.0.0", "factory")
+    assert entry.active
+    assert entry.gate == "not run"
+    assert shelf.active() == (entry,)
+    assert shelf.load(entry).ref.digest == entry.digest
+    assert not (state / "fresh").exists()
+
+
+def test_without_any_bundle_the_shelf_is_empty(tmp_path: Path) -> None:
+    assert Shelf(tmp_path, appliance_version="0.1.0", factory=empty(tmp_path)).list() == ()
+
+
+@pytest.mark.parametrize(
+    ("installed", "release"),
+    [("0.1.0", "0.1.0"), ("0.2.0.dev1", "0.2.0"), ("1.2rc1", "1.2.0"), ("1.2.3+local.4", "1.2.3")],
+)
+def test_the_release_of_a_version_is_compared(installed: str, release: str) -> None:
+    assert _release(installed) == release
+
+
+def empty(folder: Path) -> Path:
+    (folder / "digests.json").write_text("{}")
+    return folder
+
+
+def test_the_wheels_own_factory_folder_is_whole(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for entry in shelf.list():
+        assert shelf.load(entry).ref.version == entry.version
+
+
+def test_a_signed_bundle_is_added_then_activated_then_rolled_back(
+    make_shelf: Make, signed: Signed
+) -> None:
+    shelf = make_shelf()
+    entry = shelf.add(signed("1.1.0"))
+    assert (entry.origin, entry.active, entry.gate) == ("added", False, "passed")
+    assert states(shelf) == {"1.0.0": "active", "1.1.0": ""}
+    assert shelf.activate(NAME, "1.1.0").active
+    assert states(shelf) == {"1.0.0": "previous", "1.1.0": "active"}
+    assert shelf.load(shelf.active()[0]).ref.version == "1.1.0"
+    assert shelf.rollback(NAME).version == "1.0.0"
+    assert states(make_shelf()) == {"1.0.0": "active", "1.1.0": "previous"}
+    assert shelf.rollback(NAME).version == "1.1.0"
+
+
+def test_activating_what_is_active_keeps_the_previous(make_shelf: Make, signed: Signed) -> None:
+    shelf = make_shelf()
+    digest = shelf.add(signed("1.1.0")).digest
+    shelf.activate(NAME, digest)
+    shelf.activate(NAME, digest[:12])
+    assert states(shelf) == {"1.0.0": "previous", "1.1.0": "active"}
+
+
+def test_versions_are_listed_by_number(make_shelf: Make, signed: Signed) -> None:
+    shelf = make_shelf()
+    for version in ("1.10.0", "1.9.0"):
+        shelf.add(signed(version))
+    assert [e.version for e in shelf.list()] == ["1.0.0", "1.9.0", "1.10.0"]
+
+
+def test_what_is_not_there_is_said(make_shelf: Make, signed: Signed, tmp_path: Path) -> None:
+    shelf = make_shelf()
+    assert code(lambda: shelf.activate(NAME, "7.0.0")) == "bundle_not_found"
+    assert code(lambda: shelf.activate("other", "1.0.0")) == "bundle_not_found"
+    assert code(lambda: shelf.rollback(NAME)) == "bundle_no_previous"
+    assert code(lambda: shelf.add(tmp_path / "nowhere.scanside")) == "bundle_unreadable"
+    assert code(lambda: shelf.add(tmp_path)) == "bundle_unreadable"
+
+
+def test_an_unsigned_bundle_needs_the_flag(make_shelf: Make, forge: Forge, tmp_path: Path) -> None:
+    path = tmp_path / "unsigned.scanside"
+    path.write_bytes(forge(lambda m: m.update(version="1.1.0")))
+    shelf = make_shelf()
+    assert code(lambda: shelf.add(path)) == "bundle_unsigned"
+    assert len(shelf.list()) == 1
+    entry = shelf.add(path, allow_unsigned=True)
+    assert entry.signed_by == UNSIGNED
+    assert shelf.load(entry).ref.version == "1.1.0"
+
+
+def test_a_wrong_signature_is_refused_even_with_the_flag(
+    make_shelf: Make, forge: Forge, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.scanside"
+    path.write_bytes(forge(key=Ed25519PrivateKey.generate()))
+    for allow in (False, True):
+        assert code(lambda a=allow: make_shelf().add(path, a)) == "bundle_signature"
+
+
+def test_a_withdrawn_key_withdraws_what_it_signed(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    shelf = make_shelf()
+    entry = shelf.add(signed("1.1.0"))
+    (state / "trust" / "fleet.pub").unlink()
+    assert code(lambda: shelf.load(entry)) == "bundle_signature"
+    assert code(lambda: shelf.activate(NAME, "1.1.0")) == "bundle_signature"
+    assert states(shelf)["1.0.0"] == "active"
+
+
+def test_a_taken_version_is_refused(
+    make_shelf: Make, forge: Forge, key: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "same-version.scanside"
+    path.write_bytes(forge(lambda m: m.update(title="other"), key=key))
+    assert code(lambda: make_shelf().add(path)) == "bundle_version_taken"
+
+
+def test_a_bundle_that_changed_on_disk_is_refused_and_can_be_added_again(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    shelf = make_shelf()
+    entry = shelf.add(signed("1.1.0"))
+    (path,) = (state / "bundles" / NAME).iterdir()
+    assert path.name == f"1.1.0-{entry.digest[:12]}.scanside"
+    good = path.read_bytes()
+    for bad in (good[:-600], b"", good.replace(b"tests", b"fests"), signed("1.2.0").read_bytes()):
+        path.write_bytes(bad)
+        with pytest.raises(BundleRefused):
+            shelf.load(entry)
+    path.unlink()
+    assert code(lambda: shelf.load(entry)) == "bundle_unreadable"
+    assert shelf.add(signed("1.1.0")) == entry
+    assert path.read_bytes() == good
+
+
+def test_a_changed_factory_bundle_is_refused(make_shelf: Make, factory: Path, forge: Forge) -> None:
+    path = factory / "bundles" / "tiny-nodule.scanside"
+    path.write_bytes(forge(lambda m: m.update(title="other")))
+    shelf = make_shelf()
+    assert code(lambda: shelf.load(shelf.active()[0])) == "bundle_digest"
+
+
+def test_after_an_appliance_update_the_new_factory_version_is_active(
+    make_shelf: Make, signed: Signed, factory: Path, forge: Forge
+) -> None:
+    shelf = make_shelf()
+    shelf.add(signed("1.1.0"))
+    shelf.activate(NAME, "1.1.0")
+    shelf.rollback(NAME)
+    data = forge(lambda m: m.update(version="2.0.0"))
+    (factory / "bundles" / "tiny-nodule.scanside").write_bytes(data)
+    line = {NAME: {"version": "2.0.0", "digest": trust.check(data).digest}}
+    (factory / "digests.json").write_text(json.dumps(line))
+    assert states(shelf) == {"1.1.0": "", "2.0.0": "active"}
+    shelf.activate(NAME, "1.1.0")
+    assert states(shelf) == {"1.1.0": "active", "2.0.0": "previous"}
+
+
+def test_golden_cases_run_once_a_bundle_and_backend(
+    make_shelf: Make, signed: Signed, networks: Any
+) -> None:
+    shelf = make_shelf()
+    shelf.add(signed("1.1.0"))
+    assert networks.opened == 1
+    shelf.add(signed("1.1.0"))
+    shelf.activate(NAME, "1.1.0")
+    assert shelf.ready(shelf.active()[0]).ref.version == "1.1.0"
+    assert networks.opened == 1
+    other = make_shelf(runner=networks.runner("openvino 1 fp32"))
+    assert other.active()[0].gate == "not run"
+    assert other.gate(other.active()[0]).passed
+    assert other.active()[0].gate == "passed"
+    assert networks.opened == 2
+    other.gate(other.active()[0], again=True)
+    assert networks.opened == 3
+
+
+def test_a_bundle_whose_golden_cases_fail_is_not_added(
+    make_shelf: Make, signed: Signed, networks: Any, state: Path
+) -> None:
+    networks.error = 1.0
+    assert code(lambda: make_shelf().add(signed("1.1.0"))) == "bundle_golden"
+    assert states(make_shelf()) == {"1.0.0": "active"}
+    assert not (state / "bundles" / NAME).exists()
+
+
+def test_a_bundle_that_fails_on_a_new_backend_is_not_activated(
+    make_shelf: Make, signed: Signed, networks: Any
+) -> None:
+    make_shelf().add(signed("1.1.0"))
+    networks.error = 1.0
+    shelf = make_shelf(runner=networks.runner("other"))
+    for _ in range(2):
+        assert code(lambda: shelf.activate(NAME, "1.1.0")) == "bundle_golden"
+    assert states(shelf) == {"1.0.0": "active", "1.1.0": ""}
+    assert code(lambda: shelf.ready(shelf.list()[1])) == "bundle_golden"
+    assert shelf.list()[1].gate == "failed"
+    networks.error = 0.0
+    assert shelf.activate(NAME, "1.1.0").gate == "passed"
+
+
+def test_without_a_runner_only_what_has_passed_is_activated(
+    make_shelf: Make, signed: Signed
+) -> None:
+    shelf = make_shelf(runner=None)
+    shelf.add(signed("1.1.0"))
+    assert code(lambda: shelf.activate(NAME, "1.1.0")) == "bundle_golden"
+    make_shelf().activate(NAME, "1.1.0")
+    make_shelf().gate(make_shelf().list()[0])
+    assert shelf.rollback(NAME).version == "1.0.0"
+
+
+def test_a_bundle_without_a_golden_case_is_refused(
+    make_shelf: Make, forge: Forge, key: Any, tmp_path: Path, tiny_bytes: bytes
+) -> None:
+    def drop(manifest: dict[str, Any]) -> None:
+        manifest["version"] = "1.1.0"
+        manifest["goldens"][2]["network"] = "propose"
+
+    path = tmp_path / "no-golden.scanside"
+    path.write_bytes(forge(drop, key=key))
+    assert code(lambda: make_shelf().add(path)) == "bundle_golden"
+
+
+def test_changes_are_told_before_they_are_made(make_shelf: Make, signed: Signed) -> None:
+    told: list[tuple[str, Any]] = []
+    shelf = make_shelf(audit=lambda action, detail: told.append((action, dict(detail))))
+    entry = shelf.add(signed("1.1.0"))
+    shelf.activate(NAME, "1.1.0")
+    shelf.rollback(NAME)
+    assert [action for action, _ in told] == ["bundle add", "bundle activate", "bundle activate"]
+    assert told[0][1]["signed_by"] == entry.signed_by
+    assert told[1][1]["before"] == told[2][1]["digest"]
+
+    def broken(action: str, detail: Any) -> None:
+        raise StateUnusable("the journal is full")
+
+    before = states(shelf)
+    with pytest.raises(StateUnusable):
+        make_shelf(audit=broken).activate(NAME, "1.1.0")
+    with pytest.raises(StateUnusable):
+        make_shelf(audit=broken).add(signed("1.2.0"))
+    assert states(shelf) == before
+
+
+@pytest.mark.parametrize("name", ["installed.json", "active.json", "gate.json"])
+def test_a_damaged_table_is_named(make_shelf: Make, signed: Signed, state: Path, name: str) -> None:
+    shelf = make_shelf()
+    shelf.add(signed("1.1.0"))
+    (state / "bundles" / name).write_bytes(b'{"../../x": 1}')
+    with pytest.raises(StateUnusable, match=name):
+        shelf.list()
+
+
+class Failing(Disk):
+    """A disk whose step number `at` fails: once, or for good."""
+
+    def __init__(self, at: int, for_good: bool) -> None:
+        self.at, self.for_good, self.done = at, for_good, 0
+
+    def _step(self) -> None:
+        self.done += 1
+        if self.done == self.at or (self.for_good and self.done > self.at):
+            raise OSError(28, "No space left on device")
+
+    def put(self, path: Path, data: bytes) -> None:
+        self._step()
+        super().put(path, data)
+
+    def sync_file(self, path: Path) -> None:
+        self._step()
+        super().sync_file(path)
+
+    def sync_folder(self, path: Path) -> None:
+        self._step()
+        super().sync_folder(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step()
+        super().rename(source, target)
+
+    def mkdir(self, path: Path) -> None:
+        self._step()
+        super().mkdir(path)
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        super().unlink(path)
+
+
+STEPS = 18
+
+
+def snapshot(shelf: Shelf) -> tuple[Entry, ...]:
+    for entry in shelf.list():
+        assert shelf.load(entry).ref.digest == entry.digest
+    return shelf.list()
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+@pytest.mark.parametrize("at", range(1, STEPS + 1))
+def test_an_interrupted_add_leaves_the_shelf_as_before(
+    make_shelf: Make, signed: Signed, state: Path, at: int, for_good: bool
+) -> None:
+    before = snapshot(make_shelf(state=state))
+    path = signed("1.1.0")
+    disk = Failing(at, for_good)
+    try:
+        make_shelf(disk=disk).add(path)
+    except ScansideError:
+        after = snapshot(make_shelf())
+        if not for_good:
+            assert after == before
+            assert not list((state / "bundles").glob("*/*.scanside"))
+        # for good: a power cut after the last rename may keep the whole bundle, never a part of it
+        assert [e.version for e in after] in (["1.0.0"], ["1.0.0", "1.1.0"])
+        assert [e.version for e in after if e.active] == ["1.0.0"]
+    else:
+        assert disk.done < at
+        assert at > 10
+    assert make_shelf().add(path).version == "1.1.0"
+    assert make_shelf().activate(NAME, "1.1.0").active
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_an_interrupted_activate_keeps_one_whole_choice(
+    make_shelf: Make, signed: Signed, at: int
+) -> None:
+    make_shelf().add(signed("1.1.0"))
+    before = states(make_shelf())
+    try:
+        make_shelf(disk=Failing(at, True)).activate(NAME, "1.1.0")
+    except StateUnusable:
+        after = {"1.0.0": "previous", "1.1.0": "active"}
+        assert states(make_shelf()) in (before, after)

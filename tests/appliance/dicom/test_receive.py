@@ -1,0 +1,291 @@
+"""Scenarios of receiving, with real peers. The receiver is a child process on a free port."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+    generate_uid,
+)
+from pynetdicom import AE
+
+Start = Callable[..., Any]
+
+
+def associate(port: int, *syntaxes: str, called: str = "SCANSIDE", title: str = "CT1") -> Any:
+    ae = AE(ae_title=title)
+    for syntax in syntaxes or (ExplicitVRLittleEndian,):
+        ae.add_requested_context(CTImageStorage, syntax)
+    association = ae.associate("127.0.0.1", port, ae_title=called)
+    assert association.is_established
+    return association
+
+
+def storescu(dcmtk: Start, port: int, folder: Path, *options: str) -> tuple[int, bytes]:
+    process = dcmtk(
+        "storescu", "-aet", "CT1", "-aec", "SCANSIDE", *options, "127.0.0.1", port, "+sd", folder
+    )
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_a_scanner_sends_a_series_and_it_is_in_the_spool_as_it_was(
+    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+) -> None:
+    one = receiver()
+    sent = [make_ct(n) for n in range(5)]
+    code, output = storescu(dcmtk, one.port, save(sent))
+    assert code == 0, output
+    stored = one.stored()
+    assert set(stored) == {ds.SOPInstanceUID for ds in sent}
+    for ds in sent:
+        read = pydicom.dcmread(stored[ds.SOPInstanceUID])
+        assert read == ds
+        assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert read.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
+        assert read.file_meta.ImplementationVersionName.startswith("SCANSIDE")
+    assert one.outcomes(1) == ["released"]
+    with one.journal() as journal:
+        (arrival,) = journal.associations_of(sent[0].SeriesInstanceUID)
+        assert (arrival.instances, arrival.association.calling_ae) == (5, "CT1")
+        assert arrival.first_at <= arrival.last_at
+    assert not list((one.state / "incoming").iterdir())
+
+
+def test_nothing_that_names_the_patient_is_in_the_log_or_the_journal(
+    receiver: Start, make_ct: Start, raw_scu: Any
+) -> None:
+    one = receiver()
+    association = associate(one.port)
+    association.send_c_store(make_ct(0))
+    association.release()
+    peer = raw_scu(one.port)
+    peer.store(b"1.2.3", b"SECRET^NAME")
+    peer.release()
+    assert one.outcomes(2) == ["released", "released"]
+    one.stop()
+    assert "SECRET" not in one.log.read_text()
+    for path in one.state.glob("journal*"):
+        assert b"SECRET" not in path.read_bytes()
+
+
+def test_echo_is_answered_under_the_same_policy(receiver: Start, dcmtk: Start) -> None:
+    one = receiver()
+    for title, expected in (("CT1", 0), ("UNKNOWN", 1)):
+        process = dcmtk("echoscu", "-aet", title, "-aec", "SCANSIDE", "127.0.0.1", one.port)
+        process.communicate(timeout=60)
+        assert process.returncode == expected
+
+
+def test_the_same_instance_twice_is_success_and_stored_once(
+    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+) -> None:
+    one = receiver()
+    folder = save([make_ct(n) for n in range(3)])
+    for _ in range(2):
+        code, output = storescu(dcmtk, one.port, folder)
+        assert code == 0, output
+    assert len(one.stored()) == 3
+    assert one.events("instance_refused") == []
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        RLELossless,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        JPEG2000Lossless,
+    ],
+)
+def test_the_same_instance_in_another_transfer_syntax_is_success_and_stored_once(
+    receiver: Start, make_ct: Start, syntax: Any
+) -> None:
+    one = receiver()
+    first, second = make_ct(0), make_ct(0)
+    if syntax.is_encapsulated:
+        second.compress(syntax, generate_instance_uid=False)
+    elif syntax == ExplicitVRBigEndian:
+        pixels = second.pixel_array
+        second.PixelData = pixels.astype(">i2").tobytes()
+    second.file_meta.TransferSyntaxUID = syntax
+    second._read_implicit = syntax.is_implicit_VR
+    association = associate(one.port, ExplicitVRLittleEndian, syntax)
+    assert association.send_c_store(first).Status == 0
+    fresh = pydicom.Dataset(second)
+    fresh.file_meta = second.file_meta
+    assert association.send_c_store(fresh).Status == 0
+    association.release()
+    assert len(one.stored()) == 1
+    (path,) = one.stored().values()
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
+def test_what_comes_compressed_is_stored_as_it_came(
+    receiver: Start, make_ct: Start, syntax: Any
+) -> None:
+    one = receiver()
+    ds = make_ct(0)
+    pixels = ds.pixel_array
+    if syntax.is_encapsulated:
+        ds.compress(syntax, generate_instance_uid=False)
+    ds.file_meta.TransferSyntaxUID = syntax
+    association = associate(one.port, syntax)
+    assert association.send_c_store(ds).Status == 0
+    association.release()
+    (path,) = one.stored().values()
+    read = pydicom.dcmread(path)
+    assert read.file_meta.TransferSyntaxUID == syntax
+    assert (read.pixel_array == pixels).all()
+
+
+def test_other_content_under_a_known_uid_is_0111_and_both_are_in_the_journal(
+    receiver: Start, make_ct: Start
+) -> None:
+    one = receiver()
+    association = associate(one.port)
+    first = make_ct(0)
+    assert association.send_c_store(first).Status == 0
+    other = make_ct(1, SOPInstanceUID=first.SOPInstanceUID)
+    status = association.send_c_store(other)
+    assert status.Status == 0x0111
+    assert "other content" in status.ErrorComment
+    association.release()
+    (path,) = one.stored().values()
+    assert pydicom.dcmread(path).InstanceNumber == 1
+    (event,) = one.events("instance_refused")
+    assert event.subject == first.SOPInstanceUID
+    assert event.detail["code"] == "duplicate_sop_instance"
+    assert event.detail["sha256"] != event.detail["sha256_stored"]
+
+
+def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(
+    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+) -> None:
+    one = receiver()
+    process = dcmtk(
+        "storescu", "-aet", "CT2", "-aec", "SCANSIDE", "127.0.0.1", one.port, "+sd",
+        save([make_ct()]),
+    )  # fmt: skip
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"Calling AE Title Not Recognized" in output
+    (event,) = one.events("association_refused")
+    assert event.subject == "CT2"
+    assert event.detail["remedy"] == 'add [[dicom.allow]] ae_title = "CT2" host = "127.0.0.1"'
+    assert one.stored() == {}
+
+
+def test_an_unknown_called_ae_and_one_association_too_many_are_rejected(receiver: Start) -> None:
+    one = receiver(dicom="max_associations = 1")
+    ae = AE(ae_title="CT1")
+    ae.add_requested_context(CTImageStorage)
+    assert ae.associate("127.0.0.1", one.port, ae_title="OTHER").is_rejected
+    first = associate(one.port)
+    second = ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE")
+    assert second.is_rejected
+    assert second.acceptor.primitive.result == 2, "transient"
+    first.release()
+    texts = [e.detail["text"] for e in one.events("association_refused")]
+    assert "1 are open" in texts[0]
+    assert "called 'OTHER', this is 'SCANSIDE'" in texts[1]
+
+
+def test_four_senders_at_once_lose_nothing(
+    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+) -> None:
+    one = receiver()
+    expected, processes = set(), []
+    for sender in range(4):
+        series = generate_uid()
+        sent = [
+            make_ct(n, SeriesInstanceUID=series, SOPInstanceUID=generate_uid()) for n in range(15)
+        ]
+        expected |= {ds.SOPInstanceUID for ds in sent}
+        folder = save(sent, f"sender{sender}")
+        processes.append(
+            dcmtk(
+                "storescu", "-aet", "CT1", "-aec", "SCANSIDE", "127.0.0.1", one.port, "+sd", folder
+            )
+        )
+    for process in processes:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    assert set(one.stored()) == expected
+    assert one.outcomes(4) == ["released"] * 4
+    with one.journal() as journal:
+        assert len(journal.series("open")) == 4
+
+
+def test_the_same_series_sent_twice_at_once_is_stored_once(
+    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+) -> None:
+    one = receiver()
+    folder = save([make_ct(n) for n in range(30)])
+    processes: list[subprocess.Popen[bytes]] = [
+        dcmtk("storescu", "-aet", "CT1", "-aec", "SCANSIDE", "127.0.0.1", one.port, "+sd", folder)
+        for _ in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    assert len(one.stored()) == 30
+    assert one.events("instance_refused") == []
+    assert one.outcomes(2) == ["released"] * 2
+    with one.journal() as journal:
+        (series,) = journal.series()
+        assert sum(a.instances for a in journal.associations_of(series.series_uid)) == 30
+
+
+def test_what_a_scanner_sends_along_does_not_break_the_study(
+    receiver: Start, make_ct: Start
+) -> None:
+    one = receiver()
+    private = "1.3.12.2.1107.5.9.1"
+    classes = ["1.2.840.10008.5.1.4.1.1.88.67", "1.2.840.10008.5.1.4.1.1.11.1", private]
+    ae = AE(ae_title="CT1")
+    for uid in (CTImageStorage, *classes, "1.2.840.10008.5.1.4.1.2.2.1"):
+        ae.add_requested_context(uid)
+    association = ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE")
+    accepted = {str(c.abstract_syntax) for c in association.accepted_contexts}
+    assert accepted == {CTImageStorage, *classes}, "storage yes, query no"
+    for n, uid in enumerate(classes):
+        ds = make_ct(n, SOPClassUID=uid)
+        del ds.PixelData
+        assert association.send_c_store(ds).Status == 0
+    association.release()
+    assert len(one.stored()) == 3
+
+
+def test_each_stored_instance_and_the_end_wake_the_next_stage(
+    receiver: Start, make_ct: Start
+) -> None:
+    one = receiver()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.bind(str(one.state / "run" / "work.sock"))
+        bell.settimeout(20)
+        association = associate(one.port)
+        ds = make_ct(0)
+        for _ in range(2):  # the second time is a duplicate: nothing new
+            association.send_c_store(ds)
+        hint = bell.recv(4096)
+        association.release()
+        end = bell.recv(4096)
+    assert ds.SeriesInstanceUID.encode() in hint
+    assert ds.StudyInstanceUID.encode() in hint
+    assert b"association" in end

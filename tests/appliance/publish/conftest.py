@@ -1,0 +1,78 @@
+"""The peers of the publish stage as fixtures. What they are is in peers.py beside this file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.publish import mqtt, outbox
+from appliance.publish.link import Pace
+from appliance.settings import Settings
+from appliance.store.database import Database
+from appliance.store.journal import Journal
+
+NAME = "publish_peers"  # --import-mode=importlib puts no test folder on the path
+_spec = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("peers.py"))
+assert _spec is not None
+assert _spec.loader is not None
+sys.modules[NAME] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules[NAME])
+from publish_peers import QUICK, Broker, Served, Subscriber  # noqa: E402
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    made = Broker(tmp_path).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def subscriber(broker: Broker) -> Iterator[Subscriber]:
+    made = Subscriber(broker.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settings_for(tmp_path: Path) -> Callable[..., Settings]:
+    state = tmp_path / "state"
+    state.mkdir(exist_ok=True)
+
+    def make(port: int, **mqtt_keys: object) -> Settings:
+        return Settings.model_validate(
+            {
+                "state": state,
+                "site": {"name": "ward", "device": "box1"},
+                "mqtt": {"port": port, "health_s": 60, **mqtt_keys},
+                "retain": {"reserve_mb": 0},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    running: list[Served] = []
+
+    def start(settings: Settings, pace: Pace = QUICK) -> Served:
+        path = settings.state / "journal.sqlite"
+        publisher = mqtt.Publisher(
+            settings, Journal.open(path), outbox.Again(Database(path)), pace=pace
+        )
+        thread = threading.Thread(target=publisher.run, daemon=True)
+        stage = Served(settings, Journal.open(path), publisher, thread)
+        thread.start()
+        running.append(stage)
+        return stage
+
+    yield start
+    for stage in running:
+        if stage.thread.is_alive():
+            stage.stop()

@@ -1,0 +1,162 @@
+"""Commands: what parses, what is refused, and that nothing that arrives breaks the parser."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.publish import commands
+from appliance.publish.commands import Asked, Refused, obey, parse, reply_topic
+
+ROOT = "scanside/v1/ward/box1"
+REPORT = uuid.UUID("c9bf9e57-1685-4c89-bafb-ff5af830be8a")
+
+
+class Desk:
+    def __init__(self, known: int = 3) -> None:
+        self.known = known
+        self.paused = False
+
+    def resend(self, report_id: uuid.UUID) -> int:
+        return self.known if report_id == REPORT else 0
+
+    def set_paused(self, paused: bool) -> bool:
+        changed, self.paused = self.paused != paused, paused
+        return changed
+
+
+def asked(verb: str, **keys: object) -> Asked:
+    found = parse(ROOT, f"{ROOT}/cmd/{verb}", json.dumps(keys).encode())
+    assert isinstance(found, Asked)
+    return found
+
+
+@pytest.mark.parametrize("verb", ["ping", "pause", "resume", "update-check"])
+def test_every_verb_parses_with_an_empty_payload(verb) -> None:
+    assert parse(ROOT, f"{ROOT}/cmd/{verb}", b"") == Asked(verb, commands.Command(), None)
+
+
+def test_a_valid_reply_topic_is_kept_relative_to_the_root() -> None:
+    assert asked("ping", reply_to=f"{ROOT}/reply/desk-1/7").reply_to == "reply/desk-1/7"
+
+
+@pytest.mark.parametrize(
+    "given_topic",
+    [
+        "reply/x",
+        f"{ROOT}/reply",
+        f"{ROOT}/reply/",
+        f"{ROOT}/reply//x",
+        f"{ROOT}/reply/#",
+        f"{ROOT}/reply/+/x",
+        f"{ROOT}/reply/..",
+        f"{ROOT}/reply/x\n",
+        f"{ROOT}/reply/x\0",
+        f"{ROOT}/reply/é",
+        f"{ROOT}/status",
+        f"{ROOT}2/reply/x",
+        "scanside/v1/ward/box2/reply/x",
+        "$share/a/scanside/v1/ward/box1/reply/x",
+        f"{ROOT}/reply/" + "/".join("a" * 60 for _ in range(5)),
+        "",
+        7,
+        None,
+        ["x"],
+    ],
+)
+def test_other_reply_topics_are_refused(given_topic) -> None:
+    assert reply_topic(ROOT, given_topic) is None
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "text"),
+    [
+        ("ping", b"x" * 4097, "4096"),
+        ("ping", b"\xff", "not JSON"),
+        ("ping", b"[" * 4096, "not JSON"),
+        ("ping", b"7", "object"),
+        ("ping", b'{"nam\\u00e9": "MEIER^ANNA"}', "unknown key"),
+        ("ping", b'{"id": 5}', "id must"),
+        ("ping", b'{"id": "\\ud800"}', "id must"),
+        ("ping", json.dumps({"id": "x" * 65}).encode(), "id must"),
+        ("ping", b'{"report_id": "../../etc"}', "report_id is not valid"),
+        ("resend", b"{}", "needs report_id"),
+        ("reboot", b"{}", "no such verb"),
+        ("ping/x", b"{}", "no such verb"),
+        ("", b"{}", "no such verb"),
+    ],
+)
+def test_what_is_refused_says_why_and_repeats_nothing(topic, payload, text) -> None:
+    found = parse(ROOT, f"{ROOT}/cmd/{topic}", payload)
+    assert isinstance(found, Refused)
+    assert text in found.text
+    assert "MEIER" not in found.text
+    assert "etc" not in found.text
+
+
+def test_a_refusal_keeps_the_valid_reply_topic_and_id() -> None:
+    payload = json.dumps({"id": "7", "reply_to": f"{ROOT}/reply/x", "more": 1}).encode()
+    assert parse(ROOT, f"{ROOT}/cmd/nonsense", payload) == Refused(
+        "unknown",
+        "no such verb; known are ping, resend, pause, resume, update-check",
+        "7",
+        "reply/x",
+    )
+
+
+def test_a_retained_command_is_refused() -> None:
+    assert isinstance(parse(ROOT, f"{ROOT}/cmd/pause", b"{}", retained=True), Refused)
+
+
+def test_pause_and_resume_may_be_obeyed_twice() -> None:
+    desk = Desk()
+    assert [obey(asked("pause"), desk).text, obey(asked("pause"), desk).text] == [
+        "paused",
+        "was paused already",
+    ]
+    assert desk.paused
+    assert [obey(asked("resume"), desk).text, obey(asked("resume"), desk).text] == [
+        "resumed",
+        "was not paused",
+    ]
+
+
+def test_resend_says_how_many_and_fails_for_an_unknown_report() -> None:
+    assert obey(asked("resend", report_id=str(REPORT)), Desk()).ok
+    assert not obey(asked("resend", report_id=str(uuid.uuid4())), Desk()).ok
+
+
+def test_update_check_says_the_truth() -> None:
+    answer = obey(asked("update-check"), Desk())
+    assert (answer.ok, answer.text) == (False, "no update source configured")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+commandlike = st.dictionaries(
+    st.sampled_from(["id", "reply_to", "report_id", "x"]),
+    json_values | st.text().map(lambda t: f"{ROOT}/reply/{t}"),
+)
+
+
+@given(
+    topic=st.text() | st.sampled_from([f"{ROOT}/cmd/{v}" for v in commands._VERBS]),
+    payload=st.binary(max_size=5000)
+    | json_values.map(lambda v: json.dumps(v).encode())
+    | commandlike.map(lambda v: json.dumps(v).encode()),
+    retained=st.booleans(),
+)
+def test_nothing_that_arrives_breaks_the_parser(topic, payload, retained) -> None:
+    found = parse(ROOT, topic, payload, retained=retained)
+    if found.reply_to is not None:
+        assert found.reply_to.startswith("reply/")
+        assert not set(found.reply_to) & set("+#\0")
+    if isinstance(found, Asked):
+        assert not retained
+        obey(found, Desk())

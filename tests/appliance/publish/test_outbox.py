@@ -1,0 +1,124 @@
+"""Waking, pausing, listing, retrying, dropping."""
+
+from __future__ import annotations
+
+import io
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from publish_peers import a_report, an_event, commit
+from rich.console import Console
+
+from appliance.errors import ScansideError, StateUnusable
+from appliance.publish import outbox
+from appliance.report import event_id
+from appliance.settings import Settings
+from appliance.store.database import Database
+from appliance.store.journal import Journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path):
+    with Journal.open(tmp_path / "journal.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Settings:
+    return Settings(state=tmp_path)
+
+
+def test_waking_nobody_is_no_error(tmp_path: Path) -> None:
+    outbox.wake(tmp_path)
+    outbox.wake(Path("/" + "x" * 300))
+
+
+def test_waking_rings_the_bell_and_a_full_bell_does_not_block(tmp_path: Path) -> None:
+    bell = outbox.Bell(tmp_path)
+    assert not bell.drain()
+    begun = time.monotonic()
+    for _ in range(5000):
+        outbox.wake(tmp_path)
+    assert time.monotonic() - begun < 5
+    assert bell.drain()
+    assert not bell.drain()
+    bell.close()
+
+
+def test_a_socket_left_by_a_killed_stage_is_replaced(tmp_path: Path) -> None:
+    first = outbox.Bell(tmp_path)
+    first.close()
+    second = outbox.Bell(tmp_path)
+    outbox.wake(tmp_path)
+    assert second.drain()
+    second.close()
+
+
+def test_a_path_too_long_for_a_socket_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(StateUnusable) as e:
+        outbox.Bell(tmp_path / ("x" * 120))
+    assert "`state`" in e.value.remedy
+
+
+def test_a_pause_is_durable_and_idempotent(tmp_path: Path) -> None:
+    assert outbox.set_paused(tmp_path, True)
+    assert not outbox.set_paused(tmp_path, True)
+    assert outbox.paused(tmp_path)
+    assert outbox.set_paused(tmp_path, False)
+    assert not outbox.set_paused(tmp_path, False)
+    assert not outbox.paused(tmp_path)
+
+
+def test_list_shows_what_waits_and_what_is_dead_in_order(journal, site) -> None:
+    journal.post([an_event(n) for n in range(3)])
+    first, second, _ = (row.seq for row in journal.waiting(3))
+    journal.bury(second, "PUBACK 0x90")
+    journal.delivered(first)
+    rows = outbox.listed(site)
+    assert [row.state for row in rows] == ["dead", "waiting"]
+    out = io.StringIO()
+    Console(file=out, width=120).print(outbox.table(rows, datetime.now(timezone.utc)))
+    assert "PUBACK 0x90" in out.getvalue()
+    assert "dead" in out.getvalue()
+
+
+def test_retry_makes_the_dead_wait_again_wakes_the_stage_and_is_audited(journal, site) -> None:
+    bell = outbox.Bell(site.state)
+    journal.post([an_event(1)])
+    (row,) = journal.waiting(1)
+    journal.bury(row.seq, "x")
+    assert outbox.retry(site) == 1
+    assert bell.drain()
+    assert [r.event_id for r in journal.waiting(5)] == [row.event_id]
+    assert [r.action for r in journal.audit_rows()] == ["outbox_retry"]
+    assert outbox.retry(site, row.seq) == 0
+    bell.close()
+
+
+def test_drop_takes_one_by_its_number_and_is_audited(journal, site) -> None:
+    journal.post([an_event(1), an_event(2)])
+    first, second = journal.waiting(2)
+    outbox.drop(site, first.seq)
+    assert [r.seq for r in journal.waiting(5)] == [second.seq]
+    assert journal.audit_rows()[0].detail["seq"] == first.seq
+    assert journal.audit_rows()[0].actor.startswith("uid ")
+    with pytest.raises(ScansideError, match="neither waiting nor dead"):
+        outbox.drop(site, first.seq)
+
+
+def test_owe_again_takes_all_messages_of_one_report_and_its_withdrawal(
+    journal, tmp_path: Path
+) -> None:
+    old = a_report("1")
+    new = a_report("2").model_copy(update={"supersedes": old.report_id})
+    commit(journal, old)
+    commit(journal, new)
+    for row in journal.waiting(100):
+        journal.delivered(row.seq)
+    again = outbox.Again(Database(tmp_path / "journal.sqlite"))
+    assert again.owe_again(old) == 4
+    ids = [row.event_id for row in journal.waiting(100)]
+    assert ids[-1] == str(event_id(old.report_id, "superseded"))
+    assert again.owe_again(a_report("3")) == 0

@@ -1,0 +1,159 @@
+"""A disk whose power can be cut before any step, and a report to commit."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from appliance.report import (
+    BackendRef,
+    BundleRef,
+    Finding,
+    Report,
+    SeriesRef,
+    Stage,
+    Status,
+    StudyRef,
+    report_id,
+)
+from appliance.store.files import Disk
+
+DIGEST = "a" * 64
+
+
+class PowerCutError(Exception):
+    """The machine stopped here."""
+
+
+class CutDisk(Disk):
+    """Cuts the power before step number `at`, and then loses what no sync has made durable.
+
+    Data of files that were not synced is lost always. Names in folders that were not synced are
+    lost if `names_lost`, else kept: a file system may do either.
+    """
+
+    def __init__(self, root: Path, at: int, *, names_lost: bool) -> None:
+        self._root = root
+        self._left = at
+        self._names_lost = names_lost
+        self._unsynced: set[int] = set()
+        self._undo: list[tuple[Path, Callable[[], None]]] = []
+        self._stash = root / ".stash"
+        self._stash.mkdir(exist_ok=True)
+
+    def put(self, path: Path, data: bytes) -> None:
+        self._step()
+        super().put(path, data)
+        self._unsynced.add(path.stat().st_ino)
+        self._undo.append((path.parent, lambda: path.unlink(missing_ok=True)))
+
+    def sync_file(self, path: Path) -> None:
+        self._step()
+        super().sync_file(path)
+        self._unsynced.discard(path.stat().st_ino)
+
+    def sync_folder(self, path: Path) -> None:
+        self._step()
+        super().sync_folder(path)
+        self._undo = [(folder, undo) for folder, undo in self._undo if folder != path]
+
+    def link(self, temp: Path, path: Path) -> None:
+        self._step()
+        super().link(temp, path)
+        self._undo.append((path.parent, lambda: path.unlink(missing_ok=True)))
+
+    def unlink(self, path: Path) -> None:
+        self._step()
+        kept = self._stash / uuid.uuid4().hex
+        if path.exists():
+            os.link(path, kept)
+        super().unlink(path)
+        self._undo.append((path.parent, lambda: os.link(kept, path)))
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step()
+        kept = self._stash / uuid.uuid4().hex
+        if target.is_file():
+            os.link(target, kept)
+        super().rename(source, target)
+
+        def undo() -> None:
+            os.rename(target, source)
+            if kept.exists():
+                os.link(kept, target)
+
+        self._undo.append((target.parent, undo))
+
+    def mkdir(self, path: Path) -> None:
+        self._step()
+        super().mkdir(path)
+        self._undo.append((path.parent, lambda: os.rename(path, self._stash / uuid.uuid4().hex)))
+
+    def _step(self) -> None:
+        if self._left == 0:
+            for _, undo in reversed(self._undo if self._names_lost else []):
+                undo()
+            for path in self._root.rglob("*"):
+                if path.is_file() and path.stat().st_ino in self._unsynced:
+                    os.truncate(path, 0)
+            raise PowerCutError
+        self._left -= 1
+
+
+@pytest.fixture
+def cut_disk() -> type[CutDisk]:
+    return CutDisk
+
+
+@pytest.fixture
+def power_cut() -> type[PowerCutError]:
+    return PowerCutError
+
+
+@pytest.fixture
+def make_report() -> Callable[..., Report]:
+    """series uid, revision, ... -> an analysed report with one finding."""
+
+    def make(
+        series: str = "1.2.3",
+        *,
+        images: str = "b" * 64,
+        revision: int = 1,
+        stage: Stage = Stage.FINAL,
+        supersedes: uuid.UUID | None = None,
+    ) -> Report:
+        finding = Finding(
+            id=1,
+            tracking_uid="2.25.1",
+            kind="nodule",
+            score=0.9,
+            threshold=0.5,
+            center_lps_mm=(0.0, 0.0, 0.0),
+            box_lps_mm=(0.0, 0.0, 0.0, 1.0, 1.0, 1.0),
+            key_image=0,
+        )
+        return Report(
+            report_id=report_id(series, DIGEST, images),
+            input_digest=images,
+            revision=revision,
+            supersedes=supersedes,
+            status=Status.ANALYSED,
+            stage=stage,
+            study=StudyRef(pseudonym="c" * 32),
+            series=SeriesRef(slices=10),
+            bundle=BundleRef(name="lung-nodule", version="1.0.0", digest=DIGEST),
+            backend=BackendRef(name="reference", precision="fp32"),
+            findings=(finding,),
+        )
+
+    return make
+
+
+@pytest.fixture
+def noon() -> datetime:
+    return datetime(2024, 5, 1, 12, tzinfo=timezone.utc)

@@ -1,0 +1,79 @@
+"""Durable writes, with the power cut before every step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.errors import StateUnusable
+from appliance.store.files import DISK, TEMP_SUFFIX
+
+STEPS = range(12)
+WHOLE = b"whole" * 1000
+
+
+@pytest.mark.parametrize("names_lost", [True, False])
+@pytest.mark.parametrize("at", STEPS)
+def test_a_written_file_is_old_or_new_at_any_power_cut(
+    tmp_path: Path, cut_disk: Any, power_cut: Any, at: int, names_lost: bool
+) -> None:
+    path = tmp_path / "file"
+    DISK.write(path, b"old")
+    disk = cut_disk(tmp_path, at, names_lost=names_lost)
+    try:
+        disk.write(path, WHOLE)
+        returned = True
+        disk._left = 0
+        with pytest.raises(power_cut):
+            disk.sync_file(path)
+    except power_cut:
+        returned = False
+    assert path.read_bytes() in ((WHOLE,) if returned else (b"old", WHOLE))
+
+
+@pytest.mark.parametrize("names_lost", [True, False])
+@pytest.mark.parametrize("at", STEPS)
+def test_an_adopted_file_is_whole_or_not_there_at_any_power_cut(
+    tmp_path: Path, cut_disk: Any, power_cut: Any, at: int, names_lost: bool
+) -> None:
+    incoming, final = tmp_path / "incoming", tmp_path / "final" / "deep"
+    DISK.make_folder(incoming)
+    disk = cut_disk(tmp_path, at, names_lost=names_lost)
+    temp, path = incoming / "temp", final / "file"
+    temp.write_bytes(WHOLE)
+    disk._unsynced.add(temp.stat().st_ino)
+    try:
+        disk.make_folder(final)
+        disk.adopt(temp, path)
+        returned = True
+        disk._left = 0
+        with pytest.raises(power_cut):
+            disk.sync_file(path)
+    except power_cut:
+        returned = False
+    if returned or path.exists():
+        assert path.read_bytes() == WHOLE
+
+
+def test_adopting_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"first")
+    (tmp_path / "b").write_bytes(b"second")
+    DISK.adopt(tmp_path / "a", tmp_path / "final")
+    with pytest.raises(FileExistsError):
+        DISK.adopt(tmp_path / "b", tmp_path / "final")
+    assert (tmp_path / "final").read_bytes() == b"first"
+    assert (tmp_path / "b").read_bytes() == b"second"
+
+
+def test_a_broken_disk_is_state_unusable_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StateUnusable):
+        DISK.write(tmp_path / "folder", b"a file cannot replace a folder")
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(TEMP_SUFFIX)]
+
+
+def test_removing_what_is_not_there_is_fine_and_free_space_is_in_megabytes(tmp_path: Path) -> None:
+    DISK.remove(tmp_path / "nothing")
+    assert 1 < DISK.free_mb(tmp_path) < 1e9

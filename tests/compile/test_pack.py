@@ -1,0 +1,142 @@
+"""A source folder becomes a bundle, the same each time, or is refused with what to correct."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from appliance.bundle import archive, trust
+from appliance.errors import BundleRefused
+from compile.__main__ import main
+from compile.pack import factory, pack
+
+
+def change(source: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = source / "source.json"
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+
+
+def refused(source: Path) -> str:
+    with pytest.raises(BundleRefused) as caught:
+        pack(source)
+    assert caught.value.remedy
+    return caught.value.text
+
+
+def test_packing_twice_gives_the_same_bytes(tiny_source: Path, tiny_bytes: bytes) -> None:
+    assert pack(tiny_source) == tiny_bytes
+    assert trust.check(tiny_bytes).signature is None
+    assert sorted(archive.read(tiny_bytes)) == list(archive.read(tiny_bytes))
+
+
+def test_the_command_packs_and_says_the_digest(
+    tiny_source: Path, tiny_bytes: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.scanside"
+    assert main(["pack", str(tiny_source), "-o", str(out)]) == 0
+    assert out.read_bytes() == tiny_bytes
+    assert trust.check(tiny_bytes).digest in capsys.readouterr().out
+    assert main(["card", str(out)]) == 0
+    assert "not for clinical use" in capsys.readouterr().out
+
+
+def test_a_refusal_is_one_line_and_leaves_no_file(
+    tiny_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tiny_source / "segment.onnx").unlink()
+    out = tmp_path / "out" / "out.scanside"
+    out.parent.mkdir()
+    assert main(["pack", str(tiny_source), "-o", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "segment.onnx" in error
+    assert not list(out.parent.iterdir())
+    assert main(["pack", str(tiny_source / "nowhere"), "-o", str(out)]) == 1
+    with pytest.raises(SystemExit) as caught:
+        main(["pack"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda m: m["networks"]["segment"].update(digest="0" * 64), "pack fills it in"),
+        (lambda m: m["networks"]["segment"].pop("file"), "names no file"),
+        (lambda m: m["networks"]["segment"].update(file="../x"), "outside"),
+        (lambda m: m["networks"].update(segment=None), "names no file"),
+        (lambda m: m.update(networks=[]), "not a manifest"),
+        (lambda m: m.update(goldens=m["goldens"][:2]), "'classify' has no golden case"),
+        (lambda m: m.pop("title"), "title"),
+        (lambda m: m["networks"]["segment"]["inputs"][0].update(name="x"), "has the inputs image"),
+        (
+            lambda m: m["networks"]["segment"]["inputs"][0].update(shape=[1, 1, -1, -1, 16]),
+            "[1, 1, -1, -1, -1]",
+        ),
+        (lambda m: m["networks"]["classify"]["outputs"][0].update(shape=[-1, 1]), "logit"),
+        (lambda m: m["networks"]["classify"]["outputs"][0].update(dtype="float16"), "float16"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(
+    tiny_source: Path, edit: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    change(tiny_source, edit)
+    assert said in refused(tiny_source)
+
+
+def model(nodes: list[Any], weights: list[Any] | None = None) -> Any:
+    value = helper.make_tensor_value_info
+    shape = [1, 1, "z", "y", "x"]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("image", TensorProto.FLOAT, shape)],
+        [value("lungs", TensorProto.FLOAT, shape)],
+        weights or [],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def test_a_bad_network_is_refused(tiny_source: Path) -> None:
+    path = tiny_source / "segment.onnx"
+    path.write_bytes(b"\x08\x07junk")
+    assert "not a valid ONNX model" in refused(tiny_source)
+    custom = model([helper.make_node("Gelu", ["image"], ["lungs"], domain="com.microsoft")])
+    path.write_bytes(custom.SerializeToString())
+    assert "'com.microsoft' are not allowed" in refused(tiny_source)
+    weight = onnx.numpy_helper.from_array(np.ones(1, np.float32), "w")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="/etc/passwd")
+    weight.ClearField("raw_data")
+    outside = model([helper.make_node("Mul", ["image", "w"], ["lungs"])], [weight])
+    path.write_bytes(outside.SerializeToString())
+    refused(tiny_source)
+
+
+def test_a_golden_case_of_another_network_is_refused(tiny_source: Path) -> None:
+    other = model([helper.make_node("Relu", ["image"], ["lungs"])])
+    (tiny_source / "segment.onnx").write_bytes(other.SerializeToString())
+    assert "golden cases do not pass" in refused(tiny_source)
+    assert pack(tiny_source, goldens=False)
+
+
+def test_factory_puts_bundles_with_their_digests(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "factory"
+    folder.mkdir()
+    (folder / "digests.json").write_text(
+        '{"other": {"version": "1.0.0", "digest": "%s"}}' % ("0" * 64)
+    )
+    factory([tiny_bundle], folder)
+    table = trust.factory_digests((folder / "digests.json").read_bytes())
+    assert table["tiny-nodule"].digest == trust.check(tiny_bundle.read_bytes()).digest
+    assert "other" in table
+    assert (folder / "bundles/tiny-nodule.scanside").read_bytes() == tiny_bundle.read_bytes()

@@ -1,0 +1,71 @@
+"""Keys and signatures."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from appliance.bundle import trust
+from appliance.errors import BundleRefused
+from compile.__main__ import main
+from compile.sign import keygen, private_key, sign
+
+
+def test_what_is_signed_is_trusted_by_the_public_key(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    assert main(["keygen", str(path)]) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert main(["sign", str(tiny_bundle), "--key", str(path)]) == 0
+    once = tiny_bundle.read_bytes()
+    assert trust.signer(trust.check(once), trust.keys(tmp_path)).name == "key.pub"
+    assert sign(once, private_key(path)) == once
+
+
+def test_out_leaves_the_bundle_as_it_was(tiny_bundle: Path, tmp_path: Path) -> None:
+    key, out, before = tmp_path / "key.pem", tmp_path / "signed.scanside", tiny_bundle.read_bytes()
+    keygen(key)
+    assert main(["sign", str(tiny_bundle), "--key", str(key), "-o", str(out)]) == 0
+    assert tiny_bundle.read_bytes() == before
+    assert trust.check(out.read_bytes()).signature is not None
+
+
+def test_a_key_is_never_overwritten_nor_put_into_a_checkout(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    keygen(path)
+    before = path.read_bytes()
+    with pytest.raises(BundleRefused):
+        keygen(path)
+    assert path.read_bytes() == before
+    (tmp_path / "checkout" / ".git").mkdir(parents=True)
+    (tmp_path / "checkout" / "deep").mkdir()
+    with pytest.raises(BundleRefused, match="git working tree"):
+        keygen(tmp_path / "checkout" / "deep" / "key.pem")
+
+
+def test_a_broken_bundle_gets_no_signature(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keygen(tmp_path / "key.pem")
+    broken = tiny_bundle.read_bytes()[:-700]
+    tiny_bundle.write_bytes(broken)
+    assert main(["sign", str(tiny_bundle), "--key", str(tmp_path / "key.pem")]) == 1
+    assert "cut off" in capsys.readouterr().err
+    assert tiny_bundle.read_bytes() == broken
+
+
+def test_only_an_ed25519_key_signs(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    for data in (b"", b"junk"):
+        path.write_bytes(data)
+        with pytest.raises(BundleRefused, match="no private key"):
+            private_key(path)
+    elliptic = generate_private_key(SECP256R1())
+    path.write_bytes(elliptic.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(BundleRefused, match="another kind"):
+        private_key(path)
+    with pytest.raises(BundleRefused):
+        private_key(tmp_path / "nowhere.pem")

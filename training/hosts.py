@@ -1,0 +1,103 @@
+"""CTs that carry implants: a training scan with its noise, its lesions and its free places.
+
+Rules. Millimetres count from the outer edge of the volume's first voxel, in the order z y x. A host's own
+lesions and its boxed mass are kept free of implants. The evaluation set of a host is fixed by its seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.data import (
+    F32,
+    F64,
+    Bool,
+    Volume,
+    host_boxes,
+    host_lungs,
+    known_lesions,
+    mass_of_boxes,
+)
+from training.implants import (
+    Implant,
+    Places,
+    Shape,
+    draw_kind,
+    find_places,
+    host_noise,
+    implant,
+    pick_shape,
+)
+
+SIZES_MM = ((4.0, 6.0), (6.0, 8.0), (8.0, 15.0), (15.0, 30.0))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A nodule in a block: centre in mm from the block's outer edge (z y x) and diameter."""
+
+    center_mm: tuple[float, float, float]
+    diameter_mm: float
+
+
+@dataclass(frozen=True)
+class Host:
+    """One CT with what the generator needs; millimetres count from the volume's outer edge, z y x."""
+
+    volume: Volume
+    noise_hu: float
+    places: Places
+    lesions: tuple[Target, ...]
+    ignored: Bool  # on the 1.5 mm grid: the boxed mass
+
+
+def load_host(shared: Path, name: str, cache: Path) -> Host:
+    """Reads a training CT with its lesions and the places where nodules may go."""
+    volume, fine, lungs = host_lungs(shared, name, cache)
+    lesions = []
+    avoid = mass_of_boxes(volume, host_boxes(shared, name), lungs.shape, 1.5)
+    ignored = avoid.copy()
+    grid = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * 1.5 for n in lungs.shape], indexing="ij"))
+    for lesion in known_lesions(shared, name):
+        at = (volume.zyx(lesion.center_lps_mm) + 0.5) * volume.spacing
+        lesions.append(Target((float(at[0]), float(at[1]), float(at[2])), lesion.diameter_mm))
+        far = np.sqrt(((grid - at[:, None, None, None]) ** 2).sum(0))
+        avoid |= far < lesion.diameter_mm / 2 + 6
+    places = find_places(lungs, fine, 1.5, avoid)
+    return Host(volume, host_noise(volume.hu), places, tuple(lesions), ignored)
+
+
+def to_lps(volume: Volume, center_mm: Sequence[float]) -> F64:
+    """Millimetres from the volume's outer edge (z y x) as LPS millimetres (x y z)."""
+    return volume.lps(np.asarray(center_mm) / volume.spacing - 0.5)
+
+
+def with_implants(
+    host: Host, shapes: Sequence[Shape], seed: int, each: int = 3
+) -> tuple[Volume, list[Implant]]:
+    """The host with `each` implants of every size class of SIZES_MM, fixed by `seed`."""
+    rng = np.random.default_rng([977, seed])
+    hu = host.volume.hu.copy()
+    done: list[Implant] = []
+    for low, high in SIZES_MM * each:
+        diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        for _ in range(200):
+            place, at = host.places.draw(rng, diameter)
+            at = at + rng.uniform(-0.7, 0.7, 3)
+            apart = [
+                np.linalg.norm(at - c) > (diameter + d) / 2 + 12
+                for c, d in [(t.center_mm, t.diameter_mm) for t in (*host.lesions, *done)]
+            ]
+            if all(apart):
+                shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
+                done.append(
+                    implant(
+                        rng, hu, host.volume.spacing, list(at), shape, diameter, kind, host.noise_hu, place
+                    )
+                )
+                break
+    return Volume(host.volume.name, hu, host.volume.spacing, host.volume.origin), done
