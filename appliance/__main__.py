@@ -75,10 +75,11 @@ def demo(
 def run(config: Config = None) -> None:
     """All stages under one parent."""
     from appliance import run as parent
+    from appliance.host import notify
 
     _log()
     _settings(config)  # a wrong settings file is one error, not one from each stage
-    raise typer.Exit(parent.run(site.find(config)))
+    raise typer.Exit(parent.run(site.find(config), ready=notify.ready))
 
 
 @app.command()

@@ -138,7 +138,7 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
         name = f"{report.bundle.name} {report.bundle.version}" if report.bundle else "no bundle"
         console.print(f"[bold]{what}[/bold] · {name}: {report.status.value}")
         for reason in (*report.reasons, *report.limitations):
-            console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.text}. {reason.remedy}")
+            console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.sentence()}")
         if report.findings:
             table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", "image")
             for f in report.findings:

@@ -211,6 +211,11 @@ def _findings(
     )
 
 
+def failed(fold: Fold, reason: Reason) -> Result:
+    """What is said of a series that breaks the analysis: its facts and that it failed."""
+    return replace(_not_analysed(fold, (reason,), ()), status=Status.FAILED)
+
+
 def set_aside(result: Result, reason: Reason) -> Result:
     """A result that is not to be used after all, because another series of the study is better."""
     return replace(

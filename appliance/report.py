@@ -51,6 +51,10 @@ class Reason(Record):
             return {**data, "remedy": REMEDIES[Code(data["code"])]}
         return data
 
+    def sentence(self) -> str:
+        """Text and remedy for a person."""
+        return f"{self.text.rstrip('.')}. {self.remedy}"
+
 
 class Status(str, Enum):
     ANALYSED = "analysed"

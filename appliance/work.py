@@ -32,13 +32,13 @@ from typing import Literal
 from appliance import line
 from appliance.desk import Desk, Opened, better, keep
 from appliance.dicom import policy
-from appliance.errors import ScansideError, StateUnusable
+from appliance.errors import Poisoned, ScansideError, StateUnusable
 from appliance.host import notify
 from appliance.publish import message
 from appliance.publish.outbox import wake
 from appliance.reasons import SET_ASIDE, Code
 from appliance.records import Header, Identity, Result, Stack, Stamps
-from appliance.report import Reason, Status, pseudonym
+from appliance.report import Reason, Stage, Status, pseudonym
 from appliance.series import complete, pixels, select
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
@@ -75,10 +75,21 @@ class Followed:
     results: dict[str | None, tuple[Result, float]] = field(default_factory=dict)
     """Bundle -> the latest result and when it was inferred."""
     deadline: float = 0.0
+    failures: int = 0
 
     @property
     def uid(self) -> str:
         return self.key.series
+
+
+@dataclass(frozen=True)
+class Commit:
+    """How a result is to be committed."""
+
+    preliminary: bool = False
+    inferred_at: float | None = None
+    withdraws: str | None = None
+    """Id of the report of another series that this one replaces."""
 
 
 class Work:
@@ -130,9 +141,12 @@ class Work:
                 self._judge(followed)
             except StateUnusable:
                 raise
-            except Exception:  # the loop of this verb: one series must not stop the next
+            except Exception as e:  # the loop of this verb: one series must not stop the next
                 log.exception("series %s", followed.uid)
+                followed.failures += 1
                 followed.deadline = time.monotonic() + RETRY_S
+                if followed.failures >= MAX_ATTEMPTS:
+                    self._give_up(followed, e)
 
     def _news(self, key: SeriesKey) -> bool:
         """Whether there is more on disk than the last verdict counted."""
@@ -182,7 +196,7 @@ class Work:
     def _say(self, event: message.EventName, followed: Followed, slices: int) -> None:
         study = pseudonym(self._site_key, followed.key.study)
         outgoing = message.of_series(
-            event, study=study, series_uid=followed.uid, slices=slices, at=_utc(time.time())
+            event, study=study, series_uid=followed.uid, slices=slices, at=datetime.now(timezone.utc)
         )
         self.journal.post([outgoing], series_uid=followed.uid)
         wake(self.settings.state)
@@ -212,6 +226,18 @@ class Work:
                 self._learn(followed)
             del self.following[followed.key]
 
+    def _give_up(self, followed: Followed, error: Exception) -> None:
+        """Report a series as `failed`, with nothing of the analysis but that it failed."""
+        poisoned = isinstance(error, ScansideError) and error.code == "backend_failed"
+        reason = Reason(
+            code=Code.BACKEND_FAILED if poisoned else Code.POISONED,
+            text=f"the analysis failed {MAX_ATTEMPTS} times ({type(error).__name__})",
+            where="series",
+        )
+        for digest, fold in followed.folds.items():
+            self._commit(followed, digest, line.failed(fold, reason), Commit())
+        del self.following[followed.key]
+
     def _conclude(
         self,
         followed: Followed,
@@ -220,27 +246,42 @@ class Work:
         *,
         preliminary: bool,
     ) -> None:
-        """Result -> report and messages, committed together. A replay changes nothing."""
-        result, inferred_at, withdrawn = self._result(followed, digest)
+        """The result of what is here -> report and messages."""
+        attempts = self.journal.begin_attempt(followed.uid)
+        if attempts > MAX_ATTEMPTS:
+            raise Poisoned(f"series {followed.uid} ended this stage {attempts - 1} times")
+        result, inferred_at, withdraws = self._result(followed, digest)
+        self.journal.end_attempt(followed.uid)
         if preliminary and result.status is not Status.ANALYSED:
             return  # only the verdict refuses
-        result = replace(result, limitations=(*verdict.limitations, *result.limitations))
+        if result.status is Status.ANALYSED:
+            limitations = (*verdict.limitations, *result.limitations)
+            result = replace(result, limitations=limitations)
+        self._commit(
+            followed,
+            digest,
+            result,
+            Commit(preliminary=preliminary, inferred_at=inferred_at, withdraws=withdraws),
+        )
+
+    def _commit(
+        self, followed: Followed, digest: str | None, result: Result, about: Commit
+    ) -> None:
+        """Report, messages and state of the series, together. A replay changes nothing."""
         previous = self.journal.latest_report(followed.uid, digest)
         known = previous is not None and previous.input_digest == result.input_digest
-        state: SeriesState = "open" if preliminary else _state(result)
-        if known and previous is not None and (previous.stage.value == "final" or preliminary):
-            if not preliminary:
+        state: SeriesState = "open" if about.preliminary else _state(result)
+        instances = None if about.preliminary else len(followed.seen)
+        if previous is not None and known and (about.preliminary or previous.stage is Stage.FINAL):
+            if instances is not None:
                 self.journal.set_series(
-                    followed.uid, followed.key.study, state, instances=len(followed.seen)
+                    followed.uid, followed.key.study, state, instances=instances
                 )
             return
+        supersedes = about.withdraws
         if previous is not None:
-            withdrawn = str(previous.supersedes or "") if known else str(previous.report_id)
-        released = [
-            a.association.ended
-            for a in self.journal.associations_of(followed.uid)
-            if a.association.ended is not None
-        ]
+            supersedes = previous.supersedes if known else previous.report_id
+        released = [a.association.ended for a in self.journal.associations_of(followed.uid)]
         now = time.time()
         report = line.seal(
             result,
@@ -248,27 +289,28 @@ class Work:
                 site_key=self._site_key,
                 publish_uids=self.settings.site.publish_uids,
                 revision=self.journal.next_revision(followed.uid, digest, result.input_digest),
-                supersedes=withdrawn or None,
-                preliminary=preliminary,
+                supersedes=str(supersedes) if supersedes else None,
+                preliminary=about.preliminary,
             ),
             Stamps(
                 first_slice=_utc(followed.first_at),
                 last_slice=_utc(followed.last_at),
-                released=_utc(max(released)) if released else None,
-                complete=None if preliminary else _utc(now),
+                released=_utc(max((at for at in released if at is not None), default=None)),
+                complete=None if about.preliminary else _utc(now),
                 prepared=_utc(followed.prepared_at),
-                inferred=_utc(inferred_at) if result.status is Status.ANALYSED else None,
+                inferred=_utc(about.inferred_at),
                 committed=_utc(now),
             ),
         )
         keep(self.settings.state, report, result, sorted(followed.seen))
+        at = datetime.fromtimestamp(now, timezone.utc)
         self.journal.commit_report(
             report,
             series_uid=followed.uid,
             study_uid=followed.key.study,
-            messages=list(message.of_report(report, series_uid=followed.uid, at=_utc(now))),
+            messages=list(message.of_report(report, series_uid=followed.uid, at=at)),
             series_state=state,
-            instances=None if preliminary else len(followed.seen),
+            instances=instances,
         )
         wake(self.settings.state)
         log.info(
@@ -276,32 +318,28 @@ class Work:
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
 
-    def _result(self, followed: Followed, digest: str | None) -> tuple[Result, float, str | None]:
+    def _result(
+        self, followed: Followed, digest: str | None
+    ) -> tuple[Result, float | None, str | None]:
         """The result of what is here, when it was inferred, and the report it withdraws.
 
         Inferred again only if something came since.
         """
         fold, opened = followed.folds[digest], followed.opened[digest]
         kept = followed.results.get(digest)
-        attempts = self.journal.begin_attempt(followed.uid)
-        if attempts > MAX_ATTEMPTS:
-            text = f"the analysis failed {MAX_ATTEMPTS} times"
-            reason = Reason(code=Code.POISONED, text=text, where="series")
-            return replace(line.finish(fold, None, reasons=(reason,)), status=Status.FAILED), 0, None
-        reasons, withdrawn = followed.refused, None
+        reasons, withdraws = followed.refused, None
         outline = line.outline(fold)
         if opened is not None and isinstance(outline, Stack):
-            reasons, withdrawn = better(
+            reasons, withdraws = better(
                 self.journal, self.spool, followed.key, opened.bundle, fold, outline
             )
         if not reasons and kept is not None and kept[0].input_digest == fold.digest:
-            self.journal.end_attempt(followed.uid)
-            return *kept, withdrawn
-        backend = opened.backend if opened is not None else None
-        result = line.finish(fold, backend, reasons=reasons)
-        self.journal.end_attempt(followed.uid)
+            return *kept, withdraws
+        result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
+        if result.status is not Status.ANALYSED:
+            return result, None, withdraws
         followed.results[digest] = result, time.time()
-        return *followed.results[digest], withdrawn
+        return *followed.results[digest], withdraws
 
     def _facts(self, followed: Followed) -> complete.SeriesFacts:
         fold = next(iter(followed.folds.values()))
@@ -377,8 +415,8 @@ def _state(result: Result) -> SeriesState:
     return "set_aside" if result.reasons[0].code in SET_ASIDE else "refused"
 
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+def _utc(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
 
 
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:

@@ -3,10 +3,10 @@
     python -m training.calibrate --fold R01-001=propose-no-r01 --fold C3N-00247=propose-no-c3n
         [--classify classify] [--seeds 8] [--out heads.json]
 
-Rules. Every candidate comes from a proposal network that never saw its host, and the patch network sees no
-CT of ours at all. Implants and the hosts' marked lesions are positives, hits of lesions that are likely but
-unproven count neither way for false findings. The figures are a plain logistic fit; the threshold is the
-score that lets through `--rate` false findings a scan.
+Rules. Every candidate comes from a proposal network that never saw its host, and the patch network
+sees no CT of ours at all. Implants and the hosts' marked lesions are positives, hits of lesions
+that are likely but unproven count neither way for false findings. The figures are a plain logistic
+fit; the threshold is the score that lets through `--rate` false findings a scan.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from training.data import F32, F64, close, resample
-from training.evaluate import Finding, Heads, Infer, Networks, Scan, find, froc, hits, sigmoid
+from appliance.backend.protocol import Backend
+from appliance.bundle.manifest import Calibration, SegmentProposeClassify
+from appliance.interpret.detect import sigmoid
+from training import source
+from training.data import F64
+from training.evaluate import Finding, Scan, find, froc, hits, torch_backend
 from training.hosts import SIZES_MM, Host, load_host, to_lps, with_implants
 from training.implants import Shape, cached_shapes
-from training.networks import PatchNet, ProposeNet
-from training.run import load_checkpoint, shared_folder, work_folder
+from training.loop import load_checkpoint, shared_folder, work_folder
+from training.networks import LungNet, PatchNet, ProposeNet
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,16 @@ class Truth:
     what: str  # kind and place, or `real`
 
 
-def torch_infer(model: nn.Module) -> Infer:
-    """A torch network as a function of arrays."""
-    model.eval()
-
-    def infer(image: F32) -> tuple[F32, ...]:
-        with torch.no_grad():
-            out = model(torch.from_numpy(np.ascontiguousarray(image)))
-        return tuple(t.numpy() for t in out) if isinstance(out, tuple) else (out.numpy(),)
-
-    return infer
-
-
-def load(model: nn.Module, run: str) -> Infer:
-    """The moving average of a run under the training work folder."""
+def averaged(model: nn.Module, run: str) -> nn.Module:
+    """A network with the moving average of a run under the training work folder."""
     model.load_state_dict(load_checkpoint(work_folder(run) / "last.pt")["ema"])
-    return torch_infer(model)
+    return model.eval()
 
 
 def scans_of(
-    host: Host, lungs: F32, networks: Networks, heads: Heads, shapes: Sequence[Shape], seeds: int
+    host: Host, backend: Backend, line: SegmentProposeClassify, shapes: Sequence[Shape], seeds: int
 ) -> list[tuple[Scan, list[Truth]]]:
-    """Seeded implant scans of one host and their findings; `lungs` is the host's truth at 3 mm."""
-    mask = close(lungs > 0.5, heads.close_mm, 3.0)
+    """Seeded implant scans of one host and what is found in them."""
     real = [Truth(to_lps(host.volume, t.center_mm), t.diameter_mm, "real") for t in host.lesions]
     out = []
     for seed in range(seeds):
@@ -69,7 +60,7 @@ def scans_of(
             Truth(to_lps(host.volume, i.center_mm), i.diameter_mm, f"{i.kind} {i.place}")
             for i in implants
         ]
-        findings = find(volume, networks, heads, mask)
+        findings = find(volume, backend, line)
         wanted = [(t.center_lps_mm, t.diameter_mm) for t in truth]
         verdicts = hits(findings, wanted, [(t.center_lps_mm, t.diameter_mm) for t in real])
         out.append((Scan(findings, verdicts, [t.diameter_mm for t in truth]), truth))
@@ -81,7 +72,7 @@ def fit(features: F64, labels: F64, rounds: int = 100, ridge: float = 1e-3) -> F
     x = np.column_stack([features, np.ones(len(features))])
     w = np.zeros(x.shape[1])
     for _ in range(rounds):
-        p = sigmoid(x @ w)
+        p = 0.5 * (1 + np.tanh(0.5 * (x @ w)))
         gradient = x.T @ (p - labels) + ridge * w
         hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(len(w))
         step = np.linalg.solve(hessian, gradient)
@@ -91,10 +82,11 @@ def fit(features: F64, labels: F64, rounds: int = 100, ridge: float = 1e-3) -> F
     return np.asarray(w, np.float64)
 
 
-def rescored(scan: Scan, heads: Heads) -> Scan:
+def rescored(scan: Scan, calibration: Calibration) -> Scan:
     """The same candidates under other figures, best first."""
+    c = calibration
     new = [
-        replace(f, score=float(sigmoid(heads.a * f.heat + heads.b * f.patch + heads.c)))
+        replace(f, score=sigmoid(c.propose * f.heat + c.classify * f.patch + c.bias))
         for f in scan.findings
     ]
     order = sorted(range(len(new)), key=lambda i: -new[i].score)
@@ -119,7 +111,9 @@ def by_size(scans: Sequence[Scan], threshold: float) -> dict[str, str]:
         found = total = 0
         for s in scans:
             taken = {
-                v for f, v in zip(s.findings, s.verdicts, strict=True) if v >= 0 and f.score >= threshold
+                v
+                for f, v in zip(s.findings, s.verdicts, strict=True)
+                if v >= 0 and f.score >= threshold
             }
             wanted = [i for i, d in enumerate(s.diameters) if low <= d < high]
             found, total = found + len(taken & set(wanted)), total + len(wanted)
@@ -132,7 +126,9 @@ def by_kind(pairs: Sequence[tuple[Scan, list[Truth]]], threshold: float) -> dict
     counts: dict[str, list[int]] = {}
     for scan, truth in pairs:
         taken = {
-            v for f, v in zip(scan.findings, scan.verdicts, strict=True) if v >= 0 and f.score >= threshold
+            v
+            for f, v in zip(scan.findings, scan.verdicts, strict=True)
+            if v >= 0 and f.score >= threshold
         }
         for i, t in enumerate(truth):
             for word in t.what.split():
@@ -147,74 +143,103 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Out-of-fold calibration of the nodule score.")
     parser.add_argument("--fold", action="append", required=True, help="HOST=RUN that left it out")
     parser.add_argument("--classify", default="classify")
+    parser.add_argument("--segment", default="segment")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--top", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=2.0, help="false findings a scan at the threshold")
+    parser.add_argument("--top", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=2.0, help="false findings a scan allowed")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
     cache = work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache)
-    heads = Heads(top_k=given.top)
-    patch = load(PatchNet(), given.classify)
+    line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5), given.top)
     pairs: list[tuple[Scan, list[Truth]]] = []
-    reals: dict[str, list[Finding]] = {}
-    hosts: dict[str, Host] = {}
+    reals: dict[str, tuple[Host, list[Finding]]] = {}
     for fold in given.fold:
         name, _, run = fold.partition("=")
-        host = hosts[name] = load_host(shared_folder(), name, cache)
-        with np.load(cache / f"{name}-lungs.npz") as file:
-            lungs = resample(file["mask"].astype(np.float32), [1.5] * 3, [3.0] * 3)
-        networks = Networks(lambda x: (x,), load(ProposeNet(), run), patch)
-        pairs += scans_of(host, lungs, networks, heads, shapes, given.seeds)
-        mask = close(lungs > 0.5, heads.close_mm, 3.0)
-        reals[name] = find(host.volume, networks, heads, mask)
+        host = load_host(shared_folder(), name, cache)
+        backend = torch_backend(
+            {
+                "segment": averaged(LungNet(), given.segment),
+                "propose": averaged(ProposeNet(), run),
+                "classify": averaged(PatchNet(), given.classify),
+            }
+        )
+        pairs += scans_of(host, backend, line, shapes, given.seeds)
+        reals[name] = host, find(host.volume, backend, line)
         print(f"{name}: {given.seeds} scans", flush=True)
-    scans = [p[0] for p in pairs]
-    a, b, c = (float(v) for v in fit(*rows(scans)))
-    fitted = replace(heads, a=a, b=b, c=c)
-    scans = [rescored(s, fitted) for s in scans]
-    rates = [0.125, 0.25, 0.5, 1, 2, 4, 8]
-    curve = froc(scans, rates)
-    threshold = froc(scans, [given.rate])[0][2]
-    fitted = replace(fitted, threshold=round(threshold, 3))
-    pairs = [(s, p[1]) for s, p in zip(scans, pairs, strict=True)]
-    figures = {
-        "froc": [{"fp_per_scan": r, "sensitivity": round(s, 3), "threshold": round(t, 4)} for r, s, t in curve],
-        "at_threshold": {"rate": given.rate, "size": by_size(scans, threshold), "kind": by_kind(pairs, threshold)},
-        "heads": asdict(fitted),
-        "folds": given.fold,
-        "implants": sum(len(s.diameters) for s in scans),
-    }
-    per = len(scans) // len(given.fold)
+    a, b, c = (float(v) for v in fit(*rows([p[0] for p in pairs])))
+    fitted = Calibration(propose=a, classify=b, bias=c, threshold=0.5)
+    pairs = [(rescored(s, fitted), truth) for s, truth in pairs]
+    threshold = froc([p[0] for p in pairs], [given.rate])[0][2]
+    heads = {"a": a, "b": b, "c": c, "threshold": round(threshold, 3), "top_k": given.top}
+    figures = {"heads": heads, "folds": given.fold, **summary(pairs, threshold, given.rate)}
+    per = len(pairs) // len(given.fold)
     figures["by_host"] = {
-        f.partition("=")[0]: [
-            {"fp_per_scan": r, "sensitivity": round(s, 3)} for r, s, _ in froc(scans[i * per : (i + 1) * per], rates)
-        ]
-        for i, f in enumerate(given.fold)
+        name: curve([p[0] for p in pairs[i * per : (i + 1) * per]]) for i, name in enumerate(reals)
     }
-    figures["real"] = {n: real_ranks(hosts[n], found, fitted) for n, found in reals.items()}
+    figures["real"] = {n: real_ranks(h, f, fitted, threshold) for n, (h, f) in reals.items()}
     print(json.dumps(figures, indent=1))
-    if given.out:
-        given.out.write_text(json.dumps(asdict(fitted), indent=1) + "\n")
-    if given.figures:
-        given.figures.write_text(json.dumps(figures, indent=1) + "\n")
+    for path, content in ((given.out, heads), (given.figures, figures)):
+        if path:
+            path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def real_ranks(host: Host, findings: Sequence[Finding], heads: Heads) -> dict[str, object]:
-    """The unaltered host under a network that never saw it: rank and score of each marked lesion."""
-    scan = rescored(Scan(list(findings), [-1] * len(findings), []), heads)
+RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+
+
+def curve(scans: Sequence[Scan]) -> list[dict[str, float]]:
+    """Sensitivity at RATES false findings a scan."""
+    return [
+        {"fp_per_scan": r, "sensitivity": round(s, 3), "threshold": round(t, 4)}
+        for r, s, t in froc(scans, RATES)
+    ]
+
+
+def summary(
+    pairs: Sequence[tuple[Scan, list[Truth]]], threshold: float, rate: float
+) -> dict[str, object]:
+    """The pooled figures of the out-of-fold scans."""
+    scans = [p[0] for p in pairs]
+    sizes = [
+        (f.diameter_mm / s.diameters[v])
+        for s in scans
+        for f, v in zip(s.findings, s.verdicts, strict=True)
+        if v >= 0
+    ]
+    return {
+        "scans": len(scans),
+        "implants": sum(len(s.diameters) for s in scans),
+        "froc": curve(scans),
+        "at_threshold": {
+            "fp_per_scan": rate,
+            "by_size": by_size(scans, threshold),
+            "by_kind": by_kind(pairs, threshold),
+        },
+        "diameter_ratio_10_50_90": [
+            round(float(q), 2) for q in np.quantile(sizes, [0.1, 0.5, 0.9])
+        ],
+    }
+
+
+def real_ranks(
+    host: Host, findings: Sequence[Finding], calibration: Calibration, threshold: float
+) -> dict[str, object]:
+    """The unaltered host under a network that never saw it: rank and score of each lesion."""
+    scan = rescored(Scan(list(findings), [-1] * len(findings), []), calibration)
     ranks = []
     for lesion in host.lesions:
         at = to_lps(host.volume, lesion.center_mm)
         near = [
-            (i, f.score)
-            for i, f in enumerate(scan.findings, 1)
+            (rank, round(f.score, 3))
+            for rank, f in enumerate(scan.findings, 1)
             if np.linalg.norm(np.array(f.center_lps_mm) - at) <= max(lesion.diameter_mm / 2, 6.0)
         ]
-        ranks.append({"diameter_mm": lesion.diameter_mm, "rank": near[0][0] if near else None, "score": round(near[0][1], 3) if near else None})
-    return {"lesions": ranks, "findings": sum(f.score >= heads.threshold for f in scan.findings)}
+        rank, score = near[0] if near else (None, None)
+        ranks.append({"diameter_mm": lesion.diameter_mm, "rank": rank, "score": score})
+    return {"lesions": ranks, "findings": sum(f.score >= threshold for f in scan.findings)}
 
 
 if __name__ == "__main__":

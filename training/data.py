@@ -1,10 +1,11 @@
 """Readers of the shared data, and the resampling that every network of the line sees.
 
 Rules.
-1. The canonical volume is [z, y, x] in HU with +z to the head, +y to the back, +x to the patient's left:
-   indices grow with LPS+ millimetres. What lies outside or is padding is -1000.
-2. Grids are edge-aligned: n = round(N * spacing / target), x = (i + 0.5) * target / spacing - 0.5. Area
-   average when shrinking, linear with edge clamp when growing, each axis by itself, float32 throughout.
+1. The canonical volume is [z, y, x] in HU with +z to the head, +y to the back, +x to the patient's
+   left: indices grow with LPS+ millimetres. What lies outside or is padding is -1000.
+2. Grids are edge-aligned: n = round(N * spacing / target), x = (i + 0.5) * target / spacing - 0.5.
+   Area average when shrinking, linear with edge clamp when growing, each axis by itself, float32
+   throughout.
 3. Only axis-parallel axial series are read here; anything else is an error. Nothing is repaired.
 4. Series under `never_train` have no licence for it: `training_series` refuses them by name.
 """
@@ -14,16 +15,19 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from scipy import ndimage
+
+from appliance.preprocess import reference
+from appliance.preprocess.reference import axis_weights
+from training.source import HIGH_HU, LOW_HU
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -31,7 +35,6 @@ Bool = npt.NDArray[np.bool_]
 
 TRAINING_SERIES = ("R01-001", "C3N-00247", "A0001")
 NEVER_TRAIN = ("ge-tilted-head", "siemens-j2k")
-LOW_HU, HIGH_HU = -1000.0, 400.0
 AIR_HU = -1000.0
 
 
@@ -47,12 +50,12 @@ class Volume:
     def lps(self, zyx: npt.ArrayLike) -> F64:
         """Voxel indices [..., 3] (z, y, x) as LPS millimetres [..., 3] (x, y, z)."""
         mm = np.asarray(zyx, np.float64) * self.spacing
-        return mm[..., ::-1] + np.asarray(self.origin)
+        return np.asarray(mm[..., ::-1] + np.asarray(self.origin), np.float64)
 
     def zyx(self, lps: npt.ArrayLike) -> F64:
         """LPS millimetres [..., 3] as fractional voxel indices [..., 3] (z, y, x)."""
         mm = np.asarray(lps, np.float64) - np.asarray(self.origin)
-        return mm[..., ::-1] / np.asarray(self.spacing)
+        return np.asarray(mm[..., ::-1] / np.asarray(self.spacing), np.float64)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def training_series(shared: Path, name: str) -> Volume:
 
 
 def read_series(folder: Path) -> Volume:
-    """Reads an axial DICOM series of one folder; ValueError where it is not axis-parallel and even."""
+    """Reads an axial DICOM series of one folder; ValueError where it is not even and parallel."""
     slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir()) if path.is_file()]
     axes = np.array([s.ImageOrientationPatient for s in slices], float)
     if not np.allclose(axes, [1, 0, 0, 0, 1, 0], atol=1e-3):
@@ -103,27 +106,6 @@ def read_series(folder: Path) -> Volume:
     return Volume(folder.name, hu, (float(gaps[0]), dy, dx), (x0, y0, z0))
 
 
-def axis_weights(count: int, spacing: float, target: float) -> F32:
-    """Matrix [n, count] that resamples one evenly spaced axis by the rule of this module."""
-    n = max(1, int(round(count * spacing / target)))
-    weights = np.zeros((n, count), np.float32)
-    if target > spacing:
-        edges = np.clip(np.arange(n + 1) * target / spacing, 0, count)
-        for i in range(n):
-            lo, hi = edges[i], edges[i + 1]
-            first, last = int(np.floor(lo)), min(int(np.ceil(hi)), count)
-            for j in range(first, last):
-                weights[i, j] = min(hi, j + 1) - max(lo, j)
-        return np.asarray(weights / np.maximum(weights.sum(1, keepdims=True), 1e-9), np.float32)
-    x = np.clip((np.arange(n) + 0.5) * target / spacing - 0.5, 0, count - 1)
-    left = np.minimum(np.floor(x).astype(int), max(count - 2, 0))
-    part = (x - left).astype(np.float32)
-    weights[np.arange(n), left] = 1 - part
-    if count > 1:
-        weights[np.arange(n), left + 1] += part
-    return weights
-
-
 def resample(hu: F32, spacing: Sequence[float], target: Sequence[float]) -> F32:
     """[z, y, x] at `spacing` (mm, z y x) on the grid of `target` spacing."""
     wz, wy, wx = (axis_weights(n, s, t) for n, s, t in zip(hu.shape, spacing, target, strict=True))
@@ -137,18 +119,15 @@ def resample(hu: F32, spacing: Sequence[float], target: Sequence[float]) -> F32:
 
 def window(hu: F32) -> F32:
     """clip((HU - low) / (high - low), 0, 1)."""
-    return np.clip((hu - LOW_HU) / (HIGH_HU - LOW_HU), 0, 1).astype(np.float32)
-
-
-def pad16(array: npt.NDArray[np.generic], step: int = 16) -> npt.NDArray[np.generic]:
-    """Zeros at the end of each axis up to a multiple of `step`."""
-    return np.pad(array, [(0, -n % step) for n in array.shape])
+    return reference.window(hu, LOW_HU, HIGH_HU)
 
 
 def ball(radius_mm: float, spacing: Sequence[float]) -> Bool:
     """A ball as a structuring element on a grid of `spacing`."""
     reach = [int(np.floor(radius_mm / s + 1e-6)) for s in spacing]
-    grid = np.meshgrid(*[np.arange(-r, r + 1) * s for r, s in zip(reach, spacing, strict=True)], indexing="ij")
+    grid = np.meshgrid(
+        *[np.arange(-r, r + 1) * s for r, s in zip(reach, spacing, strict=True)], indexing="ij"
+    )
     squared = np.sum([g.astype(np.float64) ** 2 for g in grid], axis=0)
     return np.asarray(squared <= radius_mm**2 + 1e-6)
 
@@ -175,10 +154,11 @@ def close(mask: Bool, radius_mm: float, spacing: float) -> Bool:
 def lung_truth(hu: F32, spacing: float) -> Bool:
     """Closed lungs without trachea, from an unaltered chest CT on an isotropic grid [z, y, x].
 
-    Air under -400 HU that does not reach the sides of the field of view; the largest two pieces (one,
-    where the lungs touch); the trachea and main bronchi grown from the top and removed; closed by 9 mm in
-    each lung, holes up to 7 cm2 filled slice by slice (a dome of the diaphragm is larger). For training labels: disease denser than -400 HU at the pleura
-    is missed, which is why disease is implanted after this and not before.
+    Air under -400 HU that does not reach the sides of the field of view; the largest two pieces
+    (one, where the lungs touch); the trachea and main bronchi grown from the top and removed;
+    closed by 9 mm in each lung, holes up to 7 cm2 filled slice by slice (a dome of the diaphragm is
+    larger). For training labels: disease denser than -400 HU at the pleura is missed, which is why
+    disease is implanted after this and not before.
     """
     smooth = ndimage.gaussian_filter(hu, 1.0 / spacing)
     air = smooth < -400
@@ -189,7 +169,9 @@ def lung_truth(hu: F32, spacing: float) -> Bool:
     outside = np.isin(labels, np.unique(labels[sides & air]))
     inside = air & ~outside
     trachea = _airways(smooth, inside, spacing)
-    lung = ndimage.binary_opening(inside & ~dilate(trachea, 2.0, spacing), ball(spacing, [spacing] * 3))
+    lung = ndimage.binary_opening(
+        inside & ~dilate(trachea, 2.0, spacing), ball(spacing, [spacing] * 3)
+    )
     labels, count = ndimage.label(lung)
     if count == 0:
         return np.zeros_like(air)
@@ -241,16 +223,19 @@ def _airways(smooth: F32, inside: Bool, spacing: float) -> Bool:
 def known_lesions(shared: Path, name: str) -> list[Lesion]:
     """Lesions marked in a training CT; those of A0001 come from its boxes."""
     text = (shared / "data" / "ct-truth" / "known-lesions.json").read_text()
-    found = [
+    return [
         Lesion(
-            (float(e["center_lps_mm"][0]), float(e["center_lps_mm"][1]), float(e["center_lps_mm"][2])),
+            (
+                float(e["center_lps_mm"][0]),
+                float(e["center_lps_mm"][1]),
+                float(e["center_lps_mm"][2]),
+            ),
             float(e["diameter_mm"]),
             bool(e.get("cancer", False)),
             str(e["what"]),
         )
         for e in json.loads(text).get(name, [])
     ]
-    return found
 
 
 @dataclass(frozen=True)
@@ -275,15 +260,23 @@ def tumour_boxes(shared: Path, volume_folder: Path) -> list[Box]:
             v = {e.tag: float(e.text or "nan") for e in b}
             boxes.append(
                 Box(
-                    (x0 + v["xmin"] * dx, y0 + v["ymin"] * dy, x0 + v["xmax"] * dx, y0 + v["ymax"] * dy),
+                    (
+                        x0 + v["xmin"] * dx,
+                        y0 + v["ymin"] * dy,
+                        x0 + v["xmax"] * dx,
+                        y0 + v["ymax"] * dy,
+                    ),
                     z0,
                 )
             )
     return boxes
 
 
-def mass_of_boxes(volume: Volume, boxes: Sequence[Box], shape: Sequence[int], spacing: float) -> Bool:
-    """The boxed mass on an isotropic grid of the volume: one ellipse a box, from first to last height."""
+def mass_of_boxes(
+    volume: Volume, boxes: Sequence[Box], shape: Sequence[int], spacing: float
+) -> Bool:
+    """The boxed mass on an isotropic grid of the volume: one ellipse a box, from first to last
+    height."""
     out = np.zeros(tuple(shape), bool)
     if not boxes:
         return out
@@ -323,5 +316,8 @@ def host_boxes(shared: Path, name: str) -> list[Box]:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hex."""
+    total = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[attr-defined,unused-ignore]
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()

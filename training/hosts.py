@@ -1,7 +1,8 @@
 """CTs that carry implants: a training scan with its noise, its lesions and its free places.
 
-Rules. Millimetres count from the outer edge of the volume's first voxel, in the order z y x. A host's own
-lesions and its boxed mass are kept free of implants. The evaluation set of a host is fixed by its seeds.
+Rules. Millimetres count from the outer edge of the volume's first voxel, in the order z y x. A
+host's own lesions and its boxed mass are kept free of implants. The evaluation set of a host is
+fixed by its seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from training.data import (
-    F32,
     F64,
     Bool,
     Volume,
@@ -94,10 +94,10 @@ def with_implants(
             ]
             if all(apart):
                 shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
-                done.append(
-                    implant(
-                        rng, hu, host.volume.spacing, list(at), shape, diameter, kind, host.noise_hu, place
-                    )
-                )
-                break
+                noise, center = host.noise_hu, [float(v) for v in at]
+                spacing = host.volume.spacing
+                one = implant(rng, hu, spacing, center, shape, diameter, kind, noise, place)
+                if one is not None:
+                    done.append(one)
+                    break
     return Volume(host.volume.name, hu, host.volume.spacing, host.volume.origin), done

@@ -1,10 +1,11 @@
 """Nodules of known place and size in real chest CTs: LIDC outlines implanted on the CT's own grid.
 
 Rules.
-1. A shape is one reader's LIDC annotation as occupancy [z, y, x] on a 0.6 mm grid, outlines excluded
-   (LIDC marks the first pixel outside). Shapes are turned, mirrored and scaled, never bent.
-2. On the CT's grid a voxel holds the mean occupancy of its own box (partial volume, slice included), then
-   a point spread; the host's own noise is added to what is new.
+1. A shape is one reader's LIDC annotation as occupancy [z, y, x] on a 0.6 mm grid, outlines
+   excluded (LIDC marks the first pixel outside). Shapes are turned, mirrored and scaled, never
+   bent.
+2. On the CT's grid a voxel holds the mean occupancy of its own box (partial volume, slice
+   included), then a point spread; the host's own noise is added to what is new.
 3. Solid matter never makes a host darker, so a nodule at the pleura leaves the chest wall alone.
 4. Truth is the body alone: centre of mass and the diameter of the sphere of equal volume. Spicules,
    tails and cavities do not move it.
@@ -28,6 +29,10 @@ from scipy import ndimage
 from training.data import F32, F64, Bool
 
 SHAPE_MM = 0.6
+SOFT_HU = -400.0
+VISIBLE = 0.6
+"""Least share of an implant that lies in what was air: one inside a vessel or the wall is no
+nodule."""
 KINDS = ("solid", "part_solid", "ground_glass", "calcified", "cavity")
 
 
@@ -63,7 +68,8 @@ def unpack_lidc(packed: Path, cache: Path) -> Path:
 
 
 def occupancy_of(outlines: Sequence[tuple[float, npt.NDArray[np.int32]]], pixel_mm: float) -> F32:
-    """Occupancy on the SHAPE_MM grid from (z in mm, outline [n, 2] as row, column) of one annotation.
+    """Occupancy on the SHAPE_MM grid from (z in mm, outline [n, 2] as row, column) of one
+    annotation.
 
     Slices are joined by interpolating their signed distance maps.
     """
@@ -101,7 +107,8 @@ def _signed(mask: Bool, pixel_mm: float) -> F32:
 
 
 def read_shapes(database: Path) -> list[Shape]:
-    """Every LIDC annotation of 4 outlines or more on slices up to 2.5 mm thick, 3.5-45 mm in diameter."""
+    """Every LIDC annotation of 4 outlines or more on slices up to 2.5 mm thick, 3.5-45 mm in
+    diameter."""
     with sqlite3.connect(database) as link:
         rows = link.execute(
             "select a.id, s.pixel_spacing, a.spiculation, c.image_z_position, c.coords"
@@ -156,12 +163,15 @@ def cached_shapes(shared: Path, cache: Path) -> list[Shape]:
         ends = np.cumsum(np.prod(sizes, axis=1))
         return [
             Shape(voxels[end - int(np.prod(size)) : end].reshape(size), float(d), int(s))
-            for end, size, d, s in zip(ends, sizes, file["diameters"], file["spiculation"], strict=True)
+            for end, size, d, s in zip(
+                ends, sizes, file["diameters"], file["spiculation"], strict=True
+            )
         ]
 
 
 def pick_shape(rng: np.random.Generator, shapes: Sequence[Shape], diameter_mm: float) -> Shape:
-    """A shape whose own diameter is within a factor of 1.5 (one of the ten nearest where there is none).
+    """A shape whose own diameter is within a factor of 1.5 (one of the ten nearest where there is
+    none).
 
     `shapes` are sorted by diameter.
     """
@@ -186,7 +196,8 @@ def box_mean(
 ) -> F32:
     """Matrix [count, size]: means of a piecewise constant source over the boxes of a grid.
 
-    The target's box i is [start + i * spacing, + spacing]; source cell j is [offset + j * size_mm, ...].
+    The target's box i is [start + i * spacing, + spacing]; source cell j is [offset + j * size_mm,
+    ...].
     """
     low = start + np.arange(count)[:, None] * spacing
     source = offset + np.arange(size)[None, :] * size_mm
@@ -195,9 +206,14 @@ def box_mean(
 
 
 def on_grid(
-    occupancy: F32, cell_mm: float, center_mm: Sequence[float], spacing: Sequence[float], shape: Sequence[int]
+    occupancy: F32,
+    cell_mm: float,
+    center_mm: Sequence[float],
+    spacing: Sequence[float],
+    shape: Sequence[int],
 ) -> tuple[F32, tuple[slice, slice, slice]]:
-    """Mean occupancy of each voxel box in the part of the grid that the shape reaches, and that part.
+    """Mean occupancy of each voxel box in the part of the grid that the shape reaches, and that
+    part.
 
     `center_mm` (z y x, from the grid's outer edge) is where the shape's centre of mass goes.
     """
@@ -211,14 +227,21 @@ def on_grid(
         if last <= first:
             return np.zeros((0, 0, 0), np.float32), (slice(0, 0), slice(0, 0), slice(0, 0))
         weights = box_mean(
-            last - first, spacing[axis], first * spacing[axis], occupancy.shape[axis], cell_mm, offset
+            last - first,
+            spacing[axis],
+            first * spacing[axis],
+            occupancy.shape[axis],
+            cell_mm,
+            offset,
         )
         out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
         part.append(slice(first, last))
     return np.asarray(out, np.float32), (part[0], part[1], part[2])
 
 
-def _spikes(rng: np.random.Generator, body: F32, cell_mm: float, count: int, thick: float, far: float) -> F32:
+def _spikes(
+    rng: np.random.Generator, body: F32, cell_mm: float, count: int, thick: float, far: float
+) -> F32:
     """Thin tapering lines from the centre outwards, on the shape's grid grown by `far` mm."""
     grow = int(np.ceil(far / cell_mm))
     out = np.pad(body, grow)
@@ -263,10 +286,11 @@ def implant(
     kind: str,
     noise_hu: float,
     place: str = "isolated",
-) -> Implant:
+) -> Implant | None:
     """Puts one nodule into `hu` [z, y, x] in place; returns its truth.
 
     `center_mm` counts from the block's outer edge (z y x); `noise_hu` is the host's own noise.
+    None, and nothing done, where less than VISIBLE of the nodule would lie in air.
     """
     cell = SHAPE_MM * diameter_mm / shape.diameter_mm
     body = turned(rng, shape.occupancy.astype(np.float32) / 255)
@@ -275,6 +299,8 @@ def implant(
     occupied, part = on_grid(body, cell, center_mm, spacing, hu.shape)
     if not occupied.size:
         raise ValueError("the implant lies outside the block")
+    if float(occupied[hu[part] < SOFT_HU].sum()) < VISIBLE * float(occupied.sum()):
+        return None
     occupied = ndimage.gaussian_filter(occupied, psf)
     view = hu[part]
     noise = correlated_noise(rng, view.shape, 0.5) * noise_hu
@@ -289,7 +315,9 @@ def implant(
         raised = np.minimum(view + occupied * rng.uniform(170, 420), np.maximum(view, 50))
         view[:] = raised
         if kind == "part_solid":
-            core, core_part = on_grid(body, cell * rng.uniform(0.35, 0.65), center_mm, spacing, hu.shape)
+            core, core_part = on_grid(
+                body, cell * rng.uniform(0.35, 0.65), center_mm, spacing, hu.shape
+            )
             inner = np.zeros_like(occupied)
             cut = tuple(
                 slice(max(c.start - p.start, 0), min(c.stop, p.stop) - p.start)
@@ -303,14 +331,20 @@ def implant(
             _blend(view, ndimage.gaussian_filter(inner, psf), level, noise)
     else:
         if rng.random() < (0.75 if shape.spiculation >= 3 else 0.2):
-            spiky = _spikes(rng, body, cell, int(rng.integers(4, 14)), 0.55, min(10.0, 2 + diameter_mm * 0.5))
+            spiky = _spikes(
+                rng, body, cell, int(rng.integers(4, 14)), 0.55, min(10.0, 2 + diameter_mm * 0.5)
+            )
             _lines(view, hu, spiky, cell, center_mm, spacing, psf, level, rng, noise_hu)
         elif rng.random() < 0.3:
-            tails = _spikes(rng, body, cell, int(rng.integers(1, 3)), 0.5 + 0.06 * diameter_mm, 14.0)
+            tails = _spikes(
+                rng, body, cell, int(rng.integers(1, 3)), 0.5 + 0.06 * diameter_mm, 14.0
+            )
             _lines(view, hu, tails, cell, center_mm, spacing, psf, level, rng, noise_hu)
         _blend(view, occupied, level, noise)
         if kind == "cavity":
-            hole, hole_part = on_grid(body, cell * rng.uniform(0.35, 0.6), center_mm, spacing, hu.shape)
+            hole, hole_part = on_grid(
+                body, cell * rng.uniform(0.35, 0.6), center_mm, spacing, hu.shape
+            )
             inside = hu[hole_part]
             soft = ndimage.gaussian_filter(hole, psf)
             inside[:] = inside * (1 - soft) + soft * -900.0
@@ -345,7 +379,8 @@ def _lines(
 
 
 def draw_kind(rng: np.random.Generator, diameter_mm: float) -> str:
-    """Density class in about the shares of a screening population; the small ones are solid more often."""
+    """Density class in about the shares of a screening population; the small ones are solid more
+    often."""
     shares = [0.68, 0.12, 0.12, 0.05, 0.03] if diameter_mm >= 8 else [0.76, 0.05, 0.11, 0.08, 0.0]
     return str(rng.choice(KINDS, p=shares))
 
@@ -364,34 +399,32 @@ def host_noise(hu: F32) -> float:
 class Places:
     """Where nodules may sit in a host: points (mm from the volume's edge, z y x) by kind of place."""
 
-    isolated: F64  # sorted by depth
-    depth_mm: F64  # of each isolated point, to the lung's edge, ascending
-    pleural: F64
-    vascular: F64
+    deep: F64  # in the lungs, sorted by depth
+    depth_mm: F64  # of each of them, to the lung's edge, ascending
+    vascular: F64  # in air beside a vessel
 
     def draw(self, rng: np.random.Generator, diameter_mm: float) -> tuple[str, F64]:
         """A kind of place and a point for a nodule of this size."""
-        roll = rng.random()
-        if roll < 0.3 and len(self.pleural):
-            return "pleural", self.pleural[rng.integers(len(self.pleural))]
-        if roll < 0.55 and len(self.vascular):
+        roll, count = rng.random(), len(self.deep)
+        if roll < 0.25 and len(self.vascular):
             return "vascular", self.vascular[rng.integers(len(self.vascular))]
-        count = len(self.isolated)
-        first = min(int(np.searchsorted(self.depth_mm, diameter_mm / 2 + 1)), int(0.8 * count))
-        return "isolated", self.isolated[rng.integers(first, count)]
+        radius = diameter_mm / 2
+        inner = min(int(np.searchsorted(self.depth_mm, radius + 1)), int(0.8 * count))
+        if roll < 0.55:
+            outer = min(int(np.searchsorted(self.depth_mm, 0.3 * radius)), inner - 1)
+            return "pleural", self.deep[rng.integers(max(outer, 0), inner)]
+        return "isolated", self.deep[rng.integers(inner, count)]
 
 
 def find_places(lungs: Bool, hu: F32, spacing: float, avoid: Bool) -> Places:
     """Points in the lungs of an isotropic grid; `avoid` marks lesions that must stay alone."""
     depth = ndimage.distance_transform_edt(lungs) * spacing
     free = lungs & ~avoid
-    bright = ndimage.gaussian_filter(hu, 1.0 / spacing) > -600
-    points = {
-        "isolated": free & (depth > 3.0),
-        "pleural": free & (depth > 0.5) & (depth < 4.0),
-        "vascular": free & (depth > 6.0) & bright,
-    }
-    at = {name: (np.argwhere(where) + 0.5) * spacing for name, where in points.items()}
-    deep = depth[points["isolated"]]
+    vessels = (ndimage.gaussian_filter(hu, 1.0 / spacing) > -550) & lungs
+    aside = ndimage.distance_transform_edt(~vessels) * spacing
+    where = free & (depth > 0.5)
+    deep = depth[where].astype(np.float64)
     order = np.argsort(deep, kind="stable")
-    return Places(at["isolated"][order], deep[order], at["pleural"], at["vascular"])
+    points = (np.argwhere(where) + 0.5) * spacing
+    beside = free & (depth > 6.0) & (aside > 1.0) & (aside < 4.0)
+    return Places(points[order], deep[order], (np.argwhere(beside) + 0.5) * spacing)

@@ -14,8 +14,8 @@ def centernet_focal(
 ) -> Tensor:
     """Penalty-reduced focal loss of CenterNet (Zhou et al. 2019, eq. 1).
 
-    `target` in [0, 1] is 1 at centres and falls off around them; `weight` is 0 where nothing is to be
-    learned (ignored lesions). Same shapes. Normalised by the number of centres, at least 1.
+    `target` in [0, 1] is 1 at centres and falls off around them; `weight` is 0 where nothing is to
+    be learned (ignored lesions). Same shapes. Normalised by the number of centres, at least 1.
     """
     logits = logits.float()
     p = logits.sigmoid()

@@ -1,7 +1,7 @@
 """Figures that recipes and evaluation share.
 
-Rules. Each takes plain arrays and returns plain numbers. A hit is a finding whose centre lies within the
-nodule's radius, at least 5 mm; findings near a lesion marked `ignore` count neither way.
+Rules. Each takes plain arrays and returns plain numbers. A hit is a finding whose centre lies
+within the nodule's radius, at least 5 mm; findings near a lesion marked `ignore` count neither way.
 """
 
 from __future__ import annotations

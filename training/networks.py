@@ -1,8 +1,8 @@
 """The three networks of the nodule line.
 
 Rules.
-1. Only plain convolutions, batch normalisation, ReLU, nearest upsampling, addition and concatenation:
-   what every backend fuses and what explicit INT8 can carry.
+1. Only plain convolutions, batch normalisation, ReLU, nearest upsampling, addition and
+   concatenation: what every backend fuses and what explicit INT8 can carry.
 2. Inputs are windowed to [0, 1]; outputs are logits (or ln mm). No activation at the end.
 3. Fully convolutional where the input's size varies; sizes are multiples of 16.
 """
@@ -82,7 +82,8 @@ class LungNet(nn.Module):
 
 
 class ProposeNet(nn.Module):
-    """Candidates at 1.25 mm: a residual net with a stride-2 stem, a feature pyramid back to stride 4.
+    """Candidates at 1.25 mm: a residual net with a stride-2 stem, a feature pyramid back to stride
+    4.
 
     `image` [B,1,Z,Y,X] in [0, 1], sizes multiples of 16 -> heat logits and ln diameter in mm, both
     [B,1,Z/4,Y/4,X/4].

@@ -1,8 +1,8 @@
 """Made-up lungs: smooth air, branching vessels, a wall with ribs, a dome. Hosts for implants.
 
-Rules. Nothing here imitates a scanner or a patient: levels, sizes and noise are drawn far apart, so that a
-network learns what a vessel and its end look like in images smoother and rounder than any real CT. Made-up
-hosts only train; they are never measured on.
+Rules. Nothing here imitates a scanner or a patient: levels, sizes and noise are drawn far apart, so
+that a network learns what a vessel and its end look like in images smoother and rounder than any
+real CT. Made-up hosts only train; they are never measured on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def paint_tube(out: F32, start: F64, end: F64, r0: float, r1: float, spacing: F6
     """Occupancy of a tapering tube (mm, z y x) joined into `out` by maximum."""
     reach = max(r0, r1) + 2 * spacing
     low = np.maximum(np.floor((np.minimum(start, end) - reach) / spacing).astype(int), 0)
-    high = np.minimum(np.ceil((np.maximum(start, end) + reach) / spacing).astype(int) + 1, out.shape)
+    high = np.minimum(
+        np.ceil((np.maximum(start, end) + reach) / spacing).astype(int) + 1, out.shape
+    )
     if (high <= low).any():
         return
     axes = [(np.arange(a, b) + 0.5) * s for a, b, s in zip(low, high, spacing, strict=True)]
@@ -39,7 +41,13 @@ def paint_tube(out: F32, start: F64, end: F64, r0: float, r1: float, spacing: F6
 
 
 def _grow(
-    rng: np.random.Generator, out: F32, at: F64, heading: F64, radius: float, spacing: F64, extent: F64
+    rng: np.random.Generator,
+    out: F32,
+    at: F64,
+    heading: F64,
+    radius: float,
+    spacing: F64,
+    extent: F64,
 ) -> None:
     """A branch and its children, down to thin ends."""
     while radius > 0.45:
@@ -53,7 +61,13 @@ def _grow(
         side /= np.linalg.norm(side)
         child = heading + side * rng.uniform(0.4, 1.1)
         _grow(
-            rng, out, end, child / np.linalg.norm(child), radius * rng.uniform(0.45, 0.8), spacing, extent
+            rng,
+            out,
+            end,
+            child / np.linalg.norm(child),
+            radius * rng.uniform(0.45, 0.8),
+            spacing,
+            extent,
         )
         heading = heading - side * rng.uniform(0.05, 0.4)
         heading = heading / np.linalg.norm(heading)

@@ -52,7 +52,7 @@ class CpuBackend:
         return self._ref
 
     def prepare(self, stack: Stack, ops: Sequence[Op], crop: tuple[Grid, Box] | None) -> Tensor:
-        """See the protocol; ValueError where a crop op and a box do not come together."""
+        """See the protocol; ValueError for a crop op without a box."""
         data, grid = fast.tensor(stack, ops, crop)
         return Tensor(data=data, shape=data.shape, grid=grid)
 

@@ -29,7 +29,7 @@ class Backend(Protocol):
 
     def prepare(self, stack: Stack, ops: Sequence[Op], crop: tuple[Grid, Box] | None) -> Tensor:
         """A stack -> [1, 1, z, y, x] tensor. `crop` is the box that a `crop` op asks for, margin
-        and all: on the grid of the mask that it was found on; None when no crop op is in `ops`."""
+        and all: on the grid of the mask that it was found on; not looked at without one."""
         ...
 
     def gather(

@@ -152,7 +152,8 @@ def _at(rows: tuple[tuple[float, ...], ...], z: Array) -> list[Array]:
 def smin(a: Array, b: Array, k: float) -> Array:
     """Smooth minimum: intersection of two fields with a fillet of about k mm."""
     h = np.maximum(np.float32(k) - np.abs(a - b), np.float32(0))
-    return np.minimum(a, b) - h * h * np.float32(0.25 / k)
+    field: Array = np.minimum(a, b) - h * h * np.float32(0.25 / k)
+    return field
 
 
 def smax(a: Array, b: Array, k: float) -> Array:
@@ -170,7 +171,8 @@ def section(x: Array, y: Array, a: Array, b: Array, n: float = 2.0) -> Array:
         pu, pv = u ** np.float32(n - 1), v ** np.float32(n - 1)
         f = (pu * u + pv * v + np.float32(1e-9)) ** np.float32(1 / n)
         slope = np.sqrt((pu / a) ** 2 + (pv / b) ** 2) / f ** np.float32(n - 1)
-    return (1 - f) / np.maximum(slope, np.float32(1e-3))
+    field: Array = (1 - f) / np.maximum(slope, np.float32(1e-3))
+    return field
 
 
 def capsule(at: Place, p: Point, q: Point, r: float, s: float) -> Array:
@@ -182,7 +184,8 @@ def capsule(at: Place, p: Point, q: Point, r: float, s: float) -> Array:
     t = np.clip((rx * dx + ry * dy + rz * dz) / np.float32(length2), 0, 1)
     ex, ey, ez = rx - t * dx, ry - t * dy, rz - t * dz
     radius: Array = np.float32(r) + t * np.float32(s - r)
-    return radius - np.sqrt(ex * ex + ey * ey + ez * ez)
+    field: Array = radius - np.sqrt(ex * ex + ey * ey + ez * ez)
+    return field
 
 
 def _chain(at: Place, chains: Sequence[tuple[float, tuple[Point, ...]]]) -> Array:
@@ -221,7 +224,8 @@ def _ellipsoid(at: Place, c: Point, r: Point, axis: Point) -> Array:
         k0 = k0 + w * w
         k1 = k1 + (w / np.float32(half)) ** 2
     root: Array = np.sqrt(k0)
-    return root * (1 - root) / np.maximum(np.sqrt(k1), np.float32(1e-4))
+    field: Array = root * (1 - root) / np.maximum(np.sqrt(k1), np.float32(1e-4))
+    return field
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +246,8 @@ class Anatomy:
             + np.sin(z / 15 + np.float32(p[2])) * np.sin(y / 14 + np.float32(p[3]))
             + np.sin(x / 27 + np.float32(p[4])) * np.sin(z / 29 + np.float32(p[5]))
         )
-        return wave * np.float32(amplitude / 1.5)
+        field: Array = wave * np.float32(amplitude / 1.5)
+        return field
 
     def body(self, x: Array, y: Array, z: Array) -> Array:
         """The skin."""
@@ -251,13 +256,15 @@ class Anatomy:
         # the back is flatter (it lies on the table) and has a shallow groove over the spine
         dy = y - yc
         dy = np.where(dy > 0, dy * (1 + np.float32(0.06) * np.exp(-((x / 20) ** 2))), dy)
-        return section(x, dy, a, b, 2.35) * np.float32(self.scale)
+        field: Array = section(x, dy, a, b, 2.35) * np.float32(self.scale)
+        return field
 
     def cage(self, x: Array, y: Array, z: Array) -> Array:
         """The inner surface of the rib cage; below 0 lies the chest wall."""
         x, y, z = self._unit(x, y, z)
         a, b, yc = _at(_CAGE_ROWS, z)
-        return section(x, y - yc, a, b, 2.15) * np.float32(self.scale)
+        field: Array = section(x, y - yc, a, b, 2.15) * np.float32(self.scale)
+        return field
 
     def diaphragm(self, x: Array, y: Array, z: Array) -> Array:
         """Positive above the two domes; the right one is higher."""
@@ -271,7 +278,8 @@ class Anatomy:
             tops.append(np.float32(top) - np.float32(74) * q)
         height = smax(tops[0].astype(np.float32), tops[1].astype(np.float32), 12.0)
         slope = np.minimum(np.sqrt(1 + (np.abs(height + 98) / 45)), np.float32(1.9))
-        return ((z - height) / slope + self._wave(x, y, z, 0.8)) * np.float32(self.scale)
+        field: Array = ((z - height) / slope + self._wave(x, y, z, 0.8)) * np.float32(self.scale)
+        return field
 
     def heart(self, x: Array, y: Array, z: Array) -> Array:
         """The four chambers with their walls."""
@@ -280,27 +288,29 @@ class Anatomy:
         out = first
         for field in others:
             out = smax(out, field, 10.0)
-        return out * np.float32(self.scale)
+        whole: Array = out * np.float32(self.scale)
+        return whole
 
     def vessels(self, x: Array, y: Array, z: Array) -> Array:
         """Aorta, pulmonary trunk, cavae and the branches of the arch."""
         x, y, z = self._unit(x, y, z)
-        return _chain((x, y, z), _VESSELS) * np.float32(self.scale)
+        field: Array = _chain((x, y, z), _VESSELS) * np.float32(self.scale)
+        return field
 
     def airways(self, x: Array, y: Array, z: Array) -> Array:
         """The lumen of trachea and central bronchi; the wall is 1.5 mm outside."""
         x, y, z = self._unit(x, y, z)
-        return _chain((x, y, z), _AIRWAYS) * np.float32(self.scale)
+        field: Array = _chain((x, y, z), _AIRWAYS) * np.float32(self.scale)
+        return field
 
     def oesophagus(self, x: Array, y: Array, z: Array) -> Array:
         """A collapsed tube behind trachea and left atrium."""
         x, y, z = self._unit(x, y, z)
         (yc, _, depth) = _at(_SPINE_ROWS, z)
         front = yc - depth - np.float32(8.5)
-        nine = np.float32(9)
-        return section(x - 5, y - front, nine + 0 * z, nine * np.float32(0.7) + 0 * z) * np.float32(
-            self.scale
-        )
+        a, b = np.float32(9) + 0 * z, np.float32(6.3) + 0 * z
+        field: Array = section(x - 5, y - front, a, b) * np.float32(self.scale)
+        return field
 
     def _mediastinum(
         self, at: Place, heart: Array, vessels: Array, tubes: tuple[Array, Array]

@@ -80,7 +80,7 @@ def default_set(
     big = trees.blood[trees.blood[:, 7] > 1.0]
     middle = (big[:, 0:3] + big[:, 3:6]) / 2
     taken: list[tuple[Point, float]] = []
-    out = []
+    out: list[Nodule] = []
     for diameter, density, hu, place, _ in reversed(_DEFAULT):
         r = diameter / 2
         want_left = len(out) % 2 == 0

@@ -280,7 +280,7 @@ def _hits(finding: Finding, nodule: phantoms.Nodule) -> bool:
 def _table(report: Report, truth: phantoms.Phantom | None) -> None:
     console.print(f"\nreport {report.report_id} · {report.status.value} ({report.stage.value})")
     for reason in (*report.reasons, *report.limitations):
-        console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.text} {reason.remedy}")
+        console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.sentence()}")
     table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", title="Findings")
     if truth is not None:
         table.add_column("truth (phantom)")

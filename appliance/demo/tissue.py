@@ -192,7 +192,8 @@ def _plates(s: _Slice, out: Array, deep: Array) -> None:
     angle = s.full("angle")
     if -115 < height < 52:
         half = 24.0 if height > 12 else 15.0 + 4.0 * float(np.cos(height / 9.0))
-        plate = a.section(s.x, out - np.float32(7), np.float32([half]), np.float32([5.8]), 2.6)
+        breadth, thickness = np.full(1, half, np.float32), np.full(1, 5.8, np.float32)
+        plate = a.section(s.x, out - np.float32(7), breadth, thickness, 2.6)
         plate = np.minimum(np.where(y < 0, plate, np.float32(-9)), np.float32(min(height + 115,
                            52 - height)))
         s.bone(plate, 1.2)
@@ -259,9 +260,11 @@ def _lungs(s: _Slice, rng: np.random.Generator, grain: float) -> None:
 def _tubes(s: _Slice, blood: Bytes, lumen: Bytes) -> None:
     """Vessels, then the hollow bronchi, then the central airways with their wall."""
     image = s.image
-    drawn = blood.astype(np.float32) * np.float32(1 / 255)
+    # a branch that cuts the corner through a dome is not drawn there
+    above = ramp(s.full("diaphragm"), s.width) * np.float32(1 / 255)
+    drawn = blood.astype(np.float32) * above
     image += drawn * np.maximum(np.float32(a.BLOOD) - image, 0)
-    hollow = lumen.astype(np.float32) * np.float32(0.97 / 255)
+    hollow = lumen.astype(np.float32) * above * np.float32(0.97)
     image += hollow * (np.float32(a.AIR) - image)
     central = s.full("airways")
     wall = ramp(central + np.float32(1.5), s.width) * (image < -300)

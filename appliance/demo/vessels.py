@@ -129,7 +129,8 @@ def spread(n: int, shift: float) -> Array:
     steps = 1 / np.power(1.2207440846057596, np.arange(1, 4))
     unit = (shift + np.arange(1, n + 1)[:, None] * steps) % 1
     low, high = np.array([-150.0, -110.0, -200.0]), np.array([150.0, 110.0, 96.0])
-    return (low + unit * (high - low)).astype(np.float32)
+    points: Array = (low + unit * (high - low)).astype(np.float32)
+    return points
 
 
 def maybe_lung(body: a.Anatomy, points: Array) -> npt.NDArray[np.bool_]:

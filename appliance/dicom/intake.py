@@ -45,6 +45,8 @@ class _Series:
     first_at: float
     last_at: float
     instances: int = 1
+    told: int = 0
+    """How many of them the journal knows."""
 
 
 class Intake:
@@ -57,7 +59,6 @@ class Intake:
         spool: Spool,
         *,
         host: str,
-        full: bool = False,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -67,7 +68,6 @@ class Intake:
         self._disk = disk
         self._clock = clock
         self._host = host
-        self._full = full
         self._id = ""
         self._calling = ""
         self._series: dict[str, _Series] = {}
@@ -82,21 +82,22 @@ class Intake:
             called_ae=request.called_ae,
             host=self._host,
         )
-        if decision.allowed and self._full:
+        limit = self._settings.dicom.max_associations
+        if decision.allowed and len(self._journal.open_associations()) >= limit:
             decision = policy.Decision(
                 policy.LOCAL_LIMIT_EXCEEDED,
-                f"association refused: {self._settings.dicom.max_associations} are open",
+                f"association refused: {limit} are open",
                 "raise [dicom] max_associations, or let the sender use fewer",
             )
         if not decision.allowed:
             LOG.warning("%s; %s", decision.text, decision.remedy)
-            self._journal.event(
+            self._tell(
                 "association_refused",
-                request.calling_ae,
+                policy.plain(request.calling_ae),
                 text=decision.text,
                 remedy=decision.remedy,
                 host=self._host,
-                called_ae=request.called_ae,
+                called_ae=policy.plain(request.called_ae),
             )
             return decision.rejection
         self._calling = request.calling_ae
@@ -124,7 +125,7 @@ class Intake:
         if not self._reserve_told:
             self._reserve_told = True
             LOG.error("less than retain.reserve_mb = %d is free: instances are refused", reserve)
-            self._journal.event("disk_reserve", self._calling, reserve_mb=reserve, host=self._host)
+            self._tell("disk_reserve", self._calling, reserve_mb=reserve, host=self._host)
         return Answer(OUT_OF_RESOURCES, "disk reserve reached")
 
     def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
@@ -149,14 +150,17 @@ class Intake:
         if uid is None:
             return
         series = self._series[uid]
-        if series.instances == 1:
-            self._arrived(uid, series)
+        if not series.told:
+            try:
+                self._arrived(uid, series)
+            except StateUnusable as e:  # it is in the spool, which is what counts; told again later
+                LOG.error("%s", e.line())
         self._hint({"series": uid, "study": series.study})
 
     def ended(self, outcome: Outcome) -> None:
         """Everything this association brought, then its end, then the hint."""
         for uid, series in self._series.items():
-            if series.instances > 1:
+            if series.told < series.instances:
                 self._arrived(uid, series)
         self._journal.association_ended(self._id, outcome)
         self._hint({"association": self._id})
@@ -180,6 +184,14 @@ class Intake:
             at=series.last_at,
             first_at=series.first_at,
         )
+        series.told = series.instances
+
+    def _tell(self, kind: str, subject: str, **detail: object) -> None:
+        """An event; the answer to the peer does not depend on it."""
+        try:
+            self._journal.event(kind, subject, **detail)
+        except StateUnusable as e:
+            LOG.error("%s", e.line())
 
     def _refused(
         self,
@@ -201,7 +213,7 @@ class Intake:
                 LOG.error("%s", e)
         subject = "".join(c for c in sop[:64] if c in "0123456789.")
         LOG.warning("instance %s refused: %s", subject, error.line())
-        self._journal.event(
+        self._tell(
             "instance_refused",
             subject,
             **detail,

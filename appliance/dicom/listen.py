@@ -5,8 +5,9 @@ Rules
   appliance hands it on and no connection is refused meanwhile.
 - A process per connection: senders do not share an interpreter, a crash ends one association, and
   whatever it acknowledged is on disk. The parent has one thread and no database, so a fork is safe.
-- At most `limit` associations; one more is told so (PS3.8 table 9-21, local limit exceeded). From
-  hosts that no setting names at most `STRANGERS` at once, so that they cannot take all places.
+- At most `limit` processes, whatever they do, and of those at most `STRANGERS` for hosts that no
+  setting names, so that they cannot take all places. More are closed unheard; the polite limit,
+  with an A-ASSOCIATE-RJ, is the association's own and lower.
 - SIGTERM or SIGINT: close the listening socket, wait for the children, but no longer than
   `DRAIN_S`. Children ignore both signals, because a service manager sends them to the whole group.
 """
@@ -29,6 +30,7 @@ LOG = logging.getLogger(__name__)
 DRAIN_S = 30.0
 STRANGERS = 4
 BACKLOG = 128
+PAUSE_S = 0.1  # where the machine has nothing left to give, do not ask in a circle
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
@@ -72,13 +74,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
 def run(
     listening: socket.socket,
     doors: Doors,
-    serve: Callable[[socket.socket, str, bool], None],
+    serve: Callable[[socket.socket, str], None],
     crashed: Callable[[], None],
     ready: Callable[[], object],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    `serve(connection, host, full)` speaks with one peer, in a process of its own. `crashed` is
+    `serve(connection, host)` speaks with one peer, in a process of its own. `crashed` is
     called in this process after a child that did not end by itself.
     """
     woken, wake = socket.socketpair()
@@ -118,34 +120,38 @@ def _accept(
     listening: socket.socket,
     doors: Doors,
     children: _Children,
-    serve: Callable[[socket.socket, str, bool], None],
+    serve: Callable[[socket.socket, str], None],
     ours: list[socket.socket],
 ) -> None:
     try:
         connection, address = listening.accept()
     except OSError as e:  # gone again, or no descriptor is left
         LOG.warning("accept failed: %s", e)
+        time.sleep(PAUSE_S)
         return
     host = str(address[0])
     group = children.known if doors.known(host) else children.strangers
     with connection:
         if (group is children.strangers and len(group) >= STRANGERS) or (
-            len(children) >= 2 * doors.limit
+            len(children) >= doors.limit
         ):
             LOG.warning("connection from %s closed: too many at once", host)
             return
-        full = len(children) >= doors.limit
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as e:  # no memory, or too many processes
+            LOG.error("no process for %s: %s", host, e)
+            time.sleep(PAUSE_S)
+            return
         if child == 0:
-            _child(connection, host, full, serve, [listening, *ours])
+            _child(connection, host, serve, [listening, *ours])
         group.add(child)
 
 
 def _child(
     connection: socket.socket,
     host: str,
-    full: bool,
-    serve: Callable[[socket.socket, str, bool], None],
+    serve: Callable[[socket.socket, str], None],
     ours: list[socket.socket],
 ) -> None:
     """All of a child's life; never returns."""
@@ -158,7 +164,7 @@ def _child(
         for inherited in ours:
             inherited.close()
         connection.setblocking(True)
-        serve(connection, host, full)
+        serve(connection, host)
         code = 0
     except Exception:
         LOG.exception("association from %s failed", host)

@@ -105,15 +105,15 @@ def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> De
     if called != settings.ae_title:
         return Decision(
             CALLED_AE_NOT_RECOGNIZED,
-            f"association refused: '{_plain(calling)}' from {host} called '{_plain(called)}', "
+            f"association refused: '{plain(calling)}' from {host} called '{plain(called)}', "
             f"this is '{settings.ae_title}'",
             f'set ae_title = "{settings.ae_title}" at the sender, or [dicom] ae_title here',
         )
     if _match(settings.allow, calling, host) is None:
         return Decision(
             CALLING_AE_NOT_RECOGNIZED,
-            f"association refused: calling AE '{_plain(calling)}' from {host} is not allowed",
-            f'add [[dicom.allow]] ae_title = "{_plain(calling)}" host = "{host}"',
+            f"association refused: calling AE '{plain(calling)}' from {host} is not allowed",
+            f'add [[dicom.allow]] ae_title = "{plain(calling)}" host = "{host}"',
         )
     return Decision(None, f"association accepted: '{calling}' from {host}")
 
@@ -179,6 +179,6 @@ def _in_network(host: str, network: str) -> bool:
     return address in ipaddress.ip_network(network, strict=False)
 
 
-def _plain(title: str) -> str:
+def plain(title: str) -> str:
     """An AE title as sent, fit for a log line and a TOML string."""
     return "".join(c if " " <= c <= "~" and c not in "\\\"'" else "?" for c in title)[:16]

@@ -15,7 +15,7 @@ Rules
     a class that is not the one of its context             0122    dropped        -
 
   (PS3.4 B.2.3: A7xx out of resources, A9xx data set does not match SOP class, Cxxx cannot
-  understand; PS3.7 C.4.2, C.5.6, C.5.7.) 0111 keeps both digests in the journal.
+  understand; PS3.7 annex C.) 0111 keeps both digests in the journal.
 - Same content: equal bytes after the meta information, else equal decoded pixels and geometry.
 - The file is Part 10 with the transfer syntax negotiated; its meta information names us as writer.
 - After each stored instance a datagram to `run/work.sock` wakes `work`: {"series":.., "study":..};
@@ -35,7 +35,7 @@ from collections.abc import Callable
 
 from appliance.dicom import association, listen, policy
 from appliance.dicom.intake import Intake
-from appliance.errors import SettingsInvalid
+from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.settings import TLS, Settings
 from appliance.store.files import DISK
 from appliance.store.journal import JOURNAL_NAME, Journal
@@ -59,17 +59,26 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     policy.stores(policy.VERIFICATION)  # load the tables once, before the first fork
     LOG.info("%s listens on %s port %d", settings.dicom.ae_title, settings.dicom.bind, port)
     doors = listen.Doors(
-        settings.dicom.max_associations, functools.partial(policy.known_host, settings.dicom)
+        2 * settings.dicom.max_associations + listen.STRANGERS,
+        functools.partial(policy.known_host, settings.dicom),
     )
     listen.run(
         listening,
         doors,
         functools.partial(_serve, settings, tls),
-        functools.partial(_recover, settings),
+        functools.partial(_recover_if_possible, settings),
         ready or (lambda: None),
     )
     DISK.remove(port_file)
     return 0
+
+
+def _recover_if_possible(settings: Settings) -> None:
+    """After the crash of one association: a journal that is away must not end the others."""
+    try:
+        _recover(settings)
+    except StateUnusable as e:
+        LOG.error("%s", e.line())
 
 
 def _recover(settings: Settings) -> None:
@@ -98,7 +107,6 @@ def _serve(
     tls: ssl.SSLContext | None,
     connection: socket.socket,
     host: str,
-    full: bool,
 ) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -113,7 +121,7 @@ def _serve(
         contextlib.closing(connection),
         Journal.open(settings.state / JOURNAL_NAME) as journal,
     ):
-        intake = Intake(settings, journal, Spool(settings.state), host=host, full=full)
+        intake = Intake(settings, journal, Spool(settings.state), host=host)
         outcome, why = association.serve(
             connection,
             intake,

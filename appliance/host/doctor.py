@@ -35,7 +35,7 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance import settings as site
-from appliance.errors import BrokerAway, ScansideError, SettingsInvalid
+from appliance.errors import BackendUnavailable, BrokerAway, ScansideError, SettingsInvalid
 from appliance.host import facts
 from appliance.report import Record
 from appliance.settings import Settings
@@ -249,14 +249,16 @@ def bundles(patient: Patient) -> Check:
 
 
 def backend(patient: Patient) -> Check:
-    """The inference backend that the settings ask for is there."""
-    asked = patient.settings.work.backend
-    there = {name: _version(name) for name in ("openvino", "onnxruntime") if _imports(name)}
-    chosen = next(iter(there), None) if asked == "auto" else asked
+    """The inference backend that the settings ask for can be imported."""
+    from appliance.backend.choose import LIBRARIES, choose  # noqa: PLC0415
+
+    there = {name: _version(name) for name in LIBRARIES if _imports(name)}
     text = ", ".join(f"{name} {version}" for name, version in there.items()) or "none is installed"
-    if chosen is None or chosen not in there:
-        remedy = f"pip install 'scanside[openvino]', or {patient.line('work', 'backend = auto')}."
-        return Check(name="backend", ok=False, text=f"{text}; backend is {asked}", remedy=remedy)
+    try:
+        chosen = choose(patient.settings.work.backend, there.__contains__)
+    except BackendUnavailable as e:
+        remedy = f"{e.remedy} ({patient.line('work', 'backend')})"
+        return Check(name="backend", ok=False, text=f"{e.text}; {text}", remedy=remedy)
     return Check(name="backend", ok=True, text=f"{text}; {chosen} is used")
 
 

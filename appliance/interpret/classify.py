@@ -1,6 +1,6 @@
 """Patch logits and heat logits -> one calibrated score a candidate.
 
-Rules. A candidate's patch logit is the mean over its views (reference.views lays them side by side).
+Rules. A candidate's patch logit is the mean over its views, that reference.views lays side by side.
 score = sigmoid(propose * heat logit + classify * patch logit + bias), fitted out of fold: detection
 confidence, never a probability of malignancy. Best first; equal scores are ordered by place.
 """

@@ -14,8 +14,8 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from appliance.report import Finding
 
 F32 = NDArray[np.float32]
 
-SMALLEST_MM, LARGEST_MM = 0.5, 200.0
+LOG_MM = (np.log(0.5), np.log(200.0))
 """A diameter outside is cut to these: exp() of a stray output must not end the line."""
 MEASURED_FROM_MM = 3.0
 MASS_ABOVE_MM = 30.0
@@ -54,7 +54,7 @@ def candidates(
     for i in np.argsort(-logits, kind="stable"):
         cell = plan.triple(peaks[i])
         center = plan.vector(plan.to_lps(grid, (_centroid(heat, cell) + 0.5) * head.stride - 0.5))
-        diameter = float(np.clip(np.exp(np.float64(log_diameter[cell])), SMALLEST_MM, LARGEST_MM))
+        diameter = float(np.exp(np.clip(np.float64(log_diameter[cell]), *LOG_MM)))
         if any(_same(center, diameter, better) for better in kept):
             continue
         if not within(mask, center, head.within_mm):
@@ -145,17 +145,16 @@ def _highest_around(heat: F32) -> F32:
 
 def _centroid(heat: F32, cell: tuple[int, int, int]) -> NDArray[np.float64]:
     """Sigmoid-weighted centroid, in cells, of the 3x3x3 cells around a peak."""
-    total, moment = 0.0, np.zeros(3)
-    for step in product((-1, 0, 1), repeat=3):
-        at = np.add(cell, step)
-        if np.all((at >= 0) & (at < heat.shape)):
-            weight = sigmoid(float(heat[tuple(at)]))
-            total += weight
-            moment += weight * np.asarray(step)
-    return np.asarray(np.asarray(cell) + moment / total) if total > 0 else np.asarray(cell, float)
+    low = np.maximum(np.subtract(cell, 1), 0)
+    near = heat[tuple(slice(a, b + 2) for a, b in zip(low, cell, strict=True))]
+    weight = 0.5 * (1 + np.tanh(0.5 * near.astype(np.float64)))
+    total = float(weight.sum())
+    if total == 0:
+        return np.asarray(cell, np.float64)
+    axes = [weight.sum(axis=tuple(a for a in range(3) if a != k)) for k in range(3)]
+    return np.asarray(low + [float(w @ np.arange(len(w))) / total for w in axes])
 
 
 def _same(center: Vector, diameter: float, other: Candidate) -> bool:
     """Rule 3: nearer than the larger radius."""
-    away = float(np.linalg.norm(np.subtract(center, other.center_lps_mm)))
-    return away < max(diameter, other.diameter_mm) / 2
+    return math.dist(center, other.center_lps_mm) < max(diameter, other.diameter_mm) / 2

@@ -232,14 +232,14 @@ def box_on(grid: Grid, box: Box, target: Grid) -> Box:
 def placed(stack: Stack, read: Steps, crop: tuple[Grid, Box] | None) -> tuple[Grid, Box]:
     """The whole grid that an op list asks for and the box of it that is wanted.
 
-    `crop` is the grid of a mask and the box on it, margin and all. ValueError where a crop op and
-    `crop` do not come together.
+    `crop` is the grid of a mask and the box on it, margin and all; without a crop op it is not
+    looked at, with one and without a box it is a ValueError.
     """
-    if (read.crop is None) != (crop is None):
-        raise ValueError("a crop op and the box for it come together")
     whole = grid_of(stack, read.spacing_mm)
-    if crop is None:
+    if read.crop is None:
         return whole, Box((0, 0, 0), whole.shape)
+    if crop is None:
+        raise ValueError("a crop op needs a box")
     return whole, box_on(crop[0], crop[1], whole)
 
 

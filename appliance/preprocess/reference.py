@@ -151,7 +151,7 @@ def apply(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) -> 
     """What `Backend.prepare` gives: [1, 1, z, y, x] and the Grid of its voxels without padding.
 
     `crop_to` is the grid of a mask and the box on it, margin and all. BundleRefused for an op list
-    that cannot be read, ValueError where a crop op and a box do not come together.
+    that cannot be read, ValueError for a crop op without a box.
     """
     read = plan.steps(ops)
     whole, box = plan.placed(stack, read, crop_to)

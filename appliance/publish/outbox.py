@@ -59,23 +59,23 @@ class Bell:
             )
         except OSError as e:
             raise StateUnusable(f"{path.parent}: {e.strerror}") from e
+        self.socket = socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
-            self.socket = socket.socket(
-                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-            )
             self.socket.bind(str(path))
             path.chmod(0o600)
         except BlockingIOError as e:
-            os.close(self._lock)
+            self.close()
             raise StateUnusable(
                 f"{path}: another publish stage serves this state folder",
                 remedy="Stop the other `scanside publish` or `scanside run` first.",
                 code="already_running",
             ) from e
         except OSError as e:
-            os.close(self._lock)
+            self.close()
             raise StateUnusable(
                 f"{path}: {e.strerror or e}",
                 remedy="Set `state` to a folder that is writable and whose path is short "

@@ -289,11 +289,13 @@ def _tilt(planes: Sequence[Plane], normal: Points) -> list[Reason]:
     points = np.array([planes[i].geometry.position_lps_mm for i in order])
     along = points @ normal
     beside = points - np.outer(along, normal)
-    steps = np.diff(along)
-    there = steps >= SAME_POSITION_MM
+    # the median over pairs half a series apart: neither rounding nor one odd image can bend it
+    half = (len(along) + 1) // 2
+    rises = along[half:] - along[:-half]
+    there = rises >= SAME_POSITION_MM
     slope = np.zeros(3)
     if there.any():
-        slope = np.median(np.diff(beside, axis=0)[there] / steps[there, None], axis=0)
+        slope = np.median((beside[half:] - beside[:-half])[there] / rises[there, None], axis=0)
     tilt = math.degrees(math.atan(float(np.linalg.norm(slope))))
     if tilt > TILT_DEG and float(np.linalg.norm(slope)) * (along[-1] - along[0]) > ROUNDING_MM:
         text = f"the line through the positions is {tilt:.1f} degrees off the normal of the images"
@@ -341,7 +343,7 @@ def _positions(
         groups[-1].append(planes[i])
     kept = [g[0] for g in groups]
     twice = [g for g in groups if len({p.digest for p in g}) > 1]
-    if len(twice) > 1 and 2 * len(twice) >= len(groups):
+    if twice and 2 * len(twice) >= len(groups):
         most = max(len(g) for g in twice)
         text = f"{len(twice)} of {len(groups)} positions have up to {most} different images each"
         return kept, [_reason(Code.DYNAMIC, text)], []

@@ -35,6 +35,7 @@ from typing import Literal
 from appliance.reasons import Code
 from appliance.report import Reason
 
+_CLOCK_S = 1e-3  # a waker may come this much early, and sums of floats are not exact
 State = Literal["wait", "preliminary", "complete", "give_up"]
 
 
@@ -162,19 +163,19 @@ RULES = (
 )
 
 
-def judge(facts: SeriesFacts, quiet: Quiet = Quiet()) -> Verdict:
+def verdict(facts: SeriesFacts, quiet: Quiet = Quiet()) -> Verdict:
     """The facts at one moment -> what to do. The same facts give the same verdict."""
     rule = next(r for r in RULES if r.applies(facts))
     remaining = rule.quiet_s(quiet) - facts.quiet_s
-    if remaining <= 0:
+    if remaining < _CLOCK_S:
         return Verdict("complete", rule.name, None, _limitations(facts, rule))
     too_long = quiet.longest_s - (facts.now - facts.first)
-    if too_long <= 0:
+    if too_long < _CLOCK_S:
         return Verdict("give_up", "too_long", None, _limitations(facts, rule))
     remaining = min(remaining, too_long)
     if facts.whole and not (facts.lacking and not facts.ended):
         soon = quiet.plausible_s - facts.quiet_s
-        if soon <= 0 or (facts.associations and facts.ended and not _one_per_slice(facts)):
+        if soon < _CLOCK_S or (facts.associations and facts.ended and not _one_per_slice(facts)):
             return Verdict("preliminary", rule.name, remaining)
         remaining = min(remaining, soon)
     return Verdict("wait", rule.name, remaining)

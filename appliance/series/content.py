@@ -2,9 +2,10 @@
 
 Pure. Both are limitations, never refusals (DESIGN: the line).
 
-`hu_check`. Over a sample of pixels (every 4th of at most 24 planes, values of -1000 and less than
--1100 HU left out of the air's level: padding and fill), smoothed over 21 HU:
+`hu_check`. Over a sample of pixels (every 4th of at most 24 planes, without padding), modes
+smoothed over 21 HU:
 
+- below -1100 HU there is only fill, one or two exact values: at most 2 % are anything else.
 - air: the share of pixels below -600 HU is at least 2 % (some air is in every chest or head field
   of view). Its lowest twentieth lies at or below -920 HU and its mode not below -1070 HU.
 - soft tissue: the mode between -300 and 400 HU is fat (about -100) or muscle and blood (30 to 70,
@@ -29,6 +30,7 @@ from appliance.report import Reason
 AIR_HU = -1000
 MAX_PLANES = 24
 STRIDE = 4
+FILL_BELOW = -1100
 AIR_BELOW, AIR_SHARE = -600, 0.02
 AIR_LOW, AIR_HIGH = -1070, -920
 TISSUE = (-300, 400)
@@ -41,18 +43,24 @@ _SMOOTH = 21
 def hu_check(stack: Stack) -> tuple[Reason, ...]:
     """SUSPECT_HU where air or soft tissue is far from its usual HU; () where all is well."""
     counts = _histogram(stack)
+    low = counts[1 : _bin(FILL_BELOW)]  # index 0 holds all that is lower still: fill
+    fill = int(np.sort(low)[-2:].sum())
     total = int(counts.sum())
     if total == 0:
         return (_suspect("there is no pixel but padding"),)
+    if low.sum() - fill > AIR_SHARE * total:
+        share = 100.0 * (int(low.sum()) - fill) / total
+        return (_suspect(f"{share:.1f} % of the pixels are below {FILL_BELOW} HU"),)
+    counts[: _bin(FILL_BELOW)] = 0
     air = counts.copy()
     air[_bin(AIR_BELOW) :] = 0
     if air.sum() < AIR_SHARE * total:
         share = 100.0 * int(air.sum()) / total
         return (_suspect(f"only {share:.1f} % of the pixels are below {AIR_BELOW} HU: no air"),)
-    low = int(np.searchsorted(np.cumsum(air), 0.05 * int(air.sum()))) + _LOWEST
+    darkest = int(np.searchsorted(np.cumsum(air), 0.05 * int(air.sum()))) + _LOWEST
     mode = _mode(air)
-    if mode < AIR_LOW or low > AIR_HIGH:
-        shown = mode if mode < AIR_LOW else low
+    if mode < AIR_LOW or darkest > AIR_HIGH:
+        shown = mode if mode < AIR_LOW else darkest
         return (_suspect(f"air is about {shown} HU, expected {AIR_HU}"),)
     tissue = np.zeros_like(counts)
     inside = slice(_bin(TISSUE[0]), _bin(TISSUE[1]))
@@ -109,7 +117,7 @@ def _bin(hu: int) -> int:
 
 
 def _histogram(stack: Stack) -> NDArray[np.int64]:
-    """Pixels per HU from -1100 (below is fill) to 1500, sampled; index 0 is -1500 HU."""
+    """Pixels per HU, sampled; index 0 holds -1500 HU and less, the last one 1500 and more."""
     planes = stack.planes
     chosen = np.unique(np.linspace(0, len(planes) - 1, min(MAX_PLANES, len(planes))).round())
     counts = np.zeros(_HIGHEST - _LOWEST + 1, dtype=np.int64)
@@ -119,7 +127,6 @@ def _histogram(stack: Stack) -> NDArray[np.int64]:
             sample = sample[field_of_view(planes[i])[::STRIDE, ::STRIDE]]
         levels = np.clip(np.rint(sample), _LOWEST, _HIGHEST).astype(np.int64) - _LOWEST
         counts += np.bincount(levels.ravel(), minlength=len(counts))
-    counts[: _bin(-1100)] = 0
     return counts
 
 

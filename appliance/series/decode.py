@@ -6,8 +6,9 @@ Rules. Everything is checked against the actual bytes before anything is allocat
   (encapsulated, PS3.5 A.4) than frames claimed: MISSING_PIXELS.
 - Greyscale of one sample, 8, 16 or 32 bits allocated, High Bit = Bits Stored - 1 (PS3.5 8.1.1):
   else UNSUPPORTED_PIXELS, as is a transfer syntax that is not in the table.
-- A codestream whose own header names another size than Rows and Columns is UNDECODABLE_PIXELS; it
-  is not given to a decoder (a bomb of a few bytes may claim gigabytes).
+- A codestream whose own header names another size than Rows and Columns, or that has no end marker,
+  is UNDECODABLE_PIXELS; it is not given to a decoder (a bomb of a few bytes may claim gigabytes;
+  openjpeg fills what is cut off, CharLS searches for the end for seconds).
 - Bits above Bits Stored are no part of a value (old overlays, garbage): they are cut, the sign is
   extended from Bits Stored.
 """
@@ -33,6 +34,7 @@ from appliance.series.elements import (
     PIXEL_DATA,
     Elements,
     Instance,
+    is_uid,
     reading,
     refused,
 )
@@ -56,9 +58,10 @@ PLUGINS = {
 }
 TAGS = (
     0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100,
-    0x00280101, 0x00280102, 0x00280103, 0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, PIXEL_DATA,
+    0x00280101, 0x00280102, 0x00280103, 0x7FE00008, 0x7FE00009, PIXEL_DATA,
 )  # fmt: skip
 _RLE = "1.2.840.10008.1.2.5"
+_END = b"\xff\xd9"  # EOI and EOC; only a zero byte of padding may follow (PS3.5 A.4)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,13 @@ class Layout:
     photometric: str
 
     @property
+    def range(self) -> tuple[int, int]:
+        """Least and greatest stored value."""
+        if self.signed:
+            return -(1 << self.stored - 1), (1 << self.stored - 1) - 1
+        return 0, (1 << self.stored) - 1
+
+    @property
     def frame_bytes(self) -> int:
         return self.rows * self.columns * self.allocated // 8
 
@@ -83,8 +93,10 @@ def layout(e: Elements, max_pixels: int) -> Layout:
     samples = e.integer(0x00280002, "Samples per Pixel")
     photometric = (e.text(0x00280004, "Photometric Interpretation") or "").upper()
     if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2"}:
-        shown = f"{photometric or 'no photometric interpretation'}, {samples} samples per pixel"
-        raise refused(Code.UNSUPPORTED_PIXELS, f"{e.where}: {shown}", e.where)
+        known = photometric in {"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RCT"}
+        shown = photometric if known else "grey or not"
+        text = f"{e.where}: {samples} samples per pixel, {shown}, instead of one of greyscale"
+        raise refused(Code.UNSUPPORTED_PIXELS, text, e.where)
     rows = _positive(e, 0x00280010, "Rows")
     columns = _positive(e, 0x00280011, "Columns")
     frames = 1
@@ -115,7 +127,7 @@ def _positive(e: Elements, tag: int, name: str) -> int:
 
 
 def frames(instance: Instance, form: Layout) -> Iterator[Stored]:
-    """[rows, columns] of stored values in native byte order, one frame after another."""
+    """[rows, columns] of words in native byte order, one frame after another; see `cut`."""
     e = instance.elements
     element = e.raw(PIXEL_DATA)
     data = None if element is None else element.value
@@ -127,14 +139,14 @@ def frames(instance: Instance, form: Layout) -> Iterator[Stored]:
     encapsulated = element is not None and element.length == 0xFFFFFFFF
     syntax = instance.transfer_syntax_uid
     if syntax not in NATIVE and syntax not in PLUGINS:
-        raise refused(Code.UNSUPPORTED_PIXELS, f"{e.where}: transfer syntax {syntax}", e.where)
+        shown = syntax if is_uid(syntax) else "without a valid UID"
+        raise refused(Code.UNSUPPORTED_PIXELS, f"{e.where}: transfer syntax {shown}", e.where)
     if encapsulated != (syntax in PLUGINS):
         shown = "encapsulated" if encapsulated else "native"
         text = f"{e.where}: {shown} pixels under transfer syntax {syntax}"
         raise refused(Code.UNDECODABLE_PIXELS, text, e.where)
     found = _encapsulated if encapsulated else _native
-    for values in found(instance, form, bytes(data)):
-        yield _cut(values, form)
+    yield from found(instance, form, bytes(data))
 
 
 def _native(instance: Instance, form: Layout, data: bytes) -> Iterator[Stored]:
@@ -183,12 +195,16 @@ def _encapsulated(instance: Instance, form: Layout, data: bytes) -> Iterator[Sto
     for index in range(form.frames):
         at = where if form.frames == 1 else f"{where} frame {index + 1}"
         with reading(at, Code.UNDECODABLE_PIXELS, "its pixels cannot be decoded"):
-            size = coded_size(next(coded), syntax)
+            code = next(coded)
+            size = coded_size(code, syntax)
+            if size is not None and not code[-16:].rstrip(b"\0").endswith(_END):
+                text = f"{at}: its codestream is cut: it has no end marker"
+                raise refused(Code.UNDECODABLE_PIXELS, text, at)
             if size is not None and size != (form.rows, form.columns, 1):
                 text = f"{at}: coded as {size[0]} x {size[1]} pixels of {size[2]} components"
                 raise refused(Code.UNDECODABLE_PIXELS, text, at)
             values, _ = next(decoded)
-        yield values
+        yield values.astype(f"{'i' if form.signed else 'u'}{form.allocated // 8}", copy=False)
 
 
 def coded_size(code: bytes, syntax: str) -> tuple[int, int, int] | None:
@@ -217,16 +233,13 @@ def coded_size(code: bytes, syntax: str) -> tuple[int, int, int] | None:
             at += 2 + length
 
 
-def _cut(values: Stored, form: Layout) -> Stored:
-    """Only Bits Stored of each word, the sign extended from there (PS3.5 8.1.1)."""
+def cut(words: Stored, form: Layout) -> Stored:
+    """Words -> stored values: only Bits Stored, the sign extended from there (PS3.5 8.1.1)."""
     spare = form.allocated - form.stored
-    wanted = np.dtype(f"{'i' if form.signed else 'u'}{form.allocated // 8}")
-    if values.dtype != wanted:
-        values = values.astype(wanted)
     if not spare:
-        return values
+        return words
     if form.signed:
-        shifted: Stored = np.right_shift(np.left_shift(values, spare), spare)
+        shifted: Stored = np.right_shift(np.left_shift(words, spare), spare)
         return shifted
-    masked: Stored = np.bitwise_and(values, wanted.type((1 << form.stored) - 1))
+    masked: Stored = np.bitwise_and(words, words.dtype.type((1 << form.stored) - 1))
     return masked

@@ -6,7 +6,8 @@ honoured; in Implicit VR the dictionary's is used (PS3.5 6.2). A decimal string 
 point and exponent and nothing else (PS3.5 table 6.2-1), so `NaN` and `1,5` are impossible values.
 Without preamble and file meta group (PS3.10 7.1) a data set is read if it begins with group 0002
 or 0008; its VR encoding is then seen in its first element. Deflated data sets are inflated up to a
-limit, never further. A file that ends inside an element is unreadable.
+limit, never further. A file that ends inside an element is unreadable. A refusal names tags and
+numbers, never a text that stood in the file: it may be a patient's name in the wrong place.
 
 Of pydicom only the element reader is used, and only here: whatever it raises leaves as
 SeriesRefused(UNREADABLE).
@@ -19,7 +20,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -47,6 +48,11 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
+def is_uid(value: str) -> bool:
+    """Digits and points, at most 64 characters (PS3.5 9.1)."""
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
 def refused(code: Code, text: str, where: str | None = None) -> SeriesRefused:
     """The one refusal of this package: `text` names the figure, `where` the image."""
     return SeriesRefused(Reason(code=code, text=text, where=where))
@@ -60,12 +66,12 @@ class Elements:
     not of its kind raises SeriesRefused(INVALID_VALUE) that names tag and `where`.
     """
 
-    dataset: Dataset
+    known: Mapping[int, Any]
     where: str = "image"
 
     def raw(self, tag: int) -> Any | None:
         """pydicom's RawDataElement (value: bytes) or DataElement (sequence), None if missing."""
-        return self.dataset.get_item(tag) if tag in self.dataset else None
+        return self.known.get(tag)
 
     def invalid(self, tag: int, name: str, why: str) -> SeriesRefused:
         shown = f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
@@ -99,9 +105,9 @@ class Elements:
         return next((p for p in self.texts(tag, name) if p), None)
 
     def uid(self, tag: int, name: str) -> str | None:
-        """A UID of digits and points, at most 64 (PS3.5 9.1)."""
+        """A UID; one that is not made of digits and points is an invalid value."""
         value = self.text(tag, name)
-        if value is not None and (len(value) > 64 or not _UID.fullmatch(value)):
+        if value is not None and not is_uid(value):
             raise self.invalid(tag, name, "is not a UID")
         return value
 
@@ -122,8 +128,7 @@ class Elements:
             if len(parts) != count:
                 raise self.invalid(tag, name, f"has {len(parts)} values, not {count}")
             if not all(_DECIMAL.fullmatch(p) for p in parts):
-                shown = "\\".join(parts)[:40]
-                raise self.invalid(tag, name, f"is {shown!r}, not a number")
+                raise self.invalid(tag, name, "is not a number")
             found = tuple(float(p) for p in parts)
         if not all(math.isfinite(v) for v in found):
             raise self.invalid(tag, name, "is not finite")
@@ -172,7 +177,11 @@ class Elements:
                 sequence = convert_SQ(
                     element.value, element.is_implicit_VR, element.is_little_endian, "iso8859"
                 )
-        return tuple(Elements(item, self.where) for item in sequence if isinstance(item, Dataset))
+        return tuple(
+            Elements({tag: item.get_item(tag) for tag in item.keys()}, self.where)  # noqa: SIM118
+            for item in sequence
+            if isinstance(item, Dataset)
+        )
 
     def first(self, tag: int, name: str) -> Elements | None:
         """The first item of a sequence."""
@@ -190,7 +199,10 @@ class Instance:
 
 
 class reading:  # noqa: N801 - it reads as a statement
-    """Around every call into pydicom: no warning gets out, every error leaves as a refusal."""
+    """Around every call into pydicom: no warning gets out, every error leaves as a refusal.
+
+    A panic of a decoder written in Rust is a BaseException, not an Exception: it is an error here.
+    """
 
     def __init__(
         self, where: str, code: Code = Code.UNREADABLE, what: str = "no DICOM data set can be read"
@@ -204,7 +216,8 @@ class reading:  # noqa: N801 - it reads as a statement
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.caught.__exit__(None, None, None)
-        if isinstance(error, Exception) and not isinstance(error, SeriesRefused):
+        panic = type(error).__module__ == "pyo3_runtime"
+        if (panic or isinstance(error, Exception)) and not isinstance(error, SeriesRefused):
             text = f"{self.where}: {self.what} ({type(error).__name__})"
             raise refused(self.code, text, self.where) from error
 
@@ -219,7 +232,7 @@ def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> 
         raise refused(Code.UNREADABLE, f"{where}: {len(data)} bytes that are not DICOM", where)
     syntax, at = _file_meta(data, where)
     if syntax == DEFLATED_LE:
-        data, at = _inflate(data[at:], max_bytes, where), 0
+        data, at = _inflate(data[at:], max_bytes, where, whole=pixels), 0
     little, implicit = _encoding(data, at, syntax, where)
     stream = BytesIO(data)
     stream.seek(at)
@@ -241,10 +254,9 @@ def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> 
         if stream.tell() > len(data):
             text = f"{where}: the file ends {stream.tell() - len(data)} bytes too early"
             raise refused(Code.UNREADABLE, text, where)
-        dataset = Dataset(elements)
     if not syntax:
         syntax = EXPLICIT_BE if not little else IMPLICIT_LE if implicit else EXPLICIT_LE
-    return Instance(Elements(dataset), syntax, little)
+    return Instance(Elements(elements), syntax, little)
 
 
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -280,13 +292,15 @@ def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
     return syntax or None, at
 
 
-def _inflate(deflated: bytes, max_bytes: int, where: str) -> bytes:
-    """PS3.5 A.5: a raw RFC 1951 stream, inflated to at most `max_bytes`."""
+def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> bytes:
+    """PS3.5 A.5: a raw RFC 1951 stream, inflated to at most `max_bytes`; all of it if `whole`."""
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         data = stream.decompress(deflated, max_bytes)
     except zlib.error as e:
         raise refused(Code.UNREADABLE, f"{where}: the deflated data set is broken", where) from e
+    if not whole:
+        return data
     if stream.unconsumed_tail:
         text = f"{where}: the deflated data set is larger than {max_bytes} bytes"
         raise refused(Code.TOO_LARGE, text, where)

@@ -9,8 +9,8 @@ can be set aside or refused by name. SOP class, SOP instance, study and series U
 - `expected_images`: Number of Series Related Instances (0020,1209), else Images in Acquisition
   (0020,1002; it may count the images of sister reconstructions, then it is never reached and the
   quiet time decides), else Number of Study Related Instances (0020,1208) only where Number of
-  Study Related Series (0020,1206) is 1. PS3.4 C.6.1.1: 1206 to 1209 are counts of a query, which
-  some scanners write into images.
+  Study Related Series (0020,1206) is 1. PS3.4 C.3.4: 1206 to 1209 are answers to a query,
+  which some scanners write into images.
 - Patient's Age (0010,1010) is `nnnD|W|M|Y` (PS3.5 table 6.2-1, AS), else unknown.
 - Enhanced multi-frame: what the functional groups say of a frame (PS3.3 C.7.6.16, C.8.15.3) goes
   before the instance's own; `header` shows frame 0, `pixels.read` gives each frame its own.
@@ -95,7 +95,7 @@ def named(instance: Instance) -> Instance:
     number = _lenient_integer(instance.elements, 0x00200013)
     if number is None:
         return instance
-    elements = Elements(instance.elements.dataset, f"image {number}")
+    elements = Elements(instance.elements.known, f"image {number}")
     return Instance(elements, instance.transfer_syntax_uid, instance.little_endian)
 
 

@@ -7,13 +7,15 @@ Rules, in this order; the first that fails is the reason.
 3. It describes greyscale pixels of possible size (`decode.layout`).
 4. It says where it lies (`geometry`): MISSING_GEOMETRY, INVALID_VALUE.
 5. It has a rescale, and its pixels are all there and can be decoded (`decode.frames`). HU = slope
-   * stored value + intercept (PS3.3 C.11.1.1.2; C.8.2.1: Type 1 in CT, of unit HU unless Rescale
-   Type says otherwise). None: MISSING_RESCALE. Zero or not finite: INVALID_VALUE. A Modality LUT
-   Sequence or another Rescale Type: UNSUPPORTED_PIXELS.
+   * stored value + intercept (PS3.3 C.11.1; C.8.2.1: Type 1 in CT, of unit HU unless Rescale Type,
+   C.11.1.1.2, says otherwise). None: MISSING_RESCALE. Zero or not finite: INVALID_VALUE. A
+   Modality LUT Sequence or another Rescale Type: UNSUPPORTED_PIXELS.
 6. Padding is found on stored values, before rescaling, the range inclusive (PS3.3 C.7.5.1.1.2), and
-   becomes -1000 HU with `padding` set. "No pixels in the native image will have a value equal to
-   Pixel Padding Value": where it would be tissue (above -500 HU) and no border pixel has it, the
-   header is wrong and the image is refused (INVALID_VALUE), not punched with holes.
+   becomes -1000 HU with `padding` set. A padding value that Bits Stored cannot hold is against the
+   clause, but is written: it is looked for in whole words, lest it be cut to a value of tissue. "No
+   pixels in the native image will have a value equal to Pixel Padding Value": where it would be
+   tissue (above -500 HU) and no border pixel has it, the header is wrong and the image is refused
+   (INVALID_VALUE), not punched with holes.
 7. MONOCHROME1 does not change a value: it tells how to display it (PS3.3 C.7.6.3.1.2); HU come from
    the rescale alone.
 
@@ -26,6 +28,7 @@ equal for every lossless transfer syntax of an image. Nothing but SeriesRefused 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +78,8 @@ def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
     whole = of_instance(instance, strict=True)
     unnamed_ct = whole.modality is None and whole.sop_class_uid in CT_CLASSES
     if whole.modality != "CT" and not unnamed_ct:
-        shown = whole.modality or f"SOP class {whole.sop_class_uid}"
+        known = whole.modality is not None and re.fullmatch("[A-Z]{2,8}", whole.modality)
+        shown = f"Modality is {whole.modality}" if known else "SOP class and Modality are"
         raise refused(Code.MODALITY, f"{e.where}: {shown}, not CT", e.where)
     form = decode.layout(e, max_pixels)
     groups: tuple[Groups | None, ...] = groups_of(e) or (None,)
@@ -84,8 +88,8 @@ def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
         raise refused(Code.MISSING_GEOMETRY, text, e.where)
     said = [_frame(e, whole, group, index) for index, group in enumerate(groups)]
     return tuple(
-        _image(e, form, one, stored)
-        for one, stored in zip(said, decode.frames(instance, form), strict=True)
+        _image(e, form, one, words)
+        for one, words in zip(said, decode.frames(instance, form), strict=True)
     )
 
 
@@ -120,9 +124,9 @@ def _frame(e: Elements, whole: Header, groups: Groups | None, index: int) -> Fra
     return Frame(index, where, of_frame(whole, groups, strict=True), at, rescale)
 
 
-def _image(e: Elements, form: Layout, frame: Frame, stored: Stored) -> Image:
-    padded = _padding(e, form, stored)
-    hu = _hounsfield(stored, frame.rescale, padded, frame.where)
+def _image(e: Elements, form: Layout, frame: Frame, words: Stored) -> Image:
+    padded = _padding(e, form, words)
+    hu = _hounsfield(decode.cut(words, form), frame.rescale, padded, frame.where)
     hu.setflags(write=False)
     marked = digest(hu, frame.geometry)
     return Image(frame.header, frame.index, frame.geometry, hu, padded is not None, marked)
@@ -143,28 +147,27 @@ def _rescale(holder: Elements | None, e: Elements) -> Rescale:
         raise e.invalid(_RESCALE_SLOPE, "Rescale Slope", "is 0")
     kind = holder.text(_RESCALE_TYPE, "Rescale Type")
     if kind is not None and kind.upper() != "HU":
-        raise refused(
-            Code.UNSUPPORTED_PIXELS, f"{e.where}: Rescale Type is {kind[:16]!r}, not HU", e.where
-        )
+        text = f"{e.where}: Rescale Type (0028,1054) is not HU"
+        raise refused(Code.UNSUPPORTED_PIXELS, text, e.where)
     return Rescale(slope, intercept)
 
 
-def _padding(e: Elements, form: Layout, stored: Stored) -> NDArray[np.bool_] | None:
-    """Where a stored value is padding; None where none is."""
+def _padding(e: Elements, form: Layout, words: Stored) -> NDArray[np.bool_] | None:
+    """Where the image is padding; None where it is nowhere."""
     size = form.allocated // 8 if form.allocated > 8 else 2
     first = e.word(_PADDING, "Pixel Padding Value", signed=form.signed, size=size)
     if first is None:
         return None
     last = e.word(_PADDING_LIMIT, "Pixel Padding Range Limit", signed=form.signed, size=size)
     low, high = sorted((first, first if last is None else last))
-    kind = np.iinfo(stored.dtype)
+    least, most = form.range
+    values = decode.cut(words, form) if least <= low and high <= most else words
+    kind = np.iinfo(values.dtype)
     if high < kind.min or low > kind.max:
         return None
-    if low == high:
-        found = stored == stored.dtype.type(low)
-    else:
-        low, high = max(low, int(kind.min)), min(high, int(kind.max))
-        found = (stored >= stored.dtype.type(low)) & (stored <= stored.dtype.type(high))
+    low, high = max(low, int(kind.min)), min(high, int(kind.max))
+    of = values.dtype.type
+    found = (values == of(low)) if low == high else (values >= of(low)) & (values <= of(high))
     return found if found.any() else None
 
 

@@ -48,7 +48,8 @@ class Row:
 
     code: Code
     what: str
-    holds: Callable[[Header], bool]
+    signs: Callable[[Header], set[str]]
+    """What of the header says so, in words of this module; empty where the row does not apply."""
 
 
 def _words(header: Header) -> set[str]:
@@ -59,36 +60,34 @@ def _value(header: Header, index: int) -> str:
     return header.image_type[index] if index < len(header.image_type) else ""
 
 
-def _is_secondary_class(header: Header) -> bool:
+def _secondary_class(header: Header) -> set[str]:
     uid = header.sop_class_uid
-    return uid == SECONDARY_CAPTURE_CLASS or uid.startswith(SECONDARY_CAPTURE_CLASS + ".")
+    known = uid == SECONDARY_CAPTURE_CLASS or uid.startswith(SECONDARY_CAPTURE_CLASS + ".")
+    return {"its SOP class"} if known else set()
 
 
 ROWS = (
-    Row(Code.LOCALIZER, "a localizer", lambda h: bool(_words(h) & LOCALIZER_WORDS)),
-    Row(Code.SECONDARY_CAPTURE, "a secondary capture", _is_secondary_class),
-    Row(Code.PROJECTION, "a projection", lambda h: bool(_words(h) & PROJECTION_WORDS)),
-    Row(Code.REFORMATTED, "a reformat", lambda h: bool(_words(h) & REFORMATTED_WORDS)),
-    Row(Code.SECONDARY_CAPTURE, "a secondary image", lambda h: _value(h, 1) == "SECONDARY"),
-    Row(Code.DERIVED, "derived from other images", lambda h: _value(h, 0) == "DERIVED"),
+    Row(Code.LOCALIZER, "a localizer", lambda h: _words(h) & LOCALIZER_WORDS),
+    Row(Code.SECONDARY_CAPTURE, "a secondary capture", _secondary_class),
+    Row(Code.PROJECTION, "a projection", lambda h: _words(h) & PROJECTION_WORDS),
+    Row(Code.REFORMATTED, "a reformat", lambda h: _words(h) & REFORMATTED_WORDS),
+    Row(Code.SECONDARY_CAPTURE, "a secondary image", lambda h: {_value(h, 1)} & {"SECONDARY"}),
+    Row(Code.DERIVED, "derived from other images", lambda h: {_value(h, 0)} & {"DERIVED"}),
 )
 
 
-def by_name(header: Header) -> Code | None:
-    """Why an image is set aside by its Image Type or SOP class; None where it is not."""
-    return next((row.code for row in ROWS if row.holds(header)), None)
+def by_name(header: Header) -> Reason | None:
+    """Why an image is set aside by its Image Type or SOP class; None where it is not.
 
-
-def sentence(code: Code, header: Header) -> str:
-    """What the report of an image set aside with `code` says."""
-    what = next((row.what for row in ROWS if row.code is code and row.holds(header)), code.value)
-    shown = " / ".join(v for v in header.image_type if v.isprintable())[:80]
-    return f"it is {what}: Image Type {shown}" if shown else f"it is {what} by its SOP class"
-
-
-def image_name(header: Header) -> str:
-    """How a person finds the image: `image 12` by its Instance Number (0020,0013)."""
-    return "image" if header.instance_number is None else f"image {header.instance_number}"
+    The text holds only words known here: a report carries no free text of the scanner.
+    """
+    for row in ROWS:
+        if signs := row.signs(header):
+            said = ", ".join(sorted(signs))
+            if not said.startswith("its"):
+                said = f"Image Type {said}"
+            return Reason(code=row.code, text=f"it is {row.what}: {said}", where="series")
+    return None
 
 
 def summed_up(refusals: Sequence[Reason]) -> tuple[Reason, ...]:

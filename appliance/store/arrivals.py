@@ -52,10 +52,15 @@ class Arrivals(Part):
     ) -> None:
         """The association has newly stored `instances` of the series so far, the last one `at`.
 
-        May be called again with a higher count. More than `work` has judged opens the series.
+        May be called again with a higher count. The first of an association, and more than `work`
+        has judged, opens the series again.
         """
         first_at = at if first_at is None else first_at
         with self._db.write() as db:
+            known = db.execute(
+                "SELECT 1 FROM arrivals WHERE association = ? AND series_uid = ?",
+                (association_id, series_uid),
+            ).fetchone()
             db.execute(
                 """INSERT INTO arrivals
                 (association, series_uid, study_uid, first_at, last_at, instances)
@@ -86,9 +91,9 @@ class Arrivals(Part):
             )
             db.execute(
                 """UPDATE series SET state = 'open', attempts = 0
-                WHERE series_uid = ? AND state != 'open' AND instances < (
-                  SELECT sum(instances) FROM arrivals WHERE series_uid = series.series_uid)""",
-                (series_uid,),
+                WHERE series_uid = ? AND state != 'open' AND (? OR instances < (
+                  SELECT sum(instances) FROM arrivals WHERE series_uid = series.series_uid))""",
+                (series_uid, known is None),
             )
 
     def associations_of(self, series_uid: str) -> list[Arrival]:
@@ -209,9 +214,10 @@ class Arrivals(Part):
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None where there is no such process."""
+    """When a process started, in clock ticks since boot; None where there is none that lives."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    return int(text.rpartition(")")[2].split()[19])  # proc(5): field 22, after the name
+    fields = text.rpartition(")")[2].split()  # proc(5): from field 3 on, after the name
+    return None if fields[0] in "ZX" else int(fields[19])

@@ -102,16 +102,25 @@ def run_once(
     return Outcome(count, quarantined, free, short)
 
 
-def main(settings: Settings, *, every_s: float = EVERY_S) -> int:
-    """Run until SIGTERM or SIGINT."""
+def main(
+    settings: Settings,
+    ready: Callable[[], object] | None = None,
+    *,
+    every_s: float = EVERY_S,
+) -> int:
+    """Run until SIGTERM or SIGINT; `ready` is called before the first look."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if ready is not None:
+        ready()
     while True:
         try:
             run_once(settings)
         except ScansideError as e:
             LOG.error("%s", e.line())
+        except Exception:
+            LOG.exception("a look over the state folder failed")
         if stop.wait(every_s):
             return 0
 

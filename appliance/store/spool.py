@@ -10,7 +10,7 @@ Rules
   it is harmless here, so it is tolerated.
 - An instance is there whole and durable, or not there. No file is ever overwritten: the same
   content again is `duplicate`, other content under a known UID is refused with 0x0111 (PS3.7
-  C.5.7, duplicate SOP instance), and the first one stays.
+  annex C, duplicate SOP instance), and the first one stays.
 - What is stored between two looks of the deletion is never deleted: `store` holds the spool's lock
   shared, `delete` holds it exclusively, and deletes only what the caller knows.
 - Names that are not ours are not listed and not touched.
@@ -34,7 +34,7 @@ from typing import Literal
 from appliance.errors import InstanceRefused, StateUnusable
 from appliance.store.files import DISK, TEMP_SUFFIX, Disk
 
-DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 C.5.7
+DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 annex C
 CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SUFFIX = ".dcm"
@@ -177,7 +177,10 @@ class Spool:
 
     def quarantined(self) -> list[tuple[Path, float]]:
         """Every file in the quarantine and when it came, oldest first."""
-        files = [(path, path.stat().st_mtime) for path in self._quarantine.iterdir()]
+        files = []
+        for path in self._quarantine.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # renamed or deleted meanwhile
+                files.append((path, path.stat().st_mtime))
         return sorted(files, key=lambda pair: (pair[1], pair[0].name))
 
     def delete(self, key: SeriesKey, expected: int | None = None) -> bool:

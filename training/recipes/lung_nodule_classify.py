@@ -2,9 +2,10 @@
 
     python -m training.recipes.lung_nodule_classify [--steps 2400] [--name classify] ...
 
-Rules. Model and step count are chosen on the file's own val split; the shipped weights are the moving
-average at the last step, not the best of many looks. Patches stay in the scan's own pixels: only a scale
-of 0.75-1.3 varies them. The published patches were JPEG-compressed once, so noise and blur are added.
+Rules. Model and step count are chosen on the file's own val split; the shipped weights are the
+moving average at the last step, not the best of many looks. Patches stay in the scan's own pixels:
+only a scale of 0.75-1.3 varies them. The published patches were JPEG-compressed once, so noise and
+blur are added.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.metrics import auc
-from training.networks import PatchNet, parameter_count
-from training.run import (
+from training.loop import (
     Ema,
     Progress,
     cosine_rate,
@@ -32,6 +31,8 @@ from training.run import (
     shared_folder,
     work_folder,
 )
+from training.metrics import auc
+from training.networks import PatchNet, parameter_count
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def draw(
     """`count` patches, nodules with probability `positives`."""
     yes, no = np.flatnonzero(labels), np.flatnonzero(labels == 0)
     want = rng.random(count) < positives
-    pick = np.where(want, yes[rng.integers(0, len(yes), count)], no[rng.integers(0, len(no), count)])
+    pick = np.where(
+        want, yes[rng.integers(0, len(yes), count)], no[rng.integers(0, len(no), count)]
+    )
     return images[pick], labels[pick]
 
 
@@ -87,7 +90,10 @@ def augment(patches: Tensor, rng: np.random.Generator, k: Knobs) -> Tensor:
     flip = torch.from_numpy(rng.choice([-1.0, 1.0], n)).float()
     shift = torch.from_numpy(rng.uniform(-k.shift_px, k.shift_px, (n, 2)) / 25.0).float()
     cos, sin = angle.cos() / scale * 48 / 50, angle.sin() / scale * 48 / 50
-    rows = [torch.stack([cos * flip, -sin, shift[:, 0]], 1), torch.stack([sin * flip, cos, shift[:, 1]], 1)]
+    rows = [
+        torch.stack([cos * flip, -sin, shift[:, 0]], 1),
+        torch.stack([sin * flip, cos, shift[:, 1]], 1),
+    ]
     grid = functional.affine_grid(torch.stack(rows, 1), [n, 1, 48, 48], align_corners=False)
     x = functional.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
     sigma = torch.from_numpy(rng.uniform(0, k.blur_px, n) * (rng.random(n) < 0.5)).float()

@@ -2,10 +2,11 @@
 
     python -m training.recipes.lung_nodule_propose [--steps 1000] [--hosts R01-001,C3N-00247] ...
 
-Rules. Patches of 64^3 are cut from real CTs and get LIDC-shaped nodules on the fly, on the CT's own grid.
-Real lesions of a host are positives, its boxed mass is ignored; neither is ever a negative. Everything
-else in a host is a negative. Slice thickness is varied from 1 to 5 mm, because the scans to come have it.
-To judge the recipe, leave a host out (--hosts) and run training.evaluate on that host.
+Rules. Patches of 64^3 are cut from real CTs and get LIDC-shaped nodules on the fly, on the CT's own
+grid. Real lesions of a host are positives, its boxed mass is ignored; neither is ever a negative.
+Everything else in a host is a negative. Slice thickness is varied from 1 to 5 mm, because the scans
+to come have it. To judge the recipe, leave a host out (--hosts) and run training.evaluate on that
+host.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from training.data import F32, axis_weights, resample, window
+from appliance.preprocess.reference import axis_weights
+from training.data import F32, resample, window
 from training.hosts import Host, Target, load_host
 from training.implants import Shape, cached_shapes, draw_kind, implant, pick_shape
-from training.losses import centernet_focal, centre_l1
-from training.networks import ProposeNet, parameter_count
-from training.synthetic import made_up_host
-from training.run import (
+from training.loop import (
     Ema,
     Progress,
     cosine_rate,
@@ -36,6 +35,9 @@ from training.run import (
     shared_folder,
     work_folder,
 )
+from training.losses import centernet_focal, centre_l1
+from training.networks import ProposeNet, parameter_count
+from training.synthetic import made_up_host
 
 GRID_MM = 1.25
 SIDE = 64  # voxels of a patch
@@ -79,13 +81,14 @@ def draw_diameter(rng: np.random.Generator, k: Knobs) -> float:
 def sample(
     rng: np.random.Generator, host: Host, shapes: Sequence[Shape], k: Knobs
 ) -> tuple[F32, F32, F32, F32]:
-    """One patch: image [64,64,64] in [0, 1]; heat, ln diameter and heat weight on the stride-4 grid."""
+    """One patch: image [64,64,64] in [0, 1]; heat, ln diameter and heat weight on the stride-4
+    grid."""
     stretch = float(np.exp(rng.uniform(np.log(0.85), np.log(1.2))))
     spacing = np.array(host.volume.spacing)
     if host.lesions and rng.random() < k.real:
         focus = np.array(host.lesions[int(rng.integers(len(host.lesions)))].center_mm)
     else:
-        focus = host.places.isolated[rng.integers(len(host.places.isolated))]
+        focus = host.places.deep[rng.integers(len(host.places.deep))]
     side = SIDE * GRID_MM / stretch
     low = np.floor((focus - side / 2 + rng.uniform(-22, 22, 3)) / spacing).astype(int)
     size = np.ceil((side + 2) / spacing).astype(int) + 1
@@ -108,19 +111,20 @@ def sample(
     real = len(targets)
     for _ in range(int(rng.poisson(k.implants))):
         diameter = draw_diameter(rng, k) / stretch
-        for _ in range(40):
+        for _ in range(30):
             place, at = host.places.draw(rng, diameter)
             at = at - edge + rng.uniform(-0.7, 0.7, 3)
             inside = (at > 2).all() and (at < extent - 2).all()
             if inside and all(
-                np.linalg.norm(at - t.center_mm) > 0.6 * (diameter + t.diameter_mm) + 3 for t in targets
+                np.linalg.norm(at - t.center_mm) > 0.6 * (diameter + t.diameter_mm) + 3
+                for t in targets
             ):
-                shape = pick_shape(rng, shapes, diameter)
-                kind = draw_kind(rng, diameter)
+                shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
                 noise = host.noise_hu * (1.0 if roll >= k.thin else 1.1)
-                implant(rng, block, list(spacing), list(at), shape, diameter, kind, noise, place)
-                targets.append(Target((float(at[0]), float(at[1]), float(at[2])), diameter))
-                break
+                center = [float(v) for v in at]
+                if implant(rng, block, spacing, center, shape, diameter, kind, noise, place):
+                    targets.append(Target((center[0], center[1], center[2]), diameter))
+                    break
     if roll > 1 - k.thick:
         thick = rng.uniform(min(spacing[0] * 1.2, 4.5), 5.0)
         block = _reslice(block, float(spacing[0]), float(thick))
@@ -183,7 +187,9 @@ def draw_targets(targets: Sequence[Target], real: int = 0) -> tuple[F32, F32, F3
         size = np.where(blob > heat, np.float32(np.log(target.diameter_mm)), size)
         heat = np.maximum(heat, blob)
         if i < real:
-            weight = np.where((squared < (target.diameter_mm / 2 / cell + 1) ** 2) & (blob < 1), 0, weight)
+            weight = np.where(
+                (squared < (target.diameter_mm / 2 / cell + 1) ** 2) & (blob < 1), 0, weight
+            )
     return heat, size.astype(np.float32), weight.astype(np.float32)
 
 
@@ -192,10 +198,16 @@ def _ignored(host: Host, edge_mm: F32, stretch: float) -> F32:
     n = SIDE // STRIDE
     reach = GRID_MM * STRIDE / stretch
     index = [
-        np.clip(((edge_mm[a] + (np.arange(n) + 0.5) * reach) / 1.5).astype(int), 0, host.ignored.shape[a] - 1)
+        np.clip(
+            ((edge_mm[a] + (np.arange(n) + 0.5) * reach) / 1.5).astype(int),
+            0,
+            host.ignored.shape[a] - 1,
+        )
         for a in range(3)
     ]
-    return 1.0 - ndimage.binary_dilation(host.ignored[np.ix_(*index)], iterations=2).astype(np.float32)
+    return 1.0 - ndimage.binary_dilation(host.ignored[np.ix_(*index)], iterations=2).astype(
+        np.float32
+    )
 
 
 def _mirror(rng: np.random.Generator, *arrays: F32) -> tuple[F32, F32, F32, F32]:
@@ -215,7 +227,9 @@ def train(
     """Trains, writing `last.pt` to `folder` (resumed from there); returns the averaged model."""
     rng = seed_all(k.seed, k.threads)
     model = ProposeNet()
-    print(f"{parameter_count(model)} parameters, hosts {[h.volume.name for h in hosts]}", flush=True)
+    print(
+        f"{parameter_count(model)} parameters, hosts {[h.volume.name for h in hosts]}", flush=True
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=k.rate, weight_decay=k.decay)
     ema = Ema(model, k.ema)
     checkpoint, start = folder / "last.pt", 0
@@ -247,7 +261,11 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         ema.update(model)
-        progress(step, float(loss.detach()), f"focal {float(focal):.3f} size {float(sized):.3f}")
+        progress(
+            step,
+            float(loss.detach()),
+            f"focal {float(focal.detach()):.3f} size {float(sized.detach()):.3f}",
+        )
         if (step + 1) % k.save_every == 0 or step + 1 == k.steps:
             save_checkpoint(
                 checkpoint,

@@ -1,11 +1,12 @@
 """Trains the lung mask network at 3 mm.
 
-    python -m training.recipes.lung_nodule_segment [--steps 1600] [--hosts R01-001,C3N-00247,A0001] ...
+    python -m training.recipes.lung_nodule_segment [--steps 1600] [--hosts R01-001,C3N-00247,A0001]
+    ...
 
-Rules. Truth comes from the unaltered CT; disease is painted into the input only, so the mask learns to
-include it. Half the lesson is what is no lung: outside air, bowel gas, trachea, slices without a lung,
-bodies without lungs. Intensities are varied far beyond the three hosts (classes repainted at random),
-because three scanners say little about the next one.
+Rules. Truth comes from the unaltered CT; disease is painted into the input only, so the mask learns
+to include it. Half the lesson is what is no lung: outside air, bowel gas, trachea, slices without a
+lung, bodies without lungs. Intensities are varied far beyond the three hosts (classes repainted at
+random), because three scanners say little about the next one.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ from training.data import (
     resample,
     window,
 )
-from training.losses import soft_dice, weighted_bce
-from training.networks import LungNet, parameter_count
-from training.run import (
+from training.loop import (
     Ema,
     Progress,
     cosine_rate,
@@ -40,6 +39,8 @@ from training.run import (
     shared_folder,
     work_folder,
 )
+from training.losses import soft_dice, weighted_bce
+from training.networks import LungNet, parameter_count
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32]:
     size = (k.depth, k.width, k.width)
     lung = np.flatnonzero(mask.any((1, 2)))
     if rng.random() < 0.15:
-        centre_z = float(rng.choice([lung[0] * rng.random(), lung[-1] + (len(mask) - lung[-1]) * rng.random()]))
+        centre_z = float(
+            rng.choice([lung[0] * rng.random(), lung[-1] + (len(mask) - lung[-1]) * rng.random()])
+        )
     else:
         centre_z = rng.uniform(lung[0], lung[-1])
     body = np.argwhere(hu[len(hu) // 2] > -300)
@@ -135,7 +138,9 @@ def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32]:
     got = functional.grid_sample(both, where, align_corners=True)[0].numpy()
     image, truth = got[0] + AIR_HU, got[1] / 1000
     # what lies above or below the scan is no air but nothing: repeat nothing, end the crop there
-    inside = functional.grid_sample(torch.ones_like(both[:, :1]), where, align_corners=True)[0, 0].numpy()
+    inside = functional.grid_sample(torch.ones_like(both[:, :1]), where, align_corners=True)[
+        0, 0
+    ].numpy()
     rows = np.flatnonzero(inside.max((1, 2)) > 0.5)
     if len(rows) >= 24:
         image, truth = image[rows[0] : rows[-1] + 1], truth[rows[0] : rows[-1] + 1]
@@ -170,7 +175,9 @@ def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     if lung.sum() < 500:
         return out
     places = np.argwhere(lung)
-    grid = np.stack(np.meshgrid(*[np.arange(n) for n in hu.shape], indexing="ij")).astype(np.float32)
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in hu.shape], indexing="ij")).astype(
+        np.float32
+    )
     wobble = smooth_field(rng, hu.shape, 6)
     for _ in range(int(rng.integers(1, 4))):
         kind = rng.choice(["mass", "consolidation", "effusion", "glass"], p=[0.45, 0.2, 0.2, 0.15])
@@ -194,7 +201,9 @@ def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
             out[where] = np.maximum(out[where], out[where] * 0.5 + rng.uniform(-350, -200))
         else:
             soft = ndimage.gaussian_filter(where.astype(np.float32), 0.5)
-            out = np.where(where | (soft > 0.2) & lung, np.maximum(out, out * (1 - soft) + soft * tissue), out)
+            out = np.where(
+                where | (soft > 0.2) & lung, np.maximum(out, out * (1 - soft) + soft * tissue), out
+            )
     return np.asarray(out, np.float32)
 
 
@@ -209,7 +218,9 @@ def bloat(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     if not len(points):
         return hu
     out = hu.copy()
-    grid = np.stack(np.meshgrid(*[np.arange(n) for n in hu.shape], indexing="ij")).astype(np.float32)
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in hu.shape], indexing="ij")).astype(
+        np.float32
+    )
     wobble = smooth_field(rng, hu.shape, 6)
     for _ in range(int(rng.integers(1, 5))):
         centre = points[rng.integers(len(points))]
@@ -231,13 +242,18 @@ def without_lungs(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     out = np.where(grown, tissue + 15 * rng.standard_normal(hu.shape), hu)
     out = np.where(~grown & (soft > 0.05), np.maximum(out, -100), out)
     field = smooth_field(rng, hu.shape, int(rng.integers(4, 12)))
-    gas = (field > np.quantile(field[grown], rng.uniform(0.85, 0.99))) & grown if grown.any() else grown
+    gas = (
+        (field > np.quantile(field[grown], rng.uniform(0.85, 0.99))) & grown
+        if grown.any()
+        else grown
+    )
     out[gas] = rng.uniform(-1020, -960) + 15 * rng.standard_normal(int(gas.sum()))
     return np.asarray(ndimage.gaussian_filter(out, 0.4), np.float32)
 
 
 def made_up_body(rng: np.random.Generator, size: tuple[int, int, int]) -> F32:
-    """An ellipsoid of soft tissue with a shell of bone and cavities of gas: a head, a limb, a belly."""
+    """An ellipsoid of soft tissue with a shell of bone and cavities of gas: a head, a limb, a
+    belly."""
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in size], indexing="ij")).astype(np.float32)
     centre = np.array(size) / 2 + rng.normal(0, 4, 3)
     radius = np.array([rng.uniform(20, 90), rng.uniform(18, 52), rng.uniform(18, 52)])

@@ -137,7 +137,7 @@ def receiver(tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
     yield start
     for one in running:
         one.stop(signal.SIGKILL)
-        print(one.log.read_text())
+        sys.stdout.write(one.log.read_text())
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def make_ct() -> Callable[..., Dataset]:
     def make(n: int = 0, *, size: int = 64, **changes: Any) -> Dataset:
         ds = Dataset()
         ds.SOPClassUID = CTImageStorage
-        ds.SOPInstanceUID = f"{series}.{n + 1}"[:64]
+        ds.SOPInstanceUID = generate_uid(entropy_srcs=[series, str(n)])
         ds.StudyInstanceUID = study
         ds.SeriesInstanceUID = series
         ds.PatientName = "SECRET^NAME"

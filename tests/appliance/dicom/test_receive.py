@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,10 @@ from typing import Any
 
 import pydicom
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -289,3 +296,60 @@ def test_each_stored_instance_and_the_end_wake_the_next_stage(
     assert ds.SeriesInstanceUID.encode() in hint
     assert ds.StudyInstanceUID.encode() in hint
     assert b"association" in end
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key, as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(who)
+        .issuer_name(who)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+def test_with_tls_only_a_peer_with_a_known_certificate_is_heard(
+    receiver: Start, make_ct: Start, tmp_path: Path
+) -> None:
+    ours, scanner, stranger = (certificate(tmp_path, n) for n in ("ours", "scanner", "stranger"))
+    lines = "".join(
+        f'{name} = "{path}"\n'
+        for name, path in (("ca", scanner[0]), ("cert", ours[0]), ("key", ours[1]))
+    )
+    allow = '[[dicom.allow]]\nae_title = "CT1"\nhost = "127.0.0.1"\n'
+    one = receiver(more=f"[dicom.tls]\n{lines}{allow}")
+    ae = AE(ae_title="CT1")
+    ae.acse_timeout = 10
+    ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    for peer, allowed in ((stranger, False), (scanner, True)):
+        context = ssl.create_default_context(cafile=str(ours[0]))
+        context.load_cert_chain(*peer)
+        association = ae.associate(
+            "127.0.0.1", one.port, ae_title="SCANSIDE", tls_args=(context, "127.0.0.1")
+        )
+        assert association.is_established == allowed
+    assert association.send_c_store(make_ct(0, size=512)).Status == 0
+    association.release()
+    assert not ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE").is_established
+    assert len(one.stored()) == 1

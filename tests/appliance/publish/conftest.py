@@ -63,11 +63,10 @@ def serve() -> Iterator[Callable[..., Served]]:
 
     def start(settings: Settings, pace: Pace = QUICK) -> Served:
         path = settings.state / "journal.sqlite"
-        publisher = mqtt.Publisher(
-            settings, Journal.open(path), outbox.Again(Database(path)), pace=pace
-        )
+        own, database = Journal.open(path), Database(path)
+        publisher = mqtt.Publisher(settings, own, outbox.Again(database), pace=pace)
         thread = threading.Thread(target=publisher.run, daemon=True)
-        stage = Served(settings, Journal.open(path), publisher, thread)
+        stage = Served(settings, Journal.open(path), publisher, thread, (own, database))
         thread.start()
         running.append(stage)
         return stage

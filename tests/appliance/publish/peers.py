@@ -38,6 +38,7 @@ from appliance.report import (
     tracking_uid,
 )
 from appliance.settings import Settings
+from appliance.store.database import Database
 from appliance.store.journal import Journal
 
 ROOT = "scanside/v1/ward/box1"
@@ -147,6 +148,7 @@ class Served:
     journal: Journal
     publisher: mqtt.Publisher
     thread: threading.Thread
+    opened: tuple[Journal, Database]
 
     def stop(self) -> None:
         self.publisher.stop()
@@ -154,6 +156,8 @@ class Served:
         assert not self.thread.is_alive()
         self.publisher.close()
         self.journal.close()
+        for one in self.opened:
+            one.close()
 
 
 def a_report(name: str = "1", findings: int = 2) -> Report:

@@ -43,7 +43,8 @@ def child(settings: Settings) -> subprocess.Popen[bytes]:
         [sys.executable, "-c", code, settings.model_dump_json()], stdout=subprocess.PIPE
     )
     assert made.stdout is not None
-    assert made.stdout.readline() == b"ready\n"
+    with made.stdout as out:
+        assert out.readline() == b"ready\n"
     return made
 
 
@@ -179,7 +180,9 @@ def test_a_broker_that_never_acknowledges_is_hung_up_on_and_nothing_counts_as_de
     settings_for, serve
 ) -> None:
     mute = Misbehaving()
-    stage = serve(settings_for(mute.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5))
+    stage = serve(
+        settings_for(mute.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5, farewell_s=0.1)
+    )
     stage.journal.post([an_event(n) for n in range(30)])
     outbox.wake(stage.settings.state)
     until(lambda: len(mute.levels) >= 3)
@@ -196,7 +199,9 @@ def test_what_the_broker_acknowledged_before_it_fell_silent_is_not_sent_again(
     settings_for, serve
 ) -> None:
     half = Misbehaving(answers=lambda n: 0 if n < 5 else None)
-    stage = serve(settings_for(half.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5))
+    stage = serve(
+        settings_for(half.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5, farewell_s=0.1)
+    )
     stage.journal.post([an_event(n) for n in range(10)])
     outbox.wake(stage.settings.state)
     until(lambda: [n for n, _ in half.published if n == 1])
@@ -242,7 +247,7 @@ def test_a_topic_that_is_not_authorized_is_dead_after_ten_refusals(settings_for,
 
 def test_the_broker_s_receive_maximum_and_packet_size_are_kept(settings_for, serve) -> None:
     small = Misbehaving(connack_properties=bytes((0x21, 0, 3, 0x27, 0, 0, 8, 0)))  # 3; 2048 bytes
-    stage = serve(settings_for(small.port), Pace(ack_s=5, tick_s=0.3))
+    stage = serve(settings_for(small.port), Pace(ack_s=5, tick_s=0.3, farewell_s=0.1))
     commit(stage.journal, a_report(findings=20))  # its event is larger than 2048 bytes
     outbox.wake(stage.settings.state)
     until(lambda: len(small.published) == 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,7 @@ def test_bits_above_bits_stored_are_no_part_of_a_value(make: Any) -> None:
 def test_the_sign_is_extended_from_bits_stored(make: Any) -> None:
     values = make.stored().astype(np.int16) - 1024
     cut = (values & 0x0FFF).astype(np.int16)
-    (image,) = pixels.read(
-        make.bytes(make.ct(stored=cut, BitsStored=12, RescaleIntercept="0"))
-    )
+    (image,) = pixels.read(make.bytes(make.ct(stored=cut, BitsStored=12, RescaleIntercept="0")))
     np.testing.assert_array_equal(image.hu, values)
 
 
@@ -170,6 +169,17 @@ def test_a_padding_range_is_inclusive_and_either_way_round(make: Any) -> None:
     (image,) = pixels.read(make.bytes(ds))
     assert (image.hu[:3] == -1000).all()
     assert (image.hu[3:] != -1000).sum() > 0
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+def test_a_padding_value_beyond_bits_stored_is_not_cut_to_tissue(make: Any, kind: type) -> None:
+    values = make.stored().astype(kind)
+    values[:4] = kind(-3000 if kind is np.int16 else 63536)
+    ds = make.ct(stored=values, BitsStored=12, PixelPaddingValue=int(values[0, 0]))
+    (image,) = pixels.read(make.bytes(ds))
+    assert image.padding
+    assert (image.hu[:4] == -1000).all()
+    np.testing.assert_array_equal(image.hu[4:], make.stored()[4:].astype(np.int16) - 1024)
 
 
 def test_a_padding_value_that_never_occurs_changes_nothing(make: Any) -> None:
@@ -205,7 +215,9 @@ def raw(ds: Dataset, tag: int, vr: str, value: bytes) -> Dataset:
     return ds
 
 
-@pytest.mark.parametrize("value", [b"0 ", b"0.0 ", b"NaN ", b"inf ", b"-inf", b"1,5 ", b"one ", b"1_0 "])
+@pytest.mark.parametrize(
+    "value", [b"0 ", b"0.0 ", b"NaN ", b"inf ", b"-inf", b"1,5 ", b"one ", b"1_0 "]
+)
 @pytest.mark.parametrize("tag", [0x00281053])
 def test_an_impossible_slope_is_refused(make: Any, tag: int, value: bytes) -> None:
     data = make.bytes(raw(make.ct(3), tag, "DS", value))
@@ -317,6 +329,16 @@ def test_a_codestream_of_another_size_is_never_decoded(
     assert "48 x 64" in refusal.text
 
 
+@pytest.mark.parametrize(("syntax", "how"), list(ENCODED.values())[1:], ids=list(ENCODED)[1:])
+def test_a_codestream_without_its_end_is_cut(make: Any, syntax: str, how: dict[str, Any]) -> None:
+    ds = make.ct()
+    make.compressed(ds, syntax, **how)
+    ds.PixelData = ds.PixelData.replace(b"\xff\xd9", b"\xff\x00")
+    refusal = make.refusal(make._written(ds, ds.file_meta.TransferSyntaxUID))
+    assert refusal.reason.code is Code.UNDECODABLE_PIXELS
+    assert "end marker" in refusal.text
+
+
 @pytest.mark.parametrize(("syntax", "how"), ENCODED.values(), ids=list(ENCODED))
 def test_broken_codestreams_are_undecodable(make: Any, syntax: str, how: dict[str, Any]) -> None:
     ds = make.ct()
@@ -336,7 +358,7 @@ def test_broken_codestreams_are_undecodable(make: Any, syntax: str, how: dict[st
         {"HighBit": 15},
         {"SamplesPerPixel": None},
     ],
-    ids=lambda tags: " ".join(tags),
+    ids=" ".join,
 )
 def test_what_is_not_plain_greyscale_is_unsupported(make: Any, tags: dict[str, Any]) -> None:
     assert make.code(make.bytes(make.ct(**tags))) is Code.UNSUPPORTED_PIXELS
@@ -351,7 +373,7 @@ def test_what_is_not_plain_greyscale_is_unsupported(make: Any, tags: dict[str, A
         {"PixelRepresentation": None},
         {"Rows": None},
     ],
-    ids=lambda tags: " ".join(tags),
+    ids=" ".join,
 )
 def test_an_impossible_pixel_layout_is_refused(make: Any, tags: dict[str, Any]) -> None:
     assert make.code(make.bytes(make.ct(**tags))) is Code.INVALID_VALUE
@@ -375,10 +397,12 @@ def test_native_pixels_under_an_encapsulated_syntax_are_undecodable(make: Any) -
     assert make.code(data) is Code.UNDECODABLE_PIXELS
 
 
-def test_a_deflated_bomb_is_refused(make: Any) -> None:
+def test_a_deflated_bomb_is_refused_but_has_a_header(make: Any) -> None:
     ds = make.ct()
-    ds.PixelData = b"\0" * (40 << 20)
-    assert make.code(make.bytes(ds, NATIVE["deflated"]), max_pixels=1024) is Code.TOO_LARGE
+    ds.PixelData = b"\0" * (80 << 20)
+    bomb = make.bytes(ds, NATIVE["deflated"])
+    assert make.code(bomb, max_pixels=1024) is Code.TOO_LARGE
+    assert pixels.header(bomb).modality == "CT"
 
 
 # --- files that are cut or no DICOM
@@ -452,7 +476,7 @@ def test_missing_geometry_is_refused(make: Any, tag: str, value: str | None) -> 
         (0x00280010, "OW", b"\x18\x00"),
         (0x00280120, "OB", b"\x01\x02\x03\x04"),
         (0x00080018, "UI", b"1.2.3/../../etc "),
-        (0x00080018, "US", b"\x01\x02"),
+        (0x0020000D, "US", b"\x01\x02"),
     ],
 )
 def test_values_that_cannot_be_are_refused(make: Any, tag: int, vr: str, value: bytes) -> None:
@@ -470,9 +494,7 @@ def test_another_vr_of_the_same_value_is_read(make: Any) -> None:
 
 
 def test_a_rounded_orientation_is_normalised(make: Any) -> None:
-    (image,) = pixels.read(
-        make.bytes(make.ct(ImageOrientationPatient=[1, 0, 0, 0, 0.948, -0.317]))
-    )
+    (image,) = pixels.read(make.bytes(make.ct(ImageOrientationPatient=[1, 0, 0, 0, 0.948, -0.317])))
     assert np.linalg.norm(image.geometry.column_lps) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -489,10 +511,8 @@ def test_mutated_bytes_raise_nothing_but_refusals(make: Any, edits: list[tuple[i
         for at, value in edits:
             broken[at % len(broken)] = value
         for reader in (pixels.read, pixels.header):
-            try:
+            with suppress(SeriesRefused):
                 reader(bytes(broken))
-            except SeriesRefused as e:
-                assert e.reason.where
 
 
 @pytest.mark.filterwarnings("error")
@@ -501,10 +521,8 @@ def test_mutated_bytes_raise_nothing_but_refusals(make: Any, edits: list[tuple[i
 def test_spliced_bytes_raise_nothing_but_refusals(make: Any, cut: int, patch: bytes) -> None:
     for data in (_plain(make), _deep(make)):
         broken = data[:cut] + patch + data[cut + len(patch) // 2 :]
-        try:
+        with suppress(SeriesRefused):
             pixels.read(broken)
-        except SeriesRefused as e:
-            assert e.reason.text
 
 
 _MADE: dict[str, bytes] = {}
@@ -526,6 +544,29 @@ def _coded(make: Any) -> bytes:
     if "coded" not in _MADE:
         _MADE["coded"] = make.compressed(make.ct(stored=make.stored((8, 8))), *_rle())
     return _MADE["coded"]
+
+
+def test_a_panic_of_a_rust_decoder_is_a_refusal(make: Any) -> None:
+    """pylibjpeg-rle panics where a run is longer than its row; a panic is no Exception."""
+    ds = make.ct(stored=make.stored((8, 8)))
+    make.compressed(ds, *_rle())
+    data = bytearray(ds.PixelData)
+    start = bytes(data).index(b"\xfe\xff\x00\xe0", 8) + 8 + 64
+    for at in range(start, len(data) - 8):
+        broken = bytearray(data)
+        broken[at] = 0x7F if at % 2 else 0x81
+        ds.PixelData = bytes(broken)
+        with suppress(SeriesRefused):
+            pixels.read(make._written(ds, ds.file_meta.TransferSyntaxUID))
+
+
+def test_a_refusal_never_repeats_a_text_of_the_file(make: Any) -> None:
+    secret = b"DOE^JANE"
+    for tag, vr in ((0x00280030, "DS"), (0x00200032, "LO"), (0x00080060, "CS"),
+                    (0x00280004, "CS"), (0x00281054, "LO"), (0x00080018, "UI")):  # fmt: skip
+        refusal = make.refusal(make.bytes(raw(make.ct(), tag, vr, secret)))
+        assert "DOE" not in refusal.text
+        assert "DOE" not in (refusal.reason.where or "")
 
 
 def test_a_sequence_of_endless_depth_is_refused(make: Any) -> None:

@@ -92,6 +92,15 @@ def test_late_slices_open_a_judged_series_again_and_the_count_at_the_end_does_no
     assert [s.state for s in journal.series("open")] == ["open"]
 
 
+def test_slices_of_a_new_association_open_a_series_whose_earlier_ones_were_never_counted(
+    journal: Journal,
+) -> None:
+    arrive(journal, 1, 100.0)  # and its receiver was killed after eight
+    journal.set_series(SERIES, STUDY, "analysed", instances=8)
+    arrive(journal, 1, 200.0)
+    assert [s.state for s in journal.series()] == ["open"]
+
+
 def test_attempts_are_counted_before_they_are_made_and_start_anew_with_new_slices(
     journal: Journal,
 ) -> None:
@@ -313,10 +322,7 @@ def test_the_audit_table_refuses_to_change(chain: sqlite3.Connection, statement:
         ("DELETE FROM audit WHERE id = 2", 2),
         ("DELETE FROM audit WHERE id = 1", 1),
         ("DELETE FROM audit WHERE id = 5", 5),
-        (
-            "INSERT INTO audit SELECT 6, at, actor, action, detail, previous, hash FROM audit LIMIT 1",
-            6,
-        ),
+        ("INSERT INTO audit SELECT 6, 1.0, '', '', '{}', hash, hash FROM audit WHERE id = 5", 6),
     ],
 )
 def test_tampering_behind_the_triggers_shows_in_the_chain(

@@ -1,0 +1,178 @@
+"""Who may connect and what is negotiated: tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.dicom.policy import (
+    ACCEPTED,
+    CALLED_AE_NOT_RECOGNIZED,
+    CALLING_AE_NOT_RECOGNIZED,
+    NO_ABSTRACT_SYNTAX,
+    NO_TRANSFER_SYNTAX,
+    TRANSFER_SYNTAXES,
+    Proposed,
+    decide,
+    known_host,
+    negotiate,
+    quiet_s,
+    stores,
+)
+from appliance.settings import Allow, Dicom, Settings, Work
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+RLE, JPEG, J2K = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
+
+SETTINGS = Dicom(
+    allow=(
+        Allow(ae_title="CT1", host="10.0.0.5"),
+        Allow(ae_title="CT2", host="10.1.0.0/16"),
+        Allow(ae_title="*", host="fd00::/8"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("calling", "host"),
+    [
+        ("CT1", "10.0.0.5"),
+        (" CT1  ", "10.0.0.5"),
+        ("CT1", "::ffff:10.0.0.5"),
+        ("CT2", "10.1.200.3"),
+        ("WHOEVER", "fd00::1"),
+        ("WHOEVER", "fd00::1%eth0"),
+    ],
+)
+def test_an_allowed_peer_gets_in(calling: str, host: str) -> None:
+    assert decide(SETTINGS, calling_ae=calling, called_ae="SCANSIDE", host=host).allowed
+
+
+@pytest.mark.parametrize(
+    ("calling", "host"),
+    [
+        ("CT1", "10.0.0.6"),
+        ("CT2", "10.0.0.5"),
+        ("ct1", "10.0.0.5"),
+        ("", "10.0.0.5"),
+        ("*", "10.0.0.5"),
+        ("CT1", "not an address"),
+        ("WHOEVER", "fe80::1"),
+    ],
+)
+def test_everyone_else_is_refused(calling: str, host: str) -> None:
+    decision = decide(SETTINGS, calling_ae=calling, called_ae="SCANSIDE", host=host)
+    assert decision.rejection == CALLING_AE_NOT_RECOGNIZED
+
+
+def test_without_settings_nobody_gets_in() -> None:
+    assert not decide(Dicom(), calling_ae="CT1", called_ae="SCANSIDE", host="127.0.0.1").allowed
+
+
+def test_a_refusal_says_which_setting_to_change() -> None:
+    decision = decide(Dicom(), calling_ae="CT1", called_ae="SCANSIDE", host="10.0.0.5")
+    assert decision.text == "association refused: calling AE 'CT1' from 10.0.0.5 is not allowed"
+    assert decision.remedy == 'add [[dicom.allow]] ae_title = "CT1" host = "10.0.0.5"'
+
+
+def test_a_wrong_called_ae_is_told_apart() -> None:
+    decision = decide(SETTINGS, calling_ae="CT1", called_ae="PACS", host="10.0.0.5")
+    assert decision.rejection == CALLED_AE_NOT_RECOGNIZED
+    assert "'PACS'" in decision.text
+
+
+def test_an_ae_title_cannot_forge_a_log_line_or_a_setting() -> None:
+    decision = decide(Dicom(), calling_ae='A"\nB\\', called_ae="SCANSIDE", host="10.0.0.5")
+    assert 'ae_title = "A??B?"' in decision.remedy
+
+
+def test_hosts_of_any_allowed_peer_are_known() -> None:
+    assert known_host(SETTINGS, "10.1.2.3")
+    assert not known_host(SETTINGS, "192.168.1.1")
+
+
+def test_the_quiet_time_is_the_peers_own_else_everyones_else_the_default() -> None:
+    settings = Settings(
+        dicom=Dicom(
+            allow=(
+                Allow(ae_title="*", host="10.0.0.0/8", quiet_s=7),
+                Allow(ae_title="CT1", host="10.0.0.5", quiet_s=3),
+                Allow(ae_title="CT2", host="10.0.0.6"),
+            )
+        ),
+        work=Work(quiet_s=5),
+    )
+    assert [quiet_s(settings, ae) for ae in ("CT1 ", "CT2", "CT3")] == [3, 7, 7]
+    assert quiet_s(Settings(), "CT1") == 5
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ((IMPLICIT, EXPLICIT), EXPLICIT),
+        ((EXPLICIT, IMPLICIT), EXPLICIT),
+        ((J2K, JPEG, IMPLICIT), IMPLICIT),
+        ((JPEG, J2K, BIG), BIG),
+        ((JPEG, J2K, RLE), RLE),
+        ((JPEG, J2K), J2K),
+        (("1.2.3.4", JPEG), JPEG),
+    ],
+)
+def test_uncompressed_comes_before_lossless_before_lossy_whatever_the_order_offered(
+    offered: tuple[str, ...], chosen: str
+) -> None:
+    (answer,) = negotiate([Proposed(1, CT, offered)])
+    assert (answer.result, answer.transfer_syntax) == (ACCEPTED, chosen)
+
+
+def test_every_context_is_answered_in_its_order_with_a_reason() -> None:
+    answers = negotiate(
+        [
+            Proposed(1, CT, ("1.2.3",)),
+            Proposed(3, "1.2.840.10008.5.1.4.1.2.2.1", (IMPLICIT,)),
+            Proposed(5, "1.2.840.10008.1.1", (IMPLICIT,)),
+            Proposed(7, CT, ()),
+            Proposed(9, CT, (RLE,)),
+        ]
+    )
+    assert [(a.id, a.result) for a in answers] == [
+        (1, NO_TRANSFER_SYNTAX),
+        (3, NO_ABSTRACT_SYNTAX),
+        (5, ACCEPTED),
+        (7, NO_TRANSFER_SYNTAX),
+        (9, ACCEPTED),
+    ]
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        CT,
+        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+        "1.2.840.10008.5.1.4.1.1.1",  # CR
+        "1.2.840.10008.5.1.4.1.1.1.1",  # DX for presentation
+        "1.2.840.10008.5.1.4.1.1.1.1.1",  # DX for processing
+        "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
+        "1.2.840.10008.5.1.4.1.1.88.67",  # dose SR
+        "1.2.840.10008.5.1.4.1.1.11.1",  # GSPS
+        "1.2.840.10008.5.1.4.1.1.104.1",  # encapsulated PDF
+        "1.2.840.10008.5.1.4.1.1.4",  # MR
+        "1.2.840.10008.5.1.4.1.1.128",  # PET
+        "1.2.840.113619.4.30",  # private
+    ],
+)
+def test_whatever_a_scanner_stores_is_taken(uid: str) -> None:
+    assert stores(uid)
+
+
+@pytest.mark.parametrize(
+    "uid", ["1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.31", "1.2.840.10008.5.1.1.9"]
+)
+def test_other_services_are_not(uid: str) -> None:
+    assert not stores(uid)
+
+
+def test_no_transfer_syntax_refers_to_pixels_elsewhere_and_none_is_listed_twice() -> None:
+    assert len(set(TRANSFER_SYNTAXES)) == len(TRANSFER_SYNTAXES)
+    assert not {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95"} & set(TRANSFER_SYNTAXES)

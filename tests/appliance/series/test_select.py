@@ -1,0 +1,160 @@
+"""Set aside by name; the best series of a study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from appliance.reasons import Code
+from appliance.records import Header
+from appliance.report import Reason
+from appliance.series.select import (
+    SeriesSummary,
+    best,
+    better,
+    by_name,
+    groups,
+    summary,
+    summed_up,
+)
+
+CT = Header("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.4", "1.2.5", "1.2.6", "CT")
+
+
+@pytest.mark.parametrize(
+    ("image_type", "code"),
+    [
+        ("", None),
+        ("ORIGINAL\\PRIMARY\\AXIAL", None),
+        ("ORIGINAL\\PRIMARY\\AXIAL\\CT_SOM5 SPI", None),
+        ("ORIGINAL\\PRIMARY\\AXIAL\\HELIX", None),
+        ("ORIGINAL\\PRIMARY\\VOLUME\\NONE", None),
+        ("ORIGINAL\\PRIMARY", None),
+        ("ORIGINAL\\PRIMARY\\LOCALIZER", Code.LOCALIZER),
+        ("ORIGINAL\\PRIMARY\\LOCALIZER\\CT_SOM5 TOP", Code.LOCALIZER),
+        ("ORIGINAL\\PRIMARY\\SCOUT", Code.LOCALIZER),
+        ("DERIVED\\PRIMARY\\LOCALIZER", Code.LOCALIZER),
+        ("DERIVED\\PRIMARY\\AXIAL", Code.DERIVED),
+        ("DERIVED\\PRIMARY\\AXIAL\\CT_SOM7 SPI DUAL", Code.DERIVED),
+        ("DERIVED\\SECONDARY\\REFORMATTED", Code.REFORMATTED),
+        ("DERIVED\\SECONDARY\\REFORMATTED\\AVERAGE", Code.PROJECTION),
+        ("DERIVED\\SECONDARY\\AXIAL\\CT_SOM5 MPR", Code.REFORMATTED),
+        ("ORIGINAL\\PRIMARY\\AXIAL\\MPR", Code.REFORMATTED),
+        ("DERIVED\\SECONDARY\\MIP", Code.PROJECTION),
+        ("DERIVED\\SECONDARY\\AXIAL\\CT_SOM5 MIP", Code.PROJECTION),
+        ("DERIVED\\SECONDARY\\MINIP", Code.PROJECTION),
+        ("DERIVED\\SECONDARY\\PROJECTION IMAGE", Code.PROJECTION),
+        ("DERIVED\\PRIMARY\\VOLUME\\MAXIMUM", Code.PROJECTION),
+        ("DERIVED\\SECONDARY", Code.SECONDARY_CAPTURE),
+        ("DERIVED\\SECONDARY\\SCREEN SAVE", Code.SECONDARY_CAPTURE),
+        ("ORIGINAL\\SECONDARY\\AXIAL", Code.SECONDARY_CAPTURE),
+    ],
+)
+def test_image_type_sets_aside_by_name(image_type: str, code: Code | None) -> None:
+    header = replace(CT, image_type=tuple(image_type.split("\\")) if image_type else ())
+    reason = by_name(header)
+    assert (reason and reason.code) is code
+
+
+@pytest.mark.parametrize("tail", ["", ".1", ".3"])
+def test_a_secondary_capture_is_known_by_its_class(tail: str) -> None:
+    header = replace(CT, sop_class_uid="1.2.840.10008.5.1.4.1.1.7" + tail)
+    reason = by_name(header)
+    assert reason is not None
+    assert reason.code is Code.SECONDARY_CAPTURE
+    assert "SOP class" in reason.text
+
+
+def test_a_class_that_only_begins_alike_is_none() -> None:
+    assert by_name(replace(CT, sop_class_uid="1.2.840.10008.5.1.4.1.1.77.1")) is None
+
+
+def test_the_reason_says_which_word_decided_and_nothing_else_of_the_header() -> None:
+    reason = by_name(replace(CT, image_type=("DERIVED", "SECONDARY", "MIP", "DOE^JANE")))
+    assert reason is not None
+    assert reason.text == "it is a projection: Image Type MIP"
+
+
+def test_refusals_of_images_are_summed_up_in_any_order() -> None:
+    refusals = [
+        Reason(code=Code.MISSING_RESCALE, text=f"image {i}: no slope", where=f"image {i}")
+        for i in (10, 2, 31)
+    ]
+    refusals.append(Reason(code=Code.MISSING_UID, text="image: no UID", where="image"))
+    for order in permutations(refusals):
+        first, second = summed_up(order)
+        assert first.code is Code.MISSING_UID
+        assert first.text == "image: no UID"
+        assert second.where == "image 2"
+        assert second.text == "image 2: no slope (and 2 more like it)"
+    assert summed_up([]) == ()
+
+
+def series(uid: str, **changes: Any) -> SeriesSummary:
+    one = summary(
+        replace(CT, series_uid=uid, image_type=("ORIGINAL", "PRIMARY", "AXIAL"), kernel="B30f",
+                acquisition_number=2, thickness_mm=1.0),
+        axial=True, spacing_mm=1.0, cover_mm=300.0, slices=300,
+    )  # fmt: skip
+    return replace(one, **changes)
+
+
+@pytest.mark.parametrize(
+    ("winner", "loser"),
+    [
+        ({}, {"axial": False, "spacing_mm": 0.5, "thickness_mm": 0.5}),
+        ({}, {"original": False, "spacing_mm": 0.5, "thickness_mm": 0.5}),
+        ({"spacing_mm": 5.0, "thickness_mm": 5.0}, {"cover_mm": 40.0}),
+        ({}, {"spacing_mm": 2.0}),
+        ({}, {"thickness_mm": 3.0}),
+        ({"spacing_mm": 2.5, "thickness_mm": 2.5}, {"spacing_mm": 0.5, "thickness_mm": 5.0}),
+        ({"spacing_mm": 0.7}, {"spacing_mm": 1.0}),
+        ({}, {"kernel": "B70f"}),
+        ({"kernel": "B40f"}, {"kernel": None}),
+        ({}, {"kernel": "B40f"}),
+        ({}, {"slices": 200}),
+        ({}, {"spacing_mm": None}),
+    ],
+    ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()) or "usual",
+)
+def test_the_better_series_wins_in_every_order(make: Any, winner: Any, loser: Any) -> None:
+    accepts = make.accepts(kernels_preferred=("B30F", "B40f"))
+    wins, loses = series("1.9", **winner), series("1.1", **loser)
+    assert best([wins, loses], accepts) == wins
+    assert best([loses, wins], accepts) == wins
+
+
+def test_equal_series_are_told_apart_by_uid(make: Any) -> None:
+    assert best([series("1.2"), series("1.1")], make.accepts()).series_uid == "1.1"
+
+
+def test_an_unlabelled_series_is_as_good_as_an_original() -> None:
+    one = summary(CT, axial=True, spacing_mm=1.0, cover_mm=300, slices=300)
+    assert one.original
+
+
+def test_series_of_one_acquisition_are_one_group() -> None:
+    every = [
+        series("1.1"),
+        series("1.2", kernel="B70f"),
+        series("1.3", acquisition_number=3),
+        series("1.4", frame_of_reference_uid="1.99"),
+        series("1.5", temporal_position=2),
+        series("1.6", study_uid="1.98"),
+    ]
+    for order in permutations(every, len(every)):
+        found = groups(order)
+        assert sorted([s.series_uid for s in g] for g in found) == [
+            ["1.1", "1.2"], ["1.3"], ["1.4"], ["1.5"], ["1.6"],
+        ]  # fmt: skip
+        break
+
+
+def test_the_others_are_told_what_is_analysed_instead() -> None:
+    reason = better(series("1.1"))
+    assert reason.code is Code.BETTER_SERIES
+    assert "1.00 mm" in reason.text
+    assert "1.1" not in reason.text.replace("1.00", "")
