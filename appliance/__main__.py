@@ -12,7 +12,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,6 @@ from appliance.errors import ScansideError
 
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
-    from appliance.store.journal import Journal
 
 app = typer.Typer(
     name="scanside",
@@ -54,6 +52,8 @@ def _log(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for library in ("pydicom", "pynetdicom", "openjpeg"):  # what matters of theirs is our error
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 @app.command()
@@ -239,26 +239,12 @@ def bundle_rollback(name: str, config: Config = None) -> None:
     print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
 
 
-@contextmanager
-def _journal(config: Path | None) -> Iterator[tuple[Journal, Path]]:
-    from appliance.store.files import DISK
-    from appliance.store.journal import JOURNAL_NAME, Journal
-
-    state = _settings(config).state
-    DISK.make_folder(state)
-    with Journal.open(state / JOURNAL_NAME) as journal:
-        yield journal, state
-
-
 @outbox_app.command("list")
 def outbox_list(config: Config = None) -> None:
     """Messages that are waiting or dead."""
-    from rich.console import Console
-
     from appliance.publish import outbox
 
-    with _journal(config) as (journal, _):
-        Console().print(outbox.table(outbox.listed(journal), datetime.now(timezone.utc)))
+    outbox.show(_settings(config))
 
 
 @outbox_app.command("retry")
@@ -269,9 +255,7 @@ def outbox_retry(
     """Send dead messages again."""
     from appliance.publish import outbox
 
-    with _journal(config) as (journal, state):
-        count = outbox.retry(journal, state, actor=f"{getpass.getuser()}@cli", seq=seq)
-    print(f"{count} waiting again")
+    print(f"{outbox.retry(_settings(config), seq)} waiting again")
 
 
 @outbox_app.command("drop")
@@ -279,8 +263,7 @@ def outbox_drop(seq: int, config: Config = None) -> None:
     """Give one message up for good (audited)."""
     from appliance.publish import outbox
 
-    with _journal(config) as (journal, _):
-        outbox.drop(journal, actor=f"{getpass.getuser()}@cli", seq=seq)
+    outbox.drop(_settings(config), seq)
     print(f"dropped {seq}")
 
 

@@ -28,7 +28,7 @@ from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden, match, trust
 from appliance.bundle.manifest import Network
-from appliance.bundle.shelf import Audit, Shelf
+from appliance.bundle.shelf import Audit, Entry, Shelf
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, ScansideError
 from appliance.line import Bundle
@@ -83,6 +83,12 @@ class Desk:
                 opened.backend.close()
         self._open = wanted
         return tuple(wanted.values())
+
+    def open(self, entry: Entry) -> Opened:
+        """One bundle of the shelf, active or not, until `close`."""
+        opened = self._open.get(entry.digest) or self._opened(self.shelf.ready(entry))
+        self._open[entry.digest] = opened
+        return opened
 
     def only(self, bundle: str) -> tuple[Opened, ...]:
         """Just this bundle, for `analyze --bundle`: the name of an active one or a file's path."""

@@ -79,7 +79,7 @@ class BundleRefused(Refuse):
     """A bundle is not installed or not loaded. What ran before goes on running."""
 
     code = "bundle_refused"
-    remedy = "Fetch the bundle again, or ask the fleet team for one made for this appliance version."
+    remedy = "Fetch the bundle again, or ask the fleet team for one for this appliance version."
 
 
 class Retry(ScansideError):

@@ -13,7 +13,6 @@ of here: it becomes a Result that is `not_analysed` with its reasons.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -51,6 +50,9 @@ from appliance.report import (
     tracking_uid,
 )
 from appliance.series import assemble, content, pixels, select
+
+LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED})
+"""With one of these, nothing small is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,7 @@ def finish(
     found_ml = segment.millilitres(lungs)
     if found_ml < manifest.accepts.organ_ml:
         text = f"{found_ml:.0f} ml of lung were found; {manifest.accepts.organ_ml:.0f} are expected"
-        return _not_analysed(
-            fold, (Reason(code=Code.NO_LUNGS, text=text, where="series"),), stack
-        )
+        return _not_analysed(fold, (Reason(code=Code.NO_LUNGS, text=text, where="series"),), stack)
     return Result(
         status=Status.ANALYSED,
         facts=_facts(fold, stack, coverage),
@@ -200,7 +200,7 @@ def _findings(
         )
         logits = classify.logits(backend.infer("classify", patches), line.classify)
         candidates = classify.scored(candidates, logits, line.calibration)
-    limited = stack.spacing_mm[0] > manifest.accepts.spacing_mm.full
+    limited = any(reason.code in LIMITED for reason in stack.limitations)
     return detect.findings(
         candidates,
         stack,
@@ -298,22 +298,11 @@ def _alike(header: Header, first: Header) -> None:
 def _refusals(fold: Fold) -> tuple[Reason, ...]:
     """Every reason not to analyse that is known without assembling, the most fundamental first.
 
-    Many images with one fault are one reason, which names the first and how many more there are.
+    Many images with one fault are one reason, whatever the order of arrival.
     """
     if fold.header is not None and (named := select.by_name(fold.header)):
         return (named,)
-    first: dict[Code, Reason] = {}
-    for reason in fold.refusals:
-        first.setdefault(reason.code, reason)
-    counts = Counter(reason.code for reason in fold.refusals)
-    return tuple(
-        reason
-        if counts[code] == 1
-        else reason.model_copy(
-            update={"text": f"{reason.text}; {counts[code] - 1} more images have the same fault"}
-        )
-        for code, reason in first.items()
-    )
+    return select.summed_up(fold.refusals)
 
 
 def outline(fold: Fold) -> Stack | tuple[Reason, ...]:

@@ -143,7 +143,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A backend's own input: `data` is opaque to everyone else (numpy on a CPU, a pointer on a GPU).
+    """A backend's own input: `data` is opaque to all others (numpy on a CPU, a pointer on a GPU).
 
     `grid` maps the voxels of `data` (without padding) back to the patient; None for patches.
     """
@@ -193,7 +193,7 @@ class Result:
     bundle: BundleRef | None = None
     backend: BackendRef | None = None
     findings: tuple[Finding, ...] = ()
-    """Key images carry their SOP Instance UID here; `seal` removes it unless the site lets it out."""
+    """Key images carry their SOP Instance UID; `seal` removes it unless the site lets it out."""
     masks: tuple[Mask, ...] = ()
 
 

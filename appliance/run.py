@@ -45,12 +45,10 @@ class Stage:
 
 def run(
     config: Path | None,
-    ready: Callable[[], None] | None = None,
-    stop: socket.socket | None = None,
-    quiet: bool = False,
+    ready: Callable[[], object] | None = None,
 ) -> int:
-    """Start all stages and supervise them until SIGTERM, SIGINT or a byte on `stop`. 0 when all
-    stopped by themselves within the time they have."""
+    """Start all stages and supervise them until SIGTERM or SIGINT. 0 when all stopped by
+    themselves within the time they have."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-run-")))
         stages = [stack.enter_context(_stage(name, folder)) for name in STAGES]
@@ -58,14 +56,12 @@ def run(
         selector = stack.enter_context(selectors.DefaultSelector())
         for stage in stages:
             selector.register(stage.notify, selectors.EVENT_READ, stage)
-        for source in (ended, stop):
-            if source is not None:
-                selector.register(source, selectors.EVENT_READ, None)
+        selector.register(ended, selectors.EVENT_READ, None)
         announced = False
         while True:
             now = time.monotonic()
             for stage in stages:
-                _keep_running(stage, now, config, quiet)
+                _keep_running(stage, now, config)
             for key, _ in selector.select(timeout=0.5):
                 if key.data is None:
                     return _stop(stages)
@@ -78,7 +74,7 @@ def run(
                     ready()
 
 
-def _keep_running(stage: Stage, now: float, config: Path | None, quiet: bool) -> None:
+def _keep_running(stage: Stage, now: float, config: Path | None) -> None:
     if stage.process is not None and (code := stage.process.poll()) is not None:
         stage.process, stage.ready = None, False
         stage.failures = 1 if now - stage.started > 60 else stage.failures + 1
@@ -92,7 +88,6 @@ def _keep_running(stage: Stage, now: float, config: Path | None, quiet: bool) ->
         stage.process = subprocess.Popen(
             command,
             env={**os.environ, "NOTIFY_SOCKET": stage.notify_path},
-            stderr=subprocess.DEVNULL if quiet else None,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which stops them in order
         )
 

@@ -100,15 +100,6 @@ class Retain(Record):
     """`retain` deletes published series, oldest first, until this much is free."""
 
 
-class Settings(Record):
-    state: Path = Field(default_factory=lambda: default_state())
-    site: Site = Site()
-    dicom: Dicom = Dicom()
-    mqtt: Mqtt = Mqtt()
-    work: Work = Work()
-    retain: Retain = Retain()
-
-
 def default_state() -> Path:
     """/var/lib/scanside for root or systemd (STATE_DIRECTORY), else the XDG state folder."""
     if folder := os.environ.get("STATE_DIRECTORY"):
@@ -117,6 +108,15 @@ def default_state() -> Path:
         return Path("/var/lib/scanside")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "scanside"
+
+
+class Settings(Record):
+    state: Path = Field(default_factory=default_state)
+    site: Site = Site()
+    dicom: Dicom = Dicom()
+    mqtt: Mqtt = Mqtt()
+    work: Work = Work()
+    retain: Retain = Retain()
 
 
 def find(explicit: Path | None) -> Path | None:

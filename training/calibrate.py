@@ -28,9 +28,9 @@ from training import source
 from training.data import F64
 from training.evaluate import Finding, Scan, find, froc, hits, torch_backend
 from training.hosts import SIZES_MM, Host, load_host, to_lps, with_implants
-from training.implants import Shape, cached_shapes
 from training.loop import load_checkpoint, shared_folder, work_folder
 from training.networks import LungNet, PatchNet, ProposeNet
+from training.shapes import Shape, cached_shapes
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def scans_of(
 
 
 def fit(features: F64, labels: F64, rounds: int = 100, ridge: float = 1e-3) -> F64:
-    """Logistic regression [n, k] -> k + 1 figures (the last is the intercept), by Newton's method."""
+    """Logistic regression [n, k] -> k + 1 figures, the last the intercept; Newton's method."""
     x = np.column_stack([features, np.ones(len(features))])
     w = np.zeros(x.shape[1])
     for _ in range(rounds):

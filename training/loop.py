@@ -51,7 +51,8 @@ def _parse(name: str, text: str, current: object) -> object:
 
 def override(knobs: K, argv: Sequence[str]) -> K:
     """`knobs` with `--name value` or `--name=value` pairs applied; KnobError says what is wrong."""
-    assert dataclasses.is_dataclass(knobs) and not isinstance(knobs, type)
+    assert dataclasses.is_dataclass(knobs)
+    assert not isinstance(knobs, type)
     known = {f.name: getattr(knobs, f.name) for f in dataclasses.fields(knobs)}
     changes: dict[str, Any] = {}
     words = list(argv)

@@ -38,8 +38,8 @@ FILES: dict[Role, str] = {
 }
 TITLE = "Lung nodules on chest CT"
 INTENDED_USE = (
-    "Marks places in adult chest CT that may be lung nodules of 4 to 30 mm, for a reader who looks at "
-    "the images anyway. It does not judge malignancy and does not exclude nodules."
+    "Marks places in adult chest CT that may be lung nodules of 4 to 30 mm, for a reader who looks "
+    "at the images anyway. It does not judge malignancy and does not exclude nodules."
 )
 NOTICE = "research use, not for clinical use"
 
@@ -72,7 +72,7 @@ def line(calibration: Calibration, top_k: int = 24) -> SegmentProposeClassify:
 
 
 def network(role: Role, digest: str) -> Network:
-    """One network's entry in a manifest; every batch, spatial and count axis but the first is free."""
+    """One network's entry in a manifest; spatial axes and the number of patches are free."""
     volume = (1, 1, -1, -1, -1)
     inputs = (-1, 1, PATCH, PATCH) if role == "classify" else volume
     outputs = {

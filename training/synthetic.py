@@ -7,6 +7,9 @@ real CT. Made-up hosts only train; they are never measured on.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,8 +18,18 @@ from training.hosts import Host
 from training.implants import Places, correlated_noise, find_places
 
 
-def paint_tube(out: F32, start: F64, end: F64, r0: float, r1: float, spacing: F64) -> None:
-    """Occupancy of a tapering tube (mm, z y x) joined into `out` by maximum."""
+@dataclass(frozen=True)
+class Canvas:
+    """Occupancy that tubes are painted into; millimetres z y x from its outer edge."""
+
+    filled: F32
+    spacing: F64
+    extent: F64
+
+
+def paint_tube(canvas: Canvas, start: F64, end: F64, radii: tuple[float, float]) -> None:
+    """A tube that tapers from one radius to the other, joined in by maximum."""
+    out, spacing, (r0, r1) = canvas.filled, canvas.spacing, radii
     reach = max(r0, r1) + 2 * spacing
     low = np.maximum(np.floor((np.minimum(start, end) - reach) / spacing).astype(int), 0)
     high = np.minimum(
@@ -40,38 +53,39 @@ def paint_tube(out: F32, start: F64, end: F64, r0: float, r1: float, spacing: F6
     np.maximum(view, filled, out=view)
 
 
-def _grow(
-    rng: np.random.Generator,
-    out: F32,
-    at: F64,
-    heading: F64,
-    radius: float,
-    spacing: F64,
-    extent: F64,
-) -> None:
+def _grow(rng: np.random.Generator, canvas: Canvas, at: F64, heading: F64, radius: float) -> None:
     """A branch and its children, down to thin ends."""
     while radius > 0.45:
-        length = rng.uniform(5, 9) * radius**0.6 + 3
-        end = at + heading * length
-        paint_tube(out, at, end, radius, radius * 0.9, spacing)
-        if (end < -5).any() or (end > extent + 5).any():
+        end = at + heading * (rng.uniform(5, 9) * radius**0.6 + 3)
+        paint_tube(canvas, at, end, (radius, radius * 0.9))
+        if (end < -5).any() or (end > canvas.extent + 5).any():
             return
         side = rng.standard_normal(3)
         side -= (side @ heading) * heading
         side /= np.linalg.norm(side)
         child = heading + side * rng.uniform(0.4, 1.1)
-        _grow(
-            rng,
-            out,
-            end,
-            child / np.linalg.norm(child),
-            radius * rng.uniform(0.45, 0.8),
-            spacing,
-            extent,
-        )
+        smaller = radius * rng.uniform(0.45, 0.8)
+        _grow(rng, canvas, end, child / np.linalg.norm(child), smaller)
         heading = heading - side * rng.uniform(0.05, 0.4)
         heading = heading / np.linalg.norm(heading)
         at, radius = end, radius * rng.uniform(0.72, 0.92)
+
+
+def _ribs(rng: np.random.Generator, canvas: Canvas, middle: F64, radius: F64) -> None:
+    """Sloping rings of bone around the lung."""
+    angles = np.linspace(0, 2 * np.pi, 24)
+    for height in np.arange(rng.uniform(0, 20), canvas.extent[0], rng.uniform(18, 28)):
+        slope = rng.uniform(-0.25, 0.25) * radius[1]
+        ring = np.stack(
+            [
+                height + slope * np.cos(angles),
+                middle[1] + (radius[1] + 6) * np.cos(angles),
+                middle[2] + (radius[2] + 6) * np.sin(angles),
+            ],
+            1,
+        )
+        for a, b in itertools.pairwise(ring):
+            paint_tube(canvas, a, b, (4.0, 4.0))
 
 
 def made_up_host(rng: np.random.Generator) -> Host:
@@ -93,42 +107,30 @@ def made_up_host(rng: np.random.Generator) -> Host:
     if rng.random() < 0.6:
         far = np.sqrt((z - dome[0]) ** 2 + (y - dome[1]) ** 2 + (x - dome[2]) ** 2)
         lungs = lungs & (far > rng.uniform(50, 85))
-    vessels = np.zeros(tuple(size), np.float32)
+    vessels = Canvas(np.zeros(tuple(size), np.float32), spacing, extent)
     for _ in range(int(rng.integers(2, 5))):
         start = middle + np.array([rng.uniform(-30, 30), rng.uniform(-25, 25), -radius[2] * 0.95])
         target = middle + rng.uniform(-0.7, 0.7, 3) * radius
         heading = (target - start) / np.linalg.norm(target - start)
-        _grow(rng, vessels, start, heading, rng.uniform(2.0, 5.5), spacing, extent)
+        _grow(rng, vessels, start, heading, rng.uniform(2.0, 5.5))
     air = rng.uniform(-910, -760)
     soft = rng.uniform(0, 80)
     inside = ndimage.gaussian_filter(lungs.astype(np.float32), 0.6 / spacing)
     hu = np.full(tuple(size), soft, np.float32)
     if rng.random() < 0.7:
-        bones = np.zeros(tuple(size), np.float32)
-        for height in np.arange(rng.uniform(0, 20), extent[0], rng.uniform(18, 28)):
-            angles = np.linspace(0, 2 * np.pi, 24)
-            slope = rng.uniform(-0.25, 0.25)
-            ring = np.stack(
-                [
-                    height + slope * radius[1] * np.cos(angles),
-                    middle[1] + (radius[1] + 6) * np.cos(angles),
-                    middle[2] + (radius[2] + 6) * np.sin(angles),
-                ],
-                1,
-            )
-            for a, b in zip(ring[:-1], ring[1:], strict=True):
-                paint_tube(bones, a, b, 4.0, 4.0, spacing)
-        hu += bones * (rng.uniform(250, 800) - soft)
+        bones = Canvas(np.zeros(tuple(size), np.float32), spacing, extent)
+        _ribs(rng, bones, middle, radius)
+        hu += bones.filled * (rng.uniform(250, 800) - soft)
     vessel_level = rng.uniform(0, 180)
     coarse = ndimage.zoom(rng.standard_normal([6, 7, 7]), size / np.array([6, 7, 7]), order=1)
     coarse = coarse[: size[0], : size[1], : size[2]]
     lung = air + coarse * rng.uniform(0, 25)
-    lung = lung * (1 - vessels) + vessels * vessel_level
+    lung = lung * (1 - vessels.filled) + vessels.filled * vessel_level
     hu = hu * (1 - inside) + lung.astype(np.float32) * inside
     noise = float(rng.uniform(5, 60))
     hu = hu + correlated_noise(rng, hu.shape, rng.uniform(0, 0.9)) * noise
     places = find_places_in(lungs, hu, spacing)
-    volume = Volume("made-up", hu.astype(np.float32), tuple(float(s) for s in spacing), (0, 0, 0))
+    volume = Volume("made-up", hu.astype(np.float32), (float(spacing[0]), 1.0, 1.0), (0, 0, 0))
     return Host(volume, noise, places, (), np.zeros((1, 1, 1), bool))
 
 

@@ -58,6 +58,7 @@ CORD: Final = 30.0
 TABLE: Final = -60.0
 
 # Inner thorax by height: z, centre of each half x, half breadth a, half depth b, centre y
+# fmt: off
 # [ICRP110]; at the top the section splits into the two apices.
 _LUNG_ROWS: Final = (
     (92, 44, 1, 1, 27), (86, 44, 15, 17, 26), (76, 44, 27, 31, 23), (60, 41, 41, 45, 17),
@@ -92,11 +93,23 @@ _CHAMBERS: Final[tuple[tuple[Point, Point, Point], ...]] = (
     ((-23.0, -20.0, -76.0), (29.0, 32.0, 44.0), (1.0, 0.0, 0.0)),
     ((4.0, 9.0, -56.0), (37.0, 19.0, 26.0), (1.0, 0.0, 0.0)),
 )
+# fmt: on
 # Great vessels as chains of capsules: points (x, y, z) and one radius.
 _VESSELS: Final[tuple[tuple[float, tuple[Point, ...]], ...]] = (
     (16.0, ((-2, -22, -52), (-12, -25, -25), (-13, -24, 2), (-4, -12, 21))),
-    (13.5, ((-4, -12, 21), (10, 8, 26), (20, 26, 16), (25, 35, 0), (26, 38, -60), (23, 36, -120),
-            (12, 28, -170), (6, 18, -260))),
+    (
+        13.5,
+        (
+            (-4, -12, 21),
+            (10, 8, 26),
+            (20, 26, 16),
+            (25, 35, 0),
+            (26, 38, -60),
+            (23, 36, -120),
+            (12, 28, -170),
+            (6, 18, -260),
+        ),
+    ),
     (9.0, ((-22, -8, 40), (-25, -10, 10), (-25, -12, -45))),
     (13.0, ((12, -42, -52), (16, -34, -30), (17, -18, -14))),
     (10.5, ((17, -18, -14), (28, 2, -10), (38, 14, -12))),
@@ -390,8 +403,16 @@ class Anatomy:
         wall = (wall + self._wave(ux, uy, uz, 1.0)) * np.float32(self.scale)
         # the hila are tied to the mediastinum, so the fillet there is wide
         lungs = smin(smin(smin(wall, above, 5.0), -middle, 7.0), -soft, 6.0)
-        return {"lungs": lungs, "wall": wall, "mediastinum": middle, "diaphragm": above,
-                "heart": heart, "vessels": vessels, "airways": airways, "oesophagus": oesophagus}
+        return {
+            "lungs": lungs,
+            "wall": wall,
+            "mediastinum": middle,
+            "diaphragm": above,
+            "heart": heart,
+            "vessels": vessels,
+            "airways": airways,
+            "oesophagus": oesophagus,
+        }
 
     def lobe(self, x: Array, y: Array, z: Array) -> npt.NDArray[np.str_]:
         """Which lobe each point belongs to, were it in a lung."""

@@ -66,9 +66,7 @@ class Patch:
     hu: float
 
 
-def default_set(
-    body: a.Anatomy, trees: Trees, rng: np.random.Generator
-) -> tuple[Nodule, ...]:
+def default_set(body: a.Anatomy, trees: Trees, rng: np.random.Generator) -> tuple[Nodule, ...]:
     """The default set at places drawn by the seed: in the lung, apart from each other, and
     isolated, at the costal pleura or beside a vessel as the set says."""
     points = spread(6000, float(rng.uniform()))
@@ -109,9 +107,7 @@ def default_set(
     return tuple(reversed(out))
 
 
-def draw(
-    grid: Grid, nodule: Nodule, surface: str, rng: np.random.Generator
-) -> list[Patch]:
+def draw(grid: Grid, nodule: Nodule, surface: str, rng: np.random.Generator) -> list[Patch]:
     """Occupancies of a nodule in its bounding box; part-solid ones have a core of half the
     diameter in a ground-glass halo."""
     r = nodule.diameter_mm / 2
@@ -143,8 +139,12 @@ def draw(
     # the mean of r^3 over the sphere is set to that of the equivalent sphere
     t = np.arange(400) + 0.5
     polar, turn = np.arccos(1 - 2 * t / 400), np.pi * (1 + 5**0.5) * t
-    sphere = radius(*(v.astype(np.float32) for v in (
-        np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar))))
+    sphere = radius(
+        *(
+            v.astype(np.float32)
+            for v in (np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar))
+        )
+    )
     norm = np.float32(r / np.mean(sphere.astype(np.float64) ** 3) ** (1 / 3))
     edge = norm * radius(x / distance, y / distance, z / distance) - distance
     blur = np.float32(max(0.8, grid.step_mm[1]))
@@ -153,8 +153,9 @@ def draw(
     if nodule.density in ("ground_glass", "part_solid"):
         # ground glass has no sharp border and an uneven inside
         veil = np.clip(edge / np.float32(2.2) + np.float32(0.5), 0, 1)
-        uneven = cv2.GaussianBlur(rng.standard_normal((z.size, y.size * x.size)).astype(np.float32),
-                                  (0, 0), 1.2).reshape(veil.shape)
+        uneven = cv2.GaussianBlur(
+            rng.standard_normal((z.size, y.size * x.size)).astype(np.float32), (0, 0), 1.2
+        ).reshape(veil.shape)
         veil *= 1 + np.float32(0.12) * np.clip(uneven, -2, 2)
         glass = nodule.hu if nodule.density == "ground_glass" else -600.0
         out = [Patch(start, np.clip(veil, 0, 1), glass)]

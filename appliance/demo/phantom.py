@@ -76,8 +76,12 @@ def chest(
     count = int((TOP_MM - BOTTOM_MM) / dz)
     per = max(1, round(dz / 2.4))
     origin = (-(side - 1) / 2 * dx, -(side - 1) / 2 * dy + 4.0, BOTTOM_MM)
-    fine = Grid(count * per, side, (dz / per, dy, dx),
-                 (origin[0], origin[1], BOTTOM_MM - dz / 2 + dz / per / 2))
+    fine = Grid(
+        count * per,
+        side,
+        (dz / per, dy, dx),
+        (origin[0], origin[1], BOTTOM_MM - dz / 2 + dz / per / 2),
+    )
     patches = []
     for index, nodule in enumerate(nodules):
         shape = np.random.default_rng((seed, index, 77))
@@ -106,9 +110,7 @@ def _plan(seed: int) -> tuple[anatomy.Anatomy, vessels.Trees]:
     return body, vessels.plant(body, rng)
 
 
-def _profile(
-    fine: Iterator[tuple[Array, Array]], per: int
-) -> Iterator[tuple[Array, Array]]:
+def _profile(fine: Iterator[tuple[Array, Array]], per: int) -> Iterator[tuple[Array, Array]]:
     """Slices as thick as their distance: `per` fine ones are averaged; a single one is weighted
     with its neighbours 1 : 6 : 1, for the profile of a slice is never a box."""
     if per > 1:
@@ -133,8 +135,9 @@ class _Noise:
     """Quantum noise after a soft kernel: white noise through a band pass, about `hu` strong in
     the middle of the body and weaker towards the skin."""
 
-    def __init__(self, spacing_mm: tuple[float, float, float], hu: float,
-                 rng: np.random.Generator) -> None:
+    def __init__(
+        self, spacing_mm: tuple[float, float, float], hu: float, rng: np.random.Generator
+    ) -> None:
         self._rng = rng
         self._hu = hu
         self._near = max(0.42 / spacing_mm[1], 0.2)

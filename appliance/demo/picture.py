@@ -96,8 +96,13 @@ def findings_picture(
             page[top : top + TILE, left : left + TILE] = _view(
                 volume_hu, spacing_mm, origin_lps_mm, mark, view
             )
-    _write(page, f"{NOTICE}    lung window {WINDOW_HU[0]:.0f}..{WINDOW_HU[1]:.0f} HU",
-           (14, height - 10), TEXT, 0.45)
+    _write(
+        page,
+        f"{NOTICE}    lung window {WINDOW_HU[0]:.0f}..{WINDOW_HU[1]:.0f} HU",
+        (14, height - 10),
+        TEXT,
+        0.45,
+    )
     return page
 
 

@@ -36,10 +36,11 @@ from appliance.demo import phantom as phantoms
 from appliance.demo import picture, scanner
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.publish.message import StudyEvent
+from appliance.records import Image
 from appliance.report import NOTICE, Finding, Report, Status
 from appliance.series import pixels
 from appliance.settings import Settings, load
-from appliance.store.journal import Journal
+from appliance.store.journal import JOURNAL_NAME, Journal
 
 console = Console(highlight=False)
 ENDINGS = ("analysed", "not_analysed", "failed")
@@ -68,8 +69,10 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
         subscriber = stack.enter_context(_subscriber(folder, broker_port))
         with console.status("starting the appliance ..."):
             stack.enter_context(_appliance(folder))
-        console.print(f"[green]✓[/green] appliance listens for DICOM as SCANSIDE on "
-                      f"127.0.0.1:{settings.dicom.port}")
+        console.print(
+            f"[green]✓[/green] appliance listens for DICOM as SCANSIDE on "
+            f"127.0.0.1:{settings.dicom.port}"
+        )
         truth = None
         if series is None:
             with console.status("making a chest phantom (lungs, ribs, vessels, nodules) ..."):
@@ -124,7 +127,9 @@ def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[byte
 def _mosquitto(folder: Path, port: int) -> Iterator[None]:
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
-        raise BrokerAway("mosquitto is not installed", remedy="Type: sudo apt-get install mosquitto")
+        raise BrokerAway(
+            "mosquitto is not installed", remedy="Type: sudo apt-get install mosquitto"
+        )
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\n")
     config.chmod(0o644)
@@ -217,7 +222,7 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
         else:
             files = sorted(p for p in (series or Path()).rglob("*") if p.is_file())
             if not files:
-                raise PeerAway(f"{series}: there are no files", remedy="Name a folder of DICOM files.")
+                raise PeerAway(f"{series}: no files", remedy="Name a folder of DICOM files.")
             summary = scanner.send(files, to, progress=tell)
     for uid, status in summary.failed[:3]:
         console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
@@ -256,9 +261,14 @@ def _next(subscriber: BinaryIO) -> Report:
 
 def _timing(settings: Settings, report: Report, received: Received) -> None:
     """The way from the last slice to PUBACK, from the journal's own stamps."""
-    with Journal.open(settings.state / "journal.sqlite") as journal:
-        acknowledged = journal.delivered_at(str(received.event.event_id))
     times = report.times
+    acknowledged = None
+    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+        for _ in range(20):  # the subscriber may be faster than the broker's PUBACK to us
+            acknowledged = journal.delivered_at(received.event.event_id)
+            if acknowledged is not None:
+                break
+            time.sleep(0.05)
     if times.last_slice is None or acknowledged is None:
         return
     last = times.last_slice.timestamp()
@@ -334,7 +344,7 @@ def _volume(
     folder: Path,
 ) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], tuple[float, float, float]]:
     """A folder's images as one volume [z, y, x], axial and unrotated, for a picture only."""
-    images = []
+    images: list[Image] = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with contextlib.suppress(SeriesRefused):
             images.extend(pixels.read(path.read_bytes()))

@@ -84,8 +84,14 @@ def slices(
             return grown
 
         s = _Slice(
-            np.full((n, n), a.AIR, np.float32), body, px[None, :], py[:, None], pz[k : k + 1],
-            max(0.8, sy), full, full("texture"),
+            np.full((n, n), a.AIR, np.float32),
+            body,
+            px[None, :],
+            py[:, None],
+            pz[k : k + 1],
+            max(0.8, sy),
+            full,
+            full("texture"),
         )
         skin = full("body")
         _table(s)
@@ -174,8 +180,9 @@ def _ribs(s: _Slice, out: Array) -> None:
     angle, order = s.full("angle"), s.full("order")
     number = np.rint(order)
     along = (order - number) * np.float32(a.RIB_PITCH * 0.86 * s.body.scale)
-    bone = np.float32(1) - np.sqrt(((out - np.float32(5.6)) / np.float32(3.9)) ** 2
-                                   + (along / np.float32(6.6)) ** 2)
+    bone = np.float32(1) - np.sqrt(
+        ((out - np.float32(5.6)) / np.float32(3.9)) ** 2 + (along / np.float32(6.6)) ** 2
+    )
     bone *= np.float32(4.4)
     present = (number >= 1) & (number <= 12) & (angle > 0.28)
     present &= ~((number >= 11) & (angle > 1.75))
@@ -194,15 +201,16 @@ def _plates(s: _Slice, out: Array, deep: Array) -> None:
         half = 24.0 if height > 12 else 15.0 + 4.0 * float(np.cos(height / 9.0))
         breadth, thickness = np.full(1, half, np.float32), np.full(1, 5.8, np.float32)
         plate = a.section(s.x, out - np.float32(7), breadth, thickness, 2.6)
-        plate = np.minimum(np.where(y < 0, plate, np.float32(-9)), np.float32(min(height + 115,
-                           52 - height)))
+        plate = np.minimum(
+            np.where(y < 0, plate, np.float32(-9)), np.float32(min(height + 115, 52 - height))
+        )
         s.bone(plate, 1.2)
     if -72 < height < 96:
         # a thin blade that stands off the ribs, thicker at its outer border
         outer = (angle - np.float32(1.02 + 0.0022 * (height + 72))) * np.float32(120)
         border = np.float32(0.5 * (1 - np.cos(np.clip((height + 72) / 60, 0, 1) * np.pi)))
         reach = np.minimum(outer + np.float32(62) * border, np.float32(4) - outer)
-        thick = np.float32(1.9) + np.float32(2.6) * np.exp(-((outer - 2) / 9) ** 2)
+        thick = np.float32(1.9) + np.float32(2.6) * np.exp(-(((outer - 2) / 9) ** 2))
         blade = np.minimum(thick - np.abs(out - np.float32(20) - np.float32(0.03) * outer), reach)
         s.bone(np.minimum(blade, deep), 1.1)
     if height > 22:
@@ -226,11 +234,15 @@ def _organs(s: _Slice) -> None:
         edge = np.float32(18) - np.float32(0.75) * y - x + np.float32(0.25 * (height + 110))
         liver = np.minimum(belly + np.float32(1.5), edge * np.float32(0.8))
         s.over(liver, a.LIVER + 5 * texture)
-        spleen = 26 - np.sqrt(((x - 92) / 1.1) ** 2 + ((y - 52) / 1.25) ** 2
-                              + np.float32(((height + 168) / 1.5) ** 2))
+        spleen = 26 - np.sqrt(
+            ((x - 92) / 1.1) ** 2 + ((y - 52) / 1.25) ** 2 + np.float32(((height + 168) / 1.5) ** 2)
+        )
         s.over(np.minimum(spleen, belly - 1), a.SPLEEN + 4 * texture)
-        stomach = 38 - np.sqrt(((x - 70) / 1.05) ** 2 + ((y + 14) / 1.25) ** 2
-                               + np.float32(((height + 158) / 1.1) ** 2))
+        stomach = 38 - np.sqrt(
+            ((x - 70) / 1.05) ** 2
+            + ((y + 14) / 1.25) ** 2
+            + np.float32(((height + 158) / 1.1) ** 2)
+        )
         stomach = np.minimum(stomach, belly - 1)
         s.over(stomach, a.STOMACH + 4 * texture)
         gas = np.minimum(stomach - np.float32(4), np.float32(-30) - y)

@@ -43,8 +43,15 @@ def grow(root: tuple[float, float, float], ends: Rows, radii: Rows) -> Rows:
     out: list[tuple[float, ...]] = []
     start = np.asarray(root, np.float64)
     toward = ends.mean(axis=0) - start
-    stack = [(start, toward / max(float(np.linalg.norm(toward)), 1e-6), ends, radii,
-              float(np.sum(radii**3)) ** (1 / 3))]
+    stack = [
+        (
+            start,
+            toward / max(float(np.linalg.norm(toward)), 1e-6),
+            ends,
+            radii,
+            float(np.sum(radii**3)) ** (1 / 3),
+        )
+    ]
     while stack:
         begin, heading, points, radius, inflow = stack.pop()
         own = float(np.sum(radius**3)) ** (1 / 3)
@@ -82,8 +89,13 @@ def grow(root: tuple[float, float, float], ends: Rows, radii: Rows) -> Rows:
     return np.array(out)
 
 
-def draw(target: Bytes, segments: Rows, spacing_mm: tuple[float, float, float],
-         origin_lps_mm: tuple[float, float, float], blur_mm: float) -> None:
+def draw(
+    target: Bytes,
+    segments: Rows,
+    spacing_mm: tuple[float, float, float],
+    origin_lps_mm: tuple[float, float, float],
+    blur_mm: float,
+) -> None:
     """Stamp tapered capsules into `target` [z, y, x] as occupancy 0..255, the larger one winning.
 
     Each is computed in its bounding box only. `blur_mm` is the width of the soft edge; a vessel
@@ -104,7 +116,7 @@ def draw(target: Bytes, segments: Rows, spacing_mm: tuple[float, float, float],
         d = q - p
         x = np.arange(x0, x1, dtype=np.float32) * np.float32(sx) + np.float32(ox - p[0])
         y = (np.arange(y0, y1, dtype=np.float32) * np.float32(sy) + np.float32(oy - p[1]))[:, None]
-        z = (np.arange(z0, z1, dtype=np.float32) * np.float32(sz) + np.float32(oz - p[2]))
+        z = np.arange(z0, z1, dtype=np.float32) * np.float32(sz) + np.float32(oz - p[2])
         z = z[:, None, None]
         length2 = np.float32(max(float(d @ d), 1e-6))
         t = np.clip((x * d[0] + (y * d[1] + z * d[2])) / length2, 0, 1)
@@ -191,8 +203,11 @@ def twigs(
         nearest = np.argmin(gap, axis=1)
         tip_radius = rng.uniform(0.30, 0.52, len(tips))
         start_radius = np.minimum(thick[nearest], tip_radius * 1.35)
-        out.append(np.concatenate(
-            [base[nearest], tips, start_radius[:, None], tip_radius[:, None]], axis=1))
+        out.append(
+            np.concatenate(
+                [base[nearest], tips, start_radius[:, None], tip_radius[:, None]], axis=1
+            )
+        )
     return np.concatenate(out).astype(np.float64)
 
 
@@ -219,9 +234,7 @@ def _bronchi(
     return shell[keep], inner[keep]
 
 
-def draw_trees(
-    grid: Grid, trees: Trees
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def draw_trees(grid: Grid, trees: Trees) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     shape = (grid.slices, grid.rows, grid.rows)
     blood, lumen = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     blur = max(0.7, grid.step_mm[1])

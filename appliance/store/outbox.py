@@ -102,6 +102,14 @@ class Outbox(Arrivals, Audit):
         """The report as committed; the final one where both stages are there."""
         return self._one_report("report_id = ?", (str(report_id),))
 
+    def series_of_report(self, report_id: uuid.UUID | str) -> tuple[str, str] | None:
+        """(StudyInstanceUID, SeriesInstanceUID) that a report is about."""
+        with self._db.read() as db:
+            row = db.execute(
+                "SELECT study_uid, series_uid FROM reports WHERE report_id = ?", (str(report_id),)
+            ).fetchone()
+        return (row["study_uid"], row["series_uid"]) if row else None
+
     def latest_report(self, series_uid: str, bundle_digest: str | None = ANY) -> Report | None:
         """The latest revision, final before preliminary; of one bundle, of none (None), or ANY."""
         if bundle_digest == ANY:

@@ -7,18 +7,21 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
-from training.implants import (
+from training.implants import Axis, Block, Nodule, box_mean, implant, on_grid, turned
+from training.shapes import (
     SHAPE_MM,
     Shape,
-    box_mean,
-    implant,
     occupancy_of,
-    on_grid,
     pick_shape,
     shape_of,
     sphere_diameter,
-    turned,
 )
+
+Spacing = tuple[float, float, float]
+
+
+def block(hu: np.ndarray, spacing: Spacing) -> Block:
+    return Block(hu, spacing, 0.0)
 
 
 def ball_shape(diameter_mm: float) -> Shape:

@@ -149,7 +149,7 @@ def train(k: Knobs, data: dict[str, U8], extra: tuple[U8, U8] | None, folder: Pa
         model.train()
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(step, k.steps, k.rate, k.warmup)
-        own = k.batch if extra is None else k.batch - int(round(k.batch * k.extra_share))
+        own = k.batch if extra is None else k.batch - round(k.batch * k.extra_share)
         images, labels = draw(rng, data["train_images"], data["train_labels"], own, k.positives)
         if extra is not None:
             more, more_labels = draw(rng, extra[0], extra[1], k.batch - own, k.positives)
@@ -164,7 +164,7 @@ def train(k: Knobs, data: dict[str, U8], extra: tuple[U8, U8] | None, folder: Pa
             logit = model(x)
         loss = functional.binary_cross_entropy_with_logits(logit.float(), y)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         ema.update(model)

@@ -21,9 +21,9 @@ import torch
 from scipy import ndimage
 
 from appliance.preprocess.reference import axis_weights
-from training.data import F32, resample, window
+from training.data import F32, F64, resample, window
 from training.hosts import Host, Target, load_host
-from training.implants import Shape, cached_shapes, draw_kind, implant, pick_shape
+from training.implants import Block, Nodule, draw_kind, implant
 from training.loop import (
     Ema,
     Progress,
@@ -37,6 +37,7 @@ from training.loop import (
 )
 from training.losses import centernet_focal, centre_l1
 from training.networks import ProposeNet, parameter_count
+from training.shapes import Shape, cached_shapes, pick_shape
 from training.synthetic import made_up_host
 
 GRID_MM = 1.25
@@ -109,6 +110,7 @@ def sample(
         if (c > -8).all() and (c < extent + 8).all()
     ]
     real = len(targets)
+    piece = Block(block, as_spacing(spacing), host.noise_hu)
     for _ in range(int(rng.poisson(k.implants))):
         diameter = draw_diameter(rng, k) / stretch
         for _ in range(30):
@@ -120,16 +122,15 @@ def sample(
                 for t in targets
             ):
                 shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
-                noise = host.noise_hu * (1.0 if roll >= k.thin else 1.1)
-                center = [float(v) for v in at]
-                if implant(rng, block, spacing, center, shape, diameter, kind, noise, place):
-                    targets.append(Target((center[0], center[1], center[2]), diameter))
+                done = implant(rng, piece, at, Nodule(shape, diameter, kind, place))
+                if done:
+                    targets.append(Target(done.center_mm, diameter))
                     break
     if roll > 1 - k.thick:
         thick = rng.uniform(min(spacing[0] * 1.2, 4.5), 5.0)
         block = _reslice(block, float(spacing[0]), float(thick))
         spacing = np.array([thick, spacing[1], spacing[2]])
-    fine = resample(block, spacing * stretch, [GRID_MM] * 3)
+    fine = resample(block, as_spacing(spacing * stretch), [GRID_MM] * 3)
     image = np.zeros((SIDE,) * 3, np.float32)
     got = fine[:SIDE, :SIDE, :SIDE]
     got = window(augment(rng, got, k))
@@ -142,6 +143,12 @@ def sample(
     if host.ignored.any():
         weight *= _ignored(host, edge, stretch)
     return _mirror(rng, image, heat, size_map, weight)
+
+
+def as_spacing(values: F64) -> tuple[float, float, float]:
+    """Three figures as a tuple."""
+    z, y, x = (float(v) for v in values)
+    return z, y, x
 
 
 def _reslice(block: F32, spacing: float, target: float) -> F32:
@@ -211,12 +218,12 @@ def _ignored(host: Host, edge_mm: F32, stretch: float) -> F32:
 
 
 def _mirror(rng: np.random.Generator, *arrays: F32) -> tuple[F32, F32, F32, F32]:
-    """The same mirrorings and axis swap on all arrays (cells lie symmetrically in a patch of 64)."""
+    """The same mirrorings and axis swap on all arrays (cells lie symmetrically in a patch)."""
     flips = [axis for axis in range(3) if rng.random() < 0.5]
     swap = rng.random() < 0.5
     out = []
     for a in arrays:
-        b = np.flip(a, flips) if flips else a
+        b = np.flip(a, tuple(flips)) if flips else a
         out.append(np.ascontiguousarray(np.swapaxes(b, 1, 2) if swap else b))
     return out[0], out[1], out[2], out[3]
 
@@ -257,7 +264,7 @@ def train(
         sized = centre_l1(log_diameter, size, (heat > 0.35).float() * heat)
         loss = focal + k.size_weight * sized
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         ema.update(model)

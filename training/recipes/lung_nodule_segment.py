@@ -339,7 +339,7 @@ def train(k: Knobs, hosts: list[Host], folder: Path) -> LungNet:
         logits = logits.float()
         loss = weighted_bce(logits, y, torch.ones_like(y)) + soft_dice(logits, y)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         ema.update(model)

@@ -35,9 +35,7 @@ def bare() -> Phantom:
 
 
 def voxel(p: Phantom, at: tuple[float, float, float]) -> tuple[int, int, int]:
-    x, y, z = (
-        round((at[k] - p.origin_lps_mm[k]) / p.spacing_mm[2 - k]) for k in range(3)
-    )
+    x, y, z = (round((at[k] - p.origin_lps_mm[k]) / p.spacing_mm[2 - k]) for k in range(3))
     return z, y, x
 
 
@@ -109,8 +107,10 @@ def test_the_truth_centre_is_the_centre_of_what_was_drawn(asked: Phantom, bare: 
     gain = np.maximum(asked.hu.astype(float) - bare.hu, 0)
     for n in asked.nodules:
         weight = np.where(distance(asked, n.center_lps_mm) < n.diameter_mm, gain, 0)
-        k, j, i = (float((weight.sum(axis=ax) * np.arange(weight.shape[m])).sum() / weight.sum())
-                   for m, ax in ((0, (1, 2)), (1, (0, 2)), (2, (0, 1))))
+        k, j, i = (
+            float((weight.sum(axis=ax) * np.arange(weight.shape[m])).sum() / weight.sum())
+            for m, ax in ((0, (1, 2)), (1, (0, 2)), (2, (0, 1)))
+        )
         found = (
             asked.origin_lps_mm[0] + i * FINE[2],
             asked.origin_lps_mm[1] + j * FINE[1],

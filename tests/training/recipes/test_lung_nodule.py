@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install -e '.[train]')")
 
 from training.data import lung_truth, resample  # noqa: E402
-from training.implants import Shape  # noqa: E402
 from training.loop import load_checkpoint  # noqa: E402
 from training.networks import LungNet, PatchNet, ProposeNet  # noqa: E402
 from training.recipes import (  # noqa: E402
@@ -21,6 +20,7 @@ from training.recipes import (  # noqa: E402
     lung_nodule_propose,
     lung_nodule_segment,
 )
+from training.shapes import Shape  # noqa: E402
 from training.synthetic import made_up_host  # noqa: E402
 
 
