@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from appliance import line
@@ -27,6 +28,9 @@ from appliance.store.site_key import site_key
 
 DICM_AT = 128
 """A Part-10 file has `DICM` here (PS3.10 7.1)."""
+
+DICOMDIR = "DICOMDIR"
+"""The directory of a medium (PS3.10 8.6): DICOM, but no image."""
 
 
 @dataclass
@@ -59,7 +63,7 @@ def find(path: Path) -> list[OnDisk]:
     """Every series below a folder (or in one file), in order of first appearance by path."""
     found: dict[tuple[str, str], OnDisk] = {}
     for file in _files(path):
-        data = file.read_bytes()
+        data = _bytes(file)
         try:
             header = pixels.header(data)
         except SeriesRefused as e:
@@ -76,9 +80,18 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir():
-        yield from sorted(p for p in path.rglob("*") if p.is_file())
+        yield from sorted(p for p in path.rglob("*") if p.is_file() and p.name != DICOMDIR)
     else:
         raise ScansideError(f"{path}: not there", code="no_such_path", remedy="Check the path.")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise ScansideError(
+            f"{file}: {e.strerror}", code="unreadable_file", remedy="Check the file and its rights."
+        ) from e
 
 
 def _results(every: Sequence[OnDisk], desk: Desk) -> list[Result]:
@@ -95,7 +108,7 @@ def _results(every: Sequence[OnDisk], desk: Desk) -> list[Result]:
         for opened in accepting:
             fold = line.begin(opened.bundle if opened else None)
             for file in series.files:
-                fold = line.add(fold, file.read_bytes())
+                fold = line.add(fold, _bytes(file))
             result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
             stack = line.outline(fold)
             if opened and series.header and isinstance(stack, Stack):
@@ -138,7 +151,7 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
         name = f"{report.bundle.name} {report.bundle.version}" if report.bundle else "no bundle"
         console.print(f"[bold]{what}[/bold] · {name}: {report.status.value}")
         for reason in (*report.reasons, *report.limitations):
-            console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.sentence()}")
+            console.print(f"  [yellow]{reason.code.value}[/yellow] {escape(reason.sentence())}")
         if report.findings:
             table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", "image")
             for f in report.findings:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from appliance.backend.protocol import Backend
 from appliance.bundle.manifest import Manifest
+from appliance.bundle.match import MODALITIES
 from appliance.errors import SeriesRefused
 from appliance.interpret import classify, detect, segment
 from appliance.preprocess import fast, plan
@@ -78,27 +79,31 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A series so far, in order of arrival."""
+    """A series so far. What is made of it does not depend on the order of arrival."""
 
     bundle: Bundle | None
     header: Header | None = None
-    """Of the first instance that had one."""
+    """Of the instance with the lowest Instance Number (then UID) of those that have one."""
     planes: tuple[Plane, ...] = ()
     refusals: tuple[Reason, ...] = ()
     """What was wrong with instances, each naming its image."""
     unread: tuple[tuple[str, str], ...] = ()
     """(SOP Instance UID, digest) of instances whose pixels were not read."""
+    named: tuple[Reason | None, ...] = ()
+    """Of each instance that has a header: why it is set aside by name, or None."""
 
     @property
-    def instances(self) -> int:
-        return len({plane.header.sop_instance_uid for plane in self.planes}) + len(self.unread)
+    def images(self) -> int:
+        """How many different images came; a resend is not another one."""
+        frames = {(p.header.sop_instance_uid, p.frame) for p in self.planes}
+        return len(frames) + len(set(self.unread))
 
     @property
     def digest(self) -> str:
         """The input digest of what is here."""
         return input_digest(
-            [(f"{p.header.sop_instance_uid}/{p.frame}", p.digest) for p in self.planes]
-            + list(self.unread)
+            {(f"{p.header.sop_instance_uid}/{p.frame}", p.digest) for p in self.planes}
+            | set(self.unread)
         )
 
 
@@ -111,17 +116,17 @@ def add(fold: Fold, instance: bytes) -> Fold:
     """One Part-10 instance more (all its frames). What is wrong with it is kept as a reason."""
     try:
         header = pixels.header(instance)
-        if fold.header is not None:
-            _alike(header, fold.header)
     except SeriesRefused as e:
         return replace(
             fold,
             refusals=(*fold.refusals, e.reason),
             unread=(*fold.unread, ("", hashlib.sha256(instance).hexdigest())),
         )
-    fold = fold if fold.header else replace(fold, header=header)
+    named = select.by_name(header)
+    first = header if fold.header is None else min(fold.header, header, key=_place)
+    fold = replace(fold, header=first, named=(*fold.named, _of_image(named, header)))
     unread = replace(fold, unread=(*fold.unread, _header_digest(header)))
-    if select.by_name(header) or (fold.bundle is None and header.modality != "CT"):
+    if named or (fold.bundle is None and header.modality != "CT"):
         return unread  # set aside by name, or not ours: its pixels say no more
     spacings = fold.bundle.in_plane_spacings() if fold.bundle else ()
     try:
@@ -283,16 +288,29 @@ def _ops(manifest: Manifest, role: str) -> tuple[Op, ...]:
     return manifest.networks[role].preprocess  # type: ignore[index]
 
 
-def _alike(header: Header, first: Header) -> None:
-    """Refuses an image that does not belong to the series of the first one."""
+def _place(header: Header) -> tuple[bool, int, str]:
+    """Which header speaks for the series: the lowest."""
+    number = header.instance_number
+    return number is None, number or 0, header.sop_instance_uid
+
+
+def _of_image(named: Reason | None, header: Header) -> Reason | None:
+    """The reason with the image that it is about."""
     where = "image" if header.instance_number is None else f"image {header.instance_number}"
-    if (header.study_uid, header.series_uid) != (first.study_uid, first.series_uid):
-        text = f"{where} belongs to another study or series than the images before it"
-    elif bool(select.by_name(header)) != bool(select.by_name(first)):
-        text = f"{where} is of another kind (localizer, derived, ...) than the images before it"
-    else:
-        return
-    raise SeriesRefused(Reason(code=Code.MIXED_SERIES, text=text, where=where))
+    return named and named.model_copy(update={"where": where})
+
+
+def _by_name(fold: Fold) -> Reason | None:
+    """Why the series is set aside by name: all of its images are; if only some, it is mixed."""
+    aside = [reason for reason in fold.named if reason is not None]
+    if not aside:
+        return None
+    first = select.summed_up(aside)[0]
+    if len(aside) == len(fold.named):
+        text = min(reason.text for reason in aside if reason.code is first.code)
+        return first.model_copy(update={"text": text, "where": "series"})
+    text = f"{first.where}: {first.text}; the other images are of another kind"
+    return Reason(code=Code.MIXED_SERIES, text=text, where=first.where)
 
 
 def _refusals(fold: Fold) -> tuple[Reason, ...]:
@@ -300,9 +318,10 @@ def _refusals(fold: Fold) -> tuple[Reason, ...]:
 
     Many images with one fault are one reason, whatever the order of arrival.
     """
-    if fold.header is not None and (named := select.by_name(fold.header)):
+    named = _by_name(fold)
+    if named is not None and named.code is not Code.MIXED_SERIES:
         return (named,)
-    return select.summed_up(fold.refusals)
+    return select.summed_up((*fold.refusals, *((named,) if named else ())))
 
 
 def outline(fold: Fold) -> Stack | tuple[Reason, ...]:
@@ -345,8 +364,8 @@ def _facts(fold: Fold, stack: Stack | None, coverage: Coverage) -> Facts:
     return Facts(
         study_uid=header.study_uid if header else "",
         series_uid=header.series_uid if header else "",
-        modality=header.modality if header else None,
-        slices=len(fold.planes) + len(fold.unread),
+        modality=header.modality if header and header.modality in MODALITIES else None,
+        slices=fold.images,
         spacing_mm=stack.spacing_mm if stack else None,
         thickness_mm=header.thickness_mm if header else None,
         kernel=header.kernel if header else None,

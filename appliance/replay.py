@@ -15,12 +15,16 @@ from appliance import line
 from appliance.backend.protocol import Backend
 from appliance.desk import Desk, inputs
 from appliance.errors import BundleRefused, ScansideError
+from appliance.reasons import Code
 from appliance.records import Identity, Stamps
 from appliance.report import Report, Stage, Status
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.site_key import site_key
 from appliance.store.spool import SeriesKey, Spool
+
+OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
+"""Limitations that the verdict over the transfer adds (series/complete.py)."""
 
 
 def main(settings: Settings, report_id: str) -> int:
@@ -69,7 +73,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
     finally:
         desk.close()
     # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
-    of_transfer = tuple(r for r in past.limitations if r not in result.limitations)
+    of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
     identity = Identity(
         site_key=site_key(settings.state),
         publish_uids=settings.site.publish_uids,

@@ -47,7 +47,7 @@ class Reason(Record):
     @model_validator(mode="before")
     @classmethod
     def _remedy_of_the_code(cls, data: object) -> object:
-        if isinstance(data, dict) and not data.get("remedy"):
+        if isinstance(data, dict) and "code" in data and not data.get("remedy"):
             return {**data, "remedy": REMEDIES[Code(data["code"])]}
         return data
 

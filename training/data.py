@@ -136,7 +136,8 @@ def dilate(mask: Bool, radius_mm: float, spacing: float) -> Bool:
     """Dilation by a ball on an isotropic grid, through the distance transform."""
     if not mask.any():
         return mask.copy()
-    return np.asarray(ndimage.distance_transform_edt(~mask) * spacing <= radius_mm + 1e-6, np.bool_)
+    near: Bool = ndimage.distance_transform_edt(~mask) * spacing <= radius_mm + 1e-6
+    return near
 
 
 def close(mask: Bool, radius_mm: float, spacing: float) -> Bool:
@@ -148,7 +149,8 @@ def close(mask: Bool, radius_mm: float, spacing: float) -> Bool:
     grown = ndimage.distance_transform_edt(~wide) * spacing <= radius_mm + 1e-6
     shrunk = ndimage.distance_transform_edt(grown) * spacing > radius_mm + 1e-6
     inner = tuple(slice(reach, -reach) for _ in range(3))
-    return np.asarray(shrunk[inner] | mask)
+    closed: Bool = shrunk[inner] | mask
+    return closed
 
 
 def lung_truth(hu: F32, spacing: float) -> Bool:
@@ -256,7 +258,8 @@ def tumour_boxes(shared: Path, volume_folder: Path) -> list[Box]:
             continue
         dy, dx = (float(v) for v in head.PixelSpacing)
         x0, y0, z0 = (float(v) for v in head.ImagePositionPatient)
-        for b in ElementTree.parse(truth[str(head.SOPInstanceUID)]).iter("bndbox"):
+        tree = ElementTree.parse(truth[str(head.SOPInstanceUID)])  # noqa: S314 - our own shared data
+        for b in tree.iter("bndbox"):
             v = {e.tag: float(e.text or "nan") for e in b}
             boxes.append(
                 Box(

@@ -2,7 +2,7 @@
 
 Rules.
 1. Shapes are turned, mirrored and scaled, never bent.
-2. On the CT's grid a voxel holds the mean occupancy of its own box (partial volume, slice included),
+2. On the CT's grid a voxel holds the mean occupancy of its own box (partial volume, slice and all),
    then a point spread; the host's own noise is added to what is new.
 3. Solid matter never makes a host darker, so a nodule at the pleura leaves the chest wall alone.
 4. Truth is the body alone: centre of mass and the diameter of the sphere of equal volume. Spicules,
@@ -78,8 +78,8 @@ def turned(rng: np.random.Generator, occupancy: F32) -> F32:
 
 
 def box_mean(target: Axis, source: Axis) -> F32:
-    """Matrix [target.count, source.count]: means over the target's cells of what is constant in each
-    of the source's; 0 outside of it."""
+    """Matrix [target.count, source.count]: means over the target's cells of what is constant in
+    each of the source's; 0 outside of it."""
     low = target.start_mm + np.arange(target.count)[:, None] * target.cell_mm
     at = source.start_mm + np.arange(source.count)[None, :] * source.cell_mm
     overlap = np.minimum(low + target.cell_mm, at + source.cell_mm) - np.maximum(low, at)
@@ -164,7 +164,7 @@ def implant(
     None, and nothing done, where less than VISIBLE of it would lie in air.
     """
     cell = SHAPE_MM * nodule.diameter_mm / nodule.shape.diameter_mm
-    body = turned(rng, nodule.shape.occupancy.astype(np.float32) / 255)
+    body = turned(rng, np.asarray(nodule.shape.occupancy / 255, np.float32))
     occupied, part = on_grid(body, cell, center_mm, block)
     if not occupied.size:
         raise ValueError("the implant lies outside the block")
@@ -252,7 +252,7 @@ def host_noise(hu: F32) -> float:
 
 @dataclass(frozen=True)
 class Places:
-    """Where nodules may sit in a host: points (mm from the volume's edge, z y x) by kind of place."""
+    """Where nodules may sit in a host: points in mm from the volume's outer edge, z y x."""
 
     deep: F64  # in the lungs, sorted by depth
     depth_mm: F64  # of each of them, to the lung's edge, ascending

@@ -120,7 +120,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class Ema:
-    """Exponential moving average of a model's parameters and buffers, with a warm-up of its decay."""
+    """Exponential moving average of a model's parameters and buffers; its decay warms up."""
 
     def __init__(self, model: torch.nn.Module, decay: float) -> None:
         """Starts from the model's present state."""

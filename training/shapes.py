@@ -1,8 +1,8 @@
 """Real nodules' shapes from the LIDC outlines.
 
 Rules. A shape is one reader's annotation as occupancy [z, y, x] on a 0.6 mm grid. Outlines are
-excluded, because LIDC marks the first pixel outside; slices are joined through their signed distance
-maps. The database is unpacked into a cache, never into the tree.
+excluded, because LIDC marks the first pixel outside; slices are joined through their signed
+distance maps. The database is unpacked into a cache, never into the tree.
 """
 
 from __future__ import annotations

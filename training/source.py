@@ -107,7 +107,7 @@ def described(
         modality=("CT",),
         body_part=("CHEST", "THORAX", "LUNG"),
         spacing_mm=Limits(full=2.5, limited=5.0, limited_min_diameter_mm=8.0),
-        cover_mm=120.0,
+        cover_mm=150.0,
         age_years=(18.0, 120.0),
     )
     return {

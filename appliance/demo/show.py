@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,12 +51,13 @@ HIT_MM = 5.0
 
 @dataclass(frozen=True)
 class Received:
-    """What the separate subscriber saw: the closing event and the findings, with their topics."""
+    """What the separate subscriber saw until the closing event and all its findings were there."""
 
     topic: str
     event: StudyEvent
     findings: tuple[tuple[str, dict[str, Any]], ...]
-    at: float
+    lines: tuple[str, ...]
+    """Everything, as it came: topic, blank, payload."""
 
 
 def run(*, series: Path | None, once: bool, out: Path) -> int:
@@ -79,12 +81,16 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
                 truth = phantoms.chest()
         _send(truth, series, settings)
         with console.status("waiting for the report ..."):
-            received = _wait(subscriber, settings)
+            received = _wait(subscriber)
         report = received.event.report
         if report is None:
             raise SeriesRefused(received.event.reasons[0])
-        _timing(settings, report, received)
+        _timing(settings, received)
         _table(report, truth)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(report.to_json())
+        (out / "messages.txt").write_text("\n".join(received.lines) + "\n")
+        console.print(f"\nreport: {out / 'report.json'}   messages: {out / 'messages.txt'}")
         if report.findings:
             _picture(report, truth, series, out)
         if not once:
@@ -228,12 +234,14 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
         console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
 
 
-def _wait(subscriber: BinaryIO, settings: Settings) -> Received:
+def _wait(subscriber: BinaryIO) -> Received:
     """Read the subscriber's lines until the closing event and all of its findings are there."""
     findings: list[tuple[str, dict[str, Any]]] = []
-    closing: tuple[str, StudyEvent, float] | None = None
+    closing: tuple[str, StudyEvent] | None = None
+    lines: list[str] = []
     for line in subscriber:
-        topic, _, payload = line.decode().partition(" ")
+        lines.append(line.decode().rstrip("\n"))
+        topic, _, payload = lines[-1].partition(" ")
         body = json.loads(payload)
         if "/finding/" in topic:
             findings.append((topic, body))
@@ -241,11 +249,11 @@ def _wait(subscriber: BinaryIO, settings: Settings) -> Received:
             event = StudyEvent.model_validate(body)
             console.print(f"  [dim]{topic.removeprefix('scanside/v1/')}[/dim] {event.event}")
             if event.event in ENDINGS:
-                closing = (topic, event, time.time())
+                closing = (topic, event)
         if closing and closing[1].report is not None:
             mine = [f for f in findings if f[1]["report_id"] == str(closing[1].report.report_id)]
             if len(mine) == len(closing[1].report.findings):
-                return Received(closing[0], closing[1], tuple(mine), closing[2])
+                return Received(closing[0], closing[1], tuple(mine), tuple(lines))
     raise BrokerAway("the subscriber ended before a report came")
 
 
@@ -259,26 +267,30 @@ def _next(subscriber: BinaryIO) -> Report:
     raise KeyboardInterrupt
 
 
-def _timing(settings: Settings, report: Report, received: Received) -> None:
-    """The way from the last slice to PUBACK, from the journal's own stamps."""
-    times = report.times
-    acknowledged = None
+def _timing(settings: Settings, received: Received) -> None:
+    """The way from the last slice to each PUBACK, from the journal's own stamps."""
+    events = [json.loads(line.partition(" ")[2]) for line in received.lines if "/event " in line]
     with Journal.open(settings.state / JOURNAL_NAME) as journal:
-        for _ in range(20):  # the subscriber may be faster than the broker's PUBACK to us
-            acknowledged = journal.delivered_at(received.event.event_id)
-            if acknowledged is not None:
-                break
-            time.sleep(0.05)
-    if times.last_slice is None or acknowledged is None:
-        return
-    last = times.last_slice.timestamp()
-    console.print(
-        f"\n[bold]last slice to PUBACK of the final report: {acknowledged - last:.2f} s[/bold]"
-    )
-    steps = [("quiet and verdict", times.complete), ("inferred", times.inferred)]
-    for name, at in steps:
-        if at is not None:
-            console.print(f"  [dim]{name} at +{at.timestamp() - last:.2f} s[/dim]")
+        for event in events:
+            times = (event.get("report") or {}).get("times", {})
+            if not times.get("last_slice"):
+                continue
+            acknowledged = None
+            for _ in range(20):  # the subscriber may be faster than the broker's PUBACK to us
+                acknowledged = journal.delivered_at(event["event_id"])
+                if acknowledged is not None:
+                    break
+                time.sleep(0.05)
+            last = _seconds(times["last_slice"])
+            after = "-" if acknowledged is None else f"{acknowledged - last:.2f} s"
+            console.print(f"last slice to PUBACK, {event['event']}: [bold]{after}[/bold]")
+            for name in ("prepared", "inferred", "complete"):
+                if times.get(name):
+                    console.print(f"  [dim]{name} at +{_seconds(times[name]) - last:.2f} s[/dim]")
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def _hits(finding: Finding, nodule: phantoms.Nodule) -> bool:
@@ -333,11 +345,9 @@ def _picture(
         picture.Mark(f.center_lps_mm, f.diameter_mm or 0.0, f"{f.id}: {f.score:.2f}", truth=False)
         for f in report.findings
     ]
-    out.mkdir(parents=True, exist_ok=True)
     path = out / "findings.png"
     cv2.imwrite(str(path), picture.findings_picture(hu, spacing, origin, marks))
-    (out / "report.json").write_text(report.to_json())
-    console.print(f"\npicture: {path}   report: {out / 'report.json'}")
+    console.print(f"picture: {path}")
 
 
 def _volume(

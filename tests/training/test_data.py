@@ -9,26 +9,18 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
+from appliance.preprocess import reference
+from appliance.preprocess.spec import Resample
 from training.data import (
     NEVER_TRAIN,
     Volume,
-    axis_weights,
     close,
     lung_truth,
-    pad16,
     resample,
     training_series,
     window,
 )
-
-
-def test_shrinking_averages_over_exact_intervals() -> None:
-    assert np.allclose(axis_weights(6, 1.0, 1.5)[0], [2 / 3, 1 / 3, 0, 0, 0, 0])
-
-
-def test_growing_is_linear_and_repeats_the_edge() -> None:
-    grown = axis_weights(2, 1.0, 0.5) @ np.array([0.0, 4.0], np.float32)
-    assert np.allclose(grown, [0, 1, 3, 4])
+from training.evaluate import stack_of
 
 
 def test_a_resampled_ramp_keeps_its_mean() -> None:
@@ -38,15 +30,18 @@ def test_a_resampled_ramp_keeps_its_mean() -> None:
     assert out.mean() == pytest.approx(ramp.mean(), rel=1e-5)
 
 
-def test_the_window_and_the_padding() -> None:
-    assert window(np.array([-2000, -1000, -300, 400, 3000], np.float32)).tolist() == [
-        0,
-        0,
-        0.5,
-        1,
-        1,
-    ]
-    assert pad16(np.ones((17, 16, 1))).shape == (32, 16, 16)
+def test_a_volume_is_resampled_as_the_appliance_does() -> None:
+    rng = np.random.default_rng(0)
+    hu = rng.normal(-500, 300, (10, 40, 37)).astype(np.float32)
+    volume = Volume("v", hu, (2.5, 0.7, 0.8), (0.0, 0.0, 0.0))
+    ops = (Resample(spacing_mm=(1.25, 1.25, 1.25)),)
+    wanted, _ = reference.apply(stack_of(volume), ops, None)
+    assert np.allclose(resample(hu, volume.spacing, (1.25,) * 3), wanted[0, 0], atol=0.05)
+
+
+def test_the_window_is_from_air_to_bone() -> None:
+    values = np.array([-2000, -1000, -300, 400, 3000], np.float32)
+    assert window(values).tolist() == [0, 0, 0.5, 1, 1]
 
 
 def test_points_go_to_the_patient_and_back() -> None:

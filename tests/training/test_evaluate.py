@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
+torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from training.calibrate import fit
-from training.data import Volume
-from training.evaluate import Finding, Heads, Networks, Scan, eight, find, froc, hits, patches
-from training.metrics import auc
+from appliance.bundle.manifest import Calibration  # noqa: E402
+from training import source  # noqa: E402
+from training.calibrate import fit  # noqa: E402
+from training.data import Volume  # noqa: E402
+from training.evaluate import Finding, Scan, find, froc, hits, stack_of, torch_backend  # noqa: E402
+from training.metrics import auc  # noqa: E402
 
 
 def finding(x: float, score: float) -> Finding:
@@ -35,40 +37,41 @@ def test_the_curve_stops_at_the_allowed_false_findings() -> None:
     assert froc([scan], [0, 1, 2]) == [(0, 0.5, 0.9), (1, 1.0, 0.7), (2, 1.0, 0.6)]
 
 
-def test_a_patch_has_its_candidate_at_its_middle_pixel() -> None:
-    hu = np.full((3, 60, 60), -1000, np.float32)
-    hu[1, 20, 5] = 400
-    volume = Volume("v", hu, (2.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    patch = patches(volume, [np.array([5.2, 19.8, 1.6])], 48)[0]
-    assert patch.shape == (48, 48)
-    assert patch[24, 24] == 1
-    assert patch.sum() == 1
+class Constant(torch.nn.Module):
+    """Logits that say lung everywhere, one nodule, or nothing, whatever the image."""
 
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
 
-def test_the_eight_views_are_different_and_hold_the_same_pixels() -> None:
-    image = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
-    views = {v.tobytes() for v in eight(image)}
-    assert len(views) == 8
+    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        if self.role == "segment":
+            return torch.ones_like(image)
+        if self.role == "classify":
+            return torch.full((image.shape[0],), 2.0)
+        heat = torch.full([1, 1, *(n // 4 for n in image.shape[2:])], -9.0)
+        heat[0, 0, 6, 8, 10] = 4
+        return heat, torch.full_like(heat, float(np.log(7.0)))
 
 
 def test_the_line_names_the_place_of_a_bright_cell() -> None:
-    volume = Volume(
-        "v", np.full((40, 64, 64), -850, np.float32), (3.0, 3.0, 3.0), (-100.0, -50.0, 7.0)
-    )
-
-    def propose(image: np.ndarray) -> tuple[np.ndarray, ...]:
-        heat = np.full((1, 1, *(n // 4 for n in image.shape[2:])), -9, np.float32)
-        heat[0, 0, 6, 8, 10] = 4
-        return heat, np.full_like(heat, np.log(7.0))
-
-    networks = Networks(
-        lambda x: (np.ones_like(x),), propose, lambda x: (np.zeros(len(x), np.float32),)
-    )
-    (found,) = find(volume, networks, Heads())
-    # cell (6, 8, 10) has its centre 5 mm * (c + 0.5) from the outer edge at -1.5 mm from the first voxel
-    assert found.center_lps_mm == pytest.approx((-101.5 + 52.5, -51.5 + 42.5, 5.5 + 32.5), abs=0.02)
+    hu = np.full((40, 64, 64), -850, np.float32)
+    volume = Volume("v", hu, (3.0, 3.0, 3.0), (-100.0, -50.0, 7.0))
+    backend = torch_backend({role: Constant(role) for role in source.FILES})
+    line = source.line(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
+    (found,) = find(volume, backend, line)
+    # cell c's centre lies 5 mm * (c + 0.5) from the outer edge, 1.5 mm before the first voxel
+    assert found.center_lps_mm == pytest.approx((-49.0, -9.0, 38.0), abs=0.02)
     assert found.diameter_mm == pytest.approx(7.0, rel=1e-4)
+    assert (found.heat, found.patch) == pytest.approx((4.0, 2.0))
     assert found.score == pytest.approx(1 / (1 + np.exp(-4)))
+
+
+def test_a_volume_becomes_a_stack_in_the_same_place() -> None:
+    volume = Volume("v", np.zeros((3, 4, 5), np.float32), (2.0, 0.5, 0.5), (1.0, 2.0, 3.0))
+    stack = stack_of(volume)
+    assert stack.planes[2].geometry.position_lps_mm == (1.0, 2.0, 7.0)
+    assert stack.z_mm.tolist() == [0, 2, 4]
 
 
 def test_the_logistic_fit_finds_the_figures_that_made_the_data() -> None:

@@ -36,18 +36,16 @@ def ball_shape(diameter_mm: float) -> Shape:
 
 def test_box_means_keep_the_volume() -> None:
     source = np.random.default_rng(0).random(20).astype(np.float32)
-    weights = box_mean(12, 1.3, 0.0, 20, 0.5, 1.0)
+    weights = box_mean(Axis(12, 1.3, 0.0), Axis(20, 0.5, 1.0))
     assert (weights @ source).sum() * 1.3 == pytest.approx(source.sum() * 0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 0.7, 0.7), (5.0, 0.8, 0.8), (1.0, 1.0, 1.0)])
-def test_a_shape_on_the_grid_keeps_volume_and_centre(spacing: tuple[float, float, float]) -> None:
+def test_a_shape_on_the_grid_keeps_volume_and_centre(spacing: Spacing) -> None:
     shape = ball_shape(9.0)
     centre = (31.3, 24.9, 27.2)
-    grid = tuple(int(60 / s) for s in spacing)
-    occupied, part = on_grid(
-        shape.occupancy.astype(np.float32) / 255, SHAPE_MM, centre, spacing, grid
-    )
+    empty = block(np.zeros([int(60 / s) for s in spacing], np.float32), spacing)
+    occupied, part = on_grid(shape.occupancy.astype(np.float32) / 255, SHAPE_MM, centre, empty)
     volume = float(occupied.sum()) * float(np.prod(spacing))
     assert sphere_diameter(volume) == pytest.approx(shape.diameter_mm, rel=0.01)
     for axis in range(3):
@@ -63,12 +61,13 @@ def test_a_solid_implant_has_its_truth_in_the_image() -> None:
     spacing, centre = (1.5, 0.75, 0.75), (29.0, 31.0, 27.0)
     shape = ball_shape(10.0)
     plain = Shape(shape.occupancy, shape.diameter_mm, 1)
-    truth = implant(rng, hu, spacing, centre, plain, 12.0, "calcified", 0.0)
+    truth = implant(rng, block(hu, spacing), centre, Nodule(plain, 12.0, "calcified"))
+    assert truth is not None
     risen = np.clip((hu + 850) / (hu.max() + 850), 0, 1)
     z, y, x = np.meshgrid(
-        *[(np.arange(n) + 0.5) * s for n, s in zip(hu.shape, spacing)], indexing="ij"
+        *[(np.arange(n) + 0.5) * s for n, s in zip(hu.shape, spacing, strict=True)], indexing="ij"
     )
-    for axis, wanted in zip((z, y, x), centre):
+    for axis, wanted in zip((z, y, x), centre, strict=True):
         assert float((axis * risen).sum() / risen.sum()) == pytest.approx(wanted, abs=1.0)
     assert truth.center_mm == centre
     assert truth.diameter_mm == 12.0
@@ -78,18 +77,29 @@ def test_a_solid_implant_has_its_truth_in_the_image() -> None:
 
 
 def test_solid_matter_does_not_darken_its_host() -> None:
-    hu = np.full((20, 40, 40), 900, np.float32)
-    implant(
-        np.random.default_rng(2), hu, (2, 1, 1), (20, 20, 20), ball_shape(8.0), 8.0, "solid", 0.0
-    )
-    assert hu.min() == 900
+    hu = np.full((20, 40, 40), -900, np.float32)
+    hu[:, :, 22:] = 900
+    nodule = Nodule(ball_shape(8.0), 8.0, "solid")
+    assert implant(np.random.default_rng(2), block(hu, (2, 1, 1)), (20, 20, 20), nodule)
+    assert hu[:, :, 22:].min() == 900
+    assert hu[:, :, :22].max() > -100
+
+
+def test_what_would_lie_inside_the_wall_is_not_implanted() -> None:
+    hu = np.full((20, 40, 40), 40, np.float32)
+    nodule = Nodule(ball_shape(8.0), 8.0, "solid")
+    assert implant(np.random.default_rng(2), block(hu, (2, 1, 1)), (20, 20, 20), nodule) is None
+    assert (hu == 40).all()
 
 
 def test_an_implant_outside_the_block_is_refused() -> None:
     hu = np.zeros((4, 8, 8), np.float32)
     with pytest.raises(ValueError, match="outside"):
         implant(
-            np.random.default_rng(3), hu, (1, 1, 1), (90, 4, 4), ball_shape(5.0), 5.0, "solid", 0.0
+            np.random.default_rng(3),
+            block(hu, (1, 1, 1)),
+            (90, 4, 4),
+            Nodule(ball_shape(5.0), 5.0, "solid"),
         )
 
 
@@ -102,8 +112,8 @@ def test_outlines_exclude_the_pixels_they_run_on() -> None:
 
 def test_turning_keeps_the_matter() -> None:
     rng = np.random.default_rng(4)
-    block = rng.random((3, 4, 5)).astype(np.float32)
-    assert turned(rng, block).sum() == pytest.approx(block.sum())
+    matter = rng.random((3, 4, 5)).astype(np.float32)
+    assert turned(rng, matter).sum() == pytest.approx(matter.sum())
 
 
 def test_a_shape_of_about_the_size_is_picked() -> None:

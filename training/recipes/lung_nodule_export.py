@@ -22,7 +22,20 @@ import onnx
 import torch
 from torch import nn
 
-from training.data import F32, TRAINING_SERIES, file_digest, series_folder
+from appliance.bundle.manifest import Calibration
+from appliance.demo.phantom import chest
+from appliance.preprocess import reference
+from training import source
+from training.data import (
+    F32,
+    TRAINING_SERIES,
+    Volume,
+    file_digest,
+    resample,
+    series_folder,
+    window,
+)
+from training.evaluate import stack_of
 from training.loop import knobs_from_command_line, load_checkpoint, shared_folder, work_folder
 from training.networks import LungNet, PatchNet, ProposeNet, parameter_count
 
@@ -37,7 +50,16 @@ class Knobs:
     classify: str = "classify"
     heads: str = ""  # json that training.calibrate wrote; empty: plain sums
     figures: str = ""  # json of figures to be stored with the networks
+    version: str = "0.1.0"  # of the bundle
     opset: int = 18
+
+
+NOTES = (
+    "Trained on three CTs with implanted LIDC shapes; the patch network on LUNA16 patches.",
+    "Sensitivities come from implants in scans that the proposal network never saw; the lung "
+    "network saw them. Implants are easier than real nodules.",
+    "Masses above 30 mm and nodules inside consolidated lung are not what it was trained for.",
+)
 
 
 def averaged(model: nn.Module, run: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -111,7 +133,7 @@ def sources(shared: Path) -> list[dict[str, str]]:
     """Every data set that trained the three networks, with its licence and digest."""
     licences = {
         "R01-001": "TCIA NSCLC Radiogenomics, CC BY 3.0",
-        "C3N-00247": "TCIA CPTAC-LSCC, CC BY 3.0",
+        "C3N-00247": "TCIA CPTAC-LSCC, CC BY",
         "A0001": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
     }
     found = []
@@ -133,26 +155,74 @@ def sources(shared: Path) -> list[dict[str, str]]:
     return found
 
 
+def golden_cases(models: dict[source.Role, nn.Module], out: Path) -> list[dict[str, Any]]:
+    """Writes one recorded run a network on our phantom to golden/; returns the manifest's entries."""
+    phantom = chest(5, spacing_mm=(3.0, 1.4, 1.4))
+    hu = phantom.hu.astype(np.float32)
+    volume = Volume("phantom", hu, phantom.spacing_mm, phantom.origin_lps_mm)
+    coarse = window(resample(hu, volume.spacing, [source.SEGMENT_MM] * 3))
+    middle = [n // 2 for n in coarse.shape]
+    fine = window(resample(hu[40:60], volume.spacing, [source.PROPOSE_MM] * 3))
+    centers = [n.center_lps_mm for n in phantom.nodules[:4]]
+    inputs: dict[source.Role, F32] = {
+        "segment": coarse[None, None, middle[0] - 16 : middle[0] + 16, 32:80, 16:64],
+        "propose": fine[None, None, :32, 120:168, 64:112],
+        "classify": reference.apply_patches(stack_of(volume), source.OPS["classify"], centers, 2),
+    }
+    (out / "golden").mkdir(exist_ok=True)
+    entries = []
+    for role, model in models.items():
+        image = np.ascontiguousarray(inputs[role], np.float32)
+        with torch.no_grad():
+            raw = model(torch.from_numpy(image))
+        names = [port.name for port in source.network(role, "0" * 64).outputs]
+        values = raw if isinstance(raw, tuple) else (raw,)
+        arrays = {n: v.numpy() for n, v in zip(names, values, strict=True)}
+        np.savez_compressed(out / "golden" / f"{role}.npz", input=image, **arrays)
+        entries.append({"network": role, "file": f"golden/{role}.npz", "atol": 0.01})
+    return entries
+
+
+def figures_of(calibrated: dict[str, Any], val_auc: float | None) -> dict[str, float]:
+    """The figures that go into the manifest, each named by how it was made."""
+    found = {} if val_auc is None else {"patches, val split: AUC": val_auc}
+    for row in calibrated.get("froc", []):
+        name = f"implants, scan left out: sensitivity at {row['fp_per_scan']:g} false a scan"
+        found[name] = row["sensitivity"]
+    if calibrated:
+        found["implants, scan left out: number"] = float(calibrated["implants"])
+    return found
+
+
+def run_metrics(run: str) -> dict[str, Any]:
+    """metrics.json of a run; empty where it wrote none."""
+    path = work_folder(run) / "metrics.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 def main() -> None:
     """Load, export, check, write what goes beside the networks."""
     k = knobs_from_command_line(Knobs())
     out = Path(k.out)
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    cube, patch = (48, 64, 80), (48, 48)
-    plan: list[tuple[str, nn.Module, str, tuple[int, ...], list[str]]] = [
-        ("lungs", LungNet(), k.segment, cube, ["lungs"]),
-        ("propose", ProposeNet(), k.propose, cube, ["heat", "log_diameter"]),
-        ("classify", PatchNet(), k.classify, patch, ["logit"]),
+    cube, patch = (48, 64, 80), (source.PATCH, source.PATCH)
+    plan: list[tuple[source.Role, nn.Module, str, tuple[int, ...]]] = [
+        ("segment", LungNet(), k.segment, cube),
+        ("propose", ProposeNet(), k.propose, cube),
+        ("classify", PatchNet(), k.classify, patch),
     ]
     about: dict[str, Any] = {}
-    for name, empty, run, side, outputs in plan:
+    models: dict[source.Role, nn.Module] = {}
+    for role, empty, run, side in plan:
         model, run_knobs = averaged(empty, run)
-        path = out / f"{name}.onnx"
-        export(model, path, side, outputs, k.opset)
-        shape = (1, 1, 32, 96, 48) if len(side) == 3 else (5, 1, 48, 48)
+        models[role] = model
+        path = out / source.FILES[role]
+        names = [port.name for port in source.network(role, "0" * 64).outputs]
+        export(model, path, side, names, k.opset)
+        shape = (1, 1, 32, 96, 48) if len(side) == 3 else (5, 1, *patch)
         gaps = parity(model, path, rng.random(shape, dtype=np.float32))
-        about[name] = {
+        about[role] = {
             "run": run_knobs,
             "parameters": parameter_count(model),
             "bytes": path.stat().st_size,
@@ -161,24 +231,33 @@ def main() -> None:
         }
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, differences {gaps}")
         if max(gaps.values()) > 1e-3:
-            raise SystemExit(f"error: {name}.onnx differs from torch: {gaps}")
-    heads = {"a": 1.0, "b": 1.0, "c": 0.0, "threshold": 0.5, "top_k": 24}
+            raise SystemExit(f"error: {path} differs from torch: {gaps}")
+    heads = {"a": 1.0, "b": 1.0, "c": 0.0, "threshold": 0.5, "top_k": 32}
     if k.heads:
         heads = json.loads(Path(k.heads).read_text())
     figures = json.loads(Path(k.figures).read_text()) if k.figures else {}
+    val_auc = run_metrics(k.classify).get("val_auc")
     made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     provenance = {
         "sources": sources(shared_folder()),
-        "networks": about,
-        "code_sha256": code_digest(),
+        "seed": about["propose"]["run"]["seed"],
+        "code_digest": code_digest(),
         "made": made,
+        "figures": figures_of(figures, val_auc),
+        "notes": list(NOTES),
     }
+    calibration = Calibration(
+        propose=heads["a"], classify=heads["b"], bias=heads["c"], threshold=heads["threshold"]
+    )
+    goldens = golden_cases(models, out)
+    described = source.described(calibration, provenance, goldens, k.version, int(heads["top_k"]))
     for name, content in (
         ("heads", heads),
-        ("metrics", figures),
-        ("provenance", provenance),
+        ("metrics", {"classify_val_auc": val_auc, "out_of_fold": figures}),
+        ("provenance", {**provenance, "networks": about}),
+        ("source", described),
     ):
-        (out / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(f"source folder {out}")
 
 

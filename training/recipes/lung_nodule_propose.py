@@ -212,9 +212,8 @@ def _ignored(host: Host, edge_mm: F32, stretch: float) -> F32:
         )
         for a in range(3)
     ]
-    return 1.0 - ndimage.binary_dilation(host.ignored[np.ix_(*index)], iterations=2).astype(
-        np.float32
-    )
+    near = ndimage.binary_dilation(host.ignored[np.ix_(*index)], iterations=2)
+    return np.asarray(~near, np.float32)
 
 
 def _mirror(rng: np.random.Generator, *arrays: F32) -> tuple[F32, F32, F32, F32]:

@@ -165,7 +165,7 @@ def repaint(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
             out[where] = level + keep * own + field[where] * rng.uniform(0, spread)
     if rng.random() < 0.5:
         out = ndimage.gaussian_filter(out, rng.uniform(0.2, 0.7)).astype(np.float32)
-    return out
+    return np.asarray(out, np.float32)
 
 
 def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
