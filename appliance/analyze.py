@@ -2,7 +2,8 @@
 
 Files are grouped by what they say of themselves, not by folder. What is not DICOM is skipped; what
 is DICOM but names no study and series is one series a folder, so that its refusal is reported.
-Nothing is written: no journal, no spool, no masks.
+Nothing is written of what was analysed: no journal, no spool, no masks (but, at first use, the site
+key and the results of the golden cases).
 """
 
 from __future__ import annotations

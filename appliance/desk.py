@@ -4,7 +4,7 @@
 came. Rules:
 - A bundle is opened once and stays until `scanside bundle activate` names another; then the new
   one is opened beside the old one, between two studies, and only a bundle whose goldens passed is
-  used.
+  used. The old one is closed once no series that began with it is followed any more.
 - Masks and the list of inputs are durable before the report is committed; the report and all its
   messages are one transaction.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, ScansideError
 from appliance.line import Bundle
 from appliance.records import Header, Result, Stack
-from appliance.report import Reason, Report
+from appliance.report import Reason, Report, Stage, Status
 from appliance.series import pixels, select
 from appliance.settings import Settings
 from appliance.store.files import DISK
@@ -60,17 +60,20 @@ class Desk:
         runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._infer)
         self.shelf = Shelf(settings.state, runner=runner, audit=audit)
         self._open: dict[str, Opened] = {}
+        self._retired: dict[str, Opened] = {}
+        """Not active any more, but a series may still use them."""
 
-    def refresh(self) -> tuple[Opened, ...]:
-        """Open what the shelf says is active; close what is not any more.
+    def refresh(self, in_use: Collection[str | None] = ()) -> tuple[Opened, ...]:
+        """Open what the shelf says is active; close what is neither active nor `in_use` (digests).
 
         A bundle that cannot be opened is logged and the one of the same name that runs goes on.
         """
         wanted = {}
         for entry in self.shelf.active():
             before = [o for o in self._open.values() if o.bundle.ref.name == entry.name]
-            if entry.digest in self._open:
-                wanted[entry.digest] = self._open[entry.digest]
+            known = self._open.get(entry.digest) or self._retired.pop(entry.digest, None)
+            if known is not None:
+                wanted[entry.digest] = known
                 continue
             try:
                 wanted[entry.digest] = self._opened(self.shelf.ready(entry))
@@ -78,10 +81,10 @@ class Desk:
             except ScansideError as e:
                 log.error("bundle %s %s: %s", entry.name, entry.version, e.line())
                 wanted.update({o.bundle.ref.digest: o for o in before})
-        for digest, opened in self._open.items():
-            if digest not in wanted:
-                opened.backend.close()
+        self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
         self._open = wanted
+        for digest in self._retired.keys() - set(in_use):
+            self._retired.pop(digest).backend.close()
         return tuple(wanted.values())
 
     def open(self, entry: Entry) -> Opened:
@@ -106,20 +109,22 @@ class Desk:
             )
         return tuple(self._open.values())
 
-    def accepting(self, header: Header) -> tuple[Opened, ...]:
-        """The open bundles that accept a series with this header."""
-        bundles = match.choose([o.bundle for o in self._open.values()], header)
-        return tuple(self._open[bundle.ref.digest] for bundle in bundles)
+    def accepting(
+        self, header: Header, among: Sequence[Opened] | None = None
+    ) -> tuple[Opened, ...]:
+        """Those of the open bundles (or of `among`) that accept a series with this header."""
+        there = tuple(self._open.values()) if among is None else among
+        chosen = match.choose([o.bundle for o in there], header)
+        return tuple(o for bundle in chosen for o in there if o.bundle is bundle)
 
-    def why_none(self, header: Header) -> tuple[Reason, ...]:
-        """Why no open bundle accepts a series with this header."""
-        return match.none_accepts([o.bundle for o in self._open.values()], header)
+    def why_none(self, header: Header, among: Sequence[Opened] | None = None) -> tuple[Reason, ...]:
+        """Why none of them accepts a series with this header."""
+        there = tuple(self._open.values()) if among is None else among
+        return match.none_accepts([o.bundle for o in there], header)
 
     def _opened(self, loaded: Loaded) -> Opened:
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
-        backend = open_backend(
-            self._library, networks, loaded.networks, self.settings.work.threads
-        )
+        backend = open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
         return Opened(loaded.bundle, backend)
 
     @contextmanager
@@ -131,9 +136,9 @@ class Desk:
             opened.backend.close()
 
     def close(self) -> None:
-        for opened in self._open.values():
+        for opened in (*self._open.values(), *self._retired.values()):
             opened.backend.close()
-        self._open = {}
+        self._open, self._retired = {}, {}
 
 
 def summary(header: Header, stack: Stack) -> select.SeriesSummary:
@@ -149,18 +154,22 @@ def summary(header: Header, stack: Stack) -> select.SeriesSummary:
 
 def better(
     journal: Journal, spool: Spool, key: SeriesKey, bundle: Bundle, fold: line.Fold, stack: Stack
-) -> tuple[tuple[Reason, ...], str | None]:
+) -> tuple[tuple[Reason, ...], tuple[str, ...]]:
     """Whether a series of the same study and acquisition was analysed that is better than `key`.
 
-    (reasons against this one, None) if so; else ((), the id of the report that this one withdraws).
+    (reasons against this one, ()) if so; else ((), ids of the reports that this one withdraws).
+    Only final reports count that nothing has withdrawn yet.
     """
     if fold.header is None:
-        return (), None
+        return (), ()
     mine = summary(fold.header, stack)
+    withdrawn = {report.supersedes for report in journal.reports_of_study(key.study)}
     others: dict[str, tuple[select.SeriesSummary, str]] = {}
     for row in journal.series_of_study(key.study):
         report = journal.latest_report(row.series_uid, bundle.ref.digest)
-        if row.series_uid == key.series or row.state != "analysed" or report is None:
+        if row.series_uid == key.series or report is None or report.report_id in withdrawn:
+            continue
+        if report.status is not Status.ANALYSED or report.stage is not Stage.FINAL:
             continue
         paths = list(spool.instances(SeriesKey(key.study, row.series_uid)).values())
         if paths and report.series.spacing_mm is not None and report.coverage.z_mm is not None:
@@ -178,12 +187,12 @@ def better(
     )
     best = select.best(group, bundle.manifest.accepts)
     if best != mine:
-        return (select.better(best),), None
-    return (), next((others[o.series_uid][1] for o in group if o.series_uid in others), None)
+        return (select.better(best),), ()
+    return (), tuple(others[o.series_uid][1] for o in group if o.series_uid in others)
 
 
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
-    """Masks, the list of inputs and the report's JSON, durable, under reports/<report id>/."""
+    """Masks and the list of inputs, durable, under reports/<report id>/."""
     folder = state / "reports" / str(report.report_id)
     DISK.make_folder(folder)
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())

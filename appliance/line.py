@@ -329,7 +329,9 @@ def outline(fold: Fold) -> Stack | tuple[Reason, ...]:
     if not fold.planes and fold.unread:
         return ()  # the images' own reasons say it all
     phases = assemble.split(fold.planes)
-    largest = max(phases, key=len, default=())
+    names = {(p.header.sop_instance_uid, p.frame) for p in max(phases, key=len, default=())}
+    # `split` keeps one of each UID; that two have other pixels is for `assemble` to say
+    largest = [p for p in fold.planes if (p.header.sop_instance_uid, p.frame) in names]
     return assemble.assemble(largest, fold.bundle.manifest.accepts if fold.bundle else None)
 
 

@@ -78,7 +78,7 @@ REMEDIES: dict[Code, str] = {
     Code.MISSING_PIXELS: "Send the images with their pixel data.",
     Code.UNDECODABLE_PIXELS: "Send the series uncompressed (Explicit VR Little Endian).",
     Code.UNSUPPORTED_PIXELS: "Send original greyscale CT images.",
-    Code.TOO_LARGE: "Send a reconstruction with fewer or smaller images, or raise [work] limits.",
+    Code.TOO_LARGE: "Send a reconstruction with fewer or smaller images.",
     Code.GANTRY_TILT: "Send a reconstruction without gantry tilt.",
     Code.NOT_AXIAL: "Send the axial reconstruction.",
     Code.MIXED_SERIES: "Send one study and series at a time in a folder of its own.",

@@ -44,9 +44,10 @@ def main(settings: Settings, report_id: str) -> int:
 def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
     """(the report as committed, the report as computed now). ScansideError where its inputs,
     its series or its bundle are not on this device any more."""
-    with Journal.open(settings.state / JOURNAL_NAME) as journal:
-        past = journal.report(report_id)
-        key = journal.series_of_report(report_id)
+    past, key = None, None
+    if (path := settings.state / JOURNAL_NAME).is_file():  # opening would make one
+        with Journal.open(path) as journal:
+            past, key = journal.report(report_id), journal.series_of_report(report_id)
     if past is None or key is None:
         raise ScansideError(
             f"there is no report {report_id}", code="no_report", remedy="Check its id."

@@ -1,10 +1,10 @@
 """The report: what the line says of one series, as it is stored, published and printed.
 
 Rules. A report stands alone. It never carries a name, a patient id, a birth date, an accession
-number or free text of the scanner. `not_analysed` is a result like any other and can never be read
-as a negative: it has reasons and no findings. Positions are DICOM patient coordinates (LPS, PS3.3
-C.7.6.2.1.1) in millimetres. `score` is detection confidence, never a probability of malignancy.
-Ids are derived (RFC 9562 UUIDv5), so a replay is harmless.
+number or free text of the scanner, but the name of the kernel. `not_analysed` is a result like any
+other and can never be read as a negative: it has reasons and no findings. Positions are DICOM
+patient coordinates (LPS, PS3.3 C.7.6.2.1.1) in millimetres. `score` is detection confidence, never
+a probability of malignancy. Ids are derived (RFC 9562 UUIDv5), so a replay is harmless.
 """
 
 from __future__ import annotations

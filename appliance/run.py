@@ -100,7 +100,12 @@ def _stop(stages: list[Stage]) -> int:
             continue
         stage.process.terminate()
         try:
-            clean &= stage.process.wait(max(0.1, until - time.monotonic())) == 0
+            code = stage.process.wait(max(0.1, until - time.monotonic()))
+            if code == -signal.SIGTERM and not stage.ready:
+                continue  # it had not begun yet
+            if code != 0:
+                log.error("%s ended with %s when it was told to stop", stage.name, code)
+                clean = False
         except subprocess.TimeoutExpired:
             log.error("%s did not stop in time and is killed", stage.name)
             stage.process.kill()

@@ -86,8 +86,6 @@ class Work(Record):
     """Completeness without expectation: quiet for this long."""
     released_quiet_s: float = Field(default=2.0, gt=0)
     aborted_quiet_s: float = Field(default=30.0, gt=0)
-    max_slices: int = Field(default=2000, ge=2)
-    max_pixels_per_image: int = Field(default=2048 * 2048, ge=4096)
     preliminary: bool = True
 
 

@@ -1,17 +1,21 @@
 """The stage that analyses: follow each series while it arrives, judge it, report it.
 
-    hint or deadline -> look (new files into the fold) -> judge (complete?) -> conclude (report)
+    hint or deadline -> look (new files into the folds) -> judge (complete?) -> conclude (report)
 
 Rules
-- The spool is the truth. A hint only says where to look; lost hints cost nothing, because a
-  deadline looks again, and a start looks at everything.
+- The spool is the truth. A hint only says where to look; lost hints cost nothing, because every
+  deadline looks again, so does the end of an analysis (a socket holds few hints meanwhile), and a
+  start looks at everything.
 - Nothing on the way of a slice polls: the loop sleeps until the next hint or deadline.
 - A plausible end is inferred at once and goes out as `preliminary`; the verdict makes it `final`
   without a second inference if nothing came.
 - A later slice leads to a new revision that supersedes the first. The same input never does.
 - One series of a study and acquisition is analysed. A better one that comes late supersedes.
-- An attempt is counted before it is made: a series that ends this process three times is reported
-  as `failed` and left alone, and the next series goes on.
+- A newly activated bundle is taken up when the first series of a study begins. All series of one
+  study that are followed together have the same bundles.
+- An attempt is counted before it is made, from the first slice on: a series that ends this process
+  or fails three times is reported as `failed` and left alone, and the next series goes on. One
+  bundle's failure does not keep back the report of another. A stop on purpose does not count.
 """
 
 from __future__ import annotations
@@ -23,28 +27,25 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from contextlib import ExitStack
 from pathlib import Path
 from select import select as wait_for_input
-from typing import Literal
 
 from appliance import line
-from appliance.desk import Desk, Opened, better, keep
+from appliance.conclude import Concluded, Conclusions
+from appliance.desk import Desk, Opened
 from appliance.dicom import policy
-from appliance.errors import Poisoned, ScansideError, StateUnusable
+from appliance.errors import InstanceRefused, Poisoned, ScansideError, StateUnusable
+from appliance.followed import Followed
 from appliance.host import notify
-from appliance.publish import message
 from appliance.publish.outbox import wake
-from appliance.reasons import SET_ASIDE, Code
-from appliance.records import Header, Identity, Result, Stack, Stamps
-from appliance.report import Reason, Stage, Status, pseudonym
+from appliance.reasons import Code
+from appliance.records import Header
+from appliance.report import Reason
 from appliance.series import complete, pixels, select
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.rows import SeriesState
-from appliance.store.site_key import site_key
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import SeriesKey, Spool, checked_uid
 
 log = logging.getLogger("scanside.work")
 
@@ -52,44 +53,8 @@ MAX_ATTEMPTS = 3
 RETRY_S = 2.0
 LOOK_AGAIN_S = 60.0
 """Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
-
-
-@dataclass
-class Followed:
-    """One series while it arrives. `_at` are seconds since 1970, `_tick` of the monotonic clock."""
-
-    key: SeriesKey
-    folds: dict[str | None, line.Fold] = field(default_factory=dict)
-    """Digest of an accepting bundle -> its fold; None -> the fold where none accepts."""
-    opened: dict[str | None, Opened | None] = field(default_factory=dict)
-    refused: tuple[Reason, ...] = ()
-    """Why no bundle accepts."""
-    seen: set[str] = field(default_factory=set)
-    header: Header | None = None
-    first_at: float = 0.0
-    last_at: float = 0.0
-    first_tick: float = 0.0
-    last_tick: float = 0.0
-    prepared_at: float = 0.0
-    gaps: list[float] = field(default_factory=list)
-    results: dict[str | None, tuple[Result, float]] = field(default_factory=dict)
-    """Bundle -> the latest result and when it was inferred."""
-    deadline: float = 0.0
-    failures: int = 0
-
-    @property
-    def uid(self) -> str:
-        return self.key.series
-
-
-@dataclass(frozen=True)
-class Commit:
-    """How a result is to be committed."""
-
-    preliminary: bool = False
-    inferred_at: float | None = None
-    withdraws: str | None = None
-    """Id of the report of another series that this one replaces."""
+LONG_S = 0.1
+"""A judgement that took longer may have cost hints (net.unix.max_dgram_qlen is 10 on Linux)."""
 
 
 class Work:
@@ -100,31 +65,99 @@ class Work:
         self.journal = journal
         self.spool = spool
         self.desk = desk
+        self.conclusions = Conclusions(settings, journal, spool)
         self.following: dict[SeriesKey, Followed] = {}
         self._gaps: dict[str, deque[float]] = {}
-        self._site_key = site_key(settings.state)
+        self._loaded: tuple[Opened, ...] | None = None
+
+    # Looking: which files are new.
 
     def look_everywhere(self) -> None:
         """Every series on disk that has more than was reported, and associations that are lost."""
         self.journal.recover_associations()
         for key in self.spool.series():
-            if key in self.following or self._news(key):
-                self.look(key, ended=True)
+            self.look(key, ended=True)
 
     def look(self, key: SeriesKey, *, ended: bool) -> None:
-        """Put the new files of one series into its fold. `ended`: an association of it has."""
-        followed = self.following.get(key)
-        if followed is None:
-            if not self._news(key):
-                return
-            followed = self.following[key] = Followed(key)
-            if len(self.following) == 1:
-                self.desk.refresh()  # between two studies a newly activated bundle is taken up
-        fresh = self.spool.instances(key)
-        for uid in sorted(fresh.keys() - followed.seen, key=lambda uid: fresh[uid].stat().st_mtime):
-            self._add(followed, uid, fresh[uid])
-        soon = complete.Quiet().plausible_s
-        followed.deadline = time.monotonic() if ended else followed.last_tick + soon
+        """Put the new files of one series into its folds. `ended`: an association of it has."""
+        followed = self.following.get(key) or self._follow(key)
+        if followed is None or followed.failed:  # what failed waits for its deadline
+            return
+        self._guarded(followed, self._take_in)
+        if followed.failed or key not in self.following:
+            return
+        at_once = ended or followed.counted
+        followed.deadline = (
+            time.monotonic() if at_once else followed.last_tick + followed.plausible_s
+        )
+
+    def refresh(self) -> tuple[Opened, ...]:
+        """Open the bundles that are active now; tell the journal where they changed."""
+        in_use = {digest for f in self.following.values() for digest in f.opened}
+        opened = self.desk.refresh(in_use)
+        if opened != self._loaded:
+            self._loaded = opened
+            backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
+            self.journal.event(
+                "loaded",
+                "work",
+                bundles=[o.bundle.ref.model_dump() for o in opened],
+                backend=", ".join(sorted(backends)) or None,
+            )
+            wake(self.settings.state)
+        return opened
+
+    def _follow(self, key: SeriesKey) -> Followed | None:
+        """Begin with a series that has news; the attempt counts from here on."""
+        if not self._news(key):
+            return None
+        of_study = next((f for f in self.following.values() if f.key.study == key.study), None)
+        followed = Followed(key, of_study.bundles if of_study else self.refresh())
+        if self.journal.series_of(key.series) is None:  # `receive` ended before it could say so
+            self.journal.set_series(key.series, key.study, "open")
+        followed.attempts = self.journal.begin_attempt(key.series)
+        self.following[key] = followed
+        return followed
+
+    def _news(self, key: SeriesKey) -> bool:
+        """Whether there is more on disk than the last verdict counted."""
+        row = self.journal.series_of(key.series)
+        judged = row.instances if row is not None and row.state != "open" else None
+        return judged is None or len(self.spool.instances(key)) > judged
+
+    def _take_in(self, followed: Followed) -> None:
+        """Add what is on disk and not in the folds yet, in order of arrival."""
+        fresh = self.spool.instances(followed.key)
+        arrived = {uid: _arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
+        for uid in sorted(arrived, key=lambda uid: (arrived[uid] or 0.0, uid)):
+            at, data = arrived[uid], _read(fresh[uid])
+            if at is None or data is None:  # deleted meanwhile
+                continue
+            if not followed.folds:
+                self._begin(followed, data)
+            if followed.attempts > MAX_ATTEMPTS:
+                raise Poisoned(f"it ended this stage {followed.attempts - 1} times")
+            age = max(0.0, time.time() - at)
+            followed.add(uid, data, at=at, tick=time.monotonic() - age)
+            followed.prepared_at = time.time()
+
+    def _begin(self, followed: Followed, data: bytes) -> None:
+        """Choose the bundles by the first image, and say that a series is arriving."""
+        header: Header | None = None
+        accepting: tuple[Opened, ...] = ()
+        try:
+            header = pixels.header(data)
+        except ScansideError as e:
+            log.info("series %s: %s", followed.uid, e.line())  # the fold keeps the reason
+        else:
+            if select.by_name(header) is None:
+                accepting = self.desk.accepting(header, followed.bundles)
+                if not accepting:
+                    followed.refused = self.desk.why_none(header, followed.bundles)
+        followed.begin(header, accepting)
+        self.conclusions.say("received", followed, 1)
+
+    # Judging: what is to be said.
 
     def wait_s(self) -> float:
         """Seconds until the next series wants to be judged."""
@@ -133,250 +166,101 @@ class Work:
         return min(max(0.0, next_one - now), LOOK_AGAIN_S)
 
     def judge_due(self) -> None:
-        """Judge each series whose time has come. One that fails is tried again, three times."""
+        """Judge each series whose time has come."""
+        began = time.monotonic()
         for followed in list(self.following.values()):
-            if followed.deadline > time.monotonic():
-                continue
-            try:
-                self._judge(followed)
-            except StateUnusable:
-                raise
-            except Exception as e:  # the loop of this verb: one series must not stop the next
-                log.exception("series %s", followed.uid)
-                followed.failures += 1
-                followed.deadline = time.monotonic() + RETRY_S
-                if followed.failures >= MAX_ATTEMPTS:
-                    self._give_up(followed, e)
+            if followed.deadline <= time.monotonic():
+                self._guarded(followed, self._judge)
+        if time.monotonic() - began > LONG_S:
+            for row in self.journal.series("open"):
+                key = SeriesKey(row.study_uid, row.series_uid)
+                if key not in self.following:
+                    self.look(key, ended=False)
 
-    def _news(self, key: SeriesKey) -> bool:
-        """Whether there is more on disk than the last verdict counted."""
-        row = self.journal.series_of(key.series)
-        judged = row.instances if row is not None and row.state != "open" else None
-        return judged is None or len(self.spool.instances(key)) > judged
-
-    def _add(self, followed: Followed, uid: str, path: Path) -> None:
+    def _guarded(self, followed: Followed, step: Callable[[Followed], None]) -> None:
+        """One step of one series; whatever it raises, the others go on."""
         try:
-            data = path.read_bytes()
-            arrived = path.stat().st_mtime
-        except OSError as e:
-            raise StateUnusable(f"{path}: {e.strerror}") from e
-        if not followed.folds:
-            self._begin(followed, data)
-        for digest, fold in followed.folds.items():
-            followed.folds[digest] = line.add(fold, data)
-        followed.seen.add(uid)
-        age = max(0.0, time.time() - arrived)
-        if followed.first_at == 0.0:
-            followed.first_at, followed.first_tick = arrived, time.monotonic() - age
-        else:
-            followed.gaps.append(max(0.0, arrived - followed.last_at))
-        followed.last_at = max(followed.last_at, arrived)
-        followed.last_tick = max(followed.last_tick, time.monotonic() - age)
-        followed.prepared_at = time.time()
-
-    def _begin(self, followed: Followed, data: bytes) -> None:
-        """Choose the bundles by the first image, and say that a series is arriving."""
-        accepting: tuple[Opened, ...] = ()
-        try:
-            followed.header = pixels.header(data)
-        except ScansideError as e:
-            log.info("series %s: %s", followed.uid, e.line())  # the fold keeps the reason
-        else:
-            if select.by_name(followed.header) is None:
-                accepting = self.desk.accepting(followed.header)
-                if not accepting:
-                    followed.refused = self.desk.why_none(followed.header)
-        followed.opened = {o.bundle.ref.digest: o for o in accepting} or {None: None}
-        followed.folds = {
-            digest: line.begin(opened.bundle if opened else None)
-            for digest, opened in followed.opened.items()
-        }
-        self._say("received", followed, 1)
-
-    def _say(self, event: message.EventName, followed: Followed, slices: int) -> None:
-        study = pseudonym(self._site_key, followed.key.study)
-        outgoing = message.of_series(
-            event, study=study, series_uid=followed.uid, slices=slices, at=datetime.now(timezone.utc)
-        )
-        self.journal.post([outgoing], series_uid=followed.uid)
-        wake(self.settings.state)
+            step(followed)
+            followed.failed = False
+        except StateUnusable:
+            raise
+        except Exception as e:  # the loop of this verb
+            log.exception("series %s, attempt %d", followed.uid, followed.attempts)
+            followed.failed = True
+            followed.deadline = time.monotonic() + RETRY_S
+            followed.attempts = max(followed.attempts + 1, self.journal.begin_attempt(followed.uid))
+            if followed.attempts > MAX_ATTEMPTS:
+                self._give_up(followed, e)
 
     def _judge(self, followed: Followed) -> None:
+        self._take_in(followed)
         if not followed.folds:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
-        quiet = self._quiet(followed)
-        verdict = complete.verdict(self._facts(followed), quiet)
-        followed.deadline = time.monotonic() + (verdict.wait_s or 0.0)
-        if verdict.state == "preliminary" and self.settings.work.preliminary:
+        verdict = self._verdict(followed)
+        early = self.settings.work.preliminary and followed.attempts == 1
+        if verdict.state == "preliminary" and early:
             for digest in followed.folds:
-                self._conclude(followed, digest, verdict, preliminary=True)
-            # what the lung mask says may change the verdict; judge again with it
-            verdict = complete.verdict(self._facts(followed), quiet)
-            followed.deadline = time.monotonic() + (verdict.wait_s or 0.0)
+                self.conclusions.preliminary(followed, digest)
+            # what the lung mask says may change the verdict
+            verdict = self._verdict(followed)
         elif verdict.state in ("complete", "give_up"):
-            log.info(
-                "series %s: %s by %s, %d images",
-                followed.uid, verdict.state, verdict.rule, len(followed.seen),
-            )  # fmt: skip
-            self._say("complete", followed, len(followed.seen))
+            self._conclude(followed, verdict)
+        followed.deadline = time.monotonic() + (verdict.wait_s or 0.0)
+
+    def _verdict(self, followed: Followed) -> complete.Verdict:
+        facts = followed.facts(
+            time.monotonic(),
+            self.journal.associations_of(followed.uid),
+            lambda association: self._moved_on(followed, association),
+        )
+        return complete.verdict(facts, self._quiet(followed))
+
+    def _conclude(self, followed: Followed, verdict: complete.Verdict) -> None:
+        """The end of a series: a final report for each bundle."""
+        count = len(followed.seen)
+        log.info("series %s: %s by %s, %d images", followed.uid, verdict.state, verdict.rule, count)
+        self.conclusions.say("complete", followed, count)
+        with ExitStack() as reports:  # each is made, whatever another raises
             for digest in followed.folds:
-                self._conclude(followed, digest, verdict, preliminary=False)
-            if followed.header is not None and verdict.state == "complete":
-                self._learn(followed)
-            del self.following[followed.key]
+                reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
+        if followed.header is not None and verdict.state == "complete":
+            self._learn(followed)
+        self._leave(followed)
 
     def _give_up(self, followed: Followed, error: Exception) -> None:
         """Report a series as `failed`, with nothing of the analysis but that it failed."""
-        poisoned = isinstance(error, ScansideError) and error.code == "backend_failed"
+        of_backend = isinstance(error, ScansideError) and error.code == "backend_failed"
         reason = Reason(
-            code=Code.BACKEND_FAILED if poisoned else Code.POISONED,
+            code=Code.BACKEND_FAILED if of_backend else Code.POISONED,
             text=f"the analysis failed {MAX_ATTEMPTS} times ({type(error).__name__})",
             where="series",
         )
-        for digest, fold in followed.folds.items():
-            self._commit(followed, digest, line.failed(fold, reason), Commit())
+        for digest, fold in (followed.folds or {None: line.begin(None)}).items():
+            self.conclusions.commit(followed, digest, Concluded(line.failed(fold, reason)))
+        # what could not even be read counts as judged too: only news is tried again
+        count = len(self.spool.instances(followed.key))
+        self.journal.set_series(followed.uid, followed.key.study, "failed", instances=count)
+        self._leave(followed)
+
+    def _leave(self, followed: Followed) -> None:
+        """Done with it until more comes; its slices leave the memory."""
+        self.journal.end_attempt(followed.uid)
         del self.following[followed.key]
 
-    def _conclude(
-        self,
-        followed: Followed,
-        digest: str | None,
-        verdict: complete.Verdict,
-        *,
-        preliminary: bool,
-    ) -> None:
-        """The result of what is here -> report and messages."""
-        attempts = self.journal.begin_attempt(followed.uid)
-        if attempts > MAX_ATTEMPTS:
-            raise Poisoned(f"series {followed.uid} ended this stage {attempts - 1} times")
-        result, inferred_at, withdraws = self._result(followed, digest)
-        self.journal.end_attempt(followed.uid)
-        if preliminary and result.status is not Status.ANALYSED:
-            return  # only the verdict refuses
-        if result.status is Status.ANALYSED:
-            limitations = (*verdict.limitations, *result.limitations)
-            result = replace(result, limitations=limitations)
-        self._commit(
-            followed,
-            digest,
-            result,
-            Commit(preliminary=preliminary, inferred_at=inferred_at, withdraws=withdraws),
-        )
-
-    def _commit(
-        self, followed: Followed, digest: str | None, result: Result, about: Commit
-    ) -> None:
-        """Report, messages and state of the series, together. A replay changes nothing."""
-        previous = self.journal.latest_report(followed.uid, digest)
-        known = previous is not None and previous.input_digest == result.input_digest
-        state: SeriesState = "open" if about.preliminary else _state(result)
-        instances = None if about.preliminary else len(followed.seen)
-        if previous is not None and known and (about.preliminary or previous.stage is Stage.FINAL):
-            if instances is not None:
-                self.journal.set_series(
-                    followed.uid, followed.key.study, state, instances=instances
-                )
-            return
-        supersedes = about.withdraws
-        if previous is not None:
-            supersedes = previous.supersedes if known else previous.report_id
-        released = [a.association.ended for a in self.journal.associations_of(followed.uid)]
-        now = time.time()
-        report = line.seal(
-            result,
-            Identity(
-                site_key=self._site_key,
-                publish_uids=self.settings.site.publish_uids,
-                revision=self.journal.next_revision(followed.uid, digest, result.input_digest),
-                supersedes=str(supersedes) if supersedes else None,
-                preliminary=about.preliminary,
-            ),
-            Stamps(
-                first_slice=_utc(followed.first_at),
-                last_slice=_utc(followed.last_at),
-                released=_utc(max((at for at in released if at is not None), default=None)),
-                complete=None if about.preliminary else _utc(now),
-                prepared=_utc(followed.prepared_at),
-                inferred=_utc(about.inferred_at),
-                committed=_utc(now),
-            ),
-        )
-        keep(self.settings.state, report, result, sorted(followed.seen))
-        at = datetime.fromtimestamp(now, timezone.utc)
-        self.journal.commit_report(
-            report,
-            series_uid=followed.uid,
-            study_uid=followed.key.study,
-            messages=list(message.of_report(report, series_uid=followed.uid, at=at)),
-            series_state=state,
-            instances=instances,
-        )
-        wake(self.settings.state)
-        log.info(
-            "series %s: %s %s, %d findings",
-            followed.uid, report.stage.value, report.status.value, len(report.findings),
-        )  # fmt: skip
-
-    def _result(
-        self, followed: Followed, digest: str | None
-    ) -> tuple[Result, float | None, str | None]:
-        """The result of what is here, when it was inferred, and the report it withdraws.
-
-        Inferred again only if something came since.
-        """
-        fold, opened = followed.folds[digest], followed.opened[digest]
-        kept = followed.results.get(digest)
-        reasons, withdraws = followed.refused, None
-        outline = line.outline(fold)
-        if opened is not None and isinstance(outline, Stack):
-            reasons, withdraws = better(
-                self.journal, self.spool, followed.key, opened.bundle, fold, outline
-            )
-        if not reasons and kept is not None and kept[0].input_digest == fold.digest:
-            return *kept, withdraws
-        result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
-        if result.status is not Status.ANALYSED:
-            return result, None, withdraws
-        followed.results[digest] = result, time.time()
-        return *followed.results[digest], withdraws
-
-    def _facts(self, followed: Followed) -> complete.SeriesFacts:
-        fold = next(iter(followed.folds.values()))
-        outline = line.outline(fold)
-        stack = outline if isinstance(outline, Stack) else None
-        whole = {Code.GAP_FILLED, Code.IRREGULAR_SPACING}
-        covered = [
-            result.facts.coverage.lungs == "covered"
-            for digest, (result, _) in followed.results.items()
-            if result.status is Status.ANALYSED
-            and result.input_digest == followed.folds[digest].digest
-        ]
-        return complete.SeriesFacts(
-            now=time.monotonic(),
-            first=followed.first_tick,
-            last=followed.last_tick,
-            count=len(followed.seen),
-            expected=followed.header.expected_images if followed.header else None,
-            associations=tuple(
-                complete.AssociationFact(
-                    state=_ASSOCIATION[a.association.outcome],
-                    instances=a.instances,
-                    moved_on=self._moved_on(followed, a.association.id),
-                )
-                for a in self.journal.associations_of(followed.uid)
-            ),
-            uniform=stack is not None and not any(r.code in whole for r in stack.limitations),
-            cover_mm=float(stack.z_mm[-1]) if stack is not None else 0.0,
-            min_cover_mm=fold.bundle.manifest.accepts.cover_mm if fold.bundle else 0.0,
-            covered=all(covered) if covered else None,
-        )
+    def stop(self) -> None:
+        """A stop on purpose is no failure of what is being followed."""
+        for followed in self.following.values():
+            if not followed.failed:
+                self.journal.end_attempt(followed.uid)
 
     def _moved_on(self, followed: Followed, association: str) -> bool:
         """Whether a later series is arriving in the same association."""
         return any(
             other.first_at > followed.last_at
-            and any(a.association.id == association for a in self.journal.associations_of(other.uid))
+            and any(
+                a.association.id == association for a in self.journal.associations_of(other.uid)
+            )
             for other in self.following.values()
             if other is not followed
         )
@@ -387,9 +271,11 @@ class Work:
         row = self.journal.series_of(followed.uid)
         ae = row.calling_ae if row else ""
         most = policy.quiet_s(self.settings, ae)
-        setting = complete.learned_quiet(list(self._gaps.get(ae, ())), setting_s=most)
         return complete.Quiet(
-            released_s=work.released_quiet_s, setting_s=setting, aborted_s=work.aborted_quiet_s
+            released_s=work.released_quiet_s,
+            setting_s=complete.learned_quiet(list(self._gaps.get(ae, ())), setting_s=most),
+            aborted_s=work.aborted_quiet_s,
+            plausible_s=followed.plausible_s,
         )
 
     def _learn(self, followed: Followed) -> None:
@@ -398,25 +284,24 @@ class Work:
             self._gaps.setdefault(row.calling_ae, deque(maxlen=2000)).extend(followed.gaps)
 
 
-_ASSOCIATION: dict[str | None, Literal["open", "released", "aborted"]] = {
-    None: "open",
-    "released": "released",
-    "aborted": "aborted",
-    "lost": "aborted",
-    "refused": "aborted",
-}
+def _arrived(path: Path) -> float | None:
+    """When an instance was acknowledged; None where it is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise StateUnusable(f"{path}: {e.strerror}") from e
 
 
-def _state(result: Result) -> SeriesState:
-    if result.status is Status.ANALYSED:
-        return "analysed"
-    if result.status is Status.FAILED:
-        return "failed"
-    return "set_aside" if result.reasons[0].code in SET_ASIDE else "refused"
-
-
-def _utc(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+def _read(path: Path) -> bytes | None:
+    """The bytes of an instance; None where it is gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise StateUnusable(f"{path}: {e.strerror}") from e
 
 
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
@@ -442,8 +327,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             signal.signal(number, ask_to_stop)
         hints.bind(str(path))
         desk = Desk(settings)
-        desk.refresh()
         work = Work(settings, journal, spool, desk)
+        work.refresh()
         work.look_everywhere()
         if ready is not None:
             ready()
@@ -458,6 +343,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             work.judge_due()
             notify.watchdog()
         signal.set_wakeup_fd(-1)
+        work.stop()
         desk.close()
         signals.close()
         sender.close()
@@ -479,8 +365,9 @@ def _wait(
             if "association" in hint:
                 ended = True
             else:
-                found.add(SeriesKey(str(hint["study"]), str(hint["series"])))
+                study, series = (checked_uid(hint[name], name) for name in ("study", "series"))
+                found.add(SeriesKey(study, series))
         except BlockingIOError:
             return found, ended
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, InstanceRefused):
             log.warning("a hint that is none was dropped")

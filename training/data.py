@@ -135,7 +135,7 @@ def ball(radius_mm: float, spacing: Sequence[float]) -> Bool:
 def dilate(mask: Bool, radius_mm: float, spacing: float) -> Bool:
     """Dilation by a ball on an isotropic grid, through the distance transform."""
     if not mask.any():
-        return mask.copy()
+        return np.array(mask)
     near: Bool = ndimage.distance_transform_edt(~mask) * spacing <= radius_mm + 1e-6
     return near
 
@@ -145,7 +145,7 @@ def close(mask: Bool, radius_mm: float, spacing: float) -> Bool:
     reach = int(np.ceil(radius_mm / spacing)) + 1
     wide = np.pad(mask, reach)
     if not wide.any():
-        return mask.copy()
+        return np.array(mask)
     grown = ndimage.distance_transform_edt(~wide) * spacing <= radius_mm + 1e-6
     shrunk = ndimage.distance_transform_edt(grown) * spacing > radius_mm + 1e-6
     inner = tuple(slice(reach, -reach) for _ in range(3))

@@ -1,231 +1,235 @@
-"""Runs the nodule line on real CTs and on CTs with implants, and scores what it finds.
+"""Measures a bundle on data that nobody trained on.
 
-    python -m training.evaluate build/lung-nodule --series R01-001 C3N-00247 A0001
-    python -m training.evaluate build/lung-nodule --folder DIR     (one DICOM series)
+    python -m training.evaluate BUNDLE DATA [--split val] [--json]
+    python -m training.evaluate BUNDLE --series R01-001 C3N-00247
+
+BUNDLE is a `.scanside` file or a source folder. DATA is an npz of patches (`<split>_images`
+[N,50,50] uint8 for HU -1000..400, `<split>_labels`), or a folder with one sub-folder a series:
+DICOM files and `truth.json` ([{center_lps_mm, diameter_mm}]). `--series` prints the findings of
+shared CTs instead.
 
 Rules.
-1. `find` is the whole line in one function and follows the bundle's heads to the letter: what the
-   appliance does, in numpy, so that recipes can judge networks before they are exported.
-2. A hit is a finding whose centre lies within the nodule's radius, at least 5 mm. Findings that hit
-   a known lesion are neither hits of implants nor false. A nodule is hit once; more hits count
-   neither way.
-3. Thresholds are chosen on train, val and out-of-fold data only; what is printed says which it was.
+1. Patches enter at the bundle's patch network; a series goes through the appliance's line, from
+   bytes.
+2. The curve takes every candidate; the operating point is the bundle's own threshold and rules. A
+   series that is not analysed has found nothing, and says why.
+3. Nothing is chosen here.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import numpy.typing as npt
 
-from appliance.backend.cpu import CpuBackend, Run, load_onnxruntime
+from appliance.backend.choose import choose
+from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Calibration, Network, SegmentProposeClassify
-from appliance.interpret import classify, detect, segment
-from appliance.preprocess import plan
-from appliance.records import Candidate, Geometry, Header, Mask, Plane, Stack
+from appliance.bundle import trust
+from appliance.bundle.manifest import Manifest, Network, read
+from appliance.interpret import classify
+from appliance.line import Bundle, process
+from appliance.preprocess import reference
+from appliance.records import Result, Tensor
+from appliance.report import BundleRef
 from training import source
-from training.data import F64, Lesion, Volume, known_lesions, read_series, series_folder
+from training.data import Lesion, known_lesions, series_folder
+from training.findings import Finding, Scan, froc, hits
 from training.loop import shared_folder
+from training.metrics import auc
+
+SCHEMA = "scanside.evaluation/1"
+RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+PATCH_THRESHOLD = 0.5
+BATCH = 128
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One candidate with its scores."""
+class Opened:
+    """A bundle with its networks loaded."""
 
-    center_lps_mm: tuple[float, float, float]
-    diameter_mm: float
-    heat: float
-    patch: float
-    score: float
+    bundle: Bundle
+    backend: Backend
 
 
-def stack_of(volume: Volume) -> Stack:
-    """A volume as the appliance's stack of planes."""
-    dz, dy, dx = volume.spacing
-    x, y, z = volume.origin
-    planes = []
-    for k, hu in enumerate(volume.hu):
-        place = Geometry((x, y, z + k * dz), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (dy, dx))
-        header = Header("", str(k), "", "")
-        planes.append(Plane(header, 0, place, hu, {}, False, ""))
-    heights = np.arange(len(planes), dtype=np.float64) * dz
-    return Stack(tuple(planes), heights, (0.0, 0.0, 1.0), volume.spacing)
+def open_bundle(path: Path, threads: int = 0) -> Opened:
+    """A `.scanside` file, or a source folder as if it were packed."""
+    if path.is_dir():
+        described = json.loads((path / "source.json").read_text())
+        for part in [*described["networks"].values(), *described["goldens"]]:
+            part["digest"] = hashlib.sha256((path / part["file"]).read_bytes()).hexdigest()
+        text = json.dumps(described).encode()
+        manifest = read(text)
+        ref = BundleRef(
+            name=manifest.name, version=manifest.version, digest=hashlib.sha256(text).hexdigest()
+        )
+        networks: dict[str, bytes] = {
+            role: (path / network.file).read_bytes() for role, network in manifest.networks.items()
+        }
+    else:
+        loaded = trust.check(path.read_bytes())
+        manifest, ref, networks = loaded.manifest, loaded.ref, dict(loaded.networks)
+    entries: dict[str, Network] = dict(manifest.networks.items())
+    backend = open_backend(choose("auto"), entries, networks, threads)
+    return Opened(Bundle(ref, manifest), backend)
 
 
-def torch_backend(models: Mapping[source.Role, nn.Module]) -> Backend:
-    """The appliance's CPU backend around torch networks, for recipes that have exported nothing
-    yet."""
-    import torch  # noqa: PLC0415 - exported networks are judged without it
-
-    def run(role: source.Role, model: nn.Module) -> Run:
-        names = [port.name for port in source.network(role, "0" * 64).outputs]
-        model.eval()
-
-        def infer(image: Any) -> Mapping[str, Any]:
-            with torch.no_grad():
-                out = model(torch.from_numpy(image))
-            values = out if isinstance(out, tuple) else (out,)
-            return {n: v.numpy() for n, v in zip(names, values, strict=True)}
-
-        return infer
-
-    runs: dict[str, Run] = {role: run(role, model) for role, model in models.items()}
-    return CpuBackend("onnxruntime", _networks(), runs)
-
-
-def onnx_backend(folder: Path, threads: int = 1) -> Backend:
-    """The exported networks of a source folder under onnxruntime."""
-    networks = _networks()
-    files: dict[str, bytes] = {r: (folder / name).read_bytes() for r, name in source.FILES.items()}
-    return CpuBackend("onnxruntime", networks, load_onnxruntime(networks, files, threads))
-
-
-def _networks() -> dict[str, Network]:
-    return {role: source.network(role, "0" * 64) for role in source.FILES}
+def of_patches(
+    opened: Opened, images: npt.NDArray[np.uint8], labels: npt.ArrayLike
+) -> dict[str, Any]:
+    """The patch network's figures; probability = sigmoid of the logit averaged over the views."""
+    head = opened.bundle.manifest.line.classify
+    edge = (images.shape[1] - source.PATCH + 1) // 2
+    middle = slice(edge, edge + source.PATCH)
+    logits = []
+    for i in range(0, len(images), BATCH):
+        part = np.asarray(images[i : i + BATCH, middle, middle][:, None] / 255, np.float32)
+        views = reference.views(part, head.views)
+        outputs = opened.backend.infer("classify", Tensor(views, views.shape, None))
+        logits.append(classify.logits(outputs, head))
+    p = 1 / (1 + np.exp(-np.concatenate(logits).astype(np.float64)))
+    y = np.asarray(labels).astype(bool)
+    called = p >= PATCH_THRESHOLD
+    return {
+        "n": len(y),
+        "auc": round(auc(y, p), 4),
+        "auc_ci": interval(y, p),
+        "acc": round(float((called == y).mean()), 4),
+        "sensitivity": round(float(called[y].mean()), 4),
+        "specificity": round(float((~called[~y]).mean()), 4),
+        "threshold": PATCH_THRESHOLD,
+        "per_image": [round(float(v), 5) for v in p],
+    }
 
 
-def lungs_of(stack: Stack, backend: Backend, line: SegmentProposeClassify) -> Mask:
-    """The closed lung mask at 3 mm."""
-    image = backend.prepare(stack, source.OPS["segment"], None)
-    return segment.mask(backend.infer("segment", image), image, line.segment)
+def interval(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> list[float]:
+    """95 % of the AUC by 1,000 resamplings with a fixed seed."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(1000):
+        pick = rng.integers(0, len(labels), len(labels))
+        if 0 < labels[pick].sum() < len(pick):
+            found.append(auc(labels[pick], scores[pick]))
+    return [round(float(q), 4) for q in np.quantile(found, [0.025, 0.975])]
 
 
-def find(volume: Volume, backend: Backend, line: SegmentProposeClassify) -> list[Finding]:
-    """Every candidate of the line, best first; the threshold is not applied."""
-    stack = stack_of(volume)
-    lungs = lungs_of(stack, backend, line)
-    if not lungs.voxels.any():
-        return []
-    box = (lungs.grid, plan.box_of_mask(lungs, source.MARGIN_MM))
-    image = backend.prepare(stack, source.OPS["propose"], box)
-    found = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
-    if found:
-        centers = [c.center_lps_mm for c in found]
-        views = backend.gather(stack, source.OPS["classify"], centers, line.classify.views)
-        logits = classify.logits(backend.infer("classify", views), line.classify)
-        found = classify.scored(found, logits, line.calibration)
-    return [_finding(c) for c in found]
+def analysed(opened: Opened, folder: Path, everything: bool = False) -> Result:
+    """The appliance's result for a folder of DICOM files; with `everything`, every candidate."""
+    bundle = opened.bundle
+    if everything:
+        manifest = bundle.manifest
+        calibration = manifest.line.calibration.model_copy(update={"threshold": 0.0})
+        line = manifest.line.model_copy(update={"calibration": calibration, "max_findings": 512})
+        limits = manifest.accepts.spacing_mm.model_copy(update={"limited_min_diameter_mm": 0.0})
+        accepts = manifest.accepts.model_copy(update={"spacing_mm": limits})
+        changed: Manifest = manifest.model_copy(update={"line": line, "accepts": accepts})
+        bundle = Bundle(bundle.ref, changed)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".json")
+    return process((p.read_bytes() for p in files), bundle, opened.backend)
 
 
-def _finding(c: Candidate) -> Finding:
-    return Finding(
-        c.center_lps_mm, c.diameter_mm, c.logits["propose"], c.logits["classify"], c.score
-    )
-
-
-def hits(
-    findings: Sequence[Finding],
-    truth: Sequence[tuple[F64, float]],
-    ignored: Sequence[tuple[F64, float]],
-) -> list[int]:
-    """For each finding the nodule it hits (index), -1 false, -2 neither (ignored or hit before)."""
-    taken: set[int] = set()
-    out = []
-    for finding in findings:
-        at = np.array(finding.center_lps_mm)
-        near = [
-            (float(np.linalg.norm(at - c)), i)
-            for i, (c, d) in enumerate(truth)
-            if np.linalg.norm(at - c) <= max(d / 2, 5.0)
-        ]
-        if near:
-            index = min(near)[1]
-            out.append(-2 if index in taken else index)
-            taken.add(index)
-        elif any(np.linalg.norm(at - c) <= max(d / 2, 5.0) + 3 for c, d in ignored):
-            out.append(-2)
-        else:
-            out.append(-1)
-    return out
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Findings of one scan with their verdicts (see `hits`) and the number of its nodules."""
-
-    findings: list[Finding]
-    verdicts: list[int]
-    diameters: list[float]
-
-
-def froc(scans: Sequence[Scan], rates: Sequence[float]) -> list[tuple[float, float, float]]:
-    """(false findings a scan, sensitivity, threshold) at each of `rates`, pooled over scans."""
-    pool = [
-        (f.score, v) for s in scans for f, v in zip(s.findings, s.verdicts, strict=True) if v != -2
+def findings_of(result: Result) -> list[Finding]:
+    """A result's findings as plain places with scores."""
+    return [
+        Finding(f.center_lps_mm, f.diameter_mm or 0.0, float("nan"), float("nan"), f.score)
+        for f in result.findings
     ]
-    pool.sort(key=lambda p: -p[0])
-    nodules = sum(len(s.diameters) for s in scans)
-    rows = []
-    for rate in rates:
-        allowed, false, true, threshold = rate * len(scans), 0, 0, 1.0
-        for score, verdict in pool:
-            if verdict == -1:
-                if false + 1 > allowed:
-                    break
-                false += 1
-            else:
-                true += 1
-            threshold = score
-        rows.append((rate, true / max(nodules, 1), threshold))
-    return rows
 
 
-def read_line(folder: Path) -> SegmentProposeClassify:
-    """The heads of a source folder, from its heads.json."""
-    stored = json.loads((folder / "heads.json").read_text())
-    calibration = Calibration(
-        propose=stored["a"], classify=stored["b"], bias=stored["c"], threshold=stored["threshold"]
-    )
-    return source.line(calibration, stored["top_k"])
+def of_folder(opened: Opened, folder: Path) -> dict[str, Any]:
+    """Free-response figures over the series of a folder."""
+    scans, points, per = [], [], []
+    for sub in sorted(p for p in folder.iterdir() if (p / "truth.json").exists()):
+        entries = json.loads((sub / "truth.json").read_text())
+        truth = [(np.array(e["center_lps_mm"], float), float(e["diameter_mm"])) for e in entries]
+        sizes = [d for _, d in truth]
+        every = findings_of(analysed(opened, sub, everything=True))
+        scans.append(Scan(every, hits(every, truth, []), sizes))
+        result = analysed(opened, sub)
+        reported = findings_of(result)
+        points.append(Scan(reported, hits(reported, truth, []), sizes))
+        per.append(
+            {
+                "series": sub.name,
+                "status": result.status.value,
+                "reasons": [reason.code.value for reason in result.reasons],
+                "nodules": len(truth),
+                "found": sum(v >= 0 for v in points[-1].verdicts),
+                "false": points[-1].verdicts.count(-1),
+                "findings": [
+                    {"center_lps_mm": f.center_lps_mm, "score": round(f.score, 4), "hit": v}
+                    for f, v in zip(reported, points[-1].verdicts, strict=True)
+                ],
+            }
+        )
+    if not scans:
+        raise SystemExit(f"error: no sub-folder of {folder} holds a truth.json")
+    curve = [(rate, found) for rate, found, _ in froc(scans, RATES)]
+    nodules = max(sum(len(s.diameters) for s in points), 1)
+    return {
+        "froc": [{"fp_per_scan": r, "sensitivity": round(s, 4)} for r, s in curve],
+        "cpm": round(float(np.mean([s for _, s in curve])), 4),
+        "operating_point": {
+            "sensitivity": round(sum(v >= 0 for s in points for v in s.verdicts) / nodules, 4),
+            "fp_per_scan": round(sum(s.verdicts.count(-1) for s in points) / len(points), 4),
+        },
+        "per_series": per,
+    }
 
 
-def report(
-    volume: Volume, findings: Sequence[Finding], lesions: Sequence[Lesion], threshold: float
-) -> str:
-    """A table of the findings above the threshold (at least 12 rows), with the lesions they hit."""
-    lines = [f"{volume.name}: {sum(f.score >= threshold for f in findings)} findings"]
+def table(name: str, findings: Sequence[Finding], lesions: Sequence[Lesion], least: float) -> str:
+    """Findings with the marked lesions that they hit; those under the threshold without a star."""
+    lines = [f"{name}: {sum(f.score >= least for f in findings)} findings at {least:g}"]
     for rank, f in enumerate(findings, 1):
-        if f.score < threshold and rank > 12:
+        if f.score < least and rank > 10:
             break
         at = np.array(f.center_lps_mm)
-        near = [
-            e for e in lesions if np.linalg.norm(at - e.center_lps_mm) <= max(e.diameter_mm / 2, 10)
-        ]
+        near = [e for e in lesions if np.linalg.norm(at - e.center_lps_mm) <= 10]
         mark = ("CANCER " if near[0].cancer else "") + near[0].what if near else ""
-        lines.append(
-            f"  {rank:2d} {'*' if f.score >= threshold else ' '} score {f.score:.3f}"
-            f" heat {f.heat:6.2f} patch {f.patch:6.2f} d {f.diameter_mm:4.1f}"
-            f" at {np.round(at, 0).astype(int).tolist()} {mark}"
-        )
+        place = " ".join(f"{v:5.0f}" for v in f.center_lps_mm)
+        star = "*" if f.score >= least else " "
+        lines.append(f"{rank:3d} {star} {f.score:.3f} {f.diameter_mm:5.1f} mm at {place}  {mark}")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Prints the findings of the named series."""
-    parser = argparse.ArgumentParser(description="Findings of a source folder's networks.")
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--series", nargs="*", default=[], help="names of shared CT series")
-    parser.add_argument("--folder", type=Path, nargs="*", default=[], help="DICOM folders")
+    """Reads the command line, prints a summary or JSON."""
+    parser = argparse.ArgumentParser(description="Measure a bundle.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--split", default="val", help="of an npz (val)")
+    parser.add_argument("--series", nargs="*", default=[], help="names of shared CTs")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    backend, line = onnx_backend(given.source), read_line(given.source)
-    shared = shared_folder()
-    places = [(series_folder(shared, s), s) for s in given.series] + [(f, "") for f in given.folder]
-    for folder, name in places:
-        volume = read_series(folder)
-        findings = find(volume, backend, line)
-        if given.json:
-            print(json.dumps({"series": volume.name, "findings": [asdict(f) for f in findings]}))
-        else:
-            lesions = known_lesions(shared, name) if name else []
-            print(report(volume, findings, lesions, line.calibration.threshold))
+    opened = open_bundle(given.bundle)
+    if given.data is None:
+        for name in given.series:
+            found = findings_of(analysed(opened, series_folder(shared_folder(), name), True))
+            lesions = known_lesions(shared_folder(), name)
+            least = opened.bundle.manifest.line.calibration.threshold
+            print(table(name, found, lesions, least))
+        return
+    figures: dict[str, Any] = {"schema": SCHEMA, "bundle": opened.bundle.ref.model_dump()}
+    if given.data.is_dir():
+        figures |= of_folder(opened, given.data)
+    else:
+        with np.load(given.data) as file:
+            names = f"{given.split}_images", f"{given.split}_labels"
+            if names[0] not in file:
+                raise SystemExit(f"error: {given.data} has no {names[0]}, only {', '.join(file)}")
+            figures |= of_patches(opened, np.asarray(file[names[0]]), file[names[1]])
+    if given.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        short = {k: v for k, v in figures.items() if not k.startswith("per_")}
+        print("\n".join(f"{k}: {v}" for k, v in short.items()))
 
 
 if __name__ == "__main__":

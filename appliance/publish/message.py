@@ -286,6 +286,24 @@ def of_series(
     )
 
 
+def of_withdrawal(
+    report_id: uuid.UUID | str, study: str, *, series_uid: str, at: datetime
+) -> Outgoing:
+    """`superseded`: this report does not count any more. series_uid: whose report replaces it."""
+    return Outgoing(
+        topic=f"study/{study}/event",
+        qos=1,
+        message=StudyEvent(
+            event_id=event_id(report_id, "superseded"),
+            at=at,
+            event="superseded",
+            study=study,
+            series=series_id(series_uid),
+            withdrawn_report_id=uuid.UUID(str(report_id)),
+        ),
+    )
+
+
 def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outgoing]:
     """All messages of one report, in order: the withdrawn one, the event, then each finding.
 
@@ -295,18 +313,7 @@ def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outg
     topic = f"study/{report.study.pseudonym}/event"
     series = series_id(series_uid)
     if report.supersedes is not None:
-        yield Outgoing(
-            topic=topic,
-            qos=1,
-            message=StudyEvent(
-                event_id=event_id(report.supersedes, "superseded"),
-                at=at,
-                event="superseded",
-                study=report.study.pseudonym,
-                series=series,
-                withdrawn_report_id=report.supersedes,
-            ),
-        )
+        yield of_withdrawal(report.supersedes, report.study.pseudonym, series_uid=series_uid, at=at)
     event: EventName = report.status.value
     if report.status is Status.ANALYSED and report.stage is Stage.PRELIMINARY:
         event = "preliminary"

@@ -138,7 +138,9 @@ def _aborted(f: SeriesFacts) -> bool:
 
 
 def _one_per_slice(f: SeriesFacts) -> bool:
-    return len(f.associations) > 1 and all(a.instances <= 1 for a in f.associations)
+    """How many an open association has brought is known only at its end: the count tells."""
+    several = len(f.associations) > 1 and f.count <= len(f.associations)
+    return several and all(a.instances <= 1 for a in f.associations)
 
 
 def _open(f: SeriesFacts) -> bool:

@@ -222,6 +222,17 @@ class reading:  # noqa: N801 - it reads as a statement
             raise refused(self.code, text, self.where) from error
 
 
+class _Stream(BytesIO):
+    """A data set that knows whether a read got some bytes, but fewer than it asked for."""
+
+    short = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.short |= size is not None and 0 < len(data) < size
+        return data
+
+
 def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> Instance:
     """One Part-10 instance (PS3.10 7), or a bare data set -> the elements of `tags`.
 
@@ -234,7 +245,7 @@ def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> 
     if syntax == DEFLATED_LE:
         data, at = _inflate(data[at:], max_bytes, where, whole=pixels), 0
     little, implicit = _encoding(data, at, syntax, where)
-    stream = BytesIO(data)
+    stream = _Stream(data)
     stream.seek(at)
     elements: dict[Any, Any] = {}
     with reading(where):
@@ -251,6 +262,8 @@ def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> 
                     f"{where}: the file ends inside element {element.tag}",
                     where,
                 )
+        if stream.short and PIXEL_DATA not in elements:
+            raise refused(Code.UNREADABLE, f"{where}: the file ends inside an element", where)
         if stream.tell() > len(data):
             text = f"{where}: the file ends {stream.tell() - len(data)} bytes too early"
             raise refused(Code.UNREADABLE, text, where)

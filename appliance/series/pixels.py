@@ -28,12 +28,12 @@ equal for every lossless transfer syntax of an image. Nothing but SeriesRefused 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.bundle.match import MODALITIES
 from appliance.reasons import Code
 from appliance.records import Geometry, Header, Image
 from appliance.series import decode
@@ -78,7 +78,7 @@ def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
     whole = of_instance(instance, strict=True)
     unnamed_ct = whole.modality is None and whole.sop_class_uid in CT_CLASSES
     if whole.modality != "CT" and not unnamed_ct:
-        known = whole.modality is not None and re.fullmatch("[A-Z]{2,8}", whole.modality)
+        known = whole.modality in MODALITIES  # anything else may be a misplaced name
         shown = f"Modality is {whole.modality}" if known else "SOP class and Modality are"
         raise refused(Code.MODALITY, f"{e.where}: {shown}, not CT", e.where)
     form = decode.layout(e, max_pixels)

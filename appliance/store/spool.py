@@ -11,6 +11,8 @@ Rules
 - An instance is there whole and durable, or not there. No file is ever overwritten: the same
   content again is `duplicate`, other content under a known UID is refused with 0x0111 (PS3.7
   annex C, duplicate SOP instance), and the first one stays.
+- Known means known in its series: one SOP Instance UID in two series is two files (PS3.5 9 forbids
+  it, some exporters do it), and each series is judged by itself.
 - What is stored between two looks of the deletion is never deleted: `store` holds the spool's lock
   shared, `delete` holds it exclusively, and deletes only what the caller knows.
 - Names that are not ours are not listed and not touched.

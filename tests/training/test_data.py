@@ -20,7 +20,7 @@ from training.data import (
     training_series,
     window,
 )
-from training.evaluate import stack_of
+from training.findings import stack_of
 
 
 def test_a_resampled_ramp_keeps_its_mean() -> None:

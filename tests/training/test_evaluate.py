@@ -1,6 +1,10 @@
-"""Hits, free-response curves, patches and the calibration's fit, on cases that can be counted."""
+"""Figures of a bundle on patches and on series, on answers that are known."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,74 +13,70 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
 from appliance.bundle.manifest import Calibration  # noqa: E402
-from training import source  # noqa: E402
-from training.calibrate import fit  # noqa: E402
-from training.data import Volume  # noqa: E402
-from training.evaluate import Finding, Scan, find, froc, hits, stack_of, torch_backend  # noqa: E402
-from training.metrics import auc  # noqa: E402
+from training import evaluate, source  # noqa: E402
+from training.findings import Finding, torch_backend  # noqa: E402
 
 
-def finding(x: float, score: float) -> Finding:
-    return Finding((x, 0.0, 0.0), 6.0, 0.0, 0.0, score)
+class Brightness(torch.nn.Module):
+    """The logit is how bright the patch is."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (image.mean((1, 2, 3)) - 0.5) * 20
 
 
-def test_auc_counts_ties_as_half() -> None:
-    assert auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.9]) == pytest.approx(3.5 / 4)
+def opened() -> evaluate.Opened:
+    line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5))
+    bundle = SimpleNamespace(manifest=SimpleNamespace(line=line))
+    return evaluate.Opened(bundle, torch_backend({"classify": Brightness()}))  # type: ignore[arg-type]
 
 
-def test_a_nodule_is_hit_once_and_a_known_lesion_is_neither() -> None:
-    found = [finding(0, 0.9), finding(3, 0.8), finding(50, 0.7), finding(100, 0.6)]
-    verdicts = hits(found, [(np.zeros(3), 4.0)], [(np.array([52.0, 0, 0]), 6.0)])
-    assert verdicts == [0, -2, -2, -1]
-
-
-def test_the_curve_stops_at_the_allowed_false_findings() -> None:
-    scan = Scan(
-        [finding(0, 0.9), finding(1, 0.8), finding(2, 0.7), finding(3, 0.6)], [0, -1, 1, -1], [5, 5]
+def test_patches_enter_at_the_patch_network() -> None:
+    images = np.full((6, 50, 50), 40, np.uint8)
+    images[3:] = 220
+    figures = evaluate.of_patches(opened(), images, [0, 0, 1, 0, 1, 1])
+    assert figures["n"] == 6
+    assert figures["auc"] == pytest.approx(6 / 9, abs=1e-4)
+    assert (figures["sensitivity"], figures["specificity"]) == pytest.approx(
+        (2 / 3, 2 / 3), abs=1e-4
     )
-    assert froc([scan], [0, 1, 2]) == [(0, 0.5, 0.9), (1, 1.0, 0.7), (2, 1.0, 0.6)]
+    assert len(figures["per_image"]) == 6
 
 
-class Constant(torch.nn.Module):
-    """Logits that say lung everywhere, one nodule, or nothing, whatever the image."""
+def test_a_folder_is_counted_series_by_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, truth in (("a", [[0, 0, 0]]), ("b", [[50, 0, 0], [90, 0, 0]])):
+        (tmp_path / name).mkdir()
+        entries = [{"center_lps_mm": at, "diameter_mm": 8} for at in truth]
+        (tmp_path / name / "truth.json").write_text(json.dumps(entries))
 
-    def __init__(self, role: str) -> None:
-        super().__init__()
-        self.role = role
+    def analysed(_: object, folder: Path, everything: bool = False) -> SimpleNamespace:
+        found = [(0.9, 2.0), (0.8, 51.0)] + ([(0.2, 90.0)] if everything else [])
+        findings = [
+            SimpleNamespace(center_lps_mm=(x, 0.0, 0.0), diameter_mm=8.0, score=score)
+            for score, x in found
+        ]
+        return SimpleNamespace(
+            status=SimpleNamespace(value="analysed"), reasons=(), findings=tuple(findings)
+        )
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        if self.role == "segment":
-            return torch.ones_like(image)
-        if self.role == "classify":
-            return torch.full((image.shape[0],), 2.0)
-        heat = torch.full([1, 1, *(n // 4 for n in image.shape[2:])], -9.0)
-        heat[0, 0, 6, 8, 10] = 4
-        return heat, torch.full_like(heat, float(np.log(7.0)))
-
-
-def test_the_line_names_the_place_of_a_bright_cell() -> None:
-    hu = np.full((40, 64, 64), -850, np.float32)
-    volume = Volume("v", hu, (3.0, 3.0, 3.0), (-100.0, -50.0, 7.0))
-    backend = torch_backend({role: Constant(role) for role in source.FILES})
-    line = source.line(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
-    (found,) = find(volume, backend, line)
-    # cell c's centre lies 5 mm * (c + 0.5) from the outer edge, 1.5 mm before the first voxel
-    assert found.center_lps_mm == pytest.approx((-49.0, -9.0, 38.0), abs=0.02)
-    assert found.diameter_mm == pytest.approx(7.0, rel=1e-4)
-    assert (found.heat, found.patch) == pytest.approx((4.0, 2.0))
-    assert found.score == pytest.approx(1 / (1 + np.exp(-4)))
-
-
-def test_a_volume_becomes_a_stack_in_the_same_place() -> None:
-    volume = Volume("v", np.zeros((3, 4, 5), np.float32), (2.0, 0.5, 0.5), (1.0, 2.0, 3.0))
-    stack = stack_of(volume)
-    assert stack.planes[2].geometry.position_lps_mm == (1.0, 2.0, 7.0)
-    assert stack.z_mm.tolist() == [0, 2, 4]
+    monkeypatch.setattr(evaluate, "analysed", analysed)
+    figures = evaluate.of_folder(opened(), tmp_path)
+    # a: one hit, one false; b: one hit, one false, the third nodule only below the threshold
+    assert figures["operating_point"] == {
+        "sensitivity": pytest.approx(2 / 3, abs=1e-4),
+        "fp_per_scan": 1.0,
+    }
+    assert figures["froc"][-1] == {"fp_per_scan": 8.0, "sensitivity": 1.0}
+    assert [s["found"] for s in figures["per_series"]] == [1, 1]
 
 
-def test_the_logistic_fit_finds_the_figures_that_made_the_data() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(20000, 2))
-    p = 1 / (1 + np.exp(-(1.5 * x[:, 0] - 0.7 * x[:, 1] + 0.3)))
-    w = fit(x, (rng.random(20000) < p).astype(float))
-    assert w == pytest.approx([1.5, -0.7, 0.3], abs=0.08)
+def test_the_table_names_the_lesion_that_a_finding_hits() -> None:
+    lesion = evaluate.Lesion((0.0, 0.0, 0.0), 12.0, True, "spiculated")
+    found = [
+        Finding((3.0, 0.0, 0.0), 11.0, 0.0, 0.0, 0.9),
+        Finding((60.0, 0.0, 0.0), 5.0, 0.0, 0.0, 0.2),
+    ]
+    text = evaluate.table("x", found, [lesion], 0.5)
+    assert text.splitlines()[0] == "x: 1 findings at 0.5"
+    assert text.splitlines()[1].endswith("CANCER spiculated")

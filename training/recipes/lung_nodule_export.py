@@ -35,7 +35,7 @@ from training.data import (
     series_folder,
     window,
 )
-from training.evaluate import stack_of
+from training.findings import stack_of
 from training.loop import knobs_from_command_line, load_checkpoint, shared_folder, work_folder
 from training.networks import LungNet, PatchNet, ProposeNet, parameter_count
 
@@ -56,8 +56,10 @@ class Knobs:
 
 NOTES = (
     "Trained on three CTs with implanted LIDC shapes; the patch network on LUNA16 patches.",
-    "Sensitivities come from implants in scans that the proposal network never saw; the lung "
-    "network saw them. Implants are easier than real nodules.",
+    (
+        "Sensitivities come from implants in scans that the proposal network never saw; the lung "
+        "network saw them. Implants are easier than real nodules."
+    ),
     "Masses above 30 mm and nodules inside consolidated lung are not what it was trained for.",
 )
 
@@ -156,7 +158,7 @@ def sources(shared: Path) -> list[dict[str, str]]:
 
 
 def golden_cases(models: dict[source.Role, nn.Module], out: Path) -> list[dict[str, Any]]:
-    """Writes one recorded run a network on our phantom to golden/; returns the manifest's entries."""
+    """Writes one recorded run a network on our phantom to golden/; returns the entries for them."""
     phantom = chest(5, spacing_mm=(3.0, 1.4, 1.4))
     hu = phantom.hu.astype(np.float32)
     volume = Volume("phantom", hu, phantom.spacing_mm, phantom.origin_lps_mm)

@@ -149,7 +149,7 @@ def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32]:
 
 def repaint(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     """Every tissue class gets a random level, smooth variation and its own grain."""
-    out = hu.copy()
+    out = np.array(hu)
     lung = mask > 0.5
     levels = [
         ((hu < -400) & ~lung, rng.uniform(-1024, -970), 5.0, 0.0),
@@ -170,7 +170,7 @@ def repaint(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
 
 def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     """Paints masses, consolidation, effusion or ground glass into the lungs; the mask stays."""
-    out = hu.copy()
+    out = np.array(hu)
     lung = mask > 0.5
     if lung.sum() < 500:
         return out
@@ -217,7 +217,7 @@ def bloat(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
         points = points[points[:, 0] < np.quantile(lung, rng.uniform(0.2, 0.7))]
     if not len(points):
         return hu
-    out = hu.copy()
+    out = np.array(hu)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in hu.shape], indexing="ij")).astype(
         np.float32
     )

@@ -1,0 +1,80 @@
+"""The site key: made once, kept, never replaced unnoticed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import StateUnusable
+from appliance.store.files import Disk
+from appliance.store.site_key import KEY_BYTES, site_key
+
+
+def test_it_is_made_once_and_stays(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    key = site_key(state)
+    assert len(key) == KEY_BYTES == 32
+    assert site_key(state) == key
+    assert [p.name for p in state.iterdir()] == ["site.key"]
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    site_key(tmp_path)
+    assert (tmp_path / "site.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_two_devices_have_two_keys(tmp_path: Path) -> None:
+    assert site_key(tmp_path / "a") != site_key(tmp_path / "b")
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"k" * 33])
+def test_a_damaged_key_is_not_replaced(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "site.key").write_bytes(content)
+    with pytest.raises(StateUnusable, match=f"{len(content)} bytes") as caught:
+        site_key(tmp_path)
+    assert "backup" in caught.value.remedy
+    assert (tmp_path / "site.key").read_bytes() == content
+
+
+def test_stages_that_start_together_have_one_key(tmp_path: Path) -> None:
+    gate, keys = threading.Barrier(8), []
+
+    def start() -> None:
+        gate.wait()
+        keys.append(site_key(tmp_path))
+
+    stages = [threading.Thread(target=start) for _ in range(8)]
+    for stage in stages:
+        stage.start()
+    for stage in stages:
+        stage.join()
+    assert len(keys) == 8
+    assert len(set(keys)) == 1
+    assert os.listdir(tmp_path) == ["site.key"]
+
+
+def test_a_power_cut_at_any_step_leaves_no_key_or_a_whole_one(
+    tmp_path: Path, cut_disk: Callable[..., Disk], power_cut: type[Exception]
+) -> None:
+    for names_lost in (False, True):
+        for step in range(20):
+            state = tmp_path / f"{step}-{names_lost}"
+            state.mkdir()
+            try:
+                site_key(state, cut_disk(state, step, names_lost=names_lost))
+            except power_cut:
+                assert len(site_key(state)) == KEY_BYTES
+                continue
+            break
+        else:
+            pytest.fail("the disk was cut at every step")
+
+
+def test_a_state_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StateUnusable):
+        site_key(tmp_path / "state")

@@ -1,0 +1,167 @@
+"""The verbs as a user meets them: the real console script, its exit codes, and the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from appliance.__main__ import app
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = REPOSITORY / "README.md"
+
+
+def scanside(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`scanside ...` in a process of its own, in a terminal of 80 columns."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("SCANSIDE_", "TYPER_"))}
+    env |= {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [sys.executable, "-m", "appliance", *map(str, arguments)],
+        capture_output=True, text=True, env=env, timeout=120, check=False, cwd=cwd,
+    )  # fmt: skip
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit code 1 and exactly one line on stderr, no traceback."""
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("scanside: ")
+    assert not [word for word in words if word not in lines[0]], lines[0]
+
+
+@pytest.fixture
+def reports_schema() -> dict[str, Any]:
+    schema = json.loads((REPOSITORY / "docs" / "schemas" / "report.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return dict(schema)
+
+
+# analyze
+
+
+def test_analyze_json_is_an_array_of_valid_reports(
+    site: Any, dicom: Any, tmp_path: Path, tiny_bundle: Path, reports_schema: dict[str, Any]
+) -> None:
+    scout = dicom.chest(series_uid="1.2.3.1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])[:2]
+    folder = dicom.write([*scout, *dicom.chest()], tmp_path / "in")
+    done = scanside("analyze", folder, "--json", "--bundle", tiny_bundle, "--config", site.toml())
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)
+    for report in reports:
+        jsonschema.validate(report, reports_schema, cls=jsonschema.Draft202012Validator)
+    assert [r["status"] for r in reports] == ["not_analysed", "analysed"]
+    assert reports[0]["bundle"] is None
+    assert reports[1]["bundle"]["name"] == "tiny-nodule"
+    assert reports[1]["findings"]
+    assert reports[1]["backend"]["name"] == "onnxruntime"
+    for_people = scanside("analyze", folder, "--bundle", tiny_bundle, "--config", site.toml())
+    assert for_people.returncode == 0
+    assert "research use, not for clinical use" in for_people.stdout
+    assert "localizer" in for_people.stdout
+
+
+def test_analyze_of_nothing_is_exit_1_and_one_line(site: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "note.txt").write_text("no image")
+    done = scanside("analyze", tmp_path / "in", "--json", "--config", site.toml())
+    assert_one_line(done, "no DICOM was found", "[no_dicom]")
+    assert done.stdout == ""
+
+
+ERRORS = {
+    "a folder that is not there": (["analyze", "nowhere"], "[no_such_path]"),
+    "a report that is not there": (["replay", "00000000"], "[no_report]"),
+    "a bundle that is not there": (["bundle", "activate", "x", "1.0.0"], "[bundle_not_found]"),
+    "a bundle file that is not there": (["bundle", "add", "x.scanside"], "[bundle_unreadable]"),
+    "no bundle to go back to": (["bundle", "rollback", "lung-nodule"], "[bundle_"),
+}
+
+
+@pytest.mark.parametrize("scenario", ERRORS)
+def test_an_error_is_exit_1_and_one_line(scenario: str, site: Any, tmp_path: Path) -> None:
+    arguments, code = ERRORS[scenario]
+    assert_one_line(scanside(*arguments, "--config", site.toml(), cwd=tmp_path), code)
+
+
+@pytest.mark.parametrize("verb", [["analyze", "."], ["work"], ["run"], ["replay", "x"]])
+def test_a_wrong_settings_file_is_exit_1_and_one_line(verb: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "scanside.toml"
+    path.write_text(f'state = "{tmp_path}"\n[dicom]\nprot = 104\n')
+    assert_one_line(scanside(*verb, cwd=tmp_path), "scanside.toml", "dicom.prot")
+
+
+def test_settings_are_found_in_the_working_folder(site: Any, tmp_path: Path) -> None:
+    site.toml()
+    assert scanside("bundle", "list", cwd=tmp_path).returncode == 0
+    assert (site.settings.state / "journal.sqlite").is_file()
+
+
+USAGE = {
+    "no verb": [],
+    "an unknown verb": ["analyse"],
+    "an unknown option": ["analyze", ".", "--jsn"],
+    "no path": ["analyze"],
+    "no address": ["send", "."],
+    "an unknown sub-verb": ["bundle", "remove"],
+    "a message number that is none": ["outbox", "drop", "first"],
+}
+
+
+@pytest.mark.parametrize("scenario", USAGE)
+def test_wrong_usage_is_exit_2(scenario: str, tmp_path: Path) -> None:
+    done = scanside(*USAGE[scenario], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+# The README says what the code does
+
+
+def block(name: str) -> str:
+    found = re.search(f"<!-- {name}: begin -->(.*?)<!-- {name}: end -->", README.read_text(), re.S)
+    assert found is not None, f"README.md has no block {name!r}"
+    return found[1].strip().removeprefix("```text").removeprefix("```").removesuffix("```").strip()
+
+
+def test_the_help_in_the_readme_is_the_help() -> None:
+    done = scanside("--help")
+    assert done.returncode == 0
+    shown = [line.rstrip() for line in done.stdout.strip().splitlines()]
+    assert [line.rstrip() for line in block("help").splitlines()] == shown
+
+
+def verbs() -> set[str]:
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    return commands | {g.name for g in app.registered_groups if g.name}
+
+
+def test_the_stage_table_names_real_verbs_and_files() -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| (`scanside (\w+)`)? ?\| .* \| (.*) \|$", README.read_text(), re.M
+    )
+    names = [row[0] for row in rows]
+    assert {"receive", "work", "publish", "retain"} <= set(names)
+    for name, _, verb, files in rows:
+        if verb:
+            assert verb in verbs(), name
+        for file in re.findall(r"`([^`]+)`", files):
+            assert (REPOSITORY / file).exists(), file
+
+
+def test_every_file_and_verb_that_the_readme_names_is_there() -> None:
+    text = README.read_text()
+    named = set(re.findall(r"`((?:appliance|compile|training|docs|tests|bench)/[\w./-]+)`", text))
+    assert len(named) > 3
+    assert [file for file in named if not (REPOSITORY / file).exists()] == []
+    said = set(re.findall(r"`scanside (\w+)", text))
+    assert said - verbs() == set()

@@ -1,0 +1,266 @@
+"""The report: a refusal is never mistakable for a negative, ids are derived, fields are fixed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import uuid
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from appliance.reasons import REMEDIES, Code
+from appliance.report import (
+    NAMESPACE,
+    BackendRef,
+    BundleRef,
+    Finding,
+    Reason,
+    Report,
+    SeriesRef,
+    Stage,
+    Status,
+    StudyRef,
+    Times,
+    event_id,
+    input_digest,
+    pseudonym,
+    report_id,
+    tracking_uid,
+)
+
+WHY = Reason(code=Code.NO_LUNGS, text="0 ml of lung were found", where="series")
+BUNDLE = BundleRef(name="b", version="1.0.0", digest="a" * 64)
+BACKEND = BackendRef(name="onnxruntime", precision="fp32")
+
+
+def finding(**changes: Any) -> Finding:
+    usual: dict[str, Any] = {
+        "id": 1,
+        "tracking_uid": "2.25.1",
+        "kind": "nodule",
+        "score": 0.9,
+        "threshold": 0.5,
+        "center_lps_mm": (0.0, 1.0, 2.0),
+        "box_lps_mm": (0.0, 0.0, 0.0, 1.0, 1.0, 1.0),
+        "key_image": 3,
+    }
+    return Finding(**{**usual, **changes})
+
+
+def report(**changes: Any) -> Report:
+    usual: dict[str, Any] = {
+        "report_id": uuid.UUID(int=5),
+        "input_digest": "b" * 64,
+        "revision": 1,
+        "status": Status.ANALYSED,
+        "stage": Stage.FINAL,
+        "study": StudyRef(pseudonym="c" * 32),
+        "series": SeriesRef(slices=10),
+        "bundle": BUNDLE,
+        "backend": BACKEND,
+    }
+    return Report(**{**usual, **changes})
+
+
+# What can never be said
+
+
+@pytest.mark.parametrize("status", [Status.NOT_ANALYSED, Status.FAILED])
+def test_a_refusal_cannot_have_findings(status: Status) -> None:
+    with pytest.raises(ValidationError, match="has reasons and no findings"):
+        report(status=status, reasons=(WHY,), findings=(finding(),))
+
+
+@pytest.mark.parametrize("status", [Status.NOT_ANALYSED, Status.FAILED])
+def test_a_refusal_cannot_be_without_reasons(status: Status) -> None:
+    with pytest.raises(ValidationError, match="has reasons and no findings"):
+        report(status=status)
+    assert report(status=status, reasons=(WHY,)).reasons == (WHY,)
+
+
+def test_an_analysis_cannot_have_reasons() -> None:
+    with pytest.raises(ValidationError, match="limitations, not reasons"):
+        report(reasons=(WHY,))
+    assert report(limitations=(WHY,)).limitations == (WHY,)
+
+
+@pytest.mark.parametrize("missing", ["bundle", "backend"])
+def test_an_analysis_names_what_analysed(missing: str) -> None:
+    with pytest.raises(ValidationError, match="names its bundle and backend"):
+        report(**{missing: None})
+
+
+def test_a_stored_refusal_cannot_be_turned_into_a_negative() -> None:
+    said = json.loads(report(status=Status.NOT_ANALYSED, reasons=(WHY,)).to_json())
+    said["status"] = "analysed"
+    with pytest.raises(ValidationError):
+        Report.model_validate(said)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": 1.01},
+        {"score": float("nan")},
+        {"center_lps_mm": (0.0, float("inf"), 0.0)},
+        {"id": 0},
+        {"diameter_mm": -1.0},
+        {"key_image": -1},
+        {"kind": "cancer"},
+        {"malignancy": 0.5},
+    ],
+)
+def test_an_impossible_finding_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        finding(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"revision": 0},
+        {"input_digest": "B" * 64},
+        {"study": {"pseudonym": "1.2.3"}},
+        {"patient_name": "x"},
+        {"schema": "scanside.report/2"},
+    ],
+)
+def test_an_impossible_report_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        report(**changes)
+
+
+def test_a_report_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        report().status = Status.FAILED  # type: ignore[misc]
+
+
+# What is said
+
+
+FIELDS = {
+    "report": ["schema", "notice", "report_id", "input_digest", "revision", "supersedes", "status",
+               "stage", "reasons", "limitations", "coverage", "study", "series", "bundle",
+               "backend", "findings", "times"],
+    "finding": ["id", "tracking_uid", "kind", "score", "threshold", "urgency", "center_lps_mm",
+                "box_lps_mm", "diameter_mm", "measured", "long_axis_mm", "short_axis_mm",
+                "mean_axis_mm", "equivalent_diameter_mm", "volume_mm3", "density", "side", "lobe",
+                "key_image", "key_sop_instance_uid"],
+    "reason": ["code", "text", "where", "remedy"],
+    "coverage": ["lungs", "z_mm"],
+    "series": ["instance_uid", "modality", "slices", "spacing_mm", "thickness_mm", "kernel"],
+    "times": ["first_slice", "last_slice", "released", "complete", "prepared", "inferred",
+              "committed"],
+}  # fmt: skip
+"""scanside.report/1 as published. A new field is a change of the schema: CHANGELOG."""
+
+
+def test_the_fields_of_the_schema_are_as_published() -> None:
+    said = json.loads(report(findings=(finding(),), limitations=(WHY,)).to_json())
+    assert list(said) == FIELDS["report"]
+    assert list(said["findings"][0]) == FIELDS["finding"]
+    assert list(said["limitations"][0]) == FIELDS["reason"]
+    for name in ("coverage", "series", "times"):
+        assert list(said[name]) == FIELDS[name]
+    assert said["schema"] == "scanside.report/1"
+    assert said["notice"] == "research use, not for clinical use"
+
+
+def test_a_report_survives_json() -> None:
+    times = Times(committed=datetime(2026, 1, 5, 9, 30, 1, 250000, tzinfo=timezone.utc))
+    first = report(findings=(finding(),), limitations=(WHY,), times=times)
+    assert Report.model_validate_json(first.to_json()) == first
+
+
+def test_a_reason_brings_the_remedy_of_its_code() -> None:
+    assert WHY.remedy == REMEDIES[Code.NO_LUNGS]
+    own = Reason(code=Code.NO_LUNGS, text="none.", remedy="Do this.")
+    assert own.remedy == "Do this."
+    assert own.sentence() == "none. Do this."
+    assert WHY.sentence() == f"0 ml of lung were found. {WHY.remedy}"
+
+
+@pytest.mark.parametrize("data", [{"text": "x"}, {"code": "nonsense", "text": "x"}, {}, 5])
+def test_a_reason_without_a_known_code_is_refused(data: Any) -> None:
+    with pytest.raises(ValidationError):
+        Reason.model_validate(data)
+
+
+# Equal reports
+
+
+def test_same_as_overlooks_times_revision_and_supersedes_only() -> None:
+    one = report(findings=(finding(),))
+    later = Times(committed=datetime(2026, 1, 5, tzinfo=timezone.utc))
+    other = report(findings=(finding(),), times=later, revision=4, supersedes=uuid.UUID(int=7))
+    assert one.same_as(other)
+    assert other.same_as(one)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"report_id": uuid.UUID(int=6)},
+        {"input_digest": "c" * 64},
+        {"stage": Stage.PRELIMINARY},
+        {"limitations": (WHY,)},
+        {"findings": ()},
+        {"findings": (finding(score=0.91),)},
+        {"series": SeriesRef(slices=11)},
+        {"backend": BackendRef(name="openvino", precision="fp32")},
+        {"bundle": BundleRef(name="b", version="1.0.1", digest="a" * 64)},
+        {"study": StudyRef(pseudonym="d" * 32)},
+    ],
+)
+def test_same_as_sees_every_other_difference(changes: dict[str, Any]) -> None:
+    usual = {"findings": (finding(),)}
+    assert not report(**usual).same_as(report(**{**usual, **changes}))
+
+
+# Ids
+
+
+def test_ids_are_what_the_contract_says() -> None:
+    assert uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns") == NAMESPACE
+    made = report_id("1.2.3", "a" * 64, "b" * 64)
+    assert made == uuid.uuid5(NAMESPACE, f"report 1.2.3 {'a' * 64} {'b' * 64}")
+    assert report_id("1.2.3", None, "b" * 64) != made
+    assert event_id(made, "analysed") == uuid.uuid5(NAMESPACE, f"event {made} analysed -")
+    assert event_id(made, "finding", 0) != event_id(made, "finding")
+    assert tracking_uid(made, 1) != tracking_uid(made, 2)
+    assert len(tracking_uid(made, 1)) <= 64
+
+
+def test_the_pseudonym_is_half_an_hmac() -> None:
+    whole = hmac.new(b"key", b"1.2.3", hashlib.sha256).hexdigest()
+    assert pseudonym(b"key", "1.2.3") == whole[:32]
+
+
+pairs = st.lists(st.tuples(st.from_regex(r"1(\.[0-9]{1,3}){1,3}", fullmatch=True), st.just("d")))
+
+
+@given(pairs, st.randoms())
+def test_the_input_digest_does_not_know_the_order(images: list[Any], random: Any) -> None:
+    shuffled = list(images)
+    random.shuffle(shuffled)
+    assert input_digest(shuffled) == input_digest(images)
+
+
+def test_the_input_digest_tells_uid_from_digest_and_one_from_two() -> None:
+    digests = {
+        input_digest(images)
+        for images in (
+            [],
+            [("1.2", "a")],
+            [("1.2", "b")],
+            [("1.3", "a")],
+            [("1.2", "a"), ("1.3", "a")],
+        )
+    }
+    assert len(digests) == 5

@@ -1,0 +1,253 @@
+"""What the scenarios cannot force from outside: attempts, lost hints, one bundle of two failing."""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from appliance import work as stage
+from appliance.backend.open import open_backend
+from appliance.bundle import trust
+from appliance.demo import instances
+from appliance.demo.phantom import Phantom
+from appliance.desk import Opened
+from appliance.errors import Poisoned
+from appliance.followed import Followed
+from appliance.reasons import Code
+from appliance.records import Stack, Tensor
+from appliance.report import BackendRef, Stage, Status
+from appliance.settings import Dicom, Retain, Settings
+from appliance.settings import Work as WorkSettings
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.spool import SeriesKey, Spool
+from appliance.work import Work
+
+SLICES = 24
+
+
+class Broken:
+    """A backend that fails on whatever it is given."""
+
+    ref = BackendRef(name="broken", precision="fp32")
+
+    def prepare(self, stack: Stack, ops: Sequence[Any], crop: Any) -> Tensor:
+        raise Poisoned("it is broken", code="backend_failed")
+
+    gather = infer = prepare
+
+    def close(self) -> None:
+        pass
+
+
+class Bench:
+    """A desk whose bundles are given."""
+
+    def __init__(self, *opened: Opened) -> None:
+        self.opened = opened
+
+    def refresh(self, in_use: Any = ()) -> tuple[Opened, ...]:
+        return self.opened
+
+    def accepting(self, header: Any, among: Sequence[Opened]) -> tuple[Opened, ...]:
+        return tuple(among)
+
+    def why_none(self, header: Any, among: Sequence[Opened]) -> tuple[Any, ...]:
+        return ()
+
+
+@dataclass
+class Box:
+    """A state folder with a journal, and series that can be put into its spool."""
+
+    settings: Settings
+    journal: Journal
+    spool: Spool
+
+    def work(self, *opened: Opened) -> Work:
+        return Work(self.settings, self.journal, self.spool, Bench(*opened))  # type: ignore[arg-type]
+
+    def arrive(self, slices: int = SLICES, *, expected: int | None = None) -> SeriesKey:
+        hu = np.full((SLICES, 16, 16), -1000, np.int16)
+        phantom = Phantom(hu, (5.0, 4.0, 4.0), (0.0, 0.0, 0.0), ())
+        images = list(instances.series(phantom))[:slices]
+        key = SeriesKey(str(images[0].StudyInstanceUID), str(images[0].SeriesInstanceUID))
+        folder = self.spool.folder(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        for image in images:
+            image.ImagesInAcquisition = expected
+            data = io.BytesIO()
+            image.save_as(data, enforce_file_format=True)
+            (folder / f"{image.SOPInstanceUID}.dcm").write_bytes(data.getvalue())
+        return key
+
+
+def run(work: Work) -> None:
+    """Judge until nothing is followed any more."""
+    end = time.monotonic() + 20
+    while work.following and time.monotonic() < end:
+        time.sleep(work.wait_s())
+        work.judge_due()
+    assert not work.following
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    settings = Settings(
+        state=tmp_path,
+        dicom=Dicom(),
+        work=WorkSettings(quiet_s=0.2, released_quiet_s=0.1, threads=1),
+        retain=Retain(reserve_mb=0),
+    )
+    with Journal.open(tmp_path / JOURNAL_NAME) as journal:
+        yield Box(settings, journal, Spool(tmp_path))
+
+
+@pytest.fixture
+def tiny(tiny_bytes: bytes) -> Opened:
+    loaded = trust.check(tiny_bytes)
+    networks: Mapping[str, Any] = dict(loaded.manifest.networks.items())
+    return Opened(loaded.bundle, open_backend("onnxruntime", networks, loaded.networks, 1))
+
+
+@pytest.fixture
+def broken(tiny: Opened) -> Opened:
+    ref = tiny.bundle.ref.model_copy(update={"name": "broken", "digest": "0" * 64})
+    return Opened(replace(tiny.bundle, ref=ref), Broken())  # type: ignore[arg-type]
+
+
+def test_one_bundle_that_fails_does_not_keep_back_the_report_of_another(
+    box: Box, tiny: Opened, broken: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RETRY_S", 0.05)
+    key = box.arrive()
+    work = box.work(broken, tiny)
+    work.look(key, ended=True)
+    run(work)
+    good = box.journal.latest_report(key.series, tiny.bundle.ref.digest)
+    assert good is not None
+    assert good.stage is Stage.FINAL
+    assert good.status is not Status.FAILED
+    bad = box.journal.latest_report(key.series, broken.bundle.ref.digest)
+    assert bad is not None
+    assert bad.status is Status.FAILED
+    assert [r.code for r in bad.reasons] == [Code.BACKEND_FAILED]
+    assert not box.work(broken, tiny)._news(key), "it is left alone until more comes"
+
+
+def test_a_series_that_ended_the_stage_three_times_is_failed_and_its_pixels_are_not_read(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = box.arrive()
+    for _ in range(3):  # three processes that began with it and are gone
+        box.work(tiny).look(key, ended=True)
+    monkeypatch.setattr("appliance.line.add", lambda *_: pytest.fail("it was read"))
+    work = box.work(tiny)
+    work.look_everywhere()
+    run(work)
+    report = box.journal.latest_report(key.series, tiny.bundle.ref.digest)
+    assert report is not None
+    assert report.status is Status.FAILED
+    assert [r.code for r in report.reasons] == [Code.POISONED]
+
+
+def test_what_cannot_be_added_fails_that_series_alone(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a decoder")
+
+    monkeypatch.setattr(stage, "RETRY_S", 0.01)
+    key = box.arrive()
+    work = box.work(tiny)
+    with monkeypatch.context() as patched:
+        patched.setattr("appliance.line.add", fail)
+        work.look(key, ended=True)
+        assert work.following[key].failed
+        run(work)
+    row = box.journal.series_of(key.series)
+    assert row is not None
+    assert (row.state, row.instances, row.attempts) == ("failed", SLICES, 0)
+
+
+def test_a_stop_on_purpose_is_no_attempt(box: Box, tiny: Opened) -> None:
+    key = box.arrive()
+    for _ in range(5):
+        work = box.work(tiny)
+        work.look(key, ended=False)
+        assert work.following[key].attempts == 1
+        work.stop()
+
+
+def test_what_a_lost_hint_named_is_found_after_a_long_judgement(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "LONG_S", -1.0)
+    key = box.arrive()
+    box.journal.set_series(key.series, key.study, "open")  # as `receive` does
+    work = box.work(tiny)
+    work.judge_due()
+    assert key in work.following
+
+
+def test_with_the_announced_count_the_series_is_judged_now(box: Box, tiny: Opened) -> None:
+    key = box.arrive(expected=SLICES)
+    work = box.work(tiny)
+    work.look(key, ended=False)
+    assert work.wait_s() == 0
+
+
+def test_files_that_a_hint_was_lost_for_are_seen_before_the_verdict(box: Box, tiny: Opened) -> None:
+    key = box.arrive(20)
+    work = box.work(tiny)
+    work.look(key, ended=True)
+    box.arrive(SLICES)
+    run(work)
+    row = box.journal.series_of(key.series)
+    assert row is not None
+    assert row.instances == SLICES
+
+
+def test_a_slow_senders_pauses_are_no_plausible_end() -> None:
+    followed = Followed(SeriesKey("1", "2"))
+    assert followed.plausible_s == 0.3
+    followed.gaps = [0.1, 0.5, 0.4]
+    assert followed.plausible_s == 1.0
+    followed.gaps.append(3600.0)
+    assert followed.plausible_s == 30.0
+
+
+def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
+    box: Box, tiny: Opened, broken: Opened
+) -> None:
+    work = box.work(tiny)
+    work.refresh()
+    work.refresh()
+    (loaded,) = box.journal.events("loaded")
+    assert loaded.detail["backend"] == "onnxruntime fp32"
+    assert loaded.detail["bundles"] == [tiny.bundle.ref.model_dump()]
+    work.desk.opened = (tiny, broken)  # type: ignore[attr-defined]
+    work.refresh()
+    assert len(box.journal.events("loaded")) == 2
+
+
+@pytest.mark.parametrize(
+    "hint", [b"\xff", b"7", b"[]", b"{}", b'{"study": "../x", "series": "1.2"}', b'{"study": 1}']
+)
+def test_a_hint_that_is_none_is_dropped(tmp_path: Path, hint: bytes) -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        hints.bind(str(tmp_path / "hints"))
+        for content in (hint, b'{"study": "1.2", "series": "1.3"}', b'{"association": "a"}'):
+            sender.sendto(content, str(tmp_path / "hints"))
+        found = stage._wait(hints, sender, 0.0)
+    assert found == ({SeriesKey("1.2", "1.3")}, True)

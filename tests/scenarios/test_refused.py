@@ -1,0 +1,138 @@
+"""What is not analysed says so, with its reason: it can never be read as a negative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from appliance.reasons import Code
+from appliance.report import Report, Status
+
+
+def head(image: Dataset, _: int) -> Dataset:
+    """A ball of tissue, and no word about the body part."""
+    del image.BodyPartExamined
+    rows = int(image.Rows)
+    y, x = np.mgrid[:rows, :rows] - rows / 2
+    inside = np.hypot(y, x) * float(image.PixelSpacing[0]) < 90
+    image.PixelData = (np.where(inside, 40, -1000) + 1024).astype("<i2").tobytes()
+    return image
+
+
+def named_head(image: Dataset, _: int) -> Dataset:
+    image.BodyPartExamined = "HEAD"
+    return image
+
+
+def tilted(image: Dataset, index: int) -> Dataset:
+    x, y, z = image.ImagePositionPatient
+    image.ImagePositionPatient = [x, round(float(y) + 1.3 * index, 3), z]
+    return image
+
+
+def single(image: Dataset, index: int) -> Dataset | None:
+    return image if index == 30 else None
+
+
+def gap(image: Dataset, index: int) -> Dataset | None:
+    return None if 30 <= index < 34 else image
+
+
+def no_rescale(image: Dataset, index: int) -> Dataset:
+    if index in (7, 20):
+        del image.RescaleSlope
+        del image.RescaleIntercept
+    return image
+
+
+def mixed_sizes(image: Dataset, index: int) -> Dataset:
+    if index == 12:
+        image.Rows = int(image.Rows) // 2
+        image.PixelData = image.PixelData[: len(image.PixelData) // 2]
+    return image
+
+
+def magnetic(image: Dataset, _: int) -> Dataset:
+    image.Modality = "MR"
+    return image
+
+
+def image_type(*values: str) -> Callable[[Dataset, int], Dataset | None]:
+    def change(image: Dataset, index: int) -> Dataset | None:
+        image.ImageType = list(values)
+        return image if index < 3 else None
+
+    return change
+
+
+def captured(image: Dataset, index: int) -> Dataset | None:
+    image.SOPClassUID = SecondaryCaptureImageStorage
+    image.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    return image if index < 3 else None
+
+
+CASES: dict[str, tuple[Callable[[Dataset, int], Dataset | None], Code, str]] = {
+    "a head without a body part": (head, Code.NO_LUNGS, "refused"),
+    "a head by name": (named_head, Code.BODY_PART, "refused"),
+    "tilted": (tilted, Code.GANTRY_TILT, "refused"),
+    "a single slice": (single, Code.TOO_FEW_SLICES, "refused"),
+    "a gap": (gap, Code.GAP_TOO_WIDE, "refused"),
+    "images without rescale": (no_rescale, Code.MISSING_RESCALE, "refused"),
+    "mixed sizes": (mixed_sizes, Code.MIXED_SIZE, "refused"),
+    "another modality": (magnetic, Code.MODALITY, "refused"),
+    "a localizer": (image_type("ORIGINAL", "PRIMARY", "LOCALIZER"), Code.LOCALIZER, "set_aside"),
+    "derived": (image_type("DERIVED", "PRIMARY", "AXIAL"), Code.DERIVED, "set_aside"),
+    "an MPR": (image_type("DERIVED", "SECONDARY", "MPR"), Code.REFORMATTED, "set_aside"),
+    "a secondary capture": (captured, Code.SECONDARY_CAPTURE, "set_aside"),
+}
+
+
+@pytest.fixture(scope="module")
+def sent(site: Any, scans: Any) -> dict[str, Any]:
+    """All of them, over one association."""
+    made = {name: scans.make(change, under="refused") for name, (change, _, _) in CASES.items()}
+    assert site.send(*made.values()) == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def from_disk(site: Any, sent: dict[str, Any]) -> list[Report]:
+    """What `scanside analyze` says of them."""
+    reports: list[Report] = site.analyze(sent["tilted"].folder.parent)
+    return reports
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_not_analysed_and_says_why(
+    site: Any, sent: dict[str, Any], from_disk: list[Report], name: str
+) -> None:
+    scan, (_, code, state) = sent[name], CASES[name]
+    event = site.ending(scan)
+    report = Report.model_validate(event["report"])
+    assert event["event"] == "not_analysed"
+    assert report.status is Status.NOT_ANALYSED
+    assert code in {reason.code for reason in report.reasons}
+    assert event["reasons"] == event["report"]["reasons"]
+    assert report.findings == ()
+    assert not site.findings(report)
+    assert not site.events(scan, "preliminary")
+    with site.journal() as journal:
+        assert journal.series_of(scan.series).state == state
+    assert [other.same_as(report) for other in from_disk].count(True) == 1
+
+
+def test_a_sender_that_no_setting_names_is_rejected_and_the_log_says_what_to_change(
+    site: Any, scans: Any
+) -> None:
+    scan = scans.make(single)
+    assert site.send(scan, ae="STRANGER") != 0
+    with site.journal() as journal:
+        refused = site.until(lambda: journal.events("association_refused", 1), "journal event")
+        assert journal.series_of(scan.series) is None
+    assert 'add [[dicom.allow]] ae_title = "STRANGER"' in refused[0].detail["remedy"]
+    assert 'add [[dicom.allow]] ae_title = "STRANGER"' in site.log()
