@@ -96,8 +96,8 @@ def _stop(stages: list[Stage]) -> int:
     until = time.monotonic() + STOP_WITHIN_S
     clean = True
     for stage in reversed(stages):
-        if stage.process is None:
-            continue
+        if stage.process is None or stage.process.poll() is not None:
+            continue  # waiting to be started again
         stage.process.terminate()
         try:
             code = stage.process.wait(max(0.1, until - time.monotonic()))

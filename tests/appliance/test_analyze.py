@@ -233,7 +233,7 @@ def test_what_is_shown_loses_no_brackets_of_a_remedy(
         )
     )
     assert "9 [images]; the limit is 8" in text
-    assert "raise [work] limits" in text
+    assert "fewer or smaller images" in text
     assert "no finding" not in text
     assert "research use, not for clinical use" in text
 
