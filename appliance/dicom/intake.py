@@ -224,12 +224,17 @@ class Intake:
         return Answer(error.status, error.text)
 
     def _hint(self, content: dict[str, str]) -> None:
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
-        ):
-            sender.setblocking(False)
-            sender.sendto(json.dumps(content).encode(), str(self.spool.root / "run" / "work.sock"))
+        hint(self.spool.root, content)
+
+
+def hint(state: Path, content: dict[str, str]) -> None:
+    """Wake `work` with one datagram. Nobody there is no error: `work` looks by itself at start."""
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        sender.setblocking(False)
+        sender.sendto(json.dumps(content).encode(), str(state / "run" / "work.sock"))
 
 
 class _File:

@@ -34,7 +34,7 @@ import ssl
 from collections.abc import Callable
 
 from appliance.dicom import association, listen, policy
-from appliance.dicom.intake import Intake
+from appliance.dicom.intake import Intake, hint
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.settings import TLS, Settings
 from appliance.store.files import DISK
@@ -85,6 +85,7 @@ def _recover(settings: Settings) -> None:
     with Journal.open(settings.state / JOURNAL_NAME) as journal:
         for lost in journal.recover_associations():
             LOG.warning("association %s was lost with its process", lost)
+            hint(settings.state, {"association": lost})
 
 
 def _tls(settings: TLS) -> ssl.SSLContext:

@@ -206,11 +206,11 @@ class Publisher:
             self._paused = outbox.paused(self._settings.state)
             refused = link.subscribed >= 0x80
             self._tell(link, *self._presence.state(self._paused, commands_refused=refused))
+            self._introduce(link)
         if link.lost is not None:
             return
         if now >= self._next_health:
             self._next_health = now + self._settings.mqtt.health_s
-            self._introduce(link)
             health = self._presence.health(paused=self._paused)
             expiry_s = max(1, round(3 * self._settings.mqtt.health_s))
             link.send(self._letter(health, expiry_s=expiry_s))
