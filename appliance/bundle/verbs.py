@@ -45,7 +45,9 @@ def rollback(shelf: Shelf, name: str) -> Entry:
 
 def show(entries: Iterable[Entry], console: Console | None = None) -> None:
     """The entries as a table on the terminal."""
-    table = Table("bundle", "version", "digest", "origin", "state", "golden cases", "signed by")
+    table = Table()
+    for name in ("bundle", "version", "digest", "origin", "state", "golden cases", "signed by"):
+        table.add_column(name, overflow="fold", no_wrap=name in {"bundle", "version"})
     for entry in entries:
         state = "active" if entry.active else "previous" if entry.previous else ""
         signer = entry.signed_by or "in the wheel"
