@@ -36,4 +36,6 @@ bench: setup-test
 
 bundles: setup-train
 	@$(PY) -m training.run lung-nodule $(ARGS)
-	@$(PY) -m compile pack build/lung-nodule -o appliance/factory/bundles/
+	@$(PY) -m compile pack build/lung-nodule -o build/lung-nodule.scanside
+	@$(PY) -m compile factory build/lung-nodule.scanside
+	@$(PY) -m compile card build/lung-nodule.scanside > docs/cards/lung-nodule.md

@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--classify", default="classify")
     parser.add_argument("--segment", default="segment")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--top", type=int, default=32)
+    parser.add_argument("--top", type=int, default=24, help="candidates kept a scan")
     parser.add_argument("--rate", type=float, default=2.0, help="false findings a scan allowed")
     parser.add_argument(
         "--real-weight", type=float, default=8.0, help="of a marked lesion; implant 1"

@@ -208,6 +208,11 @@ def main() -> None:
     parser.add_argument("--series", nargs="*", default=[], help="names of shared CTs")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if given.data is None and not given.series:
+        parser.error("name DATA or --series")
+    for path in (given.bundle, given.data):
+        if path is not None and not path.exists():
+            parser.error(f"{path} does not exist")
     opened = open_bundle(given.bundle)
     if given.data is None:
         for name in given.series:

@@ -299,6 +299,14 @@ def _hits(finding: Finding, nodule: phantoms.Nodule) -> bool:
     )
 
 
+def _missed(report: Report, truth: phantoms.Phantom | None) -> list[phantoms.Nodule]:
+    """Known nodules of 6-20 mm that no finding hits."""
+    if truth is None:
+        return []
+    asked = [n for n in truth.nodules if 6 <= n.diameter_mm <= 20]
+    return [n for n in asked if not any(_hits(f, n) for f in report.findings)]
+
+
 def _table(report: Report, truth: phantoms.Phantom | None) -> None:
     console.print(f"\nreport {report.report_id} · {report.status.value} ({report.stage.value})")
     for reason in (*report.reasons, *report.limitations):
@@ -324,7 +332,7 @@ def _table(report: Report, truth: phantoms.Phantom | None) -> None:
     if truth is None:
         return
     asked = [n for n in truth.nodules if 6 <= n.diameter_mm <= 20]
-    missed = [n for n in asked if not any(_hits(f, n) for f in report.findings)]
+    missed = _missed(report, truth)
     console.print(f"{len(asked) - len(missed)} of {len(asked)} nodules of 6-20 mm were found")
     for nodule in missed:
         place = ", ".join(f"{v:.0f}" for v in nodule.center_lps_mm)
@@ -342,11 +350,15 @@ def _picture(
     else:
         hu, spacing, origin = _volume(series or Path())
     marks = [
-        picture.Mark(f.center_lps_mm, f.diameter_mm or 0.0, f"{f.id}: {f.score:.2f}", truth=False)
+        picture.Mark(f.center_lps_mm, f.diameter_mm or 0.0, f"score {f.score:.2f}")
         for f in report.findings
     ]
+    marks += [
+        picture.Mark(n.center_lps_mm, n.diameter_mm, f"missed: {n.density}", truth=True)
+        for n in _missed(report, truth)
+    ]
     path = out / "findings.png"
-    cv2.imwrite(str(path), picture.findings_picture(hu, spacing, origin, marks))
+    cv2.imwrite(str(path), picture.findings_picture(hu, spacing, origin, marks, most=16))
     console.print(f"picture: {path}")
 
 

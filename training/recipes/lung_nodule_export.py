@@ -91,8 +91,22 @@ def export(
         verbose=False,
     )
     assert program is not None
-    program.save(str(path), external_data=False)
-    onnx.checker.check_model(str(path), full_check=True)
+    plain = without_traces(program.model_proto)
+    onnx.checker.check_model(plain, full_check=True)
+    onnx.save_model(plain, str(path))
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network without torch's notes on where each node comes from: they hold stack traces
+    with the paths of this machine, and would make each file differ from machine to machine."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    parts = [plain, plain.graph, *plain.graph.node, *plain.graph.value_info, *plain.functions]
+    parts += [*plain.graph.initializer, *plain.graph.input, *plain.graph.output]
+    for part in parts:
+        part.ClearField("metadata_props")
+        part.doc_string = ""
+    return plain
 
 
 def parity(model: nn.Module, path: Path, image: F32) -> dict[str, float]:

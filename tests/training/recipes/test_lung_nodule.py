@@ -96,3 +96,5 @@ def test_exported_networks_answer_like_torch(
     image = np.random.default_rng(0).random(other, dtype=np.float32)
     gaps = lung_nodule_export.parity(model, path, image)
     assert max(gaps.values()) < 1e-4
+    here = str(Path(lung_nodule_export.__file__).parents[2]).encode()
+    assert here not in path.read_bytes(), "stack traces of the exporter are in the file"
