@@ -9,6 +9,8 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import os
+import pwd
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance import settings as site
-from appliance.errors import ScansideError
+from appliance.errors import ScansideError, StateUnusable
 
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
@@ -45,7 +47,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _settings(config: Path | None) -> site.Settings:
-    return site.load(site.find(config))
+    settings = site.load(site.find(config))
+    _as_its_owner(settings.state)
+    return settings
+
+
+def _as_its_owner(state: Path) -> None:
+    """Files that root makes in a state folder of the services' user would stop the services."""
+    owner = state.stat().st_uid if state.is_dir() else os.geteuid()
+    if os.geteuid() == 0 and owner != 0:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise StateUnusable(
+            f"{state} belongs to {name}, and you are root",
+            remedy=f"Type: sudo -u '{name}' scanside ...",
+            code="not_its_owner",
+        )
 
 
 def _log(level: int = logging.INFO) -> None:
@@ -59,7 +78,8 @@ def _log(level: int = logging.INFO) -> None:
 @app.command()
 def demo(
     series: Annotated[
-        Path | None, typer.Option(help="Send this folder instead of the phantom.")
+        Path | None,
+        typer.Option(help="Send this folder instead of the phantom.", exists=True, file_okay=False),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
@@ -76,10 +96,12 @@ def run(config: Config = None) -> None:
     """All stages under one parent."""
     from appliance import run as parent
     from appliance.host import notify
+    from appliance.store.alone import alone
 
     _log()
-    _settings(config)  # a wrong settings file is one error, not one from each stage
-    raise typer.Exit(parent.run(site.find(config), ready=notify.ready))
+    settings = _settings(config)  # a wrong settings file is one error, not one from each stage
+    with alone(settings.state, "run"):
+        raise typer.Exit(parent.run(site.find(config), ready=notify.ready))
 
 
 @app.command()
@@ -185,8 +207,16 @@ def _shelf(config: Path | None) -> Iterator[Shelf]:
     settings = _settings(config)
     DISK.make_folder(settings.state)
     with Journal.open(settings.state / JOURNAL_NAME) as journal:
-        actor = f"{getpass.getuser()}@cli"
+        actor = f"{_user()}@cli"
         yield Desk(settings, lambda action, detail: journal.audit(actor, action, **detail)).shelf
+
+
+def _user() -> str:
+    """Who typed it, for the audit; in a container a uid may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 @bundle_app.command("list")
@@ -273,6 +303,10 @@ def main() -> None:
         app()
     except ScansideError as e:
         print(f"scanside: {e.line()}", file=sys.stderr)
+        sys.exit(1)
+    except PermissionError as e:
+        remedy = "Run it as the user that owns this, or correct its rights."
+        print(f"scanside: {e.filename}: {e.strerror} [not_permitted] {remedy}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

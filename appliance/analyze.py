@@ -19,7 +19,7 @@ from rich.table import Table
 
 from appliance import line
 from appliance.desk import Desk, Opened, summary
-from appliance.errors import ScansideError, SeriesRefused
+from appliance.errors import Poisoned, ScansideError, SeriesRefused
 from appliance.reasons import Code
 from appliance.records import Header, Identity, Result, Stack, Stamps
 from appliance.report import NOTICE, Reason, Report, Status
@@ -107,23 +107,41 @@ def _results(every: Sequence[OnDisk], desk: Desk) -> list[Result]:
             accepting = desk.accepting(series.header) or [None]
             reasons = desk.why_none(series.header) if accepting == [None] else ()
         for opened in accepting:
-            fold = line.begin(opened.bundle if opened else None)
-            for file in series.files:
-                fold = line.add(fold, _bytes(file))
-            result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
-            stack = line.outline(fold)
-            if opened and series.header and isinstance(stack, Stack):
-                rival = (len(results), summary(series.header, stack), opened)
-                rivals.setdefault(opened.bundle.ref.digest, []).append(rival)
+            result, rival = _one(series, opened, reasons)
+            if opened and rival:
+                of_bundle = rivals.setdefault(opened.bundle.ref.digest, [])
+                of_bundle.append((len(results), rival, opened))
             results.append(result)
-    for of_bundle in rivals.values():
-        analysed = [r for r in of_bundle if results[r[0]].status is Status.ANALYSED]
+    for candidates in rivals.values():
+        analysed = [r for r in candidates if results[r[0]].status is Status.ANALYSED]
         for group in select.groups([one for _, one, _ in analysed]):
             best = select.best(group, analysed[0][2].bundle.manifest.accepts)
             for at, one, _ in analysed:
                 if one in group and one != best:
                     results[at] = line.set_aside(results[at], select.better(best))
     return results
+
+
+def _one(
+    series: OnDisk, opened: Opened | None, reasons: tuple[Reason, ...]
+) -> tuple[Result, select.SeriesSummary | None]:
+    """One series through the line, and what the choice between series needs where it assembles.
+
+    Its pixels are let go with the return, before the next series is read.
+    """
+    fold = line.begin(opened.bundle if opened else None)
+    for file in series.files:
+        fold = line.add(fold, _bytes(file))
+    try:
+        result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
+    except Poisoned as e:
+        of_backend = e.code == "backend_failed"
+        code = Code.BACKEND_FAILED if of_backend else Code.POISONED
+        return line.failed(fold, Reason(code=code, text=e.text, where="series")), None
+    stack = line.outline(fold)
+    if fold.header is None or not isinstance(stack, Stack):
+        return result, None
+    return result, summary(fold.header, stack)
 
 
 def _sealed(result: Result, key: bytes, settings: Settings) -> Report:

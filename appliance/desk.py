@@ -94,10 +94,17 @@ class Desk:
         return opened
 
     def only(self, bundle: str) -> tuple[Opened, ...]:
-        """Just this bundle, for `analyze --bundle`: the name of an active one or a file's path."""
+        """Just this bundle, for `analyze --bundle`: the name of an active one or a file's path.
+
+        A file named by hand needs no signature, but its golden cases must pass here.
+        """
         path = Path(bundle)
         if path.is_file():
             loaded = trust.check(path.read_bytes())
+            with self._infer(loaded) as infer:
+                gate = golden.gate(loaded, infer)
+            if not gate.passed:
+                raise BundleRefused(f"{path}: {gate.line()}", code="bundle_golden")
             self._open = {loaded.digest: self._opened(loaded)}
         else:
             self._open = {d: o for d, o in self._open.items() if o.bundle.ref.name == bundle}

@@ -67,7 +67,7 @@ class Followed:
     def counted(self) -> bool:
         """As many images are here as the scanner announced."""
         expected = self.header.expected_images if self.header else None
-        return expected is not None and len(self.seen) >= expected
+        return len(self.seen) == expected
 
     @property
     def plausible_s(self) -> float:

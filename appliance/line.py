@@ -52,6 +52,9 @@ from appliance.report import (
 )
 from appliance.series import assemble, content, pixels, select
 
+MAX_BYTES = 4 << 30
+"""Of the pixels that one fold holds, as decoded and as resampled: over 3000 images of 512 x 512."""
+
 LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED})
 """With one of these, nothing small is reported."""
 
@@ -89,6 +92,8 @@ class Fold:
     """What was wrong with instances, each naming its image."""
     unread: tuple[tuple[str, str], ...] = ()
     """(SOP Instance UID, digest) of instances whose pixels were not read."""
+    held: int = 0
+    """Bytes of all planes that came; above MAX_BYTES none is kept, only its digest (`unread`)."""
     named: tuple[Reason | None, ...] = ()
     """Of each instance that has a header: why it is set aside by name, or None."""
 
@@ -101,10 +106,7 @@ class Fold:
     @property
     def digest(self) -> str:
         """The input digest of what is here."""
-        return input_digest(
-            {(f"{p.header.sop_instance_uid}/{p.frame}", p.digest) for p in self.planes}
-            | set(self.unread)
-        )
+        return input_digest({_digest_of(p) for p in self.planes} | set(self.unread))
 
 
 def begin(bundle: Bundle | None) -> Fold:
@@ -133,7 +135,21 @@ def add(fold: Fold, instance: bytes) -> Fold:
         planes = tuple(fast.plane(image, spacings) for image in pixels.read(instance))
     except SeriesRefused as e:
         return replace(unread, refusals=(*fold.refusals, e.reason))
-    return replace(fold, planes=(*fold.planes, *planes))
+    return _kept(fold, planes)
+
+
+def _kept(fold: Fold, planes: tuple[Plane, ...]) -> Fold:
+    """The fold with these planes; without any, and the reason, where they need too much memory."""
+    every = (*fold.planes, *planes)
+    held = fold.held + sum(map(_bytes_of, planes))
+    if held <= MAX_BYTES:
+        return replace(fold, planes=every, held=held)
+    refusals = fold.refusals
+    if fold.held <= MAX_BYTES:
+        text = f"its pixels need more than {MAX_BYTES >> 20} MB of memory"
+        refusals = (*refusals, Reason(code=Code.TOO_LARGE, text=text, where="series"))
+    unread = (*fold.unread, *map(_digest_of, every))
+    return replace(fold, planes=(), held=held, refusals=refusals, unread=unread)
 
 
 def finish(
@@ -166,6 +182,7 @@ def finish(
             *_phases(fold),
             *content.hu_check(stack),
             *segment.limitations(lungs, coverage, stack),
+            *segment.one_lung(lungs),
         ),
         bundle=fold.bundle.ref,
         backend=backend.ref,
@@ -373,6 +390,14 @@ def _facts(fold: Fold, stack: Stack | None, coverage: Coverage) -> Facts:
         kernel=header.kernel if header else None,
         coverage=coverage,
     )
+
+
+def _bytes_of(plane: Plane) -> int:
+    return plane.native.nbytes + sum(array.nbytes for array in plane.resampled.values())
+
+
+def _digest_of(plane: Plane) -> tuple[str, str]:
+    return f"{plane.header.sop_instance_uid}/{plane.frame}", plane.digest
 
 
 def _header_digest(header: Header) -> tuple[str, str]:

@@ -97,6 +97,8 @@ class Plane:
     """In-plane target spacing in mm -> [y, x], HU."""
     padding: bool
     digest: str
+    blank: bool = False
+    """Whether all pixels are equal: it shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """`scanside run`: all stages under one parent, for a laptop or a demo.
 
 On a device systemd does this, one unit a stage. The rules are the same: each stage is a process of
-its own; one that dies is started again, slower each time (1 s doubling to 30 s); SIGTERM or Ctrl-C
-stops all, senders first, so that what was acknowledged is still worked on and published.
+its own; one that dies is started again, slower each time (1 s doubling to 30 s); SIGTERM, Ctrl-C or
+the end of the terminal stops all, senders first, so that what was acknowledged is still worked on
+and published.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def run(
     config: Path | None,
     ready: Callable[[], object] | None = None,
 ) -> int:
-    """Start all stages and supervise them until SIGTERM or SIGINT. 0 when all stopped by
+    """Start all stages and supervise them until SIGTERM, SIGINT or SIGHUP. 0 when all stopped by
     themselves within the time they have."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-run-")))
@@ -130,12 +131,13 @@ def _stage(name: str, folder: Path) -> Iterator[Stage]:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that becomes readable at SIGTERM or SIGINT."""
+    """A socket that becomes readable at SIGTERM, SIGINT or SIGHUP (not under nohup)."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    before = {
-        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield receiver

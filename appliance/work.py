@@ -15,19 +15,22 @@ Rules
   study that are followed together have the same bundles.
 - An attempt is counted before it is made, from the first slice on: a series that ends this process
   or fails three times is reported as `failed` and left alone, and the next series goes on. One
-  bundle's failure does not keep back the report of another. A stop on purpose does not count.
+  bundle's failure does not keep back the report of another. A stop on purpose does not count, nor
+  does a state folder that fails (a full disk): that is no fault of the series.
+- One process follows the series of a state folder; a second one is refused.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from select import select as wait_for_input
 
@@ -44,6 +47,7 @@ from appliance.records import Header
 from appliance.report import Reason
 from appliance.series import complete, pixels, select
 from appliance.settings import Settings
+from appliance.store.alone import alone
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import SeriesKey, Spool, checked_uid
 
@@ -53,6 +57,8 @@ MAX_ATTEMPTS = 3
 RETRY_S = 2.0
 LOOK_AGAIN_S = 60.0
 """Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
+SETTLED_NS = 2_000_000_000
+"""A folder that changed just now may change again without another time: clocks tick coarsely."""
 LONG_S = 0.1
 """A judgement that took longer may have cost hints (net.unix.max_dgram_qlen is 10 on Linux)."""
 
@@ -68,15 +74,26 @@ class Work:
         self.conclusions = Conclusions(settings, journal, spool)
         self.following: dict[SeriesKey, Followed] = {}
         self._gaps: dict[str, deque[float]] = {}
+        self._looked: dict[SeriesKey, int] = {}
+        """Series without news -> when their folder had changed."""
         self._loaded: tuple[Opened, ...] | None = None
 
     # Looking: which files are new.
 
     def look_everywhere(self) -> None:
-        """Every series on disk that has more than was reported, and associations that are lost."""
+        """Every series on disk that has more than was reported, and associations that are lost.
+
+        A folder that did not change since a look at it is not read again: weeks of series lie here.
+        """
         self.journal.recover_associations()
+        before, self._looked = self._looked, {}
         for key in self.spool.series():
-            self.look(key, ended=True)
+            changed = self.spool.changed(key)
+            if key in self.following or changed is None or before.get(key) != changed:
+                self.look(key, ended=True)
+            settled = changed is not None and time.time_ns() - changed > SETTLED_NS
+            if changed is not None and settled and key not in self.following:
+                self._looked[key] = changed
 
     def look(self, key: SeriesKey, *, ended: bool) -> None:
         """Put the new files of one series into its folds. `ended`: an association of it has."""
@@ -248,8 +265,19 @@ class Work:
         self.journal.end_attempt(followed.uid)
         del self.following[followed.key]
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """A stop on purpose or a state folder that fails is no failure of what is followed."""
+        try:
+            yield
+        except StateUnusable:
+            with suppress(StateUnusable):
+                self.stop()
+            raise
+        self.stop()
+
     def stop(self) -> None:
-        """A stop on purpose is no failure of what is being followed."""
+        """Take back the attempts of what is being followed and has not failed."""
         for followed in self.following.values():
             if not followed.failed:
                 self.journal.end_attempt(followed.uid)
@@ -301,6 +329,8 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as e:
+        if e.errno == errno.EIO:  # a bad block: the others go on
+            raise Poisoned(f"{path.name}: {e.strerror}") from e
         raise StateUnusable(f"{path}: {e.strerror}") from e
 
 
@@ -308,8 +338,6 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
     spool = Spool(settings.state)
     path = settings.state / "run" / "work.sock"
-    spool.disk.make_folder(path.parent)
-    path.unlink(missing_ok=True)
     stop = False
 
     def ask_to_stop(*_: object) -> None:
@@ -317,37 +345,54 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         stop = True
 
     with (
+        alone(settings.state, "work"),
         Journal.open(settings.state / JOURNAL_NAME) as journal,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints,
+        _ear(path) as hints,
     ):
         signals, sender = socket.socketpair()
         sender.setblocking(False)
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        hints.bind(str(path))
         desk = Desk(settings)
         work = Work(settings, journal, spool, desk)
-        work.refresh()
-        work.look_everywhere()
-        if ready is not None:
-            ready()
-        looked = time.monotonic()
-        while not stop:
-            keys, ended = _wait(hints, signals, work.wait_s())
-            for key in keys | (set(work.following) if ended else set()):
-                work.look(key, ended=ended)
-            if time.monotonic() - looked > LOOK_AGAIN_S:
-                work.look_everywhere()
-                looked = time.monotonic()
-            work.judge_due()
-            notify.watchdog()
+        with work.uncounted():
+            work.refresh()
+            work.look_everywhere()
+            if ready is not None:
+                ready()
+            looked = time.monotonic()
+            while not stop:
+                keys, ended = _wait(hints, signals, work.wait_s())
+                for key in keys | (set(work.following) if ended else set()):
+                    work.look(key, ended=ended)
+                if time.monotonic() - looked > LOOK_AGAIN_S:
+                    work.look_everywhere()
+                    looked = time.monotonic()
+                work.judge_due()
+                notify.watchdog()
         signal.set_wakeup_fd(-1)
-        work.stop()
         desk.close()
         signals.close()
         sender.close()
     return 0
+
+
+@contextmanager
+def _ear(path: Path) -> Iterator[socket.socket]:
+    """Where hints come in; what a killed stage left there is replaced."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
+        try:
+            path.unlink(missing_ok=True)
+            hints.bind(str(path))
+            path.chmod(0o600)
+        except OSError as e:
+            raise StateUnusable(
+                f"{path}: {e.strerror or e}",
+                remedy="Set `state` to a folder that is writable and whose path is short "
+                "(a unix socket's path has at most 107 bytes).",
+            ) from e
+        yield hints
 
 
 def _wait(

@@ -27,7 +27,7 @@ from appliance.report import Reason
 PARTS: dict[str, tuple[str, ...]] = {
     "CHEST": (
         *("CHEST", "THORAX", "THORAKS", "TORAX", "TORACE", "LUNG", "PULMO", "POUMON", "POLMON"),
-        *("BRUST", "POITRINE", "PECHO", "HRCT", "胸", "肺"),
+        *("BRUST", "POITRINE", "PECHO", "HRCT", "THORACOABD", "THORAKOABD", "胸", "肺"),
         *("=TAP", "=CAP", "=NCAP", "=CTAP", "=THX", "=THOR"),
     ),
     "WHOLE BODY": ("WHOLEBODY", "WHOLE_BODY", "GANZKOERPER", "GANZKÖRPER", "=WB", "POLYTRAUMA"),

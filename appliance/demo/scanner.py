@@ -202,9 +202,14 @@ def _pair(image: Dataset) -> Pair:
 
 def _pair_of_file(path: Path) -> Pair | None:
     """The context that a Part 10 file needs; None for another file or a DICOMDIR."""
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return None
+    try:
+        with path.open("rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                return None
+    except OSError as error:
+        raise SendError(
+            f"{path}: {error.strerror}", remedy="Check the file and its rights."
+        ) from error
     try:
         meta = read_file_meta_info(path)
         pair = str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)

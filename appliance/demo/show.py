@@ -5,7 +5,8 @@
         +-> mosquitto_sub, a separate subscriber: what it prints is what left the device
 
 Everything is a child on a free loopback port in a temporary folder that is gone afterwards, but
-the picture. The settings allow senders of this machine only.
+the picture; so too where SIGTERM or the end of the terminal ends it. The settings allow senders of
+this machine only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -64,6 +66,7 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
     """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed)."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     with ExitStack() as stack:
+        stack.enter_context(_ended_in_order())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
         broker_port = _free_port()
         stack.enter_context(_mosquitto(folder, broker_port))
@@ -106,6 +109,30 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
     if truth is not None and report.status is not Status.ANALYSED:
         return 1
     return 0 if report.status is not Status.FAILED else 1
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP (not under nohup) end the demo as Ctrl-C does, with all its children.
+
+    Once: impatience while they stop would leave some behind.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in numbers}
+
+    def end(_number: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _free_port() -> int:
@@ -232,6 +259,11 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
             summary = scanner.send(files, to, progress=tell)
     for uid, status in summary.failed[:3]:
         console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
+    if summary.failed and not summary.sent:  # then no report will come
+        raise PeerAway(
+            f"none of the {len(summary.failed)} images was stored",
+            remedy="Name a folder of DICOM images, and see that this machine's disk is not full.",
+        )
 
 
 def _wait(subscriber: BinaryIO) -> Received:

@@ -104,7 +104,7 @@ class Intake:
         self._id = self._journal.association_opened(
             calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
         )
-        LOG.info("%s, %s, %s", decision.text, request.implementation, self._id)
+        LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
         return None
 
     def begin(self, announced: Announced) -> association.Sink:

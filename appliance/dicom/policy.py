@@ -115,7 +115,7 @@ def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> De
             f"association refused: calling AE '{plain(calling)}' from {host} is not allowed",
             f'add [[dicom.allow]] ae_title = "{plain(calling)}" host = "{host}"',
         )
-    return Decision(None, f"association accepted: '{calling}' from {host}")
+    return Decision(None, f"association accepted: '{plain(calling)}' from {host}")
 
 
 def known_host(settings: Dicom, host: str) -> bool:

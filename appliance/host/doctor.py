@@ -91,8 +91,22 @@ def examine(config: Path | None) -> Examination:
     patient = Patient(settings, str(found or "/etc/scanside/scanside.toml"))
     text = str(found) if found else "no settings file, defaults are in use"
     return _examination(
-        [Check(name="settings", ok=True, text=text), *(check(patient) for check in CHECKS)]
+        [Check(name="settings", ok=True, text=text), *(_made(check, patient) for check in CHECKS)]
     )
+
+
+def _made(check: Callable[[Patient], Check], patient: Patient) -> Check:
+    """One check; what this user may not even look at is a failure with its remedy."""
+    try:
+        return check(patient)
+    except OSError as e:
+        return Check(
+            name=check.__name__,
+            ok=False,
+            text=f"{e.filename or patient.settings.state}: {e.strerror or e}",
+            remedy="Run it as the user that owns the state folder, such as "
+            "`sudo -u scanside scanside doctor`.",
+        )
 
 
 def _examination(checks: list[Check]) -> Examination:
@@ -148,7 +162,7 @@ def journal(patient: Patient) -> Check:
     return Check(name="journal", ok=True, text=f"audit chain of {rows} rows holds, {head[:12]}")
 
 
-def owed(patient: Patient) -> Check:
+def outbox(patient: Patient) -> Check:
     """How much lies in the spool and in the outbox; nothing is dead."""
     from appliance.store.journal import Journal  # noqa: PLC0415
 
@@ -334,7 +348,7 @@ CHECKS: tuple[Callable[[Patient], Check], ...] = (
     backend,
     bundles,
     broker,
-    owed,
+    outbox,
 )
 
 

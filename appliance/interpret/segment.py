@@ -102,15 +102,26 @@ def coverage(mask: Mask | None, stack: Stack) -> Coverage:
 def limitations(mask: Mask, coverage: Coverage, stack: Stack) -> tuple[Reason, ...]:
     """What of the lungs the images do not show."""
     found = []
-    ends = {"cut_feet": "lower end", "cut_head": "upper end", "cut_both": "both ends"}
+    ends = {"cut_feet": "the lower end", "cut_head": "the upper end", "cut_both": "both ends"}
     if coverage.lungs in ends:
-        text = f"The lungs reach beyond the {ends[coverage.lungs]} of the series."
+        text = f"The lungs reach beyond {ends[coverage.lungs]} of the series."
         found.append(Reason(code=Code.LUNGS_NOT_COVERED, text=text, where="series"))
     cut = side_cm2(mask, any(plane.padding for plane in stack.planes))
     if cut > SIDE_CM2:
         text = f"The lungs meet the edge of the field of view over {cut:.0f} cm2."
         found.append(Reason(code=Code.TRUNCATED_FOV, text=text, where="series"))
     return tuple(found)
+
+
+def one_lung(mask: Mask) -> tuple[Reason, ...]:
+    """ONE_LUNG where all that was found is no wider than one lung is (BOTH_LUNGS): an opaque or
+    removed lung must not read as a lung without findings."""
+    _, dy, dx = mask.grid.spacing_mm
+    across = np.flatnonzero(mask.voxels.any(axis=(0, 1)))
+    deep = np.flatnonzero(mask.voxels.any(axis=(0, 2)))
+    if not len(across) or np.ptp(across) * dx > BOTH_LUNGS * np.ptp(deep) * dy:
+        return ()
+    return (Reason(code=Code.ONE_LUNG, text="Only one lung was found.", where="series"),)
 
 
 def side_cm2(mask: Mask, round_field: bool) -> float:

@@ -43,6 +43,7 @@ def plane(image: Image, spacings: Sequence[float]) -> Plane:
         },
         padding=image.padding,
         digest=image.digest,
+        blank=bool(native.min() == native.max()),
     )
 
 

@@ -44,6 +44,7 @@ from appliance.publish.link import Direct, Link, Pace, Protocol, backoff, next_p
 from appliance.publish.presence import Known, Presence, utc_now
 from appliance.settings import Settings
 from appliance.store.database import Database
+from appliance.store.files import DISK
 from appliance.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ class Publisher:
     def _connect(self) -> Link | None:
         will = self._letter(self._presence.status("offline", ()))
         mqtt = self._settings.mqtt
-        client_id = f"scanside-{self._settings.site.device}"
+        site = self._settings.site  # a broker keeps one connection a client id (3.1.4)
+        client_id = f"scanside-{site.name}-{site.device}"
         link = Link(mqtt, self._protocol, client_id, will, self._pace)
         try:
             link.open()
@@ -366,6 +368,7 @@ class Publisher:
 
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside publish`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
+    DISK.make_folder(settings.state)
     path = settings.state / "journal.sqlite"
     with (
         Journal.open(path) as journal,

@@ -140,12 +140,16 @@ def event_ids(report: Report) -> tuple[uuid.UUID, ...]:
 
 def listed(settings: Settings, limit: int = 1000) -> list[QueuedMessage]:
     """What is owed and what is dead, in order of seq; at most `limit` of those that wait."""
+    if not _journal_path(settings).exists():
+        return []
     with _journal(settings) as journal:
         return sorted([*journal.waiting(limit), *journal.dead()], key=lambda row: row.seq)
 
 
 def retry(settings: Settings, seq: int | None = None) -> int:
     """Dead messages (None: all) are owed again; how many. Audited by the journal."""
+    if not _journal_path(settings).exists():
+        return 0
     with _journal(settings) as journal:
         count = journal.retry(_actor(), seq)
     if count:
@@ -155,13 +159,15 @@ def retry(settings: Settings, seq: int | None = None) -> int:
 
 def drop(settings: Settings, seq: int) -> None:
     """A person gives one message up. Audited by the journal; ScansideError where it is not owed."""
-    with _journal(settings) as journal:
-        if journal.drop(_actor(), seq) == 0:
-            raise ScansideError(
-                f"message {seq} is neither waiting nor dead",
-                remedy="`scanside outbox list` shows what is owed.",
-                code="not_owed",
-            )
+    if _journal_path(settings).exists():
+        with _journal(settings) as journal:
+            if journal.drop(_actor(), seq):
+                return
+    raise ScansideError(
+        f"message {seq} is neither waiting nor dead",
+        remedy="`scanside outbox list` shows what is owed.",
+        code="not_owed",
+    )
 
 
 def show(settings: Settings) -> None:
@@ -171,8 +177,13 @@ def show(settings: Settings) -> None:
     Console().print(table(listed(settings), datetime.now(timezone.utc)))
 
 
+def _journal_path(settings: Settings) -> Path:
+    """Not there before the first start: then nothing is owed, and looking makes no journal."""
+    return settings.state / "journal.sqlite"
+
+
 def _journal(settings: Settings) -> Journal:
-    return Journal.open(settings.state / "journal.sqlite")
+    return Journal.open(_journal_path(settings))
 
 
 def _actor() -> str:

@@ -19,6 +19,8 @@ arrival. Every check runs; reasons come most fundamental first, each names image
   lowest UID) and the limitation DUPLICATE_POSITION says so; the very same instance twice (a resend)
   is one instance. Different pixels: DUPLICATE_POSITION, or DYNAMIC where at least half of the
   positions repeat (`split` makes single phases of those where a tag tells them apart).
+- an image between others whose pixels are all equal shows nothing: it counts as missing, and the
+  limitation MISSING_PIXELS names it. Blank images at the ends stay: air or padding.
 - steps. Their median is the spacing. A step of more than 1.5 medians is a hole; one hole of at most
   `max_gap_mm` is the limitation GAP_FILLED, more or wider is GAP_TOO_WIDE. Where over a fifth of
   all steps are that wide they are no holes but the way it was made: the widest step is then the
@@ -26,6 +28,8 @@ arrival. Every check runs; reasons come most fundamental first, each names image
 - the widest step that is no hole, and the thickest Slice Thickness, against the intended use:
   SPACING_TOO_WIDE or SPACING_LIMITED, THICKNESS_TOO_WIDE or THICKNESS_LIMITED (1 % is rounding).
 - enough slices and cover (first to last centre): TOO_FEW_SLICES, COVER_TOO_SHORT.
+- a field of view of more than 1 m (no scanner reconstructs 0.9) or a cover of more than 2.5 m (no
+  table moves as far) is an impossible value: INVALID_VALUE.
 """
 
 from __future__ import annotations
@@ -60,6 +64,8 @@ HOLE_STEPS = 1.5
 HOLE_SHARE = 0.2
 IRREGULAR_RATIO = 0.1
 ROUNDING_RATIO = 1.01
+WIDEST_MM = 1000.0
+LONGEST_MM = 2500.0
 _NAMED = 3
 
 Points = NDArray[np.float64]
@@ -86,10 +92,11 @@ def assemble(
     reasons += _tilt(once, normal)
     kept, more, limitations = _positions(once, normal)
     reasons += more
+    kept, blank = _shown(kept)
     z = _along(kept, normal)
     steps, more, limits = _steps(kept, z, accepts)
     reasons += more
-    limitations = limits + limitations
+    limitations = limits + blank + limitations
     reasons += _extent(kept, z, accepts)
     if reasons:
         return tuple(reasons)
@@ -363,6 +370,17 @@ def _positions(
     return kept, reasons, limitations
 
 
+def _shown(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
+    """The planes, in order, without the blank ones between others; limitations."""
+    there = [i for i, p in enumerate(planes) if not p.blank]
+    blank = [p for p in planes[there[0] : there[-1]] if p.blank] if there else []
+    if not blank:
+        return list(planes), []
+    text = f"{_names(blank)}: all pixels are equal; taken as missing"
+    kept = [p for i, p in enumerate(planes) if not (p.blank and there[0] < i < there[-1])]
+    return kept, [_reason(Code.MISSING_PIXELS, text, _z(blank[0]))]
+
+
 def _steps(
     planes: Sequence[Plane], z: Points, accepts: Accepts | None
 ) -> tuple[float, list[Reason], list[Reason]]:
@@ -427,4 +445,12 @@ def _extent(planes: Sequence[Plane], z: Points, accepts: Accepts | None) -> list
     if accepts is not None and cover < accepts.cover_mm:
         text = f"the images cover {cover:.0f} mm; at least {accepts.cover_mm:g} mm are needed"
         reasons.append(_reason(Code.COVER_TOO_SHORT, text))
+    if cover > LONGEST_MM:
+        text = f"the images cover {cover:.0f} mm; no scan is longer than {LONGEST_MM:.0f} mm"
+        reasons.append(_reason(Code.INVALID_VALUE, text))
+    at, (rows, columns) = planes[0].geometry.spacing_mm, planes[0].native.shape
+    widest = max(rows * at[0], columns * at[1])
+    if widest > WIDEST_MM:
+        text = f"the field of view is {widest:.0f} mm; no scanner has more than {WIDEST_MM:.0f} mm"
+        reasons.append(_reason(Code.INVALID_VALUE, text))
     return reasons

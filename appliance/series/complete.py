@@ -4,13 +4,16 @@ Rules. `RULES` is tried in order; the first row that applies says how long it mu
 
 | row               | applies                                                       | quiet      |
 |-------------------|---------------------------------------------------------------|------------|
-| expected_reached  | the announced count is known and reached                      | at once    |
+| expected_reached  | the announced count is known and met, with the minimum cover  | at once    |
 | aborted           | the last association broke off, or one did and a hole is left | 30 s       |
 | one_per_slice     | every association brought one image                           | setting    |
 | open              | an association that brings this series is still open          | 30 s       |
 | released_uniform  | released; positions uniform; at least the bundle's cover      | 2 s        |
 | no_expectation    | anything else                                                 | setting    |
 
+- A count that is exceeded was no count of this series: some scanners write that of one rotation
+  or of one of several acquisitions into (0020,1002). It ends nothing then, nor where it is met by
+  fewer images than the bundle's cover needs: each image that follows would be one more revision.
 - The setting is 5 s for each AE title unless the site or `learned_quiet` says otherwise.
 - Senders may hold an association open for hours: after 30 s of quiet the series is judged. An open
   association that has moved on to another series counts as released.
@@ -126,7 +129,7 @@ class Rule:
 
 
 def _reached(f: SeriesFacts) -> bool:
-    return f.expected is not None and f.count >= f.expected
+    return f.count == f.expected and f.cover_mm >= f.min_cover_mm
 
 
 def _aborted(f: SeriesFacts) -> bool:

@@ -16,7 +16,9 @@ Rules, in this order; the first that fails is the reason.
    pixels in the native image will have a value equal to Pixel Padding Value": where it would be
    tissue (above -500 HU) and no border pixel has it, the header is wrong and the image is refused
    (INVALID_VALUE), not punched with holes.
-7. MONOCHROME1 does not change a value: it tells how to display it (PS3.3 C.7.6.3.1.2); HU come from
+7. Rows or columns of more than 2.5 m, longer than any scan, are an impossible Pixel Spacing
+   (INVALID_VALUE): resampled to a millimetre they would fill the memory.
+8. MONOCHROME1 does not change a value: it tells how to display it (PS3.3 C.7.6.3.1.2); HU come from
    the rescale alone.
 
 A multi-frame image takes all of this per frame from its functional groups (PS3.3 C.7.6.16, C.8.15).
@@ -55,6 +57,7 @@ CT_CLASSES = {
 _RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _PADDING, _PADDING_LIMIT, _MODALITY_LUT = 0x00280120, 0x00280121, 0x00283000
 _TISSUE_HU = -500
+_LONGEST_MM = 2500.0
 TAGS = (
     *HEADER_TAGS, *decode.TAGS, POSITION, ORIENTATION, SPACING, _PADDING, _PADDING_LIMIT,
     _RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE, _MODALITY_LUT,
@@ -124,7 +127,17 @@ def _frame(e: Elements, whole: Header, groups: Groups | None, index: int) -> Fra
     return Frame(index, where, of_frame(whole, groups, strict=True), at, rescale)
 
 
+def _possible_size(form: Layout, frame: Frame) -> None:
+    height, width = (
+        n * mm for n, mm in zip((form.rows, form.columns), frame.geometry.spacing_mm, strict=True)
+    )
+    if max(height, width) > _LONGEST_MM:
+        text = f"{frame.where}: Pixel Spacing makes it {height:.0f} x {width:.0f} mm large"
+        raise refused(Code.INVALID_VALUE, text, frame.where)
+
+
 def _image(e: Elements, form: Layout, frame: Frame, words: Stored) -> Image:
+    _possible_size(form, frame)
     padded = _padding(e, form, words)
     hu = _hounsfield(decode.cut(words, form), frame.rescale, padded, frame.where)
     hu.setflags(write=False)

@@ -70,8 +70,9 @@ class Disk:
 
     def make_folder(self, path: Path) -> None:
         """Make a folder and its missing parents, each durable. There already is fine."""
-        if path.is_dir():
-            return
+        with _as_state_unusable(path):
+            if path.is_dir():
+                return
         self.make_folder(path.parent)
         with _as_state_unusable(path):
             with contextlib.suppress(FileExistsError):

@@ -167,6 +167,15 @@ class Spool:
                     found[uid] = Path(entry.path)
         return dict(sorted(found.items()))
 
+    def changed(self, key: SeriesKey) -> int | None:
+        """When an instance last came or went, in ns of the clock; None where it is not there."""
+        try:
+            return self.folder(key).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise StateUnusable(f"{key.series}: {e.strerror}") from e
+
     def quarantine(self, temp: Path, why: str) -> Path:
         """Keep bytes that cannot be accepted, with the reason beside them. `why` has no PHI."""
         path = self._quarantine / f"{uuid.uuid4().hex}{_SUFFIX}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from appliance import analyze
-from appliance.errors import BundleRefused, ScansideError
+from appliance import analyze, line
+from appliance.errors import BundleRefused, Poisoned, ScansideError
 from appliance.reasons import Code
 from appliance.report import BundleRef, Reason, Report, Status
 
@@ -209,6 +211,50 @@ def test_uids_are_shown_where_the_site_says_so(ready_site: Any, dicom: Any, tmp_
     data = ready_site.settings.model_dump() | {"site": {"publish_uids": True}}
     (report,) = analyze.analyze(folder, type(ready_site.settings).model_validate(data))
     assert report.series.instance_uid == "1.2.3.4"
+
+
+def test_a_series_that_breaks_the_backend_is_failed_and_the_others_are_reported(
+    ready_site: Any, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicom.write(dicom.chest(), tmp_path / "in" / "a")
+    other = dicom.chest(study_uid="1.2.3", series_uid="1.2.3.4")
+    dicom.write(other, tmp_path / "in" / "b")
+    finish = line.finish
+
+    def broken(fold: line.Fold, *args: Any, **more: Any) -> Any:
+        if fold.header is not None and fold.header.series_uid == "1.2.3.4":
+            raise Poisoned("an output is not finite", code="backend_failed")
+        return finish(fold, *args, **more)
+
+    monkeypatch.setattr(line, "finish", broken)
+    good, failed = analyze.analyze(tmp_path / "in", ready_site.settings)
+    assert good.status is Status.ANALYSED
+    assert (failed.status, codes(failed)) == (Status.FAILED, [Code.BACKEND_FAILED])
+    assert "not finite" in failed.reasons[0].text
+    assert failed.findings == ()
+    assert analyze.exit_code([good, failed]) == 1
+
+
+def test_the_pixels_of_one_series_are_let_go_before_the_next_is_read(
+    ready_site: Any, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicom.write(dicom.chest(), tmp_path / "in" / "a")
+    dicom.write(dicom.chest(study_uid="1.2.3", series_uid="1.2.3.4"), tmp_path / "in" / "b")
+    pixels: list[weakref.ref[Any]] = []
+    begin, finish = line.begin, line.finish
+
+    def beginning(*args: Any) -> line.Fold:
+        gc.collect()
+        assert all(ref() is None for ref in pixels)
+        return begin(*args)
+
+    def finishing(fold: line.Fold, *args: Any, **more: Any) -> Any:
+        pixels.append(weakref.ref(fold.planes[0].native))
+        return finish(fold, *args, **more)
+
+    monkeypatch.setattr(line, "begin", beginning)
+    monkeypatch.setattr(line, "finish", finishing)
+    assert len(analyze.analyze(tmp_path / "in", ready_site.settings)) == len(pixels) == 2
 
 
 def test_only_a_failed_report_is_exit_1(ready_site: Any, dicom: Any, tmp_path: Path) -> None:

@@ -92,6 +92,39 @@ def test_an_empty_fold_changes_nothing_in_what_it_came_from(tiny: Bundle, dicom:
     assert (len(start.planes), len(once.planes)) == (0, 1)
 
 
+def test_a_series_that_would_fill_the_memory_is_refused_and_let_go(
+    process: Process, good: Result, dicom: Any, monkeypatch: pytest.MonkeyPatch, tiny: Bundle
+) -> None:
+    files = _files(dicom)
+    one = line.add(line.begin(tiny), files[0]).held
+    assert one > 80 * 80 * 2
+    monkeypatch.setattr(line, "MAX_BYTES", 10 * one)
+    refused = process(files)
+    assert refused.status is Status.NOT_ANALYSED
+    assert codes(refused.reasons) == [Code.TOO_LARGE]
+    assert refused.facts.slices == 24
+    assert refused.input_digest == good.input_digest
+    assert same(process(files[::-1]), refused)
+    fold = line.begin(tiny)
+    for file in files:
+        fold = line.add(fold, file)
+        assert len(fold.planes) <= 10
+    monkeypatch.setattr(line, "MAX_BYTES", 24 * one)
+    assert same(process(files), good)
+
+
+def test_an_image_without_content_is_a_hole_and_never_part_of_a_negative(
+    process: Process, dicom: Any, slices: Slices
+) -> None:
+    dicom.say(slices[8], PixelData=bytes(len(slices[8].PixelData)))
+    holed = process(dicom.all(slices))
+    assert holed.status is Status.ANALYSED
+    assert {Code.GAP_FILLED, Code.MISSING_PIXELS} <= set(codes(holed.limitations))
+    for ds in slices[9:12]:
+        dicom.say(ds, PixelData=bytes(len(ds.PixelData)))
+    assert codes(process(dicom.all(slices)).reasons) == [Code.GAP_TOO_WIDE]
+
+
 def test_an_image_that_comes_twice_is_one_image(process: Process, good: Result, dicom: Any) -> None:
     files = _files(dicom)
     assert same(process([*files, files[3], files[3]]), good)

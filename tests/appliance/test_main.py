@@ -13,7 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from appliance.__main__ import app
+from appliance.__main__ import _as_its_owner, _user, app, main
+from appliance.errors import StateUnusable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
@@ -90,6 +91,42 @@ ERRORS = {
 def test_an_error_is_exit_1_and_one_line(scenario: str, site: Any, tmp_path: Path) -> None:
     arguments, code = ERRORS[scenario]
     assert_one_line(scanside(*arguments, "--config", site.toml(), cwd=tmp_path), code)
+
+
+def test_what_may_not_be_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied() -> None:
+        raise PermissionError(13, "Permission denied", "/srv/a")
+
+    monkeypatch.setattr("appliance.__main__.app", denied)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("scanside: /srv/a: Permission denied [not_permitted]")
+
+
+def test_root_is_told_to_be_the_owner_of_the_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    _as_its_owner(state)  # not made yet
+    state.mkdir()
+    _as_its_owner(state)  # ours
+    if os.geteuid() == 0:
+        os.chown(state, 12345, 12345)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(StateUnusable, match=f"{state} belongs to") as refused:
+        _as_its_owner(state)
+    assert "sudo -u" in refused.value.remedy
+
+
+def test_a_user_without_a_name_is_audited_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert _user() == f"uid {os.getuid()}"
 
 
 @pytest.mark.parametrize("verb", [["analyze", "."], ["work"], ["run"], ["replay", "x"]])

@@ -125,10 +125,13 @@ def test_four_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent:
     assert "Traceback" not in parent.log.read_text()
 
 
-def test_ctrl_c_stops_all_with_exit_0(parent: Parent) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_stops_all_with_exit_0(
+    parent: Parent, number: signal.Signals
+) -> None:
     parent.wait_ready()
     everyone = children(parent.process.pid)
-    os.killpg(parent.process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(parent.process.pid, number)  # as a terminal does
     assert parent.process.wait(PATIENCE_S) == 0, parent.log.read_text()
     assert not [pid for pid in everyone.values() if Path(f"/proc/{pid}").exists()]
     assert "Traceback" not in parent.log.read_text()
@@ -145,3 +148,22 @@ def test_a_wrong_settings_file_is_one_line_and_starts_nothing(tmp_path: Path) ->
     assert done.stderr.strip().splitlines() == [done.stderr.strip()]
     assert "mqtt.hots" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_a_second_parent_on_one_state_folder_is_one_line_and_the_first_goes_on(
+    parent: Parent,
+) -> None:
+    parent.wait_ready()
+    before = children(parent.process.pid)
+    config = parent.log.parent / "scanside.toml"
+    for verb, code in (("run", "already_running"), ("work", "already_running")):
+        done = subprocess.run(
+            [sys.executable, "-m", "appliance", verb, "--config", str(config)],
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=REPOSITORY,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines() == [done.stderr.strip()]
+        assert f"[{code}]" in done.stderr
+    assert children(parent.process.pid) == before
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hint:  # work still hears
+        hint.sendto(b"{}", str(parent.log.parent / "state" / "run" / "work.sock"))

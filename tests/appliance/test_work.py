@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from appliance.bundle import trust
 from appliance.demo import instances
 from appliance.demo.phantom import Phantom
 from appliance.desk import Opened
-from appliance.errors import Poisoned
+from appliance.errors import Poisoned, StateUnusable
 from appliance.followed import Followed
 from appliance.reasons import Code
 from appliance.records import Stack, Tensor
@@ -96,6 +98,13 @@ def run(work: Work) -> None:
         time.sleep(work.wait_s())
         work.judge_due()
     assert not work.following
+
+
+def serve(work: Work) -> None:
+    """Look, then judge, as the stage does."""
+    with work.uncounted():
+        work.look_everywhere()
+        run(work)
 
 
 @pytest.fixture
@@ -184,6 +193,84 @@ def test_a_stop_on_purpose_is_no_attempt(box: Box, tiny: Opened) -> None:
         work.look(key, ended=False)
         assert work.following[key].attempts == 1
         work.stop()
+
+
+def test_a_state_folder_that_fails_is_no_attempt_of_the_series(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StateUnusable("no space left on device")
+
+    key = box.arrive()
+    for _ in range(5):  # a disk that is full over five starts of the stage
+        work = box.work(tiny)
+        with monkeypatch.context() as patched:
+            patched.setattr("appliance.conclude.keep", full)
+            with pytest.raises(StateUnusable):
+                serve(work)
+    serve(box.work(tiny))
+    report = box.journal.latest_report(key.series, tiny.bundle.ref.digest)
+    assert report is not None
+    assert report.status is not Status.FAILED
+
+
+def test_an_image_on_a_bad_block_fails_its_series_and_not_the_stage(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bad(_: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(stage, "RETRY_S", 0.01)
+    key = box.arrive()
+    work = box.work(tiny)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", bad)
+        work.look(key, ended=True)
+        run(work)
+    row = box.journal.series_of(key.series)
+    assert row is not None
+    assert row.state == "failed"
+
+
+def test_a_state_folder_whose_path_is_too_long_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StateUnusable, match="too long") as refused,
+        stage._ear(tmp_path / ("x" * 120)),
+    ):
+        pass
+    assert "107 bytes" in refused.value.remedy
+
+
+def test_a_folder_without_news_is_not_read_again_and_a_late_slice_is_found(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = box.arrive(SLICES - 1)
+    work = box.work(tiny)
+    work.look_everywhere()
+    run(work)
+    monkeypatch.setattr(stage, "SETTLED_NS", -1)
+    work.look_everywhere()
+    with monkeypatch.context() as patched:
+        patched.setattr(box.spool, "instances", lambda _: pytest.fail("it was read again"))
+        work.look_everywhere()
+    box.arrive()
+    work.look_everywhere()
+    assert key in work.following
+
+
+def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: Opened) -> None:
+    key = box.arrive(SLICES - 1)
+    changed = box.spool.changed(key)
+    assert changed is not None
+    work = box.work(tiny)
+    work.look_everywhere()
+    run(work)
+    work.look_everywhere()
+    os.utime(box.spool.folder(key))
+    box.arrive()
+    os.utime(box.spool.folder(key), ns=(changed, changed))  # a clock that ticks coarsely
+    work.look_everywhere()
+    assert key in work.following
 
 
 def test_what_a_lost_hint_named_is_found_after_a_long_judgement(

@@ -477,7 +477,7 @@ port = {broker}
 [work]
 quiet_s = 1.2
 released_quiet_s = 0.5
-aborted_quiet_s = 1.5
+aborted_quiet_s = 3  # longer than `receive` needs to be started again
 threads = 2
 [retain]
 reserve_mb = 64

@@ -38,7 +38,7 @@ def test_what_is_missing_passes_on(manifest: Manifest) -> None:
     [
         *("CHEST", "Chest ", "THORAX", "LUNG", "LUNGS", "CHEST_ABDOMEN", "CHEST/ABD/PEL", "TAP"),
         *("BRUST", "TORAX", "CHESTABDPELVIS", "NECKCHESTABDPELV", "HEADNECKCHEST", "THORAX^HRCT"),
-        *("WHOLEBODY", "WHOLE BODY", "ABDOMEN_THX", "胸部", "CAP"),
+        *("WHOLEBODY", "WHOLE BODY", "ABDOMEN_THX", "胸部", "CAP", "THORACOABDOMINAL"),
         *("", "XYZ", "PROTOCOL 7", "ABTEILUNG 3", "SURFACE", "AORTA", "MEDIASTINUM", None),
     ],
 )

@@ -357,3 +357,16 @@ def test_the_verb_has_exit_codes(
     inbox.rename(inbox.with_name("gone"))
     assert main(folder, str(to), "SCANNER") == 1
     assert "0xA7" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read_is_an_error_and_not_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(SendError, match=r"a\.dcm: Permission denied"):
+        send([tmp_path / "a.dcm"], Address("X", "127.0.0.1", 1))

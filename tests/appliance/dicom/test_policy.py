@@ -86,6 +86,13 @@ def test_an_ae_title_cannot_forge_a_log_line_or_a_setting() -> None:
     assert 'ae_title = "A??B?"' in decision.remedy
 
 
+def test_a_title_that_anyone_may_choose_cannot_forge_a_log_line() -> None:
+    anyone = Dicom(allow=(Allow(ae_title="*", host="10.0.0.5"),))
+    accepted = decide(anyone, calling_ae="A\nERROR b\x1b[2J", called_ae="SCANSIDE", host="10.0.0.5")
+    assert accepted.allowed
+    assert accepted.text.isprintable()
+
+
 def test_hosts_of_any_allowed_peer_are_known() -> None:
     assert known_host(SETTINGS, "10.1.2.3")
     assert not known_host(SETTINGS, "192.168.1.1")

@@ -248,6 +248,25 @@ def test_a_shelf_that_cannot_be_loaded_is_a_failure_with_a_text(config, monkeypa
     assert "cannot be loaded" in check.text
 
 
+def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
+    config, monkeypatch
+) -> None:
+    exists = Path.exists
+
+    def denied(self: Path) -> bool:
+        if self.name == "journal.sqlite":
+            raise PermissionError(13, "Permission denied", str(self))
+        return exists(self)
+
+    path = config()
+    monkeypatch.setattr(Path, "exists", denied)
+    checks = doctor.examine(path).checks
+    assert len(checks) == len(doctor.CHECKS) + 1
+    failed = [check for check in checks if "Permission denied" in check.text]
+    assert {check.name for check in failed} == {"journal", "outbox", "clock"}
+    assert all("journal.sqlite" in c.text and "sudo -u" in c.remedy for c in failed)
+
+
 def test_examining_leaves_nothing_behind(config, tmp_path: Path) -> None:
     doctor.examine(config())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scanside.toml"]

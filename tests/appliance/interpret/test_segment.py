@@ -141,8 +141,12 @@ def test_a_mask_that_meets_an_end_is_cut_there(grid_of, stack_of, ends, lungs):
     cover = segment.coverage(mask, stack)
     assert cover.lungs == lungs
     assert cover.z_mm == pytest.approx((20.0, 20 + 29 * 3))
-    codes = [reason.code for reason in segment.limitations(mask, cover, stack)]
-    assert codes == ([] if lungs == "covered" else [Code.LUNGS_NOT_COVERED])
+    found = segment.limitations(mask, cover, stack)
+    assert [r.code for r in found] == ([] if lungs == "covered" else [Code.LUNGS_NOT_COVERED])
+    ends_said = {"cut_feet": "the lower end", "cut_head": "the upper end", "cut_both": "both ends"}
+    assert [r.text for r in found] == [
+        f"The lungs reach beyond {ends_said[r]} of the series." for r in [lungs] if r in ends_said
+    ]
 
 
 def test_a_tip_that_just_touches_the_end_is_not_cut(grid_of, stack_of):
@@ -223,3 +227,11 @@ def test_nearby_voxels_are_those_in_reach(grid_of, axes):
     true = np.linalg.norm(plan.to_lps(grid, every) - point, axis=1)
     assert np.allclose(np.sort(away[away <= 9]), np.sort(true[true <= 9]), rtol=0.02)
     assert {tuple(i) for i in every[true <= 8.9]} <= {tuple(i) for i in near}
+
+
+def test_one_lung_alone_is_a_limitation_and_two_are_none(grid_of):
+    grid = grid_of((60, 90, 110))  # 180 x 270 x 330 mm
+    right, left = Box((5, 15, 8), (55, 75, 48)), Box((5, 15, 60), (55, 75, 100))
+    assert [r.code for r in segment.one_lung(chest(grid, right))] == [Code.ONE_LUNG]
+    assert segment.one_lung(chest(grid, right, left)) == ()
+    assert segment.one_lung(chest(grid)) == ()

@@ -416,3 +416,28 @@ def test_which_protocol_is_spoken_next(setting, tried, outcome, expected) -> Non
 def test_a_password_file_that_cannot_be_read_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="password_file"):
         password(Mqtt(username="box", password_file=tmp_path / "none"))
+
+
+def test_it_may_be_the_first_stage_that_starts_on_a_machine(broker, tmp_path: Path) -> None:
+    fresh = Settings(state=tmp_path / "not" / "there", mqtt=Mqtt(port=broker.port))
+    stage = child(fresh)
+    stage.terminate()
+    assert stage.wait(10) == 0
+
+
+def test_devices_of_one_name_at_two_sites_do_not_push_each_other_off_the_broker(
+    broker, settings_for, serve
+) -> None:
+    one = settings_for(broker.port)
+    other = one.model_copy(
+        update={
+            "state": one.state.with_name("other"),
+            "site": one.site.model_copy(update={"name": "elsewhere"}),
+        }
+    )
+    other.state.mkdir(exist_ok=True)
+    stages = [serve(settings) for settings in (one, other)]
+    for stage in stages:
+        until(lambda stage=stage: stage.journal.events("broker_connected"))
+    time.sleep(0.5)
+    assert [stage.journal.events("broker_away") for stage in stages] == [[], []]

@@ -122,3 +122,15 @@ def test_owe_again_takes_all_messages_of_one_report_and_its_withdrawal(
     ids = [row.event_id for row in journal.waiting(100)]
     assert ids[-1] == str(event_id(old.report_id, "superseded"))
     assert again.owe_again(a_report("3")) == 0
+
+
+def test_before_the_first_start_nothing_is_owed_and_looking_makes_no_journal(
+    tmp_path: Path,
+) -> None:
+    fresh = Settings(state=tmp_path / "state")
+    assert outbox.listed(fresh) == []
+    assert outbox.retry(fresh) == 0
+    with pytest.raises(ScansideError) as refused:
+        outbox.drop(fresh, 1)
+    assert refused.value.code == "not_owed"
+    assert not fresh.state.exists()

@@ -311,6 +311,26 @@ def test_two_holes_are_refused(make: Any) -> None:
     assert "2 holes" in reason.text
 
 
+def test_a_blank_image_between_others_counts_as_missing(make: Any) -> None:
+    planes = make.planes(np.arange(60) * 2.0)
+    one = [replace(p, blank=i == 30) for i, p in enumerate(planes)]
+    stack = stack_of(assemble(one, make.accepts()))
+    assert limits(stack) == [Code.GAP_FILLED, Code.MISSING_PIXELS]
+    assert len(stack.planes) == 59
+    assert "image 31: all pixels are equal" in stack.limitations[1].text
+    many = [replace(p, blank=30 <= i < 35) for i, p in enumerate(planes)]
+    assert codes(assemble(many, make.accepts())) == [Code.GAP_TOO_WIDE]
+
+
+def test_blank_images_at_the_ends_are_air(make: Any) -> None:
+    planes = make.planes(np.arange(60) * 2.0)
+    ends = [replace(p, blank=i < 3 or i > 55) for i, p in enumerate(planes)]
+    stack = stack_of(assemble(ends, make.accepts()))
+    assert (limits(stack), len(stack.planes)) == ([], 60)
+    nothing = stack_of(assemble([replace(p, blank=True) for p in planes], make.accepts()))
+    assert (limits(nothing), len(nothing.planes)) == ([], 60)
+
+
 def test_irregular_steps_are_a_limitation_with_figures(make: Any) -> None:
     zs = np.arange(120) * 2.0
     zs[50] += 0.5
@@ -360,6 +380,16 @@ def test_too_short_a_cover_is_refused_with_its_figure(make: Any) -> None:
     (reason,) = assemble(make.planes(range(50)), make.accepts())  # type: ignore[misc]
     assert reason.code is Code.COVER_TOO_SHORT
     assert "49 mm" in reason.text
+
+
+def test_a_volume_larger_than_any_scan_is_impossible(make: Any) -> None:
+    (long,) = assemble(make.planes(np.arange(600) * 5.0), make.accepts())  # type: ignore[misc]
+    assert long.code is Code.INVALID_VALUE
+    assert "2995 mm" in long.text
+    (wide,) = assemble(make.planes(range(150), spacing=(0.7, 130.0)), None)  # type: ignore[misc]
+    assert wide.code is Code.INVALID_VALUE
+    assert "1040 mm" in wide.text
+    assert stack_of(assemble(make.planes(range(150), spacing=(0.7, 120.0)), make.accepts()))
 
 
 def test_all_reasons_come_the_most_fundamental_first(make: Any) -> None:

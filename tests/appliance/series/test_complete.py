@@ -73,6 +73,16 @@ def test_the_expected_count_completes_at_once_while_open() -> None:
     assert verdict(facts(0.0, expected=101, associations=(OPEN,))).state == "wait"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"expected": 99}, {"expected": 1, "count": 1, "uniform": False, "cover_mm": 0.0}],
+    ids=["exceeded", "met by less than the cover"],
+)
+def test_a_count_that_is_not_that_of_the_series_ends_nothing(changes: dict[str, Any]) -> None:
+    found = verdict(facts(0.0, associations=(OPEN,), **changes))
+    assert (found.state, found.rule) == ("wait", "open")
+
+
 def test_an_open_association_is_not_complete_after_the_usual_quiet() -> None:
     found = verdict(facts(10.0, associations=(OPEN,)))
     assert found.state == "preliminary"

@@ -446,6 +446,14 @@ def test_without_preamble_it_is_the_same_image(make: Any, syntax: str) -> None:
 # --- geometry
 
 
+def test_an_image_larger_than_any_scan_is_impossible(make: Any) -> None:
+    wide = np.zeros((40, 126), np.uint16)
+    assert pixels.read(make.bytes(make.ct(stored=wide[:, :125].copy(), PixelSpacing=[0.5, 20])))
+    refusal = make.refusal(make.bytes(make.ct(stored=wide, PixelSpacing=[0.5, 20])))
+    assert refusal.reason.code is Code.INVALID_VALUE
+    assert "20 x 2520 mm" in refusal.reason.text
+
+
 @pytest.mark.parametrize("tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_missing_geometry_is_refused(make: Any, tag: str, value: str | None) -> None:

@@ -77,3 +77,14 @@ def test_a_broken_disk_is_state_unusable_and_leaves_no_temporary_file(tmp_path: 
 def test_removing_what_is_not_there_is_fine_and_free_space_is_in_megabytes(tmp_path: Path) -> None:
     DISK.remove(tmp_path / "nothing")
     assert 1 < DISK.free_mb(tmp_path) < 1e9
+
+
+def test_a_folder_that_may_not_be_looked_at_is_state_unusable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", denied)  # as Python before 3.14 does
+    with pytest.raises(StateUnusable, match="Permission denied"):
+        DISK.make_folder(tmp_path / "state" / "run")
