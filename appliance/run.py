@@ -8,6 +8,7 @@ and published.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import selectors
@@ -89,8 +90,14 @@ def _keep_running(stage: Stage, now: float, config: Path | None) -> None:
         stage.process = subprocess.Popen(
             command,
             env={**os.environ, "NOTIFY_SOCKET": stage.notify_path},
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one thread here
             start_new_session=True,  # Ctrl-C reaches the parent alone, which stops them in order
         )
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when the parent dies without a word (PR_SET_PDEATHSIG, prctl(2))."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _stop(stages: list[Stage]) -> int:

@@ -276,9 +276,10 @@ class Publisher:
             answer, known = commands.obey(asked, self), asked.command.id
         else:
             answer, known = commands.Answer(False, asked.text), asked.id
-        self._journal.audit(
-            "mqtt", "command", verb=asked.verb, id=known, ok=answer.ok, text=answer.text
-        )
+        if not (asked.verb == "ping" and answer.ok):  # it changes nothing and comes all day long
+            self._journal.audit(
+                "mqtt", "command", verb=asked.verb, id=known, ok=answer.ok, text=answer.text
+            )
         if asked.reply_to is None:
             return
         number = self._journal.next_seq()

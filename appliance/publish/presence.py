@@ -3,7 +3,8 @@
 Rules
 - Each takes a number of the journal's `seq`, so that the whole device counts in one row.
 - `online` means that results leave and commands are heard. Whatever stands against that is named:
-  paused, outbox_dead, commands_refused, disk_full; then the state is `degraded`.
+  paused, outbox_dead, commands_refused, disk_full, work_down (it ran here and does not now),
+  no_bundle (it runs without any); then the state is `degraded`.
 - Which bundles and which backend are in use is what `work` wrote last: its event `loaded` (detail:
   `bundles`, a list of name, version, digest; `backend`, a text), else the newest report.
 """
@@ -19,6 +20,7 @@ from appliance.host import facts
 from appliance.publish import message
 from appliance.report import BundleRef, Record
 from appliance.settings import Settings
+from appliance.store.alone import is_held
 from appliance.store.journal import Journal
 
 Numbered = tuple[message.Outgoing, int]
@@ -56,11 +58,14 @@ class Presence:
     ) -> tuple[message.DeviceState, tuple[str, ...]]:
         """`online`, or `degraded` with every reason."""
         free = facts.disk_free_mb(self._settings.state)
+        opened = self._journal.events("loaded", 1)
         reasons = {
             "paused": paused,
             "outbox_dead": self._journal.outbox_counts().dead > 0,
             "commands_refused": commands_refused,
             "disk_full": free is not None and free < self._settings.retain.reserve_mb,
+            "work_down": is_held(self._settings.state, "work") is False,
+            "no_bundle": any(not event.detail.get("bundles") for event in opened),
         }
         found = tuple(reason for reason, holds in reasons.items() if holds)
         return ("degraded" if found else "online"), found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def alone(state: Path, name: str) -> Iterator[None]:
         raise StateUnusable(f"{path}: {e.strerror}") from e
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except BlockingIOError as e:
             raise StateUnusable(
                 f"{state}: another `scanside {name}` serves this state folder",
@@ -33,3 +34,27 @@ def alone(state: Path, name: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """BlockingIOError where another holds it for longer than `is_held` takes to look."""
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(state: Path, name: str) -> bool | None:
+    """Whether a process holds run/<name>.lock; None where none ever did."""
+    try:
+        handle = os.open(state / "run" / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -125,6 +125,17 @@ def test_four_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent:
     assert "Traceback" not in parent.log.read_text()
 
 
+def test_no_stage_outlives_a_parent_that_is_killed(parent: Parent) -> None:
+    parent.wait_ready()
+    everyone = children(parent.process.pid)
+    parent.process.kill()
+    parent.process.wait()
+    until(
+        lambda: not [pid for pid in everyone.values() if Path(f"/proc/{pid}").exists()],
+        "every stage ends with its parent",
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_or_a_closed_terminal_stops_all_with_exit_0(
     parent: Parent, number: signal.Signals

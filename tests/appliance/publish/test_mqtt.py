@@ -28,8 +28,10 @@ from publish_peers import (
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.publish import outbox
 from appliance.publish.link import Pace, backoff, next_protocol, password
+from appliance.publish.presence import Presence
 from appliance.settings import Mqtt, Settings
-from appliance.store.journal import Journal
+from appliance.store.alone import alone
+from appliance.store.journal import JOURNAL_NAME, Journal
 
 
 def child(settings: Settings) -> subprocess.Popen[bytes]:
@@ -294,7 +296,7 @@ def test_commands_are_obeyed_answered_and_audited(broker, subscriber, settings_f
     assert answers["update-check"]["text"] == "no update source configured"
     assert not answers["reboot"]["ok"]
     assert answers["reboot"]["verb"] == "unknown"
-    until(lambda: len(stage.journal.audit_rows()) == 6)
+    until(lambda: len(stage.journal.audit_rows()) == 5)  # all but the ping, which changes nothing
     assert {row.action for row in stage.journal.audit_rows()} == {"command"}
     assert stage.journal.verify_audit() is None
 
@@ -364,7 +366,7 @@ def test_hostile_commands_neither_stop_the_stage_nor_get_an_answer_elsewhere(
     until(lambda: subscriber.payloads("/reply/last"))
     topics = {m.topic for m in subscriber.got} - {f"{ROOT}/cmd/ping"}
     assert topics == {f"{ROOT}/{t}" for t in ("status", "info", "health", "reply/last")}
-    assert len(stage.journal.audit_rows()) == len(hostile) + 1
+    assert len(stage.journal.audit_rows()) == len(hostile)
     assert subscriber.states() == ["init", "online"]
 
 
@@ -441,3 +443,16 @@ def test_devices_of_one_name_at_two_sites_do_not_push_each_other_off_the_broker(
         until(lambda stage=stage: stage.journal.events("broker_connected"))
     time.sleep(0.5)
     assert [stage.journal.events("broker_away") for stage in stages] == [[], []]
+
+
+def test_a_work_that_ended_and_an_empty_shelf_are_degraded(settings_for) -> None:
+    settings = settings_for(1)
+    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+        presence = Presence(settings, journal)
+        assert presence.state(False, commands_refused=False) == ("online", ())
+        with alone(settings.state, "work"):
+            assert presence.state(False, commands_refused=False) == ("online", ())
+        assert presence.state(False, commands_refused=False) == ("degraded", ("work_down",))
+        journal.event("loaded", "work", bundles=[], backend="openvino fp32")
+        with alone(settings.state, "work"):
+            assert presence.state(False, commands_refused=False) == ("degraded", ("no_bundle",))
