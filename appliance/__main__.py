@@ -84,7 +84,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
-    """Everything on one machine: broker, appliance, a scanner that sends."""
+    """Everything on one machine: broker, appliance, a scanner."""
     from appliance.demo import show
 
     _log(logging.WARNING)
@@ -153,7 +153,7 @@ def analyze(
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Analyse from disk, no network: one Report per series and accepting bundle."""
+    """Analyse a folder, no network: one Report a series and bundle."""
     from appliance import analyze as verb
 
     _log(logging.WARNING)
@@ -189,7 +189,7 @@ def doctor(as_json: AsJson = False, config: Config = None) -> None:
 
 @app.command()
 def replay(report_id: str, config: Config = None) -> None:
-    """Recompute a past report from the kept inputs and say whether it is the same."""
+    """Recompute a past report and say whether it is the same."""
     from appliance import replay as verb
 
     _log(logging.WARNING)
@@ -300,7 +300,7 @@ def outbox_drop(seq: int, config: Config = None) -> None:
 def main() -> None:
     """Console script."""
     try:
-        app()
+        app(prog_name="scanside")
     except ScansideError as e:
         print(f"scanside: {e.line()}", file=sys.stderr)
         sys.exit(1)
