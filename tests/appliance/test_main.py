@@ -96,7 +96,7 @@ def test_an_error_is_exit_1_and_one_line(scenario: str, site: Any, tmp_path: Pat
 def test_what_may_not_be_read_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def denied() -> None:
+    def denied(**_: object) -> None:
         raise PermissionError(13, "Permission denied", "/srv/a")
 
     monkeypatch.setattr("appliance.__main__.app", denied)
