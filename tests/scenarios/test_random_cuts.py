@@ -1,0 +1,388 @@
+"""kill -9 at random moments of random stages while scanners go on sending: what was acknowledged is
+there, every series has one report that stands, and no finding is lost or said twice.
+
+    make test-long ARGS="tests/scenarios/test_random_cuts.py"     SCANSIDE_CUTS=1000 by default
+
+The stages run as under systemd, each by itself and started again at once; `scanside run` waits up
+to 30 s before a restart, which would leave most of the time without anything to cut.
+
+A series that ended `work` three times is reported as `failed` (MAX_ATTEMPTS), and that is right. So
+`work` is cut at most twice while any one series is under way, and another stage instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.filereader import read_file_meta_info
+
+from appliance.publish.message import series_id
+from appliance.report import Report
+from appliance.store.spool import SeriesKey, Spool
+
+CUTS = int(os.environ.get("SCANSIDE_CUTS", "1000"))
+SEED = 20261120
+LONGEST_S = 40 * 60.0
+BETWEEN_CUTS_S = (0.05, 2.0)
+SENDERS = 2
+UNDER_WAY = 3
+"""Series of one sender that have no report yet; more than that and it waits."""
+WORK_CUTS_A_SERIES = 2
+REPORT_WITHIN_S = 240.0
+STAGES = ("publish", "work", "receive")
+TARGETS = ("association", "receive", "receive parent", "work", "publish")
+WEIGHTS = (3, 1, 1, 2, 2)
+OF = {"association": "receive", "receive parent": "receive"}
+ENDINGS = ("analysed", "not_analysed", "failed")
+SAID = re.compile(r"Sending file: (?P<file>\S+)|Received Store Response \((?P<answer>[^)]*)\)")
+
+
+# What the subscriber heard, by event_id.
+
+
+@dataclass
+class Heard:
+    """An index of what the subscriber of a site heard; the same event_id again counts once."""
+
+    site: Any
+    endings: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    """series -> event_id -> message"""
+    findings: dict[str, dict[int, set[str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(set))
+    )
+    """report_id -> finding -> event_ids: one, unless a finding was doubled"""
+    withdrawn: set[str] = field(default_factory=set)
+    events: Counter[str] = field(default_factory=Counter)
+    _read: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ended(self, scan: Any) -> bool:
+        self.listen()
+        return str(series_id(scan.series)) in self.endings
+
+    def standing(self, scan: Any) -> list[Report]:
+        """The final reports of a series that nothing has withdrawn."""
+        ends = self.endings[str(series_id(scan.series))].values()
+        reports = [Report.model_validate(m["report"]) for m in ends]
+        return [r for r in reports if str(r.report_id) not in self.withdrawn]
+
+    def listen(self) -> None:
+        with self._lock:
+            new = self.site.said[self._read :]
+            self._read += len(new)
+            for topic, payload in new:
+                if "/study/" in topic or "/finding/" in topic:
+                    self._take(topic, json.loads(payload))
+
+    def _take(self, topic: str, message: dict[str, Any]) -> None:
+        event = message["event_id"]
+        self.events[event] += 1
+        if "/finding/" in topic:
+            self.findings[message["report_id"]][message["finding"]["id"]].add(event)
+        elif message["event"] in ENDINGS:
+            self.endings[message["series"]][event] = message
+        elif message["event"] == "superseded":
+            self.withdrawn.add(message["withdrawn_report_id"])
+
+
+# The stages.
+
+
+@dataclass
+class Stages:
+    """Each stage a process of its own, started again at once when it ends."""
+
+    site: Any
+    log: Any
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    cut: set[int] = field(default_factory=set)
+    by_themselves: list[tuple[str, int]] = field(default_factory=list)
+    """Stages that ended without a cut."""
+
+    def keep_running(self) -> None:
+        for name in STAGES:
+            process = self.running.get(name)
+            if process is not None and (code := process.poll()) is not None:
+                if process.pid not in self.cut:
+                    self.by_themselves.append((name, code))
+                    time.sleep(1)
+                process = None
+            if process is None:
+                command = [sys.executable, "-m", "appliance", name, "--config"]
+                self.running[name] = subprocess.Popen(
+                    [*command, str(self.site.config)], stderr=self.log, start_new_session=True
+                )
+
+    def kill(self, target: str) -> bool:
+        """kill -9; False where there is nothing of that kind now."""
+        process = self.running[OF.get(target, target)]
+        if process.poll() is not None:
+            return False
+        children = []
+        if target in {"association", "receive"}:
+            of = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            children = [int(pid) for pid in of.read_text().split()]
+        if target == "association":
+            if not children:
+                return False
+            children = children[:1]
+        else:
+            self.cut.add(process.pid)
+            process.kill()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return True
+
+    def stop(self) -> dict[str, int]:
+        """SIGTERM for each, senders first; their exit codes."""
+        codes = {}
+        for name in reversed(STAGES):
+            process = self.running[name]
+            process.terminate()
+            try:
+                codes[name] = process.wait(45)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[name] = process.wait()
+        return codes
+
+
+@pytest.fixture
+def line(request: pytest.FixtureRequest, bundles: Any, tmp_path: Path) -> Iterator[Any]:
+    """(module of the scenarios, a site of its own, its stages): no parent, the broker stays."""
+    shared = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
+    assert shared is not None
+    with shared.running(tmp_path, bundles.usual) as site, (tmp_path / "cuts.log").open("wb") as log:
+        site.process.terminate()
+        assert site.process.wait(45) == 0
+        # longer than `receive` needs to come back, should it be cut twice in a row
+        text = site.config.read_text().replace("aborted_quiet_s = 3 ", "aborted_quiet_s = 10 ")
+        assert "aborted_quiet_s = 10 " in text
+        site.config.write_text(text)
+        stages = Stages(site, log)
+        stages.keep_running()
+        try:
+            yield shared, site, stages
+        finally:
+            stages.stop()
+
+
+# The scanners.
+
+
+@dataclass
+class Scanners:
+    """Send series after series by storescu, each image until it is acknowledged."""
+
+    program: str
+    site: Any
+    scans: Any
+    heard: Heard
+    stop: threading.Event = field(default_factory=threading.Event)
+    sent: list[Any] = field(default_factory=list)
+    """Scans, each begun; in order of their beginning."""
+    acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """series -> SOP Instance UIDs"""
+    under_way: dict[str, int] = field(default_factory=dict)
+    """series without a report -> cuts of `work` since it began"""
+    associations: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send_on(self) -> None:
+        """One scanner, until `stop`."""
+        mine: list[Any] = []
+        while not self.stop.is_set():
+            with self.lock:
+                scan = self.scans.make()
+            mine.append(scan)
+            self.send(scan)
+            self.wait(lambda: len(self._waiting(mine)) < UNDER_WAY, "report")
+        self.wait(lambda: not self._waiting(mine), "report")
+
+    def send(self, scan: Any) -> None:
+        with self.lock:
+            self.sent.append(scan)
+            self.under_way[scan.series] = 0
+        uids = {str(p): str(read_file_meta_info(p).MediaStorageSOPInstanceUID) for p in scan.files}
+        until = time.monotonic() + REPORT_WITHIN_S
+        while uids:
+            assert time.monotonic() < until, f"{len(uids)} images were never acknowledged"
+            command = [self.program, "-v", "-aet", "SCANNER", "-aec", "SCANSIDE", "-nh"]
+            done = subprocess.run(
+                [*command, "127.0.0.1", str(self.site.settings.dicom.port), *uids],
+                env={**os.environ, "TCP_NODELAY": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=180,
+                check=False,
+            )
+            with self.lock:
+                self.associations += 1
+            file = ""
+            for said in SAID.finditer(done.stdout.decode(errors="replace")):
+                if said["file"]:
+                    file = said["file"]
+                elif said["answer"] == "Success":
+                    self.acknowledged[scan.series].add(uids.pop(file))
+                else:
+                    self.refused[said["answer"]] += 1
+            if uids:
+                time.sleep(0.2)
+        shutil.rmtree(scan.folder)
+
+    def wait(self, found: Callable[[], bool], what: str) -> None:
+        until = time.monotonic() + REPORT_WITHIN_S
+        while not found():
+            assert time.monotonic() < until, f"no {what} within {REPORT_WITHIN_S:.0f} s"
+            time.sleep(0.2)
+
+    def may_cut_work(self) -> bool:
+        with self.lock:
+            return all(n < WORK_CUTS_A_SERIES for n in self.under_way.values())
+
+    def work_was_cut(self) -> None:
+        with self.lock:
+            for series in self.under_way:
+                self.under_way[series] += 1
+
+    def _waiting(self, scans: list[Any]) -> list[Any]:
+        left = [s for s in scans if not self.heard.ended(s)]
+        with self.lock:
+            for scan in scans:
+                if scan not in left:
+                    self.under_way.pop(scan.series, None)
+        return left
+
+
+def _told(report: Report) -> list[Any]:
+    return [(f.id, f.kind, f.center_lps_mm, f.diameter_mm) for f in report.findings]
+
+
+def _slices(reports: list[Report]) -> int | None:
+    return reports[0].series.slices if reports else None
+
+
+def _cut(stages: Stages, scanners: Scanners, senders: list[Any]) -> Counter[str]:
+    """Kill at random until there were enough cuts or time is up; how many of each kind."""
+    random_ = random.Random(SEED)
+    cuts: Counter[str] = Counter()
+    end = time.monotonic() + LONGEST_S
+    next_at = time.monotonic()
+    target = random_.choices(TARGETS, WEIGHTS)[0]
+    while cuts.total() < CUTS and time.monotonic() < end:
+        if any(sender.done() for sender in senders):
+            break  # it failed, and says why
+        stages.keep_running()
+        if time.monotonic() >= next_at:
+            if (target != "work" or scanners.may_cut_work()) and stages.kill(target):
+                cuts[target] += 1
+                if target == "work":
+                    scanners.work_was_cut()
+                next_at = time.monotonic() + random_.uniform(*BETWEEN_CUTS_S)
+            target = random_.choices(TARGETS, WEIGHTS)[0]
+        time.sleep(0.02)
+    return cuts
+
+
+@pytest.mark.long
+@pytest.mark.timeout(LONGEST_S + 15 * 60)
+def test_at_random_cuts_under_continuous_sending_nothing_is_lost_and_nothing_doubled(
+    line: Any, scans: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared, site, stages = line
+    heard = Heard(site)
+    scanners = Scanners(shared.program("storescu"), site, scans, heard)
+    whole = scans.make()
+    scanners.send(whole)  # before any cut: what the others are held against
+    scanners.wait(lambda: heard.ended(whole), "report")
+    scanners.under_way.clear()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(SENDERS) as pool:
+        senders = [pool.submit(scanners.send_on) for _ in range(SENDERS)]
+        try:
+            cuts = _cut(stages, scanners, senders)
+        finally:
+            took = time.monotonic() - began
+            scanners.stop.set()
+            while not all(sender.done() for sender in senders):
+                stages.keep_running()
+                time.sleep(0.05)
+    for sender in senders:
+        sender.result()
+    site.settled()
+    time.sleep(1)  # the subscriber's ear is behind the PUBACK
+    heard.listen()
+
+    spool = Spool(site.settings.state)
+    slices = sum(len(uids) for uids in scanners.acknowledged.values())
+    lost = {
+        scan.series: gone
+        for scan in scanners.sent
+        if (
+            gone := scanners.acknowledged[scan.series]
+            - spool.instances(SeriesKey(scan.study, scan.series)).keys()
+        )
+    }
+    standing = {scan.series: heard.standing(scan) for scan in scanners.sent}
+    expected = _told(standing[whole.series][0])
+    not_one = {series: len(r) for series, r in standing.items() if len(r) != 1}
+    ids = {str(r.report_id) for reports in standing.values() for r in reports}
+    partial = [s.series for s in scanners.sent if _slices(standing[s.series]) != len(s.files)]
+    lost_findings = [
+        (series, f.id)
+        for series, reports in standing.items()
+        for f in (reports[0].findings if reports else ())
+        if f.id not in heard.findings[str(reports[0].report_id)]
+    ]
+    other = [
+        series for series, reports in standing.items() if reports and _told(reports[0]) != expected
+    ]
+    doubled = [
+        (report, finding)
+        for report, findings in heard.findings.items()
+        for finding, events in findings.items()
+        if len(events) != 1
+    ]
+    orphans = [r for r, f in heard.findings.items() if f and r not in ids | heard.withdrawn]
+    again = sum(n - 1 for n in heard.events.values())
+    with capsys.disabled():
+        print(  # noqa: T201 - the counts are what this is run for
+            f"\nseed {SEED}: {cuts.total()} cuts in {took:.0f} s {dict(cuts)}\n"
+            f"{len(scanners.sent)} series in {scanners.associations} associations,"
+            f" {slices} slices acknowledged, {sum(map(len, lost.values()))} lost\n"
+            f"{len(ids)} reports stand, {len(heard.withdrawn)} withdrawn,"
+            f" {len(expected)} findings each: {len(lost_findings)} lost, {len(doubled)} doubled,"
+            f" {len(orphans)} reports neither stand nor are withdrawn\n"
+            f"{len(heard.events)} events, {again} times the same event_id again on the wire;"
+            f" refused {dict(scanners.refused)};"
+            f" stages that ended by themselves: {stages.by_themselves}"
+        )
+    assert expected
+    assert not lost
+    assert not not_one
+    assert not lost_findings
+    assert not doubled
+    assert not orphans
+    assert not partial
+    assert not other
+    assert not stages.by_themselves
