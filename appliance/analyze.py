@@ -21,8 +21,8 @@ from appliance import line
 from appliance.desk import Desk, Opened, summary
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
 from appliance.reasons import Code
-from appliance.records import Header, Identity, Result, Stack, Stamps
-from appliance.report import NOTICE, Reason, Report, Status
+from appliance.records import Header, Identity, Result, Stack
+from appliance.report import NOTICE, Reason, Report, Status, Times
 from appliance.series import pixels, select
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
@@ -152,7 +152,7 @@ def _sealed(result: Result, key: bytes, settings: Settings) -> Report:
         supersedes=None,
         preliminary=False,
     )
-    return line.seal(result, identity, Stamps(committed=datetime.now(timezone.utc)))
+    return line.seal(result, identity, Times(committed=datetime.now(timezone.utc)))
 
 
 def exit_code(reports: Sequence[Report]) -> int:

@@ -23,8 +23,8 @@ from appliance.followed import Followed
 from appliance.publish import message
 from appliance.publish.outbox import wake
 from appliance.reasons import SET_ASIDE
-from appliance.records import Identity, Result, Stack, Stamps
-from appliance.report import Reason, Report, Stage, Status, pseudonym
+from appliance.records import Identity, Result, Stack
+from appliance.report import Reason, Report, Stage, Status, Times, pseudonym
 from appliance.settings import Settings
 from appliance.store.journal import Journal
 from appliance.store.rows import SeriesState
@@ -164,7 +164,7 @@ class Conclusions:
                 supersedes=withdrawn[0] if withdrawn else None,
                 preliminary=concluded.preliminary,
             ),
-            Stamps(
+            Times(
                 first_slice=_utc(followed.first_at),
                 last_slice=_utc(followed.last_at),
                 released=_utc(max((at for at in released if at is not None), default=None)),

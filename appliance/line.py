@@ -32,7 +32,6 @@ from appliance.records import (
     Plane,
     Result,
     Stack,
-    Stamps,
 )
 from appliance.report import (
     BundleRef,
@@ -251,7 +250,7 @@ def set_aside(result: Result, reason: Reason) -> Result:
     )
 
 
-def seal(result: Result, identity: Identity, times: Stamps) -> Report:
+def seal(result: Result, identity: Identity, times: Times) -> Report:
     """Result and what only the outside knows -> Report: ids, pseudonym, revision, times."""
     facts = result.facts
     uid = report_id(
@@ -289,15 +288,7 @@ def seal(result: Result, identity: Identity, times: Stamps) -> Report:
             )
             for finding in result.findings
         ),
-        times=Times(
-            first_slice=times.first_slice,
-            last_slice=times.last_slice,
-            released=times.released,
-            complete=times.complete,
-            prepared=times.prepared,
-            inferred=times.inferred,
-            committed=times.committed,
-        ),
+        times=times,
     )
 
 

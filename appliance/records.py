@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -208,16 +207,3 @@ class Identity:
     revision: int
     supersedes: str | None
     preliminary: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stamps:
-    """Times of the way, UTC; None where unknown."""
-
-    first_slice: datetime | None = None
-    last_slice: datetime | None = None
-    released: datetime | None = None
-    complete: datetime | None = None
-    prepared: datetime | None = None
-    inferred: datetime | None = None
-    committed: datetime | None = None

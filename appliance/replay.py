@@ -16,8 +16,8 @@ from appliance.backend.protocol import Backend
 from appliance.desk import Desk, inputs
 from appliance.errors import BundleRefused, ScansideError
 from appliance.reasons import Code
-from appliance.records import Identity, Stamps
-from appliance.report import Report, Stage, Status
+from appliance.records import Identity
+from appliance.report import Report, Stage, Status, Times
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.site_key import site_key
@@ -82,7 +82,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         supersedes=None,
         preliminary=past.stage is Stage.PRELIMINARY,
     )
-    sealed = line.seal(result, identity, Stamps())
+    sealed = line.seal(result, identity, Times())
     return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
 
 

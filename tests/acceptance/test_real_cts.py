@@ -28,8 +28,8 @@ from appliance.demo.instances import series
 from appliance.errors import SeriesRefused
 from appliance.line import Bundle
 from appliance.reasons import Code
-from appliance.records import Identity, Result, Stamps
-from appliance.report import Finding, Report, Status
+from appliance.records import Identity, Result
+from appliance.report import Finding, Report, Status, Times
 from appliance.series import pixels
 
 LESION_MM = 10.0
@@ -87,7 +87,7 @@ def result_of(factory: Factory, ct_series: Callable[[str], Path]) -> Callable[[s
 
 
 def sealed(result: Result) -> Report:
-    return line.seal(result, Identity(b"k", False, 1, None, preliminary=False), Stamps())
+    return line.seal(result, Identity(b"k", False, 1, None, preliminary=False), Times())
 
 
 def codes(result: Result) -> set[Code]:

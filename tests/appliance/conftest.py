@@ -26,8 +26,8 @@ from appliance.demo.instances import series
 from appliance.demo.phantom import Phantom
 from appliance.desk import Desk
 from appliance.line import Bundle
-from appliance.records import Identity, Result, Stamps
-from appliance.report import Report
+from appliance.records import Identity, Result
+from appliance.report import Report, Times
 from appliance.settings import Settings
 
 Slices = list[Dataset]
@@ -172,7 +172,7 @@ def seal() -> Seal:
     def sealed(result: Result, *, publish_uids: bool = False, key: bytes = b"k" * 32) -> Report:
         identity = Identity(key, publish_uids, 1, None, preliminary=False)
         at = datetime(2026, 1, 5, tzinfo=timezone.utc)
-        return line.seal(result, identity, Stamps(committed=at))
+        return line.seal(result, identity, Times(committed=at))
 
     return sealed
 

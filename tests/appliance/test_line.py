@@ -19,8 +19,8 @@ from appliance import line
 from appliance.backend.protocol import Backend
 from appliance.line import Bundle
 from appliance.reasons import REMEDIES, Code
-from appliance.records import Identity, Result, Stamps
-from appliance.report import NAMESPACE, Reason, Report, Stage, Status, pseudonym
+from appliance.records import Identity, Result
+from appliance.report import NAMESPACE, Reason, Report, Stage, Status, Times, pseudonym
 
 Slices = list[Dataset]
 Process = Callable[..., Result]
@@ -281,11 +281,11 @@ def test_the_key_image_is_the_one_that_shows_the_finding(
 
 def test_stage_revision_and_times_come_from_the_outside(good: Result) -> None:
     before = "00000000-0000-5000-8000-000000000000"
-    report = line.seal(good, Identity(b"k", True, 7, before, preliminary=True), Stamps())
+    report = line.seal(good, Identity(b"k", True, 7, before, preliminary=True), Times())
     assert (report.stage, report.revision) == (Stage.PRELIMINARY, 7)
     assert str(report.supersedes) == before
     assert report.times.committed is None
-    final = line.seal(good, Identity(b"k", True, 7, before, preliminary=False), Stamps())
+    final = line.seal(good, Identity(b"k", True, 7, before, preliminary=False), Times())
     assert final.stage is Stage.FINAL
 
 
