@@ -4,8 +4,8 @@
 
 Rules
 - The spool is the truth. A hint only says where to look; lost hints cost nothing, because every
-  deadline looks again, so does the end of an analysis (a socket holds few hints meanwhile), and a
-  start looks at everything.
+  deadline looks again, a start looks at everything, and a socket that was found full, which is when
+  hints get lost, makes the stage look at every series the journal calls open.
 - Nothing on the way of a slice polls: the loop sleeps until the next hint or deadline.
 - A plausible end is inferred at once and goes out as `preliminary`; the verdict makes it `final`
   without a second inference if nothing came.
@@ -31,6 +31,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from select import select as wait_for_input
 
@@ -59,8 +60,19 @@ LOOK_AGAIN_S = 60.0
 """Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
 SETTLED_NS = 2_000_000_000
 """A folder that changed just now may change again without another time: clocks tick coarsely."""
-LONG_S = 0.1
-"""A judgement that took longer may have cost hints (net.unix.max_dgram_qlen is 10 on Linux)."""
+QUEUE = 10
+"""A socket holds at least so many hints (net.unix.max_dgram_qlen) before it loses one."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What one sleep ended with."""
+
+    keys: frozenset[SeriesKey] = frozenset()
+    ended: bool = False
+    """An association has."""
+    full: bool = False
+    """As many hints waited as the socket holds: others may be lost."""
 
 
 class Work:
@@ -184,15 +196,19 @@ class Work:
 
     def judge_due(self) -> None:
         """Judge each series whose time has come."""
-        began = time.monotonic()
         for followed in list(self.following.values()):
             if followed.deadline <= time.monotonic():
                 self._guarded(followed, self._judge)
-        if time.monotonic() - began > LONG_S:
-            for row in self.journal.series("open"):
-                key = SeriesKey(row.study_uid, row.series_uid)
-                if key not in self.following:
-                    self.look(key, ended=False)
+
+    def listen(self, hints: Hints) -> None:
+        """Look where the hints point, or at all that is open where some of them were lost."""
+        keys = set(hints.keys)
+        if hints.full:
+            keys |= {SeriesKey(r.study_uid, r.series_uid) for r in self.journal.series("open")}
+        if hints.ended or hints.full:
+            keys |= set(self.following)
+        for key in keys:
+            self.look(key, ended=hints.ended or hints.full)
 
     def _guarded(self, followed: Followed, step: Callable[[Followed], None]) -> None:
         """One step of one series; whatever it raises, the others go on."""
@@ -363,9 +379,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 ready()
             looked = time.monotonic()
             while not stop:
-                keys, ended = _wait(hints, signals, work.wait_s())
-                for key in keys | (set(work.following) if ended else set()):
-                    work.look(key, ended=ended)
+                work.listen(_wait(hints, signals, work.wait_s()))
                 if time.monotonic() - looked > LOOK_AGAIN_S:
                     work.look_everywhere()
                     looked = time.monotonic()
@@ -395,24 +409,23 @@ def _ear(path: Path) -> Iterator[socket.socket]:
         yield hints
 
 
-def _wait(
-    hints: socket.socket, signals: socket.socket, wait_s: float
-) -> tuple[set[SeriesKey], bool]:
-    """Sleep until a hint, a signal or the deadline: the series that were hinted at, and whether
-    any association ended."""
-    found: set[SeriesKey] = set()
-    ended = False
+def _wait(hints: socket.socket, signals: socket.socket, wait_s: float) -> Hints:
+    """Sleep until a hint, a signal or the deadline, then take every hint there is."""
+    keys: set[SeriesKey] = set()
+    taken, ended = 0, False
     if not wait_for_input([hints, signals], [], [], wait_s)[0]:
-        return found, ended
+        return Hints()
     while True:
         try:
-            hint = json.loads(hints.recv(4096, socket.MSG_DONTWAIT))
+            data = hints.recv(4096, socket.MSG_DONTWAIT)
+            taken += 1
+            hint = json.loads(data)
             if "association" in hint:
                 ended = True
             else:
                 study, series = (checked_uid(hint[name], name) for name in ("study", "series"))
-                found.add(SeriesKey(study, series))
+                keys.add(SeriesKey(study, series))
         except BlockingIOError:
-            return found, ended
+            return Hints(frozenset(keys), ended=ended, full=taken >= QUEUE)
         except (ValueError, KeyError, TypeError, InstanceRefused):
             log.warning("a hint that is none was dropped")

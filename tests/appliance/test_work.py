@@ -21,6 +21,7 @@ from appliance.bundle import trust
 from appliance.demo import instances
 from appliance.demo.phantom import Phantom
 from appliance.desk import Opened
+from appliance.dicom.intake import hint
 from appliance.errors import Poisoned, StateUnusable
 from appliance.followed import Followed
 from appliance.reasons import Code
@@ -30,7 +31,7 @@ from appliance.settings import Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import SeriesKey, Spool
-from appliance.work import Work
+from appliance.work import Hints, Work
 
 SLICES = 24
 
@@ -273,15 +274,29 @@ def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: Opened) ->
     assert key in work.following
 
 
-def test_what_a_lost_hint_named_is_found_after_a_long_judgement(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage, "LONG_S", -1.0)
+def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: Opened) -> None:
     key = box.arrive()
-    box.journal.set_series(key.series, key.study, "open")  # as `receive` does
+    box.journal.set_series(key.series, key.study, "open")  # as `receive` does, before its hint
     work = box.work(tiny)
-    work.judge_due()
+    work.listen(Hints(ended=True))
+    assert not work.following
+    work.listen(Hints(full=True))
     assert key in work.following
+
+
+def test_a_hint_is_only_ever_lost_where_the_socket_is_found_full(tmp_path: Path) -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as signals,
+    ):
+        (tmp_path / "run").mkdir()
+        hints.bind(str(tmp_path / "run" / "work.sock"))
+        for series in range(300):
+            hint(tmp_path, {"study": "1.2", "series": f"1.3.{series}"})
+        heard = stage._wait(hints, signals, 0.0)
+        assert heard.full == (len(heard.keys) < 300)
+        hint(tmp_path, {"study": "1.2", "series": "1.3.1"})
+        assert not stage._wait(hints, signals, 0.0).full
 
 
 def test_with_the_announced_count_the_series_is_judged_now(box: Box, tiny: Opened) -> None:
@@ -326,15 +341,15 @@ def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
 
 
 @pytest.mark.parametrize(
-    "hint", [b"\xff", b"7", b"[]", b"{}", b'{"study": "../x", "series": "1.2"}', b'{"study": 1}']
+    "content", [b"\xff", b"7", b"[]", b"{}", b'{"study": "../x", "series": "1.2"}', b'{"study": 1}']
 )
-def test_a_hint_that_is_none_is_dropped(tmp_path: Path, hint: bytes) -> None:
+def test_a_hint_that_is_none_is_dropped(tmp_path: Path, content: bytes) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
     ):
         hints.bind(str(tmp_path / "hints"))
-        for content in (hint, b'{"study": "1.2", "series": "1.3"}', b'{"association": "a"}'):
-            sender.sendto(content, str(tmp_path / "hints"))
+        for data in (content, b'{"study": "1.2", "series": "1.3"}', b'{"association": "a"}'):
+            sender.sendto(data, str(tmp_path / "hints"))
         found = stage._wait(hints, sender, 0.0)
-    assert found == ({SeriesKey("1.2", "1.3")}, True)
+    assert found == Hints(frozenset({SeriesKey("1.2", "1.3")}), ended=True)
