@@ -13,7 +13,8 @@ from pathlib import Path
 import appliance.factory
 from appliance.bundle import trust
 from appliance.bundle.card import card
-from appliance.errors import ScansideError
+from appliance.errors import BundleRefused, ScansideError
+from compile.lint import lint_bundle
 from compile.pack import factory, pack, put
 from compile.sign import keygen, private_key, sign
 
@@ -35,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("factory", help="put bundles into the wheel's factory folder")
     verb.add_argument("bundles", type=Path, nargs="+")
     verb = verbs.add_parser("card", help="the model card of a bundle, on stdout")
+    verb.add_argument("bundle", type=Path)
+    verb = verbs.add_parser("lint", help="what TensorRT would refuse or waste, node by node")
     verb.add_argument("bundle", type=Path)
     return whole
 
@@ -60,6 +63,22 @@ def run(args: argparse.Namespace) -> None:
     elif args.verb == "card":
         loaded = trust.check(args.bundle.read_bytes())
         print(card(loaded.manifest, loaded.digest), end="")
+    elif args.verb == "lint":
+        linted(args.bundle)
+
+
+def linted(path: Path) -> None:
+    """Prints what the linter finds; BundleRefused where any of it is an error."""
+    loaded = trust.check(path.read_bytes())
+    found = lint_bundle(loaded)
+    for finding in found:
+        print(finding.line())
+    errors = sum(finding.severity == "error" for finding in found)
+    if errors:
+        raise BundleRefused(
+            f"{path}: {errors} errors", code="lint", remedy="Mend the networks and pack again."
+        )
+    print(f"{path}: {len(loaded.networks)} networks, {len(found)} findings, no error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,8 @@ Rules.
 1. SOURCE holds source.json (a manifest without the digests of networks and golden cases), the .onnx
    files and golden/*.npz. The digests are filled in here; everything else is as it stands.
 2. A network is checked before it is packed: valid ONNX, no weights outside the file, only standard
-   operators, and inputs and outputs exactly those of the manifest by name, type and shape.
+   operators, and inputs and outputs exactly those of the manifest by name, type and shape. What the
+   linter calls an error is refused.
 3. Every network has a golden case, and onnxruntime reproduces each within its tolerance.
 4. The same source gives the same bytes. The output is written whole or not at all.
 """
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from appliance.bundle import archive, golden, trust
 from appliance.bundle.manifest import MANIFEST, Network, Port, read, write
 from appliance.errors import BundleRefused
+from compile.lint import lint
 
 SOURCE = "source.json"
 REMEDY = "Correct the source folder and pack it again."
@@ -51,6 +53,9 @@ def pack(source: Path, *, goldens: bool = True) -> bytes:
     manifest = read(json.dumps(described).encode())
     for role, network in manifest.networks.items():
         check_network(role, network, files[network.file])
+        for finding in lint(files[network.file], network, role):
+            if finding.severity == "error":
+                raise _refused(finding.line())
     data = archive.write({**files, MANIFEST: write(manifest)})
     loaded = trust.check(data)
     golden.require_cases(loaded)
