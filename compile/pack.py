@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.backend import cpu
 from appliance.bundle import archive, golden, trust
 from appliance.bundle.manifest import MANIFEST, Network, Port, read, write
 from appliance.errors import BundleRefused
@@ -97,22 +98,14 @@ def check_network(role: str, network: Network, data: bytes) -> None:
 
 
 def onnxruntime_infer(loaded: trust.Loaded) -> golden.Infer:
-    """The networks of a bundle on onnxruntime, CPU, two threads."""
-    import onnxruntime  # noqa: PLC0415 - takes long to import
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.log_severity_level = 3
+    """The networks of a bundle as the appliance runs them on onnxruntime, with two threads."""
+    runs = cpu.load_onnxruntime(dict(loaded.manifest.networks.items()), loaded.networks, 2)
 
     def infer(role: str, image: NDArray[np.float32]) -> golden.Arrays:
         try:
-            session = onnxruntime.InferenceSession(
-                loaded.networks[role], options, providers=["CPUExecutionProvider"]
-            )
-            values = session.run(None, {session.get_inputs()[0].name: image})
-        except Exception as e:  # onnxruntime's errors have no common base
+            return dict(runs[role](image))
+        except cpu.LibraryError as e:
             raise _refused(f"network {role!r} does not run on onnxruntime: {str(e)[:200]}") from e
-        return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
 
     return infer
 

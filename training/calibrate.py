@@ -4,7 +4,8 @@
         [--classify classify] [--seeds 8] [--out heads.json]
 
 Rules. Every candidate comes from a proposal network that never saw its host, and the patch network
-sees no CT of ours at all; the lung network saw all of them. Positives are implants (weight 1) and
+sees no CT of ours at all; the lung network saw all of them. The networks are the INT8 ones of their
+runs, in the backend the appliance would choose. Positives are implants (weight 1) and
 the hosts' marked lesions (weight `--real-weight`), because implants flatter the network that was
 trained on implants. The figures are a plain logistic fit; the threshold is the score that lets
 through `--rate` false findings a scan.
@@ -19,18 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from appliance.backend.protocol import Backend
 from appliance.bundle.manifest import Calibration, SegmentProposeClassify
 from appliance.interpret.detect import sigmoid
 from training import source
 from training.data import F64
-from training.findings import Finding, Scan, find, froc, hits, torch_backend
+from training.findings import Finding, Scan, find, froc, hits, onnx_backend
 from training.hosts import SIZES_MM, Host, load_host, to_lps, with_implants
-from training.loop import load_checkpoint, shared_folder, work_folder
-from training.networks import LungNet, PatchNet, ProposeNet
+from training.loop import shared_folder, work_folder
 from training.shapes import Shape, cached_shapes
 
 
@@ -41,12 +39,6 @@ class Truth:
     center_lps_mm: F64
     diameter_mm: float
     what: str  # kind and place, or `real`
-
-
-def averaged(model: nn.Module, run: str) -> nn.Module:
-    """A network with the moving average of a run under the training work folder."""
-    model.load_state_dict(load_checkpoint(work_folder(run) / "last.pt")["ema"])
-    return model.eval()
 
 
 def scans_of(
@@ -152,11 +144,11 @@ def main() -> None:
     parser.add_argument(
         "--real-weight", type=float, default=8.0, help="of a marked lesion; implant 1"
     )
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--network", default="int8.onnx", help="or float.onnx, to compare")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     cache = work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache)
     line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5), given.top)
@@ -165,13 +157,13 @@ def main() -> None:
     for fold in given.fold:
         name, _, run = fold.partition("=")
         host = load_host(shared_folder(), name, cache)
-        backend = torch_backend(
-            {
-                "segment": averaged(LungNet(), given.segment),
-                "propose": averaged(ProposeNet(), run),
-                "classify": averaged(PatchNet(), given.classify),
-            }
-        )
+        runs: dict[source.Role, str] = {
+            "segment": given.segment,
+            "propose": run,
+            "classify": given.classify,
+        }
+        files = {role: work_folder(of) / given.network for role, of in runs.items()}
+        backend = onnx_backend(files, given.threads)
         pairs += scans_of(host, backend, line, shapes, given.seeds)
         reals[name] = host, find(host.volume, backend, line)
         print(f"{name}: {given.seeds} scans", flush=True)

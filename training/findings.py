@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from torch import nn
 
-from appliance.backend.cpu import CpuBackend, Run
+from appliance.backend.choose import choose
+from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle.manifest import Network, SegmentProposeClassify
 from appliance.interpret import classify, detect, segment
@@ -50,29 +50,11 @@ def stack_of(volume: Volume) -> Stack:
     return Stack(tuple(planes), heights, (0.0, 0.0, 1.0), volume.spacing)
 
 
-def torch_backend(models: Mapping[source.Role, nn.Module]) -> Backend:
-    """The appliance's CPU backend around torch networks, for recipes that have exported nothing
-    yet."""
-    import torch  # noqa: PLC0415 - exported networks are judged without it
-
-    def run(role: source.Role, model: nn.Module) -> Run:
-        names = [port.name for port in source.network(role, "0" * 64).outputs]
-        model.eval()
-
-        def infer(image: Any) -> Mapping[str, Any]:
-            with torch.no_grad():
-                out = model(torch.from_numpy(image))
-            values = out if isinstance(out, tuple) else (out,)
-            return {n: v.numpy() for n, v in zip(names, values, strict=True)}
-
-        return infer
-
-    runs: dict[str, Run] = {role: run(role, model) for role, model in models.items()}
-    return CpuBackend("onnxruntime", _networks(), runs)
-
-
-def _networks() -> dict[str, Network]:
-    return {role: source.network(role, "0" * 64) for role in source.FILES}
+def onnx_backend(files: Mapping[source.Role, Path], threads: int = 0) -> Backend:
+    """The backend the appliance would choose, with networks that no bundle holds yet."""
+    entries: dict[str, Network] = {role: source.network(role, "0" * 64) for role in files}
+    networks: dict[str, bytes] = {role: path.read_bytes() for role, path in files.items()}
+    return open_backend(choose("auto"), entries, networks, threads)
 
 
 def lungs_of(stack: Stack, backend: Backend, line: SegmentProposeClassify) -> Mask:

@@ -24,15 +24,19 @@ def lung_nodule(out: str) -> list[list[str]]:
     recipes = "training.recipes.lung_nodule_"
     folder = work_folder("lung-nodule")
     heads, figures = str(folder / "heads.json"), str(folder / "figures.json")
-    steps = [[f"{recipes}classify"], [f"{recipes}segment"]]
+    quantize = [f"{recipes}quantize", "--network"]
+    steps = [[f"{recipes}classify"], [*quantize, "classify"]]
+    steps += [[f"{recipes}segment"], [*quantize, "segment"]]
     folds = []
     for left_out, hosts in FOLDS.items():
         name = f"propose-without-{left_out}"
         steps.append([f"{recipes}propose", "--name", name, "--hosts", hosts])
+        steps.append([*quantize, "propose", "--name", name])
         folds += ["--fold", f"{left_out}={name}"]
     return [
         *steps,
         [f"{recipes}propose"],
+        [*quantize, "propose"],
         ["training.calibrate", *folds, "--out", heads, "--figures", figures],
         [f"{recipes}export", "--out", out, "--heads", heads, "--figures", figures],
     ]

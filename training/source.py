@@ -24,6 +24,7 @@ from appliance.bundle.manifest import (
 from appliance.preprocess.spec import Crop, Op, Orient, Pad, Patch, Resample, Rescale, Window
 
 Role = Literal["segment", "propose", "classify"]
+Precision = Literal["fp32", "int8"]
 
 LOW_HU, HIGH_HU = -1000.0, 400.0
 SEGMENT_MM, PROPOSE_MM = 3.0, 1.25
@@ -71,7 +72,7 @@ def line(calibration: Calibration, top_k: int = 24) -> SegmentProposeClassify:
     )
 
 
-def network(role: Role, digest: str) -> Network:
+def network(role: Role, digest: str, precision: Precision = "int8") -> Network:
     """One network's entry in a manifest; spatial axes and the number of patches are free."""
     volume = (1, 1, -1, -1, -1)
     inputs = (-1, 1, PATCH, PATCH) if role == "classify" else volume
@@ -83,7 +84,7 @@ def network(role: Role, digest: str) -> Network:
     return Network(
         file=FILES[role],
         digest=digest,
-        precision="fp32",
+        precision=precision,
         inputs=(Port(name="image", shape=inputs),),
         outputs=outputs[role],
         preprocess=OPS[role],
@@ -96,11 +97,12 @@ def described(
     goldens: list[dict[str, Any]],
     version: str,
     top_k: int,
+    precision: Precision = "int8",
 ) -> dict[str, Any]:
     """source.json: the manifest without the digests that packing fills in."""
     networks = {}
     for role in FILES:
-        entry = network(role, "0" * 64).model_dump(mode="json")
+        entry = network(role, "0" * 64, precision).model_dump(mode="json")
         del entry["digest"]
         networks[role] = entry
     accepts = Accepts(

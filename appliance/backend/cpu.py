@@ -12,7 +12,8 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,13 @@ F32 = NDArray[np.float32]
 Run = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
 """One loaded network: input -> outputs by name. Raises LibraryError, nothing of its library."""
 Loader = Callable[[Mapping[str, Network], Mapping[str, bytes], int], Mapping[str, Run]]
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """A Run that can give back the memory that it keeps for the next input of the same shape."""
+
+    def rest(self) -> None: ...
 
 
 class LibraryError(Exception):
@@ -84,8 +92,36 @@ class CpuBackend:
                 raise _failed(self._ref.name, role, f"output {name!r} is not finite")
         return outputs
 
+    def rest(self) -> None:
+        """See the protocol."""
+        for run in self._runs.values():
+            if isinstance(run, Rests):
+                run.rest()
+
     def close(self) -> None:
         self._runs = {}
+
+
+class _OpenVINO:
+    """A Run: one compiled network with its one request."""
+
+    def __init__(self, compiled: Any, image: str, outputs: Sequence[str]) -> None:
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._image = image
+        self._outputs = outputs
+
+    def __call__(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        try:
+            self._request.infer({self._image: image}, share_inputs=True)
+            return {name: self._request.get_tensor(name).data for name in self._outputs}
+        except (RuntimeError, TypeError, ValueError) as e:
+            raise LibraryError(str(e)) from e
+
+    def rest(self) -> None:
+        if hasattr(self._compiled, "release_memory"):  # since OpenVINO 2025.0
+            with suppress(RuntimeError):  # it is only memory
+                self._compiled.release_memory()
 
 
 def load_openvino(
@@ -112,18 +148,10 @@ def load_openvino(
             inputs = [port.get_any_name() for port in model.inputs]
             outputs = [port.get_any_name() for port in model.outputs]
             _ports(role, network, inputs, outputs)
-            request = core.compile_model(model, "CPU", pinned).create_infer_request()
+            compiled = core.compile_model(model, "CPU", pinned)
+            return _OpenVINO(compiled, inputs[0], [port.name for port in network.outputs])
         except errors as e:
             raise _refused(role, str(e)) from e
-
-        def run(image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-            try:
-                request.infer({inputs[0]: image}, share_inputs=True)
-                return {port.name: request.get_tensor(port.name).data for port in network.outputs}
-            except errors as e:
-                raise LibraryError(str(e)) from e
-
-        return run
 
     return {role: load(role, network) for role, network in networks.items()}
 
@@ -145,6 +173,9 @@ def load_onnxruntime(
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # fatal: what fails is raised
+    # Q/DQ in float, as it is written: onnxruntime's INT8 Conv3D is slower than its float one, and
+    # rounds otherwise than OpenVINO and TensorRT
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
 
     def load(role: str, network: Network) -> Run:
         try:

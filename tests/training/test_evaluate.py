@@ -5,29 +5,31 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
+pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from appliance.bundle.manifest import Calibration  # noqa: E402
-from training import evaluate, source  # noqa: E402
-from training.findings import Finding, torch_backend  # noqa: E402
+from appliance.backend.cpu import CpuBackend
+from appliance.bundle.manifest import Calibration
+from training import evaluate, source
+from training.findings import Finding
 
 
-class Brightness(torch.nn.Module):
+def brightness(image: Any) -> dict[str, Any]:
     """The logit is how bright the patch is."""
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return (image.mean((1, 2, 3)) - 0.5) * 20
+    return {"logit": (image.mean((1, 2, 3)) - 0.5) * 20}
 
 
 def opened() -> evaluate.Opened:
     line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5))
     bundle = SimpleNamespace(manifest=SimpleNamespace(line=line))
-    return evaluate.Opened(bundle, torch_backend({"classify": Brightness()}))  # type: ignore[arg-type]
+    entries = {"classify": source.network("classify", "0" * 64)}
+    backend = CpuBackend("onnxruntime", entries, {"classify": brightness})
+    return evaluate.Opened(bundle, backend)  # type: ignore[arg-type]
 
 
 def test_patches_enter_at_the_patch_network() -> None:

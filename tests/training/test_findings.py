@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from appliance.bundle.manifest import Calibration  # noqa: E402
-from training import source  # noqa: E402
-from training.calibrate import fit  # noqa: E402
-from training.data import Volume  # noqa: E402
-from training.findings import Finding, Scan, find, froc, hits, stack_of, torch_backend  # noqa: E402
-from training.metrics import auc  # noqa: E402
+from appliance.backend.cpu import CpuBackend
+from appliance.bundle.manifest import Calibration
+from training import source
+from training.calibrate import fit
+from training.data import Volume
+from training.findings import Finding, Scan, find, froc, hits, stack_of
+from training.metrics import auc
 
 
 def finding(x: float, score: float) -> Finding:
@@ -37,27 +39,25 @@ def test_the_curve_stops_at_the_allowed_false_findings() -> None:
     assert froc([scan], [0, 1, 2]) == [(0, 0.5, 0.9), (1, 1.0, 0.7), (2, 1.0, 0.6)]
 
 
-class Constant(torch.nn.Module):
-    """Logits that say lung everywhere, one nodule, or nothing, whatever the image."""
+RUNS: dict[str, Any] = {
+    "segment": lambda image: {"lungs": np.ones_like(image)},
+    "propose": lambda image: one_bright_cell([1, 1, *(n // 4 for n in image.shape[2:])]),
+    "classify": lambda image: {"logit": np.full(len(image), 2.0)},
+}
+"""Lung everywhere and one nodule, whatever the image."""
 
-    def __init__(self, role: str) -> None:
-        super().__init__()
-        self.role = role
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        if self.role == "segment":
-            return torch.ones_like(image)
-        if self.role == "classify":
-            return torch.full((image.shape[0],), 2.0)
-        heat = torch.full([1, 1, *(n // 4 for n in image.shape[2:])], -9.0)
-        heat[0, 0, 6, 8, 10] = 4
-        return heat, torch.full_like(heat, float(np.log(7.0)))
+def one_bright_cell(shape: list[int]) -> dict[str, Any]:
+    heat = np.full(shape, -9.0)
+    heat[0, 0, 6, 8, 10] = 4
+    return {"heat": heat, "log_diameter": np.full(shape, np.log(7.0))}
 
 
 def test_the_line_names_the_place_of_a_bright_cell() -> None:
     hu = np.full((40, 64, 64), -850, np.float32)
     volume = Volume("v", hu, (3.0, 3.0, 3.0), (-100.0, -50.0, 7.0))
-    backend = torch_backend({role: Constant(role) for role in source.FILES})
+    entries = {role: source.network(role, "0" * 64) for role in source.FILES}
+    backend = CpuBackend("onnxruntime", entries, RUNS)  # type: ignore[arg-type]
     line = source.line(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
     (found,) = find(volume, backend, line)
     # cell c's centre lies 5 mm * (c + 0.5) from the outer edge, 1.5 mm before the first voxel

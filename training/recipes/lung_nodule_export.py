@@ -1,11 +1,11 @@
-"""Writes the source folder of the lung-nodule bundle from the three trained checkpoints.
+"""Writes the source folder of the lung-nodule bundle from the three quantised networks.
 
     python -m training.recipes.lung_nodule_export [--out build/lung-nodule] ...
 
-Rules. Weights stay float32 (INT8 is a later step of its own). Each network is checked: torch
-against onnxruntime, and openvino with its precision pinned to f32 where that is installed. Nothing
-is trained and nothing is chosen here: heads come from `--heads`, a file that training.calibrate
-wrote.
+Rules. Nothing is trained and nothing is chosen here: networks come from the runs' folders, where
+training.recipes.lung_nodule_quantize put them, heads from `--heads`, a file that training.calibrate
+wrote. Golden cases are recorded by onnxruntime, which computes Q/DQ as written; their tolerance is
+what OpenVINO's INT8 kernels differ on them, times three, and never below LEAST_ATOL.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import torch
-from torch import nn
 
+from appliance.backend.open import LOADERS
 from appliance.bundle.manifest import Calibration
 from appliance.demo.phantom import chest
 from appliance.preprocess import reference
@@ -36,8 +34,7 @@ from training.data import (
     window,
 )
 from training.findings import stack_of
-from training.loop import knobs_from_command_line, load_checkpoint, shared_folder, work_folder
-from training.networks import LungNet, PatchNet, ProposeNet, parameter_count
+from training.loop import knobs_from_command_line, shared_folder, work_folder
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,16 @@ class Knobs:
     classify: str = "classify"
     heads: str = ""  # json that training.calibrate wrote; empty: plain sums
     figures: str = ""  # json of figures to be stored with the networks
-    version: str = "0.1.0"  # of the bundle
-    opset: int = 18
+    version: str = "0.2.0"  # of the bundle
+    precision: str = "int8"  # or fp32: the float networks of the same runs
 
 
+FILES = {"int8": "int8.onnx", "fp32": "float.onnx"}
+LEAST_ATOL = 0.1
+"""Logits. INT8 kernels round each in its own way: onnxruntime's own differ by 0.04 from Q/DQ as
+written; another network differs by whole logits."""
+MOST_APART = 1.0
+"""Logits that two backends may differ on a golden case before something is wrong."""
 NOTES = (
     "Trained on three CTs with implanted LIDC shapes; the patch network on LUNA16 patches.",
     (
@@ -62,78 +65,6 @@ NOTES = (
     ),
     "Masses above 30 mm and nodules inside consolidated lung are not what it was trained for.",
 )
-
-
-def averaged(model: nn.Module, run: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The model with a run's moving average, ready to infer, and the run's knobs."""
-    state = load_checkpoint(work_folder(run) / "last.pt")
-    model.load_state_dict(state["ema"])
-    return model.eval(), {"step": state["step"], **state["knobs"]}
-
-
-def export(
-    model: nn.Module, path: Path, side: tuple[int, ...], outputs: list[str], opset: int
-) -> None:
-    """One ONNX file with the input `image`, free spatial axes (3D) or a free count (2D)."""
-    example = torch.zeros((1, 1, *side)) if len(side) == 3 else torch.zeros((4, 1, *side))
-    axes: dict[int, Any] = {0: torch.export.Dim("n", min=1, max=4096)}
-    if len(side) == 3:
-        names = ("z", "y", "x")
-        axes = {i + 2: 16 * torch.export.Dim(f"{n}16", min=1, max=64) for i, n in enumerate(names)}
-    program = torch.onnx.export(
-        model,
-        (example,),
-        input_names=["image"],
-        output_names=outputs,
-        dynamic_shapes=(axes,),
-        opset_version=opset,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    plain = without_traces(program.model_proto)
-    onnx.checker.check_model(plain, full_check=True)
-    onnx.save_model(plain, str(path))
-
-
-def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network without torch's notes on where each node comes from: they hold stack traces
-    with the paths of this machine, and would make each file differ from machine to machine."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    parts = [plain, plain.graph, *plain.graph.node, *plain.graph.value_info, *plain.functions]
-    parts += [*plain.graph.initializer, *plain.graph.input, *plain.graph.output]
-    for part in parts:
-        part.ClearField("metadata_props")
-        part.doc_string = ""
-    return plain
-
-
-def parity(model: nn.Module, path: Path, image: F32) -> dict[str, float]:
-    """Largest difference from torch, for each runtime that is installed."""
-    with torch.no_grad():
-        raw = model(torch.from_numpy(image))
-    expected = [t.numpy() for t in (raw if isinstance(raw, tuple) else (raw,))]
-    found: dict[str, float] = {}
-
-    def compare(name: str, outputs: list[Any]) -> None:
-        found[name] = max(
-            float(np.abs(a - b).max()) for a, b in zip(expected, outputs, strict=True)
-        )
-
-    import onnxruntime  # noqa: PLC0415
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    compare("onnxruntime", session.run(None, {"image": image}))
-    try:
-        import openvino  # noqa: PLC0415
-    except ImportError:
-        return found
-    core = openvino.Core()
-    compiled = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer = compiled([image])
-    compare("openvino", [answer[i] for i in range(len(expected))])
-    return found
 
 
 def code_digest() -> str:
@@ -171,7 +102,7 @@ def sources(shared: Path) -> list[dict[str, str]]:
     return found
 
 
-def golden_cases(models: dict[source.Role, nn.Module], out: Path) -> list[dict[str, Any]]:
+def golden_cases(networks: dict[source.Role, bytes], out: Path) -> list[dict[str, Any]]:
     """Writes one recorded run a network on our phantom to golden/; returns the entries for them."""
     phantom = chest(5, spacing_mm=(3.0, 1.4, 1.4))
     hu = phantom.hu.astype(np.float32)
@@ -187,15 +118,21 @@ def golden_cases(models: dict[source.Role, nn.Module], out: Path) -> list[dict[s
     }
     (out / "golden").mkdir(exist_ok=True)
     entries = []
-    for role, model in models.items():
+    for role, network in networks.items():
         image = np.ascontiguousarray(inputs[role], np.float32)
-        with torch.no_grad():
-            raw = model(torch.from_numpy(image))
-        names = [port.name for port in source.network(role, "0" * 64).outputs]
-        values = raw if isinstance(raw, tuple) else (raw,)
-        arrays = {n: v.numpy() for n, v in zip(names, values, strict=True)}
-        np.savez_compressed(out / "golden" / f"{role}.npz", input=image, **arrays)
-        entries.append({"network": role, "file": f"golden/{role}.npz", "atol": 0.01})
+        entry = source.network(role, "0" * 64)
+        recorded, other = (
+            load({role: entry}, {role: network}, 1)[role](image)
+            for load in (LOADERS["onnxruntime"], LOADERS["openvino"])
+        )
+        gap = max(float(np.abs(recorded[name] - other[name]).max()) for name in recorded)
+        arrays: dict[str, Any] = {"input": image, **recorded}
+        np.savez_compressed(out / "golden" / f"{role}.npz", **arrays)
+        atol = max(LEAST_ATOL, round(3 * gap, 2))
+        print(f"{role}: onnxruntime and openvino differ by {gap:.4f}")
+        if gap > MOST_APART:
+            raise SystemExit(f"error: {role}: the backends differ by {gap:.2f}")
+        entries.append({"network": role, "file": f"golden/{role}.npz", "atol": atol})
     return entries
 
 
@@ -221,33 +158,22 @@ def main() -> None:
     k = knobs_from_command_line(Knobs())
     out = Path(k.out)
     out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    cube, patch = (48, 64, 80), (source.PATCH, source.PATCH)
-    plan: list[tuple[source.Role, nn.Module, str, tuple[int, ...]]] = [
-        ("segment", LungNet(), k.segment, cube),
-        ("propose", ProposeNet(), k.propose, cube),
-        ("classify", PatchNet(), k.classify, patch),
-    ]
+    if k.precision not in FILES:
+        raise SystemExit(f"error: --precision is one of {', '.join(FILES)}, not {k.precision!r}")
+    precision: source.Precision = "int8" if k.precision == "int8" else "fp32"
+    runs: dict[source.Role, str] = {
+        "segment": k.segment,
+        "propose": k.propose,
+        "classify": k.classify,
+    }
     about: dict[str, Any] = {}
-    models: dict[source.Role, nn.Module] = {}
-    for role, empty, run, side in plan:
-        model, run_knobs = averaged(empty, run)
-        models[role] = model
+    networks: dict[source.Role, bytes] = {}
+    for role, run in runs.items():
+        quantised = json.loads((work_folder(run) / "quantize.json").read_text())
+        networks[role] = (work_folder(run) / FILES[precision]).read_bytes()
         path = out / source.FILES[role]
-        names = [port.name for port in source.network(role, "0" * 64).outputs]
-        export(model, path, side, names, k.opset)
-        shape = (1, 1, 32, 96, 48) if len(side) == 3 else (5, 1, *patch)
-        gaps = parity(model, path, rng.random(shape, dtype=np.float32))
-        about[role] = {
-            "run": run_knobs,
-            "parameters": parameter_count(model),
-            "bytes": path.stat().st_size,
-            "sha256": file_digest(path),
-            "largest_difference_from_torch": gaps,
-        }
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, differences {gaps}")
-        if max(gaps.values()) > 1e-3:
-            raise SystemExit(f"error: {path} differs from torch: {gaps}")
+        path.write_bytes(networks[role])
+        about[role] = {**quantised, "bytes": path.stat().st_size, "sha256": file_digest(path)}
     heads = {"a": 1.0, "b": 1.0, "c": 0.0, "threshold": 0.5, "top_k": 32}
     if k.heads:
         heads = json.loads(Path(k.heads).read_text())
@@ -265,8 +191,10 @@ def main() -> None:
     calibration = Calibration(
         propose=heads["a"], classify=heads["b"], bias=heads["c"], threshold=heads["threshold"]
     )
-    goldens = golden_cases(models, out)
-    described = source.described(calibration, provenance, goldens, k.version, int(heads["top_k"]))
+    goldens = golden_cases(networks, out)
+    described = source.described(
+        calibration, provenance, goldens, k.version, int(heads["top_k"]), precision
+    )
     for name, content in (
         ("heads", heads),
         ("metrics", {"classify_val_auc": val_auc, "out_of_fold": figures}),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from appliance.backend.open import LOADERS, open_backend
 from appliance.backend.protocol import TOLERANCE, Backend
 from appliance.bundle.manifest import Network, Port
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
+from appliance.host import memory
 from appliance.preprocess import fast, plan, reference
 from appliance.preprocess.spec import Crop, Orient, Pad, Patch, Resample, Rescale, Window
 from appliance.records import Box, Geometry, Header, Image, Stack, Tensor
@@ -243,3 +246,27 @@ def test_nothing_is_written(name, tmp_path, monkeypatch):
     opened.infer("propose", tensor(np.ones((1, 1, 4, 4, 4), np.float32)))
     opened.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_rest_it_computes_the_same(backend):
+    image = tensor(np.random.default_rng(2).random((1, 1, 12, 10, 14), np.float32))
+    before = backend.infer("propose", image)["heat"]
+    backend.rest()
+    assert np.array_equal(backend.infer("propose", image)["heat"], before)
+
+
+def test_a_rest_of_openvino_gives_back_what_a_large_input_left(name, backend):
+    if name != "openvino":
+        pytest.skip("onnxruntime has no such call")
+    backend.infer("propose", tensor(np.zeros((1, 1, 192, 192, 192), np.float32)))
+    memory.give_back()
+    left = resident()
+    backend.rest()
+    memory.give_back()
+    assert resident() < left - (20 << 20)
+
+
+def resident():
+    """Bytes of this process in memory (proc(5), statm)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
