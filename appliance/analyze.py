@@ -20,6 +20,7 @@ from rich.table import Table
 from appliance import line
 from appliance.desk import Desk, Opened, summary
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
+from appliance.host import memory
 from appliance.reasons import Code
 from appliance.records import Header, Identity, Result, Stack
 from appliance.report import NOTICE, Reason, Report, Status, Times
@@ -55,7 +56,8 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         if bundle is not None:
             desk.only(bundle)
         key = site_key(settings.state)
-        return [_sealed(result, key, settings) for result in _results(every, desk)]
+        results = _results(every, desk, memory.Gauge(memory.room()))
+        return [_sealed(result, key, settings) for result in results]
     finally:
         desk.close()
 
@@ -95,7 +97,7 @@ def _bytes(file: Path) -> bytes:
         ) from e
 
 
-def _results(every: Sequence[OnDisk], desk: Desk) -> list[Result]:
+def _results(every: Sequence[OnDisk], desk: Desk, room: memory.Gauge) -> list[Result]:
     """Each series through the line; then, of a study and acquisition, only the best stays."""
     results: list[Result] = []
     rivals: dict[str, list[tuple[int, select.SeriesSummary, Opened]]] = {}
@@ -107,7 +109,7 @@ def _results(every: Sequence[OnDisk], desk: Desk) -> list[Result]:
             accepting = desk.accepting(series.header) or [None]
             reasons = desk.why_none(series.header) if accepting == [None] else ()
         for opened in accepting:
-            result, rival = _one(series, opened, reasons)
+            result, rival = _one(series, opened, reasons, room.bytes())
             if opened and rival:
                 of_bundle = rivals.setdefault(opened.bundle.ref.digest, [])
                 of_bundle.append((len(results), rival, opened))
@@ -123,7 +125,7 @@ def _results(every: Sequence[OnDisk], desk: Desk) -> list[Result]:
 
 
 def _one(
-    series: OnDisk, opened: Opened | None, reasons: tuple[Reason, ...]
+    series: OnDisk, opened: Opened | None, reasons: tuple[Reason, ...], room: int | None
 ) -> tuple[Result, select.SeriesSummary | None]:
     """One series through the line, and what the choice between series needs where it assembles.
 
@@ -131,9 +133,9 @@ def _one(
     """
     fold = line.begin(opened.bundle if opened else None)
     for file in series.files:
-        fold = line.add(fold, _bytes(file))
+        fold = line.add(fold, _bytes(file), room)
     try:
-        result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
+        result = line.finish(fold, opened.backend if opened else None, reasons=reasons, room=room)
     except Poisoned as e:
         of_backend = e.code == "backend_failed"
         code = Code.BACKEND_FAILED if of_backend else Code.POISONED

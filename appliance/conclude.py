@@ -97,7 +97,12 @@ class Conclusions:
         kept = followed.results.get(digest)
         if not reasons and kept is not None and kept[0].input_digest == fold.digest:
             return Concluded(kept[0], inferred_at=kept[1], withdraws=withdraws)
-        result = line.finish(fold, opened.backend if opened else None, reasons=reasons)
+        result = line.finish(
+            fold,
+            opened.backend if opened else None,
+            reasons=reasons,
+            room=followed.room_of(digest),
+        )
         if result.status is not Status.ANALYSED:
             return Concluded(result)
         followed.results[digest] = result, time.time()

@@ -3,8 +3,9 @@
 `work`, `analyze` and `replay` share this, so that a series gets the same report whichever way it
 came. Rules:
 - A bundle is opened once and stays until `scanside bundle activate` names another; then the new
-  one is opened beside the old one, between two studies, and only a bundle whose goldens passed is
-  used. The old one is closed once no series that began with it is followed any more.
+  one is opened beside the old one, between two studies, if there is memory for both, and only a
+  bundle whose goldens passed is used. The old one is closed once no series that began with it is
+  followed any more.
 - Masks and the list of inputs are durable before the report is committed; the report and all its
   messages are one transaction.
 """
@@ -30,7 +31,8 @@ from appliance.bundle import golden, match, trust
 from appliance.bundle.manifest import Network
 from appliance.bundle.shelf import Audit, Entry, Shelf
 from appliance.bundle.trust import Loaded
-from appliance.errors import BundleRefused, ScansideError
+from appliance.errors import BackendUnavailable, BundleRefused, ScansideError
+from appliance.host import memory
 from appliance.line import Bundle
 from appliance.records import Header, Result, Stack
 from appliance.report import Reason, Report, Stage, Status
@@ -66,10 +68,16 @@ class Desk:
     def refresh(self, in_use: Collection[str | None] = ()) -> tuple[Opened, ...]:
         """Open what the shelf says is active; close what is neither active nor `in_use` (digests).
 
-        A bundle that cannot be opened is logged and the one of the same name that runs goes on.
+        A bundle that cannot be opened is logged and the one of the same name that runs goes on. So
+        do all that are open where there is no memory to look.
         """
         wanted = {}
-        for entry in self.shelf.active():
+        try:
+            active = self.shelf.active()
+        except MemoryError:
+            log.error("no memory to look at the shelf; what is open goes on")
+            return tuple(self._open.values())
+        for entry in active:
             before = [o for o in self._open.values() if o.bundle.ref.name == entry.name]
             known = self._open.get(entry.digest) or self._retired.pop(entry.digest, None)
             if known is not None:
@@ -78,8 +86,9 @@ class Desk:
             try:
                 wanted[entry.digest] = self._opened(self.shelf.ready(entry))
                 log.info("bundle %s %s is open", entry.name, entry.version)
-            except ScansideError as e:
-                log.error("bundle %s %s: %s", entry.name, entry.version, e.line())
+            except (ScansideError, MemoryError) as e:
+                said = e.line() if isinstance(e, ScansideError) else "no memory to open it"
+                log.error("bundle %s %s: %s", entry.name, entry.version, said)
                 wanted.update({o.bundle.ref.digest: o for o in before})
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
         self._open = wanted
@@ -130,6 +139,7 @@ class Desk:
         return match.none_accepts([o.bundle for o in there], header)
 
     def _opened(self, loaded: Loaded) -> Opened:
+        _require_memory(sum(map(len, loaded.networks.values())))
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
         backend = open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
         return Opened(loaded.bundle, backend)
@@ -142,10 +152,28 @@ class Desk:
         finally:
             opened.backend.close()
 
+    def rest(self) -> None:
+        """Nothing has come for a while: the memory of what came goes back to the machine."""
+        for opened in self._open.values():
+            opened.backend.rest()
+        memory.give_back()
+
     def close(self) -> None:
         for opened in (*self._open.values(), *self._retired.values()):
             opened.backend.close()
         self._open, self._retired = {}, {}
+
+
+def _require_memory(networks: int) -> None:
+    """BackendUnavailable where so many bytes of networks do not fit beside what is open."""
+    need, there = memory.opening(networks), memory.available()
+    if there is not None and there < need + memory.RESERVE:
+        raise BackendUnavailable(
+            f"opening it needs {need >> 20} MB of memory; {there >> 20} MB are available, and of "
+            f"those {memory.RESERVE >> 20} MB stay free",
+            remedy="Give this machine, or the `work` stage, more memory.",
+            code="memory_short",
+        )
 
 
 def summary(header: Header, stack: Stack) -> select.SeriesSummary:
@@ -202,6 +230,7 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
     """Masks and the list of inputs, durable, under reports/<report id>/."""
     folder = state / "reports" / str(report.report_id)
     DISK.make_folder(folder)
+    DISK.settle(folder.parent)  # it may be there from a try that ended before its name was durable
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
     for mask in result.masks:
         packed = io.BytesIO()

@@ -6,6 +6,7 @@ seconds since 1970, `_tick` seconds of the monotonic clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,6 +51,8 @@ class Followed:
     first_tick: float = 0.0
     last_tick: float = 0.0
     prepared_at: float = 0.0
+    listed_tick: float = -math.inf
+    """When its files were last listed."""
     gaps: list[float] = field(default_factory=list)
     results: dict[str | None, tuple[Result, float]] = field(default_factory=dict)
     """Bundle -> the latest analysis and when it was inferred."""
@@ -58,10 +61,22 @@ class Followed:
     """As the journal counts them, this one included. Only the first shows anything early."""
     failed: bool = False
     """The last attempt failed: the next one waits for the deadline."""
+    room: int | None = None
+    """Bytes of memory for its pixels and their analysis; None where the machine does not say."""
 
     @property
     def uid(self) -> str:
         return self.key.series
+
+    @property
+    def held(self) -> int:
+        """Bytes of pixels that all its folds hold."""
+        return sum(fold.held for fold in self.folds.values())
+
+    def room_of(self, digest: str | None) -> int | None:
+        """What the other folds leave of `room`."""
+        others = self.held - self.folds[digest].held
+        return None if self.room is None else self.room - others
 
     @property
     def counted(self) -> bool:
@@ -86,11 +101,12 @@ class Followed:
 
     def add(self, uid: str, data: bytes, *, at: float, tick: float) -> None:
         """One instance more, which arrived at `at`, that is `tick`."""
-        self.folds = {digest: line.add(fold, data) for digest, fold in self.folds.items()}
+        for digest, fold in self.folds.items():
+            self.folds[digest] = line.add(fold, data, self.room_of(digest))
         if not self.seen:
             self.first_at, self.first_tick = at, tick
         else:
-            self.gaps.append(max(0.0, at - self.last_at))
+            self.gaps.append(max(0.0, tick - self.last_tick))
         self.seen.add(uid)
         self.last_at = max(self.last_at, at)
         self.last_tick = max(self.last_tick, tick)

@@ -8,6 +8,8 @@
 `work` adds each slice as it arrives, so that after the last one only inference is left. `process`
 runs the same fold over a whole series: both ways give the same Result. Bad input never raises out
 of here: it becomes a Result that is `not_analysed` with its reasons.
+A series that needs more memory than there is becomes such a Result before it fills it
+(`admission`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from appliance import admission
 from appliance.backend.protocol import Backend
 from appliance.bundle.manifest import Manifest
 from appliance.bundle.match import MODALITIES
@@ -25,7 +28,9 @@ from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Crop, Op, Resample
 from appliance.reasons import Code
 from appliance.records import (
+    Box,
     Facts,
+    Grid,
     Header,
     Identity,
     Mask,
@@ -50,9 +55,6 @@ from appliance.report import (
     tracking_uid,
 )
 from appliance.series import assemble, content, pixels, select
-
-MAX_BYTES = 4 << 30
-"""Of the pixels that one fold holds, as decoded and as resampled: over 3000 images of 512 x 512."""
 
 LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED})
 """With one of these, nothing small is reported."""
@@ -92,7 +94,9 @@ class Fold:
     unread: tuple[tuple[str, str], ...] = ()
     """(SOP Instance UID, digest) of instances whose pixels were not read."""
     held: int = 0
-    """Bytes of all planes that came; above MAX_BYTES none is kept, only its digest (`unread`)."""
+    """Bytes of `planes`."""
+    too_large: Reason | None = None
+    """Why no plane is kept any more, only the digest of each header (`unread`)."""
     named: tuple[Reason | None, ...] = ()
     """Of each instance that has a header: why it is set aside by name, or None."""
 
@@ -113,8 +117,11 @@ def begin(bundle: Bundle | None) -> Fold:
     return Fold(bundle)
 
 
-def add(fold: Fold, instance: bytes) -> Fold:
-    """One Part-10 instance more (all its frames). What is wrong with it is kept as a reason."""
+def add(fold: Fold, instance: bytes, room: int | None = None) -> Fold:
+    """One Part-10 instance more (all its frames). What is wrong with it is kept as a reason.
+
+    room: bytes of memory that this fold may hold; None where the machine does not say.
+    """
     try:
         header = pixels.header(instance)
     except SeriesRefused as e:
@@ -127,28 +134,34 @@ def add(fold: Fold, instance: bytes) -> Fold:
     first = header if fold.header is None else min(fold.header, header, key=_place)
     fold = replace(fold, header=first, named=(*fold.named, _of_image(named, header)))
     unread = replace(fold, unread=(*fold.unread, _header_digest(header)))
-    if named or (fold.bundle is None and header.modality != "CT"):
-        return unread  # set aside by name, or not ours: its pixels say no more
+    if named or fold.too_large or (fold.bundle is None and header.modality != "CT"):
+        return unread  # set aside by name, refused, or not ours: its pixels say no more
     spacings = fold.bundle.in_plane_spacings() if fold.bundle else ()
     try:
         planes = tuple(fast.plane(image, spacings) for image in pixels.read(instance))
     except SeriesRefused as e:
         return replace(unread, refusals=(*fold.refusals, e.reason))
-    return _kept(fold, planes)
+    return _kept(fold, planes, room)
 
 
-def _kept(fold: Fold, planes: tuple[Plane, ...]) -> Fold:
+def _kept(fold: Fold, planes: tuple[Plane, ...], room: int | None) -> Fold:
     """The fold with these planes; without any, and the reason, where they need too much memory."""
-    every = (*fold.planes, *planes)
-    held = fold.held + sum(map(_bytes_of, planes))
-    if held <= MAX_BYTES:
-        return replace(fold, planes=every, held=held)
-    refusals = fold.refusals
-    if fold.held <= MAX_BYTES:
-        text = f"its pixels need more than {MAX_BYTES >> 20} MB of memory"
-        refusals = (*refusals, Reason(code=Code.TOO_LARGE, text=text, where="series"))
-    unread = (*fold.unread, *map(_digest_of, every))
-    return replace(fold, planes=(), held=held, refusals=refusals, unread=unread)
+    kept = replace(
+        fold, planes=(*fold.planes, *planes), held=fold.held + sum(map(_bytes_of, planes))
+    )
+    text = admission.too_many(kept.held, room)
+    return kept if text is None else _let_go(kept, text)
+
+
+def _let_go(fold: Fold, text: str) -> Fold:
+    """Without its planes, whose pixels then count as not read: only headers are in the digest."""
+    return replace(
+        fold,
+        planes=(),
+        held=0,
+        unread=(*fold.unread, *(_header_digest(plane.header) for plane in fold.planes)),
+        too_large=Reason(code=Code.TOO_LARGE, text=text, where="series"),
+    )
 
 
 def finish(
@@ -157,20 +170,28 @@ def finish(
     *,
     reasons: Iterable[Reason] = (),
     limitations: Iterable[Reason] = (),
+    room: int | None = None,
 ) -> Result:
     """Assemble, infer, interpret. `reasons` (it is then not analysed) and `limitations` are those
-    that only the outside knows: no bundle, a better series, a transfer that broke off."""
+    that only the outside knows: no bundle, a better series, a transfer that broke off. `room`:
+    bytes of memory for the fold and its analysis; None where the machine does not say."""
     stack = outline(fold)
     refused = (*reasons, *_refusals(fold), *(() if isinstance(stack, Stack) else stack))
     if refused or not isinstance(stack, Stack) or fold.bundle is None or backend is None:
         return _not_analysed(fold, refused or _no_bundle(), stack)
     manifest = fold.bundle.manifest
+    whole = plan.voxels(stack, _ops(manifest, "segment"), None)
+    if text := admission.too_wide(fold.held, whole, whole, room):
+        return _too_large(fold, text, stack)
     lungs = _segment(stack, manifest, backend)
     coverage = segment.coverage(lungs, stack)
     found_ml = segment.millilitres(lungs)
     if found_ml < manifest.accepts.organ_ml:
         text = f"{found_ml:.0f} ml of lung were found; {manifest.accepts.organ_ml:.0f} are expected"
         return _not_analysed(fold, (Reason(code=Code.NO_LUNGS, text=text, where="series"),), stack)
+    around = plan.voxels(stack, _ops(manifest, "propose"), _around(lungs, manifest))
+    if text := admission.too_wide(fold.held, whole + around, whole, room):
+        return _too_large(fold, text, stack)
     return Result(
         status=Status.ANALYSED,
         facts=_facts(fold, stack, coverage),
@@ -190,12 +211,22 @@ def finish(
     )
 
 
-def process(instances: Iterable[bytes], bundle: Bundle | None, backend: Backend | None) -> Result:
+def process(
+    instances: Iterable[bytes],
+    bundle: Bundle | None,
+    backend: Backend | None,
+    room: int | None = None,
+) -> Result:
     """The same fold over a whole series."""
     fold = begin(bundle)
     for instance in instances:
-        fold = add(fold, instance)
-    return finish(fold, backend)
+        fold = add(fold, instance, room)
+    return finish(fold, backend, room=room)
+
+
+def _too_large(fold: Fold, text: str, stack: Stack) -> Result:
+    fold = _let_go(fold, text)
+    return _not_analysed(fold, _refusals(fold), stack)
 
 
 def _segment(stack: Stack, manifest: Manifest, backend: Backend) -> Mask:
@@ -208,9 +239,7 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """Propose over the closed lungs, classify native patches, threshold."""
     line = manifest.line
-    ops = _ops(manifest, "propose")
-    margin = next((op.margin_mm for op in ops if isinstance(op, Crop)), 0.0)
-    image = backend.prepare(stack, ops, (lungs.grid, plan.box_of_mask(lungs, margin)))
+    image = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
     candidates = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
     if candidates:
         patches = backend.gather(
@@ -230,6 +259,13 @@ def _findings(
         least_mm=manifest.accepts.spacing_mm.limited_min_diameter_mm if limited else 0.0,
         most=line.max_findings,
     )
+
+
+def _around(lungs: Mask, manifest: Manifest) -> tuple[Grid, Box]:
+    """Where candidates are looked for: the box around the lungs, with its margin."""
+    ops = _ops(manifest, "propose")
+    margin = next((op.margin_mm for op in ops if isinstance(op, Crop)), 0.0)
+    return lungs.grid, plan.box_of_mask(lungs, margin)
 
 
 def failed(fold: Fold, reason: Reason) -> Result:
@@ -329,6 +365,8 @@ def _refusals(fold: Fold) -> tuple[Reason, ...]:
     named = _by_name(fold)
     if named is not None and named.code is not Code.MIXED_SERIES:
         return (named,)
+    if fold.too_large is not None:  # what else is wrong depends on when it was let go
+        return (fold.too_large,)
     return select.summed_up((*fold.refusals, *((named,) if named else ())))
 
 

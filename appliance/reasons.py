@@ -36,6 +36,7 @@ class Code(str, Enum):
     THICKNESS_TOO_WIDE = "thickness_too_wide"
     GAP_TOO_WIDE = "gap_too_wide"
     COVER_TOO_SHORT = "cover_too_short"
+    REPEATED_PIXELS = "repeated_pixels"
     DYNAMIC = "dynamic"
     # outside the intended use: not_analysed
     NO_BUNDLE = "no_bundle"
@@ -55,6 +56,7 @@ class Code(str, Enum):
     THICKNESS_LIMITED = "thickness_limited"
     IRREGULAR_SPACING = "irregular_spacing"
     GAP_FILLED = "gap_filled"
+    LOSSY = "lossy"
     TRUNCATED_FOV = "truncated_fov"
     LUNGS_NOT_COVERED = "lungs_not_covered"
     ONE_LUNG = "one_lung"
@@ -91,6 +93,7 @@ REMEDIES: dict[Code, str] = {
     Code.THICKNESS_TOO_WIDE: "Send a thinner reconstruction.",
     Code.GAP_TOO_WIDE: "Send the missing images again; the scanner's transfer log names them.",
     Code.COVER_TOO_SHORT: "Send the series that covers the whole organ.",
+    Code.REPEATED_PIXELS: "Reconstruct the series again; neighbouring images show the very same pixels.",
     Code.DYNAMIC: "Send one phase as a series of its own.",
     Code.NO_BUNDLE: "Install a bundle for this examination (`scanside bundle list` shows what is here).",
     Code.MODALITY: "The installed bundles do not analyse this modality.",
@@ -107,6 +110,7 @@ REMEDIES: dict[Code, str] = {
     Code.THICKNESS_LIMITED: "Send a reconstruction of at most 2.5 mm thickness for a full analysis.",
     Code.IRREGULAR_SPACING: "Send a reconstruction with even increments for a full analysis.",
     Code.GAP_FILLED: "Send the missing images again for a full analysis.",
+    Code.LOSSY: "Send the images uncompressed or losslessly compressed for a full analysis.",
     Code.TRUNCATED_FOV: "Send a reconstruction whose field of view holds both lungs.",
     Code.LUNGS_NOT_COVERED: "Send the images above or below; the lungs reach the end of the series.",
     Code.ONE_LUNG: "Look at the other side: it is opaque, missing or outside the images, and was not analysed.",

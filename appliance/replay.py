@@ -15,6 +15,7 @@ from appliance import line
 from appliance.backend.protocol import Backend
 from appliance.desk import Desk, inputs
 from appliance.errors import BundleRefused, ScansideError
+from appliance.host import memory
 from appliance.reasons import Code
 from appliance.records import Identity
 from appliance.report import Report, Stage, Status, Times
@@ -70,7 +71,9 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
     try:
         bundle, backend = _opened(desk, past)
         files = sorted((kept[name] for name in names), key=lambda path: path.stat().st_mtime)
-        result = line.process((path.read_bytes() for path in files), bundle, backend)
+        # where there is less memory than then, it says so: refused as too large, not the same
+        room = memory.room().bytes()
+        result = line.process((path.read_bytes() for path in files), bundle, backend, room)
     finally:
         desk.close()
     # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.

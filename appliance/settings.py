@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from appliance.errors import SettingsInvalid
+from appliance.priority import Priority
 from appliance.report import Record
 
 if sys.version_info >= (3, 11):
@@ -41,6 +42,8 @@ class Allow(Record):
     host: str
     quiet_s: float | None = Field(default=None, gt=0, le=600)
     """Quiet time after which a series without other evidence is taken as complete."""
+    priority: Priority = "routine"
+    """`stat`: the series of this sender are analysed before those of others that wait."""
 
     @field_validator("host")
     @classmethod

@@ -1,6 +1,7 @@
 """The stage that analyses: follow each series while it arrives, judge it, report it.
 
     hint or deadline -> look (new files into the folds) -> judge (complete?) -> conclude (report)
+                        one series a turn: what is `stat` first (priority)
 
 Rules
 - The spool is the truth. A hint only says where to look; lost hints cost nothing, because every
@@ -17,31 +18,29 @@ Rules
   or fails three times is reported as `failed` and left alone, and the next series goes on. One
   bundle's failure does not keep back the report of another. A stop on purpose does not count, nor
   does a state folder that fails (a full disk): that is no fault of the series.
+- A series for which there is not enough memory beside the others is refused with the figures.
 - One process follows the series of a state folder; a second one is refused.
 """
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
+import math
 import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from select import select as wait_for_input
 
 from appliance import line
 from appliance.conclude import Concluded, Conclusions
 from appliance.desk import Desk, Opened
 from appliance.dicom import policy
-from appliance.errors import InstanceRefused, Poisoned, ScansideError, StateUnusable
+from appliance.errors import Poisoned, ScansideError, StateUnusable
 from appliance.followed import Followed
-from appliance.host import notify
+from appliance.hints import Hints, ear, wait
+from appliance.host import memory, notify
 from appliance.publish.outbox import wake
 from appliance.reasons import Code
 from appliance.records import Header
@@ -50,7 +49,8 @@ from appliance.series import complete, pixels, select
 from appliance.settings import Settings
 from appliance.store.alone import alone
 from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.spool import SeriesKey, Spool, checked_uid
+from appliance.store.spool import SeriesKey, Spool
+from appliance.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
 
@@ -60,19 +60,6 @@ LOOK_AGAIN_S = 60.0
 """Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
 SETTLED_NS = 2_000_000_000
 """A folder that changed just now may change again without another time: clocks tick coarsely."""
-QUEUE = 10
-"""A socket holds at least so many hints (net.unix.max_dgram_qlen) before it loses one."""
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What one sleep ended with."""
-
-    keys: frozenset[SeriesKey] = frozenset()
-    ended: bool = False
-    """An association has."""
-    full: bool = False
-    """As many hints waited as the socket holds: others may be lost."""
 
 
 class Work:
@@ -86,14 +73,16 @@ class Work:
         self.conclusions = Conclusions(settings, journal, spool)
         self.following: dict[SeriesKey, Followed] = {}
         self._gaps: dict[str, deque[float]] = {}
+        self._waiting = Waiting(settings, journal, spool)
         self._looked: dict[SeriesKey, int] = {}
         """Series without news -> when their folder had changed."""
         self._loaded: tuple[Opened, ...] | None = None
+        self._room: memory.Gauge | None = None
 
     # Looking: which files are new.
 
     def look_everywhere(self) -> None:
-        """Every series on disk that has more than was reported, and associations that are lost.
+        """Note every series on disk that has more than was reported; associations that are lost.
 
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
@@ -102,10 +91,21 @@ class Work:
         for key in self.spool.series():
             changed = self.spool.changed(key)
             if key in self.following or changed is None or before.get(key) != changed:
-                self.look(key, ended=True)
+                self._note(key, ended=True)
             settled = changed is not None and time.time_ns() - changed > SETTLED_NS
             if changed is not None and settled and key not in self.following:
                 self._looked[key] = changed
+
+    def _note(self, key: SeriesKey, *, ended: bool) -> None:
+        """To be looked at in its turn; of a new series with its priority."""
+        if key not in self.following:
+            followed = self._follow(key)
+            if followed is None:
+                return
+            followed.deadline = math.inf  # until it was looked at
+            if followed.attempts == 1:  # else it was heard before
+                self._guarded(followed, lambda f: self._waiting.hear(f.key))
+        self._waiting.ask(key, ended=ended)
 
     def look(self, key: SeriesKey, *, ended: bool) -> None:
         """Put the new files of one series into its folds. `ended`: an association of it has."""
@@ -124,6 +124,7 @@ class Work:
         """Open the bundles that are active now; tell the journal where they changed."""
         in_use = {digest for f in self.following.values() for digest in f.opened}
         opened = self.desk.refresh(in_use)
+        self._room = self._room or memory.Gauge(memory.room())
         if opened != self._loaded:
             self._loaded = opened
             backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
@@ -156,10 +157,14 @@ class Work:
 
     def _take_in(self, followed: Followed) -> None:
         """Add what is on disk and not in the folds yet, in order of arrival."""
+        others = sum(f.held for f in self.following.values() if f is not followed)
+        left = self._room.bytes() if self._room else None
+        followed.room = None if left is None else max(0, left - others)
+        listed, followed.listed_tick = followed.listed_tick, time.monotonic()
         fresh = self.spool.instances(followed.key)
-        arrived = {uid: _arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
+        arrived = {uid: self.spool.arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
         for uid in sorted(arrived, key=lambda uid: (arrived[uid] or 0.0, uid)):
-            at, data = arrived[uid], _read(fresh[uid])
+            at, data = arrived[uid], self.spool.read(fresh[uid])
             if at is None or data is None:  # deleted meanwhile
                 continue
             if not followed.folds:
@@ -167,7 +172,8 @@ class Work:
             if followed.attempts > MAX_ATTEMPTS:
                 raise Poisoned(f"it ended this stage {followed.attempts - 1} times")
             age = max(0.0, time.time() - at)
-            followed.add(uid, data, at=at, tick=time.monotonic() - age)
+            # what the last list did not show came after it, whatever the wall clock says
+            followed.add(uid, data, at=at, tick=max(listed, time.monotonic() - age))
             followed.prepared_at = time.time()
 
     def _begin(self, followed: Followed, data: bytes) -> None:
@@ -188,27 +194,42 @@ class Work:
 
     # Judging: what is to be said.
 
+    @property
+    def busy(self) -> bool:
+        """Whether any series is followed."""
+        return bool(self.following)
+
     def wait_s(self) -> float:
-        """Seconds until the next series wants to be judged."""
+        """Seconds until there is something to do."""
+        if self._waiting:
+            return 0.0
         now = time.monotonic()
         next_one = min((f.deadline for f in self.following.values()), default=now + LOOK_AGAIN_S)
         return min(max(0.0, next_one - now), LOOK_AGAIN_S)
 
-    def judge_due(self) -> None:
-        """Judge each series whose time has come."""
-        for followed in list(self.following.values()):
-            if followed.deadline <= time.monotonic():
-                self._guarded(followed, self._judge)
+    def take_turn(self) -> None:
+        """Look at the series whose turn it is and judge it, as far as either is due."""
+        now = time.monotonic()
+        due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
+        key = self._waiting.first(due_since)
+        if key is None:
+            return
+        if (look := self._waiting.take(key)) is not None:
+            self.look(key, ended=look.ended)
+        due = self.following.get(key)
+        if due is not None and due.deadline <= time.monotonic():
+            self._guarded(due, self._judge)
 
     def listen(self, hints: Hints) -> None:
-        """Look where the hints point, or at all that is open where some of them were lost."""
-        keys = set(hints.keys)
-        if hints.full:
-            keys |= {SeriesKey(r.study_uid, r.series_uid) for r in self.journal.series("open")}
+        """Note where the hints point, or all that is open where some of them were lost."""
+        keys: list[SeriesKey] = []
+        if hints.full:  # the oldest arrival first
+            keys += [SeriesKey(r.study_uid, r.series_uid) for r in self.journal.series("open")]
+        keys += hints.keys
         if hints.ended or hints.full:
-            keys |= set(self.following)
+            keys += self.following
         for key in keys:
-            self.look(key, ended=hints.ended or hints.full)
+            self._note(key, ended=hints.ended or hints.full)
 
     def _guarded(self, followed: Followed, step: Callable[[Followed], None]) -> None:
         """One step of one series; whatever it raises, the others go on."""
@@ -301,7 +322,7 @@ class Work:
     def _moved_on(self, followed: Followed, association: str) -> bool:
         """Whether a later series is arriving in the same association."""
         return any(
-            other.first_at > followed.last_at
+            other.first_tick > followed.last_tick
             and any(
                 a.association.id == association for a in self.journal.associations_of(other.uid)
             )
@@ -328,28 +349,6 @@ class Work:
             self._gaps.setdefault(row.calling_ae, deque(maxlen=2000)).extend(followed.gaps)
 
 
-def _arrived(path: Path) -> float | None:
-    """When an instance was acknowledged; None where it is gone."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        raise StateUnusable(f"{path}: {e.strerror}") from e
-
-
-def _read(path: Path) -> bytes | None:
-    """The bytes of an instance; None where it is gone."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        if e.errno == errno.EIO:  # a bad block: the others go on
-            raise Poisoned(f"{path.name}: {e.strerror}") from e
-        raise StateUnusable(f"{path}: {e.strerror}") from e
-
-
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
     spool = Spool(settings.state)
@@ -363,11 +362,13 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     with (
         alone(settings.state, "work"),
         Journal.open(settings.state / JOURNAL_NAME) as journal,
-        _ear(path) as hints,
+        ear(path) as hints,
+        ExitStack() as end,
     ):
         signals, sender = socket.socketpair()
         sender.setblocking(False)
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
         desk = Desk(settings)
@@ -378,54 +379,22 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             if ready is not None:
                 ready()
             looked = time.monotonic()
+            rested = False
             while not stop:
-                work.listen(_wait(hints, signals, work.wait_s()))
+                busy = work.busy
+                heard = wait(hints, signals, work.wait_s())
+                if busy or heard.keys or heard.ended:
+                    rested = False
+                elif not rested:  # LOOK_AGAIN_S without a word
+                    desk.rest()
+                    rested = True
+                work.listen(heard)
                 if time.monotonic() - looked > LOOK_AGAIN_S:
                     work.look_everywhere()
                     looked = time.monotonic()
-                work.judge_due()
+                work.take_turn()
                 notify.watchdog()
-        signal.set_wakeup_fd(-1)
         desk.close()
         signals.close()
         sender.close()
     return 0
-
-
-@contextmanager
-def _ear(path: Path) -> Iterator[socket.socket]:
-    """Where hints come in; what a killed stage left there is replaced."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
-        try:
-            path.unlink(missing_ok=True)
-            hints.bind(str(path))
-            path.chmod(0o600)
-        except OSError as e:
-            raise StateUnusable(
-                f"{path}: {e.strerror or e}",
-                remedy="Set `state` to a folder that is writable and whose path is short "
-                "(a unix socket's path has at most 107 bytes).",
-            ) from e
-        yield hints
-
-
-def _wait(hints: socket.socket, signals: socket.socket, wait_s: float) -> Hints:
-    """Sleep until a hint, a signal or the deadline, then take every hint there is."""
-    keys: set[SeriesKey] = set()
-    taken, ended = 0, False
-    if not wait_for_input([hints, signals], [], [], wait_s)[0]:
-        return Hints()
-    while True:
-        try:
-            data = hints.recv(4096, socket.MSG_DONTWAIT)
-            taken += 1
-            hint = json.loads(data)
-            if "association" in hint:
-                ended = True
-            else:
-                study, series = (checked_uid(hint[name], name) for name in ("study", "series"))
-                keys.add(SeriesKey(study, series))
-        except BlockingIOError:
-            return Hints(frozenset(keys), ended=ended, full=taken >= QUEUE)
-        except (ValueError, KeyError, TypeError, InstanceRefused):
-            log.warning("a hint that is none was dropped")

@@ -1,26 +1,30 @@
-"""`make bench`: each figure beside a peer, in one run, ratios first.
+"""`make bench`: each figure beside a peer or its aim, in one run, ratios first.
 
-    python -m bench [--repeat N]
+    python -m bench [PART ...] [--repeat N]        prepare, infer, receive, associations, ...
 
 Rules. A peer does the same work on the same input in the same run; the best of N runs counts, as
-other programs can only make a run slower. Nothing is asserted: tests never time. The JSON goes to
-bench/results (not committed); figures quoted in docs name date and machine.
+other programs can only make a run slower. Figures without a peer stand beside their aim, as
+percentiles. Nothing is asserted: tests never time. The JSON goes to bench/results (not committed);
+figures quoted in docs name date and machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from bench import infer, prepare, receive
+from bench import associations, infer, line, prepare, receive, size
 
 RESULTS = Path(__file__).parent / "results"
+COMPARED = {"prepare": prepare, "infer": infer, "receive": receive}
+MEASURED = {"associations": associations, "line": line, "size": size}
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class Row:
         """How many times faster than the peer."""
         return self.peer_s / self.ours_s
 
+    def line(self) -> str:
+        """As printed."""
+        return (
+            f"{self.ratio:6.2f}x  {self.what}: {self.ours} {self.ours_s * 1e3:.0f} ms, "
+            f"{self.peer} {self.peer_s * 1e3:.0f} ms"
+        )
+
 
 def best(run: Callable[[], object], repeat: int) -> float:
     """Seconds of the fastest of `repeat` runs, after one that does not count.
@@ -53,26 +64,46 @@ def best(run: Callable[[], object], repeat: int) -> float:
     return min(times)
 
 
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpu = "unknown processor"
+    for line_ in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line_.startswith("model name"):
+            cpu = line_.partition(":")[2].strip()
+    cores = len(os.sched_getaffinity(0))
+    return {"date": str(date.today()), "cpu": cpu, "cores": cores, "load": os.getloadavg()[0]}
+
+
 def main() -> None:
-    """Runs every comparison and prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios against peers.")
+    """Runs the parts and prints their tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios and figures.")
+    parts = [*COMPARED, *MEASURED]
+    parser.add_argument("part", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     parser.add_argument("--repeat", type=int, default=3)
-    repeat = parser.parse_args().repeat
-    machine = f"{platform.machine()}, {platform.processor() or platform.system()}"
-    print(f"{date.today()} · {machine} · best of {repeat}")
-    rows = []
-    for part in (prepare, infer, receive):
-        for what, ours, peer, ours_run, peer_run in part.comparisons():
-            rows.append(Row(what, ours, peer, best(ours_run, repeat), best(peer_run, repeat)))
-            row = rows[-1]
-            print(
-                f"{row.ratio:6.2f}x  {what}: {ours} {row.ours_s * 1e3:.0f} ms, "
-                f"{peer} {row.peer_s * 1e3:.0f} ms",
-                flush=True,
-            )
+    asked = parser.parse_args()
+    if unknown := set(asked.part) - set(parts):
+        parser.error(f"no part {min(unknown)!r}; there are {', '.join(parts)}")
+    wanted = asked.part or parts
+    here = machine()
+    print(
+        f"{here['date']} · {here['cores']} cores of {here['cpu']} · load {here['load']:.1f} "
+        f"· best of {asked.repeat}"
+    )
+    results: list[dict[str, Any]] = []
+    for name, compared in COMPARED.items():
+        for what, ours, peer, ours_run, peer_run in (
+            compared.comparisons() if name in wanted else ()
+        ):
+            row = Row(what, ours, peer, best(ours_run, asked.repeat), best(peer_run, asked.repeat))
+            print(row.line(), flush=True)
+            results.append({"part": name, **asdict(row), "ratio": row.ratio})
+    for name, measured in MEASURED.items():
+        for figure in measured.figures() if name in wanted else ():
+            print(figure.line(), flush=True)
+            results.append({"part": name, **asdict(figure), "met": figure.met})
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{date.today()}.json"
-    path.write_text(json.dumps([{**asdict(row), "ratio": row.ratio} for row in rows], indent=1))
+    path = RESULTS / f"{date.today()}-{'-'.join(sorted(set(wanted)))}.json"
+    path.write_text(json.dumps({"machine": here, "rows": results}, indent=1))
     print(path)
 
 

@@ -1,108 +1,182 @@
-"""Durable C-STORE of 200 x 512 KiB by dcmtk's storescu: our receive against dcmtk's storescp.
+"""Durable C-STORE of 400 x 512 KiB by dcmtk's storescu, from one sender and from four at once.
 
-storescp answers before anything is on disk; ours syncs file and folder first.
+    python -m bench.receive [--repeat N]        the whole table in MB/s, receivers in turn
+
+Our receive, which answers after file and folder are synced, against `bench.receivers` and against
+the disk itself: the same bytes written and synced in a plain loop. Four senders send 100 each, of
+a series each.
+
+Rules
+- The files to send are made once and are on disk before anything is timed.
+- Each run starts its receiver in an empty folder; only the sending is timed, the start of the
+  senders included. Senders and receiver share the machine's cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import multiprocessing
 import os
 import shutil
-import socket
+import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydicom.uid import generate_uid
 
 from appliance.demo import instances
 from appliance.demo.phantom import Phantom
+from bench import receivers
+from bench.receivers import ENVIRONMENT, Start
 
-STORESCU, STORESCP = "/usr/bin/storescu", "/usr/bin/storescp"
+STORESCU = "/usr/bin/storescu"
 """dcmtk's own: pynetdicom installs scripts of the same names into a virtual environment."""
-SLICES = 200
-ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+INSTANCES, SIDE = 400, 512
+MEGABYTES = INSTANCES * SIDE * SIDE * 2 / 1e6
+OURS, DISK = "scanside receive", "the disk, synced"
+
+Run = Callable[[], float]
+"""Sends or writes everything once; seconds."""
 
 
-def comparisons() -> Iterator[tuple[str, str, str, Callable[[], object], Callable[[], object]]]:
-    """One row; none, with the reason, where dcmtk is missing."""
-    if not Path(STORESCU).exists() or not Path(STORESCP).exists():
+def comparisons() -> Iterator[tuple[str, str, str, Run, Run]]:
+    """One row a peer and number of senders; none, with the reason, where dcmtk is missing."""
+    for what, runs in _tables():
+        for peer, run in runs.items():
+            if peer != OURS:
+                yield what, OURS, peer, runs[OURS], run
+
+
+def _tables() -> Iterator[tuple[str, dict[str, Run]]]:
+    if not Path(STORESCU).exists():
         print("receive: left out, dcmtk is not installed (apt-get install dcmtk)")
         return
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-bench-")))
-        ours = stack.enter_context(_receive(folder / "ours"))
-        peer = stack.enter_context(_storescp(folder / "peer"))
-        yield (
-            f"durable C-STORE of {SLICES} x 512 KiB, one sender",
-            "scanside receive",
-            "storescp (no sync)",
-            lambda: _send(folder, ours),
-            lambda: _send(folder, peer),
+    starts = {OURS: receivers.ours, **receivers.peers()}
+    with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
+        root = Path(name)
+        for count in (1, 4):
+            files = made(root / f"files-{count}", count)
+            runs: dict[str, Run] = {
+                name: partial(_sending, root, start, files) for name, start in starts.items()
+            }
+            runs[DISK] = partial(_writing, root, count)
+            yield (
+                f"durable C-STORE of {INSTANCES} x 512 KiB ({MEGABYTES:.0f} MB), senders: {count}",
+                runs,
+            )
+            shutil.rmtree(root / f"files-{count}")
+
+
+def made(folder: Path, series: int) -> list[Path]:
+    """INSTANCES CT images of noise in `series` folders, one series each; on disk."""
+    count = INSTANCES // series
+    folders = []
+    for number in range(series):
+        voxels = np.random.default_rng(number).integers(
+            -1000, 400, (count, SIDE, SIDE), dtype=np.int16
         )
+        path = folder / str(number)
+        path.mkdir(parents=True)
+        phantom = Phantom(voxels, (1.0, 0.7, 0.7), (0.0, 0.0, 0.0), ())
+        for n, image in enumerate(instances.series(phantom)):
+            image.save_as(path / f"{n}.dcm", enforce_file_format=True)
+        folders.append(path)
+    os.sync()
+    return folders
 
 
-def _send(folder: Path, port: int) -> float:
-    """Seconds to send a series that nobody has seen: a known one would only be compared."""
-    files = folder / "files"
-    shutil.rmtree(files, ignore_errors=True)
-    files.mkdir()
-    voxels = np.random.default_rng().integers(-1000, 400, (SLICES, 512, 512), dtype=np.int16)
-    phantom = Phantom(voxels, (1.0, 0.7, 0.7), (0.0, 0.0, 0.0), ())
-    series = instances.series(phantom, study_uid=generate_uid(), series_uid=generate_uid())
-    for number, image in enumerate(series):
-        image.save_as(files / f"{number}.dcm", enforce_file_format=True)
-    began = time.perf_counter()
-    subprocess.run(
-        [STORESCU, "-aec", "SCANSIDE", "+sd", "127.0.0.1", str(port), str(files)],
-        env=ENVIRONMENT,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=300,
-    )
-    return time.perf_counter() - began
+def senders(port: int, files: list[Path]) -> list[subprocess.Popen[bytes]]:
+    """A storescu a folder, at once."""
+    return [
+        subprocess.Popen(
+            [STORESCU, "-aec", "SCANSIDE", "+sd", "127.0.0.1", str(port), str(folder)],
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+        )
+        for folder in files
+    ]
 
 
-@contextlib.contextmanager
-def _receive(folder: Path) -> Iterator[int]:
+def _sending(root: Path, start: Start, files: list[Path]) -> float:
+    """Seconds until every sender has all its answers."""
+    with _empty(root) as folder, start(folder) as running:
+        os.sync()
+        began = time.perf_counter()
+        failed = [process.wait(300) for process in senders(running.port, files)]
+        took = time.perf_counter() - began
+        if any(failed):
+            raise SystemExit("a sender failed")
+        return took
+
+
+def _writing(root: Path, processes: int) -> float:
+    """Seconds to write and sync the same bytes by `processes` loops, each in its own folder."""
+    with _empty(root) as folder:
+        os.sync()
+        began = time.perf_counter()
+        writers = [
+            multiprocessing.Process(target=_write, args=(folder / str(n), INSTANCES // processes))
+            for n in range(processes)
+        ]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(300)
+        return time.perf_counter() - began
+
+
+def _write(folder: Path, count: int) -> None:
     folder.mkdir()
-    port = _free_port()
-    config = folder / "scanside.toml"
-    config.write_text(
-        f'state = "{folder}/state"\n[dicom]\nbind = "127.0.0.1"\nport = {port}\n'
-        '[[dicom.allow]]\nae_title = "*"\nhost = "127.0.0.0/8"\n[retain]\nreserve_mb = 64\n'
-    )
-    command = [sys.executable, "-m", "appliance", "receive", "--config", str(config)]
-    with _listening(command, port):
-        yield port
+    data = os.urandom(SIDE * SIDE * 2)
+    names = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for n in range(count):
+        file = os.open(folder / str(n), os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(file, data)
+        os.fdatasync(file)
+        os.close(file)
+        os.fsync(names)
 
 
 @contextlib.contextmanager
-def _storescp(folder: Path) -> Iterator[int]:
-    folder.mkdir()
-    port = _free_port()
-    with _listening([STORESCP, "-aet", "SCANSIDE", "-od", str(folder), str(port)], port):
-        yield port
+def _empty(root: Path) -> Iterator[Path]:
+    """A new folder under `root`, whose files lose their content at the end but are not deleted.
+
+    ext4 steps over every inode that was deleted in the last minute, one by one, when it makes a
+    file: the deletions of one run would slow the next.
+    """
+    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield folder
+    finally:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
 
 
-@contextlib.contextmanager
-def _listening(command: list[str], port: int) -> Iterator[None]:
-    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
+def main() -> None:
+    """Every receiver in turn, N times; ratios first."""
+    parser = argparse.ArgumentParser(prog="python -m bench.receive")
+    parser.add_argument("--repeat", type=int, default=3)
+    repeat = parser.parse_args().repeat
+    for what, runs in _tables():
+        print(f"{what}: best of {repeat} (median, worst)")
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(repeat):
+            for name, run in runs.items():
+                rates[name].append(MEGABYTES / run())
+        for name, measured in rates.items():
+            ratio = max(rates[OURS]) / max(measured)
+            print(
+                f"{ratio:6.2f}x  {name:24} {max(measured):4.0f} MB/s "
+                f"({statistics.median(measured):.0f}, {min(measured):.0f})",
+                flush=True,
+            )
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+if __name__ == "__main__":
+    main()

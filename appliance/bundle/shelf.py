@@ -392,7 +392,8 @@ def _bytes(path: Path) -> bytes:
     """The file's bytes, no more than a bundle may have and one."""
     try:
         with path.open("rb") as file:
-            return file.read(archive.MAX_BYTES + 1)
+            # its size first: a read of the most there may be would take that much memory
+            return file.read(min(os.fstat(file.fileno()).st_size, archive.MAX_BYTES) + 1)
     except OSError as e:
         raise BundleRefused(
             f"{path}: {e.strerror}",

@@ -8,6 +8,9 @@
            anything else -> A-ABORT                   outcome `aborted`
     Sta13  wait for the peer to close, ARTIM at most
 
+How long the peer may let us wait: ARTIM for its whole A-ASSOCIATE-RQ (PS3.8 9.1.4), afterwards
+`idle_s` for the next PDU to begin and `idle_s` for the rest of it. So a byte a second ends too.
+
 Why not a library's reactor: it hands every PDU from one thread to another through memory, which
 costs more than the disk. Here one recv_into fills one buffer, and what lies in it is written to the
 file as it is. Negotiation is `policy`'s, encoding is `pdu`'s; nothing here knows of disks.
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,6 +43,7 @@ REQUEST_MAX = 1 << 20
 COMMAND_MAX = 64 << 10
 ARTIM_S = 30.0
 CLOSE_S = 5.0
+LEAST_S = 1e-3  # a timeout of 0 would mean another mode of the socket
 
 SUCCESS, SOP_CLASS_NOT_SUPPORTED, UNRECOGNIZED_OPERATION = 0x0000, 0x0122, 0x0211  # PS3.7 annex C
 
@@ -109,6 +114,11 @@ class _Wire:
         self._connection = connection
         self._memory = memoryview(bytearray(BUFFER_BYTES))
         self._from = self._to = 0
+        self._patience_s = 0.0
+
+    def wait_at_most(self, seconds: float) -> None:
+        """All waiting for the peer from here on; what we do ourselves in between does not count."""
+        self._patience_s = seconds
 
     def exactly(self, count: int) -> bytes:
         return b"".join(bytes(piece) for piece in self.pieces(count))
@@ -124,10 +134,13 @@ class _Wire:
             yield piece
 
     def _fill(self) -> None:
+        began = time.monotonic()
         try:
+            self._connection.settimeout(max(self._patience_s, LEAST_S))
             got = self._connection.recv_into(self._memory)
         except OSError as e:  # a reset, or quiet for longer than the timeout
             raise _ConnectionLostError(str(e)) from e
+        self._patience_s -= time.monotonic() - began
         if not got:
             raise _ConnectionLostError("closed by the peer")
         self._from, self._to = 0, got
@@ -141,7 +154,7 @@ def serve(
     Closing the connection is left to the caller. An error of `service` is passed on after A-ABORT.
     """
     wire = _Wire(connection)
-    connection.settimeout(min(idle_s, ARTIM_S))
+    wire.wait_at_most(min(idle_s, ARTIM_S))
     try:
         request, rejection = _request(wire, service)
         if rejection is not None:
@@ -159,7 +172,7 @@ def serve(
         contexts = negotiate(request.contexts)
         _send(connection, pdu.accept(request, contexts, max_pdu))
         connection.settimeout(idle_s)
-        _Conversation(connection, wire, service, contexts).run()
+        _Conversation(connection, wire, service, contexts, request.max_length, idle_s).run()
         outcome, why = "released", ""
     except _PeerAbortError:
         outcome, why = "aborted", "by the peer"
@@ -199,12 +212,20 @@ class _Conversation:
     """Sta6: PDUs until release. One message at a time (PS3.7 D.3.3.3: no asynchronous window)."""
 
     def __init__(
-        self, connection: socket.socket, wire: _Wire, service: Service, contexts: list[Context]
+        self,
+        connection: socket.socket,
+        wire: _Wire,
+        service: Service,
+        contexts: list[Context],
+        max_length: int,
+        idle_s: float,
     ) -> None:
         self._connection = connection
         self._wire = wire
         self._service = service
         self._contexts = {c.id: c for c in contexts if c.result == ACCEPTED}
+        self._max_length = max_length
+        self._idle_s = idle_s
         self._command = bytearray()
         self._pending: tuple[int, pdu.Command] | None = None
         """Context and command of the message whose data set is coming."""
@@ -213,7 +234,9 @@ class _Conversation:
     def run(self) -> None:
         try:
             while True:
+                self._wire.wait_at_most(self._idle_s)
                 kind, length = struct.unpack(">BxI", self._wire.exactly(6))
+                self._wire.wait_at_most(self._idle_s)
                 if kind == pdu.P_DATA:
                     self._data(length)
                 elif kind == pdu.RELEASE_RQ:
@@ -326,7 +349,7 @@ class _Conversation:
                 response[element] = command[element]
         if answer.comment:
             response[pdu.ERROR_COMMENT] = answer.comment[:64]
-        _send(self._connection, pdu.command_pdu(context, response))
+        _send(self._connection, pdu.command_pdu(context, response, self._max_length))
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
@@ -347,9 +370,11 @@ def _abort(connection: socket.socket, why: BaseException) -> None:
 
 def _wait_for_close(connection: socket.socket) -> None:
     """Sta13: the requestor closes (PS3.8 9.2.3, AR-8); the ARTIM timer ends our patience."""
+    deadline = time.monotonic() + CLOSE_S
     try:
-        connection.settimeout(CLOSE_S)
-        while connection.recv(4096):
-            pass
+        while (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not connection.recv(4096):
+                return
     except OSError:
         return

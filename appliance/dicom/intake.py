@@ -59,6 +59,7 @@ class Intake:
         spool: Spool,
         *,
         host: str,
+        accepted: Callable[[], None] = lambda: None,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +69,7 @@ class Intake:
         self._disk = disk
         self._clock = clock
         self._host = host
+        self._accepted = accepted
         self._id = ""
         self._calling = ""
         self._series: dict[str, _Series] = {}
@@ -101,9 +103,14 @@ class Intake:
             )
             return decision.rejection
         self._calling = request.calling_ae
-        self._id = self._journal.association_opened(
-            calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
-        )
+        try:
+            self._id = self._journal.association_opened(
+                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
+            )
+        except StateUnusable as e:  # a full disk: the sender asks again later
+            LOG.error("association refused: %s", e.line())
+            return policy.TEMPORARY_CONGESTION
+        self._accepted()
         LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
         return None
 
@@ -159,10 +166,13 @@ class Intake:
 
     def ended(self, outcome: Outcome) -> None:
         """Everything this association brought, then its end, then the hint."""
-        for uid, series in self._series.items():
-            if series.told < series.instances:
-                self._arrived(uid, series)
-        self._journal.association_ended(self._id, outcome)
+        try:
+            for uid, series in self._series.items():
+                if series.told < series.instances:
+                    self._arrived(uid, series)
+            self._journal.association_ended(self._id, outcome)
+        except StateUnusable as e:  # `work` counts what is in the spool and finds this process gone
+            LOG.error("%s", e.line())
         self._hint({"association": self._id})
 
     def _note(self, study: str, uid: str) -> None:

@@ -5,9 +5,12 @@ Rules
   appliance hands it on and no connection is refused meanwhile.
 - A process per connection: senders do not share an interpreter, a crash ends one association, and
   whatever it acknowledged is on disk. The parent has one thread and no database, so a fork is safe.
-- At most `limit` processes, whatever they do, and of those at most `STRANGERS` for hosts that no
-  setting names, so that they cannot take all places. More are closed unheard; the polite limit,
-  with an A-ASSOCIATE-RJ, is the association's own and lower.
+- A connection whose A-ASSOCIATE-RQ has not been accepted waits, and what waits never keeps a sender
+  out: there are `WAITING` places for it, `STRANGERS` for hosts that no setting names. Where all are
+  taken, the oldest of the host that holds most of them is dropped (SIGUSR1, which a child ignores
+  from then on when it accepts). How long it may wait at all is the association's (PS3.8 9.1.5).
+- At most `limit` accepted ones, whatever they do. More are closed unheard; the polite limit, with
+  an A-ASSOCIATE-RJ, is the association's own and lower.
 - SIGTERM or SIGINT: close the listening socket, wait for the children, but no longer than
   `DRAIN_S`. Children ignore both signals, because a service manager sends them to the whole group.
 """
@@ -20,7 +23,9 @@ import os
 import select
 import signal
 import socket
+import struct
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,8 +33,11 @@ from appliance.errors import SettingsInvalid
 
 LOG = logging.getLogger(__name__)
 DRAIN_S = 30.0
+WAITING = 16
 STRANGERS = 4
 BACKLOG = 128
+DROP = signal.SIGUSR1
+_PID = struct.Struct("i")
 PAUSE_S = 0.1  # where the machine has nothing left to give, do not ask in a circle
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
@@ -39,17 +47,33 @@ class Doors:
     """What the parent decides of a connection by itself."""
 
     limit: int
+    """Most accepted associations, each a process."""
     known: Callable[[str], bool]
     """Whether a host is named in the settings."""
 
 
+Serve = Callable[[socket.socket, str, Callable[[], None]], None]
+"""(connection, host, accepted): speak with one peer; call `accepted` before its A-ASSOCIATE-AC."""
+
+
 @dataclass(slots=True)
 class _Children:
-    known: set[int] = field(default_factory=set)
-    strangers: set[int] = field(default_factory=set)
+    """Process ids, by how far their associations are."""
+
+    waiting: dict[int, tuple[str, bool]] = field(default_factory=dict)
+    """Host and whether it is known; the oldest first."""
+    dropped: set[int] = field(default_factory=set)
+    """They were told to end and have not."""
+    accepted: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.known) + len(self.strangers)
+        return len(self.waiting) + len(self.dropped) + len(self.accepted)
+
+    def oldest(self, known: bool) -> int:
+        """The first to be dropped of those that wait from known hosts, or from strangers."""
+        hosts = Counter(host for host, named in self.waiting.values() if named is known)
+        most = max(hosts, key=hosts.__getitem__)
+        return next(pid for pid, place in self.waiting.items() if place == (most, known))
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -74,17 +98,19 @@ def listening_socket(host: str, port: int) -> socket.socket:
 def run(
     listening: socket.socket,
     doors: Doors,
-    serve: Callable[[socket.socket, str], None],
+    serve: Serve,
     crashed: Callable[[], None],
     ready: Callable[[], object],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    `serve(connection, host)` speaks with one peer, in a process of its own. `crashed` is
-    called in this process after a child that did not end by itself.
+    `serve` is called in a process of its own for each connection. `crashed` is called in this
+    process after a child that did not end by itself.
     """
     woken, wake = socket.socketpair()
-    for end in (woken, wake):
+    told, tell = socket.socketpair()
+    """A child that accepts says its process id."""
+    for end in (woken, wake, told):
         end.setblocking(False)
     stopped: list[int] = []
     children = _Children()
@@ -100,11 +126,12 @@ def run(
     try:
         ready()
         while not stopped:
-            readable, _, _ = select.select([listening, woken], [], [])
+            readable, _, _ = select.select([listening, woken, told], [], [])
             _empty(woken)
+            _hear(told, children)
             _reap(children, crashed)
             if listening in readable:
-                _accept(listening, doors, children, serve, [woken, wake])
+                _accept(listening, doors, children, serve, tell, [woken, wake, told])
         listening.close()
         LOG.info("draining %d associations", len(children))
         _drain(children, woken, crashed)
@@ -112,7 +139,7 @@ def run(
         signal.set_wakeup_fd(wakeup)
         for number, handler in previous.items():
             signal.signal(number, handler)
-        for end in (woken, wake, listening):
+        for end in (woken, wake, told, tell, listening):
             end.close()
 
 
@@ -120,7 +147,8 @@ def _accept(
     listening: socket.socket,
     doors: Doors,
     children: _Children,
-    serve: Callable[[socket.socket, str], None],
+    serve: Serve,
+    tell: socket.socket,
     ours: list[socket.socket],
 ) -> None:
     try:
@@ -130,13 +158,15 @@ def _accept(
         time.sleep(PAUSE_S)
         return
     host = str(address[0])
-    group = children.known if doors.known(host) else children.strangers
+    known = doors.known(host)
     with connection:
-        if (group is children.strangers and len(group) >= STRANGERS) or (
-            len(children) >= doors.limit
-        ):
+        if len(children.accepted) >= doors.limit:
             LOG.warning("connection from %s closed: too many at once", host)
             return
+        if sum(named is known for _, named in children.waiting.values()) >= (
+            WAITING if known else STRANGERS
+        ):
+            _drop(children, children.oldest(known))
         try:
             child = os.fork()
         except OSError as e:  # no memory, or too many processes
@@ -144,17 +174,42 @@ def _accept(
             time.sleep(PAUSE_S)
             return
         if child == 0:
-            _child(connection, host, serve, [listening, *ours])
-        group.add(child)
+            _child(connection, host, serve, tell, [listening, *ours])
+        children.waiting[child] = host, known
+
+
+def _drop(children: _Children, pid: int) -> None:
+    host, _ = children.waiting.pop(pid)
+    children.dropped.add(pid)
+    LOG.warning("connection from %s dropped: too many wait, it was the oldest", host)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, DROP)
+
+
+def _hear(told: socket.socket, children: _Children) -> None:
+    """Whose association was accepted."""
+    with contextlib.suppress(BlockingIOError):
+        while note := told.recv(_PID.size):
+            (pid,) = _PID.unpack(note)
+            if children.waiting.pop(pid, None) is not None or pid in children.dropped:
+                children.dropped.discard(pid)
+                children.accepted.add(pid)
 
 
 def _child(
     connection: socket.socket,
     host: str,
-    serve: Callable[[socket.socket, str], None],
+    serve: Serve,
+    tell: socket.socket,
     ours: list[socket.socket],
 ) -> None:
     """All of a child's life; never returns."""
+
+    def accepted() -> None:
+        signal.signal(DROP, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # the parent is gone: nobody counts any more
+            tell.send(_PID.pack(os.getpid()))
+
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -164,7 +219,7 @@ def _child(
         for inherited in ours:
             inherited.close()
         connection.setblocking(True)
-        serve(connection, host)
+        serve(connection, host, accepted)
         code = 0
     except Exception:
         LOG.exception("association from %s failed", host)
@@ -183,8 +238,11 @@ def _reap(children: _Children, crashed: Callable[[], None]) -> None:
             pid, status = 0, 0
         if pid == 0:
             return
-        children.known.discard(pid)
-        children.strangers.discard(pid)
+        children.waiting.pop(pid, None)
+        children.dropped.discard(pid)
+        children.accepted.discard(pid)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == DROP:
+            continue
         if status != 0:
             LOG.error("the process of an association ended with status %d", status)
             crashed()
@@ -197,7 +255,7 @@ def _drain(children: _Children, woken: socket.socket, crashed: Callable[[], None
         select.select([woken], [], [], left)
         _empty(woken)
         _reap(children, crashed)
-    for pid in children.known | children.strangers:
+    for pid in {*children.waiting, *children.dropped, *children.accepted}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

@@ -144,10 +144,16 @@ def abort(reason: int) -> bytes:
     return _pdu(ABORT, bytes((0, 0, 2, reason)))
 
 
-def command_pdu(context: int, command: Command) -> bytes:
-    """A command set without data set, whole in one P-DATA-TF (PS3.8 9.3.5, E.2)."""
+def command_pdu(context: int, command: Command, max_length: int = 0) -> bytes:
+    """A command set without data set in P-DATA-TF of at most `max_length` bytes after their header;
+    0: any (PS3.8 9.3.5, D.1, E.2)."""
     body = encode_command(command)
-    return _pdu(P_DATA, struct.pack(">IBB", len(body) + 2, context, 0x03) + body)
+    most = max(2, (max_length - 6) & ~1) if max_length else len(body)
+    pieces = [body[at : at + most] for at in range(0, len(body), most)]
+    return b"".join(
+        _pdu(P_DATA, struct.pack(">IBB", len(piece) + 2, context, control) + piece)
+        for piece, control in zip(pieces, [0x01] * (len(pieces) - 1) + [0x03], strict=True)
+    )
 
 
 def encode_command(command: Command) -> bytes:

@@ -69,13 +69,13 @@ class _Syntax:
 
     def header(self, data: memoryview, at: int) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty if implicit), length, start of the value, of the element at `at`."""
-        tag = self.tag(data, at)
-        vr = bytes(data[at + 4 : at + 6])
-        if not self.explicit or tag >> 16 == 0xFFFE or not (vr.isalpha() and vr.isupper()):
+        group, element, vr, length = struct.unpack_from(f"{self.order}HH2sH", data, at)
+        tag = group << 16 | element
+        if not self.explicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
             return tag, b"", self.long(data, at + 4), at + 8
         if vr in _LONG_VRS:
             return tag, vr, self.long(data, at + 8), at + 12
-        return tag, vr, int(struct.unpack_from(f"{self.order}H", data, at + 6)[0]), at + 8
+        return tag, vr, length, at + 8
 
 
 _IMPLICIT = _Syntax(False, "<")

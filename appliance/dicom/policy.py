@@ -4,7 +4,7 @@ Who. Default-deny: the called AE title must be ours, and calling AE title and ho
 `[[dicom.allow]]` of the settings. A refusal says in one sentence which setting to change; the
 answer to the peer says no more than PS3.8 9.3.4 has codes for.
 
-What (PS3.8 7.1.1.13). Verification, every storage class that pynetdicom knows, and private ones:
+What (PS3.8 7.1.1.13). Verification, every storage class of the standard, and private ones:
 a scanner sends dose reports, presentation states and its vendor's objects along with the images,
 and one refused context fails the study at its console. `work` sets aside what it does not analyse.
 Everything else (query, worklist, print, commitment) is refused with reason 3, abstract syntax not
@@ -19,8 +19,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
+from appliance.dicom import storage
+from appliance.priority import Priority
 from appliance.settings import Allow, Dicom, Settings
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -35,6 +36,7 @@ CONTEXT_NAME_NOT_SUPPORTED: Rejection = (1, 1, 2)
 CALLING_AE_NOT_RECOGNIZED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNIZED: Rejection = (1, 1, 7)
 PROTOCOL_VERSION_NOT_SUPPORTED: Rejection = (1, 2, 2)
+TEMPORARY_CONGESTION: Rejection = (2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 
 TRANSFER_SYNTAXES = (
@@ -133,6 +135,14 @@ def quiet_s(settings: Settings, calling_ae: str) -> float:
     return settings.work.quiet_s
 
 
+def priority(settings: Settings, calling_ae: str) -> Priority:
+    """How urgent the series of this sender are: its own line's word, else that of `*`."""
+    lines = settings.dicom.allow
+    own = [a.priority for a in lines if a.ae_title == calling_ae.strip()]
+    said = own or [a.priority for a in lines if a.ae_title == "*"]
+    return "stat" if "stat" in said else "routine"
+
+
 def negotiate(proposed: Iterable[Proposed]) -> list[Context]:
     """Answer every proposed presentation context, in the order they came."""
     return [_answer(context) for context in proposed]
@@ -151,15 +161,7 @@ def _answer(context: Proposed) -> Context:
 
 def stores(abstract_syntax: str) -> bool:
     """Whether instances of this class are taken: all storage classes and private ones."""
-    return abstract_syntax in _storage_classes() or not abstract_syntax.startswith(DICOM_ROOT)
-
-
-@cache
-def _storage_classes() -> frozenset[str]:
-    # here, because `work` asks this module for quiet times and does not load pynetdicom
-    from pynetdicom.presentation import AllStoragePresentationContexts  # noqa: PLC0415
-
-    return frozenset(str(c.abstract_syntax) for c in AllStoragePresentationContexts)
+    return abstract_syntax in storage.CLASSES or not abstract_syntax.startswith(DICOM_ROOT)
 
 
 def _match(allowed: Iterable[Allow], calling: str, host: str) -> Allow | None:

@@ -33,7 +33,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from appliance.dicom import association, listen, policy
+from appliance.dicom import association, listen, pdu, policy
 from appliance.dicom.intake import Intake, hint
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.settings import TLS, Settings
@@ -56,10 +56,10 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     port = listening.getsockname()[1]
     port_file = settings.state / "run" / "receive.port"
     DISK.write(port_file, f"{port}\n".encode())
-    policy.stores(policy.VERIFICATION)  # load the tables once, before the first fork
+    pdu.implementation_version()  # once, before the first fork: it reads the package's metadata
     LOG.info("%s listens on %s port %d", settings.dicom.ae_title, settings.dicom.bind, port)
     doors = listen.Doors(
-        2 * settings.dicom.max_associations + listen.STRANGERS,
+        2 * settings.dicom.max_associations,
         functools.partial(policy.known_host, settings.dicom),
     )
     listen.run(
@@ -108,6 +108,7 @@ def _serve(
     tls: ssl.SSLContext | None,
     connection: socket.socket,
     host: str,
+    accepted: Callable[[], None],
 ) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -122,7 +123,7 @@ def _serve(
         contextlib.closing(connection),
         Journal.open(settings.state / JOURNAL_NAME) as journal,
     ):
-        intake = Intake(settings, journal, Spool(settings.state), host=host)
+        intake = Intake(settings, journal, Spool(settings.state), host=host, accepted=accepted)
         outcome, why = association.serve(
             connection,
             intake,

@@ -262,6 +262,38 @@ def bundles(patient: Patient) -> Check:
     return Check(name="bundles", ok=True, text=text)
 
 
+def memory(patient: Patient) -> Check:
+    """There is memory to open the active bundles and to analyse a usual chest CT with each."""
+    from appliance.host import memory as machine_memory  # noqa: PLC0415
+
+    there = machine_memory.available()
+    try:
+        from appliance import admission  # noqa: PLC0415
+        from appliance.bundle.shelf import Shelf  # noqa: PLC0415
+        from appliance.preprocess import plan  # noqa: PLC0415
+    except ImportError:  # `bundles` says so
+        return Check(name="memory", ok=True, text="not known without a shelf")
+    if there is None:
+        return Check(name="memory", ok=True, text="this machine does not say how much there is")
+    shelf = Shelf(patient.settings.state)
+    need = machine_memory.RESERVE
+    try:
+        for loaded in map(shelf.load, shelf.active()):
+            grids = (
+                plan.steps(loaded.manifest.networks[role].preprocess).spacing_mm or (1.0, 1.0, 1.0)
+                for role in ("segment", "propose")
+            )
+            need += machine_memory.opening(sum(map(len, loaded.networks.values())))
+            need += admission.usual(loaded.bundle.in_plane_spacings(), *grids)
+    except ScansideError as e:
+        return Check(name="memory", ok=False, text=e.text, remedy=e.remedy)
+    text = f"{there >> 20} MB available, a chest CT of 400 images needs {need >> 20} MB"
+    if there < need:
+        remedy = "Give this machine more memory, or scanside-work.service a higher MemoryMax=."
+        return Check(name="memory", ok=False, text=text, remedy=remedy)
+    return Check(name="memory", ok=True, text=text)
+
+
 def backend(patient: Patient) -> Check:
     """The inference backend that the settings ask for can be imported."""
     from appliance.backend.choose import LIBRARIES, choose  # noqa: PLC0415
@@ -347,6 +379,7 @@ CHECKS: tuple[Callable[[Patient], Check], ...] = (
     decoders,
     backend,
     bundles,
+    memory,
     broker,
     outbox,
 )

@@ -15,6 +15,7 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -241,6 +242,14 @@ def placed(stack: Stack, read: Steps, crop: tuple[Grid, Box] | None) -> tuple[Gr
     if crop is None:
         raise ValueError("a crop op needs a box")
     return whole, box_on(crop[0], crop[1], whole)
+
+
+def voxels(stack: Stack, ops: Sequence[Op], crop: tuple[Grid, Box] | None) -> int:
+    """How many voxels an op list makes of a stack, padding included."""
+    read = steps(ops)
+    whole, box = placed(stack, read, crop)
+    multiple = next((p.multiple for p in read.points if isinstance(p, Pad)), 1)
+    return math.prod(n + -n % multiple for n in sub_grid(whole, box).shape)
 
 
 def centre(plane: Plane) -> NDArray[np.float64]:

@@ -32,10 +32,31 @@ VIEWS = 8
 def axis_weights(pixels: int, spacing_mm: float, target_mm: float) -> F32:
     """Matrix [voxels, pixels] of one evenly spaced, edge-aligned axis."""
     n = plan.count(pixels, spacing_mm, target_mm)
+    return _axis_weights(np.arange(n), np.arange(pixels), spacing_mm, target_mm)
+
+
+def band_weights(
+    pixels: int, spacing_mm: float, target_mm: float, voxels: slice
+) -> tuple[int, F32]:
+    """Rows `voxels` of `axis_weights` without the zeros around them: first pixel, weights."""
+    step = target_mm / spacing_mm
+    low = max(0, int(voxels.start * step) - 1)
+    high = min(pixels, int(voxels.stop * step) + 3)
+    near = _axis_weights(
+        np.arange(voxels.start, voxels.stop), np.arange(low, high), spacing_mm, target_mm
+    )
+    used = np.flatnonzero(near.any(axis=0))
+    return low + int(used[0]), np.ascontiguousarray(near[:, used[0] : used[-1] + 1])
+
+
+def _axis_weights(
+    voxels: NDArray[np.int64], pixels: NDArray[np.int64], spacing_mm: float, target_mm: float
+) -> F32:
     step = target_mm / spacing_mm
     if target_mm > spacing_mm:
-        return _overlap(np.arange(n + 1, dtype=np.float64) * step, np.arange(pixels + 1.0))
-    return _linear((np.arange(n, dtype=np.float64) + 0.5) * step - 0.5, np.arange(float(pixels)))
+        return _overlap(np.append(voxels, voxels[-1] + 1) * step, np.append(pixels, pixels[-1] + 1))
+    at = (voxels.astype(np.float64) + 0.5) * step - 0.5
+    return _linear(at, pixels.astype(np.float64))
 
 
 def plane_weights(z_mm: NDArray[np.float64], target_mm: float) -> F32:

@@ -1,4 +1,4 @@
-"""What may be asked of the device over MQTT: cmd/{ping|resend|pause|resume|update-check}.
+"""What may be asked of the device over MQTT: cmd/{ping|resend|stat|pause|resume|update-check}.
 
 Rules. Whatever arrives is hostile until it parses, and nothing that arrives is ever repeated but
 the sender's own `id`.
@@ -8,12 +8,14 @@ the sender's own `id`.
   reply and the command is refused. The v5 Response Topic (4.10) only mirrors it and is not read.
 - What cannot be obeyed is answered ok=false where there is a valid `reply_to`.
 - Each verb may be obeyed twice (QoS 1 delivers at least once, 4.3.2): all of them are idempotent.
-- Each command is audited, the refused ones too.
+- What was obeyed is audited, but for pings; what was refused is an event, of which the journal
+  keeps the newest. An audit row is kept for ever, so only OBEYED_AN_HOUR are obeyed in an hour.
 
 | verb         | does                                                                            |
 |--------------|---------------------------------------------------------------------------------|
 | ping         | answers                                                                         |
 | resend       | the messages of `report_id` are owed again, under the same event_ids            |
+| stat         | the series of `study` (its pseudonym) are analysed before all that are routine  |
 | pause        | holds the outbox (study events and findings); survives restarts; `degraded`     |
 | resume       | sends what was held, in order                                                   |
 | update-check | answers that there is no update source                                          |
@@ -24,6 +26,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -32,6 +35,7 @@ from pydantic import ValidationError
 from appliance.publish.message import Command, Verb
 
 LIMIT_BYTES = 4096
+OBEYED_AN_HOUR = 1000
 _REPLY = re.compile(r"reply(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,7}")
 _ID = re.compile(r"[\x20-\x7e]{0,64}")
 _VERBS: dict[str, Verb] = {verb: verb for verb in get_args(Verb)}
@@ -64,11 +68,29 @@ class Answer:
     text: str
 
 
+class Ration:
+    """At most OBEYED_AN_HOUR commands an hour: whoever may ask must not fill the disk by asking."""
+
+    def __init__(self) -> None:
+        self._taken: deque[float] = deque(maxlen=OBEYED_AN_HOUR)
+
+    def take(self, now: float) -> bool:
+        """Whether one more may be obeyed. `now`: seconds of a clock that only goes on."""
+        if len(self._taken) == OBEYED_AN_HOUR and now - self._taken[0] < 3600.0:
+            return False
+        self._taken.append(now)
+        return True
+
+
 class Desk(Protocol):
     """What a command can do to the device. Each call is durable when it returns."""
 
     def resend(self, report_id: uuid.UUID) -> int:
         """How many messages of the report are owed again; 0 where the report is unknown."""
+        ...
+
+    def set_stat(self, study: str) -> int:
+        """How many series of the study, by its pseudonym, are taken first from now on."""
         ...
 
     def set_paused(self, paused: bool) -> bool:
@@ -105,6 +127,8 @@ def parse(root: str, topic: str, payload: bytes, *, retained: bool = False) -> A
         return Refused(name, _first(e), known, reply_to)
     if verb == "resend" and command.report_id is None:
         return Refused(name, "resend needs report_id", known, reply_to)
+    if verb == "stat" and command.study is None:
+        return Refused(name, "stat needs study", known, reply_to)
     return Asked(verb, command, reply_to)
 
 
@@ -128,6 +152,13 @@ def obey(asked: Asked, desk: Desk) -> Answer:
             if count == 0:
                 return Answer(False, "no such report, or its messages are no longer kept")
             return Answer(True, f"{count} messages are sent again")
+        case "stat":
+            if asked.command.study is None:
+                return Answer(False, "stat needs study")
+            count = desk.set_stat(asked.command.study)
+            return Answer(
+                count > 0, f"{count} series are taken first" if count else "no such study"
+            )
         case "pause":
             changed = desk.set_paused(True)
             return Answer(True, "paused" if changed else "was paused already")

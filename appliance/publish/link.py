@@ -3,7 +3,8 @@
 Rules (clauses: MQTT 5.0)
 - A Link lives from CONNECT to the end of its connection and is never used again. Its callbacks only
   take down what came; `mqtt.Publisher` acts on it.
-- It keeps the broker's limits: Receive Maximum (4.9) and Maximum Packet Size (3.2.2.3.6).
+- It keeps the broker's limits: Receive Maximum (4.9) and Maximum Packet Size (3.2.2.3.6). A broker
+  that overruns ours, or says what is no MQTT, is hung up on before it costs memory.
 - A command is acknowledged by `acknowledge`, after it was obeyed, not when it was read.
 - It ends with DISCONNECT (3.14, the will is deleted) or by hanging up (the will is published).
 - Foreign exceptions end here: BrokerAway for the network, SettingsInvalid for files it names.
@@ -118,6 +119,7 @@ class Link:
         self.connack: int | None = None
         self.subscribed: int | None = None
         self.lost: str | None = None
+        self._error: str | None = None
         self.window = pace.window
         self.largest: int | None = None
         self.proved = False
@@ -143,6 +145,7 @@ class Link:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
+        client.on_log = self._on_log
         if mqtt.username is not None:
             client.username_pw_set(mqtt.username, password(mqtt))
         if mqtt.tls is not None:
@@ -171,6 +174,7 @@ class Link:
                 self._client.connect(mqtt.host, mqtt.port, mqtt.keepalive_s)
             if (sock := self.socket()) is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, COMMAND_BYTES)  # see _read
         except OSError as e:
             raise BrokerAway(f"{mqtt.host}:{mqtt.port}: {e.strerror or e}") from e
 
@@ -238,11 +242,24 @@ class Link:
             0 if pending else max(0.0, timeout),
         )
         if sock in readable or pending:
-            self._client.loop_read()
+            self._read()
         if sock in writable and self.lost is None:
             self._client.loop_write()
         if self.lost is None:
             self._client.loop_misc()
+
+    def _read(self) -> None:
+        """Let the library read what came; whatever it stumbles over ends this connection."""
+        try:
+            self._client.loop_read()
+        except Exception as e:  # noqa: BLE001 - its parser lets errors of any kind through
+            self.hang_up(f"the broker breaks the protocol: {e!r}")
+        # The library holds whatever comes: what was agreed is checked on what it holds. One call
+        # makes up to 100 reads, none larger than the receive buffer.
+        if self._client._in_packet["remaining_length"] > COMMAND_BYTES:
+            self.hang_up(f"the broker sends a packet of more than {COMMAND_BYTES} bytes")
+        elif self._client._in_messages:
+            self.hang_up("the broker sends QoS 2, which was not asked for")
 
     def hang_up(self, why: str) -> None:
         """Close without DISCONNECT, so that the broker publishes the will (3.1.2.5)."""
@@ -250,7 +267,9 @@ class Link:
         if (sock := self.socket()) is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            self._client.loop_read()
+            with contextlib.suppress(Exception):
+                self._client.loop_read()  # it finds the end of the stream, and closes
+            sock.close()
 
     def goodbye(self) -> None:
         """DISCONNECT 0x00: the broker deletes the will (3.14.4)."""
@@ -290,12 +309,17 @@ class Link:
             self.acked.append((sent, reason.value))
 
     def _on_message(self, _c: paho.Client, _u: object, letter: paho.MQTTMessage) -> None:
+        _ = letter.topic  # decoded by the library only now: what is not UTF-8 (1.5.4) raises here
         self.heard.append(letter)
 
     def _on_disconnect(
         self, _c: paho.Client, _u: object, _f: object, reason: ReasonCode, _p: object
     ) -> None:
-        self.lost = self.lost or str(reason)
+        self.lost = self.lost or self._error or str(reason)
+
+    def _on_log(self, _c: paho.Client, _u: object, level: int, text: str) -> None:
+        if level == paho.MQTT_LOG_ERR:  # what the socket or TLS said; `reason` does not know it
+            self._error = text
 
 
 def password(mqtt: Mqtt) -> str | None:
@@ -311,12 +335,29 @@ def password(mqtt: Mqtt) -> str | None:
         ) from e
 
 
+class _Tls(ssl.SSLSocket):
+    """Closed where its handshake fails, which the library forgets, and says whose fault it is."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLCertVerificationError as e:
+            self.close()
+            raise ConnectionError(
+                f"its certificate is not accepted ([mqtt.tls] ca): {e.verify_message}"
+            ) from e
+        except OSError as e:
+            self.close()
+            raise ConnectionError(f"no TLS with it: {e.strerror or e}") from e
+
+
 def tls_context(mqtt: Mqtt) -> ssl.SSLContext:
     """TLS 1.2 or later, the broker's certificate checked against [mqtt.tls] ca (BCP 195)."""
     if mqtt.tls is None:
         raise SettingsInvalid("[mqtt.tls] is missing")
     try:
         context = ssl.create_default_context(cafile=str(mqtt.tls.ca))
+        context.sslsocket_class = _Tls
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if mqtt.tls.cert is not None:
             context.load_cert_chain(mqtt.tls.cert, mqtt.tls.key)

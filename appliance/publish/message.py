@@ -52,7 +52,7 @@ EventName = Literal[
     "superseded",
     "feedback",
 ]
-Verb = Literal["ping", "resend", "pause", "resume", "update-check"]
+Verb = Literal["ping", "resend", "stat", "pause", "resume", "update-check"]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
 
@@ -133,6 +133,8 @@ class Command(Record):
     id: str = Field(default="", max_length=64)
     reply_to: str | None = Field(default=None, max_length=256)
     report_id: uuid.UUID | None = None
+    study: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    """The pseudonym of a study, as its events have it."""
 
 
 class ReplyMessage(Message):

@@ -73,6 +73,7 @@ class Publisher:
         self._pace = pace or Pace()
         self._presence = Presence(settings, journal)
         self._draw = draw
+        self._ration = commands.Ration()
         self._root = message.root(settings.site.name, settings.site.device)
         self._bell = outbox.Bell(settings.state)
         self._stopping = False
@@ -237,14 +238,14 @@ class Publisher:
             link.send(Direct(topic, row.payload, 1, row.retain), row.seq)
 
     def _settle(self, link: Link) -> None:
-        """PUBACKs into the journal (3.4.2.1)."""
+        """PUBACKs into the journal (3.4.2.1): those that came together cost one sync together."""
         acked, link.acked = link.acked, []
+        taken = [sent.seq for sent, reason in acked if reason in SUCCESS]
+        link.proved = link.proved or bool(taken)
+        if owed := [seq for seq in taken if seq is not None]:
+            self._journal.delivered(*owed)
         for sent, reason in acked:
-            if reason in SUCCESS:
-                link.proved = True
-                if sent.seq is not None:
-                    self._journal.delivered(sent.seq)
-            elif sent.seq is not None:
+            if reason not in SUCCESS and sent.seq is not None:
                 self._refused(link, sent.seq, reason)
 
     def _refused(self, link: Link, seq: int, reason: int) -> None:
@@ -262,7 +263,7 @@ class Publisher:
             link.hang_up(name)
 
     def _hear(self, link: Link) -> None:
-        """Commands: obeyed, audited, answered, and only then acknowledged."""
+        """Commands: obeyed, written down, answered, and only then acknowledged."""
         while link.heard and link.lost is None:
             letter = link.heard.popleft()
             self._answer(link, letter)
@@ -272,14 +273,18 @@ class Publisher:
         asked = commands.parse(
             self._root, letter.topic, bytes(letter.payload), retained=letter.retain
         )
-        if isinstance(asked, commands.Asked):
-            answer, known = commands.obey(asked, self), asked.command.id
+        known = asked.command.id if isinstance(asked, commands.Asked) else asked.id
+        if isinstance(asked, commands.Refused):
+            answer = commands.Answer(False, asked.text)
+        elif asked.verb == "ping" or self._ration.take(time.monotonic()):
+            answer = commands.obey(asked, self)
         else:
-            answer, known = commands.Answer(False, asked.text), asked.id
-        if not (asked.verb == "ping" and answer.ok):  # it changes nothing and comes all day long
-            self._journal.audit(
-                "mqtt", "command", verb=asked.verb, id=known, ok=answer.ok, text=answer.text
-            )
+            answer = commands.Answer(False, "too many commands, ask again in an hour")
+        detail = {"verb": asked.verb, "id": known, "text": answer.text}
+        if not answer.ok:
+            self._journal.event("command_refused", "mqtt", **detail)
+        elif asked.verb != "ping":  # it changes nothing and comes all day long
+            self._journal.audit("mqtt", "command", **detail)
         if asked.reply_to is None:
             return
         number = self._journal.next_seq()
@@ -301,6 +306,11 @@ class Publisher:
     def resend(self, report_id: uuid.UUID) -> int:
         report = self._journal.report(report_id)
         return 0 if report is None else self._again.owe_again(report)
+
+    def set_stat(self, study: str) -> int:
+        told = self._journal.told_on(f"study/{study}/event")
+        self._journal.set_stat(*told)
+        return len(told)
 
     def set_paused(self, paused: bool) -> bool:
         self._paused = paused

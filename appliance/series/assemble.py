@@ -21,6 +21,10 @@ arrival. Every check runs; reasons come most fundamental first, each names image
   positions repeat (`split` makes single phases of those where a tag tells them apart).
 - an image between others whose pixels are all equal shows nothing: it counts as missing, and the
   limitation MISSING_PIXELS names it. Blank images at the ends stay: air or padding.
+- neighbours that show the very same tissue at two positions are a reconstruction that got stuck, or
+  a gateway's mistake: noise never repeats. Which of the places is theirs cannot be known:
+  REPEATED_PIXELS.
+- images under a transfer syntax that may lose (PS3.5 A.4) are the limitation LOSSY.
 - steps. Their median is the spacing. A step of more than 1.5 medians is a hole; one hole of at most
   `max_gap_mm` is the limitation GAP_FILLED, more or wider is GAP_TOO_WIDE. Where over a fifth of
   all steps are that wide they are no holes but the way it was made: the widest step is then the
@@ -46,9 +50,9 @@ from appliance.bundle.manifest import Accepts, Limits
 from appliance.reasons import Code
 from appliance.records import Plane, Stack, Vector
 from appliance.report import Reason
-from appliance.series.content import hu_check, truncated_fov
+from appliance.series.content import hu_check, repeated
 
-__all__ = ["MAX_SLICES", "assemble", "hu_check", "split", "truncated_fov"]
+__all__ = ["MAX_SLICES", "assemble", "hu_check", "split"]
 
 MAX_SLICES = 4000
 MAX_GAP_MM = 10.0  # where no bundle says otherwise (DESIGN: the line)
@@ -64,6 +68,10 @@ HOLE_STEPS = 1.5
 HOLE_SHARE = 0.2
 IRREGULAR_RATIO = 0.1
 ROUNDING_RATIO = 1.01
+LOSSY_SYNTAXES = frozenset(
+    f"1.2.840.10008.1.2.4.{n}"
+    for n in (50, 51, 81, 91, 203)  # JPEG, JPEG-LS, JPEG 2000, HTJ2K
+)
 WIDEST_MM = 1000.0
 LONGEST_MM = 2500.0
 _NAMED = 3
@@ -93,10 +101,11 @@ def assemble(
     kept, more, limitations = _positions(once, normal)
     reasons += more
     kept, blank = _shown(kept)
+    reasons += _repeated(kept)
     z = _along(kept, normal)
     steps, more, limits = _steps(kept, z, accepts)
     reasons += more
-    limitations = limits + blank + limitations
+    limitations = limits + blank + limitations + _lossy(kept)
     reasons += _extent(kept, z, accepts)
     if reasons:
         return tuple(reasons)
@@ -177,10 +186,13 @@ def _instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
     kept: dict[tuple[str, int], Plane] = {}
     reasons = []
     for plane in planes:
-        first = kept.setdefault((plane.header.sop_instance_uid, plane.frame), plane)
+        key = plane.header.sop_instance_uid, plane.frame
+        first = kept.setdefault(key, plane)
         if first.digest != plane.digest:
             text = f"{_name(first)} and {_name(plane)} carry one SOP Instance UID"
             reasons.append(_reason(Code.DUPLICATE_UID, text, _name(plane)))
+        elif repr(plane.header) < repr(first.header):  # whichever came first
+            kept[key] = plane
     return list(kept.values()), reasons
 
 
@@ -247,8 +259,10 @@ def _rounded(values: tuple[float, ...], digits: int) -> tuple[float, ...]:
 
 
 def _angle(a: Vector, b: Vector) -> float:
-    """Radians; exact for small angles, where arccos is not."""
-    return math.atan2(float(np.linalg.norm(np.cross(a, b))), float(np.dot(a, b)))
+    """Radians; exact for small angles, where arccos is not. Plain Python is 20 times numpy here."""
+    (ax, ay, az), (bx, by, bz) = a, b
+    across = math.hypot(ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+    return math.atan2(across, ax * bx + ay * by + az * bz)
 
 
 def _turn(plane: Plane, usual: Plane) -> float:
@@ -379,6 +393,22 @@ def _shown(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
     text = f"{_names(blank)}: all pixels are equal; taken as missing"
     kept = [p for i, p in enumerate(planes) if not (p.blank and there[0] < i < there[-1])]
     return kept, [_reason(Code.MISSING_PIXELS, text, _z(blank[0]))]
+
+
+def _repeated(planes: Sequence[Plane]) -> list[Reason]:
+    again = repeated(planes)
+    if not again:
+        return []
+    text = f"{_names(again)}: the same pixels as the image below, at another position"
+    return [_reason(Code.REPEATED_PIXELS, text, _z(again[0]))]
+
+
+def _lossy(planes: Sequence[Plane]) -> list[Reason]:
+    odd = [p for p in planes if p.header.transfer_syntax_uid in LOSSY_SYNTAXES]
+    if not odd:
+        return []
+    text = f"{len(odd)} of {len(planes)} images may have lost detail by compression: {_names(odd)}"
+    return [_reason(Code.LOSSY, text)]
 
 
 def _steps(

@@ -1,9 +1,7 @@
-"""What the pixels themselves say against a series: HU out of range, lungs cut by the field of view.
+"""What the pixels themselves say against a series: HU out of range, one image shown twice. Pure.
 
-Pure. Both are limitations, never refusals (DESIGN: the line).
-
-`hu_check`. Over a sample of pixels (every 4th of at most 24 planes, without padding), modes
-smoothed over 21 HU:
+`hu_check`, a limitation. Over a sample of pixels (every 4th of at most 24 planes, without padding),
+modes smoothed over 21 HU:
 
 - below -1100 HU there is only fill, one or two exact values: at most 2 % are anything else.
 - air: the share of pixels below -600 HU is at least 2 % (some air is in every chest or head field
@@ -13,12 +11,14 @@ smoothed over 21 HU:
 
 An intercept off by 1000 or 1024 or a slope off by two fails at least one of them.
 
-`truncated_fov`. Lungs that end at the border of the image, or at the edge of the circle of
-reconstruction, are cut. A run of at least 5 voxels along the border in at least 3 planes counts;
-less is a mask that leaks.
+`repeated`, a refusal. Noise never repeats: neighbours with equal pixels come from a reconstruction
+or a gateway that got stuck. Images without tissue may be equal: air and padding are cut at a value.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ AIR_BELOW, AIR_SHARE = -600, 0.02
 AIR_LOW, AIR_HIGH = -1070, -920
 TISSUE = (-300, 400)
 TISSUE_LOW, TISSUE_HIGH = -150, 150
-CUT_VOXELS, CUT_PLANES = 5, 3
+TISSUE_ABOVE = -500
 _LOWEST, _HIGHEST = -1500, 1500
 _SMOOTH = 21
 
@@ -71,22 +71,17 @@ def hu_check(stack: Stack) -> tuple[Reason, ...]:
     return ()
 
 
-def truncated_fov(
-    organ: NDArray[np.bool_], seen: NDArray[np.bool_] | None = None
-) -> tuple[Reason, ...]:
-    """TRUNCATED_FOV where the organ's mask ends at the edge of what was reconstructed.
-
-    `organ`: [z, y, x]. `seen`: [y, x] or [z, y, x], where the scanner has data (`field_of_view`);
-    None: everywhere.
-    """
-    shown = np.ones(organ.shape[1:], dtype=np.bool_) if seen is None else seen
-    edge = np.broadcast_to(shown & ~_inside(shown), organ.shape)
-    touching = (organ & edge).reshape(len(organ), -1).sum(axis=1)
-    cut = np.flatnonzero(touching >= CUT_VOXELS)
-    if len(cut) < CUT_PLANES:
-        return ()
-    text = f"the lungs reach the edge of the field of view in {len(cut)} of {len(organ)} planes"
-    return (Reason(code=Code.TRUNCATED_FOV, text=text, where="series"),)
+def repeated(planes: Sequence[Plane]) -> list[Plane]:
+    """Of planes in order, those whose pixels are all equal to those of the one before."""
+    again = []
+    for before, plane in pairwise(planes):
+        one, other = before.native, plane.native
+        middle = len(one) // 2
+        if one.shape != other.shape or not np.array_equal(one[middle], other[middle]):
+            continue  # a row tells nearly all of them apart
+        if one.min() < one.max() > TISSUE_ABOVE and np.array_equal(one, other):
+            again.append(plane)
+    return again
 
 
 def field_of_view(plane: Plane) -> NDArray[np.bool_]:
@@ -97,15 +92,6 @@ def field_of_view(plane: Plane) -> NDArray[np.bool_]:
     left = np.logical_and.accumulate(empty, axis=1)
     right = np.logical_and.accumulate(empty[:, ::-1], axis=1)[:, ::-1]
     return ~(left | right)
-
-
-def _inside(shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels whose four neighbours in the plane are shown too."""
-    wide = np.pad(shown, [(0, 0)] * (shown.ndim - 2) + [(1, 1), (1, 1)])
-    around: NDArray[np.bool_] = (
-        wide[..., :-2, 1:-1] & wide[..., 2:, 1:-1] & wide[..., 1:-1, :-2] & wide[..., 1:-1, 2:]
-    )
-    return around
 
 
 def _suspect(text: str) -> Reason:

@@ -2,8 +2,9 @@
 
 Rules. Everything is checked against the actual bytes before anything is allocated or decoded:
 
-- Rows x Columns x frames above `max_pixels`: TOO_LARGE. Fewer bytes (native) or fragments
-  (encapsulated, PS3.5 A.4) than frames claimed: MISSING_PIXELS.
+- Rows x Columns x frames above `max_pixels`, or a frame above `MAX_FRAME_PIXELS` (some codes say as
+  many in a hundred bytes, and the memory is spent before they break off): TOO_LARGE. Fewer bytes
+  (native) or fragments (encapsulated, PS3.5 A.4) than frames claimed: MISSING_PIXELS.
 - Greyscale of one sample, 8, 16 or 32 bits allocated, High Bit = Bits Stored - 1 (PS3.5 8.1.1):
   else UNSUPPORTED_PIXELS, as is a transfer syntax that is not in the table.
 - A codestream whose own header names another size than Rows and Columns, or that has no end marker,
@@ -60,7 +61,9 @@ TAGS = (
     0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100,
     0x00280101, 0x00280102, 0x00280103, 0x7FE00008, 0x7FE00009, PIXEL_DATA,
 )  # fmt: skip
+MAX_FRAME_PIXELS = 1 << 24  # 4096 x 4096; scanners reconstruct 1024, a few 2048
 _RLE = "1.2.840.10008.1.2.5"
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _END = b"\xff\xd9"  # EOI and EOC; only a zero byte of padding may follow (PS3.5 A.4)
 
 
@@ -102,8 +105,9 @@ def layout(e: Elements, max_pixels: int) -> Layout:
     frames = 1
     if e.integer(0x00280008, "Number of Frames") is not None:
         frames = _positive(e, 0x00280008, "Number of Frames")
-    if rows * columns * frames > max_pixels:
-        shown = f"{rows} x {columns} pixels in {frames} frames; the limit is {max_pixels} pixels"
+    if rows * columns * frames > max_pixels or rows * columns > MAX_FRAME_PIXELS:
+        shown = f"{rows} x {columns} pixels in {frames} frames"
+        shown += f"; the limit is {max_pixels} pixels, {MAX_FRAME_PIXELS} in a frame"
         raise refused(Code.TOO_LARGE, f"{e.where}: {shown}", e.where)
     allocated = _positive(e, 0x00280100, "Bits Allocated")
     stored = _positive(e, 0x00280101, "Bits Stored")
@@ -216,7 +220,7 @@ def coded_size(code: bytes, syntax: str) -> tuple[int, int, int] | None:
     if syntax == _RLE:
         return None
     if syntax.startswith(("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")):
-        at = code.index(b"\xff\x4f\xff\x51")
+        at = _codestream(code)
         right, low, left, top = struct.unpack_from(">4I", code, at + 8)
         return low - top, right - left, struct.unpack_from(">H", code, at + 40)[0]
     at = code.index(b"\xff\xd8") + 2
@@ -233,10 +237,27 @@ def coded_size(code: bytes, syntax: str) -> tuple[int, int, int] | None:
             at += 2 + length
 
 
+def _codestream(code: bytes) -> int:
+    """Where the JPEG 2000 codestream begins that a decoder will read: at once (PS3.5 A.4.4), or in
+    the first jp2c box of a JP2 file (ISO 15444-1 I.4, I.5.4), which some writers put there."""
+    at = 0
+    if code.startswith(_JP2):
+        while code[at + 4 : at + 8] != b"jp2c":
+            length = struct.unpack_from(">I", code, at)[0]
+            if length < 8:
+                raise ValueError("a box without a length")
+            at += length
+        at += 8
+    if not code.startswith(b"\xff\x4f\xff\x51", at):
+        raise ValueError("no codestream where one must be")
+    return at
+
+
 def cut(words: Stored, form: Layout) -> Stored:
     """Words -> stored values: only Bits Stored, the sign extended from there (PS3.5 8.1.1)."""
     spare = form.allocated - form.stored
-    if not spare:
+    low, high = form.range
+    if not spare or (words.min() >= low and words.max() <= high):
         return words
     if form.signed:
         shifted: Stored = np.right_shift(np.left_shift(words, spare), spare)

@@ -177,11 +177,12 @@ class Elements:
                 sequence = convert_SQ(
                     element.value, element.is_implicit_VR, element.is_little_endian, "iso8859"
                 )
-        return tuple(
-            Elements({tag: item.get_item(tag) for tag in item.keys()}, self.where)  # noqa: SIM118
-            for item in sequence
-            if isinstance(item, Dataset)
-        )
+        with reading(self.where):  # what has no value yet, get_item converts
+            return tuple(
+                Elements({tag: item.get_item(tag) for tag in item.keys()}, self.where)  # noqa: SIM118
+                for item in sequence
+                if isinstance(item, Dataset)
+            )
 
     def first(self, tag: int, name: str) -> Elements | None:
         """The first item of a sequence."""

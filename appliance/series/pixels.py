@@ -189,6 +189,10 @@ def _hounsfield(
 ) -> NDArray[np.int16] | NDArray[np.float32]:
     slope, intercept = rescale.slope, rescale.intercept
     whole = slope == int(slope) and intercept == int(intercept)
+    if whole and stored.dtype.itemsize <= 2:
+        ends = [int(v) * int(slope) + int(intercept) for v in (stored.min(), stored.max())]
+        if min(ends) >= -32768 and max(ends) <= 32767:
+            return _in_words(stored, int(slope), int(intercept), padded, where)
     exact: Stored
     if whole and stored.dtype.itemsize <= 2 and abs(slope) < 1 << 14 and abs(intercept) < 1 << 29:
         exact = stored.astype(np.int32)
@@ -210,6 +214,20 @@ def _hounsfield(
         text = f"{where}: HU from {low:g} to {high:g} after rescaling"
         raise refused(Code.INVALID_VALUE, text, where)
     return exact.astype(np.float32)
+
+
+def _in_words(
+    stored: Stored, slope: int, intercept: int, padded: NDArray[np.bool_] | None, where: str
+) -> NDArray[np.int16]:
+    """The same for HU that fit 16 bits, in one pass: exact, as words are reckoned modulo 65536."""
+    words = stored.view(np.uint16) if stored.dtype.itemsize == 2 else stored.astype(np.uint16)
+    if slope != 1:
+        words = words * np.uint16(slope % 65536)
+    hu: NDArray[np.int16] = (words + np.uint16(intercept % 65536)).view(np.int16)
+    if padded is not None:
+        _believable(hu, padded, where)
+        hu[padded] = AIR_HU
+    return hu
 
 
 def _believable(hu: Stored, padded: NDArray[np.bool_], where: str) -> None:

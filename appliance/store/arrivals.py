@@ -192,6 +192,12 @@ class Arrivals(Part):
         with self._db.write() as db:
             db.execute("UPDATE series SET attempts = 0 WHERE series_uid = ?", (series_uid,))
 
+    def set_stat(self, *series_uids: str) -> None:
+        """These series, and with them their studies, are to be taken first."""
+        with self._db.write() as db:
+            for uid in series_uids:
+                db.execute("UPDATE series SET priority = 'stat' WHERE series_uid = ?", (uid,))
+
     def series(self, *states: SeriesState) -> list[Series]:
         """Series in one of these states (none given: all), the oldest arrival first."""
         marks = ", ".join("?" * len(states))
@@ -216,8 +222,8 @@ class Arrivals(Part):
 def _started(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None where there is none that lives."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # text would import a codec in every child
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # proc(5): from field 3 on, after the name
-    return None if fields[0] in "ZX" else int(fields[19])
+    fields = stat.rpartition(b")")[2].split()  # proc(5): from field 3 on, after the name
+    return None if fields[0] in b"ZX" else int(fields[19])

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from appliance.errors import StateUnusable
 
-VERSION = 1
+VERSION = 2
+_FROM_1 = """ALTER TABLE series ADD COLUMN
+  priority TEXT NOT NULL DEFAULT 'routine' CHECK (priority IN ('routine', 'stat'))"""
 BUSY_MS = 10_000
 
 
@@ -58,6 +60,8 @@ class Database:
         if version == 0:
             schema = resources.files("appliance.store").joinpath("schema.sql").read_text("utf-8")
             self._db.executescript(f"BEGIN;{schema};PRAGMA user_version = {VERSION};COMMIT;")
+        if version == 1:
+            self._db.executescript(f"BEGIN;{_FROM_1};PRAGMA user_version = {VERSION};COMMIT;")
 
     def close(self) -> None:
         with self._lock:

@@ -172,13 +172,24 @@ class Outbox(Arrivals, Audit):
             )
             return [_message(r) for r in rows]
 
-    def delivered(self, seq: int) -> None:
-        """PUBACK received (MQTT 4.3.2), whatever the message was before."""
+    def told_on(self, topic: str) -> list[str]:
+        """The series that messages on this topic are about."""
+        with self._db.read() as db:
+            rows = db.execute(
+                """SELECT DISTINCT series_uid FROM messages
+                WHERE topic = ? AND series_uid IS NOT NULL""",
+                (topic,),
+            )
+            return [str(row["series_uid"]) for row in rows]
+
+    def delivered(self, *seqs: int) -> None:
+        """PUBACK received (MQTT 4.3.2), whatever the message was before; all in one transaction."""
+        at = self._clock()
         with self._db.write() as db:
-            db.execute(
+            db.executemany(
                 """UPDATE messages SET state = 'delivered', delivered_at = ?, last_error = NULL
                 WHERE seq = ?""",
-                (self._clock(), seq),
+                [(at, seq) for seq in seqs],
             )
 
     def delivered_at(self, event_id: uuid.UUID | str) -> float | None:
@@ -245,14 +256,14 @@ class Outbox(Arrivals, Audit):
                 db.execute("SELECT state, count(*) FROM messages GROUP BY state").fetchall()
             )
             oldest = db.execute(
-                "SELECT min(created) FROM messages WHERE state = 'waiting'"
-            ).fetchone()[0]
+                "SELECT created FROM messages WHERE state = 'waiting' ORDER BY seq LIMIT 1"
+            ).fetchone()
         return OutboxCounts(
             counts.get("waiting", 0),
             counts.get("delivered", 0),
             counts.get("dead", 0),
             counts.get("dropped", 0),
-            oldest,
+            oldest[0] if oldest else None,
         )
 
 

@@ -5,38 +5,39 @@ Rules
   each bundle is final, and of which every message is delivered or dropped by a person. A series
   set aside needs no report. Everything else stays, however full the disk is: then `receive`
   answers A700 and the sender keeps its images.
-- By age: all of those whose last instance and last change are more than `retain.days` old.
+- By age: all of those that did not change for `retain.days`, by time that this stage has itself
+  seen pass (`store.age`): a wall clock that jumps by years deletes nothing early.
 - By space: the oldest of the others, one after another, until `retain.target_free_mb` is free. Only
   where the journal says how many instances the judgement was about, so that a slice that came late
   and is not judged yet is never deleted with its series.
 - Slices, then masks (`reports/<report_id>/`), then rows: a power cut between leaves rows, and the
   next run goes on from there.
-- The quarantine, events and settled loose messages go by age too; the quarantine first, if space
-  is short.
+- The quarantine goes by age too, and first if space is short. Events and settled loose messages go
+  by their stamps, but not before the wall clock was steady for `retain.days`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import ScansideError
+from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Retain, Settings
+from appliance.store import age
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.rows import Kept
+from appliance.store.rows import Kept, Series
 from appliance.store.spool import SeriesKey, Spool
 
 LOG = logging.getLogger(__name__)
 EVERY_S = 600.0
 STALE_INCOMING_S = 3600.0
-DAY_S = 86400.0
 JUDGED = frozenset({"analysed", "set_aside", "refused", "failed"})
 
 
@@ -59,8 +60,10 @@ class Outcome:
     """Less than the target is free, and nothing more may be deleted."""
 
 
-def deletable(rows: Iterable[Kept], now: float, settings: Retain) -> list[Deletable]:
-    """The series that may be deleted, oldest first; pure."""
+def deletable(
+    rows: Iterable[Kept], age_s: Callable[[str], float], settings: Retain
+) -> list[Deletable]:
+    """The series that may be deleted, oldest first; pure. `age_s`: of a thing (`thing_of`)."""
     found = []
     for kept in rows:
         series = kept.series
@@ -69,23 +72,30 @@ def deletable(rows: Iterable[Kept], now: float, settings: Retain) -> list[Deleta
         )
         if series.state not in JUDGED or not published:
             continue
-        aged = now - max(series.last_at, series.updated) > settings.days * DAY_S
+        aged = age_s(thing_of(series)) > settings.days * age.DAY_S
         if aged or series.instances is not None:
             found.append(Deletable(kept, aged))
     return sorted(found, key=lambda d: (d.kept.series.last_at, d.kept.series.series_uid))
 
 
 def run_once(
-    settings: Settings, *, disk: Disk = DISK, clock: Callable[[], float] = time.time
+    settings: Settings,
+    *,
+    disk: Disk = DISK,
+    look: Callable[[], age.Look] = age.look,
 ) -> Outcome:
     """One look over the state folder: delete by age, then by space."""
     spool = Spool(settings.state, disk)
-    now = clock()
+    now = look()
+    days_s = settings.retain.days * age.DAY_S
     spool.clear_incoming(STALE_INCOMING_S)
-    with Journal.open(settings.state / JOURNAL_NAME, clock) as journal:
-        candidates = deletable(journal.kept(), now, settings.retain)
-        journal.purge(now - settings.retain.days * DAY_S)
-        quarantined = _clean_quarantine(spool, now, settings.retain, disk)
+    with Journal.open(settings.state / JOURNAL_NAME, lambda: now.wall) as journal:
+        rows = journal.kept()
+        things = (*(thing_of(r.series) for r in rows), *(p.name for p, _ in spool.quarantined()))
+        ledger = _ledger(settings.state, now, things, disk)
+        candidates = deletable(rows, ledger.age_s, settings.retain)
+        journal.purge(now.wall - days_s if ledger.steady_s() > days_s else float("-inf"))
+        quarantined = _clean_quarantine(spool, ledger, settings.retain, disk)
         count = 0
         for candidate in candidates:
             if not candidate.aged and _enough(disk, settings):
@@ -136,13 +146,32 @@ def _delete(spool: Spool, journal: Journal, state: Path, kept: Kept) -> bool:
         return False
     for report_id in kept.reports:
         shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
+    if kept.reports:  # without their rows nobody would ever delete masks that came back
+        with contextlib.suppress(FileNotFoundError):
+            spool.disk.settle(state / "reports")
     return journal.forget(series)
 
 
-def _clean_quarantine(spool: Spool, now: float, settings: Retain, disk: Disk) -> int:
+def thing_of(series: Series) -> str:
+    """A series as it is: any change makes it young again."""
+    return f"{series.series_uid} {series.updated!r} {series.last_at!r}"
+
+
+def _ledger(state: Path, now: age.Look, things: Iterable[str], disk: Disk) -> age.Ledger:
+    """One look more; a ledger that cannot be written ages nothing and hinders no deletion."""
+    path = state / age.LEDGER_NAME
+    ledger = age.read(path).seen(now, things)
+    try:
+        disk.write(path, ledger.model_dump_json().encode())
+    except StateUnusable as e:
+        LOG.error("%s", e.line())
+    return ledger
+
+
+def _clean_quarantine(spool: Spool, ledger: age.Ledger, settings: Retain, disk: Disk) -> int:
     count = 0
-    for path, at in spool.quarantined():
-        old = now - at > settings.days * DAY_S
+    for path, _ in spool.quarantined():
+        old = ledger.age_s(path.name) > settings.days * age.DAY_S
         if not old and disk.free_mb(path.parent) >= settings.target_free_mb:
             break
         disk.remove(path)

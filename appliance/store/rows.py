@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from appliance.priority import Priority
+
 Outcome = Literal["released", "aborted", "lost", "refused"]
 SeriesState = Literal["open", "complete", "analysed", "set_aside", "refused", "failed"]
 MessageState = Literal["waiting", "delivered", "dead", "dropped"]
@@ -53,6 +55,8 @@ class Series:
     attempts: int
     """How often `work` began with it since something new came: a poisoned series counts up."""
     updated: float
+    priority: Priority = "routine"
+    """What an image or a command said; the sender's own is in the settings."""
 
 
 @dataclass(frozen=True, slots=True)

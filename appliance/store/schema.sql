@@ -1,4 +1,4 @@
--- The journal's schema, version 1 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
+-- The journal's schema, version 2 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
 -- No row per slice: the spool is the truth for slices.
 
 CREATE TABLE associations (
@@ -24,7 +24,8 @@ CREATE TABLE series (
   last_at REAL NOT NULL,
   instances INTEGER,                    -- how many the state is about; null: not judged yet
   attempts INTEGER NOT NULL DEFAULT 0,
-  updated REAL NOT NULL
+  updated REAL NOT NULL,
+  priority TEXT NOT NULL DEFAULT 'routine' CHECK (priority IN ('routine', 'stat'))
 ) STRICT;
 CREATE INDEX series_by_state ON series (state, last_at);
 CREATE INDEX series_by_study ON series (study_uid);

@@ -21,6 +21,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance.errors import InstanceRefused, StateUnusable
+from appliance.errors import InstanceRefused, Poisoned, StateUnusable
 from appliance.store.files import DISK, TEMP_SUFFIX, Disk
 
 DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 annex C
@@ -82,6 +83,8 @@ class Spool:
         self._series = root / "spool"
         self._incoming = root / "incoming"
         self._quarantine = root / "quarantine"
+        self._durable: dict[Path, int] = {}
+        """Folder -> its inode: this process has made sure of its name."""
         for folder in (self._series, self._incoming, self._quarantine):
             disk.make_folder(folder)
 
@@ -126,7 +129,8 @@ class Spool:
         )
         path = folder / f"{checked_uid(sop, 'SOPInstanceUID')}{_SUFFIX}"
         with self._locked(fcntl.LOCK_SH):
-            self.disk.make_folder(folder)
+            self._make_durable(folder.parent)
+            self._make_durable(folder)
             try:
                 self.disk.adopt(temp, path)
             except FileExistsError:
@@ -143,6 +147,14 @@ class Spool:
             code="duplicate_sop_instance",
             remedy="Send changed images under new SOP Instance UIDs (PS3.5 9).",
         )
+
+    def _make_durable(self, folder: Path) -> None:
+        """Make a folder. Another process may have made it, and not have synced its name yet."""
+        self.disk.make_folder(folder)
+        inode = folder.stat().st_ino  # another one where it was deleted meanwhile
+        if self._durable.get(folder) != inode:
+            self.disk.settle(folder.parent)
+            self._durable[folder] = inode
 
     def folder(self, key: SeriesKey) -> Path:
         """Where the series lies; checks the UIDs again, because paths are made of them."""
@@ -167,6 +179,26 @@ class Spool:
                     found[uid] = Path(entry.path)
         return dict(sorted(found.items()))
 
+    def arrived(self, path: Path) -> float | None:
+        """When an instance was acknowledged, seconds since 1970; None where it is gone."""
+        try:
+            return path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise StateUnusable(f"{path}: {e.strerror}") from e
+
+    def read(self, path: Path) -> bytes | None:
+        """The bytes of an instance; None where it is gone, Poisoned where its block is bad."""
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            if e.errno == errno.EIO:  # the others go on
+                raise Poisoned(f"{path.name}: {e.strerror}") from e
+            raise StateUnusable(f"{path}: {e.strerror}") from e
+
     def changed(self, key: SeriesKey) -> int | None:
         """When an instance last came or went, in ns of the clock; None where it is not there."""
         try:
@@ -183,7 +215,7 @@ class Spool:
         facts = {"at": time.time(), "why": why, "bytes": size}
         self.disk.write(path.with_suffix(".json"), json.dumps(facts).encode())
         if temp.exists():
-            self.disk.move(temp, path)
+            self.disk.adopt(temp, path)
         return path
 
     def quarantined(self) -> list[tuple[Path, float]]:

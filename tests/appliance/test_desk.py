@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from appliance.bundle import trust
 from appliance.desk import Desk, Opened
 from appliance.errors import BundleRefused
+from appliance.host import memory
+from appliance.report import BundleRef
 from appliance.settings import Settings
 
 
@@ -77,6 +80,45 @@ def test_a_bundle_that_comes_back_while_it_is_in_use_is_not_opened_twice(desk: A
     desk.close()
     assert old.backend.closed
     assert new.backend.closed
+
+
+def test_a_bundle_for_which_there_is_no_memory_leaves_the_running_one_of_its_name(
+    tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(Settings(state=tmp_path))
+    loaded = trust.check(tiny_bytes)
+    entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest)
+    newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW)
+    monkeypatch.setattr(desk.shelf, "ready", lambda _: loaded)
+    monkeypatch.setattr(desk.shelf, "active", lambda: (entry,))
+    (before,) = desk.refresh()
+    need = memory.opening(sum(map(len, loaded.networks.values()))) + memory.RESERVE
+    before = replace(before, bundle=replace(before.bundle, ref=_named(before, "nodule")))
+    desk._open = {loaded.digest: before}
+    monkeypatch.setattr(desk.shelf, "active", lambda: (newer,))
+    monkeypatch.setattr(memory, "available", lambda: need - 1)
+    assert desk.refresh() == (before,)
+    monkeypatch.setattr(memory, "available", lambda: need)
+    assert desk.refresh() != (before,)
+    desk.close()
+
+
+def _named(opened: Opened, name: str) -> BundleRef:
+    return opened.bundle.ref.model_copy(update={"name": name})
+
+
+@pytest.mark.parametrize("where", ["active", "ready"])
+def test_where_memory_runs_out_what_is_open_goes_on(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    desk.wanted[:] = [("nodule", OLD)]
+    before = desk.refresh()
+    desk.wanted[:] = [("nodule", NEW)]
+    monkeypatch.setattr(desk.shelf, where, full)
+    assert desk.refresh() == before
 
 
 def test_a_bundle_that_does_not_open_leaves_the_running_one_of_its_name(desk: Any) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from appliance import line
+from appliance import admission, line
 from appliance.backend.protocol import Backend
 from appliance.line import Bundle
 from appliance.reasons import REMEDIES, Code
@@ -98,19 +98,47 @@ def test_a_series_that_would_fill_the_memory_is_refused_and_let_go(
     files = _files(dicom)
     one = line.add(line.begin(tiny), files[0]).held
     assert one > 80 * 80 * 2
-    monkeypatch.setattr(line, "MAX_BYTES", 10 * one)
+    monkeypatch.setattr(admission, "MAX_BYTES", 10 * one)
     refused = process(files)
     assert refused.status is Status.NOT_ANALYSED
     assert codes(refused.reasons) == [Code.TOO_LARGE]
     assert refused.facts.slices == 24
-    assert refused.input_digest == good.input_digest
+    assert refused.input_digest != good.input_digest, "its pixels were not read: another report_id"
     assert same(process(files[::-1]), refused)
     fold = line.begin(tiny)
     for file in files:
         fold = line.add(fold, file)
         assert len(fold.planes) <= 10
-    monkeypatch.setattr(line, "MAX_BYTES", 24 * one)
+    monkeypatch.setattr(admission, "MAX_BYTES", 24 * one)
     assert same(process(files), good)
+
+
+def test_a_series_is_refused_where_its_pixels_leave_no_room(
+    good: Result, dicom: Any, tiny: Bundle, tiny_backend: Backend
+) -> None:
+    files = _files(dicom)
+    one = line.add(line.begin(tiny), files[0]).held
+    refused = line.process(files, tiny, tiny_backend, 10 * one + 1)
+    assert codes(refused.reasons) == [Code.TOO_LARGE]
+    assert f"{10 * one >> 20} MB" in refused.reasons[0].text
+    assert refused.facts.slices == 24
+    assert same(line.process(files[::-1], tiny, tiny_backend, 10 * one + 1), refused)
+    assert same(line.process(files, tiny, tiny_backend, 1 << 40), good)
+
+
+def test_a_series_whose_analysis_would_not_fit_is_refused_before_it_is_inferred(
+    good: Result, dicom: Any, tiny: Bundle, tiny_backend: Backend
+) -> None:
+    files = _files(dicom)
+    held = sum(line.add(line.begin(tiny), file).held for file in files)
+    refused = line.process(files, tiny, tiny_backend, held)
+    assert codes(refused.reasons) == [Code.TOO_LARGE]
+    assert "its analysis needs" in refused.reasons[0].text
+    assert (refused.facts.slices, refused.facts.spacing_mm) == (24, good.facts.spacing_mm)
+    assert not refused.findings
+    assert not refused.masks
+    early = line.process(files, tiny, tiny_backend, held // 2)
+    assert refused.input_digest == early.input_digest != good.input_digest
 
 
 def test_an_image_without_content_is_a_hole_and_never_part_of_a_negative(

@@ -37,7 +37,7 @@ def analysed(site: Any, dicom: Any, slices: list[Any]) -> Report:
         work.look_everywhere()
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            work.judge_due()
+            work.take_turn()
             report = journal.latest_report(slices[0].SeriesInstanceUID)
             if report is not None and report.stage is Stage.FINAL:
                 break

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from appliance import hints
 from appliance import work as stage
 from appliance.backend.open import open_backend
 from appliance.bundle import trust
@@ -24,6 +26,7 @@ from appliance.desk import Opened
 from appliance.dicom.intake import hint
 from appliance.errors import Poisoned, StateUnusable
 from appliance.followed import Followed
+from appliance.hints import Hints
 from appliance.reasons import Code
 from appliance.records import Stack, Tensor
 from appliance.report import BackendRef, Stage, Status
@@ -31,7 +34,7 @@ from appliance.settings import Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import SeriesKey, Spool
-from appliance.work import Hints, Work
+from appliance.work import Work
 
 SLICES = 24
 
@@ -78,7 +81,17 @@ class Box:
         return Work(self.settings, self.journal, self.spool, Bench(*opened))  # type: ignore[arg-type]
 
     def arrive(self, slices: int = SLICES, *, expected: int | None = None) -> SeriesKey:
-        hu = np.full((SLICES, 16, 16), -1000, np.int16)
+        return self._arrive(slices, expected, -1000)
+
+    def arrived(self, count: int) -> list[SeriesKey]:
+        """So many series, each of another study, that nothing has come of for a minute."""
+        keys = [self._arrive(SLICES, None, n - 1000) for n in range(count)]
+        for path in self.spool.root.glob("spool/*/*/*"):
+            os.utime(path, (time.time() - 60, time.time() - 60))
+        return keys
+
+    def _arrive(self, slices: int, expected: int | None, air_hu: int) -> SeriesKey:
+        hu = np.full((SLICES, 16, 16), air_hu, np.int16)
         phantom = Phantom(hu, (5.0, 4.0, 4.0), (0.0, 0.0, 0.0), ())
         images = list(instances.series(phantom))[:slices]
         key = SeriesKey(str(images[0].StudyInstanceUID), str(images[0].SeriesInstanceUID))
@@ -95,9 +108,9 @@ class Box:
 def run(work: Work) -> None:
     """Judge until nothing is followed any more."""
     end = time.monotonic() + 20
-    while work.following and time.monotonic() < end:
+    while (work.following or work.wait_s() == 0) and time.monotonic() < end:
         time.sleep(work.wait_s())
-        work.judge_due()
+        work.take_turn()
     assert not work.following
 
 
@@ -168,11 +181,12 @@ def test_a_series_that_ended_the_stage_three_times_is_failed_and_its_pixels_are_
     assert [r.code for r in report.reasons] == [Code.POISONED]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a decoder"), MemoryError()])
 def test_what_cannot_be_added_fails_that_series_alone(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: object) -> None:
-        raise RuntimeError("a decoder")
+        raise error
 
     monkeypatch.setattr(stage, "RETRY_S", 0.01)
     key = box.arrive()
@@ -236,7 +250,7 @@ def test_an_image_on_a_bad_block_fails_its_series_and_not_the_stage(
 def test_a_state_folder_whose_path_is_too_long_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(StateUnusable, match="too long") as refused,
-        stage._ear(tmp_path / ("x" * 120)),
+        hints.ear(tmp_path / ("x" * 120)),
     ):
         pass
     assert "107 bytes" in refused.value.remedy
@@ -245,7 +259,7 @@ def test_a_state_folder_whose_path_is_too_long_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_news_is_not_read_again_and_a_late_slice_is_found(
     box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = box.arrive(SLICES - 1)
+    box.arrive(SLICES - 1)
     work = box.work(tiny)
     work.look_everywhere()
     run(work)
@@ -256,7 +270,8 @@ def test_a_folder_without_news_is_not_read_again_and_a_late_slice_is_found(
         work.look_everywhere()
     box.arrive()
     work.look_everywhere()
-    assert key in work.following
+    run(work)
+    assert [s.instances for s in box.journal.series()] == [SLICES]
 
 
 def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: Opened) -> None:
@@ -267,11 +282,13 @@ def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: Opened) ->
     work.look_everywhere()
     run(work)
     work.look_everywhere()
+    assert work.wait_s() > 0
     os.utime(box.spool.folder(key))
     box.arrive()
     os.utime(box.spool.folder(key), ns=(changed, changed))  # a clock that ticks coarsely
     work.look_everywhere()
-    assert key in work.following
+    run(work)
+    assert [s.instances for s in box.journal.series()] == [SLICES]
 
 
 def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: Opened) -> None:
@@ -279,24 +296,60 @@ def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: 
     box.journal.set_series(key.series, key.study, "open")  # as `receive` does, before its hint
     work = box.work(tiny)
     work.listen(Hints(ended=True))
-    assert not work.following
+    run(work)
+    assert [s.state for s in box.journal.series()] == ["open"]
     work.listen(Hints(full=True))
-    assert key in work.following
+    run(work)
+    assert [s.state for s in box.journal.series()] != ["open"]
+
+
+def order(box: Box) -> list[str]:
+    """Series in the order in which something was first said of their analysis."""
+    return list(dict.fromkeys(_series(box, r) for r in reversed(box.journal.recent_reports(99))))
+
+
+def _series(box: Box, report: Any) -> str:
+    found = box.journal.series_of_report(report.report_id)
+    assert found is not None
+    return found[1]
+
+
+def test_a_restart_keeps_what_is_stat_before_what_is_routine(box: Box, tiny: Opened) -> None:
+    urgent = max(box.arrived(5))  # the last one that is found on disk
+    before = box.work(tiny)
+    before.look_everywhere()
+    before.stop()
+    box.journal.set_stat(urgent.series)
+    work = box.work(tiny)
+    work.look_everywhere()
+    run(work)
+    assert len(order(box)) == 5
+    assert order(box)[0] == urgent.series
+
+
+def test_a_series_is_as_urgent_as_its_study(box: Box, tiny: Opened) -> None:
+    urgent = max(box.arrived(3))
+    box.journal.set_series("1.2.3", urgent.study, "set_aside", instances=1)
+    box.journal.set_stat("1.2.3")
+    work = box.work(tiny)
+    work.look_everywhere()
+    run(work)
+    assert order(box)[0] == urgent.series
 
 
 def test_a_hint_is_only_ever_lost_where_the_socket_is_found_full(tmp_path: Path) -> None:
     with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as signals,
     ):
         (tmp_path / "run").mkdir()
-        hints.bind(str(tmp_path / "run" / "work.sock"))
+        ear.bind(str(tmp_path / "run" / "work.sock"))
         for series in range(300):
             hint(tmp_path, {"study": "1.2", "series": f"1.3.{series}"})
-        heard = stage._wait(hints, signals, 0.0)
+        heard = hints.wait(ear, signals, 0.0)
         assert heard.full == (len(heard.keys) < 300)
         hint(tmp_path, {"study": "1.2", "series": "1.3.1"})
-        assert not stage._wait(hints, signals, 0.0).full
+        assert not hints.wait(ear, signals, 0.0).full
 
 
 def test_with_the_announced_count_the_series_is_judged_now(box: Box, tiny: Opened) -> None:
@@ -345,11 +398,65 @@ def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
 )
 def test_a_hint_that_is_none_is_dropped(tmp_path: Path, content: bytes) -> None:
     with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
     ):
-        hints.bind(str(tmp_path / "hints"))
+        ear.bind(str(tmp_path / "hints"))
         for data in (content, b'{"study": "1.2", "series": "1.3"}', b'{"association": "a"}'):
             sender.sendto(data, str(tmp_path / "hints"))
-        found = stage._wait(hints, sender, 0.0)
+        found = hints.wait(ear, sender, 0.0)
     assert found == Hints(frozenset({SeriesKey("1.2", "1.3")}), ended=True)
+
+
+@pytest.mark.parametrize("jump_s", [1.6e8, -1.6e8])
+def test_a_clock_that_jumps_within_a_series_makes_no_pause(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    key = box.arrive(12)
+    work = box.work(tiny)
+    work.look(key, ended=False)
+    listed = work.following[key].listed_tick
+    box.arrive()
+    now = time.time() + jump_s
+    monkeypatch.setattr("appliance.work.time.time", lambda: now)
+    work.look(key, ended=False)
+    followed = work.following[key]
+    assert len(followed.seen) == SLICES
+    assert listed <= followed.last_tick <= time.monotonic()
+    assert max(followed.gaps) < 60
+
+
+def test_an_analysis_that_runs_out_of_memory_fails_its_series_and_the_stage_goes_on(
+    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(stage, "RETRY_S", 0.01)
+    key = box.arrive(12)
+    work = box.work(tiny)
+    with monkeypatch.context() as patched:
+        patched.setattr("appliance.line.finish", full)
+        serve(work)
+    row = box.journal.series_of(key.series)
+    assert row is not None
+    assert row.state == "failed"
+    box.arrive()
+    serve(work)
+    report = box.journal.latest_report(key.series, tiny.bundle.ref.digest)
+    assert report is not None
+    assert report.status is not Status.FAILED
+    assert report.series.slices == SLICES
+
+
+def test_a_series_is_refused_where_others_have_taken_the_memory(box: Box, tiny: Opened) -> None:
+    key = box.arrive()
+    work = box.work(tiny)
+    work.refresh()
+    work._room = SimpleNamespace(bytes=lambda: 10_000)  # type: ignore[assignment]
+    serve(work)
+    report = box.journal.latest_report(key.series, tiny.bundle.ref.digest)
+    assert report is not None
+    assert [r.code for r in report.reasons] == [Code.TOO_LARGE]
+    assert report.series.slices == SLICES
+    assert not work.following, "its slices are let go"

@@ -472,6 +472,10 @@ port = {port}
 [[dicom.allow]]
 ae_title = "SCANNER"
 host = "127.0.0.0/8"
+[[dicom.allow]]
+ae_title = "EMERGENCY"
+host = "127.0.0.0/8"
+priority = "stat"
 [mqtt]
 port = {broker}
 [work]

@@ -14,13 +14,14 @@ from appliance.reasons import Code
 from appliance.report import Report, Status
 
 
-def head(image: Dataset, _: int) -> Dataset:
-    """A ball of tissue, and no word about the body part."""
+def head(image: Dataset, index: int) -> Dataset:
+    """A ball of noisy tissue, and no word about the body part."""
     del image.BodyPartExamined
     rows = int(image.Rows)
     y, x = np.mgrid[:rows, :rows] - rows / 2
     inside = np.hypot(y, x) * float(image.PixelSpacing[0]) < 90
-    image.PixelData = (np.where(inside, 40, -1000) + 1024).astype("<i2").tobytes()
+    noise = np.random.default_rng(index).normal(0, 5, inside.shape)
+    image.PixelData = (np.where(inside, 40, -1000) + noise + 1024).astype("<i2").tobytes()
     return image
 
 

@@ -212,6 +212,8 @@ class RawScu:
         calling: bytes = b"CT1",
         version: int = 1,
         application: bytes = b"1.2.840.10008.3.1.1.1",
+        max_length: int = 16384,
+        user: bytes = b"",
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -224,7 +226,7 @@ class RawScu:
             + item(0x10, application)
             + item(0x20, context)
             + item(0x99, b"an item of the future")
-            + item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3"))
+            + item(0x50, item(0x51, struct.pack(">I", max_length)) + item(0x52, b"1.2.3") + user)
         )
         self.send(1, body)
         self.answer = self.pdu()

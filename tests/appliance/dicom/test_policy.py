@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pynetdicom.presentation import AllStoragePresentationContexts
 
+from appliance.dicom import storage
 from appliance.dicom.policy import (
     ACCEPTED,
     CALLED_AE_NOT_RECOGNIZED,
@@ -15,6 +17,7 @@ from appliance.dicom.policy import (
     decide,
     known_host,
     negotiate,
+    priority,
     quiet_s,
     stores,
 )
@@ -113,6 +116,21 @@ def test_the_quiet_time_is_the_peers_own_else_everyones_else_the_default() -> No
     assert quiet_s(Settings(), "CT1") == 5
 
 
+def test_the_priority_of_a_sender_is_its_own_lines_word_else_that_of_the_star() -> None:
+    settings = Settings(
+        dicom=Dicom(
+            allow=(
+                Allow(ae_title="*", host="10.0.0.0/8", priority="stat"),
+                Allow(ae_title="CT1", host="10.0.0.5"),
+                Allow(ae_title="CT2", host="10.0.0.6", priority="stat"),
+            )
+        )
+    )
+    said = [priority(settings, ae) for ae in ("CT1 ", "CT2", "CT3")]
+    assert said == ["routine", "stat", "stat"]
+    assert priority(Settings(), "CT1") == "routine"
+
+
 @pytest.mark.parametrize(
     ("offered", "chosen"),
     [
@@ -178,6 +196,10 @@ def test_whatever_a_scanner_stores_is_taken(uid: str) -> None:
 )
 def test_other_services_are_not(uid: str) -> None:
     assert not stores(uid)
+
+
+def test_the_storage_classes_are_all_that_pynetdicom_knows() -> None:
+    assert {str(c.abstract_syntax) for c in AllStoragePresentationContexts} == storage.CLASSES
 
 
 def test_no_transfer_syntax_refers_to_pixels_elsewhere_and_none_is_listed_twice() -> None:

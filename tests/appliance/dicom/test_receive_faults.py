@@ -23,6 +23,12 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
+from appliance.dicom import pdu, policy
+from appliance.dicom.intake import Intake
+from appliance.settings import Allow, Dicom, Retain, Settings
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.spool import Spool
+
 Start = Callable[..., Any]
 ALLOW = '[[dicom.allow]]\nae_title = "CT1"\nhost = "127.0.0.1"\n'
 UID_TRICKS = ("../../x", "..", "", "1.2/3", "1." * 40 + "1", "1.2.3\\1.2.4", "/etc/passwd", "1\r")
@@ -75,6 +81,30 @@ def test_a_spool_that_cannot_be_written_is_a700_and_the_association_goes_on(
     association.release()
     assert len(one.stored()) == 2
     assert [e.detail["code"] for e in one.events("instance_refused")] == ["disk_failed"]
+
+
+def test_an_association_that_the_journal_cannot_take_is_refused_for_now(tmp_path: Path) -> None:
+    allow = (Allow(ae_title="CT1", host="127.0.0.1"),)
+    settings = Settings(state=tmp_path, dicom=Dicom(allow=allow), retain=Retain(reserve_mb=0))
+    request = pdu.Request(1, "SCANSIDE", "CT1", policy.APPLICATION_CONTEXT, (), 0, "")
+    with Journal.open(tmp_path / JOURNAL_NAME) as journal:
+        accepted: list[bool] = []
+        intake = Intake(
+            settings,
+            journal,
+            Spool(tmp_path),
+            host="127.0.0.1",
+            accepted=lambda: accepted.append(True),
+        )
+        with journal._db.read() as db:
+            db.execute("PRAGMA query_only = 1")  # what a full disk looks like to a writer
+        assert intake.requested(request) == policy.TEMPORARY_CONGESTION
+        assert not accepted
+        intake.ended("lost")  # no error either
+        with journal._db.read() as db:
+            db.execute("PRAGMA query_only = 0")
+        assert intake.requested(request) is None
+        assert accepted
 
 
 # The data

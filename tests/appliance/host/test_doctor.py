@@ -241,6 +241,19 @@ def test_the_golden_cases_of_the_active_bundle_count(config, monkeypatch, gate, 
     assert "lung-nodule 1.0.0" in check.text
 
 
+@pytest.mark.parametrize(("megabytes", "ok"), [(1000, False), (8000, True), (None, True)])
+def test_too_little_memory_for_the_active_bundle_is_found(
+    config, monkeypatch, megabytes, ok
+) -> None:
+    from appliance.host import memory  # noqa: PLC0415
+
+    there = None if megabytes is None else megabytes << 20
+    monkeypatch.setattr(memory, "available", lambda: there)
+    check = found(config(), "memory")
+    assert check.ok == ok
+    assert ok or ("MemoryMax" in check.remedy and "1000 MB available" in check.text)
+
+
 def test_a_shelf_that_cannot_be_loaded_is_a_failure_with_a_text(config, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "appliance.bundle.shelf", None)
     check = found(config(), "bundles")

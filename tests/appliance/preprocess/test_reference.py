@@ -56,6 +56,21 @@ def test_weights_sum_to_one_and_keep_order(pixels, spacing, target):
     assert np.all(np.diff(centres) > -1e-4)
 
 
+@given(st.integers(1, 90), mm, mm, st.integers(1, 20), st.data())
+def test_a_band_is_rows_of_the_whole_matrix_without_zeros_around(
+    pixels, spacing, target, size, data
+):
+    whole = reference.axis_weights(pixels, spacing, target)
+    first = data.draw(st.integers(0, len(whole) - 1))
+    voxels = slice(first, min(first + size, len(whole)))
+    low, band = reference.band_weights(pixels, spacing, target, voxels)
+    put = np.zeros_like(whole[voxels])
+    put[:, low : low + band.shape[1]] = band
+    assert np.allclose(put, whole[voxels], atol=1e-6)
+    assert band[:, 0].any()
+    assert band[:, -1].any()
+
+
 @given(st.integers(2, 30), st.integers(0, 3), mm, mm)
 def test_even_planes_are_weighted_like_an_axis(planes, start, spacing, target):
     z = start + np.arange(planes) * spacing

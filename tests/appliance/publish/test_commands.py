@@ -13,6 +13,7 @@ from appliance.publish import commands
 from appliance.publish.commands import Asked, Refused, obey, parse, reply_topic
 
 ROOT = "scanside/v1/ward/box1"
+STUDY = "5d7c0c5a4b4f4a7e9c1f0d2b3a495867"
 REPORT = uuid.UUID("c9bf9e57-1685-4c89-bafb-ff5af830be8a")
 
 
@@ -23,6 +24,9 @@ class Desk:
 
     def resend(self, report_id: uuid.UUID) -> int:
         return self.known if report_id == REPORT else 0
+
+    def set_stat(self, study: str) -> int:
+        return self.known if study == STUDY else 0
 
     def set_paused(self, paused: bool) -> bool:
         changed, self.paused = self.paused != paused, paused
@@ -85,6 +89,8 @@ def test_other_reply_topics_are_refused(given_topic) -> None:
         ("ping", json.dumps({"id": "x" * 65}).encode(), "id must"),
         ("ping", b'{"report_id": "../../etc"}', "report_id is not valid"),
         ("resend", b"{}", "needs report_id"),
+        ("stat", b"{}", "needs study"),
+        ("stat", b'{"study": "1.2.840.4711"}', "study is not valid"),
         ("reboot", b"{}", "no such verb"),
         ("ping/x", b"{}", "no such verb"),
         ("", b"{}", "no such verb"),
@@ -102,7 +108,7 @@ def test_a_refusal_keeps_the_valid_reply_topic_and_id() -> None:
     payload = json.dumps({"id": "7", "reply_to": f"{ROOT}/reply/x", "more": 1}).encode()
     assert parse(ROOT, f"{ROOT}/cmd/nonsense", payload) == Refused(
         "unknown",
-        "no such verb; known are ping, resend, pause, resume, update-check",
+        "no such verb; known are ping, resend, stat, pause, resume, update-check",
         "7",
         "reply/x",
     )
@@ -130,9 +136,24 @@ def test_resend_says_how_many_and_fails_for_an_unknown_report() -> None:
     assert not obey(asked("resend", report_id=str(uuid.uuid4())), Desk()).ok
 
 
+def test_stat_says_how_many_series_and_fails_for_an_unknown_study() -> None:
+    answer = obey(asked("stat", study=STUDY), Desk())
+    assert (answer.ok, answer.text) == (True, "3 series are taken first")
+    assert not obey(asked("stat", study="0" * 32), Desk()).ok
+
+
 def test_update_check_says_the_truth() -> None:
     answer = obey(asked("update-check"), Desk())
     assert (answer.ok, answer.text) == (False, "no update source configured")
+
+
+def test_no_more_than_so_many_an_hour_are_obeyed() -> None:
+    ration = commands.Ration()
+    assert all(ration.take(now=float(n)) for n in range(commands.OBEYED_AN_HOUR))
+    assert not ration.take(now=commands.OBEYED_AN_HOUR)
+    assert not ration.take(now=3599.9)
+    assert ration.take(now=3600.0)  # the first one's hour is over
+    assert not ration.take(now=3600.5)
 
 
 json_values = st.recursive(

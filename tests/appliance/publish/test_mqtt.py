@@ -26,7 +26,7 @@ from publish_peers import (
 )
 
 from appliance.errors import SettingsInvalid, StateUnusable
-from appliance.publish import outbox
+from appliance.publish import commands, outbox
 from appliance.publish.link import Pace, backoff, next_protocol, password
 from appliance.publish.presence import Presence
 from appliance.settings import Mqtt, Settings
@@ -221,7 +221,7 @@ def test_a_message_that_is_itself_at_fault_is_dead_and_the_rest_goes_on(
     stage = serve(settings_for(strict.port))
     stage.journal.post([an_event(n) for n in range(4)])
     outbox.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().delivered == 3)
+    until(lambda: stage.journal.outbox_counts().delivered == 3 and stage.journal.dead())
     (dead,) = stage.journal.dead()
     assert dead.last_error == "PUBACK 0x90"
     strict.close()
@@ -296,8 +296,12 @@ def test_commands_are_obeyed_answered_and_audited(broker, subscriber, settings_f
     assert answers["update-check"]["text"] == "no update source configured"
     assert not answers["reboot"]["ok"]
     assert answers["reboot"]["verb"] == "unknown"
-    until(lambda: len(stage.journal.audit_rows()) == 5)  # all but the ping, which changes nothing
-    assert {row.action for row in stage.journal.audit_rows()} == {"command"}
+    rows = reversed(stage.journal.audit_rows())  # no ping, it changes nothing
+    assert [(row.action, row.detail["verb"]) for row in rows] == [
+        ("command", verb) for verb in ("pause", "pause", "resume")
+    ]
+    refused = [event.detail["verb"] for event in stage.journal.events("command_refused")]
+    assert refused == ["unknown", "update-check"]
     assert stage.journal.verify_audit() is None
 
 
@@ -342,6 +346,22 @@ def test_resend_sends_a_report_again_under_the_same_ids(
     assert not until(lambda: subscriber.payloads("/reply/r")[1:])[0]["ok"]
 
 
+def test_stat_marks_the_series_of_a_study_that_was_spoken_of(
+    broker, subscriber, settings_for, serve
+) -> None:
+    stage = serve(settings_for(broker.port))
+    report = a_report()
+    commit(stage.journal, report)
+    (uid,) = (s.series_uid for s in stage.journal.series())
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    asking = {"study": report.study.pseudonym, "reply_to": f"{ROOT}/reply/s"}
+    ask(subscriber, "stat", asking)
+    assert until(lambda: subscriber.payloads("/reply/s"))[0]["text"] == "1 series are taken first"
+    assert stage.journal.series_of(uid).priority == "stat"
+    ask(subscriber, "stat", {**asking, "study": "0" * 32})
+    assert not until(lambda: subscriber.payloads("/reply/s")[1:])[0]["ok"]
+
+
 def test_hostile_commands_neither_stop_the_stage_nor_get_an_answer_elsewhere(
     broker, subscriber, settings_for, serve
 ) -> None:
@@ -366,8 +386,25 @@ def test_hostile_commands_neither_stop_the_stage_nor_get_an_answer_elsewhere(
     until(lambda: subscriber.payloads("/reply/last"))
     topics = {m.topic for m in subscriber.got} - {f"{ROOT}/cmd/ping"}
     assert topics == {f"{ROOT}/{t}" for t in ("status", "info", "health", "reply/last")}
-    assert len(stage.journal.audit_rows()) == len(hostile)
+    assert len(stage.journal.events("command_refused")) == len(hostile)
+    assert not stage.journal.audit_rows()  # they are kept for ever
     assert subscriber.states() == ["init", "online"]
+
+
+def test_a_flood_of_commands_does_not_make_the_audit_grow_without_bound(
+    broker, subscriber, settings_for, serve, monkeypatch
+) -> None:
+    monkeypatch.setattr(commands, "OBEYED_AN_HOUR", 5)
+    stage = serve(settings_for(broker.port))
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    for n in range(40):
+        ask(subscriber, ("pause", "resume")[n % 2], {"reply_to": f"{ROOT}/reply/x"})
+    answers = until(lambda: (got := subscriber.payloads("/reply/x"))[39:] and got)
+    assert [one["ok"] for one in answers] == [True] * 5 + [False] * 35
+    assert len(stage.journal.audit_rows()) == 5
+    assert "too many" in answers[-1]["text"]
+    ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/ping"})
+    assert until(lambda: subscriber.payloads("/reply/ping"))[0]["ok"]
 
 
 def test_a_retained_command_is_not_obeyed(broker, subscriber, settings_for, serve) -> None:

@@ -124,6 +124,18 @@ def test_owe_again_takes_all_messages_of_one_report_and_its_withdrawal(
     assert again.owe_again(a_report("3")) == 0
 
 
+def test_acknowledgements_that_came_together_are_one_transaction(journal) -> None:
+    journal.post([an_event(n) for n in range(20)])
+    said: list[str] = []
+    journal._db._db.set_trace_callback(said.append)
+    journal.delivered(*(row.seq for row in journal.waiting(19)))
+    journal._db._db.set_trace_callback(None)
+    assert said.count("COMMIT") == 1
+    counts = journal.outbox_counts()
+    (left,) = journal.waiting(20)
+    assert (counts.delivered, counts.waiting, counts.oldest_waiting) == (19, 1, left.created)
+
+
 def test_before_the_first_start_nothing_is_owed_and_looking_makes_no_journal(
     tmp_path: Path,
 ) -> None:

@@ -1,4 +1,4 @@
-"""HU out of range, lungs cut by the field of view."""
+"""HU out of range, and where a plane has data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.reasons import Code
-from appliance.series.content import field_of_view, hu_check, truncated_fov
+from appliance.records import Stack
+from appliance.series.assemble import LOSSY_SYNTAXES, assemble
+from appliance.series.content import field_of_view, hu_check, repeated
 
 
 def chest(air: float = -1000, tissue: float = 50, seed: int = 0) -> list[NDArray[np.int16]]:
@@ -71,35 +73,11 @@ def test_the_reason_names_the_figure(make: Any) -> None:
     assert "expected -1000" in reason.text
 
 
-def lungs(*, left: int = 10, planes: int = 6) -> NDArray[np.bool_]:
-    mask = np.zeros((planes, 64, 64), np.bool_)
-    mask[:, 20:44, left:30] = True
-    return mask
-
-
-def test_lungs_inside_the_image_are_whole() -> None:
-    assert truncated_fov(lungs()) == ()
-
-
-def test_lungs_that_reach_the_border_are_cut() -> None:
-    (reason,) = truncated_fov(lungs(left=0))
-    assert reason.code is Code.TRUNCATED_FOV
-    assert "6 of 6 planes" in reason.text
-
-
-def test_a_mask_that_leaks_in_one_plane_is_not_cut() -> None:
-    mask = lungs()
-    mask[2, 20:44, :10] = True
-    assert truncated_fov(mask) == ()
-
-
-def test_lungs_cut_by_the_circle_of_reconstruction_are_cut(make: Any) -> None:
+def test_the_circle_of_reconstruction_is_where_a_padded_plane_has_data(make: Any) -> None:
     rows, columns = np.mgrid[:64, :64] - 31.5
     hu = np.where(np.hypot(rows, columns) < 31, 40, -1000).astype(np.int16)
     seen = field_of_view(make.stack([hu], padding=True).planes[0])
     np.testing.assert_array_equal(seen, hu == 40)
-    assert truncated_fov(lungs(left=10), seen) == ()
-    assert truncated_fov(lungs(left=0) & seen, seen)
 
 
 def test_air_without_padding_is_no_edge(make: Any) -> None:
@@ -114,3 +92,33 @@ def test_exact_minus_1000_in_the_lungs_is_not_taken_for_padding(make: Any) -> No
     seen = field_of_view(make.stack([hu], padding=True).planes[0])
     assert not seen[:, 0].any()
     assert seen[:, 1:].all()
+
+
+def test_one_image_at_two_neighbouring_places_is_refused_and_named(make: Any) -> None:
+    planes = [make.plane(float(z), native=hu) for z, hu in enumerate(chest())]
+    assert isinstance(assemble(planes, None), Stack)
+    stuck = [make.plane(float(z), native=chest()[min(z, 3)]) for z in range(6)]
+    found = assemble(stuck, None)
+    assert isinstance(found, tuple)
+    assert [reason.code for reason in found] == [Code.REPEATED_PIXELS]
+    assert "image 4, image 5" in found[0].text
+    assert found[0].where == "z 4.0 mm"
+
+
+def test_neighbours_of_air_or_of_one_value_may_be_equal(make: Any) -> None:
+    air = np.full((9, 9), -1000, np.int16)
+    air[0] = -1024
+    flat = np.full((9, 9), 40, np.int16)
+    assert repeated([make.plane(float(z), native=air) for z in range(3)]) == []
+    assert repeated([make.plane(float(z), native=flat) for z in range(3)]) == []
+
+
+def test_a_transfer_syntax_that_may_lose_is_a_limitation(make: Any) -> None:
+    planes = [make.plane(float(z), native=hu) for z, hu in enumerate(chest())]
+    for syntax in sorted(LOSSY_SYNTAXES):
+        one = make.plane(2.0, native=chest()[2], transfer_syntax_uid=syntax)
+        found = assemble([*planes[:2], one, *planes[3:]], None)
+        assert isinstance(found, Stack)
+        (reason,) = found.limitations
+        assert reason.code is Code.LOSSY
+        assert "1 of 6 images" in reason.text

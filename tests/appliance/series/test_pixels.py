@@ -116,6 +116,33 @@ def test_hu_are_slope_times_stored_value_plus_intercept(make: Any) -> None:
     assert not image.padding
 
 
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "slope", "intercept"),
+    [
+        (np.uint16, 0, 4095, 1, -1024),
+        (np.uint16, 0, 33000, 1, -1024),  # a stored value beyond int16, its HU is not
+        (np.uint16, 0, 65535, 1, -32768),  # all of int16
+        (np.uint16, 60000, 65535, 1, -65000),  # an intercept beyond int16
+        (np.int16, -32768, 32767, -1, -1),
+        (np.int16, -2000, 3000, -3, 20000),
+        (np.int16, -100, 100, 300, 70),
+        (np.uint16, 0, 65535, 1, -32767),  # one more than int16 holds
+        (np.int16, -32768, 32767, 1, -1),  # one less
+    ],
+)
+def test_whole_hu_are_exact_and_int16_just_where_they_fit(
+    make: Any, kind: type, low: int, high: int, slope: int, intercept: int
+) -> None:
+    values = np.random.default_rng(2).integers(low, high, (8, 6), kind, endpoint=True)
+    values.flat[:2] = low, high
+    said = {"RescaleSlope": str(slope), "RescaleIntercept": str(intercept)}
+    (image,) = pixels.read(make.bytes(make.ct(stored=values, BitsStored=16, **said)))
+    exact = values.astype(np.int64) * slope + intercept
+    fits = exact.min() >= -32768 and exact.max() <= 32767
+    assert image.hu.dtype == (np.int16 if fits else np.float32)
+    np.testing.assert_array_equal(image.hu, exact)
+
+
 def test_a_fractional_slope_gives_float32(make: Any) -> None:
     (image,) = pixels.read(make.bytes(make.ct(RescaleSlope="0.5", RescaleIntercept="-1000.5")))
     assert image.hu.dtype == np.float32

@@ -277,6 +277,32 @@ def test_a_journal_of_a_newer_version_is_refused_with_a_remedy(path: Path) -> No
     assert "Update the appliance" in refused.value.remedy
 
 
+def test_a_journal_of_version_1_keeps_its_series_and_learns_priorities(path: Path) -> None:
+    with Journal.open(path) as journal:
+        journal.set_series("1.2.3", "1.2", "open")
+    with sqlite3.connect(path) as db:  # as version 1 made it
+        db.execute("ALTER TABLE series DROP COLUMN priority")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    with Journal.open(path) as journal:
+        assert [(s.series_uid, s.priority) for s in journal.series()] == [("1.2.3", "routine")]
+        journal.set_stat("1.2.3")
+    with Journal.open(path) as journal:
+        assert [s.priority for s in journal.series()] == ["stat"]
+
+
+def test_what_is_stat_stays_so_when_more_of_it_arrives_and_when_it_is_judged(path: Path) -> None:
+    with Journal.open(path) as journal:
+        journal.set_series("1.2.3", "1.2", "open")
+        journal.set_stat("1.2.3", "9.9")
+        one = journal.association_opened(calling_ae="CT1", called_ae="S", host="h")
+        journal.arrived(
+            one, series_uid="1.2.3", study_uid="1.2", calling_ae="CT1", instances=1, at=1.0
+        )
+        journal.set_series("1.2.3", "1.2", "analysed", instances=1)
+        assert [(s.series_uid, s.priority) for s in journal.series()] == [("1.2.3", "stat")]
+
+
 def test_a_file_that_is_no_journal_is_state_unusable(path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(StateUnusable):

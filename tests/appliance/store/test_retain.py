@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,9 +16,10 @@ import pytest
 from appliance.publish.message import of_report
 from appliance.report import Report, Stage
 from appliance.settings import Retain, Settings
+from appliance.store.age import DAY_S, LEDGER_NAME, Ledger, Look
 from appliance.store.files import Disk
 from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.retain import DAY_S, Deletable, deletable, run_once
+from appliance.store.retain import Deletable, deletable, run_once
 from appliance.store.rows import Kept, Series
 from appliance.store.spool import SeriesKey, Spool
 
@@ -36,7 +36,8 @@ def kept(**changes: object) -> Kept:
     return replace(row, **outer)  # type: ignore[arg-type]
 
 
-AGED: dict[str, object] = {"last_at": NOW - 15 * DAY_S, "updated": NOW - 15 * DAY_S}
+OLD, YOUNG = (lambda _: 15 * DAY_S), (lambda _: 13 * DAY_S)
+"""How long a thing was seen."""
 
 
 @pytest.mark.parametrize(
@@ -51,31 +52,29 @@ AGED: dict[str, object] = {"last_at": NOW - 15 * DAY_S, "updated": NOW - 15 * DA
     ],
 )
 def test_what_is_owed_is_never_deletable_however_old(changes: dict[str, object]) -> None:
-    assert deletable([kept(**changes, **AGED)], NOW, RULES) == []
+    assert deletable([kept(**changes)], OLD, RULES) == []
 
 
 @pytest.mark.parametrize("state", ["analysed", "refused", "failed", "set_aside"])
 def test_a_published_series_is_deletable_by_space_and_when_old_by_age(state: str) -> None:
-    assert [d.aged for d in deletable([kept(state=state)], NOW, RULES)] == [False]
-    assert [d.aged for d in deletable([kept(state=state, **AGED)], NOW, RULES)] == [True]
+    assert [d.aged for d in deletable([kept(state=state)], YOUNG, RULES)] == [False]
+    assert [d.aged for d in deletable([kept(state=state)], OLD, RULES)] == [True]
 
 
 def test_a_series_set_aside_needs_no_report() -> None:
-    row = kept(state="set_aside", reports=(), final=False, **AGED)
-    assert deletable([row], NOW, RULES) == [Deletable(row, True)]
+    row = kept(state="set_aside", reports=(), final=False)
+    assert deletable([row], OLD, RULES) == [Deletable(row, True)]
 
 
 def test_a_series_without_a_count_goes_by_age_only() -> None:
-    assert deletable([kept(instances=None)], NOW, RULES) == []
-    assert [d.aged for d in deletable([kept(instances=None, **AGED)], NOW, RULES)] == [True]
+    assert deletable([kept(instances=None)], YOUNG, RULES) == []
+    assert [d.aged for d in deletable([kept(instances=None)], OLD, RULES)] == [True]
 
 
-def test_the_oldest_comes_first_and_a_recent_change_makes_young() -> None:
+def test_the_oldest_comes_first() -> None:
     rows = [kept(series_uid=f"1.{n}", last_at=NOW - n * DAY_S) for n in (1, 3, 2)]
-    found = deletable(rows, NOW, RULES)
+    found = deletable(rows, OLD, RULES)
     assert [d.kept.series.series_uid for d in found] == ["1.3", "1.2", "1.1"]
-    changed = kept(last_at=NOW - 20 * DAY_S, updated=NOW - DAY_S)
-    assert [d.aged for d in deletable([changed], NOW, RULES)] == [False]
 
 
 class TightDisk(Disk):
@@ -123,6 +122,11 @@ def publish(tmp_path: Path, make_report: Callable[..., Report], noon: datetime) 
     return fill
 
 
+def after(days: float, *, wall: float = NOW, boot: str = "one") -> Callable[[], Look]:
+    """The clocks so many days after the first look, with the wall clock at `wall`."""
+    return lambda: Look(wall, boot, 1000.0 + days * DAY_S)
+
+
 def settings(state: Path, *, target_mb: int = 0) -> Settings:
     return Settings(state=state, retain=Retain(days=14, reserve_mb=0, target_free_mb=target_mb))
 
@@ -130,9 +134,11 @@ def settings(state: Path, *, target_mb: int = 0) -> Settings:
 def test_an_old_published_series_goes_with_its_masks_and_rows(
     tmp_path: Path, publish: Publish
 ) -> None:
-    publish("1.1", NOW - 20 * DAY_S)
-    publish("1.2", NOW - DAY_S)
-    outcome = run_once(settings(tmp_path), clock=lambda: NOW)
+    publish("1.1", NOW)
+    assert run_once(settings(tmp_path), look=after(0)).series == 0
+    publish("1.2", NOW + 10 * DAY_S)
+    assert run_once(settings(tmp_path), look=after(10)).series == 0
+    outcome = run_once(settings(tmp_path), look=after(15))
     assert outcome.series == 1
     assert Spool(tmp_path).series() == [SeriesKey("1.2", "1.2")]
     assert len(list((tmp_path / "reports").iterdir())) == 1
@@ -148,7 +154,7 @@ def test_space_is_made_by_the_oldest_and_no_more_than_needed(
     for n in (1, 2, 3, 4):
         publish(f"1.{n}", NOW - n * DAY_S)
     disk = TightDisk(tmp_path, 4, free=80.0, each=10.0)
-    outcome = run_once(settings(tmp_path, target_mb=100), disk=disk, clock=lambda: NOW)
+    outcome = run_once(settings(tmp_path, target_mb=100), disk=disk, look=after(20))
     assert (outcome.series, outcome.short) == (2, False)
     assert [k.series for k in Spool(tmp_path).series()] == ["1.1", "1.2"]
 
@@ -158,7 +164,7 @@ def test_an_undelivered_message_keeps_its_series_on_a_full_disk(
 ) -> None:
     publish("1.1", NOW - 20 * DAY_S, deliver=False)
     disk = TightDisk(tmp_path, 1, free=0.0, each=10.0)
-    outcome = run_once(settings(tmp_path, target_mb=100), disk=disk, clock=lambda: NOW)
+    outcome = run_once(settings(tmp_path, target_mb=100), disk=disk, look=after(20))
     assert (outcome.series, outcome.short) == (0, True)
     assert len(Spool(tmp_path).series()) == 1
 
@@ -166,32 +172,32 @@ def test_an_undelivered_message_keeps_its_series_on_a_full_disk(
 def test_a_preliminary_report_and_a_slice_that_came_late_keep_their_series(
     tmp_path: Path, publish: Publish
 ) -> None:
-    publish("1.1", NOW - 20 * DAY_S, stage=Stage.PRELIMINARY)
-    publish("1.2", NOW - 20 * DAY_S, judged=1)
-    assert run_once(settings(tmp_path), clock=lambda: NOW).series == 0
+    publish("1.1", NOW, stage=Stage.PRELIMINARY)
+    publish("1.2", NOW, judged=1)
+    assert run_once(settings(tmp_path), look=after(0)).series == 0
+    assert run_once(settings(tmp_path), look=after(20)).series == 0
     assert len(Spool(tmp_path).series()) == 2
 
 
 def test_old_quarantine_goes_and_new_stays(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     names = []
-    for age in (20, 1):
+    for days in (0, 10):
         temp = spool.incoming_path()
         temp.write_bytes(b"junk")
-        path = spool.quarantine(temp, "why")
-        for part in (path, path.with_suffix(".json")):
-            os.utime(part, (NOW - age * DAY_S, NOW - age * DAY_S))
-        names.append(path)
-    assert run_once(settings(tmp_path), clock=lambda: NOW).quarantined == 2
+        names.append(spool.quarantine(temp, "why"))
+        assert run_once(settings(tmp_path), look=after(days)).quarantined == 0
+    assert run_once(settings(tmp_path), look=after(15)).quarantined == 2
     assert {p for p, _ in spool.quarantined()} == {names[1], names[1].with_suffix(".json")}
 
 
 def test_the_loop_runs_at_once_and_stops_on_sigterm(tmp_path: Path, publish: Publish) -> None:
-    publish("1.1", time.time() - 20 * DAY_S)
+    publish("1.1", time.time())
     program = (
         "import sys, pathlib; from appliance.settings import Retain, Settings;"
         "from appliance.store.retain import main;"
-        "sys.exit(main(Settings(state=pathlib.Path(sys.argv[1]), retain=Retain(target_free_mb=0))))"
+        "sys.exit(main(Settings(state=pathlib.Path(sys.argv[1]),"
+        " retain=Retain(days=1e-6, target_free_mb=0)), every_s=0.2))"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) as process:
         deadline = time.monotonic() + 30
@@ -200,3 +206,80 @@ def test_the_loop_runs_at_once_and_stops_on_sigterm(tmp_path: Path, publish: Pub
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert Spool(tmp_path).series() == []
+
+
+# The clock.
+
+
+YEARS = 5 * 365 * DAY_S
+
+
+@pytest.mark.parametrize("jump_s", [YEARS, -YEARS])
+@pytest.mark.parametrize("boot", ["one", "another"])
+def test_a_clock_that_jumps_by_years_deletes_nothing_early(
+    tmp_path: Path, publish: Publish, jump_s: float, boot: str
+) -> None:
+    publish("1.1", NOW)
+    run_once(settings(tmp_path), look=after(0))
+    days = 1.0 if boot == "one" else 0.0  # a reboot: the uptime begins again
+    jumped = NOW + DAY_S + jump_s
+    assert run_once(settings(tmp_path), look=after(days, wall=jumped, boot=boot)).series == 0
+    publish("1.2", jumped)
+    look = after(days + 12, wall=jumped + 12 * DAY_S, boot=boot)
+    assert run_once(settings(tmp_path), look=look).series == 0
+    look = after(days + 14.5, wall=jumped + 14.5 * DAY_S, boot=boot)
+    assert run_once(settings(tmp_path), look=look).series == 1, "old by the time that passed"
+    look = after(days + 28, wall=jumped + 28 * DAY_S, boot=boot)
+    assert run_once(settings(tmp_path), look=look).series == 1, "the other one too"
+
+
+def test_what_was_stamped_while_the_clock_was_wrong_is_kept_as_long(
+    tmp_path: Path, publish: Publish
+) -> None:
+    run_once(settings(tmp_path), look=after(0))
+    publish("1.1", 0.0)  # between two looks the clock stood at 1970
+    assert run_once(settings(tmp_path), look=after(0.01)).series == 0
+    assert run_once(settings(tmp_path), look=after(15)).series == 1
+
+
+def test_a_change_makes_a_series_young_again(tmp_path: Path, publish: Publish) -> None:
+    publish("1.1", NOW)
+    run_once(settings(tmp_path), look=after(0))
+    with Journal.open(tmp_path / JOURNAL_NAME, clock=lambda: NOW + 10 * DAY_S) as journal:
+        journal.set_series("1.1", "1.2", "analysed", instances=2)
+    for days, deleted in ((10, 0), (15, 0), (24.5, 1)):
+        assert run_once(settings(tmp_path), look=after(days)).series == deleted
+
+
+def test_time_while_the_machine_was_off_counts_for_a_day_at_most(tmp_path: Path) -> None:
+    ledger = Ledger().seen(after(0)(), ["it"])
+    ledger = ledger.seen(Look(NOW + 3600, "two", 60.0), ["it"])
+    assert ledger.age_s("it") == 3600
+    ledger = ledger.seen(Look(NOW + YEARS, "three", 60.0), ["it"])
+    assert ledger.age_s("it") == 3600 + DAY_S + 60
+
+
+def test_a_ledger_that_is_damaged_or_cannot_be_written_keeps_everything(
+    tmp_path: Path, publish: Publish
+) -> None:
+    publish("1.1", NOW)
+    run_once(settings(tmp_path), look=after(0))
+    (tmp_path / LEDGER_NAME).write_text("{")
+    assert run_once(settings(tmp_path), look=after(20)).series == 0
+    (tmp_path / LEDGER_NAME).unlink()
+    (tmp_path / LEDGER_NAME).mkdir()
+    assert run_once(settings(tmp_path), look=after(40)).series == 0
+
+
+def test_events_go_by_their_stamps_only_while_the_clock_is_steady(tmp_path: Path) -> None:
+    def events() -> int:
+        with Journal.open(tmp_path / JOURNAL_NAME) as journal:
+            return len(journal.events())
+
+    with Journal.open(tmp_path / JOURNAL_NAME, clock=lambda: NOW) as journal:
+        journal.event("kind", "subject")
+    run_once(settings(tmp_path), look=after(0))
+    run_once(settings(tmp_path), look=after(1, wall=NOW + YEARS))
+    assert events() == 1
+    run_once(settings(tmp_path), look=after(16, wall=NOW + YEARS + 15 * DAY_S))
+    assert events() == 0

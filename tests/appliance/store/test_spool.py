@@ -75,7 +75,7 @@ def test_leading_zeros_of_real_scanners_are_tolerated() -> None:
 
 
 @pytest.mark.parametrize("names_lost", [True, False])
-@pytest.mark.parametrize("at", range(16))
+@pytest.mark.parametrize("at", range(18))
 def test_what_was_acknowledged_survives_a_power_cut_at_any_step(
     tmp_path: Path, cut_disk: Any, power_cut: Any, at: int, names_lost: bool
 ) -> None:

@@ -1,0 +1,53 @@
+"""Whether there is memory for a series: figures come in, a sentence comes out. Pure.
+
+How much memory there is (`room`) is no fact of the input. So a refusal names the figures, and the
+digest of what was refused is not that of its pixels: the same series, analysed where there is more
+memory, has another report_id and never contradicts a report of its own name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from appliance.records import Vector
+
+MAX_BYTES = 4 << 30
+"""Of the pixels that one fold holds, as decoded and as resampled: over 3000 images of 512 x 512.
+Never more, however much memory there is."""
+
+BYTES_INFERRED, BYTES_LABELLED = 48, 48
+"""What one voxel of a network's input takes at most, and one that is labelled for a mask. Measured
+with the first factory bundle, 96^3 to 224^3 voxels: 25 to 45 while a network runs (onnxruntime and
+OpenVINO), which its library then keeps; some 30 for labels and masks."""
+
+USUAL_SLICES, USUAL_SIDE, USUAL_MM, USUAL_LUNGS_MM = 400, 512, (400, 360, 360), (300, 230, 320)
+"""A usual chest CT, and the box around its lungs (z, y, x)."""
+
+
+def too_many(held: int, room: int | None) -> str | None:
+    """Why so many bytes of pixels cannot be held; None where they can. room None: not known."""
+    if held > MAX_BYTES:
+        return f"its pixels need more than {MAX_BYTES >> 20} MB of memory"
+    if room is not None and held > room:
+        return f"its pixels need more than the {room >> 20} MB of memory that this device has left"
+    return None
+
+
+def too_wide(held: int, inferred: int, labelled: int, room: int | None) -> str | None:
+    """Why so many voxels cannot be analysed beside the pixels; None where they can."""
+    need = held + inferred * BYTES_INFERRED + labelled * BYTES_LABELLED
+    if room is None or need <= room:
+        return None
+    return f"its analysis needs {need >> 20} MB of memory, this device has {room >> 20} MB left"
+
+
+def usual(resampled_mm: Iterable[float], segment_mm: Vector, propose_mm: Vector) -> int:
+    """Bytes that a usual chest CT takes: native pixels, the in-plane spacings that its slices are
+    resampled to, and the grids of two networks, all in mm."""
+    planes = sum(USUAL_MM[1] * USUAL_MM[2] * 4 / mm**2 for mm in resampled_mm)
+    labelled = math.prod(USUAL_MM) / math.prod(segment_mm)
+    proposed = math.prod(USUAL_LUNGS_MM) / math.prod(propose_mm)
+    held = USUAL_SLICES * (USUAL_SIDE**2 * 2 + planes)
+    inferred = (labelled + proposed) * BYTES_INFERRED
+    return round(held + inferred + labelled * BYTES_LABELLED)

@@ -1,0 +1,176 @@
+"""The real line on loopback, to be measured from outside: mosquitto, `scanside run`, storescu.
+
+Everything lies in one folder and ends with the block. The factory bundle is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import getpass
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.publish.message import series_id
+from appliance.store.journal import JOURNAL_NAME
+
+STORESCU = Path("/usr/bin/storescu")
+"""dcmtk's own: pynetdicom installs a script of this name into a virtual environment."""
+LOST_S = 240.0
+"""After this long without a word the line is taken as hung."""
+
+_SETTINGS = """state = "{folder}/state"
+[site]
+name = "bench"
+[dicom]
+bind = "127.0.0.1"
+port = {port}
+[[dicom.allow]]
+ae_title = "STAT"
+host = "127.0.0.0/8"
+[[dicom.allow]]
+ae_title = "*"
+host = "127.0.0.0/8"
+[mqtt]
+port = {broker}
+[retain]
+reserve_mb = 64
+target_free_mb = 64
+"""
+
+
+@dataclass
+class Site:
+    """A running line."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    ready_s: float
+    """From the start of `scanside run` until it said that all stages are ready."""
+    subscriber: int
+    """What mosquitto_sub prints: one line a message, topic, blank, payload."""
+    _rest: bytes = b""
+
+    def command(self, files: Path, ae: str) -> str:
+        """storescu for a shell: one association with every file of the folder."""
+        words = [str(STORESCU), "-aet", ae, "-aec", "SCANSIDE", "+sd"]
+        return shlex.join([*words, "127.0.0.1", str(self.port), str(files)])
+
+    def scanner(self, ae: str, studies: Sequence[Path]) -> subprocess.Popen[bytes]:
+        """A scanner that sends one study after the other."""
+        script = "\n".join(self.command(files, ae) for files in studies)
+        return subprocess.Popen(
+            ["/bin/sh", "-ec", script],
+            env={**os.environ, "TCP_NODELAY": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+
+    def ended(self, series: Collection[str]) -> None:
+        """Returns when the last of these series has its closing event at the subscriber."""
+        waiting = {str(series_id(uid)) for uid in series}
+        while waiting:
+            if not select.select([self.subscriber], [], [], LOST_S)[0]:
+                raise SystemExit(f"no word of {len(waiting)} series in {LOST_S:.0f} s")
+            *lines, self._rest = (self._rest + os.read(self.subscriber, 1 << 20)).split(b"\n")
+            for topic, _, payload in (line.partition(b" ") for line in lines):
+                said = json.loads(payload) if topic.endswith(b"/event") else {}
+                if said.get("event") in ("analysed", "not_analysed", "failed"):
+                    waiting.discard(said["series"])
+        time.sleep(0.3)  # the broker's PUBACK to us may follow its message to the subscriber
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Rows of the journal, read from outside."""
+        path = self.folder / "state" / JOURNAL_NAME
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            db.row_factory = sqlite3.Row
+            return db.execute(sql, values).fetchall()
+
+
+@contextlib.contextmanager
+def running(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Site]:
+    """Broker, subscriber and all stages; `folder` may hold the state of a run before."""
+    port, broker = _free_port(), _free_port()
+    config = folder / "scanside.toml"
+    config.write_text(_SETTINGS.format(folder=folder, port=port, broker=broker))
+    conf = folder / "mosquitto.conf"
+    conf.write_text(
+        f"listener {broker} 127.0.0.1\nallow_anonymous true\nlog_type error\n"
+        f"user {getpass.getuser()}\n"
+    )
+    ready_at = str(folder / "ready")
+    with contextlib.ExitStack() as stack:
+        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+        stack.enter_context(_child([str(program), "-c", str(conf)]))
+        _wait_for(broker)
+        subscribe = ["mosquitto_sub", "-p", str(broker), "-q", "1", "-t", "scanside/v1/#"]
+        heard = stack.enter_context(_child([*subscribe, "-F", "%t %p"], stdout=subprocess.PIPE))
+        ready = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        Path(ready_at).unlink(missing_ok=True)
+        ready.bind(ready_at)
+        ready.settimeout(LOST_S)
+        log = stack.enter_context((folder / "appliance.log").open("ab"))
+        began = time.perf_counter()
+        process = stack.enter_context(
+            _child(
+                [sys.executable, "-m", "appliance", "run", "--config", str(config)],
+                env={**os.environ, **(environment or {}), "NOTIFY_SOCKET": ready_at},
+                stderr=log,
+            )
+        )
+        ready.recv(4096)
+        took = time.perf_counter() - began
+        if heard.stdout is None:
+            raise SystemExit("mosquitto_sub has no output")
+        yield Site(folder, port, process, took, heard.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - one thread here
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when the bench is killed (PR_SET_PDEATHSIG, prctl(2))."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port}")
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

@@ -1,0 +1,317 @@
+"""What is fuzzed: each target takes bytes and raises nothing; what it raises is a finding.
+
+Refusals by name are caught here. Beyond that each target checks what must hold of any input: an
+answer of success has its file in the spool, a fold does not depend on the order of arrival, no
+refusal repeats the patient's name. An instance of the seeds is of a patient called SECRET.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import socket
+import struct
+import tempfile
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from appliance import line
+from appliance.bundle import archive, golden, manifest, trust
+from appliance.dicom import association, pdu
+from appliance.dicom.intake import Intake
+from appliance.dicom.peek import peek
+from appliance.errors import BundleRefused, InstanceRefused, SeriesRefused
+from appliance.publish import commands
+from appliance.publish.message import Command
+from appliance.records import Result
+from appliance.report import Status
+from appliance.series import pixels
+from appliance.settings import Settings
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.spool import Spool
+
+Target = Callable[[bytes], None]
+SECRET = "SECRET"
+ROOT = "scanside/v1/site/device"
+SENDER = {"ae_title": "CT1", "host": "127.0.0.1"}
+EMPTY_EVERY = 500
+"""Inputs after which what was stored is thrown away, so that the folders stay small."""
+
+
+def _tag(group: int, element: int) -> bytes:
+    return struct.pack("<HH", group, element)
+
+
+_ITEMS = [_tag(0xFFFE, 0xE000), _tag(0xFFFE, 0xE00D), _tag(0xFFFE, 0xE0DD)]
+_DICOM = [
+    *(b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN "
+      b"UR US UT UV").split(),
+    *_ITEMS, b"\xff\xff\xff\xff", b"\0\0\0\0", _ITEMS[0] + b"\xff\xff\xff\xff",
+    b"SQ\0\0\xff\xff\xff\xff", b"OB\0\0\xff\xff\xff\xff", b"UN\0\0\xff\xff\xff\xff",
+    *(_tag(0x0028, e) for e in (2, 4, 8, 0x10, 0x11, 0x30, 0x100, 0x101, 0x102, 0x103, 0x120,
+      0x121, 0x1052, 0x1053, 0x1054, 0x3000, 0x9110)),
+    *(_tag(0x0020, e) for e in (0xD, 0xE, 0x12, 0x13, 0x32, 0x37, 0x52, 0x9111, 0x9113, 0x9116)),
+    *(_tag(0x0008, e) for e in (5, 8, 0x16, 0x18, 0x60, 0x1140)), _tag(0x0018, 0x50),
+    _tag(0x0018, 0x1120), _tag(0x5200, 0x9229), _tag(0x5200, 0x9230), _tag(0x7FE0, 0x10),
+    _tag(0x7FE0, 8), _tag(0x7FE0, 1), _tag(0x0002, 0x10),
+    *(f"1.2.840.10008.1.2{end}".encode() for end in ("", ".1", ".2", ".1.99", ".5", ".4.50",
+      ".4.51", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91", ".4.201", ".4.203", ".4.100")),
+    b"1.2.840.10008.5.1.4.1.1.2", b"1.2.840.10008.5.1.4.1.1.2.1", b"../../etc", b"MONOCHROME1",
+    b"RGB", b"LOCALIZER", b"DERIVED", b"SECRET^NAME", b"1\\0\\0\\0\\1\\0", b"0\\0\\0\\0\\0\\0",
+    *(bytes((0xFF, mark)) for mark in (0xD8, 0xD9, 0xC0, 0xC3, 0xC4, 0xDA, 0xDB, 0xF7, 0xF8, 0x4F,
+      0x51, 0x52, 0x5C, 0x90, 0x93, 0x91, 0x64)),
+]  # fmt: skip
+_DUL = [
+    *(bytes((kind, 0)) for kind in (*range(10), 0x10, 0x20, 0x21, 0x30, 0x40, 0x50, 0x51, 0x52,
+      0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0xFF)),
+    *(bytes((kind, 0)) + struct.pack(">I", length) for kind in (1, 4, 5, 7)
+      for length in (0, 4, 6, 68, 0xFFFFFFFF)),
+    *(struct.pack(">IBB", size, 1, control) for size in (2, 6, 0xFFFFFFFF) for control in range(4)),
+    *(struct.pack("<HHI", 0, element, length) for element in (0, 2, 0x100, 0x110, 0x800, 0x1000)
+      for length in (0, 2, 4, 0xFFFFFFFF)),
+    *(struct.pack("<H", field) for field in (1, 0x8001, 0x10, 0x20, 0x21, 0x30, 0x100, 0x0FFF,
+      0x101)),
+    b"SCANSIDE        ", b"CT1             ",
+]  # fmt: skip
+_JSON = [token.encode() for token in (
+    "{", "}", "[", "]", ",", ":", '"', "null", "true", "false", "NaN", "Infinity", "-Infinity",
+    "1e999", "-1", "1.5", "99999999999999999999", '"\\u0000"', '"\\ud800"', '"../x"', '{"":',
+    "[" * 50, '{"a":' * 50, '"op":"patch"', '"op":"crop"', '"version":2', '"schema":"x"', "[1,-1]",
+)]  # fmt: skip
+_COMMAND = [token.encode() for token in (
+    '"reply_to"', '"report_id"', '"id"', f'"{ROOT}/reply/x"', f'"{ROOT}/reply/+"', "/cmd/", "#",
+    f"{ROOT}/reply/../status", f"{ROOT}/cmd/resend", f"{ROOT}/cmd/pause", f"{ROOT}/cmd/ping",
+    '"00000000-0000-0000-0000-000000000000"', "\u2028", "\0",
+)]  # fmt: skip
+_NPY = [b"\x93NUMPY\x01\0", b"'descr': '<f4'", b"'|O'", b"'<f8'", b"'fortran_order': True",
+        b"(1,)", b"(-1,)", b"(4294967296, 4294967296)", b"(0, 9)", b"()", b"(" * 60, b"PK\3\4",
+        b"PK\1\2", b"PK\5\6"]  # fmt: skip
+WORDS = {
+    "peek": _DICOM,
+    "decode": _DICOM,
+    "series": _DICOM,
+    "dul": [*_DUL, *_DICOM],
+    "archive": [b"ustar\x0000", b"ustar  \0", b"0", b"1", b"2", b"5", b"x", b"L", b"../", b"/",
+                b"manifest.json", b"manifest.sig", b"77777777777\0", b"\x80", bytes(512)],
+    "manifest": _JSON,
+    "golden": _NPY,
+    "key": [b"-----BEGIN PUBLIC KEY-----", b"\n", b"=", b"-----BEGIN EC PRIVATE KEY-----"],
+    "cmd": [*_JSON, *_COMMAND],
+}  # fmt: skip
+
+
+@contextmanager
+def opened(name: str, seeds: Path) -> Iterator[Target]:
+    """The target of that name; `seeds` is the folder of all seeds."""
+    if name == "dul":
+        with tempfile.TemporaryDirectory() as folder:
+            one = Receiving(Path(folder))
+            yield one
+            one.journal.close()
+    elif name == "series":
+        bundle = (seeds / "archive" / "bundle").read_bytes()
+        yield Series(trust.check(bundle).bundle)
+    else:
+        yield PLAIN[name]
+
+
+def a_look(data: bytes) -> None:
+    said = ""
+    try:
+        peek(data)
+    except InstanceRefused as e:
+        said = e.text
+    assert SECRET not in said
+
+
+def a_decode(data: bytes) -> None:
+    with suppress(SeriesRefused):
+        pixels.header(data)
+    said = ""
+    try:
+        for image in pixels.read(data):
+            assert image.hu.ndim == 2
+    except SeriesRefused as e:
+        said = f"{e.text} {e.reason}"
+    assert SECRET not in said
+
+
+class Series:
+    """A series through the line, as far as goes without networks.
+
+    Input: instances, each with its length before it (4 bytes, little endian); what is left is one.
+    """
+
+    def __init__(self, bundle: line.Bundle) -> None:
+        self.bundle = bundle
+
+    def __call__(self, data: bytes) -> None:
+        instances = list(self.instances(data))
+        result = self.result(instances)
+        assert result.status is Status.NOT_ANALYSED
+        assert result.reasons
+        assert SECRET not in f"{result.reasons} {result.limitations}"
+        if zlib.crc32(data) % 4 == 0:
+            assert result == self.result(instances[::-1]), "the order of arrival counts"
+
+    def result(self, instances: list[bytes]) -> Result:
+        fold = line.begin(self.bundle)
+        for one in instances:
+            fold = line.add(fold, one)
+        return line.finish(fold, None)
+
+    @staticmethod
+    def instances(data: bytes) -> Iterator[bytes]:
+        at = 0
+        while at < len(data):
+            length = int.from_bytes(data[at : at + 4], "little")
+            if length > len(data) - at - 4:
+                yield data[at:]
+                return
+            yield data[at + 4 : at + 4 + length]
+            at += 4 + length
+
+
+class Receiving:
+    """One association of `receive` on a socket pair, with a real spool and journal behind it.
+
+    Input: all that the peer ever sends, which then closes its half of the connection.
+    """
+
+    def __init__(self, state: Path) -> None:
+        allow = {"dicom": {"allow": [SENDER]}, "retain": {"reserve_mb": 0}}
+        self.settings = Settings.model_validate({"state": state, **allow})
+        self.state = state
+        self.tried = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.journal = Journal.open(self.state / JOURNAL_NAME)
+        self.spool = Spool(self.state)
+
+    def __call__(self, data: bytes) -> None:
+        self.tried += 1
+        if self.tried % EMPTY_EVERY == 0:
+            self.journal.close()
+            for path in self.state.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._open()
+        ours, peer = socket.socketpair()
+        with ours, peer:
+            for end in (ours, peer):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 << 20)
+            peer.settimeout(5)
+            peer.sendall(data)
+            peer.shutdown(socket.SHUT_WR)
+            intake = Intake(self.settings, self.journal, self.spool, host="127.0.0.1")
+            association.serve(ours, intake, max_pdu=16384, idle_s=5.0)
+            ours.close()
+            answer = b"".join(iter(lambda: peer.recv(1 << 16), b""))
+        self.check(answer)
+
+    def check(self, answer: bytes) -> None:
+        """Whole PDUs, and a file for each success; nothing half is left behind."""
+        at, command = 0, b""
+        while at < len(answer):
+            kind, length = struct.unpack_from(">BxI", answer, at)
+            assert kind in {2, 3, 4, 6, 7}
+            assert length <= len(answer) - at - 6
+            if kind == pdu.P_DATA:
+                command += answer[at + 12 : at + 6 + length]
+                if answer[at + 11] & 2:
+                    self.stored(pdu.parse_command(command))
+                    command = b""
+            at += 6 + length
+        assert not command
+        assert not any((self.state / "incoming").iterdir())
+        assert not self.journal.open_associations()
+
+    def stored(self, said: dict[int, int | str]) -> None:
+        if (said[pdu.FIELD], said[pdu.STATUS]) == (pdu.C_STORE_RQ | pdu.RESPONSE, 0):
+            name = f"{said[pdu.SOP_INSTANCE]}.dcm"
+            assert any(self.state.glob(f"spool/*/*/{name}")), f"no file {name} of a success"
+
+
+def an_archive(data: bytes) -> None:
+    """As it came, and with its header sums made right, so that what lies behind them is reached."""
+    for one in (data, with_sums(data)):
+        with suppress(BundleRefused):
+            loaded = trust.check(one, "0.1.0")
+            assert archive.read(one)
+            with suppress(BundleRefused):
+                trust.signer(loaded, ())
+
+
+def with_sums(data: bytes) -> bytes:
+    """A ustar archive whose headers have the sums that belong to them, as far as it can be read."""
+    whole, at = bytearray(data), 0
+    while at + 512 <= len(whole) and any(whole[at : at + 512]):
+        total = sum(whole[at : at + 512]) - sum(whole[at + 148 : at + 156]) + 8 * 0x20
+        whole[at + 148 : at + 156] = b"%06o\0 " % (total & 0o777777)
+        size = bytes(whole[at + 124 : at + 135]).strip(b"\0 ")
+        at += 512 + -(-int(size, 8) // 512) * 512 if size and not size.strip(b"01234567") else 512
+    return bytes(whole)
+
+
+def a_manifest(data: bytes) -> None:
+    with suppress(BundleRefused):
+        read = manifest.read(data, "0.1.0")
+        again = manifest.read(manifest.write(read))
+        assert again == read
+        assert manifest.write(again) == manifest.write(read)
+
+
+def a_golden(data: bytes) -> None:
+    """An .npz, or one array that is put into one with the right sum."""
+    if not data.startswith(b"PK"):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as npz:
+            npz.writestr("input.npy", data)
+        data = file.getvalue()
+    with suppress(BundleRefused):
+        for array in golden.arrays("case", data).values():
+            assert array.nbytes <= len(data) << 12
+
+
+def a_key(data: bytes) -> None:
+    with suppress(BundleRefused):
+        trust.public_key("one.pub", data)
+
+
+class Desk:
+    def resend(self, report_id: uuid.UUID) -> int:
+        assert isinstance(report_id, uuid.UUID)
+        return 0
+
+    def set_paused(self, paused: bool) -> bool:
+        return paused
+
+
+def a_command(data: bytes) -> None:
+    """Topic, NUL, payload."""
+    topic, _, payload = data.partition(b"\0")
+    for retained in (False, True):
+        found = commands.parse(ROOT, topic.decode("utf-8", "replace"), payload, retained=retained)
+        if found.reply_to is not None:
+            assert found.reply_to.startswith("reply/")
+            assert not set(found.reply_to) & set("+#\0")
+        if isinstance(found, commands.Asked):
+            assert not retained
+            assert isinstance(found.command, Command)
+            json.dumps(commands.obey(found, Desk()).text)
+
+
+PLAIN: dict[str, Target] = {
+    "peek": a_look,
+    "decode": a_decode,
+    "archive": an_archive,
+    "manifest": a_manifest,
+    "golden": a_golden,
+    "key": a_key,
+    "cmd": a_command,
+}
