@@ -9,6 +9,7 @@ import onnx
 import torch
 from torch import nn
 
+from appliance.backend.cpu import openvino_core
 from training.data import F32
 
 OPSET = 18
@@ -68,10 +69,9 @@ def parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, flo
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     compare("onnxruntime", session.run(None, {"image": image}))
     try:
-        import openvino  # noqa: PLC0415
+        core = openvino_core()
     except ImportError:
         return found
-    core = openvino.Core()
     compiled = core.compile_model(core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     answer = compiled([image])
     compare("openvino", [answer[i] for i in range(len(expected))])

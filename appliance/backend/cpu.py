@@ -11,6 +11,7 @@ Rules.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -124,16 +125,32 @@ class _OpenVINO:
                 self._compiled.release_memory()
 
 
+def openvino_core() -> Any:
+    """OpenVINO's Core, one for the process and never let go. Raises what the import raises.
+
+    Its CPU plugin gives the thread that makes it a signal stack (sigaltstack(2)); when it goes, it
+    puts back the stack that was there before, which an earlier Core may have freed. The next signal
+    with a handler, SIGTERM say, would then end the process with SIGSEGV.
+    """
+    import openvino  # noqa: PLC0415 - rule 1
+
+    return _only(openvino.Core)
+
+
+@functools.cache
+def _only(make: Callable[[], Any]) -> Any:
+    return make()
+
+
 def load_openvino(
     networks: Mapping[str, Network], onnx: Mapping[str, bytes], threads: int
 ) -> Mapping[str, Run]:
     """A Loader. Properties: OpenVINO documentation, "CPU Device" and "Precision Control"."""
     try:
-        import openvino  # noqa: PLC0415 - rule 1
+        core = openvino_core()
     except (ImportError, OSError) as e:
         raise missing("openvino") from e
     errors = (RuntimeError, TypeError, ValueError)
-    core = openvino.Core()
     pinned = {
         "INFERENCE_PRECISION_HINT": "f32",
         "EXECUTION_MODE_HINT": "ACCURACY",

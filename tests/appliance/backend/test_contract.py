@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,3 +271,31 @@ def resident():
     """Bytes of this process in memory (proc(5), statm)."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from appliance.backend.open import open_backend
+from appliance.bundle import trust
+
+handled = []
+signal.signal(signal.SIGTERM, lambda *_: handled.append(1))
+loaded = trust.check(Path(sys.argv[1]).read_bytes())
+networks = dict(loaded.manifest.networks.items())
+first, second = (open_backend("openvino", networks, loaded.networks, 1) for _ in range(2))
+for backend in (first, second):
+    backend.close()
+    os.kill(os.getpid(), signal.SIGTERM)
+assert handled == [1, 1]
+"""
+
+
+def test_a_signal_after_one_bundle_was_changed_for_another_does_not_end_the_process(
+    tiny_bytes, tmp_path
+):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    bundle = tmp_path / "tiny.scanside"
+    bundle.write_bytes(tiny_bytes)
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, bundle], timeout=120, check=False)
+    assert done.returncode == 0
