@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import appliance.factory
 from appliance.bundle import trust
 from appliance.bundle.card import card
 from appliance.errors import BundleRefused, ScansideError
+from compile import engine
+from compile.kernels import kernels
 from compile.lint import lint_bundle
 from compile.pack import factory, pack, put
 from compile.sign import keygen, private_key, sign
@@ -39,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("bundle", type=Path)
     verb = verbs.add_parser("lint", help="what TensorRT would refuse or waste, node by node")
     verb.add_argument("bundle", type=Path)
+    verb = verbs.add_parser("engine", help="a bundle -> TensorRT engines for one GPU")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--target", type=target, required=True, help="this, rtx:SM86 or rtx:SM89")
+    verb.add_argument("-o", "--out", type=Path, help="folder; default: beside the bundle")
+    verb = verbs.add_parser("kernels", help="kernels.cu -> a fatbin for every device, with nvcc")
+    verb.add_argument("-o", "--out", type=Path, default=Path("build"), help="folder")
     return whole
 
 
@@ -65,6 +74,34 @@ def run(args: argparse.Namespace) -> None:
         print(card(loaded.manifest, loaded.digest), end="")
     elif args.verb == "lint":
         linted(args.bundle)
+    elif args.verb == "engine":
+        engines(args.bundle, args.target, args.out)
+    elif args.verb == "kernels":
+        path, digest, held = kernels(args.out)
+        print(f"{path}: {', '.join(map(str, held))}, sha256 {digest}")
+
+
+def target(name: str) -> str:
+    """A well-formed --target; whether it can be built is for `engine.target` to say."""
+    if not engine.TARGET.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"{name!r} is neither `this` nor like `rtx:SM86`")
+    return name
+
+
+def engines(path: Path, name: str, out: Path | None) -> None:
+    """Builds and says what was built."""
+    loaded = trust.check(path.read_bytes())
+    wanted = engine.target(name)
+    folder = out or path.with_name(f"{path.stem}-{wanted.architecture}")
+    began = time.monotonic()
+    made, warnings = engine.build(loaded, wanted, folder)
+    took = time.monotonic() - began
+    for warning in warnings:
+        print(f"warning {warning}")
+    for role, one in made.engines.items():
+        print(f"{folder / one.file}: {role}, {one.bytes} bytes")
+    with_what = f"{made.library} {made.version}, {made.typing} typing, {made.architecture}"
+    print(f"{folder}: {len(made.engines)} engines in {took:.1f} s, {with_what}")
 
 
 def linted(path: Path) -> None:

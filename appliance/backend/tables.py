@@ -1,0 +1,213 @@
+"""What kernels.cu is told: tables and argument structs, reckoned by the reference. Numbers only.
+
+Rules.
+1. The weights are the reference's own, without the zeros around them: an Axis has one first index
+   and `taps` weights a voxel. Taps too many weigh 0 and lie within the axis, so a kernel needs no
+   test of bounds.
+2. Orienting is an address: origin and two signed steps, never a copy.
+3. A struct is a numpy dtype laid out as the C compiler does (align=True). Pointers are addresses of
+   whatever memory the caller put an array into; the caller keeps that memory alive.
+4. A launch covers its output with blocks of BLOCK (or LINE) threads; a thread outside returns at
+   once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.preprocess import plan, reference
+from appliance.preprocess.spec import Op, Pad, Window, ZScore
+from appliance.records import Box, Grid, Stack, Vector
+
+I32 = NDArray[np.int32]
+F32 = NDArray[np.float32]
+Address = Callable[[NDArray[Any]], int]
+"""Puts an array where the kernel can read it and says where that is."""
+
+BLOCK = (32, 8, 1)
+LINE = (256, 1, 1)
+"""Of `normalise`, which counts along x alone."""
+MOST_BLOCKS = 65_535
+"""CUDA's limit of a grid along y and z."""
+NO_PADDING = (1, 0)
+
+_SLICES = np.dtype(
+    [
+        ("words", "u8"), ("slot", "u8"), ("slope", "u8"), ("intercept", "u8"), ("padding", "u8"),
+        ("origin", "i8"), ("step_y", "i8"), ("step_x", "i8"), ("slice_words", "i8"),
+        ("is_signed", "i4"), ("planes", "i4"), ("rows", "i4"), ("columns", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+_AXIS = np.dtype([("first", "u8"), ("weights", "u8"), ("taps", "i4"), ("voxels", "i4")], align=True)
+_POINTS = np.dtype([("rows", "u8"), ("count", "i4"), ("fill", "f4")], align=True)
+PREPARE = np.dtype(
+    [
+        ("from", _SLICES), ("z", _AXIS), ("y", _AXIS), ("x", _AXIS), ("points", _POINTS),
+        ("depth", "i4"), ("height", "i4"), ("width", "i4"), ("out", "u8"),
+    ],
+    align=True,
+)  # fmt: skip
+GATHER = np.dtype(
+    [
+        ("from", _SLICES), ("corners", "u8"), ("points", _POINTS),
+        ("patches", "i4"), ("views", "i4"), ("size", "i4"), ("out", "u8"),
+    ],
+    align=True,
+)  # fmt: skip
+ACCUMULATE = np.dtype(
+    [
+        ("window", "u8"), ("weights", "u8"), ("sum", "u8"), ("total", "u8"),
+        ("channels", "i4"), ("depth", "i4"), ("height", "i4"), ("width", "i4"),
+        ("at_z", "i4"), ("at_y", "i4"), ("at_x", "i4"),
+        ("whole_depth", "i4"), ("whole_height", "i4"), ("whole_width", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+NORMALISE = np.dtype(
+    [("sum", "u8"), ("total", "u8"), ("voxels", "i8"), ("channels", "i4")], align=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """The stored words of a series on the device, beside the Stack that was made of them."""
+
+    words: int
+    """Address of [slots, rows, columns]: 16 bit, cut to Bits Stored and sign extended."""
+    slot: I32
+    """[planes] in the Stack's order: which slot holds it."""
+    slope: F32
+    intercept: F32
+    padding: I32
+    """[planes, 2]: the stored values that are padding, both ends included; NO_PADDING for none."""
+    shape: tuple[int, int]
+    """Rows and columns as stored."""
+    turn: plan.Turn
+    """How `plan.orient` lays a slice onto its nearest LPS axes."""
+    signed: bool
+    """Pixel Representation (0028,0103)."""
+
+
+def taps(weights: F32) -> tuple[I32, F32]:
+    """A weight matrix [voxels, inputs] -> first input [voxels], weights [voxels, taps] (rule 1)."""
+    used = weights != 0
+    first = used.argmax(axis=1)
+    last = weights.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
+    width = int((last - first).max()) + 1
+    first = np.minimum(first, weights.shape[1] - width)
+    near = np.take_along_axis(weights, first[:, None] + np.arange(width), axis=1)
+    return first.astype(np.int32), np.ascontiguousarray(near, np.float32)
+
+
+def points(ops: Sequence[Window | ZScore | Pad]) -> tuple[F32, int, float]:
+    """The ops after resampling -> rows [n, 3] of less, more, clip; a pad's multiple; its value."""
+    rows, multiple, fill = [], 1, 0.0
+    for i, op in enumerate(ops):
+        if isinstance(op, Window):
+            rows.append((op.low, 1 / (op.high - op.low), 1.0))
+        elif isinstance(op, ZScore):
+            rows.append((op.mean, 1 / op.std, 0.0))
+        else:
+            multiple = op.multiple
+            added = np.full((1, 1, 1), op.value, np.float32)
+            fill = reference.points(added, ops[i + 1 :]).item()
+    return np.asarray(rows, np.float32).reshape(-1, 3), multiple, fill
+
+
+def prepare(
+    stack: Stack, raw: Raw, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None, put: Address
+) -> tuple[NDArray[np.void], tuple[int, int, int], Grid]:
+    """PREPARE without `out`, the tensor's [z, y, x] with padding, the Grid of its voxels without.
+
+    Errors as of reference.apply.
+    """
+    read = plan.steps(ops)
+    whole, box = plan.placed(stack, read, crop_to)
+    rows, columns = stack.planes[0].native.shape
+    pixel = stack.planes[0].geometry.spacing_mm
+    weights = (
+        reference.plane_weights(stack.z_mm, whole.spacing_mm[0]),
+        reference.axis_weights(rows, pixel[0], whole.spacing_mm[1]),
+        reference.axis_weights(columns, pixel[1], whole.spacing_mm[2]),
+    )
+    told = np.zeros((), PREPARE)
+    told["from"] = _slices(stack, raw, put)
+    for name, axis, low, high in zip("zyx", weights, box.low, box.high, strict=True):
+        first, near = taps(axis[low:high])
+        told[name] = (put(first), put(near), near.shape[1], len(first))
+    values, multiple, fill = points(read.points)
+    told["points"] = (put(values), len(values), fill)
+    grid = plan.sub_grid(whole, box)
+    shape = plan.triple([n + -n % multiple for n in grid.shape])
+    told["depth"], told["height"], told["width"] = shape
+    return told, shape, grid
+
+
+def gather(
+    stack: Stack, raw: Raw, ops: Sequence[Op], centers: Sequence[Vector], views: int, put: Address
+) -> tuple[NDArray[np.void], tuple[int, int, int]]:
+    """GATHER without `out`, and its shape [patches * views, size, size].
+
+    Errors as of reference.apply_patches.
+    """
+    read = plan.steps(ops)
+    if read.patch is None:
+        raise ValueError("these ops have no patch")
+    size = read.patch.size
+    corners = np.zeros((len(centers), 3), np.int32)
+    for corner, center in zip(corners, centers, strict=True):
+        plane = plan.nearest_plane(stack, center)
+        row, column = plan.nearest_pixel(stack.planes[plane].geometry, center)
+        # a centre metres away gives air wherever it is: the clip keeps it in 32 bits
+        far = np.clip([row - size // 2, column - size // 2], -(1 << 30), 1 << 30)
+        corner[:] = (plane, *far)
+    values, _, _ = points(read.points)
+    told = np.zeros((), GATHER)
+    told["from"] = _slices(stack, raw, put)
+    told["corners"] = put(corners)
+    told["points"] = (put(values), len(values), 0.0)
+    told["patches"], told["views"], told["size"] = len(centers), views, size
+    return told, (len(centers) * views, size, size)
+
+
+def blocks(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """How many blocks x, y, z cover an output [z, y, x] (rule 4).
+
+    ValueError where CUDA takes no such grid: more than 8,191 patches of 8 views go in parts.
+    """
+    x, y, z = (-(-n // of) for n, of in zip(shape[::-1], BLOCK, strict=True))
+    if max(y, z) > MOST_BLOCKS:
+        raise ValueError(f"an output of {shape} needs more than {MOST_BLOCKS} blocks on an axis")
+    return x, y, z
+
+
+def line(elements: int) -> tuple[int, int, int]:
+    """How many blocks of LINE cover so many elements."""
+    return -(-elements // LINE[0]), 1, 1
+
+
+def _slices(stack: Stack, raw: Raw, put: Address) -> NDArray[np.void]:
+    rows, columns = raw.shape
+    # steps of the stored slice, then rule 2: swap first, then flip (plan.orient)
+    steps, counts = [columns, 1], [rows, columns]
+    if raw.turn.swap:
+        steps, counts = steps[::-1], counts[::-1]
+    origin = 0
+    for axis, flipped in enumerate((raw.turn.flip_rows, raw.turn.flip_columns)):
+        if flipped:
+            origin += (counts[axis] - 1) * steps[axis]
+            steps[axis] = -steps[axis]
+    told = np.zeros((), _SLICES)
+    told["words"], told["slot"] = raw.words, put(raw.slot)
+    told["slope"], told["intercept"] = put(raw.slope), put(raw.intercept)
+    told["padding"] = put(raw.padding)
+    told["origin"], told["step_y"], told["step_x"] = origin, *steps
+    told["slice_words"], told["is_signed"] = rows * columns, raw.signed
+    told["planes"], told["rows"], told["columns"] = len(stack.planes), *counts
+    return told

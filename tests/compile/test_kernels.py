@@ -1,0 +1,133 @@
+"""The fatbin holds code for every device that is served, or is refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import BackendUnavailable, BundleRefused
+from compile import kernels
+from compile.__main__ import main
+from compile.kernels import WANTED, Code
+
+
+def fatbin(*codes: tuple[int, int], payload: bytes = b"\x7fELF") -> bytes:
+    """A fatbin of these (kind, architecture) with nothing to run in it."""
+    entries = b"".join(
+        struct.pack("<HHIQIIHHI", kind, 0x101, 64, len(payload), 0, 0, 8, 1, architecture).ljust(
+            64, b"\0"
+        )
+        + payload
+        for kind, architecture in codes
+    )
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
+
+
+ALL = fatbin((2, 87), (2, 90), (2, 110), (1, 80))
+
+
+@pytest.fixture(scope="module")
+def nvcc() -> Path:
+    try:
+        return kernels.find_nvcc()
+    except BackendUnavailable as e:
+        pytest.skip(e.text)
+
+
+def test_nvcc_builds_a_fatbin_of_all_architectures_twice_the_same(nvcc, tmp_path, capsys):
+    assert main(["kernels", "-o", str(tmp_path / "new" / "folder")]) == 0
+    said = capsys.readouterr().out
+    data = (tmp_path / "new" / "folder" / "kernels.fatbin").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    assert digest in said
+    assert (tmp_path / "new" / "folder" / "kernels.fatbin.sha256").read_text() == (
+        f"{digest}  kernels.fatbin\n"
+    )
+    assert set(kernels.read(data)) == set(WANTED)
+    for code in WANTED:
+        assert str(code) in said
+    for name in ("prepare_f32", "prepare_f16", "gather_f32", "gather_f16", "accumulate"):
+        assert f".text.{name}\0".encode() in data
+    assert b".text.normalise\0" in data
+    assert kernels.build(nvcc) == data
+
+
+def test_a_real_fatbin_without_an_architecture_is_refused_by_its_name(nvcc):
+    data = kernels.build(nvcc, [Code("cubin", 87)])
+    assert kernels.read(data) == (Code("cubin", 87),)
+    with pytest.raises(
+        BundleRefused, match=r"lacks sm_90, sm_110, compute_80; it holds sm_87$"
+    ) as e:
+        kernels.require(data)
+    assert e.value.code == "fatbin_architecture"
+
+
+def test_an_architecture_that_nvcc_does_not_know_is_a_named_error(nvcc):
+    with pytest.raises(BackendUnavailable, match="compute_72") as e:
+        kernels.build(nvcc, [Code("cubin", 72)])
+    assert e.value.code == "nvcc_failed"
+
+
+def test_without_nvcc_the_verb_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.delenv("CUDA_ROOT", raising=False)
+    monkeypatch.setattr(kernels, "USUAL", str(tmp_path))
+    assert main(["kernels", "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "[nvcc_missing] Install CUDA 13.0 or later" in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_reader_lists_what_a_fatbin_holds():
+    assert [str(code) for code in kernels.read(ALL)] == ["sm_87", "sm_90", "sm_110", "compute_80"]
+    kernels.require(ALL)
+
+
+@pytest.mark.parametrize("left_out", range(4))
+def test_any_missing_code_is_named(left_out):
+    codes = [(2, 87), (2, 90), (2, 110), (1, 80)]
+    kind, architecture = codes.pop(left_out)
+    name = f"{'sm' if kind == 2 else 'compute'}_{architecture}"
+    with pytest.raises(BundleRefused, match=f"lacks {name};"):
+        kernels.require(fatbin(*codes))
+
+
+def test_ptx_does_not_stand_for_the_code_of_its_architecture():
+    with pytest.raises(BundleRefused, match="lacks sm_87;"):
+        kernels.require(fatbin((1, 87), (2, 90), (2, 110), (1, 80)))
+
+
+def test_a_fatbin_cut_anywhere_is_refused():
+    for kept in range(len(ALL)):
+        with pytest.raises(BundleRefused) as e:
+            kernels.read(ALL[:kept])
+        assert e.value.code == "fatbin_broken", kept
+
+
+def test_a_fatbin_with_bytes_behind_its_end_is_refused():
+    with pytest.raises(BundleRefused, match=r"its header says \d+ bytes, it has"):
+        kernels.read(ALL + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(0, 0x7F), (6, 0), (16, 9), (20, 0), (20, 255), (24, 200), (31, 1), (8, 0)],
+)
+def test_a_header_that_says_otherwise_is_refused(at, value):
+    broken = bytearray(ALL)
+    broken[at] = value
+    with pytest.raises(BundleRefused) as e:
+        kernels.require(bytes(broken))
+    assert e.value.code == "fatbin_broken"
+
+
+def test_an_entry_without_length_is_refused_and_does_not_hold_the_reader():
+    broken = bytearray(ALL)
+    broken[20] = broken[24] = 0  # header and payload bytes of the first entry
+    with pytest.raises(BundleRefused, match="0 and 0 bytes long"):
+        kernels.read(bytes(broken))
