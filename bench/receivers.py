@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.demo.child import free_port
 from appliance.store.journal import JOURNAL_NAME, Journal
 
 STORESCP = "/usr/bin/storescp"
@@ -64,7 +65,7 @@ def ours(folder: Path) -> Iterator[Running]:
     As in the product somebody else has the journal open; where an association is the only one, it
     empties SQLite's log into the journal at its end each time.
     """
-    port = _free_port()
+    port = free_port()
     config = folder / "scanside.toml"
     config.write_text(
         f'state = "{folder}/state"\n[dicom]\nbind = "127.0.0.1"\nport = {port}\n'
@@ -78,7 +79,7 @@ def ours(folder: Path) -> Iterator[Running]:
 @contextlib.contextmanager
 def storescp(folder: Path) -> Iterator[Running]:
     """dcmtk: answers before anything is on disk."""
-    port = _free_port()
+    port = free_port()
     command = [STORESCP, "--fork", "-aet", "SCANSIDE", "-od", str(folder), str(port)]
     with _listening(command, port) as running:
         yield running
@@ -87,7 +88,7 @@ def storescp(folder: Path) -> Iterator[Running]:
 @contextlib.contextmanager
 def orthanc(folder: Path) -> Iterator[Running]:
     """Orthanc of the distribution, without its web server and plugins."""
-    port = _free_port()
+    port = free_port()
     config = folder / "orthanc.json"
     config.write_text(
         json.dumps(
@@ -108,7 +109,7 @@ def orthanc(folder: Path) -> Iterator[Running]:
 @contextlib.contextmanager
 def pynetdicom(folder: Path) -> Iterator[Running]:
     """pynetdicom with the shortest handler that is durable: `bench.pynetdicom_scp`."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "bench.pynetdicom_scp", str(port), str(folder)]
     with _listening(command, port) as running:
         yield running
@@ -134,9 +135,3 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.demo.child import child, free_port
 from appliance.publish.message import series_id
 from appliance.store.journal import JOURNAL_NAME
 
@@ -103,7 +104,7 @@ class Site:
 @contextlib.contextmanager
 def running(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Site]:
     """Broker, subscriber and all stages; `folder` may hold the state of a run before."""
-    port, broker = _free_port(), _free_port()
+    port, broker = free_port(), free_port()
     config = folder / "scanside.toml"
     config.write_text(_SETTINGS.format(folder=folder, port=port, broker=broker))
     conf = folder / "mosquitto.conf"
@@ -138,23 +139,11 @@ def running(folder: Path, environment: Mapping[str, str] | None = None) -> Itera
         yield Site(folder, port, process, took, heard.stdout.fileno())
 
 
-@contextlib.contextmanager
-def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command,
-        start_new_session=True,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - one thread here
-        **options,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(45)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _child(
+    command: list[str], **options: Any
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """A child that ends even where the bench is killed."""
+    return child(command, preexec_fn=_end_with_parent, **options)
 
 
 def _end_with_parent() -> None:
@@ -168,9 +157,3 @@ def _wait_for(port: int) -> None:
             return
         time.sleep(0.05)
     raise SystemExit(f"nobody listens on port {port}")
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

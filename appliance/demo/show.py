@@ -37,6 +37,7 @@ from rich.table import Table
 
 from appliance.demo import phantom as phantoms
 from appliance.demo import picture, scanner
+from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.publish.message import StudyEvent
 from appliance.records import Image
@@ -68,7 +69,7 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
-        broker_port = _free_port()
+        broker_port = free_port()
         stack.enter_context(_mosquitto(folder, broker_port))
         settings = _settings(folder, broker_port)
         subscriber = stack.enter_context(_subscriber(folder, broker_port))
@@ -135,27 +136,6 @@ def _ended_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that ends with us: asked first, then killed."""
-    process = subprocess.Popen(command, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(45)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @contextlib.contextmanager
 def _mosquitto(folder: Path, port: int) -> Iterator[None]:
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -166,7 +146,7 @@ def _mosquitto(folder: Path, port: int) -> Iterator[None]:
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\n")
     config.chmod(0o644)
-    with _child([program, "-c", str(config)], start_new_session=True) as process:
+    with child([program, "-c", str(config)]) as process:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{port}")
@@ -185,7 +165,7 @@ name = "demo"
 device = "box-1"
 [dicom]
 bind = "127.0.0.1"
-port = {_free_port()}
+port = {free_port()}
 [[dicom.allow]]
 ae_title = "*"
 host = "127.0.0.0/8"
@@ -208,7 +188,7 @@ def _subscriber(folder: Path, port: int) -> Iterator[BinaryIO]:
             "mosquitto_sub is not installed", remedy="Type: sudo apt-get install mosquitto-clients"
         )
     command = [program, "-p", str(port), "-q", "1", "-t", "scanside/v1/#", "-F", "%t %p"]
-    with _child(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with child(command, stdout=subprocess.PIPE) as process:
         if process.stdout is None:
             raise BrokerAway("mosquitto_sub has no output")
         yield process.stdout  # type: ignore[misc]
@@ -224,7 +204,7 @@ def _appliance(folder: Path) -> Iterator[None]:
         ready.settimeout(60)
         command = [sys.executable, "-m", "appliance", "run", "--config", f"{folder}/scanside.toml"]
         environment = {**os.environ, "NOTIFY_SOCKET": path}
-        with _child(command, stderr=stderr, env=environment, start_new_session=True):
+        with child(command, stderr=stderr, env=environment):
             try:
                 ready.recv(4096)
             except TimeoutError as e:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 
 from publish_peers import Broker, a_report, commit, program
 
+from appliance.demo.child import child
 from appliance.settings import Settings, load
 from appliance.store.journal import JOURNAL_NAME, Journal
 
@@ -69,7 +69,7 @@ class Outage:
         """`scanside publish`; it must still be there at the end, and stop cleanly."""
         command = [sys.executable, "-m", "appliance", "publish", "--config", str(self.config)]
         log = self.config.with_name("publish.log")
-        with log.open("wb") as out, _child(command, stderr=out) as stage:
+        with log.open("wb") as out, child(command, stderr=out) as stage:
             yield stage
             assert stage.poll() is None, log.read_text()
             stage.send_signal(signal.SIGTERM)
@@ -82,7 +82,7 @@ class Outage:
         command += ["-i", "ward", "-V", "5", "-x", "3600"]
         command += [word for topic in RESULTS for word in ("-t", topic)]
         subprocess.run([*command, "-E"], check=True, timeout=HANG_S)  # subscribed, and gone
-        with self.heard.open("ab") as out, _child([*command, "-F", "%p"], stdout=out):
+        with self.heard.open("ab") as out, child([*command, "-F", "%p"], stdout=out):
             yield
 
 
@@ -117,18 +117,3 @@ def pss_mb(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("no Pss")
-
-
-@contextlib.contextmanager
-def _child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that ends with us."""
-    process = subprocess.Popen(command, env=os.environ, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

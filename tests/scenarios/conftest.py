@@ -35,6 +35,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from appliance.demo import instances
+from appliance.demo.child import child, free_port
 from appliance.demo.phantom import Phantom, chest
 from appliance.publish.message import series_id
 from appliance.report import Report, pseudonym
@@ -238,27 +239,6 @@ def _golden(model: bytes) -> bytes:
 
 
 # Processes.
-
-
-@contextlib.contextmanager
-def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that ends with us: asked first, then killed."""
-    process = subprocess.Popen(command, start_new_session=True, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(45)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Broker:
