@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def child(settings: Settings) -> subprocess.Popen[bytes]:
     with made.stdout as out:
         assert out.readline() == b"ready\n"
     return made
+
+
+def sent_on(broker: Misbehaving) -> Counter[int]:
+    """How many messages came on each connection, by its ordinal."""
+    return Counter(number for number, _ in broker.published)
 
 
 def test_birth_then_the_will_says_offline_when_the_stage_is_killed(
@@ -187,13 +193,15 @@ def test_a_broker_that_never_acknowledges_is_hung_up_on_and_nothing_counts_as_de
     )
     stage.journal.post([an_event(n) for n in range(30)])
     outbox.wake(stage.settings.state)
-    until(lambda: len(mute.levels) >= 3)
+    # a window cut short by a slow machine is no fault: the next connection sends it again
+    until(lambda: len(mute.levels) >= 3 and 20 in sent_on(mute).values())
     assert stage.journal.outbox_counts().delivered == 0
-    assert stage.journal.outbox_counts().waiting == 30
-    first = [b for number, b in mute.published if number == 0]
-    again = [b for number, b in mute.published if number == 1]
-    assert len(first) == 20  # the window
-    assert [event_of(b) for b in first] == [event_of(b) for b in again]
+    owed = [row.event_id for row in stage.journal.waiting(30)]
+    assert len(owed) == 30
+    assert max(sent_on(mute).values()) == 20  # the window
+    for number in sent_on(mute):
+        sent = [event_of(b) for n, b in mute.published if n == number]
+        assert sent == owed[: len(sent)]
     mute.close()
 
 
@@ -209,8 +217,10 @@ def test_what_the_broker_acknowledged_before_it_fell_silent_is_not_sent_again(
     until(lambda: [n for n, _ in half.published if n == 1])
     assert stage.journal.outbox_counts().delivered == 5
     owed = [row.event_id for row in stage.journal.waiting(10)]
-    until(lambda: len([n for n, _ in half.published if n == 1]) == 5)
-    assert [event_of(b) for n, b in half.published if n == 1] == owed
+    until(lambda: 5 in [count for n, count in sent_on(half).items() if n > 0])
+    for number in set(sent_on(half)) - {0}:
+        sent = [event_of(b) for n, b in half.published if n == number]
+        assert sent == owed[: len(sent)]
     half.close()
 
 
