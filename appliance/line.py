@@ -18,22 +18,19 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from appliance import admission
+from appliance import admission, nodules
 from appliance.backend.protocol import Backend
 from appliance.bundle.manifest import Manifest
 from appliance.bundle.match import MODALITIES
 from appliance.errors import SeriesRefused
-from appliance.interpret import classify, detect, segment
+from appliance.nodules import Room
 from appliance.preprocess import fast, plan
-from appliance.preprocess.spec import Crop, Op, Resample
+from appliance.preprocess.spec import Resample
 from appliance.reasons import Code
 from appliance.records import (
-    Box,
     Facts,
-    Grid,
     Header,
     Identity,
-    Mask,
     Plane,
     Result,
     Stack,
@@ -41,7 +38,6 @@ from appliance.records import (
 from appliance.report import (
     BundleRef,
     Coverage,
-    Finding,
     Reason,
     Report,
     SeriesRef,
@@ -55,9 +51,6 @@ from appliance.report import (
     tracking_uid,
 )
 from appliance.series import assemble, content, pixels, select
-
-LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED})
-"""With one of these, nothing small is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,35 +172,26 @@ def finish(
     refused = (*reasons, *_refusals(fold), *(() if isinstance(stack, Stack) else stack))
     if refused or not isinstance(stack, Stack) or fold.bundle is None or backend is None:
         return _not_analysed(fold, refused or _no_bundle(), stack)
-    manifest = fold.bundle.manifest
-    whole = plan.voxels(stack, _ops(manifest, "segment"), None)
-    if text := admission.too_wide(fold.held, whole, whole, room):
-        return _too_large(fold, text, stack)
-    lungs = _segment(stack, manifest, backend)
-    coverage = segment.coverage(lungs, stack)
-    found_ml = segment.millilitres(lungs)
-    if found_ml < manifest.accepts.organ_ml:
-        text = f"{found_ml:.0f} ml of lung were found; {manifest.accepts.organ_ml:.0f} are expected"
-        return _not_analysed(fold, (Reason(code=Code.NO_LUNGS, text=text, where="series"),), stack)
-    around = plan.voxels(stack, _ops(manifest, "propose"), _around(lungs, manifest))
-    if text := admission.too_wide(fold.held, whole + around, whole, room):
-        return _too_large(fold, text, stack)
+    said = nodules.analyse(stack, fold.bundle.manifest, backend, Room(fold.held, room))
+    if said.too_wide:
+        return _too_large(fold, said.too_wide, stack)
+    if said.reasons:
+        return _not_analysed(fold, said.reasons, stack)
     return Result(
         status=Status.ANALYSED,
-        facts=_facts(fold, stack, coverage),
+        facts=_facts(fold, stack, said.coverage),
         input_digest=fold.digest,
         limitations=(
             *limitations,
             *stack.limitations,
             *_phases(fold),
             *content.hu_check(stack),
-            *segment.limitations(lungs, coverage, stack),
-            *segment.one_lung(lungs),
+            *said.limitations,
         ),
         bundle=fold.bundle.ref,
         backend=backend.ref,
-        findings=_findings(stack, lungs, manifest, backend),
-        masks=(lungs,),
+        findings=said.findings,
+        masks=said.masks,
     )
 
 
@@ -227,45 +211,6 @@ def process(
 def _too_large(fold: Fold, text: str, stack: Stack) -> Result:
     fold = _let_go(fold, text)
     return _not_analysed(fold, _refusals(fold), stack)
-
-
-def _segment(stack: Stack, manifest: Manifest, backend: Backend) -> Mask:
-    image = backend.prepare(stack, _ops(manifest, "segment"), None)
-    return segment.mask(backend.infer("segment", image), image, manifest.line.segment)
-
-
-def _findings(
-    stack: Stack, lungs: Mask, manifest: Manifest, backend: Backend
-) -> tuple[Finding, ...]:
-    """Propose over the closed lungs, classify native patches, threshold."""
-    line = manifest.line
-    image = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
-    candidates = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
-    if candidates:
-        patches = backend.gather(
-            stack,
-            _ops(manifest, "classify"),
-            [c.center_lps_mm for c in candidates],
-            line.classify.views,
-        )
-        logits = classify.logits(backend.infer("classify", patches), line.classify)
-        candidates = classify.scored(candidates, logits, line.calibration)
-    limited = any(reason.code in LIMITED for reason in stack.limitations)
-    return detect.findings(
-        candidates,
-        stack,
-        lungs,
-        threshold=line.calibration.threshold,
-        least_mm=manifest.accepts.spacing_mm.limited_min_diameter_mm if limited else 0.0,
-        most=line.max_findings,
-    )
-
-
-def _around(lungs: Mask, manifest: Manifest) -> tuple[Grid, Box]:
-    """Where candidates are looked for: the box around the lungs, with its margin."""
-    ops = _ops(manifest, "propose")
-    margin = next((op.margin_mm for op in ops if isinstance(op, Crop)), 0.0)
-    return lungs.grid, plan.box_of_mask(lungs, margin)
 
 
 def failed(fold: Fold, reason: Reason) -> Result:
@@ -326,10 +271,6 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
         ),
         times=times,
     )
-
-
-def _ops(manifest: Manifest, role: str) -> tuple[Op, ...]:
-    return manifest.networks[role].preprocess  # type: ignore[index]
 
 
 def _place(header: Header) -> tuple[bool, int, str]:

@@ -122,7 +122,8 @@ def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes
     """Shapes for the free axes of a network's inputs.
 
     Volumes [1, 1, z, y, x]: the millimetres above at the op list's spacing, up to its pad multiple;
-    the smallest is one multiple. Patches [n, 1, y, x]: 1 to top_k * views, fastest at the most.
+    the smallest is one multiple. Patches [n, 1, y, x]: 1 to top_k * views, cubes to top_k, both
+    fastest at the most.
     BundleRefused `engine_axes` names an axis that follows neither rule.
     """
     read = plan.steps(network.preprocess)
@@ -135,8 +136,9 @@ def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes
         for axis, size in enumerate(port.shape):
             if size != -1:
                 continue
-            if read.patch is not None and axis == 0:
-                most = manifest.line.propose.top_k * manifest.line.classify.views
+            if (read.patch or read.cube) and axis == 0:
+                line = manifest.nodules()
+                most = line.propose.top_k * (line.classify.views if read.patch else 1)
                 steps = (1, most, most)
             elif read.spacing_mm is not None and len(port.shape) == 5 and axis > 1:
                 spacing = read.spacing_mm[axis - 2]

@@ -85,7 +85,7 @@ def of_patches(
     opened: Opened, images: npt.NDArray[np.uint8], labels: npt.ArrayLike
 ) -> dict[str, Any]:
     """The patch network's figures; probability = sigmoid of the logit averaged over the views."""
-    head = opened.bundle.manifest.line.classify
+    head = opened.bundle.manifest.nodules().classify
     edge = (images.shape[1] - source.PATCH + 1) // 2
     middle = slice(edge, edge + source.PATCH)
     logits = []
@@ -115,8 +115,9 @@ def analysed(opened: Opened, folder: Path, everything: bool = False) -> Result:
     bundle = opened.bundle
     if everything:
         manifest = bundle.manifest
-        calibration = manifest.line.calibration.model_copy(update={"threshold": 0.0})
-        line = manifest.line.model_copy(update={"calibration": calibration, "max_findings": 512})
+        nodules = manifest.nodules()
+        calibration = nodules.calibration.model_copy(update={"threshold": 0.0})
+        line = nodules.model_copy(update={"calibration": calibration, "max_findings": 512})
         limits = manifest.accepts.spacing_mm.model_copy(update={"limited_min_diameter_mm": 0.0})
         accepts = manifest.accepts.model_copy(update={"spacing_mm": limits})
         changed: Manifest = manifest.model_copy(update={"line": line, "accepts": accepts})
@@ -208,7 +209,7 @@ def main() -> None:
         for name in given.series:
             found = findings_of(analysed(opened, series_folder(shared_folder(), name), True))
             lesions = known_lesions(shared_folder(), name)
-            least = opened.bundle.manifest.line.calibration.threshold
+            least = opened.bundle.manifest.nodules().calibration.threshold
             print(table(name, found, lesions, least))
         return
     figures: dict[str, Any] = {"schema": SCHEMA, "bundle": opened.bundle.ref.model_dump()}

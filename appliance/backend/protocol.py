@@ -40,7 +40,8 @@ class Backend(Protocol):
         views: Literal[1, 2, 4, 8] = 1,
     ) -> Tensor:
         """Patches around LPS centres, native pixels: [n * views, 1, size, size], each centre's
-        flips and quarter turns side by side (reference.views)."""
+        flips and quarter turns side by side (reference.views). Of a `cube` op: cubes
+        [n, 1, size, size, size], with one view."""
         ...
 
     def infer(self, role: str, image: Tensor) -> Mapping[str, NDArray[np.float32]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from appliance.bundle.manifest import Manifest
+from appliance.bundle.manifest import ClassifyImage, Manifest, SegmentProposeClassify
 
 NOT_STATED = "not stated"
 UNTESTED = (
@@ -71,10 +71,19 @@ def _limits(manifest: Manifest) -> tuple[str, ...]:
     return (
         f"Spacing from {wants.spacing_mm.full:g} to {wants.spacing_mm.limited:g} mm: limited.",
         f"Then nothing under {wants.spacing_mm.limited_min_diameter_mm:g} mm is reported.",
-        f"At most {line.max_findings} findings a series.",
-        f"Only findings with a score of at least {line.calibration.threshold:g}.",
+        *(
+            (f"At most {line.max_findings} findings a series.",)
+            if isinstance(line, SegmentProposeClassify)
+            else ()
+        ),
+        f"Only findings with a score of at least {_threshold(line):g}.",
         "A score is detection confidence, not a probability of malignancy.",
     )
+
+
+def _threshold(line: SegmentProposeClassify | ClassifyImage) -> float:
+    """The least score of a finding."""
+    return line.threshold if isinstance(line, ClassifyImage) else line.calibration.threshold
 
 
 def _networks(manifest: Manifest) -> str:

@@ -7,8 +7,11 @@ In `accepts` a missing tag passes on to a check of the content; a contrary value
 What a manifest must say of itself, beyond the types of its fields:
 1. It has every network its line needs; each has one input, and the outputs that its head reads.
 2. Every file is named once, and none is called like the manifest or its signature.
-3. `crop` needs a mask, so the network that makes it has none; `patch` is for `classify` alone.
+3. `crop` needs a mask, so networks that see the whole series have none; `patch` is for a line's
+   `classify` alone, `cube` for `cube` and `measure`.
 4. A golden case belongs to a network that is there.
+5. What version 2 of a line added (masses, cubes, measuring) is not in a line of version 1. A head
+   that is there has its network, and a network its head.
 """
 
 from __future__ import annotations
@@ -90,25 +93,111 @@ class ClassifyHead(Record):
     views: Literal[1, 2, 4, 8] = 8
 
 
+class CubeHead(Record):
+    """One logit a cube: the 3D branch of the classifier."""
+
+    head: Literal["cube"] = "cube"
+    version: Literal[1] = 1
+    output: str
+
+
+class MassHead(Record):
+    """Masses, from a network that sees the whole chest: score = sigmoid(scale * heat logit + bias),
+    fitted out of fold. Kept from `least_mm` on; a nodule candidate inside a mass is part of it."""
+
+    head: Literal["mass"] = "mass"
+    version: Literal[1] = 1
+    detect: DetectHead
+    scale: float
+    bias: float
+    threshold: float = Field(ge=0, le=1)
+    least_mm: float = Field(default=25.0, ge=0)
+
+
+DENSITIES = ("solid", "part_solid", "ground_glass", "calcified")
+
+
+class MeasureHead(Record):
+    """Logits of a finding's body [n, 1, z, y, x] and of its density class [n, 4] (DENSITIES), from
+    cubes around the findings. A body is sigmoid >= threshold, the part at the cube's middle."""
+
+    head: Literal["measure"] = "measure"
+    version: Literal[1] = 1
+    body: str
+    density: str
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+
+
 class Calibration(Record):
-    """score = sigmoid(propose * heat logit + classify * patch logit + bias), fitted out of fold."""
+    """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
+    fitted out of fold."""
 
     propose: float
     classify: float
+    cube: float = 0.0
     bias: float
     threshold: float = Field(ge=0, le=1)
 
 
 class SegmentProposeClassify(Record):
-    """The line of lung nodules. A later version adds optional networks for masses, measures."""
+    """The line of lung nodules. Version 2 added `cube`, `mass` and `measure`, each optional."""
 
     kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     segment: SegmentHead
     propose: DetectHead
     classify: ClassifyHead
     calibration: Calibration
+    cube: CubeHead | None = None
+    mass: MassHead | None = None
+    measure: MeasureHead | None = None
     max_findings: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> SegmentProposeClassify:
+        """Rule 5 at the top."""
+        added = [name for name in ("cube", "mass", "measure") if getattr(self, name) is not None]
+        if self.version == 1 and added:
+            raise ValueError(f"version 1 of the line has no {added[0]!r}")
+        return self
+
+    def reads(self) -> dict[str, set[str]]:
+        """Role -> the outputs that its head reads."""
+        found = {
+            "segment": {self.segment.output},
+            "propose": {self.propose.heat, self.propose.log_diameter},
+            "classify": {self.classify.output},
+        }
+        if self.cube is not None:
+            found["cube"] = {self.cube.output}
+        if self.mass is not None:
+            found["mass"] = {self.mass.detect.heat, self.mass.detect.log_diameter}
+        if self.measure is not None:
+            found["measure"] = {self.measure.body, self.measure.density}
+        return found
+
+
+class ClassifyImage(Record):
+    """The line of one radiograph: logit [n] -> score = sigmoid(scale * logit + bias), fitted out of
+    fold; `activation`, if named, is the class activation map [n, 1, y, x] that shows where (Zhou et
+    al., arXiv:1512.04150)."""
+
+    kind: Literal["classify"] = "classify"
+    version: Literal[1] = 1
+    finding: Literal["pneumonia"]
+    output: str
+    activation: str | None = None
+    scale: float = 1.0
+    bias: float = 0.0
+    threshold: float = Field(ge=0, le=1)
+
+    def reads(self) -> dict[str, set[str]]:
+        """Role -> the outputs that its head reads."""
+        return {"classify": {self.output, *((self.activation,) if self.activation else ())}}
+
+
+Line = Annotated[SegmentProposeClassify | ClassifyImage, Field(discriminator="kind")]
+Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
 
 
 class Limits(Record):
@@ -183,8 +272,8 @@ class Manifest(Record):
     requires_appliance: Version = "0.1.0"
     licence: str
     accepts: Accepts
-    line: SegmentProposeClassify
-    networks: dict[Literal["segment", "propose", "classify"], Network]
+    line: Line
+    networks: dict[Role, Network]
     goldens: tuple[Golden, ...] = ()
     provenance: Provenance
 
@@ -193,12 +282,7 @@ class Manifest(Record):
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
         """Rules 1 to 4 at the top."""
-        line = self.line
-        reads = {
-            "segment": {line.segment.output},
-            "propose": {line.propose.heat, line.propose.log_diameter},
-            "classify": {line.classify.output},
-        }
+        reads = self.line.reads()
         for role, outputs in reads.items():
             network = next((n for r, n in self.networks.items() if r == role), None)
             if network is None:
@@ -207,9 +291,13 @@ class Manifest(Record):
                 raise ValueError(f"network {role!r} must have one input")
             if missing := outputs - {port.name for port in network.outputs}:
                 raise ValueError(f"network {role!r} has no output {min(missing)!r}")
-            ops = {op.op for op in network.preprocess}
-            if ("crop" in ops and role == "segment") or ("patch" in ops) != (role == "classify"):
-                raise ValueError(f"network {role!r} cannot have these ops: {sorted(ops)}")
+            if not _fits(role, {op.op for op in network.preprocess}, self.line):
+                raise ValueError(
+                    f"network {role!r} cannot have these ops: "
+                    f"{sorted({op.op for op in network.preprocess})}"
+                )
+        if idle := set(self.networks) - set(reads):
+            raise ValueError(f"the line reads no network {min(idle)!r}")
         files = self.files()
         if len({name for name, _ in files}) != len(files):
             raise ValueError("a file is named twice")
@@ -219,10 +307,27 @@ class Manifest(Record):
             raise ValueError(f"a golden case for an unknown network: {_shown(min(strange))}")
         return self
 
+    def nodules(self) -> SegmentProposeClassify:
+        """The line of lung nodules; TypeError for a bundle of another kind."""
+        if not isinstance(self.line, SegmentProposeClassify):
+            raise TypeError(f"{self.name} has a line of kind {self.line.kind!r}")
+        return self.line
+
     def files(self) -> tuple[tuple[str, str], ...]:
         """Name and digest of every file that the bundle must hold beside manifest and signature."""
         networks = tuple((n.file, n.digest) for n in self.networks.values())
         return networks + tuple((g.file, g.digest) for g in self.goldens)
+
+
+def _fits(role: str, ops: set[str], line: SegmentProposeClassify | ClassifyImage) -> bool:
+    """Rule 3 at the top."""
+    if isinstance(line, ClassifyImage):
+        return not ops & {"crop", "patch", "cube"}
+    return (
+        ("patch" in ops) == (role == "classify")
+        and ("cube" in ops) == (role in ("cube", "measure"))
+        and ("crop" not in ops or role == "propose")
+    )
 
 
 def digest(manifest_json: bytes) -> str:
@@ -299,7 +404,8 @@ def _unknown(error: ErrorDetails) -> str | None:
     """What a closed vocabulary does not hold, by name; None for any other error."""
     last = str(error["loc"][-1]) if error["loc"] else ""
     if error["type"] == "union_tag_invalid":
-        return f"unknown op {_shown(error['ctx']['tag'])} ({_where(error)})"
+        what = "line kind" if last == "line" else "op"
+        return f"unknown {what} {_shown(error['ctx']['tag'])} ({_where(error)})"
     if error["type"] != "literal_error":
         return None
     if last == "[key]":
@@ -314,7 +420,11 @@ def _unknown(error: ErrorDetails) -> str | None:
 
 
 def _where(error: ErrorDetails) -> str:
-    return ".".join(_plain(str(part)) for part in error["loc"]) or "the whole"
+    """The place as the manifest has it: pydantic also names the line kind that it chose."""
+    parts = error["loc"]
+    if parts[:1] == ("line",):
+        parts = ("line", *parts[2:]) if len(parts) > 2 else parts[:1]
+    return ".".join(_plain(str(part)) for part in parts) or "the whole"
 
 
 def _plain(part: str) -> str:

@@ -10,7 +10,8 @@ Rules.
 3. Every Grid carries its 4x4 to LPS (PS3.3 C.7.6.2.1.1), so a voxel can always be named in the
    patient. A crop is a sub-grid: it never moves a voxel.
 4. An op list reads: rescale, orient (both hold of every Stack), then resample and crop, or patch,
-   then window, zscore and at most one pad in any order. Anything else is refused by name.
+   or cube, then window, zscore and at most one pad in any order. Anything else is refused by
+   name.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from appliance.errors import BundleRefused
 from appliance.preprocess.spec import (
     Crop,
+    Cube,
     Op,
     Orient,
     Pad,
@@ -57,14 +59,16 @@ class Steps:
     """None: the stack's own spacing."""
     crop: Crop | None
     patch: Patch | None
+    cube: Cube | None
     points: tuple[Window | ZScore | Pad, ...]
 
 
 def steps(ops: Sequence[Op]) -> Steps:
     """An op list -> Steps. BundleRefused (`bundle_preprocess`) names an op out of its place."""
-    read = Steps(None, None, None, ())
+    read = Steps(None, None, None, None, ())
     for op in ops:
-        late = bool(read.points) or read.patch is not None or read.crop is not None
+        cut = (read.crop, read.patch, read.cube)
+        late = bool(read.points) or any(earlier is not None for earlier in cut)
         if isinstance(op, (Rescale, Orient)):
             fits = not late and read.spacing_mm is None
         elif isinstance(op, Resample):
@@ -76,15 +80,19 @@ def steps(ops: Sequence[Op]) -> Steps:
         elif isinstance(op, Patch):
             fits = not late and read.spacing_mm is None
             read = replace(read, patch=op)
+        elif isinstance(op, Cube):
+            fits = not late and read.spacing_mm is None
+            read = replace(read, cube=op)
         else:
             fits = not (isinstance(op, Pad) and any(isinstance(p, Pad) for p in read.points))
-            fits = fits and not (isinstance(op, Pad) and read.patch is not None)
+            fits = fits and not (isinstance(op, Pad) and (read.patch or read.cube))
             fits = fits and not (isinstance(op, Window) and op.high <= op.low)
             read = replace(read, points=(*read.points, op))
         if not fits:
             raise BundleRefused(
                 f"preprocess: op {op.op!r} cannot stand here",
-                remedy="Order: rescale, orient, resample, crop or patch, window, zscore, one pad.",
+                remedy="Order: rescale, orient, resample, crop or patch or cube, window, zscore, "
+                "one pad.",
                 code="bundle_preprocess",
             )
     return read
@@ -282,6 +290,15 @@ def nearest_pixel(geometry: Geometry, lps: ArrayLike) -> tuple[int, int]:
     row = float(away @ np.asarray(geometry.column_lps)) / geometry.spacing_mm[0]
     column = float(away @ np.asarray(geometry.row_lps)) / geometry.spacing_mm[1]
     return int(np.floor(row + 0.5)), int(np.floor(column + 0.5))
+
+
+def cube_grid(stack: Stack, center: ArrayLike, op: Cube) -> Grid:
+    """The grid of a cube around an LPS point: its middle, (size - 1) / 2, is the point."""
+    axes = grid_of(stack).to_lps[:3, :3] / np.asarray(native_spacing(stack))
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * op.spacing_mm
+    matrix[:3, 3] = np.asarray(center, np.float64) - matrix[:3, :3].sum(axis=1) * (op.size - 1) / 2
+    return Grid((op.size, op.size, op.size), (op.spacing_mm,) * 3, matrix)
 
 
 def pair(target_mm: float | Pair) -> Pair:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.preprocess import plan
-from appliance.preprocess.spec import Op, Pad, Window, ZScore
+from appliance.preprocess.spec import Cube, Op, Pad, Window, ZScore
 from appliance.records import Box, Grid, Pair, Stack, Vector
 
 F32 = NDArray[np.float32]
@@ -145,6 +145,49 @@ def patches(stack: Stack, centers: Sequence[Vector], size: int) -> F32:
     return out
 
 
+def cubes(stack: Stack, centers: Sequence[Vector], op: Cube) -> F32:
+    """Cubes [n, 1, size, size, size] around LPS centres, HU, linear between native voxels.
+
+    A voxel further than half a native voxel outside the series is -1000.
+    """
+    out = np.full((len(centers), 1, op.size, op.size, op.size), AIR_HU, np.float32)
+    between, row, column = plan.native_spacing(stack)
+    rows, columns = stack.planes[0].native.shape
+    axes = (
+        (np.asarray(stack.z_mm, np.float64), between),
+        (np.arange(rows) * row, row),
+        (np.arange(columns) * column, column),
+    )
+    first = np.asarray(stack.planes[0].geometry.position_lps_mm, np.float64)
+    grid = plan.cube_grid(stack, first, op)  # of this one only its directions are used
+    towards = grid.to_lps[:3, :3] / op.spacing_mm
+    steps = (np.arange(op.size) - (op.size - 1) / 2) * op.spacing_mm
+    for cube, center in zip(out[:, 0], centers, strict=True):
+        at = (np.asarray(center, np.float64) - first) @ np.linalg.inv(towards).T
+        at[0] += stack.z_mm[0]
+        near, weights, inside = zip(
+            *(_near(at[i] + steps, *axes[i]) for i in range(3)), strict=True
+        )
+        if not all(len(one) for one in near):
+            continue
+        block = np.stack([stack.planes[k].native[np.ix_(near[1], near[2])] for k in near[0]])
+        flat = weights[1] @ (block.astype(np.float32) @ weights[2].T)
+        cube[np.ix_(*inside)] = np.tensordot(weights[0], flat, axes=1)
+    return out
+
+
+def _near(
+    at: NDArray[np.float64], centres: NDArray[np.float64], spacing: float
+) -> tuple[NDArray[np.intp], F32, NDArray[np.intp]]:
+    """Of places `at` on an axis: the centres they touch, their weights [inside, near], and which
+    of the places lie on the axis at all."""
+    half = spacing / 2 + plan.WHOLE
+    inside = np.flatnonzero((at >= centres[0] - half) & (at <= centres[-1] + half))
+    weights = _linear(at[inside], centres)
+    near = np.flatnonzero(weights.any(axis=0))
+    return near, weights[:, near], inside
+
+
 def views(values: F32, number: Literal[1, 2, 4, 8]) -> F32:
     """[n, 1, s, s] -> [n * number, 1, s, s]: the first of the 8 flips and quarter turns.
 
@@ -186,8 +229,11 @@ def apply(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) -> 
 def apply_patches(
     stack: Stack, ops: Sequence[Op], centers: Sequence[Vector], number: Literal[1, 2, 4, 8] = 1
 ) -> F32:
-    """What `Backend.gather` gives: [n * number, 1, size, size]; ValueError without a patch op."""
+    """What `Backend.gather` gives: patches [n * number, 1, size, size], or, of a cube op, cubes
+    [n, 1, size, size, size], of which there is one view. ValueError without either op."""
     read = plan.steps(ops)
+    if read.cube is not None and number == 1:
+        return points(cubes(stack, centers, read.cube), read.points)
     if read.patch is None:
-        raise ValueError("these ops have no patch")
+        raise ValueError("these ops have no patch, or several views of a cube")
     return views(points(patches(stack, centers, read.patch.size), read.points), number)

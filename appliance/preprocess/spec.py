@@ -89,6 +89,20 @@ class Patch(Record):
     size: int = Field(ge=8, le=512)
 
 
+class Cube(Record):
+    """Cubes of `size` voxels of `spacing_mm` on the series' own axes around candidates.
+
+    The middle of the cube, (size - 1) / 2, is the candidate. Values are linear between native
+    voxels (trilinear, the planes at their positions along the normal). Outside: -1000 HU.
+    """
+
+    op: Literal["cube"] = "cube"
+    version: Literal[1] = 1
+    size: int = Field(ge=8, le=128)
+    spacing_mm: float = Field(gt=0)
+
+
 Op = Annotated[
-    Rescale | Orient | Resample | Crop | Pad | Window | ZScore | Patch, Field(discriminator="op")
+    Rescale | Orient | Resample | Crop | Pad | Window | ZScore | Patch | Cube,
+    Field(discriminator="op"),
 ]

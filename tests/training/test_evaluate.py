@@ -26,7 +26,7 @@ def brightness(image: Any) -> dict[str, Any]:
 
 def opened() -> evaluate.Opened:
     line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5))
-    bundle = SimpleNamespace(manifest=SimpleNamespace(line=line))
+    bundle = SimpleNamespace(manifest=SimpleNamespace(nodules=lambda: line))
     entries = {"classify": source.network("classify", "0" * 64)}
     backend = CpuBackend("onnxruntime", entries, {"classify": brightness})
     return evaluate.Opened(bundle, backend)  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ def test_equal_manifests_are_written_with_the_same_bytes(good: bytes) -> None:
         (lambda m: m["line"].update(kind="ask-an-oracle"), "line kind 'ask-an-oracle'"),
         (lambda m: m["line"].clear() or m["line"].update(kind="new"), "line kind 'new'"),
         (lambda m: m.update(schema="scanside.bundle/2"), "schema 'scanside.bundle/2'"),
-        (lambda m: m["networks"].update(mass=m["networks"]["segment"]), "network 'mass'"),
+        (lambda m: m["networks"].update(airways=m["networks"]["segment"]), "network 'airways'"),
     ],
 )
 def test_an_unknown_word_is_named_with_the_version_it_needs(
@@ -98,7 +98,7 @@ def test_versions_compare_by_number(version: str, than: str, is_older: bool) -> 
             "named twice",
         ),
         (lambda m: m["goldens"][0].update(file="manifest.sig"), "may be called manifest.sig"),
-        (lambda m: m["goldens"][0].update(network="mass"), "an unknown network: 'mass'"),
+        (lambda m: m["goldens"][0].update(network="airways"), "an unknown network: 'airways'"),
         (lambda m: m["goldens"][0].update(file="../x"), "goldens.0.file"),
         (lambda m: m["networks"]["segment"].update(file="/etc/passwd"), "networks.segment.file"),
         (lambda m: m.update(name="../x"), "name"),

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.preprocess import plan, reference
-from appliance.preprocess.spec import Crop, Orient, Pad, Patch, Resample, Rescale, Window, ZScore
+from appliance.preprocess.spec import (
+    Crop,
+    Cube,
+    Orient,
+    Pad,
+    Patch,
+    Resample,
+    Rescale,
+    Window,
+    ZScore,
+)
 from appliance.records import Box
 
 mm = st.floats(0.3, 6.0)
@@ -199,3 +209,41 @@ def test_patches_are_windowed_like_volumes(stack_of, blob):
     seen = reference.apply_patches(stack, ops, [(12.0, -34.0, 56.0)], 2)
     assert seen.shape == (2, 1, 8, 8)
     assert 0.8 < seen.max() <= 1
+
+
+@pytest.mark.parametrize("row", [(1, 0, 0), (-1, 0, 0), (0.8, 0.6, 0)])
+@pytest.mark.parametrize("column", [(0, 1, 0), (0, -1, 0)])
+def test_a_cube_says_where_each_of_its_voxels_lies_in_the_patient(stack_of, row, column):
+    column = (-0.6, 0.8, 0) if row == (0.8, 0.6, 0) else column
+    uneven = np.cumsum([0, *[2.5, 2.0, 3.0] * 8])
+
+    def slope(lps):
+        return 3 * lps[..., 0] - 5 * lps[..., 1] + 7 * lps[..., 2]
+
+    normal = (0, 0, 1)
+    stack = stack_of(slope, row=row, column=column, normal=normal, z_mm=uneven, shape=(25, 40, 36))
+    op, center = Cube(size=9, spacing_mm=0.8), (10.3, -30.4, 52.6)
+    cube = reference.apply_patches(stack, [op], [center])
+    grid = plan.cube_grid(stack, center, op)
+    assert np.allclose(plan.to_lps(grid, (4, 4, 4)), center)
+    at = np.stack(np.meshgrid(*[np.arange(9)] * 3, indexing="ij"), axis=-1)
+    assert np.allclose(cube[0, 0], slope(plan.to_lps(grid, at)), atol=1.5)  # HU are whole numbers
+
+
+def test_outside_of_the_series_a_cube_is_air(stack_of):
+    stack = stack_of(
+        lambda lps: np.full(lps.shape[:-1], 40.0), shape=(6, 20, 20), spacing=(2, 1, 1)
+    )
+    low = plan.to_lps(plan.grid_of(stack), (-0.4, 9.5, 9.5))
+    cube = reference.apply_patches(stack, [Cube(size=9, spacing_mm=1.0)], [tuple(low)])[0, 0]
+    assert (cube[:4] == -1000).all()
+    assert (cube[4:, 4, 4] == 40).all()
+    far = reference.apply_patches(stack, [Cube(size=9, spacing_mm=1.0)], [(900.0, 0.0, 0.0)])
+    assert (far == -1000).all()
+
+
+def test_a_cube_has_one_view(stack_of, blob):
+    stack = stack_of(partial(blob, centre=(0, 0, 0)))
+    assert reference.apply_patches(stack, [Cube(size=8, spacing_mm=1)], []).shape == (0, 1, 8, 8, 8)
+    with pytest.raises(ValueError, match="views of a cube"):
+        reference.apply_patches(stack, [Cube(size=8, spacing_mm=1)], [], 8)
