@@ -1,7 +1,7 @@
 # Every target sets up what it needs (.ci/setup) and says so.
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
 #   make test                  all fast tests, against real peers
-#   make check                 style, types, import contracts, generated files
+#   make check                 style, types, import contracts, generated files, aarch64 wheels
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
@@ -30,6 +30,7 @@ check: setup-test
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m appliance.schemas --check
+	@$(PY) jetson/resolve.py
 
 bench: setup-test
 	@$(PY) -m bench $(ARGS)

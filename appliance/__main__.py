@@ -234,13 +234,18 @@ def bundle_add(
     allow_unsigned: Annotated[
         bool, typer.Option("--allow-unsigned", help="For development; audited.")
     ] = False,
+    allow_development: Annotated[
+        bool, typer.Option("--allow-development", help="A development key's; audited.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Check a bundle and put it on the shelf (it is not active yet)."""
     from appliance.bundle import verbs
 
     with _shelf(config) as shelf:
-        entry = verbs.add(shelf, path, allow_unsigned=allow_unsigned)
+        entry = verbs.add(
+            shelf, path, allow_unsigned=allow_unsigned, allow_development=allow_development
+        )
     print(f"added {entry.name} {entry.version} {entry.digest[:12]}")
     print(f"next: scanside bundle activate {entry.name} {entry.version}")
 

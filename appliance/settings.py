@@ -101,6 +101,12 @@ class Retain(Record):
     """`retain` deletes published series, oldest first, until this much is free."""
 
 
+class Host(Record):
+    power_mode: str | None = None
+    """A Jetson's power mode by name, such as MAXN_SUPER or 25W: `doctor` says when it is another.
+    An engine is tuned for the mode that it was built in."""
+
+
 def default_state() -> Path:
     """/var/lib/scanside for root or systemd (STATE_DIRECTORY), else the XDG state folder."""
     if folder := os.environ.get("STATE_DIRECTORY"):
@@ -118,6 +124,7 @@ class Settings(Record):
     mqtt: Mqtt = Mqtt()
     work: Work = Work()
     retain: Retain = Retain()
+    host: Host = Host()
 
 
 def find(explicit: Path | None) -> Path | None:

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--skip-goldens", action="store_true", help="do not run the golden cases")
     verb = verbs.add_parser("keygen", help="a new signing key, and its .pub beside it")
     verb.add_argument("key", type=Path)
+    verb.add_argument("--kind", choices=["development", "release"], required=True)
     verb = verbs.add_parser("sign", help="sign a bundle, in place unless -o")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--key", type=Path, required=True)
@@ -48,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("-o", "--out", type=Path, help="folder; default: beside the bundle")
     verb = verbs.add_parser("kernels", help="kernels.cu -> a fatbin for every device, with nvcc")
     verb.add_argument("-o", "--out", type=Path, default=Path("build"), help="folder")
+    verb = verbs.add_parser("sbom", help="the parts list of a release, CycloneDX JSON")
+    verb.add_argument("bundles", type=Path, nargs="*")
+    verb.add_argument("--extras", default="openvino", help="of the wheel, separated by commas")
+    verb.add_argument("--kernels", type=Path, help="the fatbin that goes with it")
+    verb.add_argument("-o", "--out", type=Path, required=True)
     return whole
 
 
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         ref = trust.check(data).ref
         print(f"{args.out}: {ref.name} {ref.version}, {len(data)} bytes, digest {ref.digest}")
     elif args.verb == "keygen":
-        public = keygen(args.key)
+        public = keygen(args.key, args.kind)
         print(f"{args.key}: keep it offline. {public}: put it into state/trust/ of each device.")
     elif args.verb == "sign":
         out = args.out or args.bundle
@@ -79,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
     elif args.verb == "kernels":
         path, digest, held = kernels(args.out)
         print(f"{path}: {', '.join(map(str, held))}, sha256 {digest}")
+    elif args.verb == "sbom":
+        parts_list(args)
 
 
 def target(name: str) -> str:
@@ -86,6 +94,25 @@ def target(name: str) -> str:
     if not engine.TARGET.fullmatch(name):
         raise argparse.ArgumentTypeError(f"{name!r} is neither `this` nor like `rtx:SM86`")
     return name
+
+
+def parts_list(args: argparse.Namespace) -> None:
+    """Writes the list and says how long it is."""
+    try:
+        from compile import sbom  # its libraries are in the extra `release`
+    except ImportError as e:
+        raise BundleRefused(
+            f"{e.name} is not installed",
+            remedy="pip install 'scanside[release]'",
+            code="sbom_library",
+        ) from e
+    loaded = [trust.check(path.read_bytes()) for path in args.bundles]
+    extras = [extra for extra in args.extras.split(",") if extra]
+    fatbin = args.kernels.read_bytes() if args.kernels else None
+    text = sbom.sbom(sbom.date(), loaded, extras=extras, kernels=fatbin)
+    put(args.out, text.encode())
+    parts = len(sbom.needed(extras)) + len(loaded) + (fatbin is not None)
+    print(f"{args.out}: {parts} parts")
 
 
 def engines(path: Path, name: str, out: Path | None) -> None:

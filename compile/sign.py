@@ -1,11 +1,13 @@
 """Signing keys and signatures of bundles (Ed25519, RFC 8032).
 
-    python -m compile keygen KEY.pem
+    python -m compile keygen KEY.pem --kind development|release
     python -m compile sign BUNDLE --key KEY.pem [-o OUT]
 
 Rules.
 1. A private key is PKCS #8 PEM with mode 0600, never overwritten and never written into a git
-   working tree; beside it lies KEY.pub, which goes into a device's `state/trust/`.
+   working tree; beside it lies KEY.release.pub or KEY.development.pub, which goes into a device's
+   `state/trust/`. A device tells the two apart by that name: what a development key signed needs
+   a flag to be added, which is audited.
 2. A signature is 64 bytes over the bytes of manifest.json, kept in the bundle as manifest.sig. What
    is signed has been checked like on a device, so a broken bundle gets no signature.
 3. Ed25519 is deterministic: signing twice gives the same bytes.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -30,9 +33,9 @@ from appliance.bundle.manifest import SIGNATURE
 from appliance.errors import BundleRefused
 
 
-def keygen(path: Path) -> Path:
-    """Make a key pair: `path` and, returned, the public key beside it with suffix .pub."""
-    public = path.with_suffix(".pub")
+def keygen(path: Path, kind: Literal["development", "release"]) -> Path:
+    """Make a key pair: `path` and, returned, the public key beside it (rule 1)."""
+    public = path.with_suffix(f".{kind}.pub")
     absolute = path.resolve()
     if any((folder / ".git").exists() for folder in absolute.parents):
         raise _refused(

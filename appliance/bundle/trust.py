@@ -9,13 +9,15 @@ Rules.
    Taking a key out of the folder withdraws what it signed: the next load refuses.
 4. A missing signature can be waved through for development, by an explicit flag that is audited. A
    wrong one never can.
-5. A file in the trust folder that is no key is an error that names it, never skipped.
+5. A key called `*.development.pub` signs what is not released. What it signed is admitted only by
+   an explicit, audited flag, and stays admitted (`admitted`) as long as the key lies there.
+6. A file in the trust folder that is no key is an error that names it, never skipped.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from appliance.line import Bundle
 
 RAW_KEY_BYTES = 32
+DEVELOPMENT = ".development.pub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,11 @@ class Key:
     name: str
     fingerprint: str
     public: Ed25519PublicKey = field(repr=False)
+
+    @property
+    def development(self) -> bool:
+        """Whether it signs development bundles (rule 5)."""
+        return self.name.endswith(DEVELOPMENT)
 
 
 class FactoryBundle(Record):
@@ -125,8 +133,9 @@ def check(data: bytes, appliance: str | None = None) -> Loaded:
     )
 
 
-def signer(loaded: Loaded, keys: Iterable[Key]) -> Key:
-    """The trusted key that signed it. BundleRefused: `bundle_unsigned`, `bundle_signature`."""
+def signer(loaded: Loaded, keys: Iterable[Key], admitted: Collection[str] = ()) -> Key:
+    """The trusted key that signed it. BundleRefused: `bundle_unsigned`, `bundle_signature`, or
+    `bundle_development` for a development key whose fingerprint is not `admitted`."""
     if loaded.signature is None:
         raise BundleRefused(
             f"{_what(loaded)} is not signed",
@@ -138,6 +147,13 @@ def signer(loaded: Loaded, keys: Iterable[Key]) -> Key:
             key.public.verify(loaded.signature, loaded.manifest_json)
         except InvalidSignature:
             continue
+        if key.development and key.fingerprint not in admitted:
+            raise BundleRefused(
+                f"{_what(loaded)} is signed by the development key {key.name}",
+                remedy="Add a bundle signed for release; only for development: "
+                "`bundle add --allow-development`.",
+                code="bundle_development",
+            )
         return key
     raise BundleRefused(
         f"{_what(loaded)} is not signed by a key that this appliance trusts",

@@ -1,7 +1,7 @@
 """`scanside bundle list|add|activate|rollback` as plain functions; the command line wires them.
 
-Each takes a Shelf and returns entries. What changes the shelf and is not signed must be audited,
-so a waved-through signature asks for the shelf to have an `audit`.
+Each takes a Shelf and returns entries. What changes the shelf and is not signed for release must be
+audited, so a waved-through signature asks for the shelf to have an `audit`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ def listed(shelf: Shelf) -> tuple[Entry, ...]:
     return shelf.list()
 
 
-def add(shelf: Shelf, path: Path, *, allow_unsigned: bool = False) -> Entry:
+def add(
+    shelf: Shelf, path: Path, *, allow_unsigned: bool = False, allow_development: bool = False
+) -> Entry:
     """Check a bundle and put it on the shelf, not active yet."""
-    if allow_unsigned and not shelf.audited:
+    if (allow_unsigned or allow_development) and not shelf.audited:
         raise BundleRefused(
-            "an unsigned bundle is only added where that is audited",
-            remedy="Add it with `scanside bundle add --allow-unsigned`.",
+            "what is not signed for release is only added where that is audited",
+            remedy="Add it with `scanside bundle add`.",
             code="bundle_unsigned",
         )
-    return shelf.add(path, allow_unsigned=allow_unsigned)
+    return shelf.add(path, allow_unsigned=allow_unsigned, allow_development=allow_development)
 
 
 def activate(shelf: Shelf, name: str, which: str) -> Entry:

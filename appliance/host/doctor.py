@@ -36,7 +36,7 @@ from rich.text import Text
 
 from appliance import settings as site
 from appliance.errors import BackendUnavailable, BrokerAway, ScansideError, SettingsInvalid
-from appliance.host import facts
+from appliance.host import facts, jetson
 from appliance.report import Record
 from appliance.settings import Settings
 
@@ -91,7 +91,14 @@ def examine(config: Path | None) -> Examination:
     patient = Patient(settings, str(found or "/etc/scanside/scanside.toml"))
     text = str(found) if found else "no settings file, defaults are in use"
     return _examination(
-        [Check(name="settings", ok=True, text=text), *(_made(check, patient) for check in CHECKS)]
+        [
+            Check(name="settings", ok=True, text=text),
+            *(_made(check, patient) for check in CHECKS),
+            *(
+                Check(name=item.name, ok=item.ok, text=item.text, remedy=item.remedy)
+                for item in jetson.items(settings.host)
+            ),
+        ]
     )
 
 

@@ -52,7 +52,9 @@ def found(path: Path, name: str) -> Check:
 def test_every_link_is_checked_once_and_each_failure_says_what_to_do(config) -> None:
     examination = doctor.examine(config())
     names = [check.name for check in examination.checks]
-    assert len(names) == len(set(names)) == len(doctor.CHECKS) + 1
+    assert (
+        len(names) == len(set(names)) == len(doctor.CHECKS) + 2
+    )  # the settings before, a Jetson after
     for check in examination.checks:
         assert check.ok or check.remedy, check.name
 
@@ -274,7 +276,7 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     path = config()
     monkeypatch.setattr(Path, "exists", denied)
     checks = doctor.examine(path).checks
-    assert len(checks) == len(doctor.CHECKS) + 1
+    assert len(checks) == len(doctor.CHECKS) + 2
     failed = [check for check in checks if "Permission denied" in check.text]
     assert {check.name for check in failed} == {"journal", "outbox", "clock"}
     assert all("journal.sqlite" in c.text and "sudo -u" in c.remedy for c in failed)
