@@ -15,7 +15,7 @@ import appliance.factory
 from appliance.bundle import trust
 from appliance.bundle.card import card
 from appliance.errors import BundleRefused, ScansideError
-from compile import engine
+from compile import compare, engine
 from compile.kernels import kernels
 from compile.lint import lint_bundle
 from compile.pack import factory, pack, put
@@ -47,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--target", type=target, required=True, help="this, rtx:SM86 or rtx:SM89")
     verb.add_argument("-o", "--out", type=Path, help="folder; default: beside the bundle")
+    verb.add_argument("--float32", action="store_true", help="float16 nowhere")
+    verb = verbs.add_parser("compare", help="golden cases and findings on two backends")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--backends", help="two of gpu,openvino,onnxruntime; default: the last two")
+    verb.add_argument("--engines", type=Path, help="folder of the gpu's engines")
+    verb.add_argument("--no-findings", action="store_true", help="golden cases alone")
     verb = verbs.add_parser("kernels", help="kernels.cu -> a fatbin for every device, with nvcc")
     verb.add_argument("-o", "--out", type=Path, default=Path("build"), help="folder")
     verb = verbs.add_parser("sbom", help="the parts list of a release, CycloneDX JSON")
@@ -81,7 +87,9 @@ def run(args: argparse.Namespace) -> None:
     elif args.verb == "lint":
         linted(args.bundle)
     elif args.verb == "engine":
-        engines(args.bundle, args.target, args.out)
+        engines(args.bundle, args.target, args.out, lower=not args.float32)
+    elif args.verb == "compare":
+        compared(args.bundle, args.backends, args.engines, findings=not args.no_findings)
     elif args.verb == "kernels":
         path, digest, held = kernels(args.out)
         print(f"{path}: {', '.join(map(str, held))}, sha256 {digest}")
@@ -115,20 +123,33 @@ def parts_list(args: argparse.Namespace) -> None:
     print(f"{args.out}: {parts} parts")
 
 
-def engines(path: Path, name: str, out: Path | None) -> None:
+def engines(path: Path, name: str, out: Path | None, *, lower: bool = True) -> None:
     """Builds and says what was built."""
     loaded = trust.check(path.read_bytes())
     wanted = engine.target(name)
     folder = out or path.with_name(f"{path.stem}-{wanted.architecture}")
     began = time.monotonic()
-    made, warnings = engine.build(loaded, wanted, folder)
+    made, warnings = engine.build(
+        loaded, wanted, folder, lower=lower, say=lambda line: print(line, flush=True)
+    )
     took = time.monotonic() - began
     for warning in warnings:
         print(f"warning {warning}")
     for role, one in made.engines.items():
-        print(f"{folder / one.file}: {role}, {one.bytes} bytes")
+        print(f"{folder / one.file}: {role}, {one.bytes} bytes, {one.types}")
     with_what = f"{made.library} {made.version}, {made.typing} typing, {made.architecture}"
     print(f"{folder}: {len(made.engines)} engines in {took:.1f} s, {with_what}")
+
+
+def compared(path: Path, backends: str | None, folder: Path | None, *, findings: bool) -> None:
+    """Prints every difference; BundleRefused where one is too large."""
+    two = compare.names(backends)
+    loaded = trust.check(path.read_bytes())
+    rows = []
+    for row in compare.compare(loaded, two, folder=folder, instances=None if findings else ()):
+        print(row.line(), flush=True)
+        rows.append(row)
+    print(compare.judge(rows, two))
 
 
 def linted(path: Path) -> None:

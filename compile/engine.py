@@ -14,72 +14,30 @@ Rules.
    stays whole until then, and a build that fails changes nothing.
 5. A timing cache is used again only where engine.json vouches for its digest, for the same library,
    version, GPU and board.
+6. What is not INT8 is built in float16 (half.py) where types come from the network and its golden
+   cases hold in float16 on onnxruntime; else in float32, and the reason is said.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import ConfigDict, Field, ValidationError
-
-from appliance.bundle.manifest import FileName, Manifest, Network
+from appliance.backend.profile import profile
 from appliance.bundle.trust import Loaded
+from appliance.engines import CACHE, MANIFEST, Engine, EngineManifest, read
 from appliance.errors import BackendUnavailable, BundleRefused
-from appliance.host import facts
-from appliance.preprocess import plan
-from appliance.preprocess.spec import Pad
-from appliance.report import BundleRef, Digest, Record
+from appliance.host import driver, facts, jetson
 from appliance.store.files import DISK
-from compile import driver, tensorrt
+from compile import tensorrt
+from compile.half import lowered
 from compile.lint import lint_bundle
-from compile.tensorrt import Built, Library, Shapes
+from compile.tensorrt import Built, Library
 
-MANIFEST = "engine.json"
-CACHE = "timing.cache"
 TARGET = re.compile(r"this|rtx:SM\d{2,3}")
-WHOLE_MM = (320.0, 360.0, 360.0), (500.0, 500.0, 500.0)
-"""(z, y, x) of a whole chest CT, usual and largest: 500 mm is the widest standard field of view."""
-LUNGS_MM = (280.0, 200.0, 290.0), (380.0, 320.0, 420.0)
-"""(z, y, x) of the box around both lungs, usual and largest, without its margin."""
-
-
-class Engine(Record):
-    """One network's engine, beside engine.json."""
-
-    file: FileName
-    digest: Digest
-    bytes: int
-    onnx_digest: Digest
-    profile: dict[str, Shapes]
-    """Input -> smallest, usual and largest shape; empty where no axis is free."""
-
-
-class EngineManifest(Record):
-    """engine.json."""
-
-    schema_: Literal["scanside.engine/1"] = Field(default="scanside.engine/1", alias="schema")
-    bundle: BundleRef
-    target: str
-    library: str
-    version: str
-    typing: Literal["strong", "flags"]
-    architecture: str
-    """sm_87."""
-    gpu: str | None
-    """None, like the two below, where it was built for a GPU that is not here."""
-    board: str | None
-    power_mode: str | None
-    workspace_bytes: int
-    timing_cache: Digest | None
-    engines: dict[str, Engine]
-    """By role."""
-
-    model_config = ConfigDict(**{**Record.model_config, "populate_by_name": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,46 +76,6 @@ def _listed(wanted: Target) -> Target:
     )
 
 
-def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes]:
-    """Shapes for the free axes of a network's inputs.
-
-    Volumes [1, 1, z, y, x]: the millimetres above at the op list's spacing, up to its pad multiple;
-    the smallest is one multiple. Patches [n, 1, y, x]: 1 to top_k * views, cubes to top_k, both
-    fastest at the most.
-    BundleRefused `engine_axes` names an axis that follows neither rule.
-    """
-    read = plan.steps(network.preprocess)
-    multiple = next((op.multiple for op in read.points if isinstance(op, Pad)), 1)
-    margin = 0.0 if read.crop is None else 2 * read.crop.margin_mm
-    usual_mm, most_mm = WHOLE_MM if read.crop is None else LUNGS_MM
-    found: dict[str, Shapes] = {}
-    for port in network.inputs:
-        shapes = [list(port.shape) for _ in range(3)]
-        for axis, size in enumerate(port.shape):
-            if size != -1:
-                continue
-            if (read.patch or read.cube) and axis == 0:
-                line = manifest.nodules()
-                most = line.propose.top_k * (line.classify.views if read.patch else 1)
-                steps = (1, most, most)
-            elif read.spacing_mm is not None and len(port.shape) == 5 and axis > 1:
-                spacing = read.spacing_mm[axis - 2]
-                ends = (mm[axis - 2] + margin for mm in (usual_mm, most_mm))
-                usual, most = (math.ceil(end / spacing / multiple) * multiple for end in ends)
-                steps = (multiple, usual, most)
-            else:
-                raise BundleRefused(
-                    f"network {role!r}: axis {axis} of {port.name!r} is free, and no op bounds it",
-                    code="engine_axes",
-                    remedy="Fix the axis, or give the network a resample op (volumes) or a patch.",
-                )
-            for shape, step in zip(shapes, steps, strict=True):
-                shape[axis] = step
-        if -1 in port.shape:
-            found[port.name] = tuple(shapes[0]), tuple(shapes[1]), tuple(shapes[2])
-    return found
-
-
 def lint_first(loaded: Loaded) -> None:
     """Rule 1. BundleRefused `lint` names the first node that breaks a rule."""
     errors = [finding for finding in lint_bundle(loaded) if finding.severity == "error"]
@@ -171,17 +89,20 @@ def lint_first(loaded: Loaded) -> None:
         )
 
 
-def read(folder: Path) -> EngineManifest | None:
-    """engine.json of a folder; None where there is none that can be read."""
-    try:
-        return EngineManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        return None
+def build(
+    loaded: Loaded,
+    wanted: Target,
+    folder: Path,
+    *,
+    lower: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[EngineManifest, tuple[str, ...]]:
+    """Every network of a bundle -> engines in `folder`; their manifest, and TensorRT's warnings.
 
-
-def build(loaded: Loaded, wanted: Target, folder: Path) -> tuple[EngineManifest, tuple[str, ...]]:
-    """Every network of a bundle -> engines in `folder`; their manifest, and TensorRT's warnings."""
+    `lower` False leaves out rule 6. `say` hears what is done next, one line each.
+    """
     lint_first(loaded)
+    networks = lowered(loaded) if lower and wanted.library.strong else {}
     here = wanted.gpu is not None
     made = EngineManifest(
         bundle=loaded.ref,
@@ -192,7 +113,7 @@ def build(loaded: Loaded, wanted: Target, folder: Path) -> tuple[EngineManifest,
         architecture=wanted.architecture,
         gpu=wanted.gpu.name if wanted.gpu else None,
         board=facts.model() if here else None,
-        power_mode=driver.power_mode() if here else None,
+        power_mode=jetson.power_mode() if here else None,
         workspace_bytes=tensorrt.WORKSPACE_BYTES,
         timing_cache=None,
         engines={},
@@ -201,19 +122,23 @@ def build(loaded: Loaded, wanted: Target, folder: Path) -> tuple[EngineManifest,
     engines: dict[str, Engine] = {}
     files: dict[str, bytes] = {}
     warnings: list[str] = []
-    for role, network in sorted(loaded.manifest.networks.items()):
+    for number, (role, network) in enumerate(sorted(loaded.manifest.networks.items()), 1):
+        lower_one = networks.get(role)
+        types = lower_one.types if lower_one else "float32"
+        why = f", {lower_one.why}" if lower_one else ""
+        say(f"network {number} of {len(loaded.manifest.networks)}: {role} in {types}{why}")
         shapes = profile(role, network, loaded.manifest)
         built: Built = tensorrt.build(
             wanted.library,
             role,
             network,
-            loaded.networks[role],
+            lower_one.data if lower_one else loaded.networks[role],
             shapes,
             architecture=wanted.architecture,
             timing_cache=cache,
         )
         cache = built.timing_cache
-        warnings += [f"{role}: {warning}" for warning in built.warnings]
+        warnings += [f"{role}: {warning}" for warning in dict.fromkeys(built.warnings)]
         digest = hashlib.sha256(built.data).hexdigest()
         file = f"{role}-{digest[:16]}.engine"
         files[file] = built.data
@@ -222,6 +147,7 @@ def build(loaded: Loaded, wanted: Target, folder: Path) -> tuple[EngineManifest,
             digest=digest,
             bytes=len(built.data),
             onnx_digest=network.digest,
+            types=types,
             profile=shapes,
         )
     kept = hashlib.sha256(cache).hexdigest() if cache is not None else None

@@ -11,10 +11,6 @@ Rules.
 3. The same source and toolkit give the same bytes: nvcc runs on relative names in a folder of its
    own. The digest beside the fatbin is in the format of sha256sum.
 4. No fast-math: the tolerance that the tests hold on the host is meant for the device too.
-
-A fatbin, read from what nvcc 13.0 writes (little endian): magic u32, version u16, header bytes u16,
-bytes of all entries u64; then entries: kind u16 (1 PTX, 2 cubin), version u16, header bytes u32,
-payload bytes u64, and at 28 the architecture u32 (87 for sm_87).
 """
 
 from __future__ import annotations
@@ -22,42 +18,21 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import appliance.backend
+from appliance.backend.fatbin import NAME, Code, read
 from appliance.errors import BackendUnavailable, BundleRefused
 from compile.pack import put
 
 ARCHITECTURES = (87, 90, 110)
 """Orin; H100 and H200, where the kernels are measured; Thor."""
 PTX_OF = 80
-NAME = "kernels.fatbin"
 USUAL = "/usr/local/cuda"
 SOURCE = Path(appliance.backend.__file__).parent / "kernels.cu"
-
-_MAGIC = 0xBA55ED50
-_WHOLE = struct.Struct("<IHHQ")
-_ENTRY = struct.Struct("<HHIQIIHHI")
-_KINDS: dict[int, Literal["ptx", "cubin"]] = {1: "ptx", 2: "cubin"}
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One entry of a fatbin."""
-
-    kind: Literal["ptx", "cubin"]
-    architecture: int
-    """87 for sm_87 or compute_87."""
-
-    def __str__(self) -> str:
-        return f"{'sm' if self.kind == 'cubin' else 'compute'}_{self.architecture}"
-
 
 WANTED = (*(Code("cubin", a) for a in ARCHITECTURES), Code("ptx", PTX_OF))
 
@@ -97,27 +72,6 @@ def build(nvcc: Path, wanted: Iterable[Code] = WANTED) -> bytes:
     return data
 
 
-def read(data: bytes) -> tuple[Code, ...]:
-    """The entries of a fatbin in their order. BundleRefused (`fatbin_broken`) says where."""
-    if len(data) < _WHOLE.size:
-        raise _broken(f"{len(data)} bytes are no fatbin")
-    magic, _, at, size = _WHOLE.unpack_from(data)
-    if magic != _MAGIC or at < _WHOLE.size:
-        raise _broken(f"it begins with {data[:4].hex()}, not with the header of a fatbin")
-    if at + size != len(data):
-        raise _broken(f"its header says {at + size} bytes, it has {len(data)}")
-    found = []
-    while at < len(data):
-        if at + _ENTRY.size > len(data):
-            raise _broken(f"the entry at byte {at} is cut")
-        kind, _, head, size, *_, architecture = _ENTRY.unpack_from(data, at)
-        if kind not in _KINDS or head < _ENTRY.size or at + head + size > len(data):
-            raise _broken(f"the entry at byte {at} is of kind {kind}, {head} and {size} bytes long")
-        found.append(Code(_KINDS[kind], architecture))
-        at += head + size
-    return tuple(found)
-
-
 def require(data: bytes, wanted: Iterable[Code] = WANTED) -> None:
     """BundleRefused (`fatbin_architecture`) names the wanted code that a fatbin does not hold."""
     found = read(data)
@@ -139,11 +93,3 @@ def kernels(folder: Path) -> tuple[Path, str, tuple[Code, ...]]:
     put(folder / NAME, data)
     put(folder / f"{NAME}.sha256", f"{digest}  {NAME}\n".encode())
     return folder / NAME, digest, read(data)
-
-
-def _broken(text: str) -> BundleRefused:
-    return BundleRefused(
-        f"fatbin: {text}",
-        code="fatbin_broken",
-        remedy="Fetch it again, or build it again: python -m compile kernels.",
-    )

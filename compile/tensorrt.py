@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from appliance.backend.profile import Shapes
+from appliance.backend.trt_engine import logger
 from appliance.bundle.manifest import Network
 from appliance.errors import BackendUnavailable, BundleRefused
-from compile import driver
+from appliance.host import driver
 
 Name = Literal["tensorrt", "tensorrt_rtx"]
 INSTALL: dict[Name, str] = {
@@ -33,9 +35,6 @@ INSTALL: dict[Name, str] = {
 WORKSPACE_BYTES = 1 << 30
 """Scratch memory of one engine: a device of 8 GB shares it with the CPU, the series and the OS."""
 PRECISIONS = ("INT8", "FP16")
-
-Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Of one input: the smallest, the one to be fastest for, the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def build(
     the builder said.
     """
     trt = library.module
-    log = _logger(trt)
+    log = logger(trt)
     builder = trt.Builder(log)
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if library.strong else 0
     # supports_model_v2 fills the definition that it is asked about: it gets one of its own. The
@@ -163,22 +162,3 @@ def _refused(role: str, parser: Any, logged: list[str]) -> BundleRefused:
         code="engine_node",
         remedy="Change this node where the network is trained or quantised, and pack again.",
     )
-
-
-def _logger(trt: Any) -> Any:
-    """TensorRT's log, kept: `errors` and `warnings`."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, text: str) -> None:
-            line = " ".join(text.split())[:300]
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(line)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(line)
-
-    return Log()

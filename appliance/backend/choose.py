@@ -1,4 +1,7 @@
-"""Which backend runs: a decision over what is installed, made without loading any of it.
+"""Which CPU library runs: a decision over what is installed, made without loading any of it.
+
+Whether the GPU runs instead is for engine_room.py to say: that needs a driver, an engine and its
+golden cases. The CPU library is what serves until then, and whenever the GPU does not.
 
 Rules. A backend named in the settings is used or is an error, never silently replaced: precision
 and speed would change unseen. `auto` takes the first of LIBRARIES that is installed: OpenVINO
@@ -27,11 +30,11 @@ def installed(name: str) -> bool:
 
 
 def choose(
-    preference: Literal["auto", "openvino", "onnxruntime"] = "auto",
+    preference: Literal["auto", "gpu", "openvino", "onnxruntime"] = "auto",
     probe: Callable[[str], bool] = installed,
 ) -> Name:
-    """The backend to open. BackendUnavailable says what to install."""
-    if preference != "auto":
+    """The CPU backend to open. BackendUnavailable says what to install."""
+    if preference == "openvino" or preference == "onnxruntime":  # noqa: PLR1714 - mypy narrows this
         if probe(preference):
             return preference
         raise missing(preference)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from appliance.backend.choose import Name, missing
 from appliance.bundle.manifest import Network
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
-from appliance.preprocess import fast, reference
+from appliance.preprocess import fast
 from appliance.preprocess.spec import Op
 from appliance.records import Box, Grid, Stack, Tensor, Vector
 from appliance.report import BackendRef
@@ -72,8 +72,8 @@ class CpuBackend:
         centers: Sequence[Vector],
         views: Literal[1, 2, 4, 8] = 1,
     ) -> Tensor:
-        """See the protocol; a few dozen small patches, so the reference itself is fast enough."""
-        data = reference.apply_patches(stack, ops, centers, views)
+        """See the protocol."""
+        data = fast.gathered(stack, ops, centers, views)
         return Tensor(data=data, shape=data.shape, grid=None)
 
     def infer(self, role: str, image: Tensor) -> Mapping[str, F32]:

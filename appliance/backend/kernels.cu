@@ -14,6 +14,8 @@
 //    bits on every run.
 // 4. No thread reads out of a table: a voxel's taps all lie within its axis, those too many weigh 0.
 // 5. Structs are passed by value and laid out as tables.py says; host_sizes lets the tests compare.
+// 6. Words are 16 bits as stored, or (kernels called ..._of_f32) HU in float32, of a series whose
+//    rescaling leaves no integers. A kernel is made for each: no word is asked what it is.
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
@@ -29,7 +31,7 @@ constexpr int VIEW_SWAPPED = 4, VIEW_ROWS_FLIPPED = 2, VIEW_COLUMNS_FLIPPED = 1;
 
 // The slices of a series as they were stored, and how to see them as HU [plane, y, x].
 struct Slices {
-    const uint16_t *words;   // [slots, raw rows, raw columns], cut to Bits Stored, sign extended
+    const void *words;       // [slots, raw rows, raw columns], cut to Bits Stored, sign extended
     const int32_t *slot;     // [planes] in order of rising z: which slot holds it
     const float *slope;      // [planes] PS3.3 C.11.1.1.2
     const float *intercept;  // [planes]
@@ -71,6 +73,15 @@ struct Gather {
     void *out;               // [patches * views, size, size]
 };
 
+struct Cubes {
+    Slices from;
+    const int32_t *first;  // [cubes, 3 axes z y x, size] the lower voxel of two; below 0: outside
+    const float *weights;  // [cubes, 3 axes, size, 2]; what weighs 0 is not read
+    Points points;
+    int32_t cubes, size;
+    void *out;             // [cubes, size, size, size]
+};
+
 struct Accumulate {
     const float *window;   // [channels, depth, height, width]: a network's output
     const float *weights;  // [depth, height, width]
@@ -94,8 +105,12 @@ __device__ __forceinline__ float hounsfield(const Slices &from, int plane, uint1
     return from.slope[plane] * float(stored) + from.intercept[plane];
 }
 
-__device__ __forceinline__ const uint16_t *slice(const Slices &from, int plane) {
-    return from.words + from.slot[plane] * from.slice_words + from.origin;
+__device__ __forceinline__ float hounsfield(const Slices &, int, float word) { return word; }
+
+template <typename Word>
+__device__ __forceinline__ const Word *slice(const Slices &from, int plane) {
+    const Word *words = static_cast<const Word *>(from.words);
+    return words + from.slot[plane] * from.slice_words + from.origin;
 }
 
 __device__ __forceinline__ float pointwise(const Points &points, float value) {
@@ -113,7 +128,7 @@ __device__ __forceinline__ void store(__half *out, float value) { *out = __float
 #endif
 
 // Threads along x and y, one block of voxels a plane z of the grid.
-template <typename Element>
+template <typename Word, typename Element>
 __device__ __forceinline__ void prepare(const Prepare &p) {
     const int k = int(blockIdx.z * blockDim.z + threadIdx.z);
     const int j = int(blockIdx.y * blockDim.y + threadIdx.y);
@@ -128,13 +143,13 @@ __device__ __forceinline__ void prepare(const Prepare &p) {
         for (int c = 0; c < p.z.taps; ++c) {
             if (through[c] == 0.0f) continue;  // the same for a whole block: nothing diverges
             const int plane = p.z.first[k] + c;
-            const uint16_t *words = slice(p.from, plane);
+            const Word *words = slice<Word>(p.from, plane);
             float of_plane = 0.0f;
             for (int b = 0; b < p.y.taps; ++b) {
-                const uint16_t *row = words + (p.y.first[j] + b) * p.from.step_y;
+                const Word *row = words + (p.y.first[j] + b) * p.from.step_y;
                 float of_row = 0.0f;
                 for (int a = 0; a < p.x.taps; ++a) {
-                    const uint16_t word = row[(p.x.first[i] + a) * p.from.step_x];
+                    const Word word = row[(p.x.first[i] + a) * p.from.step_x];
                     of_row += across[a] * hounsfield(p.from, plane, word);
                 }
                 of_plane += down[b] * of_row;
@@ -148,7 +163,7 @@ __device__ __forceinline__ void prepare(const Prepare &p) {
 }
 
 // One block of threads a view of a patch (z of the grid); the order of views is reference.views.
-template <typename Element>
+template <typename Word, typename Element>
 __device__ __forceinline__ void gather(const Gather &g) {
     const int which = int(blockIdx.z * blockDim.z + threadIdx.z);
     const int i = int(blockIdx.y * blockDim.y + threadIdx.y);
@@ -163,21 +178,64 @@ __device__ __forceinline__ void gather(const Gather &g) {
     float value = AIR_HU;
     if (y >= 0 && y < g.from.rows && x >= 0 && x < g.from.columns) {
         const int64_t at = y * g.from.step_y + x * g.from.step_x;
-        value = hounsfield(g.from, corner[0], slice(g.from, corner[0])[at]);
+        value = hounsfield(g.from, corner[0], slice<Word>(g.from, corner[0])[at]);
     }
     const int64_t at = (int64_t(which) * g.size + i) * g.size + j;
     store(static_cast<Element *>(g.out) + at, pointwise(g.points, value));
+}
+
+// One block of threads a layer of a cube (z of the grid): trilinear between native voxels.
+template <typename Word, typename Element>
+__device__ __forceinline__ void cubes(const Cubes &c) {
+    const int layer = int(blockIdx.z * blockDim.z + threadIdx.z);
+    const int j = int(blockIdx.y * blockDim.y + threadIdx.y);
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (layer >= c.cubes * c.size || j >= c.size || i >= c.size) return;
+    const int cube = layer / c.size, k = layer % c.size;
+    const int64_t of_cube = int64_t(cube) * 3 * c.size;
+    const int64_t z = of_cube + k, y = of_cube + c.size + j, x = of_cube + 2 * c.size + i;
+    float value = AIR_HU;
+    if (c.first[z] >= 0 && c.first[y] >= 0 && c.first[x] >= 0) {
+        const float *through = c.weights + 2 * z, *down = c.weights + 2 * y;
+        const float *across = c.weights + 2 * x;
+        value = 0.0f;
+        for (int n = 0; n < 2; ++n) {
+            if (through[n] == 0.0f) continue;
+            const int plane = c.first[z] + n;
+            const Word *words = slice<Word>(c.from, plane);
+            float of_plane = 0.0f;
+            for (int b = 0; b < 2; ++b) {
+                if (down[b] == 0.0f) continue;
+                const Word *row = words + (c.first[y] + b) * c.from.step_y;
+                float of_row = 0.0f;
+                for (int a = 0; a < 2; ++a) {
+                    if (across[a] == 0.0f) continue;
+                    const Word word = row[(c.first[x] + a) * c.from.step_x];
+                    of_row += across[a] * hounsfield(c.from, plane, word);
+                }
+                of_plane += down[b] * of_row;
+            }
+            value += through[n] * of_plane;
+        }
+    }
+    const int64_t at = (int64_t(layer) * c.size + j) * c.size + i;
+    store(static_cast<Element *>(c.out) + at, pointwise(c.points, value));
 }
 
 }  // namespace
 
 extern "C" {
 
-__global__ void prepare_f32(Prepare p) { prepare<float>(p); }
-__global__ void gather_f32(Gather g) { gather<float>(g); }
+__global__ void prepare_f32(Prepare p) { prepare<uint16_t, float>(p); }
+__global__ void gather_f32(Gather g) { gather<uint16_t, float>(g); }
+__global__ void cubes_f32(Cubes c) { cubes<uint16_t, float>(c); }
+__global__ void prepare_f32_of_f32(Prepare p) { prepare<float, float>(p); }
+__global__ void gather_f32_of_f32(Gather g) { gather<float, float>(g); }
+__global__ void cubes_f32_of_f32(Cubes c) { cubes<float, float>(c); }
 #ifdef __CUDACC__
-__global__ void prepare_f16(Prepare p) { prepare<__half>(p); }
-__global__ void gather_f16(Gather g) { gather<__half>(g); }
+__global__ void prepare_f16(Prepare p) { prepare<uint16_t, __half>(p); }
+__global__ void gather_f16(Gather g) { gather<uint16_t, __half>(g); }
+__global__ void cubes_f16(Cubes c) { cubes<uint16_t, __half>(c); }
 #endif
 
 // One window of a sliding-window inference: launches on one stream follow each other, so sums of
@@ -212,23 +270,24 @@ __global__ void normalise(Normalise n) {
 }
 
 #ifndef __CUDACC__
-void host_prepare_f32(const unsigned *grid, const unsigned *block, const Prepare *p) {
-    on_host(prepare_f32, grid, block, *p);
-}
-void host_gather_f32(const unsigned *grid, const unsigned *block, const Gather *g) {
-    on_host(gather_f32, grid, block, *g);
-}
-void host_accumulate(const unsigned *grid, const unsigned *block, const Accumulate *w) {
-    on_host(accumulate, grid, block, *w);
-}
-void host_normalise(const unsigned *grid, const unsigned *block, const Normalise *n) {
-    on_host(normalise, grid, block, *n);
-}
+#define ON_HOST(name, Arguments)                                                             \
+    void host_##name(const unsigned *grid, const unsigned *block, const Arguments *given) {  \
+        on_host(name, grid, block, *given);                                                  \
+    }
+ON_HOST(prepare_f32, Prepare)
+ON_HOST(gather_f32, Gather)
+ON_HOST(cubes_f32, Cubes)
+ON_HOST(prepare_f32_of_f32, Prepare)
+ON_HOST(gather_f32_of_f32, Gather)
+ON_HOST(cubes_f32_of_f32, Cubes)
+ON_HOST(accumulate, Accumulate)
+ON_HOST(normalise, Normalise)
 void host_sizes(int64_t *sizes) {
     sizes[0] = sizeof(Prepare);
     sizes[1] = sizeof(Gather);
     sizes[2] = sizeof(Accumulate);
     sizes[3] = sizeof(Normalise);
+    sizes[4] = sizeof(Cubes);
 }
 #endif
 

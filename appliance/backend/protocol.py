@@ -8,13 +8,13 @@ within TOLERANCE. Precision is pinned, never left to a library's default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.preprocess.spec import Op
-from appliance.records import Box, Grid, Stack, Tensor, Vector
+from appliance.records import Box, Grid, Plane, Stack, Tensor, Vector
 from appliance.report import BackendRef
 
 TOLERANCE = 2e-3
@@ -45,7 +45,8 @@ class Backend(Protocol):
         ...
 
     def infer(self, role: str, image: Tensor) -> Mapping[str, NDArray[np.float32]]:
-        """Run the network of this role; outputs by name, on the host, padding still on.
+        """Run the network of this role; outputs by name, on the host, padding still on. `image` is
+        of this backend, or holds a float32 array of the host: radiographs, golden cases.
 
         Poisoned (`backend_failed`) where the library fails or an output is not finite."""
         ...
@@ -55,3 +56,12 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Takes(Protocol):
+    """A backend that can use a slice's time of arrival: a GPU uploads it then."""
+
+    def take(self, plane: Plane) -> None:
+        """A slice that `prepare` will ask for; returns at once, never raises."""
+        ...

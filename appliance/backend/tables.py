@@ -60,6 +60,13 @@ GATHER = np.dtype(
     ],
     align=True,
 )  # fmt: skip
+CUBES = np.dtype(
+    [
+        ("from", _SLICES), ("first", "u8"), ("weights", "u8"), ("points", _POINTS),
+        ("cubes", "i4"), ("size", "i4"), ("out", "u8"),
+    ],
+    align=True,
+)  # fmt: skip
 ACCUMULATE = np.dtype(
     [
         ("window", "u8"), ("weights", "u8"), ("sum", "u8"), ("total", "u8"),
@@ -79,7 +86,8 @@ class Raw:
     """The stored words of a series on the device, beside the Stack that was made of them."""
 
     words: int
-    """Address of [slots, rows, columns]: 16 bit, cut to Bits Stored and sign extended."""
+    """Address of [slots, rows, columns]: 16 bit, cut to Bits Stored and sign extended; or HU in
+    float32, for the kernels called ..._of_f32."""
     slot: I32
     """[planes] in the Stack's order: which slot holds it."""
     slope: F32
@@ -174,6 +182,44 @@ def gather(
     told["points"] = (put(values), len(values), 0.0)
     told["patches"], told["views"], told["size"] = len(centers), views, size
     return told, (len(centers) * views, size, size)
+
+
+def cubes(
+    stack: Stack, raw: Raw, ops: Sequence[Op], centers: Sequence[Vector], put: Address
+) -> tuple[NDArray[np.void], tuple[int, int, int]]:
+    """CUBES without `out`, and its shape [cubes * size, size, size].
+
+    Errors as of reference.apply_patches.
+    """
+    read = plan.steps(ops)
+    if read.cube is None:
+        raise ValueError("these ops have no cube")
+    size = read.cube.size
+    first = np.full((len(centers), 3, size), -1, np.int32)
+    weights = np.zeros((len(centers), 3, size, 2), np.float32)
+    places = reference.cube_weights(stack, centers, read.cube)
+    for lower, pairs, axes in zip(first, weights, places, strict=True):
+        for axis, (near, of, inside) in enumerate(axes):
+            if len(inside):
+                lower[axis, inside], pairs[axis, inside] = _two(near, of)
+    values, _, _ = points(read.points)
+    told = np.zeros((), CUBES)
+    told["from"] = _slices(stack, raw, put)
+    told["first"], told["weights"] = put(first), put(weights)
+    told["points"] = (put(values), len(values), 0.0)
+    told["cubes"], told["size"] = len(centers), size
+    return told, (len(centers) * size, size, size)
+
+
+def _two(near: NDArray[np.intp], weights: F32) -> tuple[I32, F32]:
+    """Linear weights [places, near] -> the lower voxel [places], the weights of it and the next.
+    The next of the last voxel weighs 0 and is not read."""
+    rows = np.arange(len(weights))
+    lower = (weights != 0).argmax(axis=1)
+    upper = np.minimum(lower + 1, weights.shape[1] - 1)
+    beside = near[upper] == near[lower] + 1
+    pair = np.stack([weights[rows, lower], np.where(beside, weights[rows, upper], 0.0)], axis=1)
+    return near[lower].astype(np.int32), pair.astype(np.float32)
 
 
 def blocks(shape: tuple[int, int, int]) -> tuple[int, int, int]:

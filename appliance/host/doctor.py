@@ -275,7 +275,7 @@ def memory(patient: Patient) -> Check:
 
     there = machine_memory.available()
     try:
-        from appliance import admission  # noqa: PLC0415
+        from appliance import admission, nodules  # noqa: PLC0415
         from appliance.bundle.shelf import Shelf  # noqa: PLC0415
         from appliance.preprocess import plan  # noqa: PLC0415
     except ImportError:  # `bundles` says so
@@ -286,12 +286,21 @@ def memory(patient: Patient) -> Check:
     need = machine_memory.RESERVE
     try:
         for loaded in map(shelf.load, shelf.active()):
-            grids = (
-                plan.steps(loaded.manifest.networks[role].preprocess).spacing_mm or (1.0, 1.0, 1.0)
-                for role in ("segment", "propose")
-            )
             need += machine_memory.opening(sum(map(len, loaded.networks.values())))
-            need += admission.usual(loaded.bundle.in_plane_spacings(), *grids)
+            if loaded.bundle.of_radiographs:
+                continue
+            grids = {
+                role: plan.steps(network.preprocess).spacing_mm or (1.0, 1.0, 1.0)
+                for role, network in loaded.manifest.networks.items()
+                if role in ("segment", "propose", "mass")
+            }
+            need += admission.usual(
+                loaded.bundle.in_plane_spacings(),
+                grids["segment"],
+                grids["propose"],
+                mass_mm=grids.get("mass"),
+                cube_voxels=nodules.cube_voxels(loaded.manifest),
+            )
     except ScansideError as e:
         return Check(name="memory", ok=False, text=e.text, remedy=e.remedy)
     text = f"{there >> 20} MB available, a chest CT of 400 images needs {need >> 20} MB"
@@ -313,6 +322,43 @@ def backend(patient: Patient) -> Check:
         remedy = f"{e.remedy} ({patient.line('work', 'backend')})"
         return Check(name="backend", ok=False, text=f"{e.text}; {text}", remedy=remedy)
     return Check(name="backend", ok=True, text=f"{text}; {chosen} is used")
+
+
+def gpu(patient: Patient) -> Check:
+    """Where there is a GPU, an engine of each active bundle is ready, or is being built."""
+    preference = patient.settings.work.backend
+    if preference not in ("auto", "gpu"):
+        return Check(name="gpu", ok=True, text=f"not asked for: {preference} is set")
+    try:
+        from appliance import engine_room  # noqa: PLC0415
+        from appliance.bundle.shelf import Shelf  # noqa: PLC0415
+        from appliance.engines import EngineShelf  # noqa: PLC0415
+    except ImportError:  # `bundles` says so
+        return Check(name="gpu", ok=True, text="not known without a shelf")
+    try:
+        machine = engine_room.this_machine()
+        shelf = Shelf(patient.settings.state)
+        active = [shelf.load(entry) for entry in shelf.active()]
+    except ScansideError as e:
+        ok = e.code == "no_gpu" and preference == "auto"
+        return Check(name="gpu", ok=ok, text=f"{e.text}: the CPU serves", remedy=e.remedy)
+    texts, remedies = [], []
+    for loaded in active:
+        engines = EngineShelf(patient.settings.state, loaded.ref)
+        failure = engines.failed(machine.here)
+        try:
+            engines.serving(loaded, machine.here)
+            texts.append(f"{loaded.ref.name}: its engine is ready")
+        except ScansideError as e:
+            why = e if failure is None else failure
+            texts.append(f"{loaded.ref.name}: {why.text} [{why.code}]; the CPU serves")
+            remedies.append(why.remedy if failure else "Start `scanside work`: it builds engines.")
+        else:
+            if failure is not None:
+                texts[-1] += f"; a newer one failed: {failure.text} [{failure.code}]"
+                remedies.append(failure.remedy)
+    remedy = " ".join(dict.fromkeys(remedies))
+    return Check(name="gpu", ok=not remedies, text="; ".join(texts) or "no bundle", remedy=remedy)
 
 
 def decoders(_patient: Patient) -> Check:
@@ -385,6 +431,7 @@ CHECKS: tuple[Callable[[Patient], Check], ...] = (
     dicom,
     decoders,
     backend,
+    gpu,
     bundles,
     memory,
     broker,

@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import host_gpu
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy import signal
 
-from appliance.backend import choose
-from appliance.backend.open import LOADERS, open_backend
+from appliance.backend import choose, trt_engine
+from appliance.backend.open import LOADERS, open_backend, open_engines
 from appliance.backend.protocol import TOLERANCE, Backend
 from appliance.bundle.manifest import Network, Port
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
-from appliance.host import memory
+from appliance.host import driver, memory
 from appliance.preprocess import fast, plan, reference
-from appliance.preprocess.spec import Crop, Orient, Pad, Patch, Resample, Rescale, Window
+from appliance.preprocess.spec import Crop, Cube, Orient, Pad, Patch, Resample, Rescale, Window
 from appliance.records import Box, Geometry, Header, Image, Stack, Tensor
+from compile import kernels, tensorrt
 
 HEADER = Header(sop_class_uid="1", sop_instance_uid="1.2", study_uid="1.3", series_uid="1.4")
 WINDOW = Window(low=-1000, high=400)
@@ -39,7 +41,7 @@ def stack() -> Stack:
     for k in range(11):
         geometry = Geometry((30.0, -20.0, k * 2.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.7, 0.7))
         hu = rng.integers(-1024, 1500, (43, 38)).astype(np.int16)
-        planes.append(fast.plane(Image(HEADER, 0, geometry, hu, False, ""), [1.5]))
+        planes.append(fast.plane(Image(HEADER, 0, geometry, hu, False, f"{k:064x}"), [1.5]))
     return Stack(tuple(planes), np.arange(11) * 2.0, (0.0, 0.0, 1.0), (2.0, 0.7, 0.7))
 
 
@@ -98,16 +100,61 @@ def network(*outputs: str, image: str = "image", precision: str = "fp32") -> Net
 NETWORKS = {"propose": network("heat", "wide"), "classify": network("logit")}
 
 
-@pytest.fixture(scope="module", params=sorted(LOADERS))
+PROFILES = {
+    "propose": ((1, 1, 1, 1, 1), (1, 1, 32, 32, 32), (1, 1, 64, 64, 64)),
+    "classify": ((1, 1, 16, 16), (8, 1, 16, 16), (64, 1, 16, 16)),
+}
+"""Role -> the shapes that an engine of these networks is built for."""
+Open = Callable[..., Backend]
+
+
+@pytest.fixture(scope="module", params=[*sorted(LOADERS), "gpu", "gpu-host", "gpu-host-integrated"])
 def name(request) -> str:
-    if not choose.installed(request.param):
+    if request.param in LOADERS and not choose.installed(request.param):
         pytest.skip(f"{request.param} is not installed")
     return request.param
 
 
 @pytest.fixture(scope="module")
-def backend(name) -> Iterator[Backend]:
-    opened = open_backend(name, NETWORKS, {"propose": conv3d(), "classify": pooled()}, threads=1)
+def opener(name, request) -> Open:
+    """How a backend of this name is opened: (networks, role -> ONNX file)."""
+    if name in LOADERS:
+        return lambda networks, onnx: open_backend(name, networks, onnx, threads=1)
+    if name == "gpu":
+        return on_this_gpu()
+    library = request.getfixturevalue("kernels")
+    integrated = name.endswith("integrated")
+    return lambda networks, onnx: host_gpu.backend(
+        library, networks, onnx, PROFILES, integrated=integrated
+    )
+
+
+def on_this_gpu() -> Open:
+    """Engines of these networks, built here and now; skips where there is no GPU to do it."""
+    try:
+        gpu = driver.recent(driver.probe())
+        library = trt_engine.load()
+        fatbin = kernels.build(kernels.find_nvcc())
+    except BackendUnavailable as e:
+        pytest.skip(f"gpu: {e.text}")
+    builder = tensorrt.load("tensorrt")
+
+    def opened(networks, onnx) -> Backend:
+        plans = {
+            role: tensorrt.build(
+                builder, role, network, onnx[role],
+                {network.inputs[0].name: PROFILES[role]}, architecture=gpu.architecture,
+            ).data
+            for role, network in networks.items()
+        }  # fmt: skip
+        return open_engines(gpu, library, fatbin, networks, plans, PROFILES)
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def backend(opener) -> Iterator[Backend]:
+    opened = opener(NETWORKS, {"propose": conv3d(), "classify": pooled()})
     yield opened
     opened.close()
 
@@ -117,7 +164,7 @@ def tensor(array: np.ndarray) -> Tensor:
 
 
 def test_it_says_what_it_is(backend, name):
-    assert backend.ref.name == name
+    assert backend.ref.name == name.split("-")[0]
     assert backend.ref.precision == "fp32"
 
 
@@ -142,6 +189,15 @@ def test_gather_is_the_reference(backend, views):
     given = backend.gather(stack(), PATCH, centers, views)
     assert given.shape == (3 * views, 1, 16, 16)
     assert given.grid is None
+    assert np.abs(np.asarray(given.data) - expected).max() <= TOLERANCE
+
+
+def test_gathered_cubes_are_those_of_the_reference(backend):
+    ops = [Rescale(), Orient(), Cube(size=12, spacing_mm=1.1), WINDOW]
+    centers = [(10.0, -10.0, 7.0), (31.0, -21.0, 20.4), (-400.0, 0.0, 0.0)]
+    expected = reference.apply_patches(stack(), ops, centers)
+    given = backend.gather(stack(), ops, centers)
+    assert given.shape == (3, 1, 12, 12, 12)
     assert np.abs(np.asarray(given.data) - expected).max() <= TOLERANCE
 
 
@@ -181,10 +237,10 @@ def test_a_repeated_run_is_the_same_and_an_earlier_output_stays(backend):
         assert np.array_equal(backend.infer("propose", image)["heat"], kept)
 
 
-def test_two_bundles_are_open_side_by_side(backend, name):
+def test_two_bundles_are_open_side_by_side(backend, opener):
     image = tensor(np.random.default_rng(2).random((1, 1, 6, 8, 8), np.float32))
     before = backend.infer("propose", image)["heat"]
-    other = open_backend(name, {"propose": network("heat")}, {"propose": conv3d(2)}, threads=1)
+    other = opener({"propose": network("heat")}, {"propose": conv3d(2)})
     newer = other.infer("propose", image)
     assert set(newer) == {"heat"}
     assert not np.allclose(newer["heat"], before)
@@ -194,17 +250,17 @@ def test_two_bundles_are_open_side_by_side(backend, name):
         other.infer("propose", image)
 
 
-def test_the_precision_of_a_mixed_bundle_is_named(name):
+def test_the_precision_of_a_mixed_bundle_is_named(opener):
     mixed = {"propose": network("heat", precision="int8"), "classify": network("logit")}
-    with_both = open_backend(name, mixed, {"propose": conv3d(), "classify": pooled()})
+    with_both = opener(mixed, {"propose": conv3d(), "classify": pooled()})
     assert with_both.ref.precision == "fp32+int8"
     with_both.close()
 
 
 @pytest.mark.parametrize("broken", [b"", b"not a network", conv3d()[:150]])
-def test_a_broken_network_is_refused_by_name(name, broken):
+def test_a_broken_network_is_refused_by_name(opener, broken):
     with pytest.raises(BundleRefused, match="'propose'") as refusal:
-        open_backend(name, {"propose": network("heat")}, {"propose": broken})
+        opener({"propose": network("heat")}, {"propose": broken})
     assert refusal.value.code == "bundle_network"
     assert "\n" not in refusal.value.text
 
@@ -212,13 +268,15 @@ def test_a_broken_network_is_refused_by_name(name, broken):
 @pytest.mark.parametrize(
     "declared", [network("heat", "other"), network("heat", image="volume")], ids=["out", "in"]
 )
-def test_ports_that_the_manifest_names_wrongly_are_refused(name, declared):
+def test_ports_that_the_manifest_names_wrongly_are_refused(opener, declared):
     with pytest.raises(BundleRefused) as refusal:
-        open_backend(name, {"propose": declared}, {"propose": conv3d()})
+        opener({"propose": declared}, {"propose": conv3d()})
     assert refusal.value.code == "bundle_network"
 
 
 def test_a_missing_library_is_an_error_with_a_remedy(name, monkeypatch):
+    if name not in LOADERS:
+        pytest.skip("of the GPU's libraries: test_gpu.py")
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(BackendUnavailable) as error:
         open_backend(name, {"propose": network("heat")}, {"propose": conv3d()})
@@ -233,17 +291,17 @@ def test_an_input_that_the_network_does_not_take_fails_by_name(backend):
         backend.infer("measure", tensor(np.zeros((1, 1, 4, 4, 4), np.float32)))
 
 
-def test_an_output_that_is_not_finite_is_never_a_negative(name):
-    opened = open_backend(name, {"propose": network("heat")}, {"propose": divided()})
+def test_an_output_that_is_not_finite_is_never_a_negative(opener):
+    opened = opener({"propose": network("heat")}, {"propose": divided()})
     assert opened.infer("propose", tensor(np.ones((1, 1, 2, 2, 2), np.float32)))["heat"].min() == 1
     with pytest.raises(Poisoned, match="not finite"):
         opened.infer("propose", tensor(np.zeros((1, 1, 2, 2, 2), np.float32)))
     opened.close()
 
 
-def test_nothing_is_written(name, tmp_path, monkeypatch):
+def test_nothing_is_written(opener, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    opened = open_backend(name, {"propose": network("heat")}, {"propose": conv3d()}, threads=1)
+    opened = opener({"propose": network("heat")}, {"propose": conv3d()})
     opened.infer("propose", tensor(np.ones((1, 1, 4, 4, 4), np.float32)))
     opened.close()
     assert list(tmp_path.iterdir()) == []
@@ -258,7 +316,7 @@ def test_after_a_rest_it_computes_the_same(backend):
 
 def test_a_rest_of_openvino_gives_back_what_a_large_input_left(name, backend):
     if name != "openvino":
-        pytest.skip("onnxruntime has no such call")
+        pytest.skip("only OpenVINO keeps it")
     backend.infer("propose", tensor(np.zeros((1, 1, 192, 192, 192), np.float32)))
     memory.give_back()
     left = resident()

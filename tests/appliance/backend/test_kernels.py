@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import appliance.backend
 from appliance.backend import tables
 from appliance.preprocess import fast, plan, reference
-from appliance.preprocess.spec import Crop, Pad, Patch, Resample, Window, ZScore
+from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Window, ZScore
 from appliance.records import Box, Geometry, Header, Image, Stack
 
 SOURCE = Path(appliance.backend.__file__).parent / "kernels.cu"
@@ -194,6 +194,52 @@ def check_gather(host: Host, one: Series, data: st.DataObject) -> None:
     assert difference(got, wanted[:, 0]) < TOLERANCE * POINTS[points]
 
 
+def check_cubes(host: Host, one: Series, data: st.DataObject) -> None:
+    points = data.draw(st.sampled_from([p for p in POINTS if not any(o.op == "pad" for o in p)]))
+    near = st.floats(-40, 60)
+    centers = data.draw(st.lists(st.tuples(near, near, near), max_size=4))
+    centers += [one.stack.planes[-1].geometry.position_lps_mm, (1e12, -1e12, 0.0)]
+    spacing = min(one.stack.spacing_mm) * data.draw(ratios)
+    ops = [Cube(size=data.draw(st.sampled_from([8, 9, 17])), spacing_mm=spacing), *points]
+    wanted = reference.apply_patches(one.stack, ops, centers)
+    told, shape = tables.cubes(one.stack, one.raw(host.put), ops, centers, host.put)
+    got = host.run("cubes_f32", told, shape)
+    assert difference(got.reshape(wanted.shape), wanted) < TOLERANCE * POINTS[points]
+
+
+def check_words_in_float(host: Host, one: Series, data: st.DataObject) -> None:
+    """HU in float32, straight as the Stack has them, make the same tensors."""
+    hu = np.stack([plane.native for plane in one.stack.planes]).astype(np.float32)
+    count = len(hu)
+
+    def raw() -> tables.Raw:
+        return tables.Raw(
+            words=host.put(hu),
+            slot=np.arange(count, dtype=np.int32),
+            slope=np.ones(count, np.float32),
+            intercept=np.zeros(count, np.float32),
+            padding=np.tile(np.array(tables.NO_PADDING, np.int32), (count, 1)),
+            shape=hu.shape[1:],
+            turn=plan.Turn(swap=False, flip_rows=False, flip_columns=False),
+            signed=True,
+        )
+
+    target = tuple(mm * data.draw(ratios) for mm in one.stack.spacing_mm)
+    ops = [Resample(spacing_mm=target), WINDOW]
+    wanted, _ = reference.apply(one.stack, ops, None)
+    told, shape, _ = tables.prepare(one.stack, raw(), ops, None, host.put)
+    assert difference(host.run("prepare_f32_of_f32", told, shape), wanted[0, 0]) < TOLERANCE
+    centers = [plane.geometry.position_lps_mm for plane in one.stack.planes]
+    wanted = reference.apply_patches(one.stack, [Patch(size=9), WINDOW], centers, 8)
+    told, shape = tables.gather(one.stack, raw(), [Patch(size=9), WINDOW], centers, 8, host.put)
+    assert difference(host.run("gather_f32_of_f32", told, shape), wanted[:, 0]) < TOLERANCE
+    ops = [Cube(size=9, spacing_mm=1.3), WINDOW]
+    wanted = reference.apply_patches(one.stack, ops, centers)
+    told, shape = tables.cubes(one.stack, raw(), ops, centers, host.put)
+    got = host.run("cubes_f32_of_f32", told, shape)
+    assert difference(got.reshape(wanted.shape), wanted) < TOLERANCE
+
+
 def check_slide(host: Host, data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 16)))
     size = st.tuples(*[st.integers(1, 9)] * 3)
@@ -243,6 +289,20 @@ def test_gathered_patches_and_their_views_are_those_of_the_reference(host, one, 
 
 @NEEDS_GXX
 @often(100)
+@given(one=series(), data=st.data())
+def test_gathered_cubes_are_those_of_the_reference(host, one, data):
+    check_cubes(host, one, data)
+
+
+@NEEDS_GXX
+@often(50)
+@given(one=series(), data=st.data())
+def test_words_in_float_make_what_stored_words_make(host, one, data):
+    check_words_in_float(host, one, data)
+
+
+@NEEDS_GXX
+@often(100)
 @given(data=st.data())
 def test_overlapping_windows_come_out_as_their_weighted_mean(host, data):
     check_slide(host, data)
@@ -250,9 +310,9 @@ def test_overlapping_windows_come_out_as_their_weighted_mean(host, data):
 
 @NEEDS_GXX
 def test_structs_are_laid_out_alike_in_numpy_and_in_c(host):
-    sizes = (ctypes.c_int64 * 4)()
+    sizes = (ctypes.c_int64 * 5)()
     host.library.host_sizes(sizes)
-    kinds = (tables.PREPARE, tables.GATHER, tables.ACCUMULATE, tables.NORMALISE)
+    kinds = (tables.PREPARE, tables.GATHER, tables.ACCUMULATE, tables.NORMALISE, tables.CUBES)
     assert list(sizes) == [kind.itemsize for kind in kinds]
 
 
@@ -317,6 +377,8 @@ def main(library: Path) -> None:
     def volumes(one, data):
         check_prepare(host, one, data)
         check_gather(host, one, data)
+        check_cubes(host, one, data)
+        check_words_in_float(host, one, data)
 
     @often(12)
     @given(data=st.data())

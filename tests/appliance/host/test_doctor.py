@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from appliance.host import doctor
+from appliance import engine_room
+from appliance.engines import Here
+from appliance.host import doctor, driver
 from appliance.host.doctor import Check
 from appliance.publish.message import of_series
 from appliance.store.journal import Journal
@@ -261,6 +264,37 @@ def test_a_shelf_that_cannot_be_loaded_is_a_failure_with_a_text(config, monkeypa
     check = found(config(), "bundles")
     assert not check.ok
     assert "cannot be loaded" in check.text
+
+
+def test_without_a_gpu_the_cpu_serves_and_that_is_no_failure(config, monkeypatch) -> None:
+    monkeypatch.setattr(driver, "NODES", ())
+    check = found(config(), "gpu")
+    assert check.ok
+    assert check.text == "this machine shows no NVIDIA GPU: the CPU serves"
+    assert not found(config(rest='[work]\nbackend = "gpu"'), "gpu").ok
+    check = found(config(rest='[work]\nbackend = "onnxruntime"'), "gpu")
+    assert (check.ok, check.text) == (True, "not asked for: onnxruntime is set")
+
+
+def test_a_gpu_whose_driver_or_engine_is_missing_is_a_failure(
+    config, monkeypatch, tmp_path
+) -> None:
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(driver, "NODES", (str(tmp_path / "nvidiactl"),))
+    monkeypatch.setattr(driver, "PROBE", "raise SystemExit('cuInit answers 100')")
+    check = found(config(), "gpu")
+    assert not check.ok
+    assert "cuInit answers 100: the CPU serves" in check.text
+    assert "driver" in check.remedy
+    here = Here(
+        library="tensorrt", version="10.16", architecture="sm_87", gpu="Orin", board=None,
+        power_mode=None, appliance="0",
+    )  # fmt: skip
+    monkeypatch.setattr(engine_room, "this_machine", lambda: SimpleNamespace(here=here))
+    check = found(config(), "gpu")
+    assert not check.ok
+    assert "[engine_missing]; the CPU serves" in check.text
+    assert "scanside work" in check.remedy
 
 
 def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(

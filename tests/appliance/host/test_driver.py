@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BackendUnavailable
+from appliance.host.driver import probe
 from compile.__main__ import main
-from compile.driver import power_mode, probe
 
 Make = Callable[[str], None]
 
@@ -107,16 +107,3 @@ def test_a_gpu_without_tensorrt_is_an_error_with_a_remedy(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Orin (sm_87): the library tensorrt is not installed; ")
     assert "[backend_unavailable] On a Jetson it comes with JetPack" in line
-
-
-def test_the_power_mode_is_read_by_name(tmp_path: Path) -> None:
-    assert power_mode(tmp_path) is None
-    for name, text in {
-        "var/lib/nvpmodel/status": "pmode:0002 fmode:quiet\n",
-        "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=2 NAME=30W >\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert power_mode(tmp_path) == "30W"
-    (tmp_path / "etc/nvpmodel.conf").unlink()
-    assert power_mode(tmp_path) == "2"

@@ -4,12 +4,13 @@ Rules.
 1. TensorRT's Runtime() without a driver ends the process with a signal, and so may a broken
    driver: a child loads libcuda.so.1 and calls cuInit (CUDA Driver API, "Initialization"). Its
    death is an answer like any other.
-2. The board and its power mode are read from files, tolerantly: what is missing is None.
+2. No child is started where the kernel shows no GPU: `there` looks for a device file.
+3. A driver older than OLDEST is named with its version: it knows neither the kernels' code nor the
+   calls of the GPU backend.
 """
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -33,13 +34,18 @@ call("cuDeviceGet", ctypes.byref(value), 0)
 device = value.value
 call("cuDeviceGetName", name, 256, device)
 found = {"name": name.value.decode(errors="replace")}
-for key, attribute in (("major", 75), ("minor", 76)):
+for key, attribute in (("major", 75), ("minor", 76), ("integrated", 18)):
     call("cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
     found[key] = value.value
+found["integrated"] = found["integrated"] == 1
 call("cuDriverGetVersion", ctypes.byref(value))
 print(json.dumps({**found, "version": value.value}))
 """
-"""75 and 76 are CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR and _INTEGRATED (CUDA Driver API)."""
+NODES = ("dev/nvidiactl", "dev/nvhost-gpu", "dev/nvgpu/igpu0", "dev/nvmap", "dev/dxg")
+"""Device files of a discrete GPU, of a Tegra's, and of one under WSL."""
+OLDEST = 12060
+"""CUDA 12.6, of JetPack 6.2."""
 DEADLINE_S = 60.0
 REMEDY = (
     "Install the NVIDIA driver (on a Jetson: JetPack) and put this user into the groups video and "
@@ -55,11 +61,23 @@ class Driver(Record):
     minor: int = Field(ge=0)
     version: int
     """1000 * major + 10 * minor of the CUDA release that the driver supports."""
+    integrated: bool = False
+    """Whether the GPU shares the host's memory (Tegra)."""
 
     @property
     def architecture(self) -> str:
         """As the CUDA compiler writes it: sm_87."""
         return f"sm_{self.major}{self.minor}"
+
+    @property
+    def cuda(self) -> str:
+        """The CUDA release that the driver supports: 12.6."""
+        return f"{self.version // 1000}.{self.version % 1000 // 10}"
+
+
+def there(root: Path = Path("/")) -> bool:
+    """Whether the kernel shows an NVIDIA GPU at all."""
+    return any((root / node).exists() for node in NODES)
 
 
 def child(program: str) -> subprocess.CompletedProcess[str]:
@@ -97,17 +115,13 @@ def probe() -> Driver:
     raise BackendUnavailable(f"no usable NVIDIA driver: {ended(done)}", remedy=REMEDY)
 
 
-def power_mode(root: Path = Path("/")) -> str | None:
-    """A Jetson's power mode by name: the number of nvpmodel's status, looked up in its table."""
-    status = re.search(r"pmode:0*(\d+)", _text(root / "var/lib/nvpmodel/status"))
-    if status is None:
-        return None
-    table = re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _text(root / "etc/nvpmodel.conf"))
-    return str(dict(table).get(status[1], status[1]))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def recent(gpu: Driver) -> Driver:
+    """The same; BackendUnavailable `driver_old` where its driver is too old for the GPU backend."""
+    if gpu.version >= OLDEST:
+        return gpu
+    raise BackendUnavailable(
+        f"{gpu.name}: its driver supports CUDA {gpu.cuda}, the GPU backend needs "
+        f"{OLDEST // 1000}.{OLDEST % 1000 // 10} or later",
+        code="driver_old",
+        remedy="Update the NVIDIA driver (on a Jetson: JetPack 6.2 or later).",
+    )

@@ -1,0 +1,72 @@
+"""The shapes that an engine is built for: one optimisation profile from a network's op list. Pure.
+
+A series beyond the largest shape is not for the engine; who asks for it gets `engine_shape`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from appliance.bundle.manifest import ClassifyImage, Manifest, Network, Port
+from appliance.errors import BundleRefused
+from appliance.preprocess import plan
+from appliance.preprocess.spec import RADIOGRAPH_OPS, Pad
+
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Of one input: the smallest, the one to be fastest for, the largest."""
+WHOLE_MM = (320.0, 360.0, 360.0), (500.0, 500.0, 500.0)
+"""(z, y, x) of a whole chest CT, usual and largest: 500 mm is the widest standard field of view."""
+LUNGS_MM = (280.0, 200.0, 290.0), (380.0, 320.0, 420.0)
+"""(z, y, x) of the box around both lungs, usual and largest, without its margin."""
+
+RADIOGRAPHS = 16
+
+
+def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes]:
+    """Shapes for the free axes of a network's inputs.
+
+    Volumes [1, 1, z, y, x]: the millimetres above at the op list's spacing, up to its pad multiple;
+    the smallest is one multiple. Patches [n, 1, y, x]: 1 to top_k * views, cubes to top_k, both
+    fastest at the most. Radiographs [n, 1, y, x]: one a run, RADIOGRAPHS in a golden case.
+    BundleRefused `engine_axes` names an axis that follows neither rule.
+    """
+    if isinstance(manifest.line, ClassifyImage):
+        return {p.name: _one_a_run(p) for p in network.inputs if p.shape[:1] == (-1,)}
+    radiograph = any(op.op in RADIOGRAPH_OPS - {"zscore"} for op in network.preprocess)
+    read = plan.steps(() if radiograph else network.preprocess)
+    multiple = next((op.multiple for op in read.points if isinstance(op, Pad)), 1)
+    margin = 0.0 if read.crop is None else 2 * read.crop.margin_mm
+    usual_mm, most_mm = WHOLE_MM if read.crop is None else LUNGS_MM
+    found: dict[str, Shapes] = {}
+    for port in network.inputs:
+        shapes = [list(port.shape) for _ in range(3)]
+        for axis, size in enumerate(port.shape):
+            if size != -1:
+                continue
+            if radiograph and axis == 0:
+                steps = (1, 1, 1)
+            elif (read.patch or read.cube) and axis == 0:
+                line = manifest.nodules()
+                most = line.propose.top_k * (line.classify.views if read.patch else 1)
+                steps = (1, most, most)
+            elif read.spacing_mm is not None and len(port.shape) == 5 and axis > 1:
+                spacing = read.spacing_mm[axis - 2]
+                ends = (mm[axis - 2] + margin for mm in (usual_mm, most_mm))
+                usual, most = (math.ceil(end / spacing / multiple) * multiple for end in ends)
+                steps = (multiple, usual, most)
+            else:
+                raise BundleRefused(
+                    f"network {role!r}: axis {axis} of {port.name!r} is free, and no op bounds it",
+                    code="engine_axes",
+                    remedy="Fix the axis, or give the network a resample op (volumes) or a patch.",
+                )
+            for shape, step in zip(shapes, steps, strict=True):
+                shape[axis] = step
+        if -1 in port.shape:
+            found[port.name] = tuple(shapes[0]), tuple(shapes[1]), tuple(shapes[2])
+    return found
+
+
+def _one_a_run(port: Port) -> Shapes:
+    one, many = (1, *port.shape[1:]), (RADIOGRAPHS, *port.shape[1:])
+    return one, one, many
