@@ -1,14 +1,19 @@
-"""Fits the score's three figures and the threshold on out-of-fold candidates.
+"""Fits the score's figures and the threshold on out-of-fold candidates.
 
-    python -m training.calibrate --fold R01-001=propose-no-r01 --fold C3N-00247=propose-no-c3n
-        [--classify classify] [--seeds 8] [--out heads.json]
+    python -m training.calibrate --fold R01-001=propose-without-R01-001[=cube-without-R01-001] ...
+        [--classify classify] [--seeds 8] [--out heads.json] [--figures figures.json]
 
-Rules. Every candidate comes from a proposal network that never saw its host, and the patch network
-sees no CT of ours at all; the lung network saw all of them. The networks are the INT8 ones of their
-runs, in the backend the appliance would choose. Positives are implants (weight 1) and
-the hosts' marked lesions (weight `--real-weight`), because implants flatter the network that was
-trained on implants. The figures are a plain logistic fit; the threshold is the score that lets
-through `--rate` false findings a scan.
+Rules.
+1. Every candidate comes from a proposal network (and a cube network, where one is named) that never
+   saw its host; the patch network sees no CT of ours at all; the lung network saw all of them. The
+   implants have shapes of LIDC patients of val, whom no recipe draws from. The networks are the
+   INT8 ones of their runs, in the backend the appliance would choose.
+2. The shipped figures are one logistic fit over all folds: positives are implants (weight 1) and
+   the hosts' marked lesions (weight `--real-weight`), because implants flatter a network that was
+   trained on implants. What is published of a host is scored by a fit on the other hosts alone.
+3. The threshold is the lowest that lets through at most `--rate` false findings a scan of the
+   pool, and at most MOST_OTHER findings beside the marked lesions in every unaltered host.
+4. Intervals of the curve draw whole scans, those of shares are Wilson's. Real lesions stand apart.
 """
 
 from __future__ import annotations
@@ -16,48 +21,57 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Calibration, SegmentProposeClassify
-from appliance.interpret.detect import sigmoid
 from training import source
 from training.data import F64
-from training.findings import Finding, Scan, find, froc, hits, onnx_backend
-from training.hosts import SIZES_MM, Host, load_host, to_lps, with_implants
-from training.loop import shared_folder, work_folder
-from training.shapes import Shape, cached_shapes
+from training.findings import onnx_backend
+from training.fold_candidates import Fold, Kept, cube_logits, kept, patch_logits, places_of
+from training.froc import Marks, froc, interval, rows_of, shares, verdicts_of
+from training.loop import RunError, work_folder
+from training.metrics import I64
+
+MOST_OTHER = 4
 
 
 @dataclass(frozen=True)
-class Truth:
-    """A nodule of an evaluation scan."""
+class Judged:
+    """A fold with the logits of its candidates."""
 
-    center_lps_mm: F64
-    diameter_mm: float
-    what: str  # kind and place, or `real`
+    fold: Fold
+    of: Kept
+    features: F64  # [n, 2 or 3]: heat, patch and perhaps cube logit
+    verdicts: I64  # [n], see `Kept.verdicts`
+    lesion: I64  # [n]: the marked lesion that a candidate of the unaltered host hits, else -1
+
+    @property
+    def real(self) -> npt.NDArray[np.bool_]:
+        """[n] of the unaltered host."""
+        return np.asarray(self.of.scan == len(self.of.truth) - 1, np.bool_)
 
 
-def scans_of(
-    host: Host, backend: Backend, line: SegmentProposeClassify, shapes: Sequence[Shape], seeds: int
-) -> list[tuple[Scan, list[Truth]]]:
-    """Seeded implant scans of one host and what is found in them."""
-    real = [Truth(to_lps(host.volume, t.center_mm), t.diameter_mm, "real") for t in host.lesions]
-    out = []
-    for seed in range(seeds):
-        volume, implants = with_implants(host, shapes, seed)
-        truth = [
-            Truth(to_lps(host.volume, i.center_mm), i.diameter_mm, f"{i.kind} {i.place}")
-            for i in implants
-        ]
-        findings = find(volume, backend, line)
-        wanted = [(t.center_lps_mm, t.diameter_mm) for t in truth]
-        verdicts = hits(findings, wanted, [(t.center_lps_mm, t.diameter_mm) for t in real])
-        out.append((Scan(findings, verdicts, [t.diameter_mm for t in truth]), truth))
-    return out
+def judged(fold: Fold, classify: str, cube: str, threads: int) -> Judged:
+    """A fold's candidates with the logits of these runs (`cube` may be empty)."""
+    of = kept(fold, threads)
+    runs: dict[source.Role, str] = {"classify": classify, **({"cube": cube} if cube else {})}
+    files = {role: work_folder(run) / fold.network for role, run in runs.items()}
+    if missing := [path for path in files.values() if not path.is_file()]:
+        raise RunError(f"{missing[0]}: no such network; train and quantize it first")
+    backend = onnx_backend(files, threads)
+    columns = [of.heat, patch_logits(of.patches, backend)]
+    if cube:
+        columns.append(cube_logits(of.cubes, backend))
+    scans = len(of.truth)
+    verdicts = np.concatenate([of.verdicts(s) for s in range(scans)])
+    own = of.scan == scans - 1
+    lesion = np.full(len(of.scan), -1)
+    lesion[own] = verdicts_of(of.center_lps_mm[own], of.heat[own], places_of(of.lesions))
+    return Judged(fold, of, np.column_stack(columns), verdicts, lesion)
 
 
 def fit(features: F64, labels: F64, weights: F64 | None = None, ridge: float = 1e-3) -> F64:
@@ -76,190 +90,181 @@ def fit(features: F64, labels: F64, weights: F64 | None = None, ridge: float = 1
     return np.asarray(w, np.float64)
 
 
-def rescored(scan: Scan, calibration: Calibration) -> Scan:
-    """The same candidates under other figures, best first."""
-    c = calibration
-    new = [
-        replace(f, score=sigmoid(c.propose * f.heat + c.classify * f.patch + c.bias))
-        for f in scan.findings
-    ]
-    order = sorted(range(len(new)), key=lambda i: -new[i].score)
-    return Scan([new[i] for i in order], [scan.verdicts[i] for i in order], scan.diameters)
+def fitted(folds: Sequence[Judged], real_weight: float) -> F64:
+    """The figures of rule 2 over some folds. The unaltered host gives its lesions alone: what else
+    is in it, every scan with implants has as well."""
+    features, labels, weights = [], [], []
+    for j in folds:
+        lesions = j.real & (j.lesion >= 0)
+        used = (~j.real & (j.verdicts != -2)) | lesions
+        features.append(j.features[used])
+        labels.append(((j.verdicts >= 0) | lesions)[used].astype(np.float64))
+        weights.append(np.where(lesions, real_weight, 1.0)[used])
+    return fit(np.concatenate(features), np.concatenate(labels), np.concatenate(weights))
 
 
-def rows(scans: Sequence[Scan]) -> tuple[F64, F64]:
-    """Features (heat, patch) and labels of every candidate that counts."""
-    pairs = [
-        ((f.heat, f.patch), float(v >= 0))
-        for s in scans
-        for f, v in zip(s.findings, s.verdicts, strict=True)
-        if v != -2
-    ]
-    return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+def scores(features: F64, figures: F64) -> F64:
+    """Probability of each candidate."""
+    total = features @ figures[:-1] + figures[-1]
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * total)), np.float64)
 
 
-def by_size(scans: Sequence[Scan], threshold: float) -> dict[str, str]:
-    """Found of all, for each size class, at a threshold."""
-    table = {}
-    for low, high in SIZES_MM:
-        found = total = 0
-        for s in scans:
-            taken = {
-                v
-                for f, v in zip(s.findings, s.verdicts, strict=True)
-                if v >= 0 and f.score >= threshold
+def marks_of(j: Judged, score: F64) -> list[Marks]:
+    """The fold's scans with implants.
+
+    Of several findings that hit a nodule the one of the highest score counts.
+    """
+    found = []
+    for scan in range(len(j.of.truth) - 1):
+        own = j.of.scan == scan
+        verdicts = verdicts_of(
+            j.of.center_lps_mm[own],
+            score[own],
+            places_of(j.of.truth[scan]),
+            places_of(j.of.lesions),
+        )
+        verdicts = np.where((verdicts == -1) & j.of.aside[own], -2, verdicts)
+        found.append(Marks(score[own], verdicts, len(j.of.truth[scan])))
+    return found
+
+
+def others(j: Judged, score: F64) -> F64:
+    """Scores, best first, of what is neither a marked lesion nor at the mass in the unaltered
+    host."""
+    near = verdicts_of(
+        j.of.center_lps_mm[j.real],
+        score[j.real],
+        places_of([]),
+        places_of(j.of.lesions),
+    )
+    return -np.sort(-score[j.real][(near == -1) & ~j.of.aside[j.real]])
+
+
+def threshold_of(folds: Sequence[Judged], score: Sequence[F64], rate: float) -> float:
+    """Rule 3."""
+    pool = [m for j, s in zip(folds, score, strict=True) for m in marks_of(j, s)]
+    least = froc(pool, [rate], samples=0).thresholds[0]
+    for j, s in zip(folds, score, strict=True):
+        rest = others(j, s)
+        if len(rest) > MOST_OTHER:
+            least = max(least, float(np.nextafter(rest[MOST_OTHER], 1)))
+    return least
+
+
+def lesions_of(j: Judged, score: F64, threshold: float) -> dict[str, Any]:
+    """The unaltered host: rank and score of each marked lesion, and how many others there are."""
+    own, rows = score[j.real], []
+    hit = verdicts_of(j.of.center_lps_mm[j.real], own, places_of(j.of.lesions))
+    for number, lesion in enumerate(j.of.lesions):
+        best = own[hit == number]
+        rows.append(
+            {
+                "center_lps_mm": [round(v, 1) for v in lesion["center_lps_mm"]],
+                "diameter_mm": lesion["diameter_mm"],
+                "rank": int((own > best[0]).sum()) + 1 if len(best) else None,
+                "score": round(float(best[0]), 3) if len(best) else None,
             }
-            wanted = [i for i, d in enumerate(s.diameters) if low <= d < high]
-            found, total = found + len(taken & set(wanted)), total + len(wanted)
-        table[f"{low:g}-{high:g} mm"] = f"{found}/{total}"
-    return table
+        )
+    return {"lesions": rows, "others": int((others(j, score) >= threshold).sum())}
 
 
-def by_kind(pairs: Sequence[tuple[Scan, list[Truth]]], threshold: float) -> dict[str, str]:
-    """Found of all, for each density and each place, at a threshold."""
-    counts: dict[str, list[int]] = {}
-    for scan, truth in pairs:
-        taken = {
-            v
-            for f, v in zip(scan.findings, scan.verdicts, strict=True)
-            if v >= 0 and f.score >= threshold
-        }
-        for i, t in enumerate(truth):
-            for word in t.what.split():
-                entry = counts.setdefault(word, [0, 0])
-                entry[0] += i in taken
-                entry[1] += 1
-    return {k: f"{v[0]}/{v[1]}" for k, v in sorted(counts.items())}
+def published(folds: Sequence[Judged], score: Sequence[F64], threshold: float) -> dict[str, Any]:
+    """The figures of the folds at scores that no host had a part in."""
+    each = [marks_of(j, s) for j, s in zip(folds, score, strict=True)]
+    pool = [m for marks in each for m in marks]
+    rows = [row for j in folds for truth in j.of.truth for row in truth]
+    seen, ratios = [], []
+    for j, marks in zip(folds, each, strict=True):
+        for scan, m in enumerate(marks):
+            called = set(m.verdicts[m.scores >= threshold].tolist())
+            seen += [number in called for number in range(m.nodules)]
+            sizes = j.of.diameter_mm[j.of.scan == scan]
+            truth = j.of.truth[scan]
+            pairs = zip(m.verdicts, sizes, strict=True)
+            ratios += [size / truth[v]["diameter_mm"] for v, size in pairs if v >= 0]
+    curve = froc(pool)
+    top = max(j.fold.top for j in folds)
+    return {
+        "scans": len(pool),
+        "implants": len(rows),
+        "froc": rows_of(curve),
+        "cpm": round(curve.cpm.value, 4),
+        "cpm_interval": interval(curve.cpm),
+        "among_candidates": {"a_scan": top, **_all(froc(pool, [top]))},
+        "at_threshold": {
+            "sensitivity": round(float(np.mean(seen)), 4),
+            "fp_per_scan": round(
+                sum(int(((m.verdicts == -1) & (m.scores >= threshold)).sum()) for m in pool)
+                / len(pool),
+                3,
+            ),
+            **{f"by_{name}": shares(seen, [r[name] for r in rows]) for name in CLASSES},
+        },
+        "by_host": {j.fold.host: rows_of(froc(m)) for j, m in zip(folds, each, strict=True)},
+        "diameter_ratio_10_50_90": [
+            round(float(q), 2) for q in np.quantile(ratios, [0.1, 0.5, 0.9])
+        ],
+        "real": {
+            j.fold.host: lesions_of(j, s, threshold) for j, s in zip(folds, score, strict=True)
+        },
+    }
+
+
+CLASSES = ("size", "kind", "place")
+
+
+def _all(curve: Any) -> dict[str, Any]:
+    found = curve.sensitivity[0]
+    return {"sensitivity": round(found.value, 4), "interval": interval(found)}
 
 
 def main() -> None:
-    """Candidates of every fold, the fit, the table, heads.json."""
-    parser = argparse.ArgumentParser(description="Out-of-fold calibration of the nodule score.")
-    parser.add_argument("--fold", action="append", required=True, help="HOST=RUN that left it out")
-    parser.add_argument("--classify", default="classify")
+    """Candidates of each fold, one fit, the threshold, the figures."""
+    parser = argparse.ArgumentParser(description="Fit the nodule line's score.")
+    parser.add_argument("--fold", action="append", required=True, help="HOST=PROPOSE[=CUBE]")
     parser.add_argument("--segment", default="segment")
+    parser.add_argument("--classify", default="classify", help="run of the patch network")
+    parser.add_argument("--network", default="int8.onnx", help="file in the runs' folders")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--top", type=int, default=24, help="candidates kept a scan")
-    parser.add_argument("--rate", type=float, default=2.0, help="false findings a scan allowed")
-    parser.add_argument(
-        "--real-weight", type=float, default=8.0, help="of a marked lesion; implant 1"
-    )
-    parser.add_argument("--network", default="int8.onnx", help="or float.onnx, to compare")
+    parser.add_argument("--top", type=int, default=32)
+    parser.add_argument("--within", type=float, default=5.0, help="mm around the lung mask")
+    parser.add_argument("--rate", type=float, default=1.5, help="false findings a scan")
+    parser.add_argument("--real-weight", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
-    cache = work_folder("cache")
-    shapes = cached_shapes(shared_folder(), cache)
-    line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5), given.top)
-    pairs: list[tuple[Scan, list[Truth]]] = []
-    reals: dict[str, tuple[Host, list[Finding]]] = {}
-    for fold in given.fold:
-        name, _, run = fold.partition("=")
-        host = load_host(shared_folder(), name, cache)
-        runs: dict[source.Role, str] = {
-            "segment": given.segment,
-            "propose": run,
-            "classify": given.classify,
-        }
-        files = {role: work_folder(of) / given.network for role, of in runs.items()}
-        backend = onnx_backend(files, given.threads)
-        pairs += scans_of(host, backend, line, shapes, given.seeds)
-        reals[name] = host, find(host.volume, backend, line)
-        print(f"{name}: {given.seeds} scans", flush=True)
-    features, labels = rows([p[0] for p in pairs])
-    lesions = np.array(
-        [(f.heat, f.patch) for h, found in reals.values() for f in of_lesions(h, found)]
-    )
-    weights = np.concatenate([np.ones(len(labels)), np.full(len(lesions), given.real_weight)])
-    a, b, c = (
-        float(v)
-        for v in fit(
-            np.concatenate([features, lesions.reshape(-1, 2)]),
-            np.concatenate([labels, np.ones(len(lesions))]),
-            weights,
+    if given.seeds < 1 or len(given.fold) < 2:
+        parser.error("two folds or more, and a seed or more")
+    folds = []
+    for text in given.fold:
+        host, propose, cube = (*text.split("="), "", "")[:3]
+        fold = Fold(
+            host, propose, given.segment, given.network, given.seeds, given.top, given.within
         )
-    )
-    fitted = Calibration(propose=a, classify=b, bias=c, threshold=0.5)
-    pairs = [(rescored(s, fitted), truth) for s, truth in pairs]
-    threshold = froc([p[0] for p in pairs], [given.rate])[0][2]
-    heads = {"a": a, "b": b, "c": c, "threshold": round(threshold, 3), "top_k": given.top}
-    figures = {"heads": heads, "folds": given.fold, **summary(pairs, threshold, given.rate)}
-    per = len(pairs) // len(given.fold)
-    figures["by_host"] = {
-        name: curve([p[0] for p in pairs[i * per : (i + 1) * per]]) for i, name in enumerate(reals)
+        folds.append(judged(fold, given.classify, cube, given.threads))
+        print(f"{host}: {len(folds[-1].of.heat)} candidates", flush=True)
+    if len({j.features.shape[1] for j in folds}) > 1:
+        parser.error("a cube network for every fold or for none")
+    shipped = fitted(folds, given.real_weight)
+    apart = [
+        scores(j.features, fitted([o for o in folds if o is not j], given.real_weight))
+        for j in folds
+    ]
+    # rounded up: nothing more gets through
+    threshold = float(np.ceil(threshold_of(folds, apart, given.rate) * 1e4) / 1e4)
+    names = ["propose", "classify", "cube"][: len(shipped) - 1]
+    heads = {
+        **{n: round(float(v), 6) for n, v in zip(names, shipped, strict=False)},
+        "bias": round(float(shipped[-1]), 6),
+        "threshold": threshold,
+        "top_k": given.top,
     }
-    figures["real"] = {n: real_ranks(h, f, fitted, threshold) for n, (h, f) in reals.items()}
+    figures = {"heads": heads, "folds": given.fold, **published(folds, apart, threshold)}
     print(json.dumps(figures, indent=1))
     for path, content in ((given.out, heads), (given.figures, figures)):
         if path:
             path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
-
-
-def curve(scans: Sequence[Scan]) -> list[dict[str, float]]:
-    """Sensitivity at RATES false findings a scan."""
-    return [
-        {"fp_per_scan": r, "sensitivity": round(s, 3), "threshold": round(t, 4)}
-        for r, s, t in froc(scans, RATES)
-    ]
-
-
-def summary(
-    pairs: Sequence[tuple[Scan, list[Truth]]], threshold: float, rate: float
-) -> dict[str, object]:
-    """The pooled figures of the out-of-fold scans."""
-    scans = [p[0] for p in pairs]
-    sizes = [
-        (f.diameter_mm / s.diameters[v])
-        for s in scans
-        for f, v in zip(s.findings, s.verdicts, strict=True)
-        if v >= 0
-    ]
-    return {
-        "scans": len(scans),
-        "implants": sum(len(s.diameters) for s in scans),
-        "froc": curve(scans),
-        "at_threshold": {
-            "fp_per_scan": rate,
-            "by_size": by_size(scans, threshold),
-            "by_kind": by_kind(pairs, threshold),
-        },
-        "diameter_ratio_10_50_90": [
-            round(float(q), 2) for q in np.quantile(sizes, [0.1, 0.5, 0.9])
-        ],
-    }
-
-
-def of_lesions(host: Host, findings: Sequence[Finding]) -> list[Finding]:
-    """The best candidate of each marked lesion, where there is one."""
-    best = []
-    for lesion in host.lesions:
-        at = to_lps(host.volume, lesion.center_mm)
-        reach = max(lesion.diameter_mm / 2, 6.0)
-        near = [f for f in findings if np.linalg.norm(np.array(f.center_lps_mm) - at) <= reach]
-        best += near[:1]
-    return best
-
-
-def real_ranks(
-    host: Host, findings: Sequence[Finding], calibration: Calibration, threshold: float
-) -> dict[str, object]:
-    """The unaltered host under a network that never saw it: rank and score of each lesion."""
-    scan = rescored(Scan(list(findings), [-1] * len(findings), []), calibration)
-    ranks = []
-    for lesion in host.lesions:
-        at = to_lps(host.volume, lesion.center_mm)
-        near = [
-            (rank, round(f.score, 3))
-            for rank, f in enumerate(scan.findings, 1)
-            if np.linalg.norm(np.array(f.center_lps_mm) - at) <= max(lesion.diameter_mm / 2, 6.0)
-        ]
-        rank, score = near[0] if near else (None, None)
-        ranks.append({"diameter_mm": lesion.diameter_mm, "rank": rank, "score": score})
-    return {"lesions": ranks, "findings": sum(f.score >= threshold for f in scan.findings)}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ Rules.
    Area average when shrinking, linear with edge clamp when growing, each axis by itself, float32
    throughout.
 3. Only axis-parallel axial series are read here; anything else is an error. Nothing is repaired.
-4. Series under `never_train` have no licence for it: `training_series` refuses them by name.
+4. Shared series but those of TRAINING_SERIES have no licence for it: `training_series` refuses
+   them by name. A name with a slash is a folder of the caller's own: CT images and `truth.json`, as
+   training.luna16 writes them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -70,6 +73,8 @@ class Lesion:
 
 def series_folder(shared: Path, name: str) -> Path:
     """Folder of one CT series; unpacks the archives into their cache at the first call."""
+    if "/" in name:
+        return Path(name)
     root = subprocess.run(
         [str(shared / "data" / "unpack")], check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -78,14 +83,18 @@ def series_folder(shared: Path, name: str) -> Path:
 
 def training_series(shared: Path, name: str) -> Volume:
     """A series whose licence lets it train weights that ship; ValueError for any other."""
-    if name not in TRAINING_SERIES:
+    if "/" not in name and name not in TRAINING_SERIES:
         raise ValueError(f"{name} may not be trained on; use one of {', '.join(TRAINING_SERIES)}")
     return read_series(series_folder(shared, name))
 
 
 def read_series(folder: Path) -> Volume:
     """Reads an axial DICOM series of one folder; ValueError where it is not even and parallel."""
-    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir()) if path.is_file()]
+    slices = [
+        pydicom.dcmread(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix != ".json" and path.is_file()
+    ]
     axes = np.array([s.ImageOrientationPatient for s in slices], float)
     if not np.allclose(axes, [1, 0, 0, 0, 1, 0], atol=1e-3):
         raise ValueError(f"{folder.name}: rows and columns are not parallel to the axes")
@@ -224,6 +233,8 @@ def _airways(smooth: F32, inside: Bool, spacing: float) -> Bool:
 
 def known_lesions(shared: Path, name: str) -> list[Lesion]:
     """Lesions marked in a training CT; those of A0001 come from its boxes."""
+    if "/" in name:
+        return [_nodule(e) for e in json.loads((Path(name) / "truth.json").read_text())]
     text = (shared / "data" / "ct-truth" / "known-lesions.json").read_text()
     return [
         Lesion(
@@ -238,6 +249,11 @@ def known_lesions(shared: Path, name: str) -> list[Lesion]:
         )
         for e in json.loads(text).get(name, [])
     ]
+
+
+def _nodule(entry: dict[str, Any]) -> Lesion:
+    x, y, z = (float(v) for v in entry["center_lps_mm"])
+    return Lesion((x, y, z), float(entry["diameter_mm"]), cancer=False, what="nodule")
 
 
 @dataclass(frozen=True)
@@ -302,7 +318,7 @@ def host_lungs(shared: Path, name: str, cache: Path) -> tuple[Volume, F32, Bool]
     """A training CT, its HU at 1.5 mm and its lung truth there (made once, kept in `cache`)."""
     volume = training_series(shared, name)
     fine = resample(volume.hu, volume.spacing, [1.5] * 3)
-    kept = cache / f"{name}-lungs.npz"
+    kept = cache / f"{Path(name).name}-lungs.npz"
     if kept.exists():
         with np.load(kept) as file:
             return volume, fine, np.asarray(file["mask"], bool)

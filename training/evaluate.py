@@ -4,13 +4,15 @@
     python -m training.evaluate BUNDLE --series R01-001 C3N-00247
 
 BUNDLE is a `.scanside` file or a source folder. DATA is an npz of patches (`<split>_images`
-[N,50,50] uint8 for HU -1000..400, `<split>_labels`), or a folder with one sub-folder a series:
-DICOM files and `truth.json` ([{center_lps_mm, diameter_mm}]). `--series` prints the findings of
-shared CTs instead.
+[N,50,50] uint8 for HU -1000..400, `<split>_labels`), for a bundle of radiographs one of
+MedMNIST's (`<split>_images` [N,28,28] uint8), or a folder with one sub-folder a series:
+DICOM files and `truth.json` ([{center_lps_mm, diameter_mm}]), and perhaps `ignore.json` of the
+same form: lesions that are neither to be found nor false (`"ignore": true` in truth.json says the
+same). `--series` prints the findings of shared CTs instead.
 
 Rules.
-1. Patches enter at the bundle's patch network; a series goes through the appliance's line, from
-   bytes.
+1. Patches and radiographs of an npz enter at the bundle's `classify` network; a series goes through
+   the appliance's line, from bytes.
 2. The curve takes every candidate; the operating point is the bundle's own threshold and rules. A
    series that is not analysed has found nothing, and says why.
 3. Nothing is chosen here.
@@ -33,7 +35,7 @@ from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import trust
-from appliance.bundle.manifest import Manifest, Network, read
+from appliance.bundle.manifest import ClassifyImage, Manifest, Network, read
 from appliance.interpret import classify
 from appliance.line import Bundle, process
 from appliance.preprocess import reference
@@ -41,12 +43,13 @@ from appliance.records import Result, Tensor
 from appliance.report import BundleRef
 from training import source
 from training.data import Lesion, known_lesions, series_folder
-from training.findings import Finding, Scan, froc, hits
+from training.findings import Finding
+from training.froc import Marks, Places, froc, interval, rows_of, shares, verdicts_of
+from training.hosts import size_class
 from training.loop import shared_folder
-from training.metrics import auc_estimate
+from training.metrics import auc_estimate, wilson
 
 SCHEMA = "scanside.evaluation/1"
-RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 PATCH_THRESHOLD = 0.5
 BATCH = 128
 
@@ -95,8 +98,33 @@ def of_patches(
         outputs = opened.backend.infer("classify", Tensor(views, views.shape, None))
         logits.append(classify.logits(outputs, head))
     p = 1 / (1 + np.exp(-np.concatenate(logits).astype(np.float64)))
+    return of_scores(labels, p, PATCH_THRESHOLD)
+
+
+def of_radiographs(
+    opened: Opened, images: npt.NDArray[np.uint8], labels: npt.ArrayLike
+) -> dict[str, Any]:
+    """The figures of a bundle's one network on images [N, y, x] that are as it sees them, by the
+    bundle's own score and threshold."""
+    manifest = opened.bundle.manifest
+    line, port = manifest.radiographs(), manifest.networks["classify"].inputs[0]
+    if images.ndim != 3 or images.shape[1:] != port.shape[2:]:
+        raise SystemExit(f"error: {manifest.name} sees {port.shape[2:]}, not {images.shape[1:]}")
+    logits = []
+    for i in range(0, len(images), BATCH):
+        part = np.asarray(images[i : i + BATCH, None] / np.float32(255), np.float32)
+        outputs = opened.backend.infer("classify", Tensor(part, part.shape, None))
+        logits.append(np.asarray(outputs[line.output], np.float64).reshape(-1))
+    p = 1 / (1 + np.exp(-(line.scale * np.concatenate(logits) + line.bias)))
+    return of_scores(np.asarray(labels).reshape(-1), p, line.threshold)
+
+
+def of_scores(
+    labels: npt.ArrayLike, p: npt.NDArray[np.float64], threshold: float
+) -> dict[str, Any]:
+    """Figures of scores [n], called where they reach the threshold."""
     y = np.asarray(labels).astype(bool)
-    called = p >= PATCH_THRESHOLD
+    called = p >= threshold
     found = auc_estimate(y, p)
     return {
         "n": len(y),
@@ -105,7 +133,7 @@ def of_patches(
         "acc": round(float((called == y).mean()), 4),
         "sensitivity": round(float(called[y].mean()), 4),
         "specificity": round(float((~called[~y]).mean()), 4),
-        "threshold": PATCH_THRESHOLD,
+        "threshold": threshold,
         "per_image": [round(float(v), 5) for v in p],
     }
 
@@ -128,48 +156,96 @@ def analysed(opened: Opened, folder: Path, everything: bool = False) -> Result:
 
 def findings_of(result: Result) -> list[Finding]:
     """A result's findings as plain places with scores."""
-    return [
-        Finding(f.center_lps_mm, f.diameter_mm or 0.0, float("nan"), float("nan"), f.score)
-        for f in result.findings
-    ]
+    return [Finding(f.place_lps_mm, f.diameter_mm or 0.0, f.score) for f in result.findings]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a series: its nodules, what truth.json says of each, and what is ignored."""
+
+    truth: Places
+    rows: list[dict[str, Any]]
+    ignored: Places
+
+
+def known_of(folder: Path) -> Known:
+    """truth.json and, if there is one, ignore.json; SystemExit names an entry that is none."""
+    rows: list[dict[str, Any]] = []
+    ignored: list[dict[str, Any]] = []
+    for path in (folder / "truth.json", folder / "ignore.json"):
+        if not path.exists():
+            continue
+        try:
+            entries = json.loads(path.read_text())
+            for entry in entries:
+                x, y, z = (float(v) for v in entry["center_lps_mm"])
+                aside = path.name == "ignore.json" or bool(entry.get("ignore"))
+                known = {**entry, "at": (x, y, z), "diameter_mm": float(entry["diameter_mm"])}
+                (ignored if aside else rows).append(known)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise SystemExit(f"error: {path}: not a list of center_lps_mm and diameter_mm") from e
+    return Known(_places(rows), rows, _places(ignored))
+
+
+def _places(rows: Sequence[dict[str, Any]]) -> Places:
+    at = np.array([r["at"] for r in rows], np.float64).reshape(-1, 3)
+    return Places(at, np.array([r["diameter_mm"] for r in rows], np.float64))
+
+
+def marks_of(findings: Sequence[Finding], known: Known) -> Marks:
+    """Findings with what each of them hits."""
+    scores = np.array([f.score for f in findings], np.float64)
+    at = np.array([f.center_lps_mm for f in findings], np.float64).reshape(-1, 3)
+    return Marks(scores, verdicts_of(at, scores, known.truth, known.ignored), len(known.rows))
 
 
 def of_folder(opened: Opened, folder: Path) -> dict[str, Any]:
-    """Free-response figures over the series of a folder."""
+    """Free-response figures over the series of a folder; by size, and by density and place where
+    truth.json says them, at the operating point."""
     scans, points, per = [], [], []
+    classes: dict[str, list[str]] = {"size": [], "kind": [], "place": []}
+    seen: list[bool] = []
     for sub in sorted(p for p in folder.iterdir() if (p / "truth.json").exists()):
-        entries = json.loads((sub / "truth.json").read_text())
-        truth = [(np.array(e["center_lps_mm"], float), float(e["diameter_mm"])) for e in entries]
-        sizes = [d for _, d in truth]
-        every = findings_of(analysed(opened, sub, everything=True))
-        scans.append(Scan(every, hits(every, truth, []), sizes))
+        known = known_of(sub)
+        scans.append(marks_of(findings_of(analysed(opened, sub, everything=True)), known))
         result = analysed(opened, sub)
         reported = findings_of(result)
-        points.append(Scan(reported, hits(reported, truth, []), sizes))
+        points.append(marks_of(reported, known))
+        verdicts = points[-1].verdicts.tolist()
+        for number, row in enumerate(known.rows):
+            seen.append(number in verdicts)
+            classes["size"].append(size_class(row["diameter_mm"]))
+            classes["kind"].append(str(row.get("kind", "not said")))
+            classes["place"].append(str(row.get("place", "not said")))
         per.append(
             {
                 "series": sub.name,
                 "status": result.status.value,
                 "reasons": [reason.code.value for reason in result.reasons],
-                "nodules": len(truth),
-                "found": sum(v >= 0 for v in points[-1].verdicts),
-                "false": points[-1].verdicts.count(-1),
+                "nodules": len(known.rows),
+                "found": sum(v >= 0 for v in verdicts),
+                "false": verdicts.count(-1),
                 "findings": [
                     {"center_lps_mm": f.center_lps_mm, "score": round(f.score, 4), "hit": v}
-                    for f, v in zip(reported, points[-1].verdicts, strict=True)
+                    for f, v in zip(reported, verdicts, strict=True)
                 ],
             }
         )
     if not scans:
         raise SystemExit(f"error: no sub-folder of {folder} holds a truth.json")
-    curve = [(rate, found) for rate, found, _ in froc(scans, RATES)]
-    nodules = max(sum(len(s.diameters) for s in points), 1)
+    found = froc(scans)
+    false = sum(int((p.verdicts == -1).sum()) for p in points)
     return {
-        "froc": [{"fp_per_scan": r, "sensitivity": round(s, 4)} for r, s in curve],
-        "cpm": round(float(np.mean([s for _, s in curve])), 4),
+        "froc": rows_of(found),
+        "cpm": round(found.cpm.value, 4),
+        "cpm_interval": interval(found.cpm),
         "operating_point": {
-            "sensitivity": round(sum(v >= 0 for s in points for v in s.verdicts) / nodules, 4),
-            "fp_per_scan": round(sum(s.verdicts.count(-1) for s in points) / len(points), 4),
+            "sensitivity": round(sum(seen) / max(len(seen), 1), 4),
+            "interval": interval(wilson(sum(seen), len(seen))),
+            "fp_per_scan": round(false / len(points), 4),
+        },
+        **{
+            f"by_{name}": shares(seen, of) for name, of in classes.items() if set(of) - {"not said"}
         },
         "per_series": per,
     }
@@ -220,7 +296,9 @@ def main() -> None:
             names = f"{given.split}_images", f"{given.split}_labels"
             if names[0] not in file:
                 raise SystemExit(f"error: {given.data} has no {names[0]}, only {', '.join(file)}")
-            figures |= of_patches(opened, np.asarray(file[names[0]]), file[names[1]])
+            radiographs = isinstance(opened.bundle.manifest.line, ClassifyImage)
+            of_images = of_radiographs if radiographs else of_patches
+            figures |= of_images(opened, np.asarray(file[names[0]]), file[names[1]])
     if given.json:
         print(json.dumps(figures, indent=1))
     else:

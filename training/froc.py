@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from training.metrics import F64, I64, Estimate, between
+from training.metrics import F64, I64, Estimate, between, wilson
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False findings a scan at which CPM averages the sensitivity (Setio et al. 2017)."""
@@ -129,3 +130,38 @@ def froc(
         tuple(float(levels[a]) for a in allowed),
         between(float(whole.mean()), drawn.mean(axis=1)),
     )
+
+
+def rows_of(curve: Froc) -> list[dict[str, Any]]:
+    """A curve for a report: rate, sensitivity with its interval, threshold (None: infinite)."""
+    return [
+        {
+            "fp_per_scan": rate,
+            "sensitivity": round(found.value, 4),
+            "interval": interval(found),
+            "threshold": round(threshold, 4) if np.isfinite(threshold) else None,
+        }
+        for rate, found, threshold in zip(
+            curve.rates, curve.sensitivity, curve.thresholds, strict=True
+        )
+    ]
+
+
+def interval(of: Estimate) -> list[float]:
+    """Both ends, for a report."""
+    return [round(of.low, 4), round(of.high, 4)]
+
+
+def shares(found: Sequence[bool], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How many nodules of each class were found, with Wilson's interval."""
+    out = {}
+    for name in sorted(set(classes)):
+        those = [f for f, c in zip(found, classes, strict=True) if c == name]
+        share = wilson(sum(those), len(those))
+        out[name] = {
+            "found": sum(those),
+            "of": len(those),
+            "sensitivity": round(share.value, 4),
+            "interval": interval(share),
+        }
+    return out

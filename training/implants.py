@@ -13,8 +13,9 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -60,12 +61,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Implant:
-    """What was implanted and where."""
+    """What was implanted and where, with the exact body on the block's grid."""
 
     center_mm: tuple[float, float, float]  # z y x, from the outer edge of the block's first voxel
     diameter_mm: float
     kind: str
     place: str  # isolated, pleural or vascular
+    patient: str = ""  # key of the LIDC patient whose shape it has
+    occupancy: F32 = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32), compare=False)
+    """Mean occupancy, 0-1, [z, y, x] of the part of the block that begins at `start`."""
+    start: tuple[int, int, int] = (0, 0, 0)
 
 
 def turned(rng: np.random.Generator, occupancy: F32) -> F32:
@@ -146,11 +151,21 @@ def _paint_ball(out: F32, at: F64, radius: float) -> bool:
     return True
 
 
+def blurred_in_plane(planes: F32, sigma_px: tuple[float, float]) -> F32:
+    """Gaussian of each plane of [z, y, x], sigma along y and x; edges reflect."""
+    y, x = sigma_px
+    size = 2 * int(4 * x + 0.5) + 1, 2 * int(4 * y + 0.5) + 1  # OpenCV counts x first
+    out = np.empty(planes.shape, np.float32)
+    for into, plane in zip(out, np.ascontiguousarray(planes, np.float32), strict=True):
+        into[:] = cv2.GaussianBlur(plane, size, sigmaX=x, sigmaY=y, borderType=cv2.BORDER_REFLECT)
+    return out
+
+
 def correlated_noise(rng: np.random.Generator, shape: Sequence[int], sigma_px: float) -> F32:
     """Noise of unit variance, smoothed in plane, independent between slices."""
-    noise = rng.standard_normal(tuple(shape)).astype(np.float32)
+    noise = rng.standard_normal(tuple(shape), dtype=np.float32)
     if sigma_px > 0.15:
-        noise = ndimage.gaussian_filter(noise, (0, sigma_px, sigma_px))
+        noise = blurred_in_plane(noise, (sigma_px, sigma_px))
         noise /= max(float(noise.std()), 1e-6)
     return noise
 
@@ -182,7 +197,15 @@ def implant(
         if nodule.kind == "cavity":
             brush.hollow(body, rng.uniform(0.35, 0.6))
     z, y, x = (float(v) for v in center_mm)
-    return Implant((z, y, x), float(nodule.diameter_mm), nodule.kind, nodule.place)
+    return Implant(
+        (z, y, x),
+        float(nodule.diameter_mm),
+        nodule.kind,
+        nodule.place,
+        nodule.shape.patient,
+        occupied,
+        (part[0].start, part[1].start, part[2].start),
+    )
 
 
 def _with_lines(rng: np.random.Generator, body: F32, cell: float, nodule: Nodule) -> F32:
@@ -210,7 +233,7 @@ class Brush:
     def _laid(self, shape: F32, scale: float) -> tuple[F32, tuple[slice, slice, slice]]:
         occupied, part = on_grid(shape, self.cell * scale, self.center_mm, self.block)
         _, dy, dx = self.block.spacing
-        return ndimage.gaussian_filter(occupied, (0, self.blur_mm / dy, self.blur_mm / dx)), part
+        return blurred_in_plane(occupied, (self.blur_mm / dy, self.blur_mm / dx)), part
 
     def paint(self, shape: F32, level: float, scale: float = 1.0) -> None:
         """Mixes in matter of `level` HU with the host's noise; what is denser already stays."""

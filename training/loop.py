@@ -10,11 +10,15 @@ Rules.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import os
+import pickle
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +28,14 @@ import numpy as np
 import torch
 
 K = TypeVar("K")
+
+
+class RunError(SystemExit):
+    """A training that cannot go on: one line on stderr and exit code 1, no traceback."""
+
+    def __init__(self, text: str) -> None:
+        """`text` says what is wrong, without "error:"."""
+        super().__init__(f"error: {text}")
 
 
 class KnobError(ValueError):
@@ -84,10 +96,15 @@ def knobs_from_command_line(knobs: K) -> K:
 
 def work_folder(name: str) -> Path:
     """Folder for checkpoints and caches outside the tree: $SCANSIDE_TRAIN or ~/.cache/scanside-
-    train."""
+    train. RunError where nothing can be written there."""
     root = os.environ.get("SCANSIDE_TRAIN")
     folder = (Path(root) if root else Path.home() / ".cache" / "scanside-train") / name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise RunError(f"{folder}: {e.strerror}; name another folder in SCANSIDE_TRAIN") from e
     return folder
 
 
@@ -106,17 +123,40 @@ def seed_all(seed: int, threads: int) -> np.random.Generator:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state` beside `path` and renames it, so a reader sees the old or the new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes `state` beside `path` and renames it, so a reader sees the old or the new file.
+
+    RunError where that cannot be; the old file stays.
+    """
     new = path.with_suffix(".new")
-    torch.save(state, new)
-    os.replace(new, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, new)
+        os.replace(new, path)
+    except (OSError, RuntimeError) as e:  # torch says RuntimeError of a full disk
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise RunError(f"{path}: cannot be written: {e}".splitlines()[0]) from e
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's state: tensors and plain values only (no pickled code)."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """A checkpoint's state: tensors and plain values only (no pickled code).
+
+    RunError where the file is missing, cut short or no checkpoint.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as e:
+        raise RunError(f"{path}: {e.strerror}: has this run been trained?") from e
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:
+        raise RunError(f"{path}: no whole checkpoint: remove it to start afresh") from e
     return state
+
+
+def finite_or_stop(loss: float, step: int, checkpoint: Path) -> None:
+    """RunError where a loss is NaN or infinite; the last good checkpoint stays as it is."""
+    if not math.isfinite(loss):
+        kept = f"{checkpoint} is as it was" if checkpoint.exists() else "nothing was written yet"
+        raise RunError(f"the loss of step {step + 1} is {loss}; {kept}: resume with a lower rate")
 
 
 class Ema:
@@ -171,3 +211,22 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int) -> float:
         return peak * (step + 1) / warmup
     t = (step - warmup) / max(1, steps - warmup)
     return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * min(t, 1.0)))))
+
+
+class Plateau:
+    """Counts how often a figure stopped rising: each `patience` judgements without gain are a
+    drop."""
+
+    def __init__(self, patience: int) -> None:
+        """Starts with nothing seen."""
+        self.patience, self.best = patience, -math.inf
+        self.waited = self.drops = 0
+
+    def see(self, figure: float) -> None:
+        """One judgement; more is better."""
+        if figure > self.best:
+            self.best, self.waited = figure, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            self.waited, self.drops = 0, self.drops + 1

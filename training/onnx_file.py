@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,15 @@ from training.data import F32
 OPSET = 18
 
 
-def exported(model: nn.Module, side: tuple[int, ...], outputs: list[str]) -> onnx.ModelProto:
-    """The network with the input `image`, free spatial axes (3D) or a free count (2D)."""
-    example = torch.zeros((1, 1, *side)) if len(side) == 3 else torch.zeros((4, 1, *side))
+def exported(
+    model: nn.Module, side: tuple[int, ...], outputs: list[str], many: bool = False
+) -> onnx.ModelProto:
+    """The network with the input `image`: free spatial axes (3D), or a free count of images of one
+    size (2D, and of cubes with `many`)."""
+    many = many or len(side) == 2
+    example = torch.zeros((4 if many else 1, 1, *side))
     axes: dict[int, Any] = {0: torch.export.Dim("n", min=1, max=4096)}
-    if len(side) == 3:
+    if not many:
         names = ("z", "y", "x")
         axes = {i + 2: 16 * torch.export.Dim(f"{n}16", min=1, max=64) for i, n in enumerate(names)}
     program = torch.onnx.export(
@@ -28,6 +33,31 @@ def exported(model: nn.Module, side: tuple[int, ...], outputs: list[str]) -> onn
         input_names=["image"],
         output_names=outputs,
         dynamic_shapes=(axes,),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    plain = without_traces(program.model_proto)
+    onnx.checker.check_model(plain, full_check=True)
+    return plain
+
+
+def exported_ports(
+    model: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: list[str]
+) -> onnx.ModelProto:
+    """A network of several inputs, named as its `forward` names them, with a free count.
+
+    `inputs`: an example of each, of the same count (2 or more).
+    """
+    count = torch.export.Dim("n", min=1, max=4096)
+    program = torch.onnx.export(
+        model,
+        (),
+        kwargs=dict(inputs),
+        input_names=list(inputs),
+        output_names=outputs,
+        dynamic_shapes={name: {0: count} for name in inputs},
         opset_version=OPSET,
         dynamo=True,
         verbose=False,

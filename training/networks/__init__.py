@@ -1,0 +1,33 @@
+"""Every network that training makes.
+
+Rules.
+1. What ships holds only plain convolutions, batch normalisation, ReLU, nearest upsampling, addition
+   and concatenation: what every backend fuses and what explicit INT8 can carry. Teachers may hold
+   more; they export, but never ship.
+2. Inputs are windowed to [0, 1]; outputs are logits (or ln mm). No activation at the end.
+3. Fully convolutional where the input's size varies; sizes are multiples of 16.
+"""
+
+from training.networks.blocks import parameter_count
+from training.networks.efficientnet import EfficientNetLite0
+from training.networks.hybrid import HybridNet
+from training.networks.lungs import LungNet
+from training.networks.mass import MassNet
+from training.networks.measure import MeasureNet
+from training.networks.patch import PatchNet
+from training.networks.propose import ProposeNet
+from training.networks.resnest import ResNeSt50
+from training.networks.students import CubeNet
+
+__all__ = [
+    "CubeNet",
+    "EfficientNetLite0",
+    "HybridNet",
+    "LungNet",
+    "MassNet",
+    "MeasureNet",
+    "PatchNet",
+    "ProposeNet",
+    "ResNeSt50",
+    "parameter_count",
+]
