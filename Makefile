@@ -36,7 +36,9 @@ bench: setup-test
 	@$(PY) -m bench $(ARGS)
 
 bundles: setup-train
-	@$(PY) -m training.run lung-nodule $(ARGS)
-	@$(PY) -m compile pack build/lung-nodule -o build/lung-nodule.scanside
-	@$(PY) -m compile factory build/lung-nodule.scanside
-	@$(PY) -m compile card build/lung-nodule.scanside > docs/cards/lung-nodule.md
+	@for task in lung-nodule chest-pneumonia; do \
+		$(PY) -m training.run $$task && \
+		$(PY) -m compile pack build/$$task -o build/$$task.scanside && \
+		$(PY) -m compile card build/$$task.scanside > docs/cards/$$task.md || exit 1; \
+	done
+	@$(PY) -m compile factory build/lung-nodule.scanside build/chest-pneumonia.scanside

@@ -81,6 +81,9 @@ def demo(
         Path | None,
         typer.Option(help="Send this folder instead of the phantom.", exists=True, file_okay=False),
     ] = None,
+    radiograph: Annotated[
+        bool, typer.Option("--radiograph", help="Send a made-up radiograph instead of a CT.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
@@ -88,7 +91,9 @@ def demo(
     from appliance.demo import show
 
     _log(logging.WARNING)
-    raise typer.Exit(show.run(series=series, once=once, out=out))
+    if radiograph and series is not None:
+        raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
+    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph))
 
 
 @app.command()

@@ -42,12 +42,20 @@ def too_wide(held: int, inferred: int, labelled: int, room: int | None) -> str |
     return f"its analysis needs {need >> 20} MB of memory, this device has {room >> 20} MB left"
 
 
-def usual(resampled_mm: Iterable[float], segment_mm: Vector, propose_mm: Vector) -> int:
+def usual(
+    resampled_mm: Iterable[float],
+    segment_mm: Vector,
+    propose_mm: Vector,
+    *,
+    mass_mm: Vector | None = None,
+    cube_voxels: int = 0,
+) -> int:
     """Bytes that a usual chest CT takes: native pixels, the in-plane spacings that its slices are
-    resampled to, and the grids of two networks, all in mm."""
+    resampled to, the grids of two networks and of a third, all in mm, and cubes."""
     planes = sum(USUAL_MM[1] * USUAL_MM[2] * 4 / mm**2 for mm in resampled_mm)
     labelled = math.prod(USUAL_MM) / math.prod(segment_mm)
     proposed = math.prod(USUAL_LUNGS_MM) / math.prod(propose_mm)
     held = USUAL_SLICES * (USUAL_SIDE**2 * 2 + planes)
-    inferred = (labelled + proposed) * BYTES_INFERRED
+    masses = math.prod(USUAL_MM) / math.prod(mass_mm) if mass_mm else 0
+    inferred = (labelled + proposed + masses + cube_voxels) * BYTES_INFERRED
     return round(held + inferred + labelled * BYTES_LABELLED)

@@ -135,7 +135,10 @@ def _one(
     for file in series.files:
         fold = line.add(fold, _bytes(file), room)
     try:
-        result = line.finish(fold, opened.backend if opened else None, reasons=reasons, room=room)
+        if opened is None:
+            result = line.finish(fold, None, reasons=reasons, room=room)
+        else:
+            result = opened.finish(fold, reasons=reasons, room=room)
     except Poisoned as e:
         of_backend = e.code == "backend_failed"
         code = Code.BACKEND_FAILED if of_backend else Code.POISONED
@@ -180,7 +183,7 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
                     str(f.id),
                     f.kind,
                     f"{f.score:.2f}",
-                    ", ".join(f"{v:.0f}" for v in f.center_lps_mm),
+                    ", ".join(f"{v:.0f}" for v in f.center_lps_mm or ()) or "-",
                     "-" if f.diameter_mm is None else f"{f.diameter_mm:.0f}",
                     f.side or "-",
                     str(f.key_image),
@@ -188,4 +191,5 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
             console.print(table)
         elif report.status is Status.ANALYSED:
             console.print("  no finding above the threshold")
-    console.print(f"[dim]{NOTICE}[/dim]")
+    for notice in dict.fromkeys([*(report.notice for report in reports), NOTICE]):
+        console.print(f"[dim]{escape(notice)}[/dim]")

@@ -7,7 +7,8 @@ Rules
 - The same input never makes a new revision; other input supersedes what was said before.
 - Only what is analysed and final withdraws the report of another series of the study; each such
   report is withdrawn once, by the first better series.
-- Nothing preliminary is said of lungs that reach the end of the images: more may come.
+- Nothing preliminary is said of lungs that reach the end of the images: more may come. A
+  radiograph has no such end: it stands alone.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Conclusions:
         """What can be said before the verdict: only it refuses, and it knows the lungs' ends."""
         concluded = self._concluded(followed, digest)
         result = concluded.result
-        if result.status is Status.ANALYSED and result.facts.coverage.lungs == "covered":
+        bundle = followed.folds[digest].bundle
+        whole = (bundle and bundle.of_radiographs) or result.facts.coverage.lungs == "covered"
+        if result.status is Status.ANALYSED and whole:
             self.commit(followed, digest, replace(concluded, preliminary=True, withdraws=()))
 
     def final(
@@ -97,12 +100,11 @@ class Conclusions:
         kept = followed.results.get(digest)
         if not reasons and kept is not None and kept[0].input_digest == fold.digest:
             return Concluded(kept[0], inferred_at=kept[1], withdraws=withdraws)
-        result = line.finish(
-            fold,
-            opened.backend if opened else None,
-            reasons=reasons,
-            room=followed.room_of(digest),
-        )
+        room = followed.room_of(digest)
+        if opened is None:
+            result = line.finish(fold, None, reasons=reasons, room=room)
+        else:
+            result = opened.finish(fold, reasons=reasons, room=room)
         if result.status is not Status.ANALYSED:
             return Concluded(result)
         followed.results[digest] = result, time.time()

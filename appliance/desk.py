@@ -6,6 +6,8 @@ came. Rules:
   one is opened beside the old one, between two studies, if there is memory for both, and only a
   bundle whose goldens passed is used. The old one is closed once no series that began with it is
   followed any more.
+- The GPU serves a bundle once its engine is ready (engine_room); the CPU backend stays as its
+  spare, and takes over a series at once where the GPU fails in it.
 - Masks and the list of inputs are durable before the report is committed; the report and all its
   messages are one transaction.
 """
@@ -15,9 +17,9 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,13 +27,15 @@ import numpy as np
 
 from appliance import line
 from appliance.backend.choose import choose
+from appliance.backend.gpu import GpuBackend
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden, match, trust
 from appliance.bundle.manifest import Network
 from appliance.bundle.shelf import Audit, Entry, Shelf
 from appliance.bundle.trust import Loaded
-from appliance.errors import BackendUnavailable, BundleRefused, ScansideError
+from appliance.engine_room import EngineRoom
+from appliance.errors import BackendUnavailable, BundleRefused, Poisoned, ScansideError
 from appliance.host import memory
 from appliance.line import Bundle
 from appliance.records import Header, Result, Stack
@@ -51,19 +55,53 @@ class Opened:
 
     bundle: Bundle
     backend: Backend
+    spare: Callable[[], Backend] | None = None
+    """The CPU backend that takes over where the GPU fails; None where `backend` is one."""
+    broke: Callable[[ScansideError], None] = lambda _: None
+    """Told that the GPU itself failed."""
+
+    def finish(
+        self, fold: line.Fold, *, reasons: Iterable[Reason] = (), room: int | None = None
+    ) -> Result:
+        """line.finish; by the spare where the GPU fails."""
+        try:
+            return line.finish(fold, self.backend, reasons=reasons, room=room)
+        except Poisoned as e:
+            if self.spare is None or e.code != "backend_failed":
+                raise
+            log.error("%s; the CPU takes over", e.line())
+            if isinstance(self.backend, GpuBackend) and self.backend.broken is not None:
+                self.broke(e)
+        return line.finish(fold, self.spare(), reasons=reasons, room=room)
 
 
 class Desk:
     """The open bundles of this process, and the shelf that they come from."""
 
-    def __init__(self, settings: Settings, audit: Audit | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        audit: Audit | None = None,
+        *,
+        builds: bool = False,
+        room: EngineRoom | None = None,
+    ) -> None:
+        """`builds`: whether engines are built by this process; `room`: another than this
+        machine's."""
         self.settings = settings
         self._library = choose(settings.work.backend)
+        self.room = room
+        if room is None and settings.work.backend in ("auto", "gpu"):
+            required = settings.work.backend == "gpu"
+            self.room = EngineRoom(settings.state, self._library, required=required, builds=builds)
         runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._infer)
         self.shelf = Shelf(settings.state, runner=runner, audit=audit)
         self._open: dict[str, Opened] = {}
         self._retired: dict[str, Opened] = {}
         """Not active any more, but a series may still use them."""
+        self._spares: dict[str, Backend] = {}
+        """Digest -> the CPU backend of a bundle that the GPU serves."""
+        self._lost: list[Backend] = []
 
     def refresh(self, in_use: Collection[str | None] = ()) -> tuple[Opened, ...]:
         """Open what the shelf says is active; close what is neither active nor `in_use` (digests).
@@ -84,7 +122,7 @@ class Desk:
                 wanted[entry.digest] = known
                 continue
             try:
-                wanted[entry.digest] = self._opened(self.shelf.ready(entry))
+                wanted[entry.digest] = self._opened(self.shelf.ready(entry), entry)
                 log.info("bundle %s %s is open", entry.name, entry.version)
             except (ScansideError, MemoryError) as e:
                 said = e.line() if isinstance(e, ScansideError) else "no memory to open it"
@@ -93,12 +131,32 @@ class Desk:
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
         self._open = wanted
         for digest in self._retired.keys() - set(in_use):
-            self._retired.pop(digest).backend.close()
+            self._close(digest, self._retired.pop(digest))
         return tuple(wanted.values())
+
+    def turn(self) -> None:
+        """Between two steps of the work: follow the build of an engine, take up one that is ready.
+
+        Series that are followed keep the backend that they began with.
+        """
+        for digest in self.room.turn() if self.room is not None else ():
+            before = self._open.get(digest)
+            entry = next((e for e in self.shelf.list() if e.digest == digest), None)
+            if before is None or entry is None or isinstance(before.backend, GpuBackend):
+                continue
+            try:
+                opened = self._with_gpu(self.shelf.load(entry), entry)
+            except ScansideError as e:
+                log.error("bundle %s %s: %s", entry.name, entry.version, e.line())
+                continue
+            if opened is not None:
+                self._spares[digest] = before.backend
+                self._open[digest] = opened
 
     def open(self, entry: Entry) -> Opened:
         """One bundle of the shelf, active or not, until `close`."""
-        opened = self._open.get(entry.digest) or self._opened(self.shelf.ready(entry))
+        opened = self._open.get(entry.digest)
+        opened = opened or self._opened(self.shelf.ready(entry), entry)
         self._open[entry.digest] = opened
         return opened
 
@@ -138,30 +196,68 @@ class Desk:
         there = tuple(self._open.values()) if among is None else among
         return match.none_accepts([o.bundle for o in there], header)
 
-    def _opened(self, loaded: Loaded) -> Opened:
+    def _opened(self, loaded: Loaded, entry: Entry | None = None) -> Opened:
+        """On the GPU where its engine is ready; what is not on the shelf (None) is for the CPU."""
+        if entry is not None and (opened := self._with_gpu(loaded, entry)) is not None:
+            return opened
+        return Opened(loaded.bundle, self._on_cpu(loaded))
+
+    def _with_gpu(self, loaded: Loaded, entry: Entry) -> Opened | None:
+        room = self.room
+        if room is None:
+            return None
+        backend = room.open(loaded, self.shelf.path(entry))
+        if backend is None:
+            return None
+        digest = loaded.digest
+
+        def spare() -> Backend:
+            if digest not in self._spares:
+                self._spares[digest] = self._on_cpu(loaded)
+            return self._spares[digest]
+
+        def broke(error: ScansideError) -> None:
+            room.broke(digest, error)
+            now = self._open.get(digest)
+            if now is not None and now.backend is backend:
+                self._open[digest] = replace(now, backend=spare(), spare=None)
+                self._lost.append(backend)  # series that began with it may still ask it
+
+        return Opened(loaded.bundle, backend, spare, broke)
+
+    def _on_cpu(self, loaded: Loaded) -> Backend:
         _require_memory(sum(map(len, loaded.networks.values())))
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
-        backend = open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
-        return Opened(loaded.bundle, backend)
+        return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
 
     @contextmanager
     def _infer(self, loaded: Loaded) -> Iterator[golden.Infer]:
-        opened = self._opened(loaded)
+        backend = self._on_cpu(loaded)
         try:
-            yield golden.through(opened.backend)
+            yield golden.through(backend)
         finally:
-            opened.backend.close()
+            backend.close()
+
+    def _close(self, digest: str, opened: Opened) -> None:
+        opened.backend.close()
+        spare = self._spares.pop(digest, None)
+        if spare is not None and spare is not opened.backend:
+            spare.close()
 
     def rest(self) -> None:
         """Nothing has come for a while: the memory of what came goes back to the machine."""
-        for opened in self._open.values():
-            opened.backend.rest()
+        for backend in (*(o.backend for o in self._open.values()), *self._spares.values()):
+            backend.rest()
         memory.give_back()
 
     def close(self) -> None:
-        for opened in (*self._open.values(), *self._retired.values()):
-            opened.backend.close()
+        for digest, opened in (*self._open.items(), *self._retired.items()):
+            self._close(digest, opened)
         self._open, self._retired = {}, {}
+        for backend in self._lost:
+            backend.close()
+        if self.room is not None:
+            self.room.close()
 
 
 def _require_memory(networks: int) -> None:
@@ -227,7 +323,7 @@ def better(
 
 
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
-    """Masks and the list of inputs, durable, under reports/<report id>/."""
+    """Masks, heat maps and the list of inputs, durable, under reports/<report id>/."""
     folder = state / "reports" / str(report.report_id)
     DISK.make_folder(folder)
     DISK.settle(folder.parent)  # it may be there from a try that ended before its name was durable
@@ -242,6 +338,10 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
             to_lps=mask.grid.to_lps,
         )
         DISK.write(folder / f"{mask.name}.npz", packed.getvalue())
+    for heat in result.maps:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, values=heat.values, to_stored=heat.to_stored)
+        DISK.write(folder / f"{heat.name}.npz", packed.getvalue())
     return folder
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance import line
+from appliance.backend.protocol import Takes
 from appliance.desk import Opened
 from appliance.reasons import Code
 from appliance.records import Header, Result, Stack
@@ -102,7 +103,11 @@ class Followed:
     def add(self, uid: str, data: bytes, *, at: float, tick: float) -> None:
         """One instance more, which arrived at `at`, that is `tick`."""
         for digest, fold in self.folds.items():
-            self.folds[digest] = line.add(fold, data, self.room_of(digest))
+            added = self.folds[digest] = line.add(fold, data, self.room_of(digest))
+            opened = self.opened[digest]
+            if opened is not None and isinstance(opened.backend, Takes):
+                for plane in added.planes[len(fold.planes) :]:
+                    opened.backend.take(plane)
         if not self.seen:
             self.first_at, self.first_tick = at, tick
         else:
@@ -117,6 +122,7 @@ class Followed:
         """What the verdict over completeness is about. `moved_on(association)`: it brings another
         series by now."""
         fold = next(iter(self.folds.values()))
+        alone = fold.bundle is not None and fold.bundle.of_radiographs
         outline = line.outline(fold)
         stack = outline if isinstance(outline, Stack) else None
         holes = {Code.GAP_FILLED, Code.IRREGULAR_SPACING}
@@ -139,8 +145,9 @@ class Followed:
                 )
                 for a in arrivals
             ),
-            uniform=stack is not None and not any(r.code in holes for r in stack.limitations),
+            uniform=alone
+            or (stack is not None and not any(r.code in holes for r in stack.limitations)),
             cover_mm=float(stack.z_mm[-1]) if stack is not None else 0.0,
             min_cover_mm=fold.bundle.manifest.accepts.cover_mm if fold.bundle else 0.0,
-            covered=all(covered) if covered else None,
+            covered=all(covered) if covered and not alone else None,
         )

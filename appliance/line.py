@@ -2,12 +2,15 @@
 
     begin(bundle)          -> Fold
     add(fold, bytes)       -> Fold      decode, rescale, orient, in-plane resample
+                                        (of a radiograph: what its network sees)
     finish(fold, backend)  -> Result    normal axis, order, extent, inference, findings, reasons
     seal(result, ...)      -> Report    what only the outside knows
 
 `work` adds each slice as it arrives, so that after the last one only inference is left. `process`
 runs the same fold over a whole series: both ways give the same Result. Bad input never raises out
 of here: it becomes a Result that is `not_analysed` with its reasons.
+The kind of a bundle's line says what a series is to it: slices of one volume (`nodules`), or
+radiographs, each of which stands alone (`radiograph`).
 A series that needs more memory than there is becomes such a Result before it fills it
 (`admission`).
 """
@@ -18,9 +21,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from appliance import admission, nodules
+from appliance import admission, nodules, radiograph
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Manifest
+from appliance.bundle.manifest import ClassifyImage, Manifest
 from appliance.bundle.match import MODALITIES
 from appliance.errors import SeriesRefused
 from appliance.nodules import Room
@@ -34,8 +37,10 @@ from appliance.records import (
     Plane,
     Result,
     Stack,
+    View,
 )
 from appliance.report import (
+    NOTICE,
     BundleRef,
     Coverage,
     Reason,
@@ -51,6 +56,7 @@ from appliance.report import (
     tracking_uid,
 )
 from appliance.series import assemble, content, pixels, select
+from appliance.series.header import digest as header_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,11 @@ class Bundle:
 
     ref: BundleRef
     manifest: Manifest
+
+    @property
+    def of_radiographs(self) -> bool:
+        """Each image of a series stands alone: none waits for another, none fills a gap."""
+        return isinstance(self.manifest.line, ClassifyImage)
 
     def in_plane_spacings(self) -> tuple[float, ...]:
         """Every in-plane spacing (mm) that a network of this bundle is fed with."""
@@ -82,6 +93,8 @@ class Fold:
     header: Header | None = None
     """Of the instance with the lowest Instance Number (then UID) of those that have one."""
     planes: tuple[Plane, ...] = ()
+    views: tuple[View, ...] = ()
+    """Of a bundle for radiographs, instead of planes."""
     refusals: tuple[Reason, ...] = ()
     """What was wrong with instances, each naming its image."""
     unread: tuple[tuple[str, str], ...] = ()
@@ -97,12 +110,15 @@ class Fold:
     def images(self) -> int:
         """How many different images came; a resend is not another one."""
         frames = {(p.header.sop_instance_uid, p.frame) for p in self.planes}
-        return len(frames) + len(set(self.unread))
+        views = {v.header.sop_instance_uid for v in self.views}
+        return len(frames) + len(views) + len(set(self.unread))
 
     @property
     def digest(self) -> str:
         """The input digest of what is here."""
-        return input_digest({_digest_of(p) for p in self.planes} | set(self.unread))
+        seen = {_digest_of(p) for p in self.planes}
+        seen |= {(v.header.sop_instance_uid, v.digest) for v in self.views}
+        return input_digest(seen | set(self.unread))
 
 
 def begin(bundle: Bundle | None) -> Fold:
@@ -124,11 +140,17 @@ def add(fold: Fold, instance: bytes, room: int | None = None) -> Fold:
             unread=(*fold.unread, ("", hashlib.sha256(instance).hexdigest())),
         )
     named = select.by_name(header)
-    first = header if fold.header is None else min(fold.header, header, key=_place)
-    fold = replace(fold, header=first, named=(*fold.named, _of_image(named, header)))
-    unread = replace(fold, unread=(*fold.unread, _header_digest(header)))
+    first = header if fold.header is None else min(fold.header, header, key=select.place)
+    fold = replace(fold, header=first, named=(*fold.named, select.of_image(named, header)))
+    unread = replace(fold, unread=(*fold.unread, header_digest(header)))
     if named or fold.too_large or (fold.bundle is None and header.modality != "CT"):
         return unread  # set aside by name, refused, or not ours: its pixels say no more
+    if fold.bundle is not None and fold.bundle.of_radiographs:
+        try:
+            seen = radiograph.view(instance, header, fold.bundle.manifest, room)
+        except SeriesRefused as e:
+            return replace(unread, refusals=(*fold.refusals, e.reason))
+        return replace(fold, views=(*fold.views, seen))
     spacings = fold.bundle.in_plane_spacings() if fold.bundle else ()
     try:
         planes = tuple(fast.plane(image, spacings) for image in pixels.read(instance))
@@ -152,7 +174,7 @@ def _let_go(fold: Fold, text: str) -> Fold:
         fold,
         planes=(),
         held=0,
-        unread=(*fold.unread, *(_header_digest(plane.header) for plane in fold.planes)),
+        unread=(*fold.unread, *(header_digest(plane.header) for plane in fold.planes)),
         too_large=Reason(code=Code.TOO_LARGE, text=text, where="series"),
     )
 
@@ -168,6 +190,8 @@ def finish(
     """Assemble, infer, interpret. `reasons` (it is then not analysed) and `limitations` are those
     that only the outside knows: no bundle, a better series, a transfer that broke off. `room`:
     bytes of memory for the fold and its analysis; None where the machine does not say."""
+    if fold.bundle is not None and fold.bundle.of_radiographs:
+        return _of_radiographs(fold, fold.bundle, backend, (*reasons,), (*limitations,))
     stack = outline(fold)
     refused = (*reasons, *_refusals(fold), *(() if isinstance(stack, Stack) else stack))
     if refused or not isinstance(stack, Stack) or fold.bundle is None or backend is None:
@@ -192,6 +216,33 @@ def finish(
         backend=backend.ref,
         findings=said.findings,
         masks=said.masks,
+        notice=fold.bundle.manifest.notice,
+    )
+
+
+def _of_radiographs(
+    fold: Fold,
+    bundle: Bundle,
+    backend: Backend | None,
+    reasons: tuple[Reason, ...],
+    limitations: tuple[Reason, ...],
+) -> Result:
+    """`finish` for a bundle whose images stand alone."""
+    aside = _refusals(fold)
+    refused = (*reasons, *radiograph.against(fold.views, aside))
+    if refused or not fold.views or backend is None:
+        return _not_analysed(fold, refused or _no_bundle(), ())
+    said = radiograph.analyse(radiograph.in_order(fold.views), bundle.manifest, backend)
+    return Result(
+        status=Status.ANALYSED,
+        facts=_facts(fold, None, Coverage()),
+        input_digest=fold.digest,
+        limitations=(*limitations, *aside, *said.limitations),
+        bundle=bundle.ref,
+        backend=backend.ref,
+        findings=said.findings,
+        maps=said.maps,
+        notice=bundle.manifest.notice,
     )
 
 
@@ -228,6 +279,7 @@ def set_aside(result: Result, reason: Reason) -> Result:
         backend=None,
         findings=(),
         masks=(),
+        maps=(),
     )
 
 
@@ -238,6 +290,7 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
         facts.series_uid, result.bundle.digest if result.bundle else None, result.input_digest
     )
     return Report(
+        notice=result.notice,
         report_id=uid,
         input_digest=result.input_digest,
         revision=identity.revision,
@@ -273,37 +326,12 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
     )
 
 
-def _place(header: Header) -> tuple[bool, int, str]:
-    """Which header speaks for the series: the lowest."""
-    number = header.instance_number
-    return number is None, number or 0, header.sop_instance_uid
-
-
-def _of_image(named: Reason | None, header: Header) -> Reason | None:
-    """The reason with the image that it is about."""
-    where = "image" if header.instance_number is None else f"image {header.instance_number}"
-    return named and named.model_copy(update={"where": where})
-
-
-def _by_name(fold: Fold) -> Reason | None:
-    """Why the series is set aside by name: all of its images are; if only some, it is mixed."""
-    aside = [reason for reason in fold.named if reason is not None]
-    if not aside:
-        return None
-    first = select.summed_up(aside)[0]
-    if len(aside) == len(fold.named):
-        text = min(reason.text for reason in aside if reason.code is first.code)
-        return first.model_copy(update={"text": text, "where": "series"})
-    text = f"{first.where}: {first.text}; the other images are of another kind"
-    return Reason(code=Code.MIXED_SERIES, text=text, where=first.where)
-
-
 def _refusals(fold: Fold) -> tuple[Reason, ...]:
     """Every reason not to analyse that is known without assembling, the most fundamental first.
 
     Many images with one fault are one reason, whatever the order of arrival.
     """
-    named = _by_name(fold)
+    named = select.of_series(fold.named)
     if named is not None and named.code is not Code.MIXED_SERIES:
         return (named,)
     if fold.too_large is not None:  # what else is wrong depends on when it was let go
@@ -343,6 +371,7 @@ def _not_analysed(
         input_digest=fold.digest,
         reasons=reasons,
         bundle=fold.bundle.ref if fold.bundle else None,
+        notice=fold.bundle.manifest.notice if fold.bundle else NOTICE,
     )
 
 
@@ -368,9 +397,3 @@ def _bytes_of(plane: Plane) -> int:
 
 def _digest_of(plane: Plane) -> tuple[str, str]:
     return f"{plane.header.sop_instance_uid}/{plane.frame}", plane.digest
-
-
-def _header_digest(header: Header) -> tuple[str, str]:
-    """Equal for every transfer syntax of one instance."""
-    facts = replace(header, transfer_syntax_uid=None)
-    return header.sop_instance_uid, hashlib.sha256(repr(facts).encode()).hexdigest()

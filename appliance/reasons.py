@@ -37,6 +37,7 @@ class Code(str, Enum):
     GAP_TOO_WIDE = "gap_too_wide"
     COVER_TOO_SHORT = "cover_too_short"
     REPEATED_PIXELS = "repeated_pixels"
+    NOTHING_TO_SEE = "nothing_to_see"
     DYNAMIC = "dynamic"
     # outside the intended use: not_analysed
     NO_BUNDLE = "no_bundle"
@@ -51,9 +52,11 @@ class Code(str, Enum):
     PROJECTION = "projection"
     SECONDARY_CAPTURE = "secondary_capture"
     BETTER_SERIES = "better_series"
+    VIEW_POSITION = "view_position"
     # analysed, with limits
     SPACING_LIMITED = "spacing_limited"
     THICKNESS_LIMITED = "thickness_limited"
+    MASSES_ONLY = "masses_only"
     IRREGULAR_SPACING = "irregular_spacing"
     GAP_FILLED = "gap_filled"
     LOSSY = "lossy"
@@ -80,7 +83,7 @@ REMEDIES: dict[Code, str] = {
     Code.MISSING_RESCALE: "Send original CT images with Rescale Slope and Intercept; without them HU are unknown.",
     Code.MISSING_PIXELS: "Send the images with their pixel data.",
     Code.UNDECODABLE_PIXELS: "Send the series uncompressed (Explicit VR Little Endian).",
-    Code.UNSUPPORTED_PIXELS: "Send original greyscale CT images.",
+    Code.UNSUPPORTED_PIXELS: "Send original greyscale images, of CT with HU, of X-ray for presentation.",
     Code.TOO_LARGE: "Send a reconstruction with fewer or smaller images.",
     Code.GANTRY_TILT: "Send a reconstruction without gantry tilt.",
     Code.NOT_AXIAL: "Send the axial reconstruction.",
@@ -94,11 +97,12 @@ REMEDIES: dict[Code, str] = {
     Code.GAP_TOO_WIDE: "Send the missing images again; the scanner's transfer log names them.",
     Code.COVER_TOO_SHORT: "Send the series that covers the whole organ.",
     Code.REPEATED_PIXELS: "Reconstruct the series again; neighbouring images show the very same pixels.",
+    Code.NOTHING_TO_SEE: "Send the image as it is shown at the X-ray machine, with its window.",
     Code.DYNAMIC: "Send one phase as a series of its own.",
     Code.NO_BUNDLE: "Install a bundle for this examination (`scanside bundle list` shows what is here).",
     Code.MODALITY: "The installed bundles do not analyse this modality.",
     Code.BODY_PART: "The installed bundles do not analyse this body part.",
-    Code.PATIENT_AGE: "The installed bundles are not meant for a patient of this age.",
+    Code.PATIENT_AGE: "The installed bundles are not meant for a patient of this age, or of an unknown one.",
     Code.NO_LUNGS: "No lungs were found in the images: send a chest CT.",
     Code.LOCALIZER: "Nothing to do: localizers are not analysed.",
     Code.DERIVED: "Nothing to do if the original series was sent as well.",
@@ -106,8 +110,10 @@ REMEDIES: dict[Code, str] = {
     Code.PROJECTION: "Nothing to do if the original axial series was sent as well.",
     Code.SECONDARY_CAPTURE: "Nothing to do: secondary captures are not analysed.",
     Code.BETTER_SERIES: "Nothing to do: a thinner or better suited series of this study was analysed.",
+    Code.VIEW_POSITION: "Nothing to do if the frontal view was sent as well: other views are not analysed.",
     Code.SPACING_LIMITED: "Send a reconstruction of at most 2.5 mm increment for a full analysis.",
     Code.THICKNESS_LIMITED: "Send a reconstruction of at most 2.5 mm thickness for a full analysis.",
+    Code.MASSES_ONLY: "Send a reconstruction of at most 5 mm to look for nodules, of at most 2.5 mm for a full analysis.",
     Code.IRREGULAR_SPACING: "Send a reconstruction with even increments for a full analysis.",
     Code.GAP_FILLED: "Send the missing images again for a full analysis.",
     Code.LOSSY: "Send the images uncompressed or losslessly compressed for a full analysis.",
@@ -130,6 +136,7 @@ SET_ASIDE = frozenset(
         Code.PROJECTION,
         Code.SECONDARY_CAPTURE,
         Code.BETTER_SERIES,
+        Code.VIEW_POSITION,
     }
 )
 """Codes of what is rightly not analysed: nothing is wrong with it."""

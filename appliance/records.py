@@ -1,6 +1,7 @@
 """What travels the line, in order. Frozen dataclasses: all of these carry arrays or feed those.
 
     bytes -> Image -> Plane -> Stack -> Tensor -> raw outputs -> Candidate -> Finding -> Result
+    bytes -> Radiograph -> View -> Tensor -> raw outputs -> Finding, HeatMap -> Result
 
 Coordinates. Patient millimetres are DICOM LPS (+x left, +y posterior, +z head). Array axes of a
 canonical volume are [z, y, x] with index directions nearest +z, +y, +x. Stored values are HU.
@@ -11,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.report import BackendRef, BundleRef, Coverage, Finding, Reason, Status
+from appliance.report import NOTICE, BackendRef, BundleRef, Coverage, Finding, Reason, Status
 
 Vector = tuple[float, float, float]
 Pair = tuple[float, float]
@@ -126,6 +127,84 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class Linear:
+    """Rescale Slope and Intercept (PS3.3 C.11.1.1.2)."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lut:
+    """A Modality or VOI LUT: the entry of `first`, then of each value above it (C.11.1.1.1)."""
+
+    first: int
+    bits: int
+    entries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VoiWindow:
+    """Window Center and Width (C.11.2.1.2) and VOI LUT Function (C.11.2.1.3)."""
+
+    center: float
+    width: float
+    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Greyscale:
+    """How stored values of a radiograph become grey values (PS3.4 N.2): Modality LUT, VOI LUT (None
+    where the image names neither table nor window), then inverted or not."""
+
+    modality: Linear | Lut
+    voi: VoiWindow | Lut | None
+    inverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Radiograph:
+    """One decoded projection image, upright: rows run to the patient's left, columns to feet."""
+
+    header: Header
+    stored: NDArray[Any]
+    """[rows, columns], 8 or 16 bit integers."""
+    grey: Greyscale
+    shown: NDArray[np.bool_]
+    """[rows, columns]: False for padding and for what a shutter or collimator hides."""
+    aspect: float
+    """Height of a pixel divided by its width."""
+    to_stored: NDArray[np.float64]
+    """3x3: (row, column, 1) here -> (row, column, 1) of the image as it was sent."""
+    digest: str
+    """SHA-256 of stored values and greyscale: equal for every lossless transfer syntax."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One radiograph made ready for a network."""
+
+    header: Header
+    values: NDArray[np.float32]
+    """[1, 1, size, size]."""
+    to_stored: NDArray[np.float64]
+    """3x3: (y, x, 1) from 0 to 1 over the square that the network sees, its edges included ->
+    (row, column, 1) of the image as it was sent, where pixel centres are whole numbers."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Where in a radiograph the evidence of a finding lies, kept beside the report."""
+
+    name: str
+    values: NDArray[np.float32]
+    """[y, x], in the network's own unit: more is more evidence."""
+    to_stored: NDArray[np.float64]
+    """3x3: (y, x, 1) of a cell -> (row, column, 1) of the key image as it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """Half-open index range on a Grid: lowest and highest+1 index of z, y, x."""
 
@@ -161,7 +240,7 @@ class Candidate:
     center_lps_mm: Vector
     diameter_mm: float
     logits: Mapping[str, float]
-    """Network role (`propose`, `classify`) -> logit."""
+    """Network role (`propose`, `classify`, `cube`, `mass`) -> logit."""
     score: float
 
 
@@ -196,6 +275,9 @@ class Result:
     findings: tuple[Finding, ...] = ()
     """Key images carry their SOP Instance UID; `seal` removes it unless the site lets it out."""
     masks: tuple[Mask, ...] = ()
+    maps: tuple[HeatMap, ...] = ()
+    notice: str = NOTICE
+    """Of the bundle."""
 
 
 @dataclass(frozen=True, slots=True)

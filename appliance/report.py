@@ -3,7 +3,8 @@
 Rules. A report stands alone. It never carries a name, a patient id, a birth date, an accession
 number or free text of the scanner, but the name of the kernel. `not_analysed` is a result like any
 other and can never be read as a negative: it has reasons and no findings. Positions are DICOM
-patient coordinates (LPS, PS3.3 C.7.6.2.1.1) in millimetres. `score` is detection confidence, never
+patient coordinates (LPS, PS3.3 C.7.6.2.1.1) in millimetres; what is found in a radiograph has none,
+but a heat map kept on the device. `score` is detection confidence, never
 a probability of malignancy. Ids are derived (RFC 9562 UUIDv5), so a replay is harmless.
 """
 
@@ -78,13 +79,13 @@ class Finding(Record):
 
     id: int = Field(ge=1, description="1 is the finding of highest score in its report")
     tracking_uid: str = Field(description="2.25 UID derived from report and finding (PS3.3 C.18.8)")
-    kind: Literal["nodule", "mass"]
+    kind: Literal["nodule", "mass", "pneumonia"]
     score: float = Field(ge=0, le=1)
     threshold: float = Field(ge=0, le=1)
     urgency: Urgency = Urgency.ROUTINE
-    center_lps_mm: Millimetres3
-    box_lps_mm: tuple[float, float, float, float, float, float]
-    """x0, y0, z0, x1, y1, z1."""
+    center_lps_mm: Millimetres3 | None = None
+    box_lps_mm: tuple[float, float, float, float, float, float] | None = None
+    """x0, y0, z0, x1, y1, z1. Of a finding in a radiograph neither: it has no millimetres."""
     diameter_mm: float | None = Field(default=None, ge=0)
     """Mean axis where measured, else the detector's estimate (`measured` tells)."""
     measured: bool = False
@@ -96,10 +97,36 @@ class Finding(Record):
     density: Literal["solid", "part_solid", "ground_glass", "calcified"] | None = None
     side: Literal["left", "right"] | None = None
     lobe: str | None = None
-    key_image: int = Field(ge=0, description="index along the sorted series, feet first, from 0")
+    key_image: int = Field(
+        ge=0,
+        description="index along the sorted series, from 0: slices feet first, radiographs in "
+        "order of their numbers",
+    )
     key_sop_instance_uid: str | None = Field(
         default=None, description="only where the site's settings let UIDs out"
     )
+    heat_map: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]{1,64}$",
+        description="of a radiograph: reports/{report_id}/{heat_map}.npz on the device shows where",
+    )
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Finding:
+        """In a volume it has its place, in a radiograph its heat map."""
+        flat = self.kind == "pneumonia"
+        if flat and (self.center_lps_mm is not None or self.box_lps_mm is not None):
+            raise ValueError(f"a finding of kind {self.kind!r} has no place in millimetres")
+        if not flat and (self.center_lps_mm is None or self.box_lps_mm is None):
+            raise ValueError(f"a finding of kind {self.kind!r} has a centre and a box")
+        return self
+
+    @property
+    def place_lps_mm(self) -> Millimetres3:
+        """The centre; ValueError for a finding in a radiograph."""
+        if self.center_lps_mm is None:
+            raise ValueError(f"a finding of kind {self.kind!r} has no place in millimetres")
+        return self.center_lps_mm
 
 
 class Coverage(Record):

@@ -83,7 +83,8 @@ class Mqtt(Record):
 
 
 class Work(Record):
-    backend: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    backend: Literal["auto", "gpu", "openvino", "onnxruntime"] = "auto"
+    """`auto`: the GPU where its engine is ready, else a CPU library (appliance/engine_room.py)."""
     threads: int = Field(default=0, ge=0, description="0: as many as there are cores")
     quiet_s: float = Field(default=5.0, gt=0)
     """Completeness without expectation: quiet for this long."""

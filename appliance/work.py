@@ -12,6 +12,7 @@ Rules
   without a second inference if nothing came.
 - A later slice leads to a new revision that supersedes the first. The same input never does.
 - One series of a study and acquisition is analysed. A better one that comes late supersedes.
+- Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
 - A newly activated bundle is taken up when the first series of a study begins. All series of one
   study that are followed together have the same bundles.
 - An attempt is counted before it is made, from the first slice on: a series that ends this process
@@ -33,10 +34,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from appliance import line
+from appliance import engines, line
 from appliance.conclude import Concluded, Conclusions
 from appliance.desk import Desk, Opened
 from appliance.dicom import policy
+from appliance.engine_room import Said
 from appliance.errors import Poisoned, ScansideError, StateUnusable
 from appliance.followed import Followed
 from appliance.hints import Hints, ear, wait
@@ -58,6 +60,8 @@ MAX_ATTEMPTS = 3
 RETRY_S = 2.0
 LOOK_AGAIN_S = 60.0
 """Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
+BUILD_LOOK_S = 2.0
+"""Longest sleep while an engine is built, for its progress and its end."""
 SETTLED_NS = 2_000_000_000
 """A folder that changed just now may change again without another time: clocks tick coarsely."""
 
@@ -78,6 +82,7 @@ class Work:
         """Series without news -> when their folder had changed."""
         self._loaded: tuple[Opened, ...] | None = None
         self._room: memory.Gauge | None = None
+        self._told: dict[str, Said] = {}
 
     # Looking: which files are new.
 
@@ -135,7 +140,23 @@ class Work:
                 backend=", ".join(sorted(backends)) or None,
             )
             wake(self.settings.state)
+        self.tell()
         return opened
+
+    def turn(self) -> None:
+        """Follow the build of an engine, if there is one."""
+        self.desk.turn()
+        self.tell()
+
+    def tell(self) -> None:
+        """Journal what is newly said of a bundle and the GPU; `health` repeats it."""
+        said = dict(self.desk.room.said) if self.desk.room is not None else {}
+        for digest, row in said.items():
+            if self._told.get(digest) != row:
+                self.journal.event("engine", "work", **row.model_dump())
+        if said != self._told:
+            self._told = said
+            wake(self.settings.state)
 
     def _follow(self, key: SeriesKey) -> Followed | None:
         """Begin with a series that has news; the attempt counts from here on."""
@@ -371,10 +392,11 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        desk = Desk(settings)
+        desk = Desk(settings, builds=True)
         work = Work(settings, journal, spool, desk)
         with work.uncounted():
             work.refresh()
+            engines.prune(settings.state, {entry.digest for entry in desk.shelf.list()})
             work.look_everywhere()
             if ready is not None:
                 ready()
@@ -382,7 +404,9 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             rested = False
             while not stop:
                 busy = work.busy
-                heard = wait(hints, signals, work.wait_s())
+                building = desk.room is not None and desk.room.busy
+                most = BUILD_LOOK_S if building else math.inf
+                heard = wait(hints, signals, min(work.wait_s(), most))
                 if busy or heard.keys or heard.ended:
                     rested = False
                 elif not rested:  # LOOK_AGAIN_S without a word
@@ -393,6 +417,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                     work.look_everywhere()
                     looked = time.monotonic()
                 work.take_turn()
+                work.turn()
                 notify.watchdog()
         desk.close()
         signals.close()

@@ -286,3 +286,154 @@ def _model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     data: bytes = model.SerializeToString()
     return data
+
+
+@pytest.fixture(scope="session")
+def tiny_radiograph_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """`tiny-radiograph` 1.0.0, for children up to five: score = sigmoid(8 * mean grey - 4); the map
+    shows how bright each pixel is."""
+    import onnxruntime  # noqa: PLC0415
+
+    from compile.pack import pack  # noqa: PLC0415 - only who asks for a bundle pays for onnx
+
+    folder = tmp_path_factory.mktemp("tiny-radiograph")
+    (folder / "golden").mkdir()
+    model = _brightness()
+    image = np.random.default_rng(3).random((1, 1, 28, 28), dtype=np.float32)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    outputs = dict(zip(("logit", "activation"), session.run(None, {"image": image}), strict=True))
+    case = io.BytesIO()
+    np.savez_compressed(case, input=image, **outputs)
+    (folder / "golden" / "classify.npz").write_bytes(case.getvalue())
+    (folder / "classify.onnx").write_bytes(model)
+    (folder / "source.json").write_text(json.dumps(tiny_radiograph_manifest()))
+    return pack(folder)
+
+
+def tiny_radiograph_manifest() -> dict[str, Any]:
+    """source.json of the tiny bundle for radiographs."""
+    same = {name: tiny_manifest()[name] for name in ("schema", "licence", "provenance")}
+    return {
+        **same,
+        "name": "tiny-radiograph",
+        "version": "1.0.0",
+        "title": "Tiny radiograph bundle for tests",
+        "intended_use": "Tests of the appliance. It finds nothing that means anything.",
+        "notice": "demonstration, research use, not for clinical use",
+        "accepts": {
+            "modality": ["CR", "DX"],
+            "body_part": ["CHEST", "THORAX", "LUNG"],
+            "required": ["age", "body_part"],
+            "age_years": [0.0, 5.0],
+            "min_slices": 1,
+        },
+        "line": {
+            "kind": "classify",
+            "version": 1,
+            "finding": "pneumonia",
+            "output": "logit",
+            "activation": "activation",
+            "scale": 1.0,
+            "bias": 0.0,
+            "threshold": 0.5,
+        },
+        "networks": {
+            "classify": {
+                "file": "classify.onnx",
+                "precision": "fp32",
+                "inputs": [{"name": "image", "shape": [-1, 1, 28, 28]}],
+                "outputs": [
+                    {"name": "logit", "shape": [-1]},
+                    {"name": "activation", "shape": [-1, 1, 28, 28]},
+                ],
+                "preprocess": [
+                    {"op": "display"},
+                    {"op": "collimation"},
+                    {"op": "square", "size": 28},
+                ],
+            }
+        },
+        "goldens": [{"network": "classify", "file": "golden/classify.npz", "atol": 1e-4}],
+    }
+
+
+def _brightness() -> bytes:
+    """activation = 8 * grey - 4; logit = its mean."""
+    from onnx import helper  # noqa: PLC0415
+
+    image: list[int | str] = ["n", 1, 28, 28]
+    return _model(
+        [
+            helper.make_node("Conv", ["image", "w", "b"], ["activation"]),
+            helper.make_node("GlobalAveragePool", ["activation"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["column"], axis=1),
+            helper.make_node("Squeeze", ["column", "axes"], ["logit"]),
+        ],
+        {"w": np.full((1, 1, 1, 1), 8.0), "b": np.array([-4.0]), "axes": np.array([1])},
+        image,
+        {"logit": ["n"], "activation": image},
+    )
+
+
+class Xray:
+    """Makes chest radiographs, good and bad ones, in memory."""
+
+    def pixels(self, size: tuple[int, int] = (96, 80), seed: int = 0) -> Any:
+        """12 bits: a bright ramp with noise, so that no line is flat and no corner like another."""
+        y, x = np.mgrid[: size[0], : size[1]]
+        noise = np.random.default_rng(seed).integers(0, 60, size)
+        ramp = 600 + 2400 * (0.7 * y / size[0] + 0.3 * x / size[1])
+        return (ramp + noise + 400 * ((x // 8 + y // 8) % 2)).astype(np.uint16)
+
+    def image(self, pixels: Any = None, *, number: int = 1, **tags: Any) -> Any:
+        """One DX image; a tag given as None is left out. Sequences are lists of dicts."""
+        from appliance.demo import radiograph  # noqa: PLC0415
+
+        values = self.pixels() if pixels is None else pixels
+        ds = radiograph.instance(
+            values.astype(np.uint16), study_uid="1.2.3", series_uid="1.2.3.4", number=number
+        )
+        ds.BitsAllocated = 8 * values.dtype.itemsize
+        if values.dtype != np.uint16:
+            ds.BitsStored = ds.BitsAllocated
+            ds.HighBit = ds.BitsStored - 1
+        ds.PixelRepresentation = int(values.dtype.kind == "i")
+        ds.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
+        ds["PixelData"].VR = "OW"
+        return self.say(ds, **tags)
+
+    def say(self, ds: Any, **tags: Any) -> Any:
+        from pydicom import Dataset  # noqa: PLC0415
+
+        for name, value in tags.items():
+            if value is None:
+                del ds[name]
+            elif name == "LUTData":
+                ds.add_new(0x00283006, "OW", np.asarray(value, "<u2").tobytes())
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                setattr(ds, name, [self.say(Dataset(), **item) for item in value])
+            else:
+                setattr(ds, name, value)
+        return ds
+
+    def bytes(self, ds: Any, syntax: str | None = None, **how: Any) -> bytes:
+        """Part 10, in its own or another transfer syntax; UIDs stay as they are."""
+        import warnings  # noqa: PLC0415
+        from copy import deepcopy  # noqa: PLC0415
+
+        from pydicom.uid import UID  # noqa: PLC0415
+
+        if syntax is not None:
+            ds = deepcopy(ds)
+            ds.compress(UID(syntax), generate_instance_uid=False, **how)
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        out = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bad values are wanted here
+            ds.save_as(out, enforce_file_format=True)
+        return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def xray() -> Xray:
+    return Xray()

@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from appliance.bundle.manifest import ClassifyImage, Manifest, SegmentProposeClassify
+from appliance.bundle.manifest import (
+    Accepts,
+    ClassifyImage,
+    Figure,
+    Limits,
+    Manifest,
+    SegmentProposeClassify,
+)
 
 NOT_STATED = "not stated"
 UNTESTED = (
@@ -31,7 +38,7 @@ def card(manifest: Manifest, digest: str) -> str:
         ("## Networks", _networks(manifest)),
         ("## Data", _data(manifest)),
         ("## Figures", _figures(manifest)),
-        ("## Never tested on", _bullets(UNTESTED)),
+        ("## Never tested on", _bullets((*UNTESTED, *made.never_tested))),
         ("## Limits and notes", _bullets((*_limits(manifest), *made.notes))),
     )
     return "\n\n".join(f"{title}\n\n{text}" for title, text in sections) + "\n"
@@ -57,24 +64,38 @@ def _accepted(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         ("modality", ", ".join(wants.modality)),
         ("body part", ", ".join(wants.body_part)),
+        *(() if isinstance(manifest.line, ClassifyImage) else _slices(wants)),
+        ("age in years", age),
+        ("must be said", ", ".join(wants.required).replace("_", " ") or "nothing"),
+    ]
+
+
+def _slices(wants: Accepts) -> list[tuple[str, str]]:
+    return [
         ("spacing and thickness", f"up to {wants.spacing_mm.full:g} mm in full"),
         ("limited", f"up to {wants.spacing_mm.limited:g} mm"),
+        *_masses_only(wants.spacing_mm),
         ("least cover", f"{wants.cover_mm:g} mm, {wants.min_slices} slices"),
         ("largest gap", f"{wants.max_gap_mm:g} mm"),
         ("preferred kernels", ", ".join(wants.kernels_preferred) or "none"),
-        ("age in years", age),
     ]
+
+
+def _masses_only(limits: Limits) -> list[tuple[str, str]]:
+    return [] if limits.masses is None else [("masses alone", f"up to {limits.masses:g} mm")]
 
 
 def _limits(manifest: Manifest) -> tuple[str, ...]:
     wants, line = manifest.accepts, manifest.line
-    return (
+    of_slices = (
         f"Spacing from {wants.spacing_mm.full:g} to {wants.spacing_mm.limited:g} mm: limited.",
         f"Then nothing under {wants.spacing_mm.limited_min_diameter_mm:g} mm is reported.",
+    )
+    return (
         *(
-            (f"At most {line.max_findings} findings a series.",)
+            (*of_slices, f"At most {line.max_findings} findings a series.")
             if isinstance(line, SegmentProposeClassify)
-            else ()
+            else ("Frontal views only; each image of a series has a score of its own.",)
         ),
         f"Only findings with a score of at least {_threshold(line):g}.",
         "A score is detection confidence, not a probability of malignancy.",
@@ -108,7 +129,21 @@ def _data(manifest: Manifest) -> str:
 
 def _figures(manifest: Manifest) -> str:
     figures = manifest.provenance.figures
-    return _rows([(name, f"{figures[name]:.4g}") for name in sorted(figures)])
+    if not figures:
+        return NOT_STATED
+    rows = ["| figure | value | 95 % interval | cases |", "|---|---|---|---|"]
+    for name in sorted(figures, key=_by_number):
+        found = figures[name]
+        one = found if isinstance(found, Figure) else Figure(value=found)
+        between = "" if one.low is None or one.high is None else f"{one.low:.3g} to {one.high:.3g}"
+        rows.append(f"| {_plain(name)} | {one.value:.4g} | {between} | {one.n or ''} |")
+    return "\n".join(rows)
+
+
+def _by_number(name: str) -> list[tuple[int, float, str]]:
+    """A key that puts 2 before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:

@@ -8,10 +8,12 @@ What a manifest must say of itself, beyond the types of its fields:
 1. It has every network its line needs; each has one input, and the outputs that its head reads.
 2. Every file is named once, and none is called like the manifest or its signature.
 3. `crop` needs a mask, so networks that see the whole series have none; `patch` is for a line's
-   `classify` alone, `cube` for `cube` and `measure`.
+   `classify` alone, `cube` for `cube` and `measure`; `display`, `collimation` and `square` are for
+   the line of one radiograph, which has no other ops but `zscore`.
 4. A golden case belongs to a network that is there.
 5. What version 2 of a line added (masses, cubes, measuring) is not in a line of version 1. A head
-   that is there has its network, and a network its head.
+   that is there has its network, and a network its head. Series in which only masses are looked
+   for (`Limits.masses`) are for a line that finds masses.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
 from appliance.errors import BundleRefused
-from appliance.preprocess.spec import Op
+from appliance.preprocess.spec import RADIOGRAPH_OPS, Op
 from appliance.report import Digest, Record
 
 SCHEMA: Literal["scanside.bundle/1"] = "scanside.bundle/1"
@@ -114,7 +116,8 @@ class MassHead(Record):
     least_mm: float = Field(default=25.0, ge=0)
 
 
-DENSITIES = ("solid", "part_solid", "ground_glass", "calcified")
+Density = Literal["solid", "part_solid", "ground_glass", "calcified"]
+DENSITIES: tuple[Density, ...] = ("solid", "part_solid", "ground_glass", "calcified")
 
 
 class MeasureHead(Record):
@@ -201,10 +204,12 @@ Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
 
 
 class Limits(Record):
-    """Spacing or thickness in mm: full up to `full`, limited up to `limited`, refused above."""
+    """Spacing or thickness in mm: full up to `full`, limited up to `limited`, from there to
+    `masses` only masses are looked for (None: not at all), refused above."""
 
     full: float = Field(gt=0)
     limited: float = Field(gt=0)
+    masses: float | None = Field(default=None, gt=0)
     limited_min_diameter_mm: float = Field(
         default=8.0, description="findings below this are not reported when limited"
     )
@@ -213,15 +218,31 @@ class Limits(Record):
     def _in_order(self) -> Limits:
         if self.limited < self.full:
             raise ValueError("`limited` is below `full`")
+        if self.masses is not None and self.masses < self.limited:
+            raise ValueError("`masses` is below `limited`")
         return self
+
+    @property
+    def most(self) -> float:
+        """Above this it is refused."""
+        return self.limited if self.masses is None else self.masses
+
+
+NO_SLICES = Limits(full=1000.0, limited=1000.0)
+"""Of a bundle for single images: it binds nothing."""
 
 
 class Accepts(Record):
+    """What a bundle is meant for. The figures of slices say nothing of single images."""
+
     modality: tuple[str, ...]
     body_part: tuple[str, ...] = Field(description="upper case; substring of BodyPartExamined")
-    spacing_mm: Limits
-    cover_mm: float = Field(ge=0, description="least extent along the normal")
-    min_slices: int = Field(default=10, ge=2)
+    required: tuple[Literal["age", "body_part"], ...] = Field(
+        default=(), description="where this is missing or not understood, the bundle refuses"
+    )
+    spacing_mm: Limits = NO_SLICES
+    cover_mm: float = Field(default=0.0, ge=0, description="least extent along the normal")
+    min_slices: int = Field(default=10, ge=1)
     max_gap_mm: float = 10.0
     kernels_preferred: tuple[str, ...] = ()
     age_years: tuple[float, float] | None = None
@@ -231,6 +252,8 @@ class Accepts(Record):
     def _in_order(self) -> Accepts:
         if self.age_years is not None and self.age_years[1] < self.age_years[0]:
             raise ValueError("`age_years` ends before it begins")
+        if self.age_years is None and "age" in self.required:
+            raise ValueError("`required` names the age, but there is no `age_years`")
         return self
 
 
@@ -251,12 +274,32 @@ class Source(Record):
     digest: str
 
 
+class Figure(Record):
+    """A measured figure with its 95 % interval and how many cases it counts."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Figure:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two ends")
+        if self.low is not None and self.high is not None and self.high < self.low:
+            raise ValueError("the interval ends before it begins")
+        return self
+
+
 class Provenance(Record):
     sources: tuple[Source, ...]
     seed: int
     code_digest: str
     made: str = Field(description="date, ISO 8601")
-    figures: dict[str, float] = Field(default_factory=dict)
+    figures: dict[str, Figure | float] = Field(default_factory=dict)
+    never_tested: tuple[str, ...] = Field(
+        default=(), description="besides what holds of any bundle"
+    )
     notes: tuple[str, ...] = ()
 
 
@@ -281,7 +324,7 @@ class Manifest(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
-        """Rules 1 to 4 at the top."""
+        """Rules 1 to 5 at the top."""
         reads = self.line.reads()
         for role, outputs in reads.items():
             network = next((n for r, n in self.networks.items() if r == role), None)
@@ -296,8 +339,13 @@ class Manifest(Record):
                     f"network {role!r} cannot have these ops: "
                     f"{sorted({op.op for op in network.preprocess})}"
                 )
+        of_slices = {"spacing_mm", "cover_mm"} - self.accepts.model_fields_set
+        if of_slices and not isinstance(self.line, ClassifyImage):
+            raise ValueError(f"`accepts.{min(of_slices)}` is missing: the line sees slices")
         if idle := set(self.networks) - set(reads):
             raise ValueError(f"the line reads no network {min(idle)!r}")
+        if self.accepts.spacing_mm.masses is not None and "mass" not in reads:
+            raise ValueError("`accepts.spacing_mm.masses` needs a line that finds masses")
         files = self.files()
         if len({name for name, _ in files}) != len(files):
             raise ValueError("a file is named twice")
@@ -313,6 +361,12 @@ class Manifest(Record):
             raise TypeError(f"{self.name} has a line of kind {self.line.kind!r}")
         return self.line
 
+    def radiographs(self) -> ClassifyImage:
+        """The line of one radiograph; TypeError for a bundle of another kind."""
+        if not isinstance(self.line, ClassifyImage):
+            raise TypeError(f"{self.name} has a line of kind {self.line.kind!r}")
+        return self.line
+
     def files(self) -> tuple[tuple[str, str], ...]:
         """Name and digest of every file that the bundle must hold beside manifest and signature."""
         networks = tuple((n.file, n.digest) for n in self.networks.values())
@@ -322,9 +376,10 @@ class Manifest(Record):
 def _fits(role: str, ops: set[str], line: SegmentProposeClassify | ClassifyImage) -> bool:
     """Rule 3 at the top."""
     if isinstance(line, ClassifyImage):
-        return not ops & {"crop", "patch", "cube"}
+        return ops <= RADIOGRAPH_OPS and ops >= {"display", "square"}
     return (
-        ("patch" in ops) == (role == "classify")
+        not ops & (RADIOGRAPH_OPS - {"zscore"})
+        and ("patch" in ops) == (role == "classify")
         and ("cube" in ops) == (role in ("cube", "measure"))
         and ("crop" not in ops or role == "propose")
     )

@@ -2,6 +2,8 @@
 
 Rules.
 1. A missing tag is unknown and passes on to the check of the content (lung mask volume).
+   What `accepts` requires must be said: a missing age, or a body part that names none we accept,
+   then refuses.
 2. Modality (0008,0060), PatientAge (0010,1010) and Slice Thickness (0018,0050) are contrary when
    they lie outside `accepts`. Thickness is judged by the same limits as spacing: what is only
    limited is still accepted.
@@ -10,7 +12,8 @@ Rules.
    AND names a part known as another (PARTS). A value that names several parts, such as
    CHEST_ABDOMEN or TAP, is accepted if one of them is. A value nobody knows passes on like a
    missing one: it is a site's private name, and the content decides.
-4. A reason carries names from our own tables, never a scanner's free text.
+4. DR is no defined term of Modality, but is written for DX, and taken for it.
+5. A reason carries names from our own tables, never a scanner's free text.
 """
 
 from __future__ import annotations
@@ -88,6 +91,8 @@ MODALITIES = frozenset(
 """Those of PS3.3 C.7.3.1.1.1 that a reason may repeat."""
 
 
+WRITTEN_FOR = {"DR": "DX"}
+
 ROUNDING = 1.01
 """A thickness up to 1 % above a limit is rounding, as in series/assemble.py."""
 
@@ -107,6 +112,7 @@ def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
     wants = manifest.accepts
     reasons: list[Reason] = []
     modality = (header.modality or "").strip().upper()
+    modality = WRITTEN_FOR.get(modality, modality)
     if modality and modality not in {m.upper() for m in wants.modality}:
         shown = modality if modality in MODALITIES else "unknown to us"
         text = f"The modality is {shown}, not {' or '.join(wants.modality)}."
@@ -114,15 +120,21 @@ def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
     if other := contrary(header.body_part, wants.body_part):
         text = f"The body part is {other}, not {' or '.join(wants.body_part)}."
         reasons.append(_reason(Code.BODY_PART, text))
+    elif "body_part" in wants.required and not _names(header.body_part, wants.body_part):
+        text = "Body Part Examined (0018,0015) is missing or unknown to us; this bundle needs it."
+        reasons.append(_reason(Code.BODY_PART, text))
     age = header.patient_age_years
+    if age is None and "age" in wants.required:
+        text = "Patient's Age (0010,1010) is missing; this bundle needs it."
+        reasons.append(_reason(Code.PATIENT_AGE, text))
     if age is not None and wants.age_years is not None:
         low, high = wants.age_years
         if not low <= age <= high:
             text = f"The patient is {age:.3g} years old; {low:g} to {high:g} are intended."
             reasons.append(_reason(Code.PATIENT_AGE, text))
     thickness = header.thickness_mm
-    if thickness is not None and thickness > wants.spacing_mm.limited * ROUNDING:
-        limit = wants.spacing_mm.limited
+    if thickness is not None and thickness > wants.spacing_mm.most * ROUNDING:
+        limit = wants.spacing_mm.most
         text = f"The slices are {thickness:.3g} mm thick; at most {limit:g} mm are intended."
         reasons.append(_reason(Code.THICKNESS_TOO_WIDE, text))
     return tuple(reasons)
@@ -136,7 +148,11 @@ def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
 def none_accepts(bundles: Iterable[HasManifest], header: Header) -> tuple[Reason, ...]:
     """What a report says where `choose` gave nothing: each code once, then NO_BUNDLE."""
     held = tuple(bundles)
-    by_code = {reason.code: reason for b in held for reason in accepts(b.manifest, header)}
+    said = [accepts(b.manifest, header) for b in held]
+    # bundles of this modality know best: what else the others miss in it is no news
+    mine = [reasons for reasons in said if all(r.code is not Code.MODALITY for r in reasons)]
+    other = [[r for r in reasons if r.code is Code.MODALITY] for reasons in said]
+    by_code = {reason.code: reason for reasons in mine or other for reason in reasons}
     names = ", ".join(b.manifest.name for b in held) or "none"
     text = f"No active bundle is meant for this series (active: {names})."
     return (*by_code.values(), _reason(Code.NO_BUNDLE, text))
@@ -151,6 +167,14 @@ def contrary(body_part: str | None, accepted: Iterable[str]) -> str | None:
     if not value or named & welcome or any(term and term in value for term in wanted):
         return None
     return next((part for part in PARTS if part in named), None)
+
+
+def _names(body_part: str | None, accepted: Iterable[str]) -> bool:
+    """Whether a BodyPartExamined names one of the accepted parts, in whole words or by PARTS."""
+    value = (body_part or "").strip().upper()
+    wanted = {term.strip().upper() for term in accepted}
+    welcome = {part for term in wanted for part in parts(term)}
+    return bool(parts(value) & welcome or wanted & set(re.split(r"[\W_]+", value)) - {""})
 
 
 def parts(value: str) -> frozenset[str]:

@@ -149,6 +149,10 @@ class Shelf:
         """The active bundle of each name, by name."""
         return tuple(entry for entry in self.list() if entry.active)
 
+    def path(self, entry: Entry) -> Path:
+        """Where its file lies."""
+        return self._path(entry)
+
     def load(self, entry: Entry) -> Loaded:
         """The bundle's bytes, checked (rule 3). BundleRefused says what does not fit."""
         path = self._path(entry)

@@ -73,32 +73,32 @@ def _images(
     digest = hashlib.sha256(phantom.hu.tobytes())
     digest.update(repr((phantom.spacing_mm, phantom.origin_lps_mm, phantom.hu.shape)).encode())
     name = digest.hexdigest()
-    study_uid = study_uid or _uid(name, "study")
-    series_uid = series_uid or _uid(name, f"series {series_number}")
+    study_uid = study_uid or uid(name, "study")
+    series_uid = series_uid or uid(name, f"series {series_number}")
     count = len(phantom.hu)
     shared = _shared(phantom, when, kernel)
     shared.StudyInstanceUID, shared.SeriesInstanceUID = study_uid, series_uid
-    shared.FrameOfReferenceUID = _uid(study_uid, "frame of reference")
+    shared.FrameOfReferenceUID = uid(study_uid, "frame of reference")
     shared.SeriesNumber = series_number
     x, y, z0 = phantom.origin_lps_mm
     for number, k in enumerate(reversed(range(count)), start=1):
         image = Dataset()
         image.update(shared)
         z = z0 + k * phantom.spacing_mm[0]
-        image.SOPInstanceUID = _uid(series_uid, str(number))
+        image.SOPInstanceUID = uid(series_uid, str(number))
         image.InstanceNumber = number
         image.ImagePositionPatient = [round(v, 4) for v in (x, y, z)]
         image.SliceLocation = round(z, 4)
         image.PixelData = (phantom.hu[k].astype(np.int32) + 1024).astype("<i2").tobytes()
-        image.file_meta = _meta(image)
+        image.file_meta = meta(image)
         yield image
 
 
-def _uid(space: str, name: str) -> str:
+def uid(space: str, name: str) -> str:
     return f"2.25.{uuid5(ROOT, f'{space}/{name}').int}"
 
 
-def _meta(image: Dataset) -> FileMetaDataset:
+def meta(image: Dataset) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = image.SOPClassUID
     meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID

@@ -29,20 +29,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from appliance.demo import drawn, radiograph, scanner
 from appliance.demo import phantom as phantoms
-from appliance.demo import picture, scanner
 from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.publish.message import StudyEvent
-from appliance.records import Image
 from appliance.report import NOTICE, Finding, Report, Status
-from appliance.series import pixels
 from appliance.settings import Settings, load
 from appliance.store.journal import JOURNAL_NAME, Journal
 
@@ -63,8 +59,9 @@ class Received:
     """Everything, as it came: topic, blank, payload."""
 
 
-def run(*, series: Path | None, once: bool, out: Path) -> int:
-    """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed)."""
+def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) -> int:
+    """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed).
+    `projected`: the phantom as a radiograph."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
@@ -80,7 +77,10 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
             f"127.0.0.1:{settings.dicom.port}"
         )
         truth = None
-        if series is None:
+        if projected:
+            with console.status("making a radiograph of the chest phantom ..."):
+                series = _radiograph(folder / "radiograph")
+        elif series is None:
             with console.status("making a chest phantom (lungs, ribs, vessels, nodules) ..."):
                 truth = phantoms.chest()
         _send(truth, series, settings)
@@ -95,8 +95,14 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
         (out / "report.json").write_text(report.to_json())
         (out / "messages.txt").write_text("\n".join(received.lines) + "\n")
         console.print(f"\nreport: {out / 'report.json'}   messages: {out / 'messages.txt'}")
-        if report.findings:
-            _picture(report, truth, series, out)
+        if any(finding.heat_map for finding in report.findings):
+            paths = [*drawn.of_radiographs(report, settings.state, series or Path(), out)]
+        elif report.findings:
+            paths = [drawn.of_volume(report, truth, _missed(report, truth), series, out)]
+        else:
+            paths = []
+        for path in paths:
+            console.print(f"picture: {path}")
         if not once:
             console.print(
                 "\nThe appliance goes on. Send it a series of your own:\n"
@@ -107,7 +113,7 @@ def run(*, series: Path | None, once: bool, out: Path) -> int:
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     _table(_next(subscriber), None)
-    if truth is not None and report.status is not Status.ANALYSED:
+    if (truth is not None or projected) and report.status is not Status.ANALYSED:
         return 1
     return 0 if report.status is not Status.FAILED else 1
 
@@ -215,6 +221,14 @@ def _appliance(folder: Path) -> Iterator[None]:
             yield
 
 
+def _radiograph(folder: Path) -> Path:
+    """The phantom, seen from the front, as one file in this folder."""
+    folder.mkdir()
+    image = radiograph.instance(radiograph.projected(phantoms.chest()))
+    image.save_as(folder / "radiograph.dcm", enforce_file_format=True)
+    return folder
+
+
 def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Settings) -> None:
     to = scanner.Address("SCANSIDE", "127.0.0.1", settings.dicom.port)
     with Progress(
@@ -306,7 +320,7 @@ def _seconds(stamp: str) -> float:
 
 
 def _hits(finding: Finding, nodule: phantoms.Nodule) -> bool:
-    return math.dist(finding.center_lps_mm, nodule.center_lps_mm) <= max(
+    return math.dist(finding.place_lps_mm, nodule.center_lps_mm) <= max(
         HIT_MM, nodule.diameter_mm / 2
     )
 
@@ -331,7 +345,7 @@ def _table(report: Report, truth: phantoms.Phantom | None) -> None:
             str(finding.id),
             finding.kind,
             f"{finding.score:.2f}",
-            ", ".join(f"{v:.0f}" for v in finding.center_lps_mm),
+            ", ".join(f"{v:.0f}" for v in finding.center_lps_mm or ()) or "-",
             f"{finding.diameter_mm:.0f}" if finding.diameter_mm is not None else "-",
             finding.side or "-",
         ]
@@ -351,43 +365,3 @@ def _table(report: Report, truth: phantoms.Phantom | None) -> None:
         console.print(
             f"  [red]missed[/red] {nodule.diameter_mm:.1f} mm {nodule.density} at {place}"
         )
-
-
-def _picture(
-    report: Report, truth: phantoms.Phantom | None, series: Path | None, out: Path
-) -> None:
-    if truth is not None:
-        hu: np.ndarray[Any, Any] = truth.hu
-        spacing, origin = truth.spacing_mm, truth.origin_lps_mm
-    else:
-        hu, spacing, origin = _volume(series or Path())
-    marks = [
-        picture.Mark(f.center_lps_mm, f.diameter_mm or 0.0, f"score {f.score:.2f}")
-        for f in report.findings
-    ]
-    marks += [
-        picture.Mark(n.center_lps_mm, n.diameter_mm, f"missed: {n.density}", truth=True)
-        for n in _missed(report, truth)
-    ]
-    path = out / "findings.png"
-    cv2.imwrite(str(path), picture.findings_picture(hu, spacing, origin, marks, most=16))
-    console.print(f"picture: {path}")
-
-
-def _volume(
-    folder: Path,
-) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], tuple[float, float, float]]:
-    """A folder's images as one volume [z, y, x], axial and unrotated, for a picture only."""
-    images: list[Image] = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with contextlib.suppress(SeriesRefused):
-            images.extend(pixels.read(path.read_bytes()))
-    images.sort(key=lambda image: image.geometry.position_lps_mm[2])
-    z = [image.geometry.position_lps_mm[2] for image in images]
-    first = images[0].geometry
-    step = float(np.median(np.diff(z)))
-    return (
-        np.stack([image.hu for image in images]),
-        (step, *first.spacing_mm),
-        first.position_lps_mm,
-    )

@@ -1,8 +1,10 @@
-"""Patch logits and heat logits -> one calibrated score a candidate.
+"""Heat, patch and cube logits -> one calibrated score a candidate.
 
-Rules. A candidate's patch logit is the mean over its views, that reference.views lays side by side.
-score = sigmoid(propose * heat logit + classify * patch logit + bias), fitted out of fold: detection
-confidence, never a probability of malignancy. Best first; equal scores are ordered by place.
+Rules. A candidate's patch logit is the mean over its views, that reference.views lays side by side;
+a cube has one view. score = sigmoid(propose * heat logit + classify * patch logit + cube * cube
+logit + bias), without the cube's part where the line has no such network, fitted out of fold:
+detection confidence, never a probability of malignancy. Best first; equal scores are ordered by
+place.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import Calibration, ClassifyHead
+from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead
 from appliance.errors import Poisoned
 from appliance.interpret.detect import sigmoid
 from appliance.records import Candidate
@@ -35,18 +37,39 @@ def logits(outputs: Mapping[str, F32], head: ClassifyHead) -> F32:
     return np.asarray(array.reshape(-1, head.views).mean(axis=1), np.float32)
 
 
-def scored(
-    candidates: Sequence[Candidate], logits: F32, calibration: Calibration
-) -> tuple[Candidate, ...]:
-    """Candidates with their patch logits [n] -> the same with calibrated scores, best first."""
-    if len(logits) != len(candidates):
+def cube_logits(outputs: Mapping[str, F32], head: CubeHead) -> F32:
+    """The head's output [n, 1] or [n] -> one logit a candidate [n].
+
+    Poisoned (`backend_failed`) where it is not one logit a cube.
+    """
+    array = outputs[head.output]
+    if array.size != array.shape[0]:
         raise Poisoned(
-            f"{len(candidates)} candidates have {len(logits)} patch logits", code="backend_failed"
+            f"an output of shape {array.shape} is not one logit a cube", code="backend_failed"
         )
+    return array.reshape(-1)
+
+
+def scored(
+    candidates: Sequence[Candidate],
+    logits: F32,
+    calibration: Calibration,
+    cube: F32 | None = None,
+) -> tuple[Candidate, ...]:
+    """Candidates with their patch logits [n], and cube logits [n] if the line has them -> the same
+    with calibrated scores, best first."""
+    named = {"classify": logits} if cube is None else {"classify": logits, "cube": cube}
+    for role, given in named.items():
+        if len(given) != len(candidates):
+            raise Poisoned(
+                f"{len(candidates)} candidates have {len(given)} {role} logits",
+                code="backend_failed",
+            )
     done = []
-    for candidate, logit in zip(candidates, logits.tolist(), strict=True):
+    for i, candidate in enumerate(candidates):
+        own = {role: float(given[i]) for role, given in named.items()}
         total = calibration.propose * candidate.logits["propose"]
-        total += calibration.classify * logit + calibration.bias
-        both = {**candidate.logits, "classify": logit}
-        done.append(replace(candidate, logits=both, score=sigmoid(total)))
+        total += calibration.classify * own["classify"] + calibration.bias
+        total += calibration.cube * own.get("cube", 0.0)
+        done.append(replace(candidate, logits={**candidate.logits, **own}, score=sigmoid(total)))
     return tuple(sorted(done, key=lambda c: (-c.score, c.center_lps_mm)))

@@ -15,12 +15,13 @@ Rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import DetectHead
+from appliance.bundle.manifest import DetectHead, Role
 from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.preprocess import plan
@@ -36,12 +37,12 @@ MASS_ABOVE_MM = 30.0
 
 
 def candidates(
-    outputs: Mapping[str, F32], image: Tensor, head: DetectHead, mask: Mask
+    outputs: Mapping[str, F32], image: Tensor, head: DetectHead, mask: Mask, role: Role = "propose"
 ) -> tuple[Candidate, ...]:
     """Outputs [1, 1, z, y, x] in cells of `stride` voxels -> candidates, best first (rules 1 to 3).
 
-    `score` is sigmoid(logit) until `classify.scored`. Poisoned (`backend_failed`) where the outputs
-    do not cover the grid of `image`.
+    `score` is sigmoid(logit) until it is calibrated; `role` is the network's. Poisoned
+    (`backend_failed`) where the outputs do not cover the grid of `image`.
     """
     grid = segment.grid_of(image)
     heat, log_diameter = _cells(outputs, head, grid)
@@ -60,7 +61,7 @@ def candidates(
         if not within(mask, center, head.within_mm):
             continue
         logit = float(logits[i])
-        kept.append(Candidate(center, diameter, {"propose": logit}, sigmoid(logit)))
+        kept.append(Candidate(center, diameter, {role: logit}, sigmoid(logit)))
         if len(kept) == head.top_k:
             break
     return tuple(kept)
@@ -115,6 +116,20 @@ def findings(
             )
         )
     return tuple(found)
+
+
+def ranked(
+    found: Iterable[tuple[Finding, Mask | None]], *, least_mm: float, most: int
+) -> tuple[tuple[Finding, ...], tuple[Mask, ...]]:
+    """Findings of several detectors, with the bodies of those that were measured, as one list
+    (rule 4): best first; the body of the first finding is called `finding-1`."""
+    kept = [pair for pair in found if not least_mm or (pair[0].diameter_mm or 0.0) >= least_mm]
+    kept.sort(key=lambda pair: (-pair[0].score, pair[0].place_lps_mm))
+    numbered = list(enumerate(kept[:most], start=1))
+    return (
+        tuple(finding.model_copy(update={"id": n}) for n, (finding, _) in numbered),
+        tuple(replace(body, name=f"finding-{n}") for n, (_, body) in numbered if body is not None),
+    )
 
 
 def sigmoid(logit: float) -> float:

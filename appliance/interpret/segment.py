@@ -148,8 +148,10 @@ def side_of(mask: Mask, lps: Vector) -> Side | None:
 
 def sides(mask: Mask, points: Sequence[Vector]) -> tuple[Side | None, ...]:
     """The side of each point: of the nearest lung, else of the middle (rule 3)."""
+    if not points:
+        return ()
     labels, sizes = parts(mask.voxels)
-    if not len(sizes) or not points:
+    if not len(sizes):
         return (None,) * len(points)
     at = np.argwhere(labels[::2, ::2, ::2]) * 2  # an eighth of the voxels tells where parts lie
     if len(np.unique(labels[tuple(at.T)])) < len(sizes):

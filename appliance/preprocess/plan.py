@@ -25,14 +25,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from appliance.errors import BundleRefused
 from appliance.preprocess.spec import (
+    Collimation,
     Crop,
     Cube,
+    Display,
     Op,
     Orient,
     Pad,
     Patch,
     Resample,
     Rescale,
+    Square,
     Window,
     ZScore,
 )
@@ -83,6 +86,8 @@ def steps(ops: Sequence[Op]) -> Steps:
         elif isinstance(op, Cube):
             fits = not late and read.spacing_mm is None
             read = replace(read, cube=op)
+        elif isinstance(op, (Display, Collimation, Square)):
+            fits = False
         else:
             fits = not (isinstance(op, Pad) and any(isinstance(p, Pad) for p in read.points))
             fits = fits and not (isinstance(op, Pad) and (read.patch or read.cube))

@@ -12,7 +12,7 @@ Stored values are HU; outside of everything lies air, -1000 HU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ from appliance.records import Box, Grid, Pair, Stack, Vector
 
 F32 = NDArray[np.float32]
 HU = NDArray[np.int16] | NDArray[np.float32]
+Near = tuple[NDArray[np.intp], F32, NDArray[np.intp]]
+"""Voxels of an axis, weights [places inside, voxels], and which of the places lie inside."""
 
 AIR_HU = -1000.0
 VIEWS = 8
@@ -151,6 +153,19 @@ def cubes(stack: Stack, centers: Sequence[Vector], op: Cube) -> F32:
     A voxel further than half a native voxel outside the series is -1000.
     """
     out = np.full((len(centers), 1, op.size, op.size, op.size), AIR_HU, np.float32)
+    for cube, (z, y, x) in zip(out[:, 0], cube_weights(stack, centers, op), strict=True):
+        if not (len(z[0]) and len(y[0]) and len(x[0])):
+            continue
+        block = np.stack([stack.planes[k].native[np.ix_(y[0], x[0])] for k in z[0]])
+        flat = y[1] @ (block.astype(np.float32) @ x[1].T)
+        cube[np.ix_(z[2], y[2], x[2])] = np.tensordot(z[1], flat, axes=1)
+    return out
+
+
+def cube_weights(
+    stack: Stack, centers: Sequence[Vector], op: Cube
+) -> Iterator[tuple[Near, Near, Near]]:
+    """Of each cube around an LPS centre what its places on z, y and x are linear between."""
     between, row, column = plan.native_spacing(stack)
     rows, columns = stack.planes[0].native.shape
     axes = (
@@ -162,23 +177,14 @@ def cubes(stack: Stack, centers: Sequence[Vector], op: Cube) -> F32:
     grid = plan.cube_grid(stack, first, op)  # of this one only its directions are used
     towards = grid.to_lps[:3, :3] / op.spacing_mm
     steps = (np.arange(op.size) - (op.size - 1) / 2) * op.spacing_mm
-    for cube, center in zip(out[:, 0], centers, strict=True):
+    for center in centers:
         at = (np.asarray(center, np.float64) - first) @ np.linalg.inv(towards).T
         at[0] += stack.z_mm[0]
-        near, weights, inside = zip(
-            *(_near(at[i] + steps, *axes[i]) for i in range(3)), strict=True
-        )
-        if not all(len(one) for one in near):
-            continue
-        block = np.stack([stack.planes[k].native[np.ix_(near[1], near[2])] for k in near[0]])
-        flat = weights[1] @ (block.astype(np.float32) @ weights[2].T)
-        cube[np.ix_(*inside)] = np.tensordot(weights[0], flat, axes=1)
-    return out
+        z, y, x = (_near(at[i] + steps, *axes[i]) for i in range(3))
+        yield z, y, x
 
 
-def _near(
-    at: NDArray[np.float64], centres: NDArray[np.float64], spacing: float
-) -> tuple[NDArray[np.intp], F32, NDArray[np.intp]]:
+def _near(at: NDArray[np.float64], centres: NDArray[np.float64], spacing: float) -> Near:
     """Of places `at` on an axis: the centres they touch, their weights [inside, near], and which
     of the places lie on the axis at all."""
     half = spacing / 2 + plan.WHOLE

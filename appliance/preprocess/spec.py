@@ -102,7 +102,43 @@ class Cube(Record):
     spacing_mm: float = Field(gt=0)
 
 
+class Display(Record):
+    """Stored values of one radiograph -> grey values 0..1 as they are to be shown, bones bright:
+    Modality LUT, VOI LUT, presentation (PS3.4 N.2); projection.py has the rules."""
+
+    op: Literal["display"] = "display"
+    version: Literal[1] = 1
+
+
+class Collimation(Record):
+    """To the collimated field: the collimator's and shutter's tags, then uniform borders."""
+
+    op: Literal["collimation"] = "collimation"
+    version: Literal[1] = 1
+
+
+class Square(Record):
+    """The middle square of the field's short edge, averaged over areas to `size` pixels."""
+
+    op: Literal["square"] = "square"
+    version: Literal[1] = 1
+    size: int = Field(ge=8, le=1024)
+
+
 Op = Annotated[
-    Rescale | Orient | Resample | Crop | Pad | Window | ZScore | Patch | Cube,
+    Rescale
+    | Orient
+    | Resample
+    | Crop
+    | Pad
+    | Window
+    | ZScore
+    | Patch
+    | Cube
+    | Display
+    | Collimation
+    | Square,
     Field(discriminator="op"),
 ]
+RADIOGRAPH_OPS = frozenset({"display", "collimation", "square", "zscore"})
+"""Those of which an op list for one radiograph is made."""

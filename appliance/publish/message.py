@@ -14,7 +14,8 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 
 All but `status`, `info`, `health` and `reply` go through the outbox. A figure the machine does not
-give is null, never 0. Texts come from this code or from the settings, never from a DICOM header.
+give is null, never 0. Texts come from this code, the settings or the bundle (its notice), never
+from a DICOM header.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class HealthMessage(Message):
     outbox_dead: int = Field(default=0, ge=0)
     oldest_waiting_s: float | None = None
     stages: dict[str, str] = Field(default_factory=dict)
+    engine: str | None = None
+    """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
 
 
 class StudyEvent(Message):
@@ -228,6 +231,7 @@ def of_health(
     outbox_dead: int,
     oldest_waiting_s: float | None,
     stages: Mapping[str, str],
+    engine: str | None = None,
 ) -> Outgoing:
     """How the device does; not kept, and it expires."""
     return Outgoing(
@@ -245,6 +249,7 @@ def of_health(
             outbox_dead=outbox_dead,
             oldest_waiting_s=oldest_waiting_s,
             stages=dict(stages),
+            engine=engine,
         ),
     )
 
@@ -331,6 +336,7 @@ def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outg
             slices=report.series.slices,
             report=report,
             reasons=report.reasons,
+            notice=report.notice,
         ),
     )
     for finding in report.findings:
@@ -348,5 +354,6 @@ def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outg
                 finding=finding,
                 bundle=report.bundle,
                 limitations=report.limitations,
+                notice=report.notice,
             ),
         )

@@ -6,7 +6,8 @@ Rules
   paused, outbox_dead, commands_refused, disk_full, work_down (it ran here and does not now),
   no_bundle (it runs without any); then the state is `degraded`.
 - Which bundles and which backend are in use is what `work` wrote last: its event `loaded` (detail:
-  `bundles`, a list of name, version, digest; `backend`, a text), else the newest report.
+  `bundles`, a list of name, version, digest; `backend`, a text), else the newest report. Why a GPU
+  does not serve, or how far its engine is built, is its event `engine` (engine_room.Said).
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from appliance.report import BundleRef, Record
 from appliance.settings import Settings
 from appliance.store.alone import is_held
 from appliance.store.journal import Journal
+
+ENGINE = ("bundle", "state", "text", "code")
+SAID, MOST_TEXT = 20, 500
+"""Events looked through, characters of health's `engine`."""
 
 Numbered = tuple[message.Outgoing, int]
 
@@ -132,5 +137,18 @@ class Presence:
             outbox_dead=owed.dead,
             oldest_waiting_s=None if oldest is None else max(0.0, at.timestamp() - oldest),
             stages={"publish": "paused" if paused else "running"},
+            engine=self._engine(),
         )
         return made, number
+
+    def _engine(self) -> str | None:
+        """What `work` said last of each bundle and the GPU (its event `engine`)."""
+        said: dict[str, str] = {}
+        for event in self._journal.events("engine", SAID):
+            detail = {name: str(event.detail.get(name) or "") for name in ENGINE}
+            code = f" [{detail['code']}]" if detail["code"] else ""
+            where = detail["state"] if detail["state"] != "ready" else "gpu"
+            said.setdefault(
+                detail["bundle"], f"{detail['bundle']}: {where}: {detail['text']}{code}"
+            )
+        return "; ".join(said[name] for name in sorted(said))[:MOST_TEXT] or None

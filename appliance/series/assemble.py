@@ -455,9 +455,12 @@ def _within(
     value: float, limits: Limits, refused: Code, limited: Code, what: str
 ) -> tuple[list[Reason], bool]:
     """(reasons, whether they refuse) of a spacing or thickness in mm."""
-    if value > limits.limited * ROUNDING_RATIO:
-        text = f"{what} is {value:.2f} mm; at most {limits.limited:g} is meant to be analysed"
+    if value > limits.most * ROUNDING_RATIO:
+        text = f"{what} is {value:.2f} mm; at most {limits.most:g} is meant to be analysed"
         return [_reason(refused, text)], True
+    if value > limits.limited * ROUNDING_RATIO:
+        text = f"{what} is {value:.2f} mm, above {limits.limited:g}: only masses are looked for"
+        return [_reason(Code.MASSES_ONLY, text)], False
     if value > limits.full * ROUNDING_RATIO:
         small = limits.limited_min_diameter_mm
         text = f"{what} is {value:.2f} mm, above {limits.full:g}: nothing under {small:g} mm"

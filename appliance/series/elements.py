@@ -162,6 +162,13 @@ class Elements:
             raise self.invalid(tag, name, f"has {len(value)} bytes, not {size}")
         return int.from_bytes(value, "little" if little else "big", signed=signed)
 
+    def binary(self, tag: int, name: str) -> tuple[bytes, bool]:
+        """The bytes of a value and whether they are little endian; b"" if missing or empty."""
+        value, vr, little = self._bytes(tag, name)
+        if value and vr in _STRINGS:
+            raise self.invalid(tag, name, f"has VR {vr}, not a binary one")
+        return value, little
+
     def items(self, tag: int, name: str) -> tuple[Elements, ...]:
         """The items of a sequence; () if missing."""
         element = self.raw(tag)

@@ -18,6 +18,7 @@ can be set aside or refused by name. SOP class, SOP instance, study and series U
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,12 @@ def header(data: bytes) -> Header:
     whole = of_instance(instance, strict=False)
     groups = groups_of(instance.elements)
     return of_frame(whole, groups[0], strict=False) if groups else whole
+
+
+def digest(header: Header) -> tuple[str, str]:
+    """SOP Instance UID and SHA-256 of a header: equal for every transfer syntax of one instance."""
+    facts = replace(header, transfer_syntax_uid=None)
+    return header.sop_instance_uid, hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from appliance.series.geometry import ORIENTATION, POSITION, SPACING, geometry
 from appliance.series.header import TAGS as HEADER_TAGS
 from appliance.series.header import Groups, groups_of, header, named, of_frame, of_instance
 
-__all__ = ["AIR_HU", "MAX_PIXELS", "header", "read"]
+__all__ = ["AIR_HU", "MAX_PIXELS", "header", "padding", "read"]
 
 AIR_HU = -1000
 MAX_PIXELS = 1 << 28  # of one instance: 1024 frames of 512 x 512
@@ -138,7 +138,7 @@ def _possible_size(form: Layout, frame: Frame) -> None:
 
 def _image(e: Elements, form: Layout, frame: Frame, words: Stored) -> Image:
     _possible_size(form, frame)
-    padded = _padding(e, form, words)
+    padded = padding(e, form, words)
     hu = _hounsfield(decode.cut(words, form), frame.rescale, padded, frame.where)
     hu.setflags(write=False)
     marked = digest(hu, frame.geometry)
@@ -165,7 +165,7 @@ def _rescale(holder: Elements | None, e: Elements) -> Rescale:
     return Rescale(slope, intercept)
 
 
-def _padding(e: Elements, form: Layout, words: Stored) -> NDArray[np.bool_] | None:
+def padding(e: Elements, form: Layout, words: Stored) -> NDArray[np.bool_] | None:
     """Where the image is padding; None where it is nowhere."""
     size = form.allocated // 8 if form.allocated > 8 else 2
     first = e.word(_PADDING, "Pixel Padding Value", signed=form.signed, size=size)

@@ -6,7 +6,8 @@ Enhanced CT value 3 is VOLUME and the like and value 4 the derived contrast (C.8
 `ROWS` are tried in order, the most telling first, so a DERIVED\\SECONDARY\\REFORMATTED image is
 `reformatted`. Values are compared word by word (`CT_SOM5 MPR` holds the word MPR). No Image Type is
 "unlabelled" and accepted. DERIVED is set aside without exception, axial and primary or not: what
-was done to its pixels is not said in a way that can be judged.
+was done to its pixels is not said in a way that can be judged. Not so of radiographs: one for
+presentation is DERIVED from the one for processing (C.8.11.3.1.1), and all are projections.
 
 The best. Series of one study, frame of reference, acquisition and temporal position show the same
 anatomy: one of them is analysed, by `_rank`, in this order:
@@ -14,7 +15,7 @@ anatomy: one of them is analysed, by `_rank`, in this order:
 1. axial;
 2. original or unlabelled;
 3. long enough for the bundle;
-4. within the intended use: in full, limited, not;
+4. within the intended use: in full, limited, masses alone, not;
 5. thinnest: the larger of spacing and thickness, then the spacing;
 6. the kernel the bundle prefers, in the bundle's order;
 7. more slices; then the lowest UID, so that every arrival order gives the same answer.
@@ -34,6 +35,14 @@ from appliance.records import Header
 from appliance.report import Reason
 
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
+FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+RADIOGRAPHS = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
+        "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
+        FOR_PROCESSING,  # Digital X-Ray, for processing
+    }
+)
 LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCANOGRAM", "SURVIEW"}
 PROJECTION_WORDS = {
     "MIP", "MINIP", "AVERAGE", "PROJECTION", "RAYSUM", "MPVR", "VRT", "SSD", "VOLREN",
@@ -82,12 +91,40 @@ def by_name(header: Header) -> Reason | None:
     The text holds only words known here: a report carries no free text of the scanner.
     """
     for row in ROWS:
+        if header.sop_class_uid in RADIOGRAPHS and row.code in {Code.PROJECTION, Code.DERIVED}:
+            continue
         if signs := row.signs(header):
             said = ", ".join(sorted(signs))
             if not said.startswith("its"):
                 said = f"Image Type {said}"
             return Reason(code=row.code, text=f"it is {row.what}: {said}", where="series")
     return None
+
+
+def place(header: Header) -> tuple[bool, int, str]:
+    """The order of images by their numbers, then UIDs; the first one's header speaks for all."""
+    number = header.instance_number
+    return number is None, number or 0, header.sop_instance_uid
+
+
+def of_image(named: Reason | None, header: Header) -> Reason | None:
+    """What `by_name` says, with the image that it is about."""
+    where = "image" if header.instance_number is None else f"image {header.instance_number}"
+    return named and named.model_copy(update={"where": where})
+
+
+def of_series(named: Sequence[Reason | None]) -> Reason | None:
+    """Of each image why it is set aside by name -> why the series is: all of its images are; if
+    only some, it is mixed."""
+    aside = [reason for reason in named if reason is not None]
+    if not aside:
+        return None
+    first = summed_up(aside)[0]
+    if len(aside) == len(named):
+        text = min(reason.text for reason in aside if reason.code is first.code)
+        return first.model_copy(update={"text": text, "where": "series"})
+    text = f"{first.where}: {first.text}; the other images are of another kind"
+    return Reason(code=Code.MIXED_SERIES, text=text, where=first.where)
 
 
 def summed_up(refusals: Sequence[Reason]) -> tuple[Reason, ...]:
@@ -182,7 +219,7 @@ def _rank(one: SeriesSummary, accepts: Accepts) -> Rank:
     spacing = float("inf") if one.spacing_mm is None else round(one.spacing_mm, 2)
     effective = max(spacing, round(one.thickness_mm or 0.0, 2))
     limits = accepts.spacing_mm
-    use = 0 if effective <= limits.full else 1 if effective <= limits.limited else 2
+    use = sum(effective > most for most in (limits.full, limits.limited, limits.most))
     return (
         not one.axial,
         not one.original,

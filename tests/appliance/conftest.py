@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy, deepcopy
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,134 @@ STEP_MM, PIXEL_MM, COUNT, SIDE = 5.0, 4.0, 24, 80
 def tiny(tiny_bytes: bytes) -> Bundle:
     """The tiny bundle as the line wants it."""
     return trust.check(tiny_bytes).bundle
+
+
+@pytest.fixture(scope="session")
+def second_bytes(_tiny_files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The tiny bundle with all that version 2 of the line added, made by hand as well: `mass` fires
+    where 36 mm are denser than the 84 mm around, `cube` compares a cube's middle with its rim,
+    `measure` marks what is denser than -405 HU: solid where the middle is, else ground glass."""
+    import onnxruntime  # noqa: PLC0415 - only who asks for a bundle pays for onnx
+
+    from compile.pack import pack  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("second")
+    (folder / "golden").mkdir()
+    for name, data in _tiny_files.items():
+        (folder / name).write_bytes(data)
+    source = json.loads(_tiny_files["source.json"])
+    shapes = {"mass": (1, 1, 32, 32, 32), "cube": (3, 1, 32, 32, 32), "measure": (2, 1, 48, 48, 48)}
+    for role, model in _added(source).items():
+        (folder / f"{role}.onnx").write_bytes(model)
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        image = np.random.default_rng(8).random(shapes[role], dtype=np.float32)
+        names = [o.name for o in session.get_outputs()]
+        values = dict(zip(names, session.run(None, {"image": image}), strict=True))
+        np.savez_compressed(folder / "golden" / f"{role}.npz", input=image, **values)
+    (folder / "source.json").write_text(json.dumps(source))
+    return pack(folder)
+
+
+def _added(source: dict[str, Any]) -> dict[str, bytes]:
+    """The networks of version 2; what `source` says of them is put into it."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    volume, cells = [1, 1, "z", "y", "x"], [1, 1, "cz", "cy", "cx"]
+    middle = np.zeros((1, 1, 32, 32, 32))
+    middle[..., 4:28, 4:28, 4:28] -= 10 / 24**3
+    middle[..., 12:20, 12:20, 12:20] += 10 / 8**3
+    dense = np.zeros((1, 1, 48, 48, 48))
+    dense[..., 22:26, 22:26, 22:26] = 1 / 4**3
+    one = (1, 1, 1, 1, 1)
+    pool = {"strides": [4] * 3, "auto_pad": "NOTSET"}
+    made: dict[str, tuple[list[Any], dict[str, Any], list[Any], dict[str, list[Any]]]] = {
+        "mass": (
+            [
+                ("AveragePool", ["image"], "near", {"kernel_shape": [12] * 3, "pads": [4] * 6}),
+                ("AveragePool", ["image"], "around", {"kernel_shape": [28] * 3, "pads": [12] * 6}),
+                ("Sub", ["near", "around"], "contrast", {}),
+                ("Conv", ["contrast", "w", "b"], "heat", {}),
+                ("Conv", ["contrast", "zero", "log36"], "log_diameter", {}),
+            ],
+            {"w": np.full(one, 20.0), "b": [-2.5], "zero": np.zeros(one), "log36": [np.log(36)]},
+            volume,
+            {"heat": cells, "log_diameter": cells},
+        ),
+        "cube": (
+            [
+                ("Conv", ["image", "w"], "contrast", {}),
+                ("Flatten", ["contrast"], "column", {}),
+                ("Squeeze", ["column", "axes"], "logit", {}),
+            ],
+            {"w": middle, "axes": [1]},
+            ["n", 1, 32, 32, 32],
+            {"logit": ["n"]},
+        ),
+        "measure": (
+            [
+                ("Conv", ["image", "w", "b"], "body", {}),
+                ("Conv", ["image", "middle"], "mean", {}),
+                ("Flatten", ["mean"], "shade", {}),
+                ("Gemm", ["shade", "slopes", "at0"], "density", {}),
+            ],
+            {
+                "w": np.full(one, 20.0), "b": [-20 * 0.425], "middle": dense,
+                "slopes": [[1.0, 0.0, 0.0, 0.0]], "at0": [-0.57, -1.0, 0.0, -1.0],
+            },
+            ["n", 1, 48, 48, 48],
+            {"body": ["n", 1, 48, 48, 48], "density": ["n", 4]},
+        ),
+    }  # fmt: skip
+    ops = {"mass": source["networks"]["segment"]["preprocess"]}
+    window = {"op": "window", "low": -1000.0, "high": 400.0}
+    for role, size in (("cube", 32), ("measure", 48)):
+        cube = {"op": "cube", "size": size, "spacing_mm": 0.8}
+        ops[role] = [{"op": "rescale"}, {"op": "orient"}, cube, window]
+    networks = {}
+    for role, (steps, weights, image, outputs) in made.items():
+        nodes = [
+            helper.make_node(op, inputs, [to], **(pool if op == "AveragePool" else {}), **given)
+            for op, inputs, to, given in steps
+        ]
+        ports = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("image", image), *outputs.items())
+        ]
+        tensors = [
+            numpy_helper.from_array(np.asarray(w, np.int64 if n == "axes" else np.float32), n)
+            for n, w in weights.items()
+        ]
+        graph = helper.make_graph(nodes, role, ports[:1], ports[1:], tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        networks[role] = bytes(model.SerializeToString())
+        said = {k: [-1 if isinstance(n, str) else n for n in s] for k, s in outputs.items()}
+        source["networks"][role] = {
+            "file": f"{role}.onnx",
+            "precision": "fp32",
+            "inputs": [
+                {"name": "image", "shape": [-1 if isinstance(n, str) else n for n in image]}
+            ],
+            "outputs": [{"name": name, "shape": shape} for name, shape in said.items()],
+            "preprocess": ops[role],
+        }
+        source["goldens"].append({"network": role, "file": f"golden/{role}.npz", "atol": 1e-3})
+    centers = {**source["line"]["propose"], "within_mm": 0.0, "top_k": 4}
+    source["name"] = "tiny-second"
+    source["line"] |= {
+        "version": 2,
+        "cube": {"output": "logit"},
+        "mass": {"detect": centers, "scale": 2.0, "bias": 0.0, "threshold": 0.6},
+        "measure": {"body": "body", "density": "density"},
+    }
+    source["line"]["calibration"] |= {"cube": 0.5}
+    source["accepts"]["spacing_mm"] |= {"masses": 10.0}
+    return networks
+
+
+@pytest.fixture(scope="session")
+def second(second_bytes: bytes) -> Bundle:
+    """The bundle of version 2 as the line wants it."""
+    return trust.check(second_bytes).bundle
 
 
 @pytest.fixture(scope="session")

@@ -30,3 +30,11 @@ def test_an_analysis_needs_its_pixels_its_networks_and_its_masks() -> None:
 def test_a_usual_chest_takes_about_a_gigabyte_with_the_factory_bundle() -> None:
     usual = admission.usual((1.25, 3.0), (3.0, 3.0, 3.0), (1.25, 1.25, 1.25))
     assert 800 * MB < usual < 1500 * MB
+
+
+def test_masses_and_cubes_take_more() -> None:
+    grids = ((1.25, 3.0), (3.0, 3.0, 3.0), (1.25, 1.25, 1.25))
+    usual = admission.usual(*grids)
+    voxels = 400 * 360 * 360 / 6.0**3
+    more = admission.usual(*grids, mass_mm=(6.0, 6.0, 6.0), cube_voxels=MB)
+    assert abs(more - usual - (voxels + MB) * admission.BYTES_INFERRED) < 2

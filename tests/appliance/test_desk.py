@@ -14,7 +14,7 @@ from appliance.desk import Desk, Opened
 from appliance.errors import BundleRefused
 from appliance.host import memory
 from appliance.report import BundleRef
-from appliance.settings import Settings
+from appliance.settings import Settings, Work
 
 
 class Backend:
@@ -43,7 +43,7 @@ def desk(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> 
             raise BundleRefused("it does not load")
         return entry
 
-    def opened(entry: Any) -> Opened:
+    def opened(entry: Any, _: Any = None) -> Opened:
         ref = bundle.ref.model_copy(update={"name": entry.name, "digest": entry.digest})
         return Opened(replace(bundle, ref=ref), Backend())  # type: ignore[arg-type]
 
@@ -85,7 +85,7 @@ def test_a_bundle_that_comes_back_while_it_is_in_use_is_not_opened_twice(desk: A
 def test_a_bundle_for_which_there_is_no_memory_leaves_the_running_one_of_its_name(
     tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(Settings(state=tmp_path))
+    desk = Desk(Settings(state=tmp_path, work=Work(backend="onnxruntime")))
     loaded = trust.check(tiny_bytes)
     entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest)
     newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW)

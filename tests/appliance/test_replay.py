@@ -77,6 +77,17 @@ def test_untouched_inputs_give_the_same_report(
     assert f"report {past.report_id}: the same ({len(past.findings)} findings)" in said
 
 
+def test_measured_findings_are_the_same_again(site: Any, dicom: Any, second_bytes: bytes) -> None:
+    site.bundle = second_bytes
+    site.activate()
+    past = analysed(site, dicom, dicom.chest())
+    assert any(finding.measured for finding in past.findings)
+    kept = {p.stem for p in (site.settings.state / "reports" / str(past.report_id)).glob("*.npz")}
+    assert kept == {"lungs", *(f"finding-{f.id}" for f in past.findings if f.measured)}
+    _, now = replay.replay(site.settings, str(past.report_id))
+    assert replay.differences(past, now) == []
+
+
 def test_a_replay_changes_nothing(ready_site: Any, past: Report) -> None:
     with Journal.open(ready_site.settings.state / JOURNAL_NAME) as journal:
         before = [m.seq for m in journal.waiting(1000)]

@@ -71,6 +71,17 @@ def report(**changes: Any) -> Report:
 # What can never be said
 
 
+def test_a_finding_in_a_volume_has_its_place_and_one_in_a_radiograph_has_none() -> None:
+    flat = {"kind": "pneumonia", "center_lps_mm": None, "box_lps_mm": None}
+    assert finding(**flat, heat_map="heat-map-1").center_lps_mm is None
+    for wrong in ({"center_lps_mm": None}, {"box_lps_mm": None}, {"kind": "pneumonia"}):
+        with pytest.raises(ValidationError, match="of kind"):
+            finding(**wrong)
+    assert finding().place_lps_mm == (0.0, 1.0, 2.0)
+    with pytest.raises(ValueError, match="no place"):
+        _ = finding(**flat).place_lps_mm
+
+
 @pytest.mark.parametrize("status", [Status.NOT_ANALYSED, Status.FAILED])
 def test_a_refusal_cannot_have_findings(status: Status) -> None:
     with pytest.raises(ValidationError, match="has reasons and no findings"):
@@ -151,7 +162,7 @@ FIELDS = {
     "finding": ["id", "tracking_uid", "kind", "score", "threshold", "urgency", "center_lps_mm",
                 "box_lps_mm", "diameter_mm", "measured", "long_axis_mm", "short_axis_mm",
                 "mean_axis_mm", "equivalent_diameter_mm", "volume_mm3", "density", "side", "lobe",
-                "key_image", "key_sop_instance_uid"],
+                "key_image", "key_sop_instance_uid", "heat_map"],
     "reason": ["code", "text", "where", "remedy"],
     "coverage": ["lungs", "z_mm"],
     "series": ["instance_uid", "modality", "slices", "spacing_mm", "thickness_mm", "kernel"],

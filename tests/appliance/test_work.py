@@ -24,9 +24,12 @@ from appliance.demo import instances
 from appliance.demo.phantom import Phantom
 from appliance.desk import Opened
 from appliance.dicom.intake import hint
+from appliance.engine_room import Said
 from appliance.errors import Poisoned, StateUnusable
 from appliance.followed import Followed
 from appliance.hints import Hints
+from appliance.publish.message import HealthMessage
+from appliance.publish.presence import Presence
 from appliance.reasons import Code
 from appliance.records import Stack, Tensor
 from appliance.report import BackendRef, Stage, Status
@@ -58,6 +61,7 @@ class Bench:
 
     def __init__(self, *opened: Opened) -> None:
         self.opened = opened
+        self.room = None
 
     def refresh(self, in_use: Any = ()) -> tuple[Opened, ...]:
         return self.opened
@@ -391,6 +395,28 @@ def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
     work.desk.opened = (tiny, broken)  # type: ignore[attr-defined]
     work.refresh()
     assert len(box.journal.events("loaded")) == 2
+
+
+def test_what_is_said_of_the_gpu_is_journalled_once_and_health_repeats_it(
+    box: Box, tiny: Opened
+) -> None:
+    work = box.work(tiny)
+    row = Said(bundle="tiny", version="1.0.0", state="building", text="network 1 of 3: classify")
+    digest = tiny.bundle.ref.digest
+    work.desk.room = SimpleNamespace(said={digest: row})  # type: ignore[assignment]
+    work.tell()
+    work.tell()
+    (event,) = box.journal.events("engine")
+    assert event.detail == row.model_dump()
+    failed = {"state": "fallback", "code": "engine_node", "text": "it refuses Conv_7"}
+    work.desk.room = SimpleNamespace(  # type: ignore[assignment]
+        said={digest: row.model_copy(update=failed)}
+    )
+    work.tell()
+    assert len(box.journal.events("engine")) == 2
+    outgoing, _ = Presence(box.settings, box.journal).health(paused=False)
+    assert isinstance(outgoing.message, HealthMessage)
+    assert outgoing.message.engine == "tiny: fallback: it refuses Conv_7 [engine_node]"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -29,7 +30,7 @@ from pydicom.uid import UID
 from targets import ROOT
 
 from appliance.bundle import archive
-from appliance.demo import instances
+from appliance.demo import instances, radiograph
 from appliance.demo.phantom import Phantom
 from appliance.dicom import pdu
 
@@ -252,6 +253,35 @@ def series() -> Iterator[tuple[str, bytes]]:
     yield "multi-frame", framed([written(multi_frame(12))])
 
 
+def radiographs() -> Iterator[tuple[str, bytes]]:
+    """One with each way to say how it is shown; of a patient called SECRET."""
+    y, x = np.mgrid[:24, :20]
+    pixels = (40 * y + 60 * x + 200 * ((x + y) % 2)).astype(np.uint16)
+    table = Dataset()
+    table.LUTDescriptor = [64, 0, 8]
+    table.add_new(0x00283006, "OW", np.arange(64, dtype="<u2").tobytes())
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "no_window": {"WindowCenter": None, "WindowWidth": None, "PixelPaddingValue": 0},
+        "tables": {"VOILUTSequence": [table], "ModalityLUTSequence": [table]},
+        "sigmoid": {"VOILUTFunction": "SIGMOID", "PatientOrientation": ["F", "R"]},
+        "polygon": {"ShutterShape": "POLYGONAL",
+                    "VerticesOfThePolygonalShutter": [1, 1, 24, 1, 24, 20]},
+        "circle": {"CollimatorShape": "CIRCULAR", "CenterOfCircularCollimator": [12, 10],
+                   "RadiusOfCircularCollimator": 9},
+        "processing": {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"},
+    }  # fmt: skip
+    for name, tags in ways.items():
+        image = radiograph.instance(pixels)
+        image.PatientName = "SECRET^NAME"
+        for tag, value in tags.items():
+            if value is None:
+                del image[tag]
+            else:
+                setattr(image, tag, value)
+        yield name, written(image)
+
+
 def commands() -> Iterator[tuple[str, bytes]]:
     report = "7bd57c66-b840-5348-bfcc-67f4c5659be8"
     for verb in ("ping", "pause", "resume", "update-check", "resend", "none"):
@@ -288,6 +318,7 @@ def main(folder: Path, bundle: Path, real: list[Path]) -> None:
     seeds = {
         "peek": list(files.items()),
         "decode": list(files.items()),
+        "radiograph": list(radiographs()),
         "series": list(series()),
         "dul": list(streams(files)),
         "cmd": list(commands()),

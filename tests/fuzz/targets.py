@@ -20,23 +20,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from appliance import line
 from appliance.bundle import archive, golden, manifest, trust
 from appliance.dicom import association, pdu
 from appliance.dicom.intake import Intake
 from appliance.dicom.peek import peek
 from appliance.errors import BundleRefused, InstanceRefused, SeriesRefused
+from appliance.preprocess import projection
+from appliance.preprocess.spec import Collimation, Display, Square
 from appliance.publish import commands
 from appliance.publish.message import Command
 from appliance.records import Result
 from appliance.report import Status
-from appliance.series import pixels
+from appliance.series import pixels, radiograph
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import Spool
 
 Target = Callable[[bytes], None]
 SECRET = "SECRET"
+RADIOGRAPH_OPS = (Display(), Collimation(), Square(size=8))
 ROOT = "scanside/v1/site/device"
 SENDER = {"ae_title": "CT1", "host": "127.0.0.1"}
 EMPTY_EVERY = 500
@@ -66,6 +71,16 @@ _DICOM = [
     *(bytes((0xFF, mark)) for mark in (0xD8, 0xD9, 0xC0, 0xC3, 0xC4, 0xDA, 0xDB, 0xF7, 0xF8, 0x4F,
       0x51, 0x52, 0x5C, 0x90, 0x93, 0x91, 0x64)),
 ]  # fmt: skip
+_RADIOGRAPH = [
+    *_DICOM,
+    *(_tag(0x0028, e) for e in (0x34, 0x1040, 0x1041, 0x1050, 0x1051, 0x1056, 0x3002, 0x3006,
+      0x3010)),
+    *(_tag(0x0018, e) for e in (0x1164, 0x1600, 0x1602, 0x1604, 0x1606, 0x1608, 0x1610, 0x1612,
+      0x1620, 0x1700, 0x1720, 0x5101)),
+    _tag(0x0020, 0x20), _tag(0x0054, 0x220), _tag(0x2050, 0x20),
+    b"RECTANGULAR", b"CIRCULAR", b"POLYGONAL", b"INVERSE", b"IDENTITY", b"SIGMOID", b"LINEAR_EXACT",
+    b"LATERAL", b"F\\R", b"A\\F", b"1e30", b"-1", b"0", b"1.2.840.10008.5.1.4.1.1.1.1.1",
+]  # fmt: skip
 _DUL = [
     *(bytes((kind, 0)) for kind in (*range(10), 0x10, 0x20, 0x21, 0x30, 0x40, 0x50, 0x51, 0x52,
       0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0xFF)),
@@ -94,6 +109,7 @@ _NPY = [b"\x93NUMPY\x01\0", b"'descr': '<f4'", b"'|O'", b"'<f8'", b"'fortran_ord
 WORDS = {
     "peek": _DICOM,
     "decode": _DICOM,
+    "radiograph": _RADIOGRAPH,
     "series": _DICOM,
     "dul": [*_DUL, *_DICOM],
     "archive": [b"ustar\x0000", b"ustar  \0", b"0", b"1", b"2", b"5", b"x", b"L", b"../", b"/",
@@ -136,6 +152,16 @@ def a_decode(data: bytes) -> None:
     try:
         for image in pixels.read(data):
             assert image.hu.ndim == 2
+    except SeriesRefused as e:
+        said = f"{e.text} {e.reason}"
+    assert SECRET not in said
+
+
+def a_radiograph(data: bytes) -> None:
+    said = ""
+    try:
+        seen = projection.tensor(radiograph.read(data), RADIOGRAPH_OPS)
+        assert isinstance(seen, str) or np.all((seen.values >= 0) & (seen.values <= 1))
     except SeriesRefused as e:
         said = f"{e.text} {e.reason}"
     assert SECRET not in said
@@ -309,6 +335,7 @@ def a_command(data: bytes) -> None:
 PLAIN: dict[str, Target] = {
     "peek": a_look,
     "decode": a_decode,
+    "radiograph": a_radiograph,
     "archive": an_archive,
     "manifest": a_manifest,
     "golden": a_golden,

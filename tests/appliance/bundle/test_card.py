@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from pydantic import ValidationError
+
 from appliance.bundle import trust
 from appliance.bundle.card import NOT_STATED, card
+from appliance.bundle.manifest import Figure
 
 
 def test_the_card_states_what_a_reader_needs(tiny_bytes: bytes) -> None:
@@ -19,11 +23,36 @@ def test_the_card_states_what_a_reader_needs(tiny_bytes: bytes) -> None:
     assert text.index("not for clinical use") < text.index("## Identity")
 
 
-def test_figures_are_listed_by_name(tiny_bytes: bytes) -> None:
+def test_the_card_says_up_to_where_only_masses_are_looked_for(tiny_bytes: bytes) -> None:
     manifest = trust.check(tiny_bytes).manifest
-    made = manifest.provenance.model_copy(update={"figures": {"b_auc": 0.98312, "a": 1.0}})
+    limits = manifest.accepts.spacing_mm.model_copy(update={"masses": 10.0})
+    accepts = manifest.accepts.model_copy(update={"spacing_mm": limits})
+    row = "| masses alone | up to 10 mm |"
+    assert row in card(manifest.model_copy(update={"accepts": accepts}), "0" * 64)
+    assert row not in card(manifest, "0" * 64)
+
+
+def test_figures_are_listed_by_name_with_their_intervals(tiny_bytes: bytes) -> None:
+    manifest = trust.check(tiny_bytes).manifest
+    auc = Figure(value=0.98312, low=0.971, high=0.99, n=1245)
+    figures = {"b_auc": auc, "at 10": 1.0, "at 2": 0.5}
+    made = manifest.provenance.model_copy(
+        update={"figures": figures, "never_tested": ("Children.",)}
+    )
     text = card(manifest.model_copy(update={"provenance": made}), "0" * 64)
-    assert "| a | 1 |\n| b\\_auc | 0.9831 |" in text
+    rows = [line for line in text.split("\n") if line.startswith(("| at", "| b\\_"))]
+    assert rows == [
+        "| at 2 | 0.5 |  |  |",
+        "| at 10 | 1 |  |  |",
+        "| b\\_auc | 0.9831 | 0.971 to 0.99 | 1245 |",
+    ]
+    assert "\n- Children." in text[text.index("## Never tested on") :]
+
+
+@pytest.mark.parametrize("wrong", [{"low": 0.5}, {"low": 0.6, "high": 0.5}, {"n": 0}])
+def test_an_interval_has_two_ends_in_order(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Figure.model_validate({"value": 0.5, **wrong})
 
 
 def test_text_of_a_manifest_is_no_markup(tiny_bytes: bytes) -> None:
@@ -33,3 +62,14 @@ def test_text_of_a_manifest_is_no_markup(tiny_bytes: bytes) -> None:
     assert "<script>" not in text.replace("\\<", "")
     assert "\n# Safe" not in text
     assert text.startswith(f"# {NOT_STATED}")
+
+
+def test_the_card_of_a_bundle_for_radiographs_says_nothing_of_slices(
+    tiny_radiograph_bytes: bytes,
+) -> None:
+    loaded = trust.check(tiny_radiograph_bytes)
+    text = card(loaded.manifest, loaded.digest)
+    for said in ("demonstration", "CR, DX", "0 to 5", "age, body part", "Frontal views only"):
+        assert said in text
+    assert "mm" not in text[text.index("## Accepted") : text.index("## Networks")]
+    assert "Spacing" not in text

@@ -117,6 +117,47 @@ def test_what_does_not_fit_together_is_refused(good: bytes, change: Change, said
 
 
 @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["networks"]["classify"]["preprocess"].pop(0), "cannot have these ops"),
+        (
+            lambda m: m["networks"]["classify"]["preprocess"].append({"op": "rescale"}),
+            "cannot have these ops",
+        ),
+        (lambda m: m["accepts"].update(age_years=None), "names the age"),
+        (lambda m: m["accepts"].update(required=["name"]), "accepts.required.0"),
+        (lambda m: m["accepts"].update(min_slices=0), "accepts.min_slices"),
+        (lambda m: m["line"].update(activation="x"), "has no output 'x'"),
+    ],
+)
+def test_what_does_not_fit_a_bundle_for_radiographs_is_refused(
+    tiny_radiograph_bytes: bytes, change: Change, said: str
+) -> None:
+    good = archive.read(tiny_radiograph_bytes)["manifest.json"]
+    assert said in refused(good, change).text
+
+
+def test_the_figures_of_slices_may_be_missing_for_single_images_alone(
+    good: bytes, tiny_radiograph_bytes: bytes
+) -> None:
+    single = manifest.read(archive.read(tiny_radiograph_bytes)["manifest.json"])
+    assert single.accepts.spacing_mm == manifest.NO_SLICES
+    assert single.radiographs().finding == "pneumonia"
+    with pytest.raises(TypeError):
+        single.nodules()
+    with pytest.raises(TypeError):
+        manifest.read(good).radiographs()
+    for name in ("spacing_mm", "cover_mm"):
+        error = refused(good, lambda m, name=name: m["accepts"].pop(name))
+        assert f"`accepts.{name}` is missing" in error.text
+
+
+def test_ops_of_a_radiograph_are_not_for_slices(good: bytes) -> None:
+    change = lambda m: m["networks"]["segment"]["preprocess"].append({"op": "display"})  # noqa: E731
+    assert "cannot have these ops" in refused(good, change).text
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",

@@ -78,6 +78,14 @@ def test_contrary_values_refuse_with_their_reasons(manifest: Manifest) -> None:
     assert len(codes(manifest, replace(CT, modality="MR", body_part="KNEE"))) == 2
 
 
+def test_a_bundle_that_finds_masses_may_take_thicker_slices(manifest: Manifest) -> None:
+    limits = manifest.accepts.spacing_mm.model_copy(update={"masses": 10.0})
+    accepts = manifest.accepts.model_copy(update={"spacing_mm": limits})
+    wide = manifest.model_copy(update={"accepts": accepts})
+    assert codes(wide, replace(CT, thickness_mm=10.0)) == []
+    assert codes(wide, replace(CT, thickness_mm=10.2)) == [Code.THICKNESS_TOO_WIDE]
+
+
 def test_a_reason_never_repeats_free_text(manifest: Manifest) -> None:
     header = replace(CT, modality="DOE^JANE", body_part="KNEE DOE^JANE")
     texts = [reason.text for reason in match.accepts(manifest, header)]
@@ -100,3 +108,42 @@ def test_choose_keeps_the_order_and_says_why_none(manifest: Manifest) -> None:
     reasons = match.none_accepts([children, adults], knee)
     assert [r.code for r in reasons] == [Code.BODY_PART, Code.NO_BUNDLE]
     assert [r.code for r in match.none_accepts([], CT)] == [Code.NO_BUNDLE]
+
+
+@pytest.fixture
+def radiographs(tiny_radiograph_bytes: bytes) -> Manifest:
+    return trust.check(tiny_radiograph_bytes).manifest
+
+
+DX = Header("1.2", "1", "2", "3", modality="DX", body_part="CHEST", patient_age_years=4.0)
+
+
+def test_what_a_bundle_requires_must_be_said_and_understood(radiographs: Manifest) -> None:
+    assert codes(radiographs, DX) == []
+    assert codes(radiographs, replace(DX, patient_age_years=None)) == [Code.PATIENT_AGE]
+    for part in (None, "", "PROTOCOL 7", "ABTEILUNG 3"):
+        assert codes(radiographs, replace(DX, body_part=part)) == [Code.BODY_PART]
+    for part in ("THORAX", "BABYGRAM CHEST_ABDOMEN"):
+        assert codes(radiographs, replace(DX, body_part=part)) == []
+
+
+def test_dr_is_taken_for_dx_and_computed_radiography_is_another(radiographs: Manifest) -> None:
+    assert codes(radiographs, replace(DX, modality="DR")) == []
+    assert codes(radiographs, replace(DX, modality="CR")) == []
+    assert codes(radiographs, replace(DX, modality="RF")) == [Code.MODALITY]
+
+
+def test_the_bundles_of_the_modality_say_why_and_the_others_are_silent(
+    manifest: Manifest, radiographs: Manifest
+) -> None:
+    both = [Held(manifest), Held(radiographs)]
+    assert match.choose(both, DX) == (both[1],)
+    assert match.choose(both, replace(CT, patient_age_years=40.0)) == (both[0],)
+    older = match.none_accepts(both, replace(DX, patient_age_years=6.0))
+    assert [r.code for r in older] == [Code.PATIENT_AGE, Code.NO_BUNDLE]
+    assert "6 years" in older[0].text
+    assert "0 to 5" in older[0].text
+    child = match.none_accepts(both, replace(CT, patient_age_years=4.0))
+    assert "18 to 120" in child[0].text
+    ultrasound = match.none_accepts(both, replace(DX, modality="US", patient_age_years=None))
+    assert [r.code for r in ultrasound] == [Code.MODALITY, Code.NO_BUNDLE]

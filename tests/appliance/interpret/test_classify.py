@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.bundle.manifest import Calibration, ClassifyHead
+from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead
 from appliance.errors import Poisoned
 from appliance.interpret import classify
 from appliance.preprocess import reference
@@ -41,6 +41,28 @@ def test_the_score_is_the_calibrated_sum_and_the_best_comes_first():
     assert done[0].score == pytest.approx(1 / (1 + np.exp(-3.0)))
     assert done[1].score == pytest.approx(1 / (1 + np.exp(1.0)))
     assert done[0].logits == {"propose": 2.0, "classify": 3.0}
+
+
+def test_a_cube_adds_its_part_to_the_score():
+    calibration = CALIBRATION.model_copy(update={"cube": 2.0})
+    patch, cube = np.array([-1.0, 3.0], np.float32), np.array([4.0, -1.0], np.float32)
+    done = classify.scored(proposed(2.0, 2.0), patch, calibration, cube)
+    assert [c.center_lps_mm for c in done] == PLACES[:2]
+    assert done[0].score == pytest.approx(1 / (1 + np.exp(-(1.0 - 1.0 + 8.0 - 1.0))))
+    assert done[0].logits == {"propose": 2.0, "classify": -1.0, "cube": 4.0}
+    assert done[1].score == pytest.approx(1 / (1 + np.exp(-(1.0 + 3.0 - 2.0 - 1.0))))
+    with pytest.raises(Poisoned, match="cube logits"):
+        classify.scored(proposed(2.0, 2.0), patch, calibration, cube[:1])
+
+
+def test_a_cube_has_one_logit():
+    head = CubeHead(output="y")
+    for shape in ((3,), (3, 1)):
+        raw = np.arange(3, dtype=np.float32).reshape(shape)
+        assert classify.cube_logits({"y": raw}, head).tolist() == [0, 1, 2]
+    with pytest.raises(Poisoned) as error:
+        classify.cube_logits({"y": np.zeros((3, 2), np.float32)}, head)
+    assert error.value.code == "backend_failed"
 
 
 def test_equal_scores_are_ordered_by_place():

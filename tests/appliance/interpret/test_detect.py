@@ -223,6 +223,24 @@ def test_findings_below_the_least_diameter_are_left_out_of_a_limited_series(grid
     assert one.diameter_mm == 8.0
 
 
+def test_findings_of_several_detectors_are_numbered_by_score_with_their_bodies(grid, stack_of):
+    one = found(grid, stack_of(grid), candidate(grid, (5, 5, 5), 40.0, 0.6))
+    rest = [candidate(grid, (5, 5, 30), score=0.9), candidate(grid, (9, 9, 9), 7.0, score=0.5)]
+    two = found(grid, stack_of(grid), *rest)
+    bodies = [Mask("", np.ones((1, 1, n), bool), grid) for n in (1, 2, 3)]
+    pairs = [(one[0], bodies[0]), (two[0], None), (two[1], bodies[2])]
+    ranked, masks = detect.ranked(pairs, least_mm=0.0, most=32)
+    assert [(f.id, f.score, f.kind) for f in ranked] == [
+        (1, 0.9, "nodule"), (2, 0.6, "mass"), (3, 0.5, "nodule")
+    ]  # fmt: skip
+    assert [(m.name, m.voxels.size) for m in masks] == [("finding-2", 1), ("finding-3", 3)]
+    ranked, masks = detect.ranked(pairs, least_mm=6.5, most=32)
+    assert [(f.id, f.score) for f in ranked] == [(1, 0.6), (2, 0.5)]
+    assert [m.name for m in masks] == ["finding-1", "finding-2"]
+    ranked, masks = detect.ranked(pairs, least_mm=0.0, most=2)
+    assert ([f.id for f in ranked], [m.name for m in masks]) == ([1, 2], ["finding-2"])
+
+
 @pytest.mark.parametrize(
     ("diameter", "kind", "given_mm"),
     [(2.9, "nodule", None), (3.0, "nodule", 3.0), (30.0, "nodule", 30.0), (30.1, "mass", 30.1)],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.backend.protocol import TOLERANCE
 from appliance.preprocess import fast, plan, reference
-from appliance.preprocess.spec import Crop, Pad, Resample, Window, ZScore
+from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Window, ZScore
 from appliance.records import Box
 
 WINDOW = Window(low=-1000, high=400)
@@ -127,3 +127,45 @@ def test_the_kept_planes_are_not_written_to(stack_of, blob):
     assert all(
         np.array_equal(a, p.resampled[2.0]) for a, p in zip(before, stack.planes, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [[], [Window(low=-1000, high=400)], [ZScore(mean=-300, std=250), Window(low=-0.5, high=0.7)]],
+)
+@pytest.mark.parametrize(
+    ("spacing", "z_mm"),
+    [((2.5, 1.5, 1.7), None), ((0.3, 0.25, 0.4), None), ((5.0, 0.7, 0.7), [0, 4, 10, 15.5])],
+)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_gathered_cubes_are_the_references(stack_of, ops, spacing, z_mm, dtype):
+    """In the middle, across every edge, outside; voxels finer than the cube's, uneven planes."""
+    shape = (24 if z_mm is None else len(z_mm), 40, 36)
+    z = None if z_mm is None else np.asarray(z_mm, np.float64)
+    noise = np.random.default_rng(2)
+    stack = stack_of(
+        lambda lps: noise.uniform(-1024, 800, lps.shape[:-1]),
+        shape=shape, spacing=spacing, z_mm=z, dtype=dtype,
+    )  # fmt: skip
+    grid = plan.grid_of(stack)
+    places = [(0.5, 0.5, 0.5), (0.5, 0.01, 0.3), (1.0, 0.4, 1.01), (0, 1, 0), (9, 9, 9)]
+    centers = [plan.vector(plan.to_lps(grid, np.multiply(p, grid.shape) - 0.5)) for p in places]
+    every = [Cube(size=11, spacing_mm=0.8), *ops]
+    expected = reference.apply_patches(stack, every, centers)
+    given = fast.gathered(stack, every, centers)
+    assert given.shape == expected.shape == (5, 1, 11, 11, 11)
+    scale = np.abs(expected).max()
+    assert np.abs(given - expected).max() <= 1e-5 * scale
+    assert len(np.unique(expected[0])) > 100
+    assert fast.gathered(stack, every, []).shape == (0, 1, 11, 11, 11)
+
+
+def test_gathered_patches_are_the_references_and_a_cube_has_one_view(stack_of, blob):
+    stack = stack_of(partial(blob, centre=(12, -34, 56)))
+    ops = [Patch(size=8), Window(low=-1000, high=400)]
+    centers = [(12.0, -34.0, 56.0)]
+    expected = reference.apply_patches(stack, ops, centers, 8)
+    assert np.array_equal(fast.gathered(stack, ops, centers, 8), expected)
+    for ops in ([Cube(size=8, spacing_mm=1)], []):
+        with pytest.raises(ValueError, match="patch"):
+            fast.gathered(stack, ops, centers, 8)

@@ -21,7 +21,7 @@ APPROVED = {
     # status, info, health, reply
     *("state", "reasons", "version", "ae_title", "port", "bundles", "backend", "machine"),
     *("uptime_s", "load", "memory_available_mb", "disk_free_mb", "spool_series", "stages"),
-    *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text"),
+    *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text", "engine"),
     # study and finding
     *("event", "study", "series", "slices", "report", "withdrawn_report_id"),
     *("report_id", "stage", "finding", "bundle", "limitations"),
@@ -35,7 +35,7 @@ APPROVED = {
     # a finding
     *("kind", "score", "threshold", "urgency", "center_lps_mm", "box_lps_mm", "diameter_mm"),
     *("measured", "long_axis_mm", "short_axis_mm", "mean_axis_mm", "equivalent_diameter_mm"),
-    *("volume_mm3", "density", "side", "lobe", "key_image"),
+    *("volume_mm3", "density", "side", "lobe", "key_image", "heat_map"),
 }
 FORBIDDEN = ("patient", "birth", "accession", "physician", "operator", "institution", "address")
 

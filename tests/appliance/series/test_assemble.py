@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from appliance.bundle.manifest import Limits
 from appliance.reasons import Code
 from appliance.records import Plane, Stack
 from appliance.report import Reason
@@ -374,6 +375,28 @@ def test_thickness_is_judged_by_the_same_limits(make: Any, thickness: float, cod
     found = assemble(make.planes(np.arange(120) * 2.0, thickness_mm=thickness), make.accepts())
     told = found.limitations if isinstance(found, Stack) else found
     assert [r.code for r in told] == [code]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "thickness", "told"),
+    [
+        (5.0, 5.0, [Code.SPACING_LIMITED, Code.THICKNESS_LIMITED]),
+        (6.0, 5.0, [Code.MASSES_ONLY, Code.THICKNESS_LIMITED]),
+        (4.0, 10.0, [Code.SPACING_LIMITED, Code.MASSES_ONLY]),
+        (10.2, 5.0, [Code.SPACING_TOO_WIDE]),
+        (5.0, 10.2, [Code.THICKNESS_TOO_WIDE]),
+    ],
+)
+def test_between_two_limits_only_masses_are_looked_for(
+    make: Any, spacing: float, thickness: float, told: list[Code]
+) -> None:
+    accepts = make.accepts(spacing_mm=Limits(full=2.5, limited=5.0, masses=10.0))
+    found = assemble(make.planes(np.arange(30) * spacing, thickness_mm=thickness), accepts)
+    said = found.limitations if isinstance(found, Stack) else found
+    assert [r.code for r in said] == told
+    if Code.MASSES_ONLY in told:
+        (only,) = (r for r in said if r.code is Code.MASSES_ONLY)
+        assert "above 5: only masses are looked for" in only.text
 
 
 def test_too_short_a_cover_is_refused_with_its_figure(make: Any) -> None:

@@ -1,0 +1,274 @@
+"""Logits of a finding's body, in a cube around it -> its axes, volume, box and density class.
+
+Rules.
+1. A voxel is the body's where sigmoid(logit) >= threshold and it belongs to the face-connected part
+   nearest to the cube's middle, at most NEAR_MM away. Findings that lie in one part share it: a
+   voxel is that of the finding which is nearest in radii, as the detector gave them.
+2. Its surface is where the logit, linear between neighbouring voxels, crosses the threshold, and
+   between the voxels where two findings share a part. All figures are of that surface, not of
+   whole voxels.
+3. Long and short axis lie in one axial plane, of all planes that whose long axis is longest
+   (Fleischner 2017, Radiology 285:584). Long is the largest distance of two points of the outline,
+   short the longest chord across it, perpendicular to long; both of the outline's convex hull. The
+   mean axis is given to 0.1 mm (Lung-RADS v2022).
+4. The volume is what lines of a third of a voxel's distance have of the body.
+5. A body that touches the border of the cube or the edge of the images is cut off, and one of a
+   mean axis under 3 mm is too small: neither is measured, and the detector's estimate stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.bundle.manifest import DENSITIES, Density, MeasureHead
+from appliance.errors import Poisoned
+from appliance.interpret import segment
+from appliance.interpret.detect import MASS_ABOVE_MM, MEASURED_FROM_MM
+from appliance.preprocess import plan
+from appliance.records import Box, Grid, Mask, Stack
+from appliance.report import Finding
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+TINY = 1e-6
+"""What is not of the body is below the level at least by this."""
+NEAR_MM = 2.0
+"""How far from the place that the detector named a body may begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was measured of one finding."""
+
+    long_mm: float
+    short_mm: float
+    volume_mm3: float
+    box_lps_mm: tuple[float, float, float, float, float, float]
+    """x0, y0, z0, x1, y1, z1."""
+    density: Density
+    mask: Mask
+    """Without a name (findings are numbered later), on a grid of its own."""
+
+    @property
+    def mean_mm(self) -> float:
+        """The mean axis, to 0.1 mm."""
+        return round((self.long_mm + self.short_mm) / 2, 1)
+
+
+def bodies(
+    outputs: Mapping[str, F32],
+    cubes: Sequence[tuple[Finding, Grid]],
+    others: Sequence[Finding],
+    stack: Stack,
+    head: MeasureHead,
+) -> tuple[Body | None, ...]:
+    """Body logits [n, 1, z, y, x] and density logits [n, 4] of the cubes around n findings -> what
+    was measured of each, None where rule 1 finds no body or rule 5 holds.
+
+    `others`: all findings of the series, these among them. Poisoned (`backend_failed`) for outputs
+    of another shape.
+    """
+    levels, densities = _checked(outputs, cubes, head)
+    levels = levels - np.float32(np.log(head.threshold / (1 - head.threshold)))
+    found: list[Body | None] = []
+    for (finding, grid), level, density in zip(cubes, levels, densities, strict=True):
+        body = _part(level >= 0, finding, grid, others)
+        if body is None or _at_border(body):
+            found.append(None)
+            continue
+        inside, near = _around(body, grid)
+        own = np.where(body[inside], level[inside], -np.abs(level[inside]) - TINY)
+        points = surface(own)
+        if _cut_off(np.concatenate(points), near, stack):
+            found.append(None)
+            continue
+        long_mm, short_mm = axes(points, grid.spacing_mm[1])
+        ends = plan.to_lps(near, np.concatenate(points))
+        low, high = ends.min(axis=0).tolist(), ends.max(axis=0).tolist()
+        one = Body(
+            long_mm,
+            short_mm,
+            volume(own, grid.spacing_mm[0]),
+            (low[0], low[1], low[2], high[0], high[1], high[2]),
+            DENSITIES[int(np.argmax(density))],
+            Mask("", np.ascontiguousarray(body[inside]), near),
+        )
+        found.append(one if one.mean_mm >= MEASURED_FROM_MM else None)
+    return tuple(found)
+
+
+def described(finding: Finding, body: Body | None, *, thick: bool) -> Finding:
+    """A finding with what was measured of it; of a thick series without a volume."""
+    if body is None:
+        return finding
+    sphere = 2 * (body.volume_mm3 * 3 / (4 * np.pi)) ** (1 / 3)
+    x0, y0, z0, x1, y1, z1 = (round(v, 2) for v in body.box_lps_mm)
+    return finding.model_copy(
+        update={
+            "kind": "mass" if body.mean_mm > MASS_ABOVE_MM else "nodule",
+            "box_lps_mm": (x0, y0, z0, x1, y1, z1),
+            "diameter_mm": body.mean_mm,
+            "measured": True,
+            "long_axis_mm": round(body.long_mm, 1),
+            "short_axis_mm": round(body.short_mm, 1),
+            "mean_axis_mm": body.mean_mm,
+            "equivalent_diameter_mm": None if thick else round(float(sphere), 1),
+            "volume_mm3": None if thick else round(body.volume_mm3, 1),
+            "density": body.density,
+        }
+    )
+
+
+def surface(level: F32) -> tuple[F64, F64, F64]:
+    """Where the lines along z, along y and along x enter and leave a body: voxel indices [n, 3],
+    of each line the two in turn. `level` [z, y, x] is at least 0 in the body alone (rule 2), which
+    does not touch the border."""
+    return _crossings(level, 0), _crossings(level, 1), _crossings(level, 2)
+
+
+def axes(points: tuple[F64, F64, F64], spacing_mm: float) -> tuple[float, float]:
+    """Long and short axis in mm of a body with this surface (rule 3)."""
+    outline = np.concatenate(points[1:])
+    best = (0.0, 0.0)
+    for k in np.unique(outline[:, 0]):
+        flat = outline[outline[:, 0] == k, 1:] * spacing_mm
+        hull = cv2.convexHull(flat.astype(np.float32)).reshape(-1, 2).astype(np.float64)
+        found = _longest(hull)
+        if found is not None and found[0] > best[0]:
+            best = (found[0], _across(hull, found[1]))
+    return best
+
+
+def volume(level: F32, spacing_mm: float) -> float:
+    """mm3 of a body with this level, see `surface` (rule 4)."""
+    along = _crossings(_finer(_finer(level, 1), 2), 0)[:, 0]
+    return float((along[1::2] - along[::2]).sum()) * spacing_mm**3 / 9
+
+
+def _checked(
+    outputs: Mapping[str, F32], cubes: Sequence[tuple[Finding, Grid]], head: MeasureHead
+) -> tuple[F32, F32]:
+    """Body logits [n, z, y, x] and density logits [n, 4]."""
+    body, density = outputs[head.body], outputs[head.density]
+    wanted = [(len(cubes), 1, *grid.shape) for _, grid in cubes[:1]]
+    if [body.shape] != wanted or density.shape != (len(cubes), len(DENSITIES)):
+        raise Poisoned(
+            f"outputs of shapes {body.shape} and {density.shape} are not a body and the "
+            f"{len(DENSITIES)} densities of {len(cubes)} cubes",
+            code="backend_failed",
+        )
+    return body[:, 0], density
+
+
+def _part(voxels: Bool, finding: Finding, grid: Grid, others: Sequence[Finding]) -> Bool | None:
+    """Rule 1: the voxels of this finding's own body; None where there is none."""
+    labels, _ = segment.parts(voxels)
+    label = _label_at(labels, grid, finding)
+    if not label:
+        return None
+    body = np.asarray(labels == label)
+    sharing = [o for o in others if o is not finding and _label_at(labels, grid, o) == label]
+    if not sharing:
+        return body
+    at = np.argwhere(body)
+    own = _in_radii(at, grid, finding)
+    mine = np.all([own <= _in_radii(at, grid, other) for other in sharing], axis=0)
+    body[tuple(at[~mine].T)] = False
+    return body if body.any() else None
+
+
+def _label_at(labels: NDArray[np.int32], grid: Grid, finding: Finding) -> int:
+    """The part nearest to a finding, 0 where there is none within NEAR_MM."""
+    near, away = segment.nearby(labels > 0, grid, finding.place_lps_mm, NEAR_MM)
+    if not len(near) or away.min() > NEAR_MM:
+        return 0
+    return int(labels[tuple(near[int(np.argmin(away))])])
+
+
+def _in_radii(at: NDArray[np.intp], grid: Grid, finding: Finding) -> F64:
+    """Distances of voxels from a finding, in radii of it."""
+    away = np.linalg.norm(plan.to_lps(grid, at) - np.asarray(finding.place_lps_mm), axis=1)
+    return np.asarray(away / max(finding.diameter_mm or 0.0, MEASURED_FROM_MM))
+
+
+def _at_border(body: Bool) -> bool:
+    """Rule 5: whether a body touches the border of its cube."""
+    inner = body[1:-1, 1:-1, 1:-1]
+    return int(np.count_nonzero(inner)) < int(np.count_nonzero(body))
+
+
+def _cut_off(surface: F64, grid: Grid, stack: Stack) -> bool:
+    """Rule 5: whether a body comes within a voxel of the outermost pixels or planes."""
+    first, (rows, columns) = stack.planes[0].geometry, stack.planes[0].native.shape
+    ends = plan.to_lps(grid, np.stack([surface.min(axis=0), surface.max(axis=0)]))
+    away = ends - np.asarray(first.position_lps_mm)
+    edges = (
+        (stack.normal_lps, float(stack.z_mm[-1] - stack.z_mm[0])),
+        (first.column_lps, (rows - 1) * first.spacing_mm[0]),
+        (first.row_lps, (columns - 1) * first.spacing_mm[1]),
+    )
+    for direction, last in edges:
+        low, high = (away @ np.asarray(direction)).tolist()
+        if low < grid.spacing_mm[0] or high > last - grid.spacing_mm[0]:
+            return True
+    return False
+
+
+def _around(body: Bool, grid: Grid) -> tuple[tuple[slice, ...], Grid]:
+    """The smallest part of a cube that holds a body and a voxel around it, as slices and grid."""
+    box = plan.box_of_mask(Mask("", body, grid), 0)
+    low, high = np.subtract(box.low, 1), np.add(box.high, 1)
+    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return inside, plan.sub_grid(grid, Box(plan.triple(low), plan.triple(high)))
+
+
+def _crossings(level: F32, axis: int) -> F64:
+    """Rule 2, along one axis: the places [n, 3], line by line."""
+    lines = np.moveaxis(level, axis, -1)
+    inside = lines >= 0
+    at = np.argwhere(inside[..., :-1] != inside[..., 1:])
+    a, b, i = at.T
+    before, after = lines[a, b, i].astype(np.float64), lines[a, b, i + 1].astype(np.float64)
+    return np.insert(at[:, :2].astype(np.float64), axis, i + before / (before - after), axis=1)
+
+
+def _finer(level: F32, axis: int) -> F32:
+    """Three values for each along an axis, linear between them."""
+    values = np.moveaxis(level, axis, -1)
+    room = np.pad(values, [(0, 0), (0, 0), (1, 1)], mode="edge")
+    three = ((room[..., :-2] + 2 * values) / 3, values, (room[..., 2:] + 2 * values) / 3)
+    fine = np.stack(three, axis=-1).reshape(*values.shape[:2], -1)
+    return np.asarray(np.moveaxis(fine, -1, axis))
+
+
+def _longest(hull: F64) -> tuple[float, F64] | None:
+    """The largest distance of two corners of a hull [n, 2], and its direction; None for a point."""
+    away = hull[:, None] - hull[None]
+    length = np.hypot(away[..., 0], away[..., 1])
+    i, j = np.unravel_index(int(np.argmax(length)), length.shape)
+    longest = float(length[i, j])
+    return None if longest == 0 else (longest, away[i, j] / longest)
+
+
+def _across(hull: F64, along: F64) -> float:
+    """The longest chord of a hull perpendicular to a direction. It begins or ends at a corner,
+    because a chord's length is concave along the hull."""
+    u, v = hull @ along, hull @ np.array([-along[1], along[0]])
+    u2, v2 = np.roll(u, -1), np.roll(v, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(u2 == u, 0.0, (u[:, None] - u) / (u2 - u))
+    meets = (share >= -plan.WHOLE) & (share <= 1 + plan.WHOLE)
+    meets &= (np.minimum(u, u2) <= u[:, None] + plan.WHOLE) & (
+        np.maximum(u, u2) >= u[:, None] - plan.WHOLE
+    )
+    at = v + share * (v2 - v)
+    high = np.where(meets, at, -np.inf).max(axis=1)
+    low = np.where(meets, at, np.inf).min(axis=1)
+    return float((high - low).max())
