@@ -2,11 +2,12 @@
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
 #   make test                  all fast tests, against real peers
 #   make check                 style, types, import contracts, generated files, aarch64 wheels
+#   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo test test-long check bench bundles setup-demo setup-test setup-train
+.PHONY: demo test test-long check bench gpu-check bundles setup-demo setup-test setup-train
 
 setup-demo:
 	@.ci/setup demo
@@ -34,6 +35,9 @@ check: setup-test
 
 bench: setup-test
 	@$(PY) -m bench $(ARGS)
+
+gpu-check: setup-test
+	@$(PY) -m bench.gpu $(ARGS)
 
 bundles: setup-train
 	@for task in lung-nodule chest-pneumonia; do \

@@ -9,9 +9,10 @@ Rules.
 3. Truth is what can be seen: centre of mass and sphere diameter of the part that was lung or fat
    before. Nobody sees where in a muscle of the same density a mass ends.
 4. Distractors have no truth: nodules well below a mass, fluid along the back.
-5. What gives one away, looked at in 20 of them: an outline a little too sharp and stepped where a
-   small shape was grown much, vessels that end at it instead of going round, lung behind it that
-   stays aerated, and no enlarged lymph nodes.
+5. What gives one away. Seen in eight of them before outlines were smoothed: edges a little too
+   sharp, and stepped where a small shape was grown much. To be expected from the method: vessels
+   that end at it instead of going round, lung behind it that stays aerated, and no enlarged lymph
+   nodes.
 """
 
 from __future__ import annotations

@@ -5,12 +5,15 @@
 
 Rules. A task is a list of commands, each a recipe of its own; the first that fails ends the run.
 Recipes resume from their checkpoints, so a second call goes on where the first ended and does
-nothing where all is done (remove the training work folder to start afresh).
+nothing where all is done (remove the training work folder to start afresh). A recipe uses the
+threads that its knobs say; without OMP_NUM_THREADS the linear algebra under numpy would start as
+many as there are cores for each small product, and spend most of them waiting.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -111,7 +114,11 @@ def main() -> None:
     for words in TASKS[given.task](given.out or f"build/{given.task}"):
         print("$ python -m " + " ".join(words), flush=True)
         began = time.monotonic()
-        if code := subprocess.run([sys.executable, "-m", *words], check=False).returncode:
+        if code := subprocess.run(
+            [sys.executable, "-m", *words],
+            check=False,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+        ).returncode:
             raise SystemExit(code)
         print(f"{words[0]}: {time.monotonic() - began:.0f} s", flush=True)
 
