@@ -157,9 +157,9 @@ def test_a_threshold_other_than_a_half_moves_the_surface():
 
 
 def test_under_3_mm_nothing_is_measured():
-    (body,) = measured(scan(ball(MIDDLE, 1.3)), finding(MIDDLE))
+    (body,) = measured(scan(ball(MIDDLE, 1.3)), finding(MIDDLE, 4))
     assert body is None
-    (body,) = measured(scan(ball(MIDDLE, 1.7)), finding(MIDDLE))
+    (body,) = measured(scan(ball(MIDDLE, 1.7)), finding(MIDDLE, 4))
     assert body.mean_mm == pytest.approx(3.4, abs=0.3)
 
 
@@ -202,9 +202,18 @@ def test_a_larger_neighbour_has_the_larger_share():
 
 def test_what_leaves_its_cube_is_not_measured():
     stack = scan(ball(MIDDLE, 20.0), shape=LARGE)
-    assert measured(stack, finding(MIDDLE)) == (None,)
-    (body,) = measured(scan(ball(MIDDLE, 17.5), shape=LARGE), finding(MIDDLE))
+    assert measured(stack, finding(MIDDLE, 40)) == (None,)
+    (body,) = measured(scan(ball(MIDDLE, 17.5), shape=LARGE), finding(MIDDLE, 40))
     assert body.mean_mm == pytest.approx(35, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("detected", "is_measured"), [(60, False), (19, True), (6, True), (4.5, False)]
+)
+def test_a_body_of_another_size_than_was_detected_is_not_the_findings(detected, is_measured):
+    """Such as the 10 mm that a network outlines within a mass of 60."""
+    (body,) = measured(scan(ball(MIDDLE, 5.0)), finding(MIDDLE, detected))
+    assert (body is not None) == is_measured
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -248,7 +257,7 @@ def test_the_short_axis_is_the_longest_chord_across_the_long_one():
 
 def test_a_finding_says_what_was_measured():
     stack = scan(ball(MIDDLE, 6.0, 4.0, 5.0))
-    one = finding(MIDDLE, 20.0)
+    one = finding(MIDDLE, 14.0)
     (body,) = measured(stack, one)
     said = measure.described(one, body, thick=False)
     assert said.measured
