@@ -92,6 +92,8 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         _timing(settings, received)
         _table(report, truth)
         out.mkdir(parents=True, exist_ok=True)
+        for old in (out / "findings.png", *out.glob("heat-map-*.png")):
+            old.unlink(missing_ok=True)  # a picture of another run would be taken for this one's
         (out / "report.json").write_text(report.to_json())
         (out / "messages.txt").write_text("\n".join(received.lines) + "\n")
         console.print(f"\nreport: {out / 'report.json'}   messages: {out / 'messages.txt'}")
@@ -355,6 +357,8 @@ def _table(report: Report, truth: phantoms.Phantom | None) -> None:
         table.add_row(*row)
     if report.findings or truth is not None:
         console.print(table)
+    elif report.status is Status.ANALYSED:
+        console.print("no finding reached its threshold; that is not a negative")
     if truth is None:
         return
     asked = [n for n in truth.nodules if 6 <= n.diameter_mm <= 20]
