@@ -290,8 +290,8 @@ def _model(
 
 @pytest.fixture(scope="session")
 def tiny_radiograph_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """`tiny-radiograph` 1.0.0, for children up to five: score = sigmoid(8 * mean grey - 4); the map
-    shows how bright each pixel is."""
+    """`chest-pneumonia` 1.0.0 of the tests, in place of the factory's, for children up to five:
+    score = sigmoid(8 * mean grey - 4); the map shows how bright each pixel is."""
     import onnxruntime  # noqa: PLC0415
 
     from compile.pack import pack  # noqa: PLC0415 - only who asks for a bundle pays for onnx
@@ -315,7 +315,7 @@ def tiny_radiograph_manifest() -> dict[str, Any]:
     same = {name: tiny_manifest()[name] for name in ("schema", "licence", "provenance")}
     return {
         **same,
-        "name": "tiny-radiograph",
+        "name": "chest-pneumonia",
         "version": "1.0.0",
         "title": "Tiny radiograph bundle for tests",
         "intended_use": "Tests of the appliance. It finds nothing that means anything.",

@@ -25,7 +25,7 @@ from appliance.store.spool import SeriesKey, Spool
 
 @pytest.fixture
 def both(ready_site: Any, tiny_radiograph_bytes: bytes, tmp_path: Path) -> Any:
-    """The device's settings; `tiny-nodule` and `tiny-radiograph` are active."""
+    """The device's settings; `tiny-nodule` and the tests' `chest-pneumonia` are active."""
     path = tmp_path / "tiny-radiograph.scanside"
     path.write_bytes(tiny_radiograph_bytes)
     shelf = Desk(ready_site.settings, lambda *_: None).shelf
@@ -51,9 +51,9 @@ def test_each_bundle_takes_its_own_series(both: Any, xray: Any, dicom: Any, tmp_
     folder = write(tmp_path / "in", xray, child={})
     dicom.write(dicom.chest(PatientAge="060Y"), folder / "ct")
     reports = by_bundle(analyze.analyze(folder, both.settings))
-    assert set(reports) == {"tiny-nodule", "tiny-radiograph"}
+    assert set(reports) == {"tiny-nodule", "chest-pneumonia"}
     assert all(report.status is Status.ANALYSED for report in reports.values())
-    assert {f.kind for f in reports["tiny-radiograph"].findings} == {"pneumonia"}
+    assert {f.kind for f in reports["chest-pneumonia"].findings} == {"pneumonia"}
     assert {f.kind for f in reports["tiny-nodule"].findings} == {"nodule"}
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     analyze.show(list(reports.values()), console)

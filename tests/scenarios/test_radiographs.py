@@ -18,7 +18,7 @@ from appliance.demo.phantom import chest
 from appliance.reasons import Code
 from appliance.report import NOTICE, Report, Stage
 
-BUNDLE = "tiny-radiograph"
+BUNDLE = "chest-pneumonia"
 
 
 @dataclass(frozen=True)
