@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from appliance.backend.open import LOADERS
+from appliance.bundle.manifest import Network, Role
 from appliance.demo.phantom import chest
 from appliance.preprocess import reference
 from training import source
 from training.data import F32, Volume, resample, window
 from training.findings import stack_of
+from training.loop import RunError
 
 LEAST_ATOL = 0.1
 """Logits. INT8 kernels round each in its own way: onnxruntime's own differ by 0.04 from Q/DQ as
@@ -52,22 +54,26 @@ def inputs_of(roles: Mapping[source.Role, bytes]) -> dict[source.Role, F32]:
 
 
 def record(networks: Mapping[source.Role, bytes], out: Path) -> list[dict[str, Any]]:
-    """Writes one recorded run a network to golden/; returns the entries for them. SystemExit where
-    the two backends differ by more than rounding can explain."""
+    """Writes one recorded run a network of the nodule line; returns the entries for them."""
+    return [
+        case(role, source.network(role, "0" * 64), networks[role], image, out)
+        for role, image in inputs_of(networks).items()
+    ]
+
+
+def case(role: Role, entry: Network, network: bytes, image: F32, out: Path) -> dict[str, Any]:
+    """Writes one recorded run to golden/ of a source folder; returns its entry. RunError where the
+    two backends differ by more than rounding can explain."""
+    recorded, other = (
+        load({role: entry}, {role: network}, 1)[role](image)
+        for load in (LOADERS["onnxruntime"], LOADERS["openvino"])
+    )
+    gap = max(float(np.abs(recorded[name] - other[name]).max()) for name in recorded)
+    print(f"{role}: onnxruntime and openvino differ by {gap:.4f}")
+    if gap > MOST_APART:
+        raise RunError(f"{role}: the backends differ by {gap:.2f}")
     (out / "golden").mkdir(exist_ok=True)
-    entries = []
-    for role, image in inputs_of(networks).items():
-        entry = source.network(role, "0" * 64)
-        recorded, other = (
-            load({role: entry}, {role: networks[role]}, 1)[role](image)
-            for load in (LOADERS["onnxruntime"], LOADERS["openvino"])
-        )
-        gap = max(float(np.abs(recorded[name] - other[name]).max()) for name in recorded)
-        arrays: dict[str, Any] = {"input": image, **recorded}
-        np.savez_compressed(out / "golden" / f"{role}.npz", **arrays)
-        print(f"{role}: onnxruntime and openvino differ by {gap:.4f}")
-        if gap > MOST_APART:
-            raise SystemExit(f"error: {role}: the backends differ by {gap:.2f}")
-        atol = max(LEAST_ATOL, round(3 * gap, 2))
-        entries.append({"network": role, "file": f"golden/{role}.npz", "atol": atol})
-    return entries
+    arrays: dict[str, Any] = {"input": image, **recorded}
+    np.savez_compressed(out / "golden" / f"{role}.npz", **arrays)
+    atol = max(LEAST_ATOL, round(3 * gap, 2))
+    return {"network": role, "file": f"golden/{role}.npz", "atol": atol}

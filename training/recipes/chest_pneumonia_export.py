@@ -19,11 +19,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from appliance.backend.open import LOADERS
 from appliance.demo.phantom import chest
-from training import pneumonia_bundle
+from training import goldens, pneumonia_bundle
 from training.data import F32, file_digest
-from training.goldens import LEAST_ATOL, MOST_APART
 from training.loop import RunError, knobs_from_command_line, shared_folder, work_folder
 from training.pneumonia import FILE, SIZE
 from training.pneumonia_figures import PLAIN, against
@@ -86,20 +84,7 @@ def golden_case(network: bytes, out: Path) -> dict[str, Any]:
     """Writes one recorded run to golden/; returns the entry for it."""
     image = np.stack([radiograph(seed) for seed in range(4)])[:, None]
     image = np.concatenate([image, image**2, 0.5 + 0.4 * (image - 0.5)])
-    entry = pneumonia_bundle.network("0" * 64)
-    recorded, other = (
-        load({"classify": entry}, {"classify": network}, 1)["classify"](image)
-        for load in (LOADERS["onnxruntime"], LOADERS["openvino"])
-    )
-    gap = max(float(np.abs(recorded[name] - other[name]).max()) for name in recorded)
-    print(f"onnxruntime and openvino differ by {gap:.4f}")
-    if gap > MOST_APART:
-        raise RunError(f"the backends differ by {gap:.2f}")
-    (out / "golden").mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {"input": image, **recorded}
-    np.savez_compressed(out / "golden" / "classify.npz", **arrays)
-    atol = max(LEAST_ATOL, round(3 * gap, 2))
-    return {"network": "classify", "file": "golden/classify.npz", "atol": atol}
+    return goldens.case("classify", pneumonia_bundle.network("0" * 64), network, image, out)
 
 
 def read_json(path: Path) -> dict[str, Any]:
