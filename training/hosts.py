@@ -113,18 +113,29 @@ def with_implants(
             ):
                 continue
             shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
-            around = near(block, at, diameter / 2 + SPICULE_MM)
-            before = block.hu[around].copy()
-            one = implant(rng, block, at, Nodule(shape, diameter, kind, place))
+            one = implanted(rng, block, at, Nodule(shape, diameter, kind, place), host.volume.hu)
             if one is None:
-                continue
-            if visible_share(one, host.volume.hu, block.hu) < SEEN:
-                block.hu[around] = before
                 continue
             done.append(one)
             others.append(Target(one.center_mm, diameter))
             break
     return volume, done
+
+
+def implanted(
+    rng: np.random.Generator, block: Block, at_mm: F64, nodule: Nodule, before: F32
+) -> Implant | None:
+    """`implant`, but None, and nothing done, also where too little of it can be seen (rule 3).
+
+    `before` [z, y, x] is the block without this nodule.
+    """
+    around = near(block, at_mm, nodule.diameter_mm / 2 + SPICULE_MM)
+    as_it_was = block.hu[around].copy()
+    one = implant(rng, block, at_mm, nodule)
+    if one is not None and visible_share(one, before, block.hu) < SEEN:
+        block.hu[around] = as_it_was
+        return None
+    return one
 
 
 def near(block: Block, center_mm: F64, reach_mm: float) -> tuple[slice, slice, slice]:

@@ -6,13 +6,15 @@ Rules.
    the same way (`training.warp.moved`).
 2. Real lesions of a host are positives; the first targets are theirs, trusted less in place and
    size. Its boxed mass is ignored. Neither is ever a negative; everything else in a host is.
-3. The same generator gives the same patch.
+3. A nodule that nobody could see is no lesson: one that hardly changes its CT is taken out again,
+   one of which thick slices leave less than FAINT_HU counts neither way.
+4. The same generator gives the same patch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -21,8 +23,8 @@ from scipy import ndimage
 from appliance.preprocess.reference import axis_weights
 from training.data import F32, F64, resample, window
 from training.decoys import add_vessels
-from training.hosts import Host, Target
-from training.implants import Block, Nodule, Places, blurred_in_plane, draw_kind, implant
+from training.hosts import Host, Target, implanted
+from training.implants import Block, Implant, Nodule, Places, blurred_in_plane, draw_kind
 from training.shapes import Shape, pick_shape
 from training.warp import Move, moved, warped, way_back
 
@@ -30,6 +32,11 @@ GRID_MM = 1.25
 SIDE = 64  # voxels of a patch
 ROOM = 80  # voxels of the piece that a turned patch is cut from
 STRIDE = 4
+BODY_STRIDE = 2
+FAINT_HU = 110.0
+"""Least change of HU at a nodule's densest voxel."""
+UNKNOWN = -1.0
+"""Of `Patch.body`: nobody has outlined what is here."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Patch:
-    """Image [64, 64, 64] in [0, 1]; heat, ln diameter (mm) and heat weight [16, 16, 16]."""
+    """Image [64, 64, 64] in [0, 1]; heat, ln diameter (mm) and heat weight [16, 16, 16]; share of
+    nodule [32, 32, 32], UNKNOWN around real lesions."""
 
     image: F32
     heat: F32
     size: F32
     weight: F32
+    body: F32
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class Piece:
     block: Block
     targets: list[Target]
     real: int
+    body: F32  # [z, y, x] share of implants in each voxel
+    contrast_hu: list[float]  # of each target, where it fills a voxel
 
 
 def draw_diameter(rng: np.random.Generator, d: Drawing) -> float:
@@ -97,30 +108,68 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
         hu, spacing = resliced(hu, spacing, rng.uniform(1.0, 1.6))
         hu += rng.standard_normal(hu.shape).astype(np.float32) * host.noise_hu * 0.5
     piece = filled(rng, host, Block(hu, _three(spacing), host.noise_hu), edge, shapes, stretch, d)
+    body = piece.body
     if roll > 1 - d.thick:
-        hu, spacing = resliced(hu, spacing, rng.uniform(min(spacing[0] * 1.2, 4.5), 5.0))
-    image = resample(hu, _three(spacing * stretch), [GRID_MM] * 3)
+        thickness = rng.uniform(min(spacing[0] * 1.2, 4.5), 5.0)
+        body, _ = resliced(body, spacing, thickness)
+        hu, spacing = resliced(hu, spacing, thickness)
     room = ROOM if turned else SIDE
-    got = np.full((room,) * 3, -1000, np.float32)
-    cut = image[:room, :room, :room]
-    got[: cut.shape[0], : cut.shape[1], : cut.shape[2]] = cut
+    got = np.zeros((1, 2, room, room, room), np.float32)
+    got[:, 0] = -1000
+    for into, values in zip(got[0], (hu, body), strict=True):
+        cut = resample(values, _three(spacing * stretch), [GRID_MM] * 3)[:room, :room, :room]
+        into[: cut.shape[0], : cut.shape[1], : cut.shape[2]] = cut
     move = draw_move(rng, d) if turned else Move(np.eye(3), np.zeros(3))
     if turned:
-        got = warped(torch.from_numpy(got)[None, None], [move], (SIDE,) * 3, outside="border")[
-            0, 0
-        ].numpy()
-    targets = [
-        Target(_three((at + 0.5) * GRID_MM), float(t.diameter_mm * np.prod(stretch) ** (1 / 3)))
-        for t in piece.targets
+        got = warped(torch.from_numpy(got), [move], (SIDE,) * 3, outside="border").numpy()
+    image, body = got[0]
+    lesions, plain, faint = list[Target](), list[Target](), list[Target]()
+    for i, (t, contrast) in enumerate(zip(piece.targets, piece.contrast_hu, strict=True)):
         for at in moved(
             np.array(t.center_mm) * stretch / GRID_MM - 0.5, move, (room,) * 3, (SIDE,) * 3
-        )
-    ]
-    heat, size_map, weight = draw_targets(targets, piece.real)
+        ):
+            here = Target(
+                _three((at + 0.5) * GRID_MM), float(t.diameter_mm * np.prod(stretch) ** (1 / 3))
+            )
+            kind = lesions if i < piece.real else plain
+            if i >= piece.real and contrast * _densest(body, here) < FAINT_HU:
+                kind = faint
+            kind.append(here)
+    heat, size_map, weight = draw_targets([*lesions, *plain], len(lesions))
+    weight *= away_from(faint, STRIDE)
     if host.ignored.any():
         weight *= seen(host, edge, stretch, move, room)
-    image = window(altered(rng, got, d))
-    return mirrored(rng, Patch(image, heat, size_map, weight))
+    n = SIDE // BODY_STRIDE
+    share = body.reshape((n, BODY_STRIDE) * 3).mean((1, 3, 5))
+    share = np.where(away_from([*lesions, *faint], BODY_STRIDE) > 0, share, UNKNOWN)
+    image = window(altered(rng, image, d))
+    return mirrored(
+        rng, Patch(image, heat, size_map, weight, np.asarray(np.clip(share, -1, 1), np.float32))
+    )
+
+
+def _densest(body: F32, target: Target) -> float:
+    """The largest share within half a radius (at least 2 voxels) of a target's centre; 1 where that
+    lies outside the patch."""
+    at = np.array(target.center_mm) / GRID_MM - 0.5
+    if (at < 0).any() or (at > SIDE - 1).any():
+        return 1.0
+    reach = max(target.diameter_mm / 4 / GRID_MM, 2.0)
+    low = np.clip(np.floor(at - reach).astype(int), 0, SIDE - 1)
+    high = np.clip(np.ceil(at + reach).astype(int) + 1, 1, SIDE)
+    return float(body[low[0] : high[0], low[1] : high[1], low[2] : high[2]].max())
+
+
+def away_from(targets: Sequence[Target], stride: int) -> F32:
+    """0 in the cells of `stride` voxels at these targets and one cell around, else 1."""
+    n = SIDE // stride
+    grid = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij")).astype(np.float32)
+    out = np.ones((n, n, n), np.float32)
+    for target in targets:
+        at = np.array(target.center_mm) / (GRID_MM * stride) - 0.5
+        squared = ((grid - at[:, None, None, None]) ** 2).sum(0)
+        out[squared < (target.diameter_mm / 2 / (GRID_MM * stride) + 1) ** 2] = 0
+    return out
 
 
 def filled(
@@ -141,6 +190,7 @@ def filled(
         if (at > -8).all() and (at < extent + 8).all()
     ]
     real = len(targets)
+    body, contrast = np.zeros(block.hu.shape, np.float32), [np.inf] * real
     if rng.random() < d.decoys:
         add_vessels(rng, block, int(rng.integers(1, 4)))
     for _ in range(int(rng.poisson(d.implants * float(np.prod(extent)) / (SIDE * GRID_MM) ** 3))):
@@ -152,10 +202,24 @@ def filled(
         if rng.random() < d.faint:
             kind = "ground_glass" if rng.random() < 0.7 else "part_solid"
         shape = pick_shape(rng, shapes, diameter)
-        done = implant(rng, block, at, Nodule(shape, diameter, kind, place))
+        before = block.hu.copy()
+        done = implanted(rng, block, at, Nodule(shape, diameter, kind, place), before)
         if done:
             targets.append(Target(done.center_mm, diameter))
-    return Piece(block, targets, real)
+            part = tuple(
+                slice(s, s + n) for s, n in zip(done.start, done.occupancy.shape, strict=True)
+            )
+            np.maximum(body[part], done.occupancy, out=body[part])
+            contrast.append(contrast_of(done, before, block.hu))
+    return Piece(block, targets, real, body, contrast)
+
+
+def contrast_of(one: Implant, before: F32, after: F32) -> float:
+    """HU by which a voxel full of the nodule would differ: a mean over its body."""
+    part = tuple(slice(s, s + n) for s, n in zip(one.start, one.occupancy.shape, strict=True))
+    squared = float((one.occupancy**2).sum())
+    changed = np.abs(after[part] - before[part])
+    return float((changed * one.occupancy).sum()) / max(squared, 1e-6)
 
 
 def draw_place(
@@ -265,4 +329,4 @@ def mirrored(rng: np.random.Generator, patch: Patch) -> Patch:
         b = np.flip(a, flips)
         return np.ascontiguousarray(np.swapaxes(b, 1, 2) if swap else b)
 
-    return Patch(one(patch.image), one(patch.heat), one(patch.size), one(patch.weight))
+    return Patch(*(one(getattr(patch, f.name)) for f in fields(Patch)))

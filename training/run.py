@@ -1,13 +1,19 @@
 """Makes a bundle's source folder from the shared data, recipe by recipe.
 
-    python -m training.run lung-nodule [--out build/lung-nodule]
+    python -m training.run lung-nodule [--out build/lung-nodule] [--jobs 2]
     python -m training.run chest-pneumonia [--out build/chest-pneumonia]
 
-Rules. A task is a list of commands, each a recipe of its own; the first that fails ends the run.
-Recipes resume from their checkpoints, so a second call goes on where the first ended and does
-nothing where all is done (remove the training work folder to start afresh). A recipe uses the
-threads that its knobs say; without OMP_NUM_THREADS the linear algebra under numpy would start as
-many as there are cores for each small product, and spend most of them waiting.
+Rules.
+1. A task is a list of stages, a stage a list of tracks that do not need one another, a track a list
+   of commands, each a recipe of its own. Tracks run side by side, as many as there are cores: a
+   recipe learns on one core, and two networks on a core each take less than one after the other on
+   both. Every line says which track it is of.
+2. The first command that fails ends the run, and those beside it. Recipes resume from their
+   checkpoints, so a second call goes on where the first ended and does nothing where all is done
+   (remove the training work folder to start afresh).
+3. A recipe uses the threads that its knobs say; without OMP_NUM_THREADS the linear algebra under
+   numpy would start as many as there are cores for each small product, and spend most of them
+   waiting.
 """
 
 from __future__ import annotations
@@ -16,8 +22,10 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from training.loop import work_folder
 
@@ -29,36 +37,40 @@ FOLDS = {
 RECIPES = "training.recipes.lung_nodule_"
 
 
-def lung_nodule(out: str) -> list[list[str]]:
-    """Modules and arguments. Of every network that learns on our CTs three leave one CT out, to
-    judge it, and a fourth ships; measuring is judged on one CT left out."""
+Command = list[str]
+"""A module and its arguments."""
+Stage = Mapping[str, list[Command]]
+"""Tracks by name, the longest first."""
+
+
+def lung_nodule(out: str) -> list[Stage]:
+    """Of every network that learns on our CTs three leave one CT out, to judge it, and a fourth
+    ships; measuring is judged on one CT left out."""
     quantize = [f"{RECIPES}quantize", "--network"]
-    steps = [
-        [
-            *(f"{RECIPES}classify", "--name", "student-alone", "--teachers", "", "--start", ""),
-            *("--alone", "", "--steps", "3000", "--rate", "3e-3"),
-        ],
-        [f"{RECIPES}teacher"],
-        [f"{RECIPES}classify"],
-        [*quantize, "classify", "--name", "student"],
-        [f"{RECIPES}segment"],
-        [*quantize, "segment"],
-    ]
-    for role in ("propose", "mass"):
-        for name, hosts in {**FOLDS, "": ",".join(FOLDS)}.items():
+    tracks: dict[str, list[Command]] = {}
+    for role in ("propose", "mass", "measure"):
+        folds = {**FOLDS, "": ",".join(FOLDS)}
+        for name in ("R01-001", "") if role == "measure" else folds:
             run = f"{role}-without-{name}" if name else role
-            steps.append([f"{RECIPES}{role}", "--name", run, "--hosts", hosts])
-            steps.append([*quantize, role, "--name", run])
-    for name in ("R01-001", ""):
-        run = f"measure-without-{name}" if name else "measure"
-        steps.append(
-            [f"{RECIPES}measure", "--name", run, "--hosts", FOLDS.get(name, ",".join(FOLDS))]
-        )
-        steps.append([*quantize, "measure", "--name", run])
-    return [*steps, *judged_and_exported(out)]
+            tracks[run] = [
+                [f"{RECIPES}{role}", "--name", run, "--hosts", folds[name]],
+                [*quantize, role, "--name", run],
+            ]
+        if role == "propose":
+            tracks["classify"] = [
+                [
+                    *(f"{RECIPES}classify", "--name", "student-alone", "--teachers", ""),
+                    *("--start", "", "--alone", "", "--steps", "3000", "--rate", "3e-3"),
+                ],
+                [f"{RECIPES}teacher"],
+                [f"{RECIPES}classify"],
+                [*quantize, "classify", "--name", "student"],
+            ]
+            tracks["segment"] = [[f"{RECIPES}segment"], [*quantize, "segment"]]
+    return [tracks, {"judge": judged_and_exported(out)}]
 
 
-def judged_and_exported(out: str) -> list[list[str]]:
+def judged_and_exported(out: str) -> list[Command]:
     """The commands after the last training: fits out of fold, figures, the source folder."""
     folder = work_folder("lung-nodule")
 
@@ -90,37 +102,108 @@ def judged_and_exported(out: str) -> list[list[str]]:
     ]
 
 
-def chest_pneumonia(out: str) -> list[list[str]]:
-    """Modules and arguments: teachers, the student, and the same with labels alone to compare."""
+def chest_pneumonia(out: str) -> list[Stage]:
+    """Teachers, the student, and the same with labels alone to compare."""
     recipes = "training.recipes.chest_pneumonia_"
+    alone = ["--name", "pneumonia-alone", "--teacher", "", "--final", "false"]
     return [
-        [f"{recipes}teacher"],
-        [f"{recipes}student"],
-        [f"{recipes}quantize"],
-        [f"{recipes}student", "--name", "pneumonia-alone", "--teacher", "", "--final", "false"],
-        [f"{recipes}export", "--out", out],
+        {
+            "taught": [[f"{recipes}teacher"], [f"{recipes}student"], [f"{recipes}quantize"]],
+            "alone": [[f"{recipes}student", *alone]],
+        },
+        {"export": [[f"{recipes}export", "--out", out]]},
     ]
 
 
 TASKS = {"lung-nodule": lung_nodule, "chest-pneumonia": chest_pneumonia}
 
 
+class Failed(Exception):
+    """A command's exit status, beside which the others were ended."""
+
+
+class _Runner:
+    """Tracks side by side."""
+
+    def __init__(self) -> None:
+        self.running: set[subprocess.Popen[str]] = set()
+        self.lock, self.ended = threading.Lock(), False
+
+    def say(self, track: str, line: str) -> None:
+        """One line on stdout, whole."""
+        with self.lock:
+            print(f"{track}: {line}", flush=True)
+
+    def follow(self, track: str, commands: Iterable[Command]) -> None:
+        """The commands of a track in their order; Failed at the first that fails."""
+        for words in commands:
+            self.say(track, "$ python -m " + " ".join(w or "''" for w in words))
+            began = time.monotonic()
+            with self.lock:
+                if self.ended:
+                    return
+                child = subprocess.Popen(
+                    [sys.executable, "-m", *words],
+                    env={"OMP_NUM_THREADS": "1", **os.environ},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                )
+                self.running.add(child)
+            assert child.stdout is not None
+            with child.stdout:
+                for line in child.stdout:
+                    self.say(track, line.rstrip())
+            code = child.wait()
+            with self.lock:
+                self.running.discard(child)
+                if self.ended:
+                    return
+            if code:
+                raise Failed(f"{track}: {words[0]} ended with {code}")
+            self.say(track, f"{words[0]}: {time.monotonic() - began:.0f} s")
+
+    def end(self) -> None:
+        """Ends what runs; their checkpoints stay."""
+        with self.lock:
+            self.ended = True
+            for child in self.running:
+                child.terminate()
+
+
+def run_stages(stages: Sequence[Stage], jobs: int) -> None:
+    """Every stage after the one before; Failed, with nothing left running."""
+    for stage in stages:
+        runner = _Runner()
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            tracks = [pool.submit(runner.follow, name, list(c)) for name, c in stage.items()]
+            try:
+                done, _ = wait(tracks, return_when=FIRST_EXCEPTION)
+                if any(track.exception() for track in done):
+                    runner.end()
+            except KeyboardInterrupt:
+                runner.end()
+                raise Failed("stopped; the same command goes on from the checkpoints") from None
+        for track in tracks:
+            track.result()
+
+
 def main() -> None:
-    """Runs the named task's commands in order."""
+    """Runs the named task's stages in order."""
     parser = argparse.ArgumentParser(description="Train a bundle's networks and export them.")
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--out", default="")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="tracks at once")
     given = parser.parse_args()
-    for words in TASKS[given.task](given.out or f"build/{given.task}"):
-        print("$ python -m " + " ".join(words), flush=True)
-        began = time.monotonic()
-        if code := subprocess.run(
-            [sys.executable, "-m", *words],
-            check=False,
-            env={"OMP_NUM_THREADS": "1", **os.environ},
-        ).returncode:
-            raise SystemExit(code)
-        print(f"{words[0]}: {time.monotonic() - began:.0f} s", flush=True)
+    if given.jobs < 1:
+        parser.error("--jobs is 1 or more")
+    began = time.monotonic()
+    try:
+        run_stages(TASKS[given.task](given.out or f"build/{given.task}"), given.jobs)
+    except Failed as e:
+        raise SystemExit(str(e)) from None
+    print(f"{given.task}: {(time.monotonic() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

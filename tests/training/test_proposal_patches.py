@@ -10,13 +10,16 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
+from training import proposal_patches
 from training.data import Volume
 from training.hosts import Host, Target
 from training.implants import find_places
 from training.proposal_patches import (
+    BODY_STRIDE,
     GRID_MM,
     SIDE,
     STRIDE,
+    UNKNOWN,
     Drawing,
     Patch,
     draw_targets,
@@ -95,8 +98,41 @@ def test_mirroring_moves_image_and_targets_alike() -> None:
     heat, size, weight = draw_targets([Target((42.5, 22.5, 12.5), 9.0)])
     image = np.kron(heat, np.ones((STRIDE,) * 3, np.float32))
     for seed in range(6):
-        patch = mirrored(np.random.default_rng(seed), Patch(image, heat, size, weight))
+        patch = mirrored(np.random.default_rng(seed), Patch(image, heat, size, weight, heat))
         assert np.array_equal(patch.image[::STRIDE, ::STRIDE, ::STRIDE], patch.heat)
+        assert np.array_equal(patch.body, patch.heat)
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_the_body_is_where_the_nodule_is_however_the_patch_is_turned(turned: float) -> None:
+    drawing = replace(PLAIN, turned=turned, smallest_mm=9, largest_mm=16, turn_deg=40, thick=0)
+    rng, host, alike = np.random.default_rng(4), empty_host(), []
+    n = SIDE // BODY_STRIDE
+    for _ in range(30):
+        patch = sample(rng, host, [ball()] * 20, drawing)
+        if patch.body.max() < 0.9 or patch.image.min() < 0.05:
+            continue
+        pooled = patch.image.reshape((n, BODY_STRIDE) * 3).mean((1, 3, 5))
+        alike.append(np.corrcoef(pooled.ravel(), patch.body.ravel())[0, 1])
+    assert len(alike) >= 5
+    # lines and hollows are no part of a body
+    assert np.median(alike) > 0.9
+
+
+def test_a_nodule_that_nobody_can_see_counts_neither_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = replace(PLAIN, implants=3, smallest_mm=6, largest_mm=9, thick=0)
+    host, shapes = empty_host(), [ball()] * 20
+    plain = [sample(np.random.default_rng(s), host, shapes, drawing) for s in range(6)]
+    monkeypatch.setattr(proposal_patches, "FAINT_HU", 1e9)
+    faint = [sample(np.random.default_rng(s), host, shapes, drawing) for s in range(6)]
+    assert max(p.heat.max() for p in plain) == 1
+    assert min(p.weight.min() for p in plain) == 1
+    for one, other in zip(plain, faint, strict=True):
+        assert other.heat.max() == 0
+        # what was a centre is now left out, in the heat and in the body
+        assert not other.weight[one.heat == 1].any()
+        assert (other.body[one.body > 0.5] == UNKNOWN).all()
+        assert other.body.max() <= 0.5
 
 
 def test_the_boxed_mass_is_ignored_where_the_turned_patch_shows_it() -> None:

@@ -15,7 +15,7 @@ from training.networks.lungs import LungNet
 from training.networks.mass import MassNet
 from training.networks.measure import MeasureNet
 from training.networks.patch import PatchNet
-from training.networks.propose import ProposeNet
+from training.networks.propose import Outlined, ProposeNet
 from training.networks.resnest import ResNeSt50
 from training.networks.students import CubeNet
 
@@ -26,6 +26,7 @@ __all__ = [
     "LungNet",
     "MassNet",
     "MeasureNet",
+    "Outlined",
     "PatchNet",
     "ProposeNet",
     "ResNeSt50",

@@ -38,10 +38,36 @@ class ProposeNet(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(heat logits, log diameter); cell c's centre lies at voxel (c + 0.5) * 4 - 0.5."""
-        f4 = self.quarter(self.fine(self.stem(image)))
+        _, x = self.features(image)
+        return self.heat(x), self.size(x)
+
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known at strides 2 and 4: [B,a,Z/2,Y/2,X/2] and [B,b,Z/4,Y/4,X/4]."""
+        f2 = self.fine(self.stem(image))
+        f4 = self.quarter(f2)
         f8 = self.eighth(f4)
         f16 = self.sixteenth(f8)
         x = self.lateral8(f8) + functional.interpolate(self.lateral16(f16), scale_factor=2.0)
         x = self.merge8(x)
-        x = self.merge4(f4 + functional.interpolate(x, scale_factor=2.0))
-        return self.heat(x), self.size(x)
+        return f2, self.merge4(f4 + functional.interpolate(x, scale_factor=2.0))
+
+
+class Outlined(nn.Module):
+    """A ProposeNet that also outlines, for training alone: an outline says more about a nodule
+    than its centre does."""
+
+    def __init__(self, net: ProposeNet, widths: tuple[int, int] = (16, 32)) -> None:
+        """`widths`: channels of `net.features`."""
+        super().__init__()
+        a, b = widths
+        self.net = net
+        self.coarse = nn.Conv3d(b, a, 1)
+        self.merge2 = conv3(a, a)
+        self.body = nn.Conv3d(a, 1, 1)
+        nn.init.constant_(self.body.bias, -4.0)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(heat logits, log diameter, logits of a nodule's share [B,1,Z/2,Y/2,X/2])."""
+        f2, x = self.net.features(image)
+        fine = self.merge2(f2 + functional.interpolate(self.coarse(x), scale_factor=2.0))
+        return self.net.heat(x), self.net.size(x), self.body(fine)
