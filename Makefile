@@ -3,11 +3,12 @@
 #   make test                  all fast tests, against real peers
 #   make check                 style, types, import contracts, generated files, aarch64 wheels
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
+#   make wheel                 the wheel of a release, with the kernels in it, and its parts list
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo test test-long check bench gpu-check bundles setup-demo setup-test setup-train
+.PHONY: demo test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo
@@ -15,6 +16,8 @@ setup-test:
 	@.ci/setup test
 setup-train:
 	@.ci/setup train
+setup-release:
+	@.ci/setup release
 
 demo: setup-demo
 	@$(PY) -m appliance demo $(ARGS)
@@ -38,6 +41,11 @@ bench: setup-test
 
 gpu-check: setup-test
 	@$(PY) -m bench.gpu $(ARGS)
+
+wheel: setup-release
+	@$(PY) -m compile wheel -o dist
+	@$(PY) -m compile sbom appliance/factory/bundles/*.scanside --extras openvino,engine \
+		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
 
 bundles: setup-train
 	@for task in lung-nodule chest-pneumonia; do \

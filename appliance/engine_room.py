@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from appliance import engine_build, engines
-from appliance.backend import trt_engine
+from appliance.backend import fatbin, trt_engine
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.gpu_device import Device
 from appliance.backend.open import open_device, open_gpu
@@ -42,6 +42,10 @@ from appliance.report import Record
 
 log = logging.getLogger("scanside.work")
 
+UNHIDE = (
+    "cp -r systemd/gpu/. /etc/systemd/system/ && systemctl daemon-reload && "
+    "systemctl restart scanside-work.service (docs/compile.md)."
+)
 State = Literal["ready", "building", "fallback"]
 
 
@@ -73,8 +77,9 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """What is here. BackendUnavailable: `no_gpu`, `driver_old`, or no library (rule 2)."""
+    """What is here. BackendUnavailable as `found_gpu`, `fatbin.shipped`, `trt_engine.version`."""
     gpu = found_gpu()
+    fatbin.shipped(gpu.architecture, integrated=gpu.integrated)  # else no engine could serve
     version = trt_engine.version()
     here = engines.here(gpu, trt_engine.NAME, version)
 
@@ -86,7 +91,13 @@ def this_machine() -> Machine:
 
 
 def found_gpu() -> Driver:
-    """The GPU and its driver. BackendUnavailable `no_gpu` or `driver_old`."""
+    """The GPU and its driver. BackendUnavailable `no_gpu`, `gpu_hidden` or `driver_old`."""
+    if driver.hidden():
+        raise BackendUnavailable(
+            "the driver of an NVIDIA GPU is loaded, but this process sees no device file of it",
+            code="gpu_hidden",
+            remedy=f"As a service: {UNHIDE}",
+        )
     if not driver.there():
         raise BackendUnavailable("this machine shows no NVIDIA GPU", code="no_gpu", remedy="")
     return driver.recent(driver.probe())

@@ -3,8 +3,9 @@
     python -m bench.gpu [--slices 300] [--repeat 20]
 
 In this order: the driver; pycuda, built where it is missing; kernels.cu with nvcc; the contract
-suite on the GPU; then figures. What cannot be done here is a line that says why, and the rest goes
-on; without a GPU or without nvcc there is nothing to do and the exit code is 1.
+suite on the GPU; then figures, INT8, FP16 and FP32 by layer among them (layers.py). What cannot be
+done here is a line that says why, and the rest goes on; without a GPU or its kernels there is
+nothing to do and the exit code is 1.
 
 Rules.
 1. A kernel's bandwidth is what it must read and write at least once (all slices, the tensor) over
@@ -12,7 +13,7 @@ Rules.
    read and one write.
 2. Times are medians of `--repeat` calls, each waited for; the first call, which uploads, is apart.
 3. Peers are named: torch eager runs the same architectures with untrained weights, which cost the
-   same time. INT8, FP16 and FP32 need TensorRT.
+   same time (layers.py, rule 3). INT8, FP16 and FP32 need TensorRT.
 """
 
 from __future__ import annotations
@@ -31,17 +32,25 @@ from typing import Any
 
 import numpy as np
 
+from appliance.backend.choose import choose
+from appliance.backend.fatbin import SHIPPED
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.gpu_device import Device
 from appliance.backend.open import open_device
 from appliance.backend.owner import Owner
+from appliance.backend.profile import LUNGS_MM
+from appliance.backend.protocol import Backend
 from appliance.bundle import trust
 from appliance.bundle.manifest import Manifest, Network
-from appliance.errors import BackendUnavailable, BundleRefused
+from appliance.bundle.trust import Loaded
+from appliance.errors import BackendUnavailable, BundleRefused, ScansideError
 from appliance.host import driver
+from appliance.nodules import MEASURED_AT_ONCE
 from appliance.preprocess.spec import Op
-from appliance.records import Geometry, Header, Plane, Stack
-from compile.kernels import build, find_nvcc
+from appliance.records import Box, Geometry, Grid, Header, Plane, Stack
+from bench import layers
+from compile import compare, tensorrt
+from compile.kernels import find_nvcc, for_gpu, place
 
 FACTORY = Path(trust.__file__).parents[1] / "factory" / "bundles" / "lung-nodule.scanside"
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,57 +170,119 @@ def of_kernels(owner: Owner[Device], slices: int, repeat: int) -> Iterator[Figur
     backend.close()
 
 
-def of_torch(repeat: int) -> Iterator[Figure]:
-    """The dense 3D networks in torch eager on this GPU (rule 3)."""
+def of_layers(
+    owner: Owner[Device], loaded: Loaded, gpu: driver.Driver, repeat: int
+) -> tuple[list[Figure], list[str]]:
+    """INT8, FP16 and FP32 end to end beside torch eager, and tables by layer (layers.py)."""
+    torch, baseline, lines = of_torch(loaded, "cuda", repeat)
+    try:
+        networks = layers.files(loaded)
+        make = layers.with_tensorrt(loaded, tensorrt.load("tensorrt"), gpu.architecture)
+    except (BackendUnavailable, BundleRefused) as e:
+        return [*lines, Figure("INT8, FP16, FP32 by layer", e.text)], []
+    found = layers.measured(owner, loaded, networks, make, repeat)
+    return [*lines, *(Figure(*row) for row in layers.ratios(found, baseline, torch))], [
+        layers.layer_table(role, layers.weighted(networks[role]["FP32"]), row)
+        for role, row in found.items()
+    ]
+
+
+def of_torch(loaded: Loaded, where: str, repeat: int) -> tuple[str, dict[str, float], list[Figure]]:
+    """The baseline's name, its seconds by role in float32, and lines for both types (rule 3)."""
     try:
         import torch  # noqa: PLC0415 - an extra
     except ImportError:
-        yield Figure("torch eager", "torch is not installed")
-        return
-    if not torch.cuda.is_available():
-        yield Figure("torch eager", "this torch sees no GPU")
-        return
-    from training.networks import LungNet, ProposeNet  # noqa: PLC0415 - wants torch
-
-    shapes = {"segment": (LungNet, (96, 112, 112)), "propose": (ProposeNet, (224, 160, 240))}
-    for role, (network, shape) in shapes.items():
-        for word in (torch.float32, torch.float16):
-            model = network().eval().to("cuda", word)
-            image = torch.rand((1, 1, *shape), device="cuda", dtype=word)
-
-            def run(model: Any = model, image: Any = image) -> None:
-                with torch.no_grad():
-                    model(image)
-                torch.cuda.synchronize()
-
-            run()
-            size = " x ".join(map(str, shape))
-            name = str(word).removeprefix("torch.")
-            yield Figure(
-                f"torch eager {role} {name}, {size}", f"{median_s(run, repeat) * 1e3:.1f} ms"
-            )
+        return "torch eager", {}, [Figure("torch eager", "torch is not installed")]
+    if where == "cuda" and not torch.cuda.is_available():
+        return "torch eager", {}, [Figure("torch eager", "this torch sees no GPU")]
+    tf32 = "on" if torch.backends.cudnn.allow_tf32 else "off"
+    name = f"torch {torch.__version__} eager float32 (cuDNN's TF32 {tf32})"
+    baseline, lines = {}, []
+    for role in loaded.networks:
+        shape = layers.shapes_of(loaded, role)[1]
+        size = " x ".join(map(str, shape))
+        for word in ("float32", "float16"):
+            try:
+                took = layers.eager_s(role, shape, where, word, repeat)
+            except (KeyError, RuntimeError) as e:  # no such architecture; no memory left
+                lines.append(Figure(f"torch eager {role} {word}", f"{type(e).__name__}: {e}"[:200]))
+                continue
+            if word == "float32":
+                baseline[role] = took
+            lines.append(Figure(f"torch eager {role} {word}, {size}", f"{took * 1e3:.2f} ms"))
+    return name, baseline, lines
 
 
-def of_engines() -> Iterator[Figure]:
-    """Engines of the factory bundle for this GPU, and whether they answer like the CPU."""
+def of_engines(loaded: Loaded, slices: int, repeat: int) -> Iterator[Figure]:
+    """Engines of the factory bundle for this GPU, whether they answer like the CPU, and a CT on
+    them."""
     folder = ROOT / "build" / "engines"
+    two = f"{choose()},gpu"
     steps = {
-        "engines": ["compile", "engine", str(FACTORY), "--target", "this", "-o", str(folder)],
-        "compare": ["compile", "compare", str(FACTORY), "--backends", "gpu,onnxruntime"],
+        "engines": ["engine", str(FACTORY), "--target", "this", "-o", str(folder)],
+        "compare": ["compare", str(FACTORY), "--backends", two, "--engines", str(folder)],
     }
     for name, words in steps.items():
         began = time.monotonic()
-        done = _run("-m", *words)
+        done = _run("-m", "compile", *words)
         said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
         took = f" ({time.monotonic() - began:.0f} s)"
         yield Figure(name, (said or [f"exit code {done.returncode}"])[-1] + took)
         if done.returncode:
             return
+    stack, what = stack_of(slices), f"prepare + infer, {slices} x 512 x 512"
+    try:
+        with compare.opened("gpu", loaded, folder) as backend:
+            took_s = ct_s(backend, loaded.manifest, stack, repeat)
+    except ScansideError as e:
+        yield Figure(what, e.text)
+        return
+    yield Figure(f"{what}, slices there", f"{took_s * 1e3:.1f} ms (aim 50 ms)")
+
+
+def ct_s(backend: Backend, manifest: Manifest, stack: Stack, repeat: int) -> float:
+    """Median seconds of every prepare, gather and infer of a CT, after one that uploads and does
+    not count: all candidates that a line may have, and as many measured as go into one run."""
+    line = manifest.nodules()
+    centre = (180.0, 180.0, len(stack.planes) / 2)
+
+    def once() -> None:
+        lungs = backend.prepare(stack, manifest.networks["segment"].preprocess, None)
+        backend.infer("segment", lungs)
+        if line.mass is not None:
+            backend.infer("mass", lungs)
+        box = middle(lungs.grid) if lungs.grid is not None else None
+        near = backend.prepare(stack, manifest.networks["propose"].preprocess, box)
+        backend.infer("propose", near)
+        patches = backend.gather(
+            stack,
+            manifest.networks["classify"].preprocess,
+            [centre] * line.propose.top_k,
+            line.classify.views,
+        )
+        backend.infer("classify", patches)
+        if line.measure is not None:
+            ops = manifest.networks["measure"].preprocess
+            backend.infer("measure", backend.gather(stack, ops, [centre] * MEASURED_AT_ONCE))
+
+    return layers.median_s(once, repeat)
+
+
+def middle(grid: Grid) -> tuple[Grid, Box]:
+    """The middle of a volume, as large as a usual box around the lungs."""
+    spacing = np.linalg.norm(grid.to_lps[:3, :3], axis=0)  # mm along z, y and x
+    low, high = [], []
+    for size, step, mm in zip(grid.shape, spacing, LUNGS_MM[0], strict=True):
+        cells = min(size, round(mm / float(step)))
+        low.append((size - cells) // 2)
+        high.append((size - cells) // 2 + cells)
+    return grid, Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
 def contract() -> Figure:
     """The backend contract suite's gpu parameter."""
-    done = _run("-m", "pytest", "-q", "-rs", "tests/appliance/backend", "-k", "gpu and not host")
+    suite = "tests/appliance/backend/test_contract.py"  # other tests run over the host's GPU
+    done = _run("-m", "pytest", "-q", "-rs", suite, "-k", "gpu and not host")
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
     reason = next((line for line in lines if line.startswith("SKIPPED")), "")
     return Figure("contract suite", f"{lines[-1].strip('= ')} {reason}".strip())
@@ -265,19 +336,22 @@ def main() -> int:
     try:
         gpu = driver.recent(driver.probe())
         with_pycuda()
-        code = build(find_nvcc())
+        code = for_gpu(gpu)
+        place(SHIPPED.parent, code)  # where a release has them, and the children look
     except (BackendUnavailable, BundleRefused) as e:
         print(f"gpu-check: {e.line()}", file=sys.stderr)
         return 1
+    loaded = trust.check(FACTORY.read_bytes())
     rows = [contract()]
     owner = open_device(gpu, code)
     try:
         rows += of_kernels(owner, given.slices, given.repeat)
+        more, tables = of_layers(owner, loaded, gpu, given.repeat)
     finally:
         owner.stop()
-    rows += of_torch(given.repeat)
-    rows += of_engines()
-    print(table(f"{date.today()}, {gpu.name} ({gpu.architecture}), driver {gpu.version}", rows))
+    rows += [*more, *of_engines(loaded, given.slices, given.repeat)]
+    title = f"{date.today()}, {gpu.name} ({gpu.architecture}), driver {gpu.version}"
+    print("\n\n".join([table(title, rows), *tables]))
     return int("failed" in rows[0].value or "passed" not in rows[0].value)
 
 

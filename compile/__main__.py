@@ -15,7 +15,7 @@ import appliance.factory
 from appliance.bundle import trust
 from appliance.bundle.card import card
 from appliance.errors import BundleRefused, ScansideError
-from compile import compare, engine
+from compile import compare, engine, gate, wheel
 from compile.kernels import kernels
 from compile.lint import lint_bundle
 from compile.pack import factory, pack, put
@@ -48,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--target", type=target, required=True, help="this, rtx:SM86 or rtx:SM89")
     verb.add_argument("-o", "--out", type=Path, help="folder; default: beside the bundle")
     verb.add_argument("--float32", action="store_true", help="float16 nowhere")
+    verb = verbs.add_parser("gate", help="every network built without a GPU, INT8 and float; timed")
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--targets", type=targets, default=gate.TARGETS, help="rtx:SM86,rtx:SM89")
     verb = verbs.add_parser("compare", help="golden cases and findings on two backends")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--backends", help="two of gpu,openvino,onnxruntime; default: the last two")
@@ -55,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--no-findings", action="store_true", help="golden cases alone")
     verb = verbs.add_parser("kernels", help="kernels.cu -> a fatbin for every device, with nvcc")
     verb.add_argument("-o", "--out", type=Path, default=Path("build"), help="folder")
+    verb = verbs.add_parser("wheel", help="the wheel of a release: kernels, bundles, checked")
+    verb.add_argument("-o", "--out", type=Path, default=Path("dist"), help="folder")
     verb = verbs.add_parser("sbom", help="the parts list of a release, CycloneDX JSON")
     verb.add_argument("bundles", type=Path, nargs="*")
     verb.add_argument("--extras", default="openvino", help="of the wheel, separated by commas")
@@ -88,11 +93,16 @@ def run(args: argparse.Namespace) -> None:
         linted(args.bundle)
     elif args.verb == "engine":
         engines(args.bundle, args.target, args.out, lower=not args.float32)
+    elif args.verb == "gate":
+        loaded = trust.check(args.bundle.read_bytes())
+        gate.run(loaded, args.targets, lambda line: print(line, flush=True))
     elif args.verb == "compare":
         compared(args.bundle, args.backends, args.engines, findings=not args.no_findings)
     elif args.verb == "kernels":
         path, digest, held = kernels(args.out)
         print(f"{path}: {', '.join(map(str, held))}, sha256 {digest}")
+    elif args.verb == "wheel":
+        print(wheel.wheel(args.out).line())
     elif args.verb == "sbom":
         parts_list(args)
 
@@ -102,6 +112,11 @@ def target(name: str) -> str:
     if not engine.TARGET.fullmatch(name):
         raise argparse.ArgumentTypeError(f"{name!r} is neither `this` nor like `rtx:SM86`")
     return name
+
+
+def targets(names: str) -> tuple[str, ...]:
+    """Well-formed --targets, separated by commas."""
+    return tuple(target(name) for name in names.split(","))
 
 
 def parts_list(args: argparse.Namespace) -> None:

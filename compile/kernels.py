@@ -16,6 +16,7 @@ Rules.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -24,8 +25,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import appliance.backend
-from appliance.backend.fatbin import NAME, Code, read
+from appliance.backend.fatbin import NAME, Code, read, shipped
 from appliance.errors import BackendUnavailable, BundleRefused
+from appliance.host.driver import Driver
 from compile.pack import put
 
 ARCHITECTURES = (87, 90, 110)
@@ -38,8 +40,9 @@ WANTED = (*(Code("cubin", a) for a in ARCHITECTURES), Code("ptx", PTX_OF))
 
 
 def find_nvcc() -> Path:
-    """nvcc on PATH, under $CUDA_HOME or in its usual place; BackendUnavailable (`nvcc_missing`)."""
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_ROOT"), USUAL]
+    """nvcc on PATH, under $CUDA_HOME, in its usual place or in the wheels of the extra `kernels`;
+    BackendUnavailable (`nvcc_missing`)."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_ROOT"), USUAL, *_wheels()]
     places = [shutil.which("nvcc"), *(f"{home}/bin/nvcc" for home in homes if home)]
     for place in places:
         if place and os.access(place, os.X_OK):
@@ -47,9 +50,17 @@ def find_nvcc() -> Path:
     raise BackendUnavailable(
         f"no nvcc on PATH, under $CUDA_HOME or {USUAL}",
         code="nvcc_missing",
-        remedy="Install CUDA 13.0 or later on this machine (no GPU is needed), or set CUDA_HOME. "
-        "A device needs none: it gets the fatbin with the release.",
+        remedy="Install CUDA 13.0 or later on this machine (no GPU is needed) or set CUDA_HOME, or "
+        "pip install 'scanside[kernels]' (x86-64 Linux). A device needs none: it gets the fatbin "
+        "with the release.",
     )
+
+
+def _wheels() -> list[str]:
+    """Where NVIDIA's wheels of CUDA 13 put what /usr/local/cuda holds."""
+    found = importlib.util.find_spec("nvidia")
+    places = found.submodule_search_locations if found is not None else None
+    return [f"{place}/cu13" for place in places or ()]
 
 
 def build(nvcc: Path, wanted: Iterable[Code] = WANTED) -> bytes:
@@ -61,9 +72,10 @@ def build(nvcc: Path, wanted: Iterable[Code] = WANTED) -> bytes:
         command = [str(nvcc), "-std=c++17", "-O3", "-fatbin", *targets, SOURCE.name, "-o", NAME]
         ended = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
         if ended.returncode:
-            said = (ended.stderr or ended.stdout).strip().splitlines()
+            said = (ended.stderr or ended.stdout).strip().splitlines() or ["and said nothing"]
+            first = next((line for line in said if "error" in line), said[-1])
             raise BackendUnavailable(
-                f"{nvcc} ended with {ended.returncode}: {said[-1] if said else 'and said nothing'}",
+                f"{nvcc} ended with {ended.returncode}: {first}",
                 code="nvcc_failed",
                 remedy="CUDA 13.0 is the first that knows sm_110 (Thor); a C++ compiler is needed.",
             )
@@ -85,9 +97,26 @@ def require(data: bytes, wanted: Iterable[Code] = WANTED) -> None:
         )
 
 
+def for_gpu(gpu: Driver) -> bytes:
+    """A fatbin to measure and test with on this GPU: of this source where nvcc is (for it alone
+    where nvcc does not know all the others), else the release's. BackendUnavailable."""
+    try:
+        nvcc = find_nvcc()
+    except BackendUnavailable:
+        return shipped(gpu.architecture, integrated=gpu.integrated)
+    try:
+        return build(nvcc)
+    except BackendUnavailable:
+        return build(nvcc, [Code("cubin", int(gpu.architecture.removeprefix("sm_")))])
+
+
 def kernels(folder: Path) -> tuple[Path, str, tuple[Code, ...]]:
     """Build into a folder: the fatbin's path, its SHA-256 in hex, what it holds."""
-    data = build(find_nvcc())
+    return place(folder, build(find_nvcc()))
+
+
+def place(folder: Path, data: bytes) -> tuple[Path, str, tuple[Code, ...]]:
+    """Write a fatbin and its digest, as `fatbin.shipped` wants them; answers as `kernels`."""
     digest = hashlib.sha256(data).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     put(folder / NAME, data)

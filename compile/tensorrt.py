@@ -91,8 +91,10 @@ def build(
     *,
     architecture: str | None = None,
     timing_cache: bytes | None = None,
+    detailed: bool = False,
 ) -> Built:
-    """One engine for `architecture` (sm_86; None: the GPU of this machine).
+    """One engine for `architecture` (sm_86; None: the GPU of this machine). `detailed`: it can say
+    of which nodes a layer is made, where the library has that.
 
     BundleRefused `engine_node` names the node that the parser refuses, `engine_build` gives what
     the builder said.
@@ -116,6 +118,8 @@ def build(
     if not library.strong and network.precision != "fp32":
         for precision in PRECISIONS:
             config.set_flag(getattr(trt.BuilderFlag, precision))
+    if detailed and hasattr(config, "profiling_verbosity"):
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if architecture is not None and library.name == "tensorrt_rtx":
         config.num_compute_capabilities = 1
         wanted = getattr(trt.ComputeCapability, architecture.replace("sm_", "SM"))

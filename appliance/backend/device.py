@@ -129,3 +129,16 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Profiled(Engine, Protocol):
+    """An engine that can say how long each of its layers takes; for measuring alone."""
+
+    def layers_ms(
+        self, stream: int, image: int, outputs: Mapping[str, int], scratch: int
+    ) -> Mapping[str, float]:
+        """One run, waited for: layer -> milliseconds, in the order of the run. A layer is told by
+        its name and, where it is known, the nodes of the network that it is made of.
+
+        EngineError where the library cannot say."""
+        ...

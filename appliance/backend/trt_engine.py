@@ -7,6 +7,8 @@ Rules.
    `engine_host_code_allowed` stays False.
 3. Scratch memory is the arena's (USER_MANAGED), so nothing is allocated while a study runs.
 4. What TensorRT logs as an error is an error, whatever the call answers.
+5. Times of layers (`layers_ms`) are for measuring: an engine that was asked for them once waits for
+   each of its runs from then on.
 Calls: TensorRT Python API, "Runtime", "ICudaEngine", "IExecutionContext". None of this has run on a
 GPU yet: docs/gpu.md.
 """
@@ -14,6 +16,7 @@ GPU yet: docs/gpu.md.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -43,6 +46,14 @@ USED: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """What is called, beside the two pairs in `_scratch_of` and `run`; a test looks for each."""
+PROFILED: Mapping[str, tuple[str, ...]] = {
+    "IProfiler": ("report_layer_time",),
+    "IExecutionContext": ("profiler",),
+    "ICudaEngine": ("create_engine_inspector",),
+    "EngineInspector": ("get_engine_information",),
+    "LayerInformationFormat": ("JSON",),
+}
+"""What `layers_ms` asks for beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,9 @@ class TrtEngine:
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
             raise EngineError(f"the engine has the inputs {inputs}, not one")
+        self._trt = trt
+        self._times: Any = None
+        """What hears the times of layers, once they were asked for."""
         self._image = inputs[0]
         self.outputs: Mapping[str, np.dtype[Any]] = {
             name: np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
@@ -118,6 +132,22 @@ class TrtEngine:
         if not context.execute_async_v3(stream) or self._log.errors:
             raise EngineError(self._said("it does not run"))
 
+    def layers_ms(
+        self, stream: int, image: int, outputs: Mapping[str, int], scratch: int
+    ) -> Mapping[str, float]:
+        """See device.Profiled; rule 5. IExecutionContext.profiler, "Profiling"."""
+        if not (hasattr(self._trt, "IProfiler") and hasattr(self._context, "profiler")):
+            raise EngineError("this TensorRT has no profiler")
+        if self._times is None:
+            self._times = profiler(self._trt)
+            self._context.profiler = self._times
+        self._times.ms = {}
+        self.run(stream, image, outputs, scratch)  # execute_async_v3 waits and tells, by default
+        if not self._times.ms:
+            raise EngineError("TensorRT told the time of no layer")
+        made_of = _made_of(self._trt, self._engine)
+        return {f"{name} {made_of.get(name, '')}".rstrip(): t for name, t in self._times.ms.items()}
+
     def close(self) -> None:
         self._context = self._engine = self._runtime = None  # in this order
 
@@ -130,6 +160,32 @@ def _scratch_of(engine: Any) -> int:
     if hasattr(engine, "device_memory_size_v2"):
         return int(engine.device_memory_size_v2)
     return int(engine.device_memory_size)
+
+
+def _made_of(trt: Any, engine: Any) -> dict[str, str]:
+    """Layer -> the nodes that it is made of ("Metadata"), of an engine built to say so."""
+    if not hasattr(engine, "create_engine_inspector"):
+        return {}
+    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    try:
+        layers = json.loads(said)["Layers"]
+        return {layer["Name"]: str(layer.get("Metadata", "")) for layer in layers}
+    except (ValueError, KeyError, TypeError):  # names alone: the engine is not a detailed one
+        return {}
+
+
+def profiler(trt: Any) -> Any:
+    """What TensorRT tells the times of layers to: `ms`, by name."""
+
+    class Times(trt.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.ms: dict[str, float] = {}
+
+        def report_layer_time(self, layer: str, ms: float) -> None:
+            self.ms[layer] = self.ms.get(layer, 0.0) + ms
+
+    return Times()
 
 
 def logger(trt: Any) -> Any:

@@ -42,6 +42,10 @@ from appliance.settings import Settings
 
 PATIENCE_S = 3.0
 EARLIEST = datetime(2025, 1, 1, tzinfo=timezone.utc)
+BUILDS = (
+    "Start `scanside work`: it builds engines. As a service it sees a GPU with systemd/gpu alone: "
+    "docs/compile.md."
+)
 DECODERS = (
     ("JPEG Lossless and JPEG", "libjpeg", "pylibjpeg-libjpeg"),
     ("JPEG-LS", "jpeg_ls", "pyjpegls"),
@@ -240,7 +244,7 @@ def dicom(patient: Patient) -> Check:
 
 
 def bundles(patient: Patient) -> Check:
-    """A bundle is active and its golden cases have passed here."""
+    """A bundle is active, and its golden cases did not fail here: a new device has run none yet."""
     try:
         from appliance.bundle.shelf import Shelf  # noqa: PLC0415
     except ImportError as e:
@@ -264,8 +268,7 @@ def bundles(patient: Patient) -> Check:
         )
         return Check(name="bundles", ok=False, text=text, remedy=remedy)
     if any(b.gate == "not run" for b in active):
-        remedy = "Start `scanside run` (or `scanside work`) once: it runs the golden cases."
-        return Check(name="bundles", ok=False, text=text, remedy=remedy)
+        text += "; `work` runs them when it starts, before it analyses anything"
     return Check(name="bundles", ok=True, text=text)
 
 
@@ -352,7 +355,7 @@ def gpu(patient: Patient) -> Check:
         except ScansideError as e:
             why = e if failure is None else failure
             texts.append(f"{loaded.ref.name}: {why.text} [{why.code}]; the CPU serves")
-            remedies.append(why.remedy if failure else "Start `scanside work`: it builds engines.")
+            remedies.append(why.remedy if failure else BUILDS)
         else:
             if failure is not None:
                 texts[-1] += f"; a newer one failed: {failure.text} [{failure.code}]"

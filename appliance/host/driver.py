@@ -4,7 +4,9 @@ Rules.
 1. TensorRT's Runtime() without a driver ends the process with a signal, and so may a broken
    driver: a child loads libcuda.so.1 and calls cuInit (CUDA Driver API, "Initialization"). Its
    death is an answer like any other.
-2. No child is started where the kernel shows no GPU: `there` looks for a device file.
+2. No child is started where the kernel shows no GPU: `there` looks for a device file. Where there
+   is none but a driver is loaded, this process is kept from it (`hidden`): a service without
+   systemd/gpu, a container.
 3. A driver older than OLDEST is named with its version: it knows neither the kernels' code nor the
    calls of the GPU backend.
 """
@@ -44,6 +46,8 @@ print(json.dumps({**found, "version": value.value}))
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR and _INTEGRATED (CUDA Driver API)."""
 NODES = ("dev/nvidiactl", "dev/nvhost-gpu", "dev/nvgpu/igpu0", "dev/nvmap", "dev/dxg")
 """Device files of a discrete GPU, of a Tegra's, and of one under WSL."""
+MODULES = ("sys/module/nvidia", "sys/module/nvgpu")
+"""Drivers in the kernel: of a discrete GPU (and Thor's), of an Orin's."""
 OLDEST = 12060
 """CUDA 12.6, of JetPack 6.2."""
 DEADLINE_S = 60.0
@@ -78,6 +82,11 @@ class Driver(Record):
 def there(root: Path = Path("/")) -> bool:
     """Whether the kernel shows an NVIDIA GPU at all."""
     return any((root / node).exists() for node in NODES)
+
+
+def hidden(root: Path = Path("/")) -> bool:
+    """Whether a driver is loaded, yet this process is shown no device file."""
+    return not there(root) and any((root / module).exists() for module in MODULES)
 
 
 def child(program: str) -> subprocess.CompletedProcess[str]:

@@ -78,6 +78,7 @@ def items(wanted: Host, machine: Machine | None = None) -> tuple[Item, ...]:
         _release(release, board),
         _tensorrt(here),
         _pycuda(here),
+        _onnx(here),
         _groups(here),
         _power(wanted, here.root),
     )
@@ -131,6 +132,13 @@ def _pycuda(here: Machine) -> Item:
     if here.finds("pycuda"):
         return Item("pycuda", True, f"pycuda {here.version('pycuda') or 'of unknown version'}")
     return Item("pycuda", False, "Python finds no pycuda: the CPU backend serves", PYCUDA)
+
+
+def _onnx(here: Machine) -> Item:
+    if here.finds("onnx"):
+        return Item("onnx", True, f"onnx {here.version('onnx') or 'of unknown version'}")
+    text = "Python finds no onnx: engines are not built, the CPU backend serves"
+    return Item("onnx", False, text, "pip install 'onnx>=1.16' (extra `engine`)")
 
 
 def _groups(here: Machine) -> Item:

@@ -49,3 +49,30 @@ def test_without_root_the_printed_command_can_be_typed_as_it_stands(machine: Pat
     update, install = (machine / "installed").read_text().splitlines()
     assert update.endswith("apt-get update")
     assert install.endswith("install -y --no-install-recommends mosquitto mosquitto-clients")
+
+
+@pytest.mark.parametrize("toolkit", ["none", "on the path", "in CUDA_HOME"])
+def test_a_release_gets_nvcc_from_wheels_only_where_there_is_none(
+    machine: Path, toolkit: str
+) -> None:
+    checkout, programs = machine / "checkout", machine / "bin"
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$*" >> {machine}/asked\n')
+    python.chmod(0o755)
+    (checkout / "pyproject.toml").touch()
+    for name in ("touch", "rm"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    cuda = machine / "cuda" / "bin"
+    cuda.mkdir(parents=True)
+    for folder in {"on the path": [programs], "in CUDA_HOME": [cuda]}.get(toolkit, []):
+        (folder / "nvcc").touch(mode=0o755)
+    (programs / "g++").touch(mode=0o755)
+    subprocess.run(
+        [checkout / ".ci" / "setup", "release"],
+        env={"PATH": str(programs), "CUDA_HOME": str(cuda.parent)}, timeout=60, check=True,
+    )  # fmt: skip
+    (line,) = (machine / "asked").read_text().splitlines()
+    wanted = "openvino,engine,release" + (",kernels" if toolkit == "none" else "")
+    assert line.endswith(f"-e .[{wanted}]")
+    assert not (machine / "installed").exists()  # no broker, no dcmtk

@@ -182,6 +182,7 @@ def test_the_gpu_without_engines_or_without_a_driver_is_an_error(tiny, tmp_path,
         pass
     assert error.value.code == "engine_missing"
     monkeypatch.setattr(driver, "NODES", ())
+    monkeypatch.setattr(driver, "MODULES", ())
     with pytest.raises(BackendUnavailable) as error, compare.opened("gpu", tiny, tmp_path):
         pass
     assert error.value.code == "no_gpu"

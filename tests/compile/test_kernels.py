@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import BackendUnavailable, BundleRefused
+from appliance.host.driver import Driver
 from compile import kernels
 from compile.__main__ import main
 from compile.kernels import WANTED, Code
@@ -81,6 +83,75 @@ def test_without_nvcc_the_verb_says_what_to_install(tmp_path, monkeypatch, capsy
     assert "[nvcc_missing] Install CUDA 13.0 or later" in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_nvcc_is_found_in_nvidias_wheels(tmp_path, monkeypatch):
+    for name in ("CUDA_HOME", "CUDA_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(kernels, "USUAL", str(tmp_path))
+    place = tmp_path / "nvidia" / "cu13" / "bin"
+    place.mkdir(parents=True)
+    (place / "nvcc").touch(mode=0o644)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendUnavailable) as e:  # it is there and cannot be started
+        kernels.find_nvcc()
+    assert "scanside[kernels]" in e.value.remedy
+    (place / "nvcc").chmod(0o755)
+    assert kernels.find_nvcc() == place / "nvcc"
+
+
+ORIN = Driver(name="Orin", major=8, minor=7, version=12060, integrated=True)
+THOR = Driver(name="Thor", major=11, minor=0, version=13000, integrated=True)
+
+
+def knowing(folder: Path, monkeypatch: pytest.MonkeyPatch, *known: int) -> None:
+    """An nvcc that knows these architectures and ends like NVIDIA's at another one."""
+    for kept in ("CUDA_HOME", "CUDA_ROOT"):
+        monkeypatch.delenv(kept, raising=False)
+    made = folder / "made"
+    made.mkdir()
+    for name, codes in {"all": [(2, 87), (2, 90), (2, 110), (1, 80)], "one": [(2, 87)]}.items():
+        (made / name).write_bytes(fatbin(*codes))
+    script = f"""#!{sys.executable}
+import re, shutil, sys
+asked = {{int(n) for n in re.findall(r"arch=compute_(\\d+)", " ".join(sys.argv))}}
+if strange := asked - {set(known)}:
+    sys.exit(f"nvcc fatal   : Unsupported gpu architecture 'compute_{{max(strange)}}'")
+shutil.copy({str(made)!r} + ("/all" if len(asked) > 1 else "/one"), sys.argv[-1])
+"""
+    (folder / "nvcc").write_text(script)
+    (folder / "nvcc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_a_toolkit_that_does_not_know_all_devices_builds_for_the_one_that_is_here(
+    tmp_path, monkeypatch
+):
+    knowing(tmp_path, monkeypatch, 80, 87, 90, 110)
+    assert kernels.read(kernels.for_gpu(ORIN)) == kernels.read(ALL)
+    (tmp_path / "older").mkdir()
+    knowing(tmp_path / "older", monkeypatch, 80, 87, 90)  # CUDA 12.6, of JetPack 6.2
+    assert kernels.read(kernels.for_gpu(ORIN)) == (Code("cubin", 87),)
+    with pytest.raises(BackendUnavailable, match="compute_110") as e:
+        kernels.for_gpu(THOR)
+    assert e.value.code == "nvcc_failed"
+
+
+def test_without_nvcc_a_gpu_is_tried_with_the_kernels_of_the_release(tmp_path, monkeypatch):
+    def missing() -> Path:
+        raise BackendUnavailable("no nvcc", code="nvcc_missing")
+
+    monkeypatch.setattr(kernels, "find_nvcc", missing)
+    path, digest, held = kernels.place(tmp_path / "backend", ALL)
+    assert (digest, held) == (hashlib.sha256(ALL).hexdigest(), kernels.read(ALL))
+    shipped = kernels.shipped
+    monkeypatch.setattr(kernels, "shipped", lambda name, **told: shipped(name, **told, path=path))
+    assert kernels.for_gpu(ORIN) == ALL
+    path.write_bytes(ALL[:-1])
+    with pytest.raises(BackendUnavailable) as e:
+        kernels.for_gpu(ORIN)
+    assert e.value.code == "fatbin_broken"
 
 
 def test_the_reader_lists_what_a_fatbin_holds():

@@ -145,6 +145,30 @@ def test_a_uint8_zero_point_builds_with_a_warning_so_the_linter_refuses_it_first
     assert any("Defaulting to INT8" in warning for warning in made.warnings)
 
 
+@needs_rtx
+@pytest.mark.parametrize("detailed", [False, True])
+def test_only_an_engine_that_is_asked_to_says_what_its_layers_are_made_of(
+    detailed: bool, rtx: Library, factory: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    kind = rtx.module.IBuilderConfig
+    real = kind.profiling_verbosity
+
+    def put(config: object, value: object) -> None:
+        asked.append(value)
+        real.__set__(config, value)
+
+    monkeypatch.setattr(kind, "profiling_verbosity", property(real.__get__, put))
+    network = factory.manifest.networks["classify"]
+    shapes = engine.profile("classify", network, factory.manifest)
+    made = tensorrt.build(
+        rtx, "classify", network, factory.networks["classify"], shapes,
+        architecture="sm_86", detailed=detailed,
+    )  # fmt: skip
+    assert made.data
+    assert asked == ([rtx.module.ProfilingVerbosity.DETAILED] if detailed else [])
+
+
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")
 def test_a_missing_library_is_an_error_that_says_how_to_install_it() -> None:
     with pytest.raises(BackendUnavailable) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host import driver, jetson
+
 UNITS = Path(__file__).parents[2] / "systemd"
+DROP_IN = Path("scanside-work.service.d") / "50-gpu.conf"
 STAGES = ("receive", "work", "publish", "retain")
 
 
@@ -21,22 +25,79 @@ def service(stage: str) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in pairs]
 
 
-def test_systemd_reads_every_unit_without_a_complaint(tmp_path: Path) -> None:
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The units as README installs them, the drop-in of a GPU too."""
+    for unit in UNITS.glob("*.*"):  # what it starts must exist here, so this interpreter stands in
+        text = unit.read_text().replace("/opt/scanside/bin/scanside", f"{sys.executable} -V")
+        (tmp_path / unit.name).write_text(text)
+    shutil.copytree(UNITS / "gpu", tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def analyzed(*words: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed")
-    for unit in UNITS.iterdir():  # what it starts must exist here, so this interpreter stands in
-        text = unit.read_text().replace("/opt/scanside/bin/scanside", f"{sys.executable} -V")
-        (tmp_path / unit.name).write_text(text)
-    done = subprocess.run(
-        [program, "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    return subprocess.run(
+        [program, *words], capture_output=True, text=True, timeout=60, check=False
     )
-    complaints = [line for line in done.stderr.splitlines() if "scanside" in line]
-    assert (done.returncode, complaints) == (0, [])
+
+
+def verified(folder: Path) -> tuple[int, list[str]]:
+    """Exit code, and what systemd complains of."""
+    units = sorted(str(path) for path in folder.iterdir() if path.is_file())
+    done = analyzed("verify", "--man=no", *units)
+    return done.returncode, [line for line in done.stderr.splitlines() if "scanside" in line]
+
+
+def test_systemd_reads_every_unit_and_the_drop_in_without_a_complaint(installed: Path) -> None:
+    assert verified(installed) == (0, [])
+    drop_in = installed / DROP_IN
+    drop_in.write_text(drop_in.read_text().replace("DevicePolicy=", "DevicesPolicy="))
+    _, (complaint,) = verified(installed)  # so it did read the drop-in
+    assert "Unknown key" in complaint
+    assert "DevicesPolicy" in complaint
+
+
+def exposure(folder: Path) -> tuple[float, str]:
+    """systemd's own score of `work`, 0 (closed) to 10, and what it says of devices."""
+    said = analyzed("security", "--offline=yes", str(folder / "scanside-work.service"))
+    if "unrecognized option" in said.stderr:
+        pytest.skip("this systemd-analyze has no --offline (systemd 250)")
+    score = re.search(r"exposure level for scanside-work.service: ([\d.]+)", said.stdout)
+    assert score is not None, said.stderr
+    (devices,) = (line for line in said.stdout.splitlines() if " DeviceAllow= " in line)
+    return float(score[1]), devices
+
+
+def test_with_the_drop_in_work_sees_the_gpu_and_no_other_device(installed: Path) -> None:
+    score, devices = exposure(installed)
+    assert score <= 1.5
+    held = set(re.findall(r"(?:char|block)-[^\s:]+|/dev/[^\s:]+", devices))
+    shown = {f"/{node}" for node in (*driver.NODES, *jetson.NODES)}
+    missing = {node for node in shown if not any(f"{one}/".startswith(f"{node}/") for one in held)}
+    assert missing == {"/dev/nvidiactl", "/dev/dxg"}  # char-nvidia*; WSL starts no units of ours
+    assert held - {one for one in held if one.startswith("/dev/nv")} == {
+        "char-nvidia*", "char-rtc", "/dev/host1x-fence",
+    }  # fmt: skip
+    (installed / DROP_IN).unlink()
+    alone, devices = exposure(installed)
+    assert alone < score
+    assert "/dev/" not in devices
+
+
+def test_without_the_drop_in_no_stage_has_devices() -> None:
+    assert all(dict(service(stage))["PrivateDevices"] == "yes" for stage in STAGES)
+    text = (UNITS / "gpu" / DROP_IN).read_text()
+    assert "PrivateDevices=no" in text
+    assert "SupplementaryGroups=video render" in text
+    assert "DevicePolicy=closed" in text
+    assert "User=" not in text
+    assert "Network" not in text
+    readme = (UNITS.parent / "README.md").read_text()
+    assert "cp systemd/*.* /etc/systemd/system/" in readme  # a pattern that leaves gpu/ out
+    assert not [path for path in UNITS.glob("*.*") if path.is_dir()]
 
 
 @pytest.mark.parametrize("stage", STAGES)

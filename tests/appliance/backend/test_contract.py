@@ -134,7 +134,7 @@ def on_this_gpu() -> Open:
     try:
         gpu = driver.recent(driver.probe())
         library = trt_engine.load()
-        fatbin = kernels.build(kernels.find_nvcc())
+        fatbin = kernels.for_gpu(gpu)
     except BackendUnavailable as e:
         pytest.skip(f"gpu: {e.text}")
     builder = tensorrt.load("tensorrt")

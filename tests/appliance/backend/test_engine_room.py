@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,14 +15,17 @@ from pathlib import Path
 import pytest
 from engine_bench import HERE, Room, put
 
-from appliance import engine_build, engines, line
+from appliance import engine_build, engine_room, engines, line
+from appliance.backend import fatbin, trt_engine
 from appliance.bundle import trust
 from appliance.bundle.trust import Loaded
 from appliance.desk import Desk
 from appliance.engine_build import Build
 from appliance.engine_room import EngineRoom, Machine
 from appliance.errors import BackendUnavailable
+from appliance.host import driver
 from appliance.settings import Settings
+from compile import kernels
 
 WAIT_S = 60.0
 
@@ -224,7 +228,15 @@ def test_an_engine_of_another_onnx_file_or_other_shapes_does_not_fit(tiny_loaded
 
 
 @pytest.mark.parametrize(
-    "code", ["no_gpu", "driver_old", "kernels_missing", "fatbin_architecture", "memory_short"]
+    "code",
+    [
+        "no_gpu",
+        "gpu_hidden",
+        "driver_old",
+        "kernels_missing",
+        "fatbin_architecture",
+        "memory_short",
+    ],
 )
 def test_what_the_machine_lacks_is_said_once_and_nothing_is_built(bench, code, caplog):
     def lacking() -> Machine:
@@ -241,6 +253,56 @@ def test_what_the_machine_lacks_is_said_once_and_nothing_is_built(bench, code, c
     assert [r.message for r in caplog.records].count(room.said[bench.loaded.digest].line()) == 1
     with pytest.raises(BackendUnavailable, match="it lacks this"):
         bench.open(bench.room(machine=lacking, required=True))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["kernels_missing", "fatbin_broken", "fatbin_architecture", "memory_short", "gpu_failed"],
+)
+def test_a_gpu_that_cannot_be_opened_is_named_and_its_engine_waits_for_it(bench, code):
+    bench.serve()
+    ready = bench.shelf.ready
+
+    def closed() -> Machine:
+        def device():
+            raise BackendUnavailable("it does not open", code=code, remedy="Mend it.")
+
+        return Machine(HERE, device, bench.machine().open)
+
+    room = bench.room(machine=closed)
+    assert bench.open(room) is None
+    row = room.said[bench.loaded.digest]
+    assert (row.state, row.code, row.remedy) == ("fallback", code, "Mend it.")
+    assert not room.busy  # another engine would not open it either
+    assert bench.shelf.ready == ready
+    mended = bench.room()
+    backend = bench.open(mended)
+    assert backend is not None
+    assert bench.said(mended) == ("ready", "")
+    backend.close()
+
+
+def test_without_kernels_for_this_gpu_nothing_is_built_for_it(monkeypatch, tmp_path):
+    orin = driver.Driver(name="Orin", major=8, minor=7, version=12060, integrated=True)
+    path = tmp_path / fatbin.NAME
+    monkeypatch.setattr(engine_room, "found_gpu", lambda: orin)
+    monkeypatch.setattr(trt_engine, "version", lambda: "10.3.0")
+    monkeypatch.setitem(fatbin.shipped.__kwdefaults__, "path", path)
+    with pytest.raises(BackendUnavailable) as error:
+        engine_room.this_machine()
+    assert error.value.code == "kernels_missing"
+    kernels.place(tmp_path, cubin(90))
+    with pytest.raises(BackendUnavailable, match="has no code for sm_87") as error:
+        engine_room.this_machine()
+    assert error.value.code == "fatbin_architecture"
+    kernels.place(tmp_path, cubin(87))
+    assert engine_room.this_machine().here.architecture == "sm_87"
+
+
+def cubin(architecture: int) -> bytes:
+    """A fatbin of one architecture with nothing in it (fatbin.py)."""
+    entry = struct.pack("<HHIQIIHHI", 2, 0x101, 64, 0, 0, 0, 8, 1, architecture).ljust(64, b"\0")
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entry)) + entry
 
 
 def test_a_build_ends_at_once_when_it_is_told_to_and_is_no_failure(bench):

@@ -235,7 +235,7 @@ def test_a_clock_before_this_software_is_found(config, monkeypatch) -> None:
     assert not found(config(), "clock").ok
 
 
-@pytest.mark.parametrize(("gate", "ok"), [("passed", True), ("failed", False), ("not run", False)])
+@pytest.mark.parametrize(("gate", "ok"), [("passed", True), ("failed", False), ("not run", True)])
 def test_the_golden_cases_of_the_active_bundle_count(config, monkeypatch, gate, ok) -> None:
     from appliance.bundle import shelf  # noqa: PLC0415
 
@@ -268,12 +268,26 @@ def test_a_shelf_that_cannot_be_loaded_is_a_failure_with_a_text(config, monkeypa
 
 def test_without_a_gpu_the_cpu_serves_and_that_is_no_failure(config, monkeypatch) -> None:
     monkeypatch.setattr(driver, "NODES", ())
+    monkeypatch.setattr(driver, "MODULES", ())
     check = found(config(), "gpu")
     assert check.ok
     assert check.text == "this machine shows no NVIDIA GPU: the CPU serves"
     assert not found(config(rest='[work]\nbackend = "gpu"'), "gpu").ok
     check = found(config(rest='[work]\nbackend = "onnxruntime"'), "gpu")
     assert (check.ok, check.text) == (True, "not asked for: onnxruntime is set")
+
+
+def test_a_gpu_that_the_service_is_kept_from_is_a_failure_with_the_drop_in(
+    config, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(driver, "NODES", ())
+    monkeypatch.setattr(driver, "MODULES", (str(tmp_path),))
+    check = found(config(), "gpu")
+    assert not check.ok
+    assert "sees no device file of it: the CPU serves" in check.text
+    assert "cp -r systemd/gpu/. /etc/systemd/system/" in check.remedy
+    root = Path(__file__).parents[3]
+    assert (root / "systemd" / "gpu" / "scanside-work.service.d").is_dir()
 
 
 def test_a_gpu_whose_driver_or_engine_is_missing_is_a_failure(
@@ -295,6 +309,7 @@ def test_a_gpu_whose_driver_or_engine_is_missing_is_a_failure(
     assert not check.ok
     assert "[engine_missing]; the CPU serves" in check.text
     assert "scanside work" in check.remedy
+    assert "systemd/gpu" in check.remedy
 
 
 def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(

@@ -35,7 +35,7 @@ def orin(tmp_path: Path) -> Machine:
     put(tmp_path, "etc/nvpmodel.conf", MODES)
     put(tmp_path, "var/lib/nvpmodel/status", "pmode:0001\n")
     put(tmp_path, "dev/nvmap", "")
-    versions = {"tensorrt": "10.3.0", "pycuda": "2025.1"}
+    versions = {"tensorrt": "10.3.0", "pycuda": "2025.1", "onnx": "1.19.0"}
     return Machine(tmp_path, versions.__contains__, versions.get, isolated=False)
 
 
@@ -46,7 +46,7 @@ def failed(machine: Machine, wanted: Host | None = None) -> dict[str, str]:
 def test_a_jetson_set_up_by_the_recipe_has_nothing_to_do(orin: Machine) -> None:
     found = {item.name: item.text for item in items(Host(power_mode="25W"), orin)}
     assert failed(orin, Host(power_mode="25W")) == {}
-    assert list(found) == ["jetpack", "tensorrt", "pycuda", "groups", "power mode"]
+    assert list(found) == ["jetpack", "tensorrt", "pycuda", "onnx", "groups", "power mode"]
     assert "36.4.3" in found["jetpack"]
     assert "10.3.0" in found["tensorrt"]
     assert "25W (this board knows 15W, 25W, MAXN_SUPER)" in found["power mode"]
@@ -73,6 +73,7 @@ def test_each_missing_item_is_named_with_what_to_type(orin: Machine) -> None:
     bare = replace(orin, finds=lambda _: False)
     assert "apt-get install tensorrt" in failed(bare)["tensorrt"]
     assert "--no-binary pycuda" in failed(bare)["pycuda"]
+    assert "pip install 'onnx>=1.16'" in failed(bare)["onnx"]
     alone = replace(bare, isolated=True)
     assert "--system-site-packages" in failed(alone)["tensorrt"]
     closed = replace(orin, may_open=lambda _: False)
