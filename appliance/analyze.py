@@ -37,7 +37,7 @@ DICOMDIR = "DICOMDIR"
 
 @dataclass
 class OnDisk:
-    """One series: its files, and the header of the first one that has a readable one."""
+    """One series: its files, and the header of the lowest Instance Number that is readable."""
 
     header: Header | None = None
     files: list[Path] = field(default_factory=list)
@@ -75,6 +75,7 @@ def find(path: Path) -> list[OnDisk]:
             found.setdefault(("", str(file.parent)), OnDisk()).files.append(file)
             continue
         series = found.setdefault((header.study_uid, header.series_uid), OnDisk(header))
+        series.header = min(series.header or header, header, key=select.place)
         series.files.append(file)
     return list(found.values())
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 
 from appliance import admission, nodules, radiograph
 from appliance.backend.protocol import Backend
+from appliance.bundle import match
 from appliance.bundle.manifest import ClassifyImage, Manifest
-from appliance.bundle.match import MODALITIES
 from appliance.errors import SeriesRefused
 from appliance.nodules import Room
 from appliance.preprocess import fast, plan
@@ -145,6 +145,8 @@ def add(fold: Fold, instance: bytes, room: int | None = None) -> Fold:
     unread = replace(fold, unread=(*fold.unread, header_digest(header)))
     if named or fold.too_large or (fold.bundle is None and header.modality != "CT"):
         return unread  # set aside by name, refused, or not ours: its pixels say no more
+    if contrary := _contrary(fold.bundle, header):
+        return replace(unread, refusals=(*fold.refusals, *contrary))
     if fold.bundle is not None and fold.bundle.of_radiographs:
         try:
             seen = radiograph.view(instance, header, fold.bundle.manifest, room)
@@ -157,6 +159,17 @@ def add(fold: Fold, instance: bytes, room: int | None = None) -> Fold:
     except SeriesRefused as e:
         return replace(unread, refusals=(*fold.refusals, e.reason))
     return _kept(fold, planes, room)
+
+
+def _contrary(bundle: Bundle | None, header: Header) -> tuple[Reason, ...]:
+    """Why this image is not meant for the bundle that another image of its series chose."""
+    said = match.accepts(bundle.manifest, header) if bundle else ()
+    where = "image" if header.instance_number is None else f"image {header.instance_number}"
+    return tuple(
+        reason.model_copy(update={"text": f"{where}: {reason.text}", "where": where})
+        for reason in said
+        if reason.code in {Code.MODALITY, Code.BODY_PART, Code.PATIENT_AGE}
+    )
 
 
 def _kept(fold: Fold, planes: tuple[Plane, ...], room: int | None) -> Fold:
@@ -382,7 +395,7 @@ def _facts(fold: Fold, stack: Stack | None, coverage: Coverage) -> Facts:
     return Facts(
         study_uid=header.study_uid if header else "",
         series_uid=header.series_uid if header else "",
-        modality=header.modality if header and header.modality in MODALITIES else None,
+        modality=header.modality if header and header.modality in match.MODALITIES else None,
         slices=fold.images,
         spacing_mm=stack.spacing_mm if stack else None,
         thickness_mm=header.thickness_mm if header else None,

@@ -147,7 +147,10 @@ def load(path: Path | None) -> Settings:
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
-        raise SettingsInvalid(f"{path}: {e.strerror}") from e
+        raise SettingsInvalid(
+            f"{path}: {e.strerror}",
+            remedy="Name a file that can be read, with --config or in SCANSIDE_CONFIG.",
+        ) from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise SettingsInvalid(f"{path}: not TOML: {e}") from e
     try:

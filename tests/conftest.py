@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from appliance.silence import silence
+
+silence()
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from appliance.backend.cpu import openvino_core
+from appliance.silence import silence
 from training.data import F32
 
 OPSET = 18
@@ -93,6 +94,7 @@ def parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, flo
             float(np.abs(a - b).max()) for a, b in zip(expected, outputs, strict=True)
         )
 
+    silence()
     import onnxruntime  # noqa: PLC0415
 
     data = file.SerializeToString()

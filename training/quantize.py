@@ -32,6 +32,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from appliance.silence import silence
 from training.data import F32
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -71,6 +72,7 @@ def quantized(
 
     ValueError for an empty calibration set, or where no layer is left to quantise.
     """
+    silence()
     from onnxruntime.quantization import (  # noqa: PLC0415 - a second to import
         CalibrationDataReader,
         CalibrationMethod,

@@ -26,6 +26,7 @@ from appliance.preprocess import fast
 from appliance.preprocess.spec import Op
 from appliance.records import Box, Grid, Stack, Tensor, Vector
 from appliance.report import BackendRef
+from appliance.silence import silence
 
 F32 = NDArray[np.float32]
 Run = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
@@ -132,6 +133,7 @@ def openvino_core() -> Any:
     puts back the stack that was there before, which an earlier Core may have freed. The next signal
     with a handler, SIGTERM say, would then end the process with SIGSEGV.
     """
+    silence()
     import openvino  # noqa: PLC0415 - rule 1
 
     return _only(openvino.Core)
@@ -177,6 +179,7 @@ def load_onnxruntime(
     networks: Mapping[str, Network], onnx: Mapping[str, bytes], threads: int
 ) -> Mapping[str, Run]:
     """A Loader. Options: onnxruntime's Python API, SessionOptions."""
+    silence()
     try:
         import onnxruntime  # noqa: PLC0415 - rule 1
         from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415

@@ -252,7 +252,7 @@ class Shelf:
         elif entry.gate != "passed":
             raise BundleRefused(
                 f"{entry.name} {entry.version}: its golden cases have not passed here",
-                remedy="`scanside doctor` runs them and says what the backend needs.",
+                remedy="`scanside bundle activate` runs them first.",
                 code="bundle_golden",
             )
         now = next((e for e in self.list() if e.name == entry.name and e.active), None)

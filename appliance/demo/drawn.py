@@ -4,6 +4,7 @@ radiograph with its heat map."""
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from appliance.demo import picture
 from appliance.demo.overlay import overlay
 from appliance.demo.phantom import Nodule, Phantom
 from appliance.errors import SeriesRefused
+from appliance.publish.message import series_id
 from appliance.records import Image, Radiograph
 from appliance.report import Report
 from appliance.series import pixels, radiograph, select
@@ -26,13 +28,15 @@ def of_volume(
     missed: Sequence[Nodule],
     series: Path | None,
     out: Path,
+    which: uuid.UUID | None = None,
 ) -> Path:
-    """findings.png: a row of slices through each finding and each missed nodule."""
+    """findings.png: a row of slices through each finding and each missed nodule. `which`: the
+    series of the folder that the report is about, by the name that it has in messages."""
     if truth is not None:
         hu: np.ndarray[Any, Any] = truth.hu
         spacing, origin = truth.spacing_mm, truth.origin_lps_mm
     else:
-        hu, spacing, origin = _volume(series or Path())
+        hu, spacing, origin = _volume(series or Path(), which)
     marks = [
         picture.Mark(f.place_lps_mm, f.diameter_mm or 0.0, f"score {f.score:.2f}")
         for f in report.findings
@@ -46,9 +50,11 @@ def of_volume(
     return path
 
 
-def of_radiographs(report: Report, state: Path, series: Path, out: Path) -> Iterator[Path]:
+def of_radiographs(
+    report: Report, state: Path, series: Path, out: Path, which: uuid.UUID | None = None
+) -> Iterator[Path]:
     """heat-map-N.png: the key image of each finding with the heat map kept beside the report."""
-    images = _radiographs(series)
+    images = _radiographs(series, which)
     for finding in report.findings:
         if finding.heat_map is None:
             continue
@@ -66,23 +72,32 @@ def of_radiographs(report: Report, state: Path, series: Path, out: Path) -> Iter
         yield path
 
 
-def _radiographs(folder: Path) -> list[Radiograph]:
-    """A folder's frontal radiographs in the order of key images."""
+def _radiographs(folder: Path, which: uuid.UUID | None) -> list[Radiograph]:
+    """A series' frontal radiographs in the order of key images."""
     images = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for data in _files(folder, which):
         with contextlib.suppress(SeriesRefused):
-            images.append(radiograph.read(path.read_bytes()))
+            images.append(radiograph.read(data))
     return sorted(images, key=lambda image: select.place(image.header))
 
 
-def _volume(
-    folder: Path,
-) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], tuple[float, float, float]]:
-    """A folder's images as one volume [z, y, x], axial and unrotated, for a picture only."""
-    images: list[Image] = []
+def _files(folder: Path, which: uuid.UUID | None) -> Iterator[bytes]:
+    """The files of one series of a folder; None: of all."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        data = path.read_bytes()
         with contextlib.suppress(SeriesRefused):
-            images.extend(pixels.read(path.read_bytes()))
+            if which in (None, series_id(pixels.header(data).series_uid)):
+                yield data
+
+
+def _volume(
+    folder: Path, which: uuid.UUID | None
+) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], tuple[float, float, float]]:
+    """A series' images as one volume [z, y, x], axial and unrotated, for a picture only."""
+    images: list[Image] = []
+    for data in _files(folder, which):
+        with contextlib.suppress(SeriesRefused):
+            images.extend(pixels.read(data))
     images.sort(key=lambda image: image.geometry.position_lps_mm[2])
     z = [image.geometry.position_lps_mm[2] for image in images]
     first = images[0].geometry

@@ -368,7 +368,7 @@ def main(folder: Path, to: str, calling: str) -> int:
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
     except SendError as error:
-        err.print(error.line(), markup=False, soft_wrap=True)
+        err.print(f"scanside: {error.line()}", markup=False, soft_wrap=True)
         return 1
     skipped = f", {summary.skipped} other files skipped" if summary.skipped else ""
     out.print(f"{summary.sent} sent to {address} in {summary.seconds:.1f} s{skipped}")

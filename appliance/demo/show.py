@@ -22,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,7 +87,7 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         _send(truth, series, settings)
         with console.status("waiting for the report ..."):
             received = _wait(subscriber)
-        report = received.event.report
+        report, which = received.event.report, received.event.series
         if report is None:
             raise SeriesRefused(received.event.reasons[0])
         _timing(settings, received)
@@ -98,9 +99,9 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         (out / "messages.txt").write_text("\n".join(received.lines) + "\n")
         console.print(f"\nreport: {out / 'report.json'}   messages: {out / 'messages.txt'}")
         if any(finding.heat_map for finding in report.findings):
-            paths = [*drawn.of_radiographs(report, settings.state, series or Path(), out)]
+            paths = [*drawn.of_radiographs(report, settings.state, series or Path(), out, which)]
         elif report.findings:
-            paths = [drawn.of_volume(report, truth, _missed(report, truth), series, out)]
+            paths = [drawn.of_volume(report, truth, _missed(report, truth), series, out, which)]
         else:
             paths = []
         for path in paths:
@@ -263,9 +264,11 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
 
 
 def _wait(subscriber: BinaryIO) -> Received:
-    """Read the subscriber's lines until the closing event and all of its findings are there."""
+    """Read the subscriber's lines until every series that began has its closing event, and the one
+    that counts all of its findings: a study holds localizers and other series beside the chest."""
     findings: list[tuple[str, dict[str, Any]]] = []
-    closing: tuple[str, StudyEvent] | None = None
+    begun: set[uuid.UUID] = set()
+    closing: dict[uuid.UUID, tuple[str, StudyEvent]] = {}
     lines: list[str] = []
     for line in subscriber:
         lines.append(line.decode().rstrip("\n"))
@@ -275,14 +278,28 @@ def _wait(subscriber: BinaryIO) -> Received:
             findings.append((topic, body))
         elif body.get("type") == "study":
             event = StudyEvent.model_validate(body)
-            console.print(f"  [dim]{topic.removeprefix('scanside/v1/')}[/dim] {event.event}")
+            why = ", ".join(reason.code.value for reason in event.reasons)
+            console.print(
+                f"  [dim]{topic.removeprefix('scanside/v1/')}[/dim] {event.event}"
+                f"{': ' + why if why else ''}"
+            )
+            begun.add(event.series)
             if event.event in ENDINGS:
-                closing = (topic, event)
-        if closing and closing[1].report is not None:
-            mine = [f for f in findings if f[1]["report_id"] == str(closing[1].report.report_id)]
-            if len(mine) == len(closing[1].report.findings):
-                return Received(closing[0], closing[1], tuple(mine), tuple(lines))
+                closing[event.series] = (topic, event)
+        if closing and begun <= closing.keys():
+            chosen = _foremost(closing.values())
+            if chosen[1].report is None:
+                continue
+            mine = [f for f in findings if f[1]["report_id"] == str(chosen[1].report.report_id)]
+            if len(mine) == len(chosen[1].report.findings):
+                return Received(*chosen, tuple(mine), tuple(lines))
     raise BrokerAway("the subscriber ended before a report came")
+
+
+def _foremost(closing: Iterable[tuple[str, StudyEvent]]) -> tuple[str, StudyEvent]:
+    """Of several series what failed, else what was analysed, the last of these."""
+    order = ("not_analysed", "analysed", "failed")
+    return max(enumerate(closing), key=lambda at: (order.index(at[1][1].event), at[0]))[1]
 
 
 def _next(subscriber: BinaryIO) -> Report:

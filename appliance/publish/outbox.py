@@ -28,7 +28,7 @@ from appliance.settings import Settings
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal
 from appliance.store.part import Part
-from appliance.store.rows import QueuedMessage
+from appliance.store.rows import OutboxCounts, QueuedMessage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -147,13 +147,20 @@ def listed(settings: Settings, limit: int = 1000) -> list[QueuedMessage]:
 
 
 def retry(settings: Settings, seq: int | None = None) -> int:
-    """Dead messages (None: all) are owed again; how many. Audited by the journal."""
-    if not _journal_path(settings).exists():
-        return 0
-    with _journal(settings) as journal:
-        count = journal.retry(_actor(), seq)
+    """Dead messages (None: all) are owed again; how many. Audited by the journal. ScansideError
+    where one is named that is not dead."""
+    count = 0
+    if _journal_path(settings).exists():
+        with _journal(settings) as journal:
+            count = journal.retry(_actor(), seq)
     if count:
         wake(settings.state)
+    elif seq is not None:
+        raise ScansideError(
+            f"message {seq} is not dead",
+            remedy="`scanside outbox list` shows what is dead; what waits is sent by itself.",
+            code="not_dead",
+        )
     return count
 
 
@@ -174,7 +181,14 @@ def show(settings: Settings) -> None:
     """`scanside outbox list`."""
     from rich.console import Console  # noqa: PLC0415 - a stage that only wakes needs no terminal
 
-    Console().print(table(listed(settings), datetime.now(timezone.utc)))
+    rows, counts = listed(settings), OutboxCounts(0, 0, 0, 0, None)
+    if _journal_path(settings).exists():
+        with _journal(settings) as journal:
+            counts = journal.outbox_counts()
+    console = Console()
+    console.print(table(rows, datetime.now(timezone.utc), counts))
+    if len(rows) < counts.waiting + counts.dead:
+        console.print(f"the first {len(rows)} are shown")
 
 
 def _journal_path(settings: Settings) -> Path:
@@ -191,12 +205,13 @@ def _actor() -> str:
     return f"uid {os.getuid()}"
 
 
-def table(rows: Sequence[QueuedMessage], now: datetime) -> Table:
-    """The rows for a terminal."""
+def table(rows: Sequence[QueuedMessage], now: datetime, counts: OutboxCounts) -> Table:
+    """The rows for a terminal; `counts` knows how many there are in all."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    shown = Table(title=f"outbox: {len(rows)} owed", title_justify="left")
+    title = f"outbox: {counts.waiting} waiting, {counts.dead} dead"
+    shown = Table(title=title, title_justify="left")
     for name in ("seq", "state", "age", "topic", "attempts", "last error"):
         shown.add_column(name, justify="right" if name in ("seq", "age", "attempts") else "left")
     for row in rows:

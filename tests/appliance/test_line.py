@@ -555,6 +555,12 @@ BAD: dict[str, tuple[Spoil, Code, str]] = {
         Code.LOCALIZER,
         "LOCALIZER",
     ),
+    "one image of another body part": (
+        one(6, BodyPartExamined="HEAD"),
+        Code.BODY_PART,
+        "image 7: The body part is HEAD",
+    ),
+    "one image of a child": (one(6, PatientAge="005Y"), Code.PATIENT_AGE, "image 7: "),
     "magnetic resonance": (every(Modality="MR"), Code.MODALITY, "MR"),
 }
 

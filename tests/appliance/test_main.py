@@ -202,3 +202,17 @@ def test_every_file_and_verb_that_the_readme_names_is_there() -> None:
     assert [file for file in named if not (REPOSITORY / file).exists()] == []
     said = set(re.findall(r"`scanside (\w+)", text))
     assert said - verbs() == set()
+
+
+def test_the_message_in_the_readme_has_the_fields_of_a_finding() -> None:
+    found = re.search(r"```json\n(.*?)```", README.read_text(), re.S)
+    assert found
+    shown = json.loads(found[1])
+    more = shown["finding"].pop("...")
+    schema = json.loads((REPOSITORY / "docs/schemas/message-finding.schema.json").read_text())
+    known = {name: set(part["properties"]) for name, part in schema["$defs"].items()
+             if "properties" in part}  # fmt: skip
+    assert more == "..."
+    assert shown.keys() == set(schema["properties"])
+    assert shown["finding"].keys() <= known["Finding"]
+    assert shown["bundle"].keys() == known["BundleRef"]

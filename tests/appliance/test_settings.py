@@ -113,8 +113,9 @@ def test_a_wrong_file_is_one_line_that_names_file_and_key(text: str, write) -> N
 
 def test_a_file_that_is_not_there_or_no_text_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.toml", tmp_path):
-        with pytest.raises(SettingsInvalid, match=str(path)):
+        with pytest.raises(SettingsInvalid, match=str(path)) as caught:
             load(path)
+        assert "--config" in caught.value.remedy
     binary = tmp_path / "latin.toml"
     binary.write_bytes(b'[site]\nname = "\xe9"')
     with pytest.raises(SettingsInvalid, match="not TOML"):

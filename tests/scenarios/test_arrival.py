@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import EnhancedCTImageStorage, JPEGLSLossless, RLELossless, generate_uid
 
 from appliance.report import Report, Stage, Status
 
@@ -130,3 +133,76 @@ def test_sent_compressed_the_report_is_that_of_the_files_on_disk(
     assert report.status is Status.ANALYSED
     (other,) = site.analyze(scan.folder)
     assert other.same_as(report)
+
+
+def as_one_multi_frame_image(scan: Any, folder: Path) -> Path:
+    """An Enhanced CT of the same slices: place and rescale are those of each frame."""
+    images = [dcmread(path) for path in scan.files]
+    whole = copy.deepcopy(images[0])
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    whole.StudyInstanceUID, whole.SeriesInstanceUID = generate_uid(), generate_uid()
+    whole.NumberOfFrames = len(images)
+    whole.PixelData = b"".join(image.PixelData for image in images)
+    per_frame = []
+    for image in images:
+        frame, place, values = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = image.ImagePositionPatient
+        values.RescaleSlope, values.RescaleIntercept = image.RescaleSlope, image.RescaleIntercept
+        values.RescaleType = "HU"
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [place], [values]
+        per_frame.append(frame)
+    shared, lies, measures = Dataset(), Dataset(), Dataset()
+    lies.ImageOrientationPatient = images[0].ImageOrientationPatient
+    measures.PixelSpacing = images[0].PixelSpacing
+    measures.SliceThickness = images[0].SliceThickness
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [lies], [measures]
+    whole.SharedFunctionalGroupsSequence = [shared]
+    whole.PerFrameFunctionalGroupsSequence = per_frame
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+                 "SliceThickness", "RescaleSlope", "RescaleIntercept"):  # fmt: skip
+        del whole[name]
+    folder.mkdir()
+    whole.save_as(folder / "whole.dcm", enforce_file_format=True)
+    return folder
+
+
+def test_a_multi_frame_image_is_a_whole_series_with_the_same_findings(
+    site: Any, said: tuple[Any, Report], tmp_path: Path
+) -> None:
+    scan, report = said
+    folder = as_one_multi_frame_image(scan, tmp_path / "enhanced")
+    image = dcmread(folder / "whole.dcm", stop_before_pixels=True)
+    assert site.send(folder) == 0
+    whole = replace(scan, study=image.StudyInstanceUID, series=image.SeriesInstanceUID)
+    other = site.report(whole)
+    assert other.status is Status.ANALYSED
+    assert other.series.slices == report.series.slices
+    assert [f.center_lps_mm for f in other.findings] == [f.center_lps_mm for f in report.findings]
+    (from_disk,) = site.analyze(folder)
+    assert from_disk.same_as(other)
+
+
+NAMES = {
+    "GB18030": ("GB18030", "王^小东"),
+    "ISO 2022 IR 87": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    "ISO 2022 IR 149": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_other_scripts_arrive_are_analysed_and_stay_on_the_device(
+    site: Any, scans: Any, name: str
+) -> None:
+    charset, person = NAMES[name]
+
+    def named(image: Dataset, _: int) -> Dataset:
+        image.SpecificCharacterSet = charset
+        image.PatientName = image.ReferringPhysicianName = person
+        return image
+
+    scan = scans.make(named)
+    assert site.send(scan) == 0
+    assert site.report(scan).status is Status.ANALYSED
+    said = json.dumps(site.events(scan), ensure_ascii=False)
+    assert not [part for part in person.replace("=", "^").split("^") if part in said]

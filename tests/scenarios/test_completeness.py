@@ -159,6 +159,21 @@ def test_two_studies_interleaved_over_two_associations_are_two_reports(
     assert len({r.study.pseudonym for r in reports}) == 2
 
 
+def test_two_studies_slice_by_slice_over_one_association_are_two_reports(
+    site: Any, scans: Any
+) -> None:
+    one, two = scans.make(), scans.make()
+    with site.held() as store:
+        for pair in zip(one.files, two.files, strict=True):
+            store(pair)
+    for scan in (one, two):
+        report = site.report(scan)
+        assert (report.status, report.revision) == (Status.ANALYSED, 1)
+        assert report.series.slices == len(scan.files)
+        (from_disk,) = site.analyze(scan.folder)
+        assert from_disk.same_as(report)
+
+
 def test_the_same_series_sent_twice_at_once_is_reported_once(site: Any, scans: Any) -> None:
     scan = scans.make()
     senders = [site.sending(scan), site.sending(scan)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from appliance.reasons import Code
@@ -77,6 +80,31 @@ def captured(image: Dataset, index: int) -> Dataset | None:
     return image if index < 3 else None
 
 
+def raw(tag: int, vr: str, value: bytes, index: int = 12) -> Callable[[Dataset, int], Dataset]:
+    """One image of the series has this element, written unchecked."""
+
+    def change(image: Dataset, at: int) -> Dataset:
+        if at == index:
+            image[tag] = RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+        return image
+
+    return change
+
+
+def absurd(image: Dataset, index: int) -> Dataset:
+    """One image claims the most rows and columns that there can be."""
+    if index == 12:
+        image.Rows = image.Columns = 65535
+    return image
+
+
+def broken_off(image: Dataset, index: int) -> Dataset:
+    """A whole data set that holds half of the pixels of its image."""
+    if index == 12:
+        image.PixelData = image.PixelData[: len(image.PixelData) // 2]
+    return image
+
+
 CASES: dict[str, tuple[Callable[[Dataset, int], Dataset | None], Code, str]] = {
     "a head without a body part": (head, Code.NO_LUNGS, "refused"),
     "a head by name": (named_head, Code.BODY_PART, "refused"),
@@ -85,6 +113,16 @@ CASES: dict[str, tuple[Callable[[Dataset, int], Dataset | None], Code, str]] = {
     "a gap": (gap, Code.GAP_TOO_WIDE, "refused"),
     "images without rescale": (no_rescale, Code.MISSING_RESCALE, "refused"),
     "mixed sizes": (mixed_sizes, Code.MIXED_SIZE, "refused"),
+    "half of the pixels": (broken_off, Code.MISSING_PIXELS, "refused"),
+    "a position of another VR": (
+        raw(0x00200032, "LO", b"left\\back\\up "),
+        Code.INVALID_VALUE,
+        "refused",
+    ),
+    "NaN as a position": (raw(0x00200032, "DS", b"nan\\nan\\nan "), Code.INVALID_VALUE, "refused"),
+    "negative pixel spacing": (raw(0x00280030, "DS", b"-2.8\\2.8"), Code.INVALID_VALUE, "refused"),
+    "65535 x 65535 pixels": (absurd, Code.TOO_LARGE, "refused"),
+    "a claim of 65,535 frames": (raw(0x00280008, "IS", b"65535 "), Code.TOO_LARGE, "refused"),
     "another modality": (magnetic, Code.MODALITY, "refused"),
     "a localizer": (image_type("ORIGINAL", "PRIMARY", "LOCALIZER"), Code.LOCALIZER, "set_aside"),
     "derived": (image_type("DERIVED", "PRIMARY", "AXIAL"), Code.DERIVED, "set_aside"),
@@ -137,3 +175,21 @@ def test_a_sender_that_no_setting_names_is_rejected_and_the_log_says_what_to_cha
         assert journal.series_of(scan.series) is None
     assert 'add [[dicom.allow]] ae_title = "STRANGER"' in refused[0].detail["remedy"]
     assert 'add [[dicom.allow]] ae_title = "STRANGER"' in site.log()
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+def test_one_image_of_another_body_part_refuses_the_series_whenever_it_comes(
+    site: Any, scans: Any, order: int
+) -> None:
+    def other(image: Dataset, index: int) -> Dataset:
+        image = copy.deepcopy(image)
+        if index == 0:
+            image.BodyPartExamined = "HEAD"
+        return image
+
+    scan = scans.make(other)
+    with site.held() as store:
+        store(scan.files[::order])
+    for report in (Report.model_validate(site.ending(scan)["report"]), *site.analyze(scan.folder)):
+        assert report.status is Status.NOT_ANALYSED
+        assert Code.BODY_PART in {reason.code for reason in report.reasons}

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from appliance.demo import show
+from appliance.demo import drawn, instances, show
+from appliance.demo.phantom import chest
 from appliance.demo.scanner import SendSummary
 from appliance.errors import PeerAway
+from appliance.publish.message import StudyEvent, series_id
+from appliance.reasons import Code
+from appliance.report import (
+    BackendRef,
+    BundleRef,
+    Reason,
+    Report,
+    SeriesRef,
+    Stage,
+    Status,
+    StudyRef,
+    Times,
+)
 from appliance.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -70,3 +88,69 @@ def test_where_no_image_was_stored_it_does_not_wait_for_a_report(
     monkeypatch.setattr("appliance.demo.scanner.send", lambda *_, **__: summary)
     with pytest.raises(PeerAway, match="none of the 1 images"):
         show._send(None, tmp_path, Settings(state=tmp_path))
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+def event(name: str, series: str, report: Report | None = None) -> bytes:
+    """A line of mosquitto_sub."""
+    said = StudyEvent.model_validate(
+        {
+            "event_id": uuid.uuid4(), "at": AT, "event": name, "study": "0" * 32,
+            "series": series_id(series), "report": report,
+            "reasons": report.reasons if report else (),
+        }
+    )  # fmt: skip
+    return f"scanside/v1/demo/box-1/study/{said.study}/event {said.to_json(1)}\n".encode()
+
+
+def report(status: Status, series: str, *reasons: Code) -> Report:
+    return Report(
+        report_id=uuid.uuid4(), input_digest="0" * 64, revision=1, status=status,
+        stage=Stage.FINAL, study=StudyRef(pseudonym="0" * 32), times=Times(),
+        series=SeriesRef(instance_uid=series, modality="CT", slices=1),
+        reasons=tuple(Reason(code=code, text="x") for code in reasons),
+        bundle=BundleRef(name="lung-nodule", version="1.0.0", digest="0" * 64),
+        backend=BackendRef(name="openvino", precision="fp32"),
+    )  # fmt: skip
+
+
+def test_of_a_study_with_a_localizer_it_shows_what_was_analysed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    analysed = report(Status.ANALYSED, "1.2")
+    lines = [
+        event("received", "1.1"),
+        event("received", "1.2"),
+        event("complete", "1.1"),
+        event("not_analysed", "1.1", report(Status.NOT_ANALYSED, "1.1", Code.LOCALIZER)),
+        event("complete", "1.2"),
+        event("analysed", "1.2", analysed),
+        event("received", "1.3"),
+    ]
+    received = show._wait(io.BytesIO(b"".join(lines)))
+    assert received.event.series == series_id("1.2")
+    assert received.event.report == analysed
+    assert len(received.lines) == 6
+    assert "not_analysed: localizer" in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_a_study_with_a_localizer_the_picture_is_of_the_series_of_the_report(
+    tmp_path: Path,
+) -> None:
+    phantom = chest(spacing_mm=(5.0, 2.8, 2.8))
+    study = tmp_path / "study"
+    study.mkdir()
+    for index, image in enumerate(instances.series(phantom, study_uid="1.2", series_uid="1.2.1")):
+        if index < 8:
+            image.save_as(study / f"{index}.dcm", enforce_file_format=True)
+        if index == 0:
+            scout = copy.deepcopy(image)
+            scout.SeriesInstanceUID, scout.SOPInstanceUID = "1.2.2", "1.2.2.1"
+            scout.Rows //= 2
+            scout.PixelData = scout.PixelData[: len(scout.PixelData) // 2]
+            scout.save_as(study / "scout.dcm", enforce_file_format=True)
+    hu, spacing, _ = drawn._volume(study, series_id("1.2.1"))
+    assert hu.shape == (8, *phantom.hu.shape[1:])
+    assert spacing == pytest.approx(phantom.spacing_mm)

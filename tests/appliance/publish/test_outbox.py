@@ -79,7 +79,9 @@ def test_list_shows_what_waits_and_what_is_dead_in_order(journal, site) -> None:
     rows = outbox.listed(site)
     assert [row.state for row in rows] == ["dead", "waiting"]
     out = io.StringIO()
-    Console(file=out, width=120).print(outbox.table(rows, datetime.now(timezone.utc)))
+    shown = outbox.table(rows, datetime.now(timezone.utc), journal.outbox_counts())
+    Console(file=out, width=120).print(shown)
+    assert "outbox: 1 waiting, 1 dead" in out.getvalue()
     assert "PUBACK 0x90" in out.getvalue()
     assert "dead" in out.getvalue()
 
@@ -93,8 +95,22 @@ def test_retry_makes_the_dead_wait_again_wakes_the_stage_and_is_audited(journal,
     assert bell.drain()
     assert [r.event_id for r in journal.waiting(5)] == [row.event_id]
     assert [r.action for r in journal.audit_rows()] == ["outbox_retry"]
-    assert outbox.retry(site, row.seq) == 0
+    assert outbox.retry(site) == 0
+    with pytest.raises(ScansideError, match=f"message {row.seq} is not dead"):
+        outbox.retry(site, row.seq)
     bell.close()
+
+
+def test_of_a_long_list_the_first_are_shown_and_all_are_counted(
+    journal, site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal.post([an_event(n) for n in range(5)])
+    all_of_them = outbox.listed
+    monkeypatch.setattr(outbox, "listed", lambda settings: all_of_them(settings, 3))
+    outbox.show(site)
+    said = capsys.readouterr().out
+    assert "outbox: 5 waiting, 0 dead" in said
+    assert "the first 3 are shown" in said
 
 
 def test_drop_takes_one_by_its_number_and_is_audited(journal, site) -> None:

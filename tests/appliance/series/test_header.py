@@ -114,6 +114,15 @@ def _swap(data: bytes, tag_and_vr: bytes, value: bytes) -> bytes:
     return data[:at] + len(value).to_bytes(2, "little") + value + data[at + 2 + length :]
 
 
+def test_spacing_between_slices_of_any_value_changes_nothing(make: Any) -> None:
+    plain = pixels.read(make.bytes(make.ct()))
+    for value in ("-2.5", "0", "1e6"):
+        ds = make.ct()
+        ds.SpacingBetweenSlices = value  # scanners write it negative; positions alone count
+        (image,) = pixels.read(make.bytes(ds))
+        assert (image.digest, image.header) == (plain[0].digest, plain[0].header)
+
+
 @pytest.mark.parametrize(
     ("value", "years"),
     [
