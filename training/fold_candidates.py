@@ -95,7 +95,7 @@ def kept(fold: Fold, threads: int = 1) -> Kept:
         raise RunError(f"{missing[0]}: no such network; train and quantize it first")
     cache = work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache, "val")
-    known = json.dumps(asdict(fold), sort_keys=True)
+    known = json.dumps([asdict(fold), source.WITHIN_RADII], sort_keys=True)
     code = [Path(str(module.__file__)) for module in (hosts, implants)]
     for path in [*files.values(), cache / "lidc-shapes-val.npz", *code]:
         known += file_digest(path)

@@ -36,6 +36,11 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
     for row in figures.get("froc", []):
         name = f"{OUT}: sensitivity at {row['fp_per_scan']:g} false a scan"
         found[name] = _figure(row["sensitivity"], row.get("interval"), implants)
+    for row in figures.get("froc_without_spots", []):
+        name = (
+            f"{OUT}, unmarked spots set aside: sensitivity at {row['fp_per_scan']:g} false a scan"
+        )
+        found[name] = _figure(row["sensitivity"], row.get("interval"), implants)
     if "cpm" in figures:
         found[f"{OUT}: mean of these (CPM)"] = _figure(
             figures["cpm"], figures.get("cpm_interval"), implants

@@ -36,6 +36,7 @@ LOW_HU, HIGH_HU = -1000.0, 400.0
 SEGMENT_MM, PROPOSE_MM = 3.0, 1.25
 MULTIPLE = 16
 MARGIN_MM = 8.0
+WITHIN_RADII = 1.0  # a nodule's surface reaches the lungs, wherever its middle lies
 STRIDE = 4
 PATCH = 48
 CUBE, MEASURE, CUBE_MM = 32, 48, 0.8
@@ -112,7 +113,12 @@ def line(
         version=2 if cube or mass or measure else 1,
         segment=SegmentHead(output="lungs", threshold=0.5, min_ml=100.0, close_mm=9.0),
         propose=DetectHead(
-            heat="heat", log_diameter="log_diameter", stride=STRIDE, top_k=top_k, within_mm=5.0
+            heat="heat",
+            log_diameter="log_diameter",
+            stride=STRIDE,
+            top_k=top_k,
+            within_mm=5.0,
+            within_radii=WITHIN_RADII,
         ),
         classify=ClassifyHead(output="logit", views=8),
         calibration=calibration,

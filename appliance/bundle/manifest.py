@@ -72,8 +72,10 @@ class DetectHead(Record):
     """Heat-map logits and log diameters -> candidates (CenterNet, arXiv:1904.07850).
 
     Cell c lies at voxel (c + 0.5) * stride - 0.5. Local maxima over 3x3x3 cells, centre refined by
-    the heat-weighted centroid of those cells, kept within the mask grown by `within_mm`, best
-    `top_k`, neighbours nearer than the larger radius merged.
+    the heat-weighted centroid of those cells, kept within the mask grown by `within_mm` (or by
+    `within_radii` times the candidate's own radius, where that is more: the middle of a large
+    nodule at the pleura lies outside), best `top_k`, neighbours nearer than the larger radius
+    merged.
     """
 
     head: Literal["detect"] = "detect"
@@ -83,6 +85,7 @@ class DetectHead(Record):
     stride: int = Field(ge=1)
     top_k: int = Field(ge=1, le=512)
     within_mm: float = Field(ge=0)
+    within_radii: float = Field(default=0.0, ge=0)
     min_logit: float = -7.0
 
 
@@ -131,14 +134,31 @@ class MeasureHead(Record):
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
+class Large(Record):
+    """From `from_mm` to `to_mm` of proposed diameter, evenly in ln mm, `classify` and `bias` of the
+    calibration go over to these: a patch holds little more than a large nodule itself."""
+
+    from_mm: float = Field(gt=0)
+    to_mm: float = Field(gt=0)
+    classify: float
+    bias: float
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Large:
+        if self.from_mm >= self.to_mm:
+            raise ValueError(f"from_mm {self.from_mm:g} is not below to_mm {self.to_mm:g}")
+        return self
+
+
 class Calibration(Record):
     """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
-    fitted out of fold."""
+    fitted out of fold; `large` changes two of these with the candidate's size."""
 
     propose: float
     classify: float
     cube: float = 0.0
     bias: float
+    large: Large | None = None
     threshold: float = Field(ge=0, le=1)
 
 

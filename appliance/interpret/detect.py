@@ -4,7 +4,8 @@ Rules.
 1. Candidates are what manifest.DetectHead says (CenterNet, arXiv:1904.07850): 3x3x3 local maxima of
    the logits, at the sigmoid-weighted centroid of those cells; diameter = exp(output) at the peak.
    Cells whose middle lies in the padding are none.
-2. Within the mask grown by `within_mm`: the nearest voxel is set, or a set one lies that near.
+2. Within the mask grown by `within_mm`, or by `within_radii` of its own radius where that is more:
+   the nearest voxel is set, or a set one lies that near.
 3. Best first; a candidate nearer to a better one than the larger of their radii is dropped. At
    most `top_k` stay. Equal logits are ordered by index, so the same map gives the same list.
 4. Findings reach the threshold; none is smaller than `least_mm`. Under 3 mm no diameter is given,
@@ -58,7 +59,7 @@ def candidates(
         diameter = float(np.exp(np.clip(np.float64(log_diameter[cell]), *LOG_MM)))
         if any(_same(center, diameter, better) for better in kept):
             continue
-        if not within(mask, center, head.within_mm):
+        if not within(mask, center, max(head.within_mm, head.within_radii * diameter / 2)):
             continue
         logit = float(logits[i])
         kept.append(Candidate(center, diameter, {role: logit}, sigmoid(logit)))

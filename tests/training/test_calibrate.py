@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,23 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
+from appliance.bundle.manifest import Calibration
+from appliance.interpret import classify
+from appliance.records import Candidate
 from training import calibrate
-from training.calibrate import Judged, fit, fitted, lesions_of, published, threshold_of
+from training.calibrate import (
+    SPOTS,
+    Judged,
+    columns,
+    fit,
+    fitted,
+    heads_of,
+    lesions_of,
+    marks_of,
+    published,
+    scores,
+    threshold_of,
+)
 from training.fold_candidates import Fold, Kept
 
 
@@ -51,6 +67,39 @@ def test_the_logistic_fit_finds_the_figures_that_made_the_data() -> None:
     p = 1 / (1 + np.exp(-(1.5 * x[:, 0] - 0.7 * x[:, 1] + 0.3)))
     w = fit(x, (rng.random(20000) < p).astype(float))
     assert w == pytest.approx([1.5, -0.7, 0.3], abs=0.08)
+
+
+@pytest.mark.parametrize("with_cube", [False, True])
+def test_the_device_gives_the_score_of_the_fit(with_cube: bool) -> None:
+    rng = np.random.default_rng(3)
+    heat, patch, cube = rng.normal(size=(3, 12)).astype(np.float32).astype(np.float64)
+    diameter = np.geomspace(4, 40, 12)
+    features = columns(heat, patch, cube if with_cube else None, diameter)
+    figures = rng.normal(size=features.shape[1] + 1)
+    calibration = Calibration(**heads_of(figures, with_cube), threshold=0.5)
+    candidates = [
+        Candidate((float(i), 0.0, 0.0), float(d), {"propose": float(h)}, 0.5)
+        for i, (d, h) in enumerate(zip(diameter, heat, strict=True))
+    ]
+    on_device = classify.scored(
+        candidates,
+        patch.astype(np.float32),
+        calibration,
+        cube.astype(np.float32) if with_cube else None,
+    )
+    wanted = scores(features, figures)
+    assert [c.score for c in sorted(on_device, key=lambda c: c.center_lps_mm)] == pytest.approx(
+        wanted.tolist(), abs=1e-5
+    )
+
+
+def test_a_spot_counts_as_false_and_in_the_curve_beside_it_not_at_all() -> None:
+    one = fold([(0, 0, 0), (0, 95, 0), (0, 60, 0), (1, 50, 0)], [[row(0)], []])
+    one = replace(one, fold=replace(one.fold, host="R01-001"))
+    one.of.center_lps_mm[1] = SPOTS["R01-001"][0]
+    score = np.array([0.5, 0.9, 0.3, 0.1])
+    assert marks_of(one, score)[0].verdicts.tolist() == [0, -1, -1]
+    assert marks_of(one, score, spots=False)[0].verdicts.tolist() == [0, -2, -1]
 
 
 def test_the_hosts_own_lesion_and_mass_are_neither_hit_nor_false_in_an_implanted_scan() -> None:

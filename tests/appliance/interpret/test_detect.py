@@ -107,6 +107,19 @@ def test_a_peak_in_the_padding_is_none(grid_of):
     assert len(proposed(grid, ((9.5, 29.5, 9.5), 3.0, 6.0), head=near)) == 1
 
 
+@pytest.mark.parametrize(("diameter", "kept"), [(6.0, 0), (16.0, 0), (26.0, 1)])
+def test_the_middle_of_a_large_nodule_may_lie_beyond_the_mask_by_its_radius(
+    grid_of, diameter: float, kept: int
+):
+    grid = grid_of((40, 40, 40), spacing=(1.0, 1.0, 1.0))
+    voxels = np.zeros(grid.shape, bool)
+    voxels[:, :, :10] = True  # the peak lies 12 voxels beside it
+    peak, mask = ((21.5, 21.5, 21.5), 3.0, diameter), Mask("lungs", voxels, grid)
+    head = HEAD.model_copy(update={"within_radii": 1.0})
+    assert len(proposed(grid, peak, head=head, mask=mask)) == kept
+    assert proposed(grid, peak, mask=mask) == ()
+
+
 def test_a_flat_map_gives_no_two_candidates_at_one_place(grid_of):
     grid = grid_of((32, 32, 32), spacing=(1.0, 1.0, 1.0))
     flat = {"heat": np.zeros((1, 1, 8, 8, 8), np.float32)}
