@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="scanside",
-    help="A box beside a scanner: DICOM in, findings out over MQTT. "
-    "Research use, not for clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,6 +42,27 @@ Config = Annotated[
     typer.Option("--config", help="Settings file (TOML).", envvar="SCANSIDE_CONFIG"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"scanside {version('scanside')}")
+        raise typer.Exit
+
+
+@app.callback()
+def scanside(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which and exit."),
+    ] = False,
+) -> None:
+    """A box beside a scanner: DICOM in, findings out over MQTT.
+
+    Research use, not for clinical use.
+    """
 
 
 def _settings(config: Path | None) -> site.Settings:

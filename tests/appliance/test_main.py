@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,11 @@ def test_the_help_in_the_readme_is_the_help() -> None:
     assert done.returncode == 0
     shown = [line.rstrip() for line in done.stdout.strip().splitlines()]
     assert [line.rstrip() for line in block("help").splitlines()] == shown
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = scanside("--version")
+    assert (done.returncode, done.stdout) == (0, f"scanside {version('scanside')}\n")
 
 
 def verbs() -> set[str]:
