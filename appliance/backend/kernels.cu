@@ -16,10 +16,13 @@
 // 5. Structs are passed by value and laid out as tables.py says; host_sizes lets the tests compare.
 // 6. Words are 16 bits as stored, or (kernels called ..._of_f32) HU in float32, of a series whose
 //    rescaling leaves no integers. A kernel is made for each: no word is asked what it is.
+// 7. Elements are written as f32, f16 or i8. i8 is ONNX's and TensorRT's QuantizeLinear with zero
+//    point 0: the division by the scale is the last row of Points, `store` rounds and saturates.
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 #include <cstdint>
+#define HAS_HALF
 #else
 #include "host_shim.h"
 #endif
@@ -54,7 +57,7 @@ struct Axis {
 struct Points {
     const float *rows;  // [count, 3] less, more, clip
     int32_t count;
-    float fill;         // of voxels that a pad op adds
+    float fill;         // of voxels that a pad op adds, stored as it is: no row is applied to it
 };
 
 struct Prepare {
@@ -123,9 +126,14 @@ __device__ __forceinline__ float pointwise(const Points &points, float value) {
 }
 
 __device__ __forceinline__ void store(float *out, float value) { *out = value; }
-#ifdef __CUDACC__
+#ifdef HAS_HALF
 __device__ __forceinline__ void store(__half *out, float value) { *out = __float2half_rn(value); }
 #endif
+// To nearest, ties to even, which is how rintf rounds on a GPU always and on the host unless a
+// program asks otherwise; cut first, so that no float is cast that an int8 does not hold.
+__device__ __forceinline__ void store(int8_t *out, float value) {
+    *out = int8_t(rintf(fminf(fmaxf(value, -128.0f), 127.0f)));
+}
 
 // Threads along x and y, one block of voxels a plane z of the grid.
 template <typename Word, typename Element>
@@ -226,16 +234,18 @@ __device__ __forceinline__ void cubes(const Cubes &c) {
 
 extern "C" {
 
-__global__ void prepare_f32(Prepare p) { prepare<uint16_t, float>(p); }
-__global__ void gather_f32(Gather g) { gather<uint16_t, float>(g); }
-__global__ void cubes_f32(Cubes c) { cubes<uint16_t, float>(c); }
-__global__ void prepare_f32_of_f32(Prepare p) { prepare<float, float>(p); }
-__global__ void gather_f32_of_f32(Gather g) { gather<float, float>(g); }
-__global__ void cubes_f32_of_f32(Cubes c) { cubes<float, float>(c); }
-#ifdef __CUDACC__
-__global__ void prepare_f16(Prepare p) { prepare<uint16_t, __half>(p); }
-__global__ void gather_f16(Gather g) { gather<uint16_t, __half>(g); }
-__global__ void cubes_f16(Cubes c) { cubes<uint16_t, __half>(c); }
+// The three, of stored words and of HU in float32, for one kind of element.
+#define KERNELS(name, Element)                                                           \
+    __global__ void prepare_##name(Prepare p) { prepare<uint16_t, Element>(p); }         \
+    __global__ void gather_##name(Gather g) { gather<uint16_t, Element>(g); }            \
+    __global__ void cubes_##name(Cubes c) { cubes<uint16_t, Element>(c); }               \
+    __global__ void prepare_##name##_of_f32(Prepare p) { prepare<float, Element>(p); }   \
+    __global__ void gather_##name##_of_f32(Gather g) { gather<float, Element>(g); }      \
+    __global__ void cubes_##name##_of_f32(Cubes c) { cubes<float, Element>(c); }
+KERNELS(f32, float)
+KERNELS(i8, int8_t)
+#ifdef HAS_HALF
+KERNELS(f16, __half)
 #endif
 
 // One window of a sliding-window inference: launches on one stream follow each other, so sums of
@@ -274,12 +284,18 @@ __global__ void normalise(Normalise n) {
     void host_##name(const unsigned *grid, const unsigned *block, const Arguments *given) {  \
         on_host(name, grid, block, *given);                                                  \
     }
-ON_HOST(prepare_f32, Prepare)
-ON_HOST(gather_f32, Gather)
-ON_HOST(cubes_f32, Cubes)
-ON_HOST(prepare_f32_of_f32, Prepare)
-ON_HOST(gather_f32_of_f32, Gather)
-ON_HOST(cubes_f32_of_f32, Cubes)
+#define KERNELS_ON_HOST(name)                 \
+    ON_HOST(prepare_##name, Prepare)          \
+    ON_HOST(gather_##name, Gather)            \
+    ON_HOST(cubes_##name, Cubes)              \
+    ON_HOST(prepare_##name##_of_f32, Prepare) \
+    ON_HOST(gather_##name##_of_f32, Gather)   \
+    ON_HOST(cubes_##name##_of_f32, Cubes)
+KERNELS_ON_HOST(f32)
+KERNELS_ON_HOST(i8)
+#ifdef HAS_HALF
+KERNELS_ON_HOST(f16)
+#endif
 ON_HOST(accumulate, Accumulate)
 ON_HOST(normalise, Normalise)
 void host_sizes(int64_t *sizes) {

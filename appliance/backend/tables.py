@@ -7,7 +7,9 @@ Rules.
 2. Orienting is an address: origin and two signed steps, never a copy.
 3. A struct is a numpy dtype laid out as the C compiler does (align=True). Pointers are addresses of
    whatever memory the caller put an array into; the caller keeps that memory alive.
-4. A launch covers its output with blocks of BLOCK (or LINE) threads; a thread outside returns at
+4. Kernels called ..._i8 write round(value / scale), QuantizeLinear with zero point 0: with a scale
+   the division is one more row of Points, and the fill, which no row reaches, is divided here.
+5. A launch covers its output with blocks of BLOCK (or LINE) threads; a thread outside returns at
    once.
 """
 
@@ -35,6 +37,8 @@ LINE = (256, 1, 1)
 MOST_BLOCKS = 65_535
 """CUDA's limit of a grid along y and z."""
 NO_PADDING = (1, 0)
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+"""The least whose inverse is a float32."""
 
 _SLICES = np.dtype(
     [
@@ -113,8 +117,13 @@ def taps(weights: F32) -> tuple[I32, F32]:
     return first.astype(np.int32), np.ascontiguousarray(near, np.float32)
 
 
-def points(ops: Sequence[Window | ZScore | Pad]) -> tuple[F32, int, float]:
-    """The ops after resampling -> rows [n, 3] of less, more, clip; a pad's multiple; its value."""
+def points(
+    ops: Sequence[Window | ZScore | Pad], scale: float | None = None
+) -> tuple[F32, int, float]:
+    """The ops after resampling -> rows [n, 3] of less, more, clip; a pad's multiple; its value.
+
+    `scale` is of a network's int8 input (rule 4). ValueError for one that no float32 can divide by.
+    """
     rows, multiple, fill = [], 1, 0.0
     for i, op in enumerate(ops):
         if isinstance(op, Window):
@@ -125,15 +134,26 @@ def points(ops: Sequence[Window | ZScore | Pad]) -> tuple[F32, int, float]:
             multiple = op.multiple
             added = np.full((1, 1, 1), op.value, np.float32)
             fill = reference.points(added, ops[i + 1 :]).item()
+    if scale is not None:
+        if not LEAST_SCALE <= scale <= 1 / LEAST_SCALE:
+            raise ValueError(f"{scale} is no scale of an int8 input")
+        rows.append((0.0, 1 / scale, 0.0))
+        fill = (np.float32(fill) / np.float32(scale)).item()
     return np.asarray(rows, np.float32).reshape(-1, 3), multiple, fill
 
 
 def prepare(
-    stack: Stack, raw: Raw, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None, put: Address
+    stack: Stack,
+    raw: Raw,
+    ops: Sequence[Op],
+    crop_to: tuple[Grid, Box] | None,
+    put: Address,
+    *,
+    scale: float | None = None,
 ) -> tuple[NDArray[np.void], tuple[int, int, int], Grid]:
     """PREPARE without `out`, the tensor's [z, y, x] with padding, the Grid of its voxels without.
 
-    Errors as of reference.apply.
+    Errors as of reference.apply; of `scale` as of points.
     """
     read = plan.steps(ops)
     whole, box = plan.placed(stack, read, crop_to)
@@ -149,7 +169,7 @@ def prepare(
     for name, axis, low, high in zip("zyx", weights, box.low, box.high, strict=True):
         first, near = taps(axis[low:high])
         told[name] = (put(first), put(near), near.shape[1], len(first))
-    values, multiple, fill = points(read.points)
+    values, multiple, fill = points(read.points, scale)
     told["points"] = (put(values), len(values), fill)
     grid = plan.sub_grid(whole, box)
     shape = plan.triple([n + -n % multiple for n in grid.shape])
@@ -158,11 +178,18 @@ def prepare(
 
 
 def gather(
-    stack: Stack, raw: Raw, ops: Sequence[Op], centers: Sequence[Vector], views: int, put: Address
+    stack: Stack,
+    raw: Raw,
+    ops: Sequence[Op],
+    centers: Sequence[Vector],
+    views: int,
+    put: Address,
+    *,
+    scale: float | None = None,
 ) -> tuple[NDArray[np.void], tuple[int, int, int]]:
     """GATHER without `out`, and its shape [patches * views, size, size].
 
-    Errors as of reference.apply_patches.
+    Errors as of reference.apply_patches; of `scale` as of points.
     """
     read = plan.steps(ops)
     if read.patch is None:
@@ -175,7 +202,7 @@ def gather(
         # a centre metres away gives air wherever it is: the clip keeps it in 32 bits
         far = np.clip([row - size // 2, column - size // 2], -(1 << 30), 1 << 30)
         corner[:] = (plane, *far)
-    values, _, _ = points(read.points)
+    values, _, _ = points(read.points, scale)
     told = np.zeros((), GATHER)
     told["from"] = _slices(stack, raw, put)
     told["corners"] = put(corners)
@@ -185,11 +212,17 @@ def gather(
 
 
 def cubes(
-    stack: Stack, raw: Raw, ops: Sequence[Op], centers: Sequence[Vector], put: Address
+    stack: Stack,
+    raw: Raw,
+    ops: Sequence[Op],
+    centers: Sequence[Vector],
+    put: Address,
+    *,
+    scale: float | None = None,
 ) -> tuple[NDArray[np.void], tuple[int, int, int]]:
     """CUBES without `out`, and its shape [cubes * size, size, size].
 
-    Errors as of reference.apply_patches.
+    Errors as of reference.apply_patches; of `scale` as of points.
     """
     read = plan.steps(ops)
     if read.cube is None:
@@ -202,7 +235,7 @@ def cubes(
         for axis, (near, of, inside) in enumerate(axes):
             if len(inside):
                 lower[axis, inside], pairs[axis, inside] = _two(near, of)
-    values, _, _ = points(read.points)
+    values, _, _ = points(read.points, scale)
     told = np.zeros((), CUBES)
     told["from"] = _slices(stack, raw, put)
     told["first"], told["weights"] = put(first), put(weights)
@@ -223,7 +256,7 @@ def _two(near: NDArray[np.intp], weights: F32) -> tuple[I32, F32]:
 
 
 def blocks(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """How many blocks x, y, z cover an output [z, y, x] (rule 4).
+    """How many blocks x, y, z cover an output [z, y, x] (rule 5).
 
     ValueError where CUDA takes no such grid: more than 8,191 patches of 8 views go in parts.
     """

@@ -134,31 +134,14 @@ class MeasureHead(Record):
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
-class Large(Record):
-    """From `from_mm` to `to_mm` of proposed diameter, evenly in ln mm, `classify` and `bias` of the
-    calibration go over to these: a patch holds little more than a large nodule itself."""
-
-    from_mm: float = Field(gt=0)
-    to_mm: float = Field(gt=0)
-    classify: float
-    bias: float
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Large:
-        if self.from_mm >= self.to_mm:
-            raise ValueError(f"from_mm {self.from_mm:g} is not below to_mm {self.to_mm:g}")
-        return self
-
-
 class Calibration(Record):
     """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
-    fitted out of fold; `large` changes two of these with the candidate's size."""
+    fitted out of fold."""
 
     propose: float
     classify: float
     cube: float = 0.0
     bias: float
-    large: Large | None = None
     threshold: float = Field(ge=0, le=1)
 
 

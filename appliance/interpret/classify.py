@@ -3,8 +3,8 @@
 Rules. A candidate's patch logit is the mean over its views, that reference.views lays side by side;
 a cube has one view. score = sigmoid(propose * heat logit + classify * patch logit + cube * cube
 logit + bias), without the cube's part where the line has no such network, fitted out of fold:
-detection confidence, never a probability of malignancy. `classify` and `bias` may change with the
-proposed diameter (manifest.Large). Best first; equal scores are ordered by place.
+detection confidence, never a probability of malignancy. Best first; equal scores are ordered by
+place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead
 from appliance.errors import Poisoned
@@ -50,13 +50,6 @@ def cube_logits(outputs: Mapping[str, F32], head: CubeHead) -> F32:
     return array.reshape(-1)
 
 
-def large_part(diameter_mm: ArrayLike, from_mm: float, to_mm: float) -> NDArray[np.float64]:
-    """0 for diameters up to `from_mm`, 1 from `to_mm` on, evenly in ln mm between (manifest.Large);
-    the shape of `diameter_mm`."""
-    way = np.log(np.asarray(diameter_mm, np.float64) / from_mm) / np.log(to_mm / from_mm)
-    return np.asarray(np.clip(way, 0.0, 1.0))
-
-
 def scored(
     candidates: Sequence[Candidate],
     logits: F32,
@@ -75,14 +68,8 @@ def scored(
     done = []
     for i, candidate in enumerate(candidates):
         own = {role: float(given[i]) for role, given in named.items()}
-        weight, bias = calibration.classify, calibration.bias
-        if calibration.large is not None:
-            large = calibration.large
-            part = float(large_part(candidate.diameter_mm, large.from_mm, large.to_mm))
-            weight += part * (large.classify - weight)
-            bias += part * (large.bias - bias)
         total = calibration.propose * candidate.logits["propose"]
-        total += weight * own["classify"] + bias
+        total += calibration.classify * own["classify"] + calibration.bias
         total += calibration.cube * own.get("cube", 0.0)
         done.append(replace(candidate, logits={**candidate.logits, **own}, score=sigmoid(total)))
     return tuple(sorted(done, key=lambda c: (-c.score, c.center_lps_mm)))

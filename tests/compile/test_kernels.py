@@ -51,9 +51,14 @@ def test_nvcc_builds_a_fatbin_of_all_architectures_twice_the_same(nvcc, tmp_path
     assert set(kernels.read(data)) == set(WANTED)
     for code in WANTED:
         assert str(code) in said
-    for name in ("prepare_f32", "prepare_f16", "gather_f32", "gather_f16", "accumulate"):
-        assert f".text.{name}\0".encode() in data
-    assert b".text.normalise\0" in data
+    made = [
+        f"{kind}_{element}{ending}"
+        for kind in ("prepare", "gather", "cubes")
+        for element in ("f32", "f16", "i8")
+        for ending in ("", "_of_f32")
+    ]
+    for name in (*made, "accumulate", "normalise"):
+        assert f".text.{name}\0".encode() in data, name
     assert kernels.build(nvcc) == data
 
 

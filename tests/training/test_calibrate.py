@@ -18,10 +18,8 @@ from training import calibrate
 from training.calibrate import (
     SPOTS,
     Judged,
-    columns,
     fit,
     fitted,
-    heads_of,
     lesions_of,
     marks_of,
     published,
@@ -69,27 +67,17 @@ def test_the_logistic_fit_finds_the_figures_that_made_the_data() -> None:
     assert w == pytest.approx([1.5, -0.7, 0.3], abs=0.08)
 
 
-@pytest.mark.parametrize("with_cube", [False, True])
-def test_the_device_gives_the_score_of_the_fit(with_cube: bool) -> None:
+def test_the_device_gives_the_score_of_the_fit() -> None:
     rng = np.random.default_rng(3)
-    heat, patch, cube = rng.normal(size=(3, 12)).astype(np.float32).astype(np.float64)
-    diameter = np.geomspace(4, 40, 12)
-    features = columns(heat, patch, cube if with_cube else None, diameter)
-    figures = rng.normal(size=features.shape[1] + 1)
-    calibration = Calibration(**heads_of(figures, with_cube), threshold=0.5)
+    heat, patch = rng.normal(size=(2, 12)).astype(np.float32).astype(np.float64)
+    figures = np.array([1.3, -0.4])
+    calibration = Calibration(propose=1.3, classify=1.3, bias=-0.4, threshold=0.5)
     candidates = [
-        Candidate((float(i), 0.0, 0.0), float(d), {"propose": float(h)}, 0.5)
-        for i, (d, h) in enumerate(zip(diameter, heat, strict=True))
+        Candidate((float(i), 0.0, 0.0), 6.0, {"propose": float(h)}, 0.5) for i, h in enumerate(heat)
     ]
-    on_device = classify.scored(
-        candidates,
-        patch.astype(np.float32),
-        calibration,
-        cube.astype(np.float32) if with_cube else None,
-    )
-    wanted = scores(features, figures)
+    on_device = classify.scored(candidates, patch.astype(np.float32), calibration)
     assert [c.score for c in sorted(on_device, key=lambda c: c.center_lps_mm)] == pytest.approx(
-        wanted.tolist(), abs=1e-5
+        scores(heat + patch, figures).tolist(), abs=1e-5
     )
 
 

@@ -3,10 +3,9 @@
     python -m training.recipes.lung_nodule_cube_judge
         [--folds R01-001=propose-without-R01-001=cube-without-R01-001,...]
 
-Rules. A fold is HOST=PROPOSE=CUBE, and neither network saw the host; scans, candidates, fits and
-verdicts are those of training.calibrate, so what is compared is one column of the fit. Every host
-is scored by a fit on the other hosts. The gain is drawn over whole scans, paired. Marked lesions
-are ranked apart, in the unaltered host.
+Rules. A fold is HOST=PROPOSE=CUBE, and neither network saw the host; scans, candidates, sums and
+verdicts are those of training.calibrate, so what is compared is one term of the sum. The gain is
+drawn over whole scans, paired. Marked lesions are ranked apart, in the unaltered host.
 """
 
 from __future__ import annotations
@@ -119,11 +118,9 @@ def compared(folds: Sequence[Judged], k: Knobs) -> dict[str, Any]:
     found: dict[str, list[F64]] = {}
     for name, columns in (("heat+patch", [0, 1]), ("heat+patch+cube", [0, 1, 2])):
         some = [replace(j, features=j.features[:, columns]) for j in folds]
-        found[name] = [
-            scores(j.features, fitted([o for o in some if o is not j] or some, k.real_weight))
-            for j in some
-        ]
-        print(name, np.round(fitted(some, k.real_weight), 3).tolist())
+        figures = fitted(some, k.real_weight)
+        found[name] = [scores(j.logit, figures) for j in some]
+        print(name, np.round(figures, 3).tolist())
     table: dict[str, Any] = {}
     for i, j in enumerate(folds):
         used = ~j.real & (j.verdicts != -2)

@@ -1,5 +1,9 @@
 """kernels.cu, compiled for the host, is the numpy reference within TOLERANCE.
 
+f16 is the half of a float within TOLERANCE of the reference: its half within one ulp of half,
+wherever an ulp is more than TOLERANCE. i8 is the reference's QuantizeLinear (ONNX, zero point 0),
+but for one step where the reference lies within TOLERANCE of the edge between two.
+
 python test_kernels.py LIBRARY runs the same comparisons on a library built elsewhere: the way the
 sanitizers are put under them.
 """
@@ -43,6 +47,8 @@ POINTS = {
     (WINDOW, Window(low=0.25, high=0.5)): 1 / 0.25,
 }
 """What each list makes of the window: the tolerance grows with it."""
+ELEMENTS = {"f32": np.float32, "f16": np.float16, "i8": np.int8}
+UNWRITTEN = {"f32": np.nan, "f16": np.nan, "i8": 85}
 GXX = shutil.which("g++") or ""
 NEEDS_GXX = pytest.mark.skipif(not GXX, reason="g++ is not installed")
 
@@ -53,6 +59,7 @@ class Host:
     def __init__(self, path: Path) -> None:
         self.library = ctypes.CDLL(str(path))
         self.held: list[np.ndarray] = []
+        self.elements = [e for e in ELEMENTS if hasattr(self.library, f"host_prepare_{e}")]
 
     def put(self, values: np.ndarray) -> int:
         self.held.append(np.array(values, order="C"))  # a copy of its own: ASan sees its ends
@@ -67,7 +74,8 @@ class Host:
         self.held.clear()
 
     def run(self, kernel: str, told: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        out = np.full(shape, np.nan, np.float32)
+        element = kernel.split("_")[1]
+        out = np.full(shape, UNWRITTEN[element], ELEMENTS[element])
         told["out"] = out.ctypes.data
         self.launch(kernel, tables.blocks(shape), told)
         return out
@@ -84,6 +92,13 @@ def build(folder: Path, *flags: str, source: Path = SOURCE) -> Path:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     return Host(build(tmp_path_factory.mktemp("kernels")))
+
+
+@pytest.fixture(scope="module", params=ELEMENTS)
+def element(request: pytest.FixtureRequest, host: Host) -> str:
+    if request.param not in host.elements:
+        pytest.skip("this g++ has no half in C++: neither _Float16 (g++ 12 on x86-64) nor __fp16")
+    return request.param
 
 
 @dataclass(frozen=True)
@@ -160,8 +175,40 @@ def difference(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(got.astype(np.float64) - wanted).max(initial=0.0))
 
 
-def check_prepare(host: Host, one: Series, data: st.DataObject) -> None:
+def quantized(values: np.ndarray, scale: float) -> np.ndarray:
+    """ONNX's QuantizeLinear to int8 with zero point 0; numpy's rint takes ties to even."""
+    with np.errstate(over="ignore"):
+        return np.clip(np.rint(values / np.float32(scale)), -128, 127).astype(np.int8)
+
+
+def agrees(got: np.ndarray, wanted: np.ndarray, tolerance: float, scale: float | None) -> bool:
+    """Whether a tensor is what its kind of element makes of the reference, give or take."""
+    if got.dtype == np.float32:
+        return difference(got, wanted) < tolerance
+    if got.shape != wanted.shape:
+        return False
+    exact = wanted.astype(np.float64)
+    if got.dtype == np.float16:
+        with np.errstate(over="ignore"):
+            low, high = ((exact + by).astype(np.float16) for by in (-tolerance, tolerance))
+        return bool(((low <= got) & (got <= high)).all())
+    assert scale is not None
+    steps = np.abs(got.astype(int) - quantized(wanted, scale))
+    from_edge = np.abs(exact / scale - np.floor(exact / scale) - 0.5)
+    return bool((steps <= (from_edge <= tolerance / scale)).all())
+
+
+def scale_for(element: str, points: tuple, data: st.DataObject) -> float | None:
+    """Of an int8 input: what the ops make of the window is 16 to 400 steps, to saturate or not."""
+    if element != "i8":
+        return None
+    share = st.one_of(st.floats(1 / 400, 1 / 16), st.sampled_from([1 / 128, 1 / 127, 1 / 255]))
+    return POINTS[points] * data.draw(share)
+
+
+def check_prepare(host: Host, element: str, one: Series, data: st.DataObject) -> None:
     points = data.draw(st.sampled_from(list(POINTS)))
+    scale = scale_for(element, points, data)
     target = tuple(mm * data.draw(ratios) for mm in one.stack.spacing_mm)
     grid = plan.grid_of(one.stack, target)
     low = [data.draw(st.integers(0, n - 1)) for n in grid.shape]
@@ -173,71 +220,86 @@ def check_prepare(host: Host, one: Series, data: st.DataObject) -> None:
     ):
         wanted, place = reference.apply(one.stack, [*ops, *points], box)
         told, shape, at = tables.prepare(
-            one.stack, one.raw(host.put), [*ops, *points], box, host.put
+            one.stack, one.raw(host.put), [*ops, *points], box, host.put, scale=scale
         )
-        got = host.run("prepare_f32", told, shape)
-        assert difference(got, wanted[0, 0]) < TOLERANCE * POINTS[points]
+        got = host.run(f"prepare_{element}", told, shape)
+        assert agrees(got, wanted[0, 0], TOLERANCE * POINTS[points], scale)
         assert at.shape == place.shape
         np.testing.assert_array_equal(at.to_lps, place.to_lps)
 
 
-def check_gather(host: Host, one: Series, data: st.DataObject) -> None:
+def check_gather(host: Host, element: str, one: Series, data: st.DataObject) -> None:
     points = data.draw(st.sampled_from([p for p in POINTS if not any(o.op == "pad" for o in p)]))
+    scale = scale_for(element, points, data)
     views = data.draw(st.sampled_from([1, 2, 4, 8]))
     near = st.floats(-60, 60)
     centers = data.draw(st.lists(st.tuples(near, near, near), max_size=5))
     centers += [one.stack.planes[-1].geometry.position_lps_mm, (1e12, -1e12, 0.0)]
     ops = [Patch(size=data.draw(st.sampled_from([8, 9, 33]))), *points]
     wanted = reference.apply_patches(one.stack, ops, centers, views)
-    told, shape = tables.gather(one.stack, one.raw(host.put), ops, centers, views, host.put)
-    got = host.run("gather_f32", told, shape)
-    assert difference(got, wanted[:, 0]) < TOLERANCE * POINTS[points]
+    told, shape = tables.gather(
+        one.stack, one.raw(host.put), ops, centers, views, host.put, scale=scale
+    )
+    got = host.run(f"gather_{element}", told, shape)
+    assert agrees(got, wanted[:, 0], TOLERANCE * POINTS[points], scale)
 
 
-def check_cubes(host: Host, one: Series, data: st.DataObject) -> None:
+def check_cubes(host: Host, element: str, one: Series, data: st.DataObject) -> None:
     points = data.draw(st.sampled_from([p for p in POINTS if not any(o.op == "pad" for o in p)]))
+    scale = scale_for(element, points, data)
     near = st.floats(-40, 60)
     centers = data.draw(st.lists(st.tuples(near, near, near), max_size=4))
     centers += [one.stack.planes[-1].geometry.position_lps_mm, (1e12, -1e12, 0.0)]
     spacing = min(one.stack.spacing_mm) * data.draw(ratios)
     ops = [Cube(size=data.draw(st.sampled_from([8, 9, 17])), spacing_mm=spacing), *points]
     wanted = reference.apply_patches(one.stack, ops, centers)
-    told, shape = tables.cubes(one.stack, one.raw(host.put), ops, centers, host.put)
-    got = host.run("cubes_f32", told, shape)
-    assert difference(got.reshape(wanted.shape), wanted) < TOLERANCE * POINTS[points]
+    told, shape = tables.cubes(one.stack, one.raw(host.put), ops, centers, host.put, scale=scale)
+    got = host.run(f"cubes_{element}", told, shape)
+    assert agrees(got.reshape(wanted.shape), wanted, TOLERANCE * POINTS[points], scale)
 
 
-def check_words_in_float(host: Host, one: Series, data: st.DataObject) -> None:
+def raw_of_hu(host: Host, hu: np.ndarray) -> tables.Raw:
+    """HU in float32 [plane, y, x], as a Stack has them."""
+    count = len(hu)
+    return tables.Raw(
+        words=host.put(hu),
+        slot=np.arange(count, dtype=np.int32),
+        slope=np.ones(count, np.float32),
+        intercept=np.zeros(count, np.float32),
+        padding=np.tile(np.array(tables.NO_PADDING, np.int32), (count, 1)),
+        shape=hu.shape[1:],
+        turn=plan.Turn(swap=False, flip_rows=False, flip_columns=False),
+        signed=True,
+    )
+
+
+def check_words_in_float(host: Host, element: str, one: Series, data: st.DataObject) -> None:
     """HU in float32, straight as the Stack has them, make the same tensors."""
     hu = np.stack([plane.native for plane in one.stack.planes]).astype(np.float32)
-    count = len(hu)
+    scale = scale_for(element, (WINDOW,), data)
 
-    def raw() -> tables.Raw:
-        return tables.Raw(
-            words=host.put(hu),
-            slot=np.arange(count, dtype=np.int32),
-            slope=np.ones(count, np.float32),
-            intercept=np.zeros(count, np.float32),
-            padding=np.tile(np.array(tables.NO_PADDING, np.int32), (count, 1)),
-            shape=hu.shape[1:],
-            turn=plan.Turn(swap=False, flip_rows=False, flip_columns=False),
-            signed=True,
-        )
+    def made(kernel: str, told: np.ndarray, shape: tuple, wanted: np.ndarray) -> bool:
+        got = host.run(f"{kernel}_{element}_of_f32", told, shape)
+        return agrees(got.reshape(wanted.shape), wanted, TOLERANCE, scale)
 
     target = tuple(mm * data.draw(ratios) for mm in one.stack.spacing_mm)
-    ops = [Resample(spacing_mm=target), WINDOW]
+    ops = [Resample(spacing_mm=target), WINDOW, Pad(multiple=4, value=0.7)]
     wanted, _ = reference.apply(one.stack, ops, None)
-    told, shape, _ = tables.prepare(one.stack, raw(), ops, None, host.put)
-    assert difference(host.run("prepare_f32_of_f32", told, shape), wanted[0, 0]) < TOLERANCE
+    told, shape, _ = tables.prepare(
+        one.stack, raw_of_hu(host, hu), ops, None, host.put, scale=scale
+    )
+    assert made("prepare", told, shape, wanted)
     centers = [plane.geometry.position_lps_mm for plane in one.stack.planes]
-    wanted = reference.apply_patches(one.stack, [Patch(size=9), WINDOW], centers, 8)
-    told, shape = tables.gather(one.stack, raw(), [Patch(size=9), WINDOW], centers, 8, host.put)
-    assert difference(host.run("gather_f32_of_f32", told, shape), wanted[:, 0]) < TOLERANCE
+    ops = [Patch(size=9), WINDOW]
+    wanted = reference.apply_patches(one.stack, ops, centers, 8)
+    told, shape = tables.gather(
+        one.stack, raw_of_hu(host, hu), ops, centers, 8, host.put, scale=scale
+    )
+    assert made("gather", told, shape, wanted)
     ops = [Cube(size=9, spacing_mm=1.3), WINDOW]
     wanted = reference.apply_patches(one.stack, ops, centers)
-    told, shape = tables.cubes(one.stack, raw(), ops, centers, host.put)
-    got = host.run("cubes_f32_of_f32", told, shape)
-    assert difference(got.reshape(wanted.shape), wanted) < TOLERANCE
+    told, shape = tables.cubes(one.stack, raw_of_hu(host, hu), ops, centers, host.put, scale=scale)
+    assert made("cubes", told, shape, wanted)
 
 
 def check_slide(host: Host, data: st.DataObject) -> None:
@@ -276,29 +338,29 @@ def often(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 @NEEDS_GXX
 @often(150)
 @given(one=series(), data=st.data())
-def test_the_fused_kernel_makes_the_tensor_of_the_reference(host, one, data):
-    check_prepare(host, one, data)
+def test_the_fused_kernel_makes_the_tensor_of_the_reference(host, element, one, data):
+    check_prepare(host, element, one, data)
 
 
 @NEEDS_GXX
 @often(100)
 @given(one=series(), data=st.data())
-def test_gathered_patches_and_their_views_are_those_of_the_reference(host, one, data):
-    check_gather(host, one, data)
+def test_gathered_patches_and_their_views_are_those_of_the_reference(host, element, one, data):
+    check_gather(host, element, one, data)
 
 
 @NEEDS_GXX
 @often(100)
 @given(one=series(), data=st.data())
-def test_gathered_cubes_are_those_of_the_reference(host, one, data):
-    check_cubes(host, one, data)
+def test_gathered_cubes_are_those_of_the_reference(host, element, one, data):
+    check_cubes(host, element, one, data)
 
 
 @NEEDS_GXX
 @often(50)
 @given(one=series(), data=st.data())
-def test_words_in_float_make_what_stored_words_make(host, one, data):
-    check_words_in_float(host, one, data)
+def test_words_in_float_make_what_stored_words_make(host, element, one, data):
+    check_words_in_float(host, element, one, data)
 
 
 @NEEDS_GXX
@@ -306,6 +368,41 @@ def test_words_in_float_make_what_stored_words_make(host, one, data):
 @given(data=st.data())
 def test_overlapping_windows_come_out_as_their_weighted_mean(host, data):
     check_slide(host, data)
+
+
+def stack_of(hu: np.ndarray) -> Stack:
+    z = np.arange(len(hu), dtype=np.float64)
+    geometry = [Geometry((0.0, 0.0, mm), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0)) for mm in z]
+    planes = [
+        fast.plane(Image(HEADER, 0, at, plane, False, f"{k:064x}"), ())
+        for k, (at, plane) in enumerate(zip(geometry, hu, strict=True))
+    ]
+    return Stack(tuple(planes), z, (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
+
+
+@NEEDS_GXX
+@pytest.mark.parametrize("scale", [0.25, 1.0, 8.0])
+def test_an_int8_is_rounded_to_the_nearest_the_even_of_two_and_saturates(host, scale):
+    halves = np.arange(-300, 300, dtype=np.float32).reshape(2, 12, 25) / 2
+    hu = (halves * np.float32(scale)).astype(np.float32)
+    hu[0, 0, :2] = -3e38, 3e38
+    for steps, fill in ((2.5, 2), (3.5, 4), (-0.5, 0), (-1.5, -2), (127.5, 127), (-1e9, -128)):
+        ops = [Pad(multiple=16, value=steps * scale)]
+        stack = stack_of(hu)
+        wanted = quantized(reference.apply(stack, ops, None)[0][0, 0], scale)
+        told, shape, _ = tables.prepare(
+            stack, raw_of_hu(host, hu), ops, None, host.put, scale=scale
+        )
+        got = host.run("prepare_i8_of_f32", told, shape)
+        np.testing.assert_array_equal(got, wanted)
+        assert got[-1, -1, -1] == fill
+        assert got[0, 0, :2].tolist() == [-128, 127]
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1e-39, 1e39, float("inf"), float("nan")])
+def test_what_no_float_can_be_divided_by_is_no_scale(scale):
+    with pytest.raises(ValueError, match="is no scale of an int8 input"):
+        tables.points([WINDOW], scale)
 
 
 @NEEDS_GXX
@@ -363,10 +460,10 @@ SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @NEEDS_GXX
-def test_no_kernel_leaves_its_buffers_or_does_what_is_undefined(tmp_path):
+def test_no_kernel_leaves_its_buffers_or_does_what_is_undefined(host, tmp_path):
     ended = sanitized(build(tmp_path, *SANITIZERS))
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout == "compared\n"
+    assert ended.stdout == f"compared {' '.join(host.elements)}\n"
 
 
 def main(library: Path) -> None:
@@ -374,20 +471,21 @@ def main(library: Path) -> None:
 
     @often(12)
     @given(one=series(), data=st.data())
-    def volumes(one, data):
-        check_prepare(host, one, data)
-        check_gather(host, one, data)
-        check_cubes(host, one, data)
-        check_words_in_float(host, one, data)
+    def volumes(element, one, data):
+        check_prepare(host, element, one, data)
+        check_gather(host, element, one, data)
+        check_cubes(host, element, one, data)
+        check_words_in_float(host, element, one, data)
 
     @often(12)
     @given(data=st.data())
     def windows(data):
         check_slide(host, data)
 
-    volumes()
+    for element in host.elements:
+        volumes(element)
     windows()
-    sys.stdout.write("compared\n")
+    sys.stdout.write(f"compared {' '.join(host.elements)}\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead, Large
+from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead
 from appliance.errors import Poisoned
 from appliance.interpret import classify
 from appliance.preprocess import reference
@@ -53,29 +53,6 @@ def test_a_cube_adds_its_part_to_the_score():
     assert done[1].score == pytest.approx(1 / (1 + np.exp(-(1.0 + 3.0 - 2.0 - 1.0))))
     with pytest.raises(Poisoned, match="cube logits"):
         classify.scored(proposed(2.0, 2.0), patch, calibration, cube[:1])
-
-
-@pytest.mark.parametrize(
-    ("diameter", "total"),
-    [(4.0, 1.0 * 3.0 - 1.0), (10.0, 2.0), (20.0, 2.0 * 3.0 - 4.0), (40.0, 2.0)],
-)
-def test_weight_and_intercept_are_those_of_the_size(diameter: float, total: float):
-    large = Large(from_mm=10.0, to_mm=20.0, classify=2.0, bias=-4.0)
-    calibration = CALIBRATION.model_copy(update={"large": large})
-    one = Candidate(PLACES[0], diameter, {"propose": 0.0}, 0.5)
-    (done,) = classify.scored([one], np.array([3.0], np.float32), calibration)
-    assert done.score == pytest.approx(1 / (1 + np.exp(-total)))
-
-
-def test_between_two_sizes_the_figures_go_over_evenly_in_the_logarithm():
-    large = Large(from_mm=10.0, to_mm=40.0, classify=2.0, bias=-4.0)
-    assert classify.large_part([5, 10, 20, 40, 90], large.from_mm, large.to_mm).tolist() == (
-        pytest.approx([0, 0, 0.5, 1, 1])
-    )
-    calibration = CALIBRATION.model_copy(update={"large": large})
-    one = Candidate(PLACES[0], 20.0, {"propose": 2.0}, 0.5)
-    (done,) = classify.scored([one], np.array([3.0], np.float32), calibration)
-    assert done.score == pytest.approx(1 / (1 + np.exp(-(1.0 + 1.5 * 3.0 - 2.5))))
 
 
 def test_a_cube_has_one_logit():
