@@ -11,7 +11,7 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
 from training.loop import override
-from training.run import FOLDS, TASKS, Failed, run_stages
+from training.run import FOLDS, TASKS, Failed, main, run_stages
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -82,3 +82,11 @@ def test_the_first_command_that_fails_ends_the_run_and_what_runs_beside_it(steps
     with pytest.raises(Failed, match="bad: step ended with 1"):
         run_stages(stages, jobs=2)
     assert sorted((steps / "order").read_text().split()) == ["broken", "slow"]
+
+
+def test_one_track_may_be_run_alone(steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = [{"a": [["step", "a", ""]], "b": [["step", "b", ""]]}, {"c": [["step", "c", ""]]}]
+    monkeypatch.setitem(TASKS, "toy", lambda _: stages)
+    monkeypatch.setattr("sys.argv", ["run", "toy", "--only", "b"])
+    main()
+    assert (steps / "order").read_text().split() == ["b"]

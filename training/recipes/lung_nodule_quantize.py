@@ -10,6 +10,7 @@ damage is judged on others: the val split for patches, other draws from the same
 Damage is the root mean square change of the logits where they decide something, so that it tells
 methods apart long before an AUC does. A layer that alone does more than `most` stays float. Where
 INT8 still costs more AUC than training.qat thinks worth it, the network is tuned with its rounding.
+What was made of the same checkpoint with the same knobs is not made again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from appliance.backend.choose import choose as choose_backend
 from appliance.backend.open import LOADERS
 from training import qat, quantize, source
 from training.candidates import joined
-from training.data import F32, TRAINING_SERIES, resample, training_series, window
+from training.data import F32, TRAINING_SERIES, file_digest, resample, training_series, window
 from training.donors import cached_shapes
 from training.hosts import load_host
 from training.loop import (
@@ -190,6 +191,38 @@ def tuned(
     return made, areas
 
 
+def drawn(
+    role: source.Role, run: dict[str, Any], k: Knobs
+) -> tuple[list[F32], list[F32], F32 | None]:
+    """Images that calibrate, others that the damage is judged on, and labels of those where an AUC
+    tells more."""
+    rng = np.random.default_rng(k.seed)
+    if role == "classify":
+        calibration, _ = patches("train", k.images, rng)
+        return calibration, *patches("val", 1000, rng)
+    if role == "cube":
+        return cubes(run, k.images, rng, k.threads)
+    if role in DRAWN:
+        draw = partial(DRAWN[role], run["hosts"])
+        return draw(k.images, rng, "train"), draw(k.judged, rng, "val"), None
+    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(TRAINING_SERIES)
+    return blocks(role, hosts, k.images, rng), blocks(role, hosts, k.judged, rng), None
+
+
+def made_of(folder: Path, k: Knobs) -> dict[str, Any]:
+    """What an INT8 network is made of, for quantize.json."""
+    return {"knobs": asdict(k), "checkpoint": file_digest(folder / "last.pt")}
+
+
+def done(folder: Path, made: dict[str, Any]) -> bool:
+    """Whether quantize.json tells of this checkpoint and these knobs, and of the file beside it."""
+    try:
+        said = json.loads((folder / "quantize.json").read_text())
+        return bool(said["made_of"] == made and said["sha256"] == file_digest(folder / "int8.onnx"))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def main() -> None:
     """Export, calibrate, choose, write."""
     k = knobs_from_command_line(Knobs())
@@ -198,22 +231,13 @@ def main() -> None:
     role: source.Role = k.network  # type: ignore[assignment] # checked above
     folder = work_folder(k.name or k.network)
     model, run = averaged(role, k.name or k.network)
+    made_from = made_of(folder, k)
+    if done(folder, made_from):
+        print(f"{folder / 'int8.onnx'} is of this checkpoint already")
+        return
     names = [port.name for port in source.network(role, "0" * 64).outputs]
     plain = exported(model, SIDES[role], names, many=role in ("cube", "measure"))
-    rng = np.random.default_rng(k.seed)
-    labels = None
-    if role == "classify":
-        calibration, _ = patches("train", k.images, rng)
-        judged, labels = patches("val", 1000, rng)
-    elif role == "cube":
-        calibration, judged, labels = cubes(run, k.images, rng, k.threads)
-    elif role in DRAWN:
-        calibration = DRAWN[role](run["hosts"], k.images, rng, "train")
-        judged = DRAWN[role](run["hosts"], k.judged, rng, "val")
-    else:
-        hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(TRAINING_SERIES)
-        calibration = blocks(role, hosts, k.images, rng)
-        judged = blocks(role, hosts, k.judged, rng)
+    calibration, judged, labels = drawn(role, run, k)
     torch.set_num_threads(k.threads)
     gaps = parity(model, plain, judged[0])
     if max(gaps.values()) > 1e-3:
@@ -260,6 +284,7 @@ def main() -> None:
         about["auc" if role == "cube" else "val_auc"] = areas
     onnx.save_model(plain, str(folder / "float.onnx"))
     onnx.save_model(made, str(folder / "int8.onnx"))
+    about |= {"made_of": made_from, "sha256": file_digest(folder / "int8.onnx")}
     (folder / "quantize.json").write_text(json.dumps(about, indent=1) + "\n")
     print(json.dumps({name: about[name] for name in SHOWN if name in about}))
 
