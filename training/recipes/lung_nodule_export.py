@@ -58,6 +58,10 @@ NOTES = (
         "Sensitivities come from implants with shapes of LIDC patients of val, in scans that the "
         "networks never saw (the lung network saw them). Implants are easier than real nodules."
     ),
+    (
+        "Two spots of 3 to 4 mm in R01-001 that look like nodules, and that nobody has marked, "
+        "count as false findings in each of its scans; figures without them say so."
+    ),
 )
 NEVER_TESTED = (
     "Contrast phases, low-dose protocols and metal, one by one.",
