@@ -11,8 +11,10 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from appliance.bundle import trust
 from appliance.bundle.manifest import Figure
-from training import evaluate
+from training import evaluate, judge_lungs
+from training.image_files import read_nifti
 from training.loop import shared_folder
+from training.metrics import dice
 
 FACTORY = Path(trust.__file__).parents[1] / "factory" / "bundles"
 SAMPLE = 400
@@ -44,6 +46,18 @@ def test_the_patch_network_does_on_a_sample_of_val_what_its_card_says() -> None:
     low, high = found["auc_ci"]
     assert low <= stated(bundle, "patches, val split: AUC of") <= high
     assert found["auc"] > 0.95
+
+
+def test_the_lung_network_covers_lungs_that_it_never_saw() -> None:
+    folder = shared_folder() / "data" / "lung"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    opened_bundle = opened("lung-nodule")
+    for name in ("id001", "id002"):
+        volume = read_nifti(folder / f"{name}_ct.nii.gz")
+        truth = read_nifti(folder / f"{name}_lungmask.nii.gz").hu > 0.5
+        found = judge_lungs.lungs(volume, opened_bundle.bundle.manifest, opened_bundle.backend)
+        assert dice(found, truth) > 0.92
 
 
 def test_the_radiograph_network_does_on_a_sample_of_val_what_its_card_says() -> None:
