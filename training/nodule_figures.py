@@ -18,14 +18,23 @@ WILSON = re.compile(r"(\d+)/(\d+) \(([\d.]+)-([\d.]+)\)")
 
 
 def of_patches(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
-    """Patch networks by name -> their AUC on the val split, where their metrics.json has it."""
+    """Patch networks by name -> their AUC on the val split, where their metrics.json has it, and
+    that of the mean of those that taught one, with what it is above the one trained alone."""
     found = {}
     for name, metrics in runs.items():
+        n = metrics.get("val_n")
         if "val_auc" in metrics:
             ends = metrics.get("val_auc_interval") or [None, None]
-            found[f"patches, val split: AUC of {name}"] = Figure(
-                value=metrics["val_auc"], low=ends[0], high=ends[1], n=metrics.get("val_n")
-            )
+            found[f"patches, val split: AUC of {name}"] = _figure(metrics["val_auc"], ends, n)
+        compared = metrics.get("compared", {})
+        for row, what in (
+            ("teacher", f"patches, val split: AUC of what taught {name}"),
+            ("teacher minus alone", f"patches, val split: what taught {name}, above it alone"),
+            ("student minus alone", f"patches, val split: {name}, above it alone"),
+        ):
+            if row in compared:
+                value, low, high, *_ = compared[row]
+                found[what] = _figure(value, [low, high], n)
     return found
 
 
