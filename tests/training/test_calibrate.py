@@ -81,6 +81,13 @@ def test_the_device_gives_the_score_of_the_fit() -> None:
     )
 
 
+def test_a_patch_counts_half_beside_the_heat() -> None:
+    one = fold([(0, 0, 2.0), (0, 30, -1.0), (1, 50, 0.0)], [[row(0)], []])
+    assert one.logit.tolist() == [3.0, -1.5, 0.0]  # both columns are the heat here
+    three = replace(one, features=np.column_stack([one.features, [1.0, 1.0, 1.0]]))
+    assert three.logit.tolist() == [4.0, -0.5, 1.0]
+
+
 def test_a_spot_counts_as_false_and_in_the_curve_beside_it_not_at_all() -> None:
     one = fold([(0, 0, 0), (0, 95, 0), (0, 60, 0), (1, 50, 0)], [[row(0)], []])
     one = replace(one, fold=replace(one.fold, host="R01-001"))
