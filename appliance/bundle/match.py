@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from appliance.bundle.manifest import Manifest
@@ -93,6 +94,9 @@ MODALITIES = frozenset(
 
 WRITTEN_FOR = {"DR": "DX"}
 
+REMEMBERED = 64
+"""Longest value whose parts are remembered: every image of a series says the same one, and what is
+hostile is not kept."""
 ROUNDING = 1.01
 """A thickness up to 1 % above a limit is rounding, as in series/assemble.py."""
 
@@ -179,6 +183,10 @@ def _names(body_part: str | None, accepted: Iterable[str]) -> bool:
 
 def parts(value: str) -> frozenset[str]:
     """The parts that an upper-case value names; empty where it names none that we know."""
+    return _remembered(value) if len(value) <= REMEMBERED else _parts(value)
+
+
+def _parts(value: str) -> frozenset[str]:
     words = [word for word in re.split(r"[\W_]+", value) if word]
     spaced = "_".join(words)
 
@@ -190,6 +198,9 @@ def parts(value: str) -> frozenset[str]:
         return term in spaced
 
     return frozenset(part for part, terms in PARTS.items() if any(map(said, terms)))
+
+
+_remembered = lru_cache(maxsize=64)(_parts)
 
 
 def _reason(code: Code, text: str) -> Reason:
