@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -106,23 +105,13 @@ def still(owner: Owner[Device], manifest: Manifest) -> GpuBackend:
     )
 
 
-def median_s(run: Callable[[], object], repeat: int) -> float:
-    """Rule 2."""
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
 def prepared(
     backend: GpuBackend, stack: Stack, ops: Sequence[Op], repeat: int
 ) -> tuple[float, float, int]:
     """Seconds of the first `prepare` and of one with the slices there, and the least bytes that
     it moves."""
-    first = median_s(lambda: backend.prepare(stack, ops, None), 1)
-    then = median_s(lambda: backend.prepare(stack, ops, None), repeat)
+    first = layers.median_s(lambda: backend.prepare(stack, ops, None), 1, warm=False)
+    then = layers.median_s(lambda: backend.prepare(stack, ops, None), repeat, warm=False)
     shape = backend.prepare(stack, ops, None).shape
     read = sum(plane.native.nbytes for plane in stack.planes)
     return first, then, read + 4 * int(np.prod(shape))

@@ -148,6 +148,5 @@ def near(block: Block, center_mm: F64, reach_mm: float) -> tuple[slice, slice, s
 
 def visible_share(one: Implant, before: F32, after: F32) -> float:
     """Share of the implant's body, by volume, that changed its CT by CHANGED_HU or more."""
-    part = tuple(slice(s, s + n) for s, n in zip(one.start, one.occupancy.shape, strict=True))
-    changed = np.abs(after[part] - before[part]) >= CHANGED_HU
+    changed = np.abs(after[one.part] - before[one.part]) >= CHANGED_HU
     return float(one.occupancy[changed].sum() / max(float(one.occupancy.sum()), 1e-6))

@@ -72,6 +72,12 @@ class Implant:
     """Mean occupancy, 0-1, [z, y, x] of the part of the block that begins at `start`."""
     start: tuple[int, int, int] = (0, 0, 0)
 
+    @property
+    def part(self) -> tuple[slice, slice, slice]:
+        """The part of the block that `occupancy` is of."""
+        z, y, x = (slice(s, s + n) for s, n in zip(self.start, self.occupancy.shape, strict=True))
+        return z, y, x
+
 
 def turned(rng: np.random.Generator, occupancy: F32) -> F32:
     """One of the 48 turns and mirrorings of a cube grid."""

@@ -206,19 +206,15 @@ def filled(
         done = implanted(rng, block, at, Nodule(shape, diameter, kind, place), before)
         if done:
             targets.append(Target(done.center_mm, diameter))
-            part = tuple(
-                slice(s, s + n) for s, n in zip(done.start, done.occupancy.shape, strict=True)
-            )
-            np.maximum(body[part], done.occupancy, out=body[part])
+            np.maximum(body[done.part], done.occupancy, out=body[done.part])
             contrast.append(contrast_of(done, before, block.hu))
     return Piece(block, targets, real, body, contrast)
 
 
 def contrast_of(one: Implant, before: F32, after: F32) -> float:
     """HU by which a voxel full of the nodule would differ: a mean over its body."""
-    part = tuple(slice(s, s + n) for s, n in zip(one.start, one.occupancy.shape, strict=True))
     squared = float((one.occupancy**2).sum())
-    changed = np.abs(after[part] - before[part])
+    changed = np.abs(after[one.part] - before[one.part])
     return float((changed * one.occupancy).sum()) / max(squared, 1e-6)
 
 

@@ -1,6 +1,6 @@
 """Makes a bundle's source folder from the shared data, recipe by recipe.
 
-    python -m training.run lung-nodule [--out build/lung-nodule] [--jobs 2]
+    python -m training.run lung-nodule [--out build/lung-nodule] [--jobs 2] [--only judge]
     python -m training.run chest-pneumonia [--out build/chest-pneumonia]
 
 Rules.
