@@ -17,7 +17,7 @@ Rules.
 4. The threshold is the lowest that lets through at most `--rate` false findings a scan of the
    pool, and at most MOST_OTHER findings beside the marked lesions in every unaltered host.
 5. Intervals of the curve draw whole scans, those of shares are Wilson's. Real lesions stand apart.
-6. SPOTS count as false. The curve without them stands beside it.
+6. SPOTS of training.hosts count as false. The curve without them stands beside it.
 """
 
 from __future__ import annotations
@@ -37,16 +37,12 @@ from training.data import F64
 from training.findings import onnx_backend
 from training.fold_candidates import Fold, Kept, cube_logits, kept, patch_logits, places_of
 from training.froc import Marks, froc, interval, rows_of, shares, verdicts_of
+from training.hosts import SPOT_MM, SPOTS
 from training.loop import RunError, work_folder
 from training.metrics import I64
 
 MOST_OTHER = 4
 PATCH_WEIGHT = 0.5
-SPOTS = {"R01-001": ((95.0, -192.0, -177.0), (-118.0, -172.0, -199.0))}
-"""Spots of 3 to 4 mm that look like nodules in all three planes, seen after networks that never saw
-their host had found them; nobody has marked them. LPS mm."""
-SPOT_MM = 6.0
-"""A finding so near to one is of it."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ SEEN, CHANGED_HU = 0.5, 80.0
 """Least share of an implant's body that changed by so many HU."""
 SPICULE_MM = 16.0
 """How far from its body an implant may change anything, rounded up."""
+SPOTS = {"R01-001": ((95.0, -192.0, -177.0), (-118.0, -172.0, -199.0))}
+"""Of a host: spots of 3 to 4 mm that look like nodules in all three planes, seen after networks
+that never saw their host had found them; nobody has marked them. LPS mm."""
+SPOT_MM = 6.0
+"""How far from one it may still be the reason of what is found."""
 SIZES_MM = ((4.0, 6.0), (6.0, 8.0), (8.0, 15.0), (15.0, 30.0))
 
 
@@ -70,6 +75,7 @@ class Host:
     places: Places
     lesions: tuple[Target, ...]
     ignored: Bool  # on the 1.5 mm grid: the boxed mass
+    spots: tuple[Target, ...] = ()  # SPOTS: nobody knows whether these are nodules
 
 
 def load_host(shared: Path, name: str, cache: Path) -> Host:
@@ -85,7 +91,12 @@ def load_host(shared: Path, name: str, cache: Path) -> Host:
         far = np.sqrt(((grid - at[:, None, None, None]) ** 2).sum(0))
         avoid |= far < lesion.diameter_mm / 2 + 6
     places = find_places(lungs, fine, 1.5, avoid)
-    return Host(volume, host_noise(volume.hu), places, tuple(lesions), ignored)
+    spots = tuple(
+        Target((float(z), float(y), float(x)), 2 * SPOT_MM)
+        for at in SPOTS.get(name, ())
+        for z, y, x in [(volume.zyx(at) + 0.5) * volume.spacing]
+    )
+    return Host(volume, host_noise(volume.hu), places, tuple(lesions), ignored, spots)
 
 
 def to_lps(volume: Volume, center_mm: Sequence[float]) -> F64:

@@ -5,7 +5,8 @@ Rules.
    piece is stretched, resampled as the appliance does, turned and bent, and windowed. Targets go
    the same way (`training.warp.moved`).
 2. Real lesions of a host are positives; the first targets are theirs, trusted less in place and
-   size. Its boxed mass is ignored. Neither is ever a negative; everything else in a host is.
+   size. Its boxed mass is ignored, and so are spots that may be nodules (`hosts.SPOTS`). None of
+   these is ever a negative; everything else in a host is.
 3. A nodule that nobody could see is no lesson: one that hardly changes its CT is taken out again,
    one of which thick slices leave less than FAINT_HU counts neither way.
 4. The same generator gives the same patch.
@@ -62,7 +63,7 @@ class Drawing:
 @dataclass(frozen=True)
 class Patch:
     """Image [64, 64, 64] in [0, 1]; heat, ln diameter (mm) and heat weight [16, 16, 16]; share of
-    nodule [32, 32, 32], UNKNOWN around real lesions."""
+    nodule [32, 32, 32], UNKNOWN around real lesions and what may be one."""
 
     image: F32
     heat: F32
@@ -125,26 +126,32 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
     image, body = got[0]
     lesions, plain, faint = list[Target](), list[Target](), list[Target]()
     for i, (t, contrast) in enumerate(zip(piece.targets, piece.contrast_hu, strict=True)):
-        for at in moved(
-            np.array(t.center_mm) * stretch / GRID_MM - 0.5, move, (room,) * 3, (SIDE,) * 3
-        ):
-            here = Target(
-                _three((at + 0.5) * GRID_MM), float(t.diameter_mm * np.prod(stretch) ** (1 / 3))
-            )
-            kind = lesions if i < piece.real else plain
-            if i >= piece.real and contrast * _densest(body, here) < FAINT_HU:
-                kind = faint
-            kind.append(here)
+        here = in_patch(t, np.zeros(3), stretch, move, room)
+        kind = lesions if i < piece.real else plain
+        if i >= piece.real and contrast * _densest(body, here) < FAINT_HU:
+            kind = faint
+        kind.append(here)
+    unsure = [*faint, *(in_patch(spot, edge, stretch, move, room) for spot in host.spots)]
     heat, size_map, weight = draw_targets([*lesions, *plain], len(lesions))
-    weight *= away_from(faint, STRIDE)
+    weight *= away_from(unsure, STRIDE)
     if host.ignored.any():
         weight *= seen(host, edge, stretch, move, room)
     n = SIDE // BODY_STRIDE
     share = body.reshape((n, BODY_STRIDE) * 3).mean((1, 3, 5))
-    share = np.where(away_from([*lesions, *faint], BODY_STRIDE) > 0, share, UNKNOWN)
+    share = np.where(away_from([*lesions, *unsure], BODY_STRIDE) > 0, share, UNKNOWN)
     image = window(altered(rng, image, d))
     return mirrored(
         rng, Patch(image, heat, size_map, weight, np.asarray(np.clip(share, -1, 1), np.float32))
+    )
+
+
+def in_patch(t: Target, edge_mm: F64, stretch: F64, move: Move, room: int) -> Target:
+    """A target of the CT (or of the piece that begins at `edge_mm`), in mm from the patch's edge;
+    it may lie outside."""
+    at = (np.array(t.center_mm) - edge_mm) * stretch / GRID_MM - 0.5
+    (there,) = moved(at, move, (room,) * 3, (SIDE,) * 3)
+    return Target(
+        _three((there + 0.5) * GRID_MM), float(t.diameter_mm * np.prod(stretch) ** (1 / 3))
     )
 
 

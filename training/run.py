@@ -45,15 +45,14 @@ Stage = Mapping[str, list[Command]]
 
 def lung_nodule(out: str) -> list[Stage]:
     """Of every network that learns on our CTs three leave one CT out, to judge it, and a fourth
-    ships; measuring is judged on one CT left out."""
+    ships."""
     quantize = [f"{RECIPES}quantize", "--network"]
     tracks: dict[str, list[Command]] = {}
     for role in ("propose", "mass", "measure"):
-        folds = {**FOLDS, "": ",".join(FOLDS)}
-        for name in ("R01-001", "") if role == "measure" else folds:
+        for name, hosts in {**FOLDS, "": ",".join(FOLDS)}.items():
             run = f"{role}-without-{name}" if name else role
             tracks[run] = [
-                [f"{RECIPES}{role}", "--name", run, "--hosts", folds[name]],
+                [f"{RECIPES}{role}", "--name", run, "--hosts", hosts],
                 [*quantize, role, "--name", run],
             ]
         if role == "propose":
@@ -74,8 +73,8 @@ def judged_and_exported(out: str) -> list[Command]:
     """The commands after the last training: fits out of fold, figures, the source folder."""
     folder = work_folder("lung-nodule")
 
-    def fold(role: str, hosts: Iterable[str]) -> list[str]:
-        return [w for host in hosts for w in ("--fold", f"{host}={role}-without-{host}")]
+    def folds(role: str) -> list[str]:
+        return [w for host in FOLDS for w in ("--fold", f"{host}={role}-without-{host}")]
 
     def files(**options: str) -> list[str]:
         return [w for o, name in options.items() for w in (f"--{o}", str(folder / f"{name}.json"))]
@@ -87,15 +86,15 @@ def judged_and_exported(out: str) -> list[Command]:
     compared = ["--compared", "student-alone,teacher"]
     return [
         [
-            *("training.calibrate", *fold("propose", FOLDS), "--classify", "student"),
+            *("training.calibrate", *folds("propose"), "--classify", "student"),
             *files(out="heads", figures="figures"),
         ],
         [
-            *("training.calibrate_masses", *fold("mass", FOLDS)),
+            *("training.calibrate_masses", *folds("mass")),
             *files(out="mass-heads", figures="mass-figures"),
         ],
         [
-            *("training.judge_measure", *fold("measure", ["R01-001"])),
+            *("training.judge_measure", *folds("measure")),
             *files(figures="measure-figures"),
         ],
         [f"{RECIPES}export", "--out", out, *runs, *compared, *nodules, *masses, *measures],

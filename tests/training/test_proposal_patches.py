@@ -135,6 +135,26 @@ def test_a_nodule_that_nobody_can_see_counts_neither_way(monkeypatch: pytest.Mon
         assert other.body.max() <= 0.5
 
 
+def test_a_spot_that_may_be_a_nodule_counts_neither_way() -> None:
+    drawing = replace(PLAIN, implants=0)
+    host = empty_host()
+    plain = [sample(np.random.default_rng(s), host, [], drawing) for s in range(6)]
+    middle = tuple(
+        n * s / 2 for n, s in zip(host.volume.hu.shape, host.volume.spacing, strict=True)
+    )
+    host = replace(host, spots=(Target(middle, 12.0),))
+    spots = [sample(np.random.default_rng(s), host, [], drawing) for s in range(6)]
+    assert min(p.weight.min() for p in plain) == 1
+    seen_in = [p for p in spots if (p.weight == 0).any()]
+    assert seen_in
+    for one, other in zip(spots, plain, strict=True):
+        assert np.array_equal(one.image, other.image)
+        assert one.heat.max() == 0
+        assert (one.weight == 0).any() == (one.body == UNKNOWN).any()
+        # a ball of 12 mm and a cell around it: 5 cells of 5 mm across at most
+        assert np.ptp(np.argwhere(one.weight == 0), axis=0).max(initial=0) <= 4
+
+
 def test_the_boxed_mass_is_ignored_where_the_turned_patch_shows_it() -> None:
     host = empty_host()
     host.ignored[46:50, 10:14, 36:40] = True  # mm 69-75, 15-21, 54-60

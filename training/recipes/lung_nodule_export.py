@@ -40,7 +40,7 @@ class Knobs:
     mass_heads: str = ""  # the same of training.calibrate_masses
     mass_figures: str = ""
     measure_figures: str = ""  # of training.judge_measure
-    version: str = "1.1.0"  # of the bundle
+    version: str = "1.2.0"  # of the bundle
     precision: str = "int8"  # or fp32: the float networks of the same runs
 
 
