@@ -57,7 +57,7 @@ class Knobs:
     threads: int = 1
     hosts: str = "R01-001,C3N-00247,A0001"
     begin: str = ""  # run on the same hosts whose averaged weights are the start; empty: none
-    steps: int = 1100
+    steps: int = 1600
     batch: int = 8
     implants: float = 2.2  # mean number a patch
     made_up: float = 0.12  # share of patches from made-up lungs
