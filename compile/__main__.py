@@ -11,6 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+try:
+    import onnx  # noqa: F401 - the linter, the gate and the engines read networks with it
+except ModuleNotFoundError:
+    sys.exit("onnx is not installed [compile_library] pip install 'scanside[engine]'")
+
 import appliance.factory
 from appliance.bundle import trust
 from appliance.bundle.card import card
