@@ -24,7 +24,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Cube, Window
 from appliance.records import Candidate, Stack
 from training import source
+from training.cache import whole
 from training.data import F32, F64, TRAINING_SERIES, Bool, Volume, dilate, file_digest
 from training.donors import cached_shapes
 from training.findings import onnx_backend, stack_of
@@ -281,11 +281,9 @@ def digest(mining: Mining) -> str:
 
 def save(path: Path, candidates: Candidates, mining: Mining) -> None:
     """Writes one npz, whole or not at all."""
-    part = path.with_suffix(".part")
     arrays = {f.name: getattr(candidates, f.name) for f in dataclasses.fields(candidates)}
-    with part.open("wb") as file:
+    with whole(path) as file:
         np.savez(file, mining=np.array(json.dumps(asdict(mining))), **arrays)
-    os.replace(part, path)
 
 
 def load(path: Path) -> Candidates:

@@ -30,6 +30,7 @@ from scipy import ndimage
 
 from appliance.preprocess import reference
 from appliance.preprocess.reference import axis_weights
+from training.cache import whole
 from training.source import HIGH_HU, LOW_HU
 
 F32 = npt.NDArray[np.float32]
@@ -324,7 +325,8 @@ def host_lungs(shared: Path, name: str, cache: Path) -> tuple[Volume, F32, Bool]
             return volume, fine, np.asarray(file["mask"], bool)
     truth = lung_truth(fine, 1.5)
     truth |= mass_of_boxes(volume, host_boxes(shared, name), truth.shape, 1.5)
-    np.savez_compressed(kept, mask=truth)
+    with whole(kept) as file:
+        np.savez_compressed(file, mask=truth)
     return volume, fine, truth
 
 

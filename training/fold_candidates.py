@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from appliance.interpret import classify
 from appliance.preprocess import reference
 from appliance.records import Tensor
 from training import hosts, implants, source
+from training.cache import whole
 from training.data import F32, F64, Volume, dilate, file_digest
 from training.donors import cached_shapes
 from training.findings import onnx_backend, proposed, stack_of
@@ -158,11 +158,9 @@ def save(
         {"center_lps_mm": to_lps(host.volume, t.center_mm).tolist(), "diameter_mm": t.diameter_mm}
         for t in host.lesions
     ]
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole(path) as file:
         told = np.array(json.dumps({"truth": truth, "lesions": lesions}))
         np.savez(file, told=told, **arrays)
-    os.replace(part, path)
 
 
 def load(path: Path) -> Kept:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.cache import whole
 from training.data import F32
 from training.distill import logit_loss
 from training.fit import Batch, Job, Schedule, fit
@@ -104,9 +105,8 @@ def views_of(images: U8, k: Knobs, cache: Path) -> npt.NDArray[np.uint8]:
         made: U8 = np.load(kept, mmap_mode="r")
         return made
     made = np.stack([varied(images, RANGES, k.view_seed, epoch) for epoch in range(k.views)])
-    new = kept.with_suffix(".new.npy")
-    np.save(new, made)
-    new.replace(kept)
+    with whole(kept) as file:
+        np.save(file, made)
     return made
 
 
