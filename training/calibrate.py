@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from training import source
 from training.data import F64
+from training.errors import command
 from training.findings import onnx_backend
 from training.fold_candidates import Fold, Kept, cube_logits, kept, patch_logits, places_of
 from training.froc import Marks, froc, interval, rows_of, shares, verdicts_of
@@ -289,4 +290,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -36,6 +36,7 @@ from training import source
 from training.calibrate import fit
 from training.data import Volume
 from training.donors import cached_shapes
+from training.errors import command
 from training.findings import lungs_of, onnx_backend, stack_of
 from training.froc import Marks, Places, froc, verdicts_of
 from training.hosts import Target, load_host, to_lps, with_implants
@@ -322,4 +323,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -41,6 +41,7 @@ from training import source
 from training.cache import whole
 from training.data import F32, F64, TRAINING_SERIES, Bool, Volume, dilate, file_digest
 from training.donors import cached_shapes
+from training.errors import command
 from training.findings import onnx_backend, stack_of
 from training.hosts import Host, Target, load_host, with_implants
 from training.loop import RunError, knobs_from_command_line, shared_folder, work_folder
@@ -324,4 +325,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

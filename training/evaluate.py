@@ -43,6 +43,7 @@ from appliance.records import Result, Tensor
 from appliance.report import BundleRef
 from training import source
 from training.data import Lesion, known_lesions, series_folder
+from training.errors import command
 from training.findings import Finding
 from training.froc import Marks, Places, froc, interval, rows_of, shares, verdicts_of
 from training.hosts import size_class
@@ -307,4 +308,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data import AIR_HU, F64, Volume
+from training.errors import DataError
 
 META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2",
@@ -33,10 +34,6 @@ MAX_VOXELS = 1 << 31
 LEAST_HU = -1024.0
 _MAX_HEADER = 1 << 16
 _MILLIMETRES = (0, 2)  # xyzt_units & 7: unknown is taken as mm, metres and micrometres are refused
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the text is one line that names the file and the fault."""
 
 
 def bytes_of(path: Path) -> bytes:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import lzma
 import shutil
 import tempfile
 import uuid
@@ -52,8 +51,9 @@ from training.data import (
     resample,
 )
 from training.donors import donated_shapes, unpack_lidc
+from training.errors import DataError, command
 from training.hosts import Host, Target, to_lps, with_implants
-from training.image_files import LEAST_HU, DataError
+from training.image_files import LEAST_HU
 from training.implants import (
     Implant,
     find_places,
@@ -90,8 +90,6 @@ def shared_lidc() -> Path:
         return unpack_lidc(packed, work_folder("cache"))
     except FileNotFoundError as e:
         raise DataError(f"{packed}: no such file; name the LIDC database (--lidc)") from e
-    except (OSError, EOFError, lzma.LZMAError) as e:
-        raise DataError(f"{packed}: it cannot be unpacked ({e})") from e
 
 
 def read_host(folder: Path) -> Host:
@@ -288,20 +286,17 @@ def main() -> None:
     given = parser.parse_args()
     if given.seed < 0 or not 1 <= given.each <= 20:
         parser.error("--seed is 0 or more, --each is 1 to 20")
-    try:
-        host = read_host(given.host)
-        shapes = donated_shapes(given.lidc or shared_lidc(), given.split)
-        volume, placed = with_implants(host, shapes, given.seed, given.each)
-        if not placed:
-            raise DataError(f"{given.host}: no free place for a nodule was found")
-        out = given.out / f"{given.host.resolve().name}-seed{given.seed}"
-        write_series(given.host, host, volume.hu, placed, given.seed, given.split, out)
-    except DataError as wrong:
-        raise SystemExit(f"error: {wrong}") from None
+    host = read_host(given.host)
+    shapes = donated_shapes(given.lidc or shared_lidc(), given.split)
+    volume, placed = with_implants(host, shapes, given.seed, given.each)
+    if not placed:
+        raise DataError(f"{given.host}: no free place for a nodule was found")
+    out = given.out / f"{given.host.resolve().name}-seed{given.seed}"
+    write_series(given.host, host, volume.hu, placed, given.seed, given.split, out)
     print(
         f"{out}: {len(volume.hu)} slices, {len(placed)} implants of LIDC patients of {given.split}"
     )
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

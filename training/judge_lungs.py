@@ -21,8 +21,9 @@ from appliance.interpret import segment
 from appliance.preprocess import plan
 from training import evaluate
 from training.data import Bool, Volume
+from training.errors import DataError, command
 from training.findings import stack_of
-from training.image_files import DataError, read_nifti
+from training.image_files import read_nifti
 from training.metrics import dice
 
 
@@ -51,18 +52,15 @@ def main() -> None:
     given = parser.parse_args()
     pairs = sorted(given.folder.glob("*_ct.nii.gz"))
     if not pairs:
-        raise SystemExit(f"error: {given.folder}: no NAME_ct.nii.gz")
-    try:
-        opened = evaluate.open_bundle(given.bundle, 2)
-        found = {}
-        for path in pairs:
-            truth = read_nifti(path.with_name(path.name.replace("_ct.", "_lungmask.")))
-            mask = lungs(read_nifti(path), opened.bundle.manifest, opened.backend)
-            found[path.name.removesuffix("_ct.nii.gz")] = round(dice(mask, truth.hu > 0.5), 4)
-    except DataError as e:
-        raise SystemExit(f"error: {e}") from e
+        raise DataError(f"{given.folder}: no NAME_ct.nii.gz")
+    opened = evaluate.open_bundle(given.bundle, 2)
+    found = {}
+    for path in pairs:
+        truth = read_nifti(path.with_name(path.name.replace("_ct.", "_lungmask.")))
+        mask = lungs(read_nifti(path), opened.bundle.manifest, opened.backend)
+        found[path.name.removesuffix("_ct.nii.gz")] = round(dice(mask, truth.hu > 0.5), 4)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -36,6 +36,7 @@ from appliance.report import Finding
 from training import source
 from training.data import F32
 from training.donors import cached_shapes
+from training.errors import command
 from training.hosts import Host, load_host
 from training.loop import shared_folder, work_folder
 from training.metrics import agreement, dice, estimate, hausdorff_mm
@@ -229,4 +230,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

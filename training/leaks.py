@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from training.data import F32
+from training.errors import DataError, command
 from training.fingerprint import LIKE, of_image, views
-from training.image_files import DataError
 from training.readers import SPLITS, read_medmnist
 from training.study_index import read_index
 
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

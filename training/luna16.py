@@ -35,8 +35,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from appliance.preprocess import reference
 from training.data import Volume
+from training.errors import DataError, command
 from training.findings import stack_of
-from training.image_files import DataError
 from training.implant import uid_of
 from training.readers import (
     SPLITS,
@@ -177,19 +177,16 @@ def main() -> None:
     given = parser.parse_args()
     if (given.patches is None) == (given.series is None):
         parser.error("name --patches or --series")
-    try:
-        if given.patches is not None:
-            write_whole(given.patches, patch_file(given.root, given.negatives, given.seed))
-            print(given.patches)
-            return
-        nodules = read_annotations(table(given.root, "annotations.csv"))
-        for split, path in scans(given.root):
-            if split == given.split:
-                slices = write_series(path, nodules.get(path.stem, []), given.series / path.stem)
-                print(f"{given.series / path.stem}: {slices} slices", flush=True)
-    except DataError as wrong:
-        raise SystemExit(f"error: {wrong}") from None
+    if given.patches is not None:
+        write_whole(given.patches, patch_file(given.root, given.negatives, given.seed))
+        print(given.patches)
+        return
+    nodules = read_annotations(table(given.root, "annotations.csv"))
+    for split, path in scans(given.root):
+        if split == given.split:
+            slices = write_series(path, nodules.get(path.stem, []), given.series / path.stem)
+            print(f"{given.series / path.stem}: {slices} slices", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

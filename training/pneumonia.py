@@ -28,8 +28,8 @@ from torch import Tensor
 
 from training.augment import Ranges, augment
 from training.data import F32, F64
+from training.errors import DataError
 from training.fingerprint import LIKE, of_image, views
-from training.image_files import DataError
 from training.readers import read_medmnist
 
 U8 = npt.NDArray[np.uint8]

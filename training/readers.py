@@ -30,7 +30,8 @@ from appliance.records import Stack
 from appliance.series import assemble, pixels
 from appliance.series.elements import parse
 from training.data import Volume
-from training.image_files import DataError, bytes_of, canonical, read_metaimage, read_nifti
+from training.errors import DataError
+from training.image_files import bytes_of, canonical, read_metaimage, read_nifti
 
 EVEN = 0.01
 """Largest deviation of a slice from its even place, as a share of the slice distance."""

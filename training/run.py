@@ -136,11 +136,12 @@ class _Runner:
     def follow(self, track: str, commands: Iterable[Command]) -> None:
         """The commands of a track in their order; Failed at the first that fails."""
         for words in commands:
-            self.say(track, "$ python -m " + " ".join(w or "''" for w in words))
             began = time.monotonic()
             with self.lock:
                 if self.ended:
                     return
+                typed = " ".join(w or "''" for w in words)
+                print(f"{track}: $ python -m {typed}", flush=True)
                 child = subprocess.Popen(
                     [sys.executable, "-m", *words],
                     env={"OMP_NUM_THREADS": "1", **os.environ},

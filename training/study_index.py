@@ -35,8 +35,9 @@ import numpy.typing as npt
 from appliance.errors import ScansideError
 from appliance.store.files import DISK
 from training.data import F32, Volume
+from training.errors import DataError, command
 from training.fingerprint import GRID_3D, of_volume
-from training.image_files import DataError, bytes_of
+from training.image_files import bytes_of
 from training.readers import SPLITS, dicom_files, named_in, read
 
 FRACTIONS = (0.70, 0.15, 0.15)
@@ -224,18 +225,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--patients", type=Path, help="LIDC database, or a table name,patient")
     given = parser.parse_args()
-    try:
-        if not given.out.parent.is_dir():
-            raise DataError(f"{given.out.parent}: no such folder")
-        patients = read_patients(given.patients) if given.patients else {}
-        rows = build(given.root, patients)
-        write_whole(given.out, as_table(rows).encode())
-    except DataError as wrong:
-        raise SystemExit(f"error: {wrong}") from None
+    if not given.out.parent.is_dir():
+        raise DataError(f"{given.out.parent}: no such folder")
+    patients = read_patients(given.patients) if given.patients else {}
+    rows = build(given.root, patients)
+    write_whole(given.out, as_table(rows).encode())
     counts = Counter(row.split for row in rows)
     shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
     print(f"{given.out}: {len(rows)} scans, {len({r.patient for r in rows})} patients: {shown}")
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -22,8 +22,8 @@ from scipy import ndimage
 from training import implant
 from training.data import F32, Volume
 from training.donors import donated_shapes
+from training.errors import DataError, command
 from training.hosts import Host, with_implants
-from training.image_files import DataError
 from training.implant import (
     axes_mm,
     shared_lidc,
@@ -234,7 +234,7 @@ def test_a_missing_or_broken_lidc_database_is_one_line(
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     monkeypatch.setattr(sys, "argv", ["implant", *map(str, words)])
     try:
-        implant.main()
+        command(implant.main)
     except SystemExit as ended:
         return str(ended.code)
     return ""

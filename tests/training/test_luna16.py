@@ -13,8 +13,8 @@ import pytest
 from appliance.demo.phantom import Phantom
 from appliance.demo.phantom import chest as drawn
 from training import evaluate, luna16
+from training.errors import DataError, command
 from training.hosts import load_host, to_lps
-from training.image_files import DataError
 from training.readers import read
 
 BUNDLE = Path(evaluate.__file__).parents[1] / "appliance/factory/bundles/lung-nodule.scanside"
@@ -75,7 +75,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", ["luna16", *map(str, words)])
-    luna16.main()
+    command(luna16.main)
 
 
 def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negatives(

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 
 from scipy import ndimage  # noqa: E402
 
-from training.image_files import DataError  # noqa: E402
+from training.errors import DataError  # noqa: E402
 from training.loop import RunError  # noqa: E402
 from training.metrics import auc  # noqa: E402
 from training.networks import parameter_count  # noqa: E402

@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
+from training.errors import DataError
 from training.readers import (
-    DataError,
     Mark,
     negatives,
     read,

@@ -14,7 +14,7 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 
 from appliance.store.files import Disk
 from training import study_index
-from training.readers import DataError
+from training.errors import DataError, command
 from training.study_index import (
     as_table,
     build,
@@ -139,7 +139,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     """What the command says: its last words where it fails."""
     monkeypatch.setattr(sys, "argv", ["study_index", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        study_index.main()
+        command(study_index.main)
     return str(ended.value)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from appliance.demo.phantom import chest
 from training import goldens, pneumonia_bundle
 from training.data import F32, file_digest
+from training.errors import command
 from training.loop import RunError, knobs_from_command_line, shared_folder, work_folder
 from training.pneumonia import FILE, SIZE
 from training.pneumonia_figures import PLAIN, against
@@ -167,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -27,6 +27,7 @@ from appliance.backend.choose import choose as choose_backend
 from appliance.backend.open import LOADERS
 from training import pneumonia_bundle, quantize
 from training.data import F32
+from training.errors import command
 from training.loop import RunError, knobs_from_command_line, seed_all, work_folder
 from training.onnx_file import exported, parity
 from training.pneumonia import FOLDS, I64, SIZE, U8, Exposure, Radiographs, exposed, shifted
@@ -165,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.errors import command
 from training.loop import RunError, knobs_from_command_line, load_checkpoint, work_folder
 from training.networks import parameter_count
 from training.networks.radiograph import RadiographNet
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -28,6 +28,7 @@ from torch.nn import functional
 from training.cache import whole
 from training.data import F32
 from training.distill import logit_loss
+from training.errors import command
 from training.fit import Batch, Job, Schedule, fit
 from training.loop import RunError, knobs_from_command_line, seed_all, shared_folder, work_folder
 from training.metrics import auc
@@ -247,4 +248,4 @@ def write_figures(k: Knobs, data: Radiographs, nets: list[RadiographNet], folder
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.distill import attention_loss, feature_loss, logit_loss, projection
+from training.errors import command
 from training.fit import Batch, Job, Schedule, device, fit
 from training.loop import (
     RunError,
@@ -244,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -29,6 +29,7 @@ from training.augment import Ranges, augment
 from training.candidates import U8, Candidates, Mining, cached
 from training.data import F32
 from training.distill import logit_loss
+from training.errors import command
 from training.fit import Batch, Job, Schedule, device, fit
 from training.loop import (
     RunError,
@@ -273,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

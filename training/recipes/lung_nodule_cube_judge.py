@@ -21,6 +21,7 @@ import numpy as np
 
 from training.calibrate import Judged, fitted, judged, lesions_of, marks_of, scores
 from training.data import F64
+from training.errors import command
 from training.findings import onnx_backend
 from training.fold_candidates import Fold, Kept, cube_logits
 from training.froc import RATES, Marks, froc
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -20,6 +20,7 @@ from typing import Any
 from appliance.bundle.manifest import Calibration, MassHead
 from training import goldens, nodule_figures, source
 from training.data import TRAINING_SERIES, file_digest, series_folder
+from training.errors import command
 from training.loop import RunError, knobs_from_command_line, shared_folder, work_folder
 
 
@@ -196,4 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from training import patches as luna
 from training.candidates import U8, Candidates
+from training.errors import command
 from training.fit import Batch, Job, Schedule, fit
 from training.loop import knobs_from_command_line, seed_all, shared_folder, work_folder
 from training.metrics import auc
@@ -135,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from training.data import AIR_HU, F32, F64, window
 from training.donors import cached_shapes
+from training.errors import command
 from training.fit import Job, Schedule, fit
 from training.hosts import Target
 from training.implants import Block
@@ -284,4 +285,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

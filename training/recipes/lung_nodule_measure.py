@@ -29,6 +29,7 @@ from appliance.preprocess.reference import axis_weights
 from appliance.records import Stack
 from training.data import F32, F64, Volume
 from training.donors import cached_shapes
+from training.errors import command
 from training.findings import stack_of
 from training.fit import Job, Schedule, fit
 from training.hosts import Host, load_host
@@ -293,4 +294,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

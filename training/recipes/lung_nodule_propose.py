@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from training.donors import cached_shapes
+from training.errors import command
 from training.hosts import Host, load_host
 from training.loop import (
     Ema,
@@ -210,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

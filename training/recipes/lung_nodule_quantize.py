@@ -33,6 +33,7 @@ from training import qat, quantize, source
 from training.candidates import joined
 from training.data import F32, TRAINING_SERIES, file_digest, resample, training_series, window
 from training.donors import cached_shapes
+from training.errors import command
 from training.hosts import load_host
 from training.loop import (
     knobs_from_command_line,
@@ -290,4 +291,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -28,6 +28,7 @@ from training.data import (
     resample,
     window,
 )
+from training.errors import command
 from training.loop import (
     Ema,
     Progress,
@@ -371,4 +372,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.errors import command
 from training.fit import Batch, Job, Schedule, fit
 from training.loop import (
     RunError,
@@ -148,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)
