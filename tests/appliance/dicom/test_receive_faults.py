@@ -125,13 +125,19 @@ def test_garbage_is_c000_and_its_bytes_are_in_the_quarantine(receiver: Start, ra
     assert codes["1.2.3"] == kept[-1].name
 
 
-@pytest.mark.parametrize("left", [-1, -1000, 400, 60, 9])
-def test_a_cut_data_set_is_c000(receiver: Start, raw_scu: Any, make_ct: Start, left: int) -> None:
+# Bytes that are left, or how many are missing; each inside an element: UIDs are of any length, and
+# what ends between two elements is whole to DICOM.
+@pytest.mark.parametrize("left", [-1, -1000, "in a UID", 60, 9])
+def test_a_cut_data_set_is_c000(
+    receiver: Start, raw_scu: Any, make_ct: Start, left: int | str
+) -> None:
     one = receiver()
     ds = make_ct(0)
+    data = dataset_bytes(ds)
+    end = data.index(ds.SeriesInstanceUID.encode()) + 9 if isinstance(left, str) else left
     peer = raw_scu(one.port)
-    assert peer.store(ds.SOPInstanceUID.encode(), dataset_bytes(ds)[:left]) == 0xC000
-    assert peer.store(ds.SOPInstanceUID.encode(), dataset_bytes(ds)) == 0
+    assert peer.store(ds.SOPInstanceUID.encode(), data[:end]) == 0xC000
+    assert peer.store(ds.SOPInstanceUID.encode(), data) == 0
     peer.release()
     assert len(one.stored()) == 1
 
