@@ -33,7 +33,7 @@ check: setup-test
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m appliance.schemas --check
+	@$(PY) -m appliance.verbs.schemas --check
 	@$(PY) jetson/resolve.py
 
 bench: setup-test

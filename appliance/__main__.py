@@ -12,8 +12,9 @@ import logging
 import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ import typer
 
 from appliance import settings as site
 from appliance.errors import ScansideError, StateUnusable
+from appliance.stages import STAGES, Stage
 
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
@@ -120,7 +122,7 @@ def run(config: Config = None) -> None:
     """All stages under one parent."""
     from appliance import run as parent
     from appliance.host import notify
-    from appliance.store.alone import alone
+    from appliance.store.lock import alone
 
     _log()
     settings = _settings(config)  # a wrong settings file is one error, not one from each stage
@@ -128,44 +130,21 @@ def run(config: Config = None) -> None:
         raise typer.Exit(parent.run(site.find(config), ready=notify.ready))
 
 
-@app.command()
-def receive(config: Config = None) -> None:
-    """The stage that answers C-STORE (systemd)."""
-    from appliance.dicom import receive as stage
-    from appliance.host import notify
+def _stage(row: Stage) -> Callable[[Path | None], None]:
+    """The verb of one row of the table of stages."""
 
-    _log()
-    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+    def serve(config: Config = None) -> None:
+        from appliance.host import notify
 
+        _log()
+        settings = _settings(config)
+        raise typer.Exit(import_module(row.module).main(settings, ready=notify.ready))
 
-@app.command()
-def work(config: Config = None) -> None:
-    """The stage that analyses (systemd)."""
-    from appliance import work as stage
-    from appliance.host import notify
-
-    _log()
-    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+    return serve
 
 
-@app.command()
-def publish(config: Config = None) -> None:
-    """The stage that speaks MQTT (systemd)."""
-    from appliance.host import notify
-    from appliance.publish import mqtt as stage
-
-    _log()
-    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
-
-
-@app.command()
-def retain(config: Config = None) -> None:
-    """The stage that deletes what is old and published (systemd)."""
-    from appliance.host import notify
-    from appliance.store import retain as stage
-
-    _log()
-    raise typer.Exit(stage.main(_settings(config), ready=notify.ready))
+for _row in STAGES:
+    app.command(_row.name, help=_row.help)(_stage(_row))
 
 
 @app.command()
@@ -178,7 +157,7 @@ def analyze(
     config: Config = None,
 ) -> None:
     """Analyse a folder, no network: one Report a series and bundle."""
-    from appliance import analyze as verb
+    from appliance.verbs import analyze as verb
 
     _log(logging.WARNING)
     reports = verb.analyze(path, _settings(config), bundle=bundle)
@@ -205,7 +184,7 @@ def send(
 @app.command()
 def doctor(as_json: AsJson = False, config: Config = None) -> None:
     """Check every link; each failure with the line to change."""
-    from appliance.host import doctor as verb
+    from appliance.verbs import doctor as verb
 
     _log(logging.ERROR)
     raise typer.Exit(verb.main(site.find(config), as_json=as_json))
@@ -214,7 +193,7 @@ def doctor(as_json: AsJson = False, config: Config = None) -> None:
 @app.command()
 def replay(report_id: str, config: Config = None) -> None:
     """Recompute a past report and say whether it is the same."""
-    from appliance import replay as verb
+    from appliance.verbs import replay as verb
 
     _log(logging.WARNING)
     raise typer.Exit(verb.main(_settings(config), report_id))
@@ -223,7 +202,7 @@ def replay(report_id: str, config: Config = None) -> None:
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""
-    from appliance.desk import Desk
+    from appliance.runtime.bundles import Desk
     from appliance.store.files import DISK
     from appliance.store.journal import JOURNAL_NAME, Journal
 
@@ -246,7 +225,7 @@ def _user() -> str:
 @bundle_app.command("list")
 def bundle_list(config: Config = None) -> None:
     """What is on the shelf, what is active."""
-    from appliance.bundle import verbs
+    from appliance.verbs import bundle as verbs
 
     with _shelf(config) as shelf:
         verbs.show(shelf.list())
@@ -264,7 +243,7 @@ def bundle_add(
     config: Config = None,
 ) -> None:
     """Check a bundle and put it on the shelf (it is not active yet)."""
-    from appliance.bundle import verbs
+    from appliance.verbs import bundle as verbs
 
     with _shelf(config) as shelf:
         entry = verbs.add(
@@ -281,7 +260,7 @@ def bundle_activate(
     config: Config = None,
 ) -> None:
     """Use this version from the next study on."""
-    from appliance.bundle import verbs
+    from appliance.verbs import bundle as verbs
 
     with _shelf(config) as shelf:
         entry = verbs.activate(shelf, name, which)
@@ -291,7 +270,7 @@ def bundle_activate(
 @bundle_app.command("rollback")
 def bundle_rollback(name: str, config: Config = None) -> None:
     """Go back to the version that was active before."""
-    from appliance.bundle import verbs
+    from appliance.verbs import bundle as verbs
 
     with _shelf(config) as shelf:
         entry = verbs.rollback(shelf, name)
@@ -301,7 +280,7 @@ def bundle_rollback(name: str, config: Config = None) -> None:
 @outbox_app.command("list")
 def outbox_list(config: Config = None) -> None:
     """Messages that are waiting or dead."""
-    from appliance.publish import outbox
+    from appliance.verbs import outbox
 
     outbox.show(_settings(config))
 
@@ -312,7 +291,7 @@ def outbox_retry(
     config: Config = None,
 ) -> None:
     """Send dead messages again."""
-    from appliance.publish import outbox
+    from appliance.verbs import outbox
 
     print(f"{outbox.retry(_settings(config), seq)} waiting again")
 
@@ -320,7 +299,7 @@ def outbox_retry(
 @outbox_app.command("drop")
 def outbox_drop(seq: int, config: Config = None) -> None:
     """Give one message up for good (audited)."""
-    from appliance.publish import outbox
+    from appliance.verbs import outbox
 
     outbox.drop(_settings(config), seq)
     print(f"dropped {seq}")

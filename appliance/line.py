@@ -21,14 +21,14 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from appliance import admission, nodules, radiograph
 from appliance.backend.protocol import Backend
 from appliance.bundle import match
-from appliance.bundle.manifest import ClassifyImage, Manifest
+from appliance.bundle.trust import Bundle
 from appliance.errors import SeriesRefused
-from appliance.nodules import Room
+from appliance.lines import budget as admission
+from appliance.lines import nodules, radiograph
+from appliance.lines.nodules import Room
 from appliance.preprocess import fast, plan
-from appliance.preprocess.spec import Resample
 from appliance.reasons import Code
 from appliance.records import (
     Facts,
@@ -41,7 +41,6 @@ from appliance.records import (
 )
 from appliance.report import (
     NOTICE,
-    BundleRef,
     Coverage,
     Reason,
     Report,
@@ -57,32 +56,6 @@ from appliance.report import (
 )
 from appliance.series import assemble, content, pixels, select
 from appliance.series.header import digest as header_digest
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A loaded bundle: what the line needs of it. Networks' bytes belong to the backend."""
-
-    ref: BundleRef
-    manifest: Manifest
-
-    @property
-    def of_radiographs(self) -> bool:
-        """Each image of a series stands alone: none waits for another, none fills a gap."""
-        return isinstance(self.manifest.line, ClassifyImage)
-
-    def in_plane_spacings(self) -> tuple[float, ...]:
-        """Every in-plane spacing (mm) that a network of this bundle is fed with."""
-        return tuple(
-            sorted(
-                {
-                    op.spacing_mm[1]
-                    for network in self.manifest.networks.values()
-                    for op in network.preprocess
-                    if isinstance(op, Resample)
-                }
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ NOTICE = "research use, not for clinical use"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns")
 
 Millimetres3 = tuple[float, float, float]
+Priority = Literal["routine", "stat"]
+"""`stat`: analysed before what is `routine` (work/priority.py)."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

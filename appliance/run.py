@@ -23,17 +23,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.stages import STAGES
+
 log = logging.getLogger("scanside.run")
 
-STAGES = ("publish", "work", "receive", "retain")
-"""In order of start: a stage starts before the one that wakes it. Stopped in reverse."""
 STOP_WITHIN_S = 40.0
 RESTART_MAX_S = 30.0
 
 
 @dataclass
-class Stage:
-    """One child process, its notify socket and when it may start again."""
+class Child:
+    """One stage as a child process, its notify socket and when it may start again."""
 
     name: str
     notify: socket.socket
@@ -53,7 +53,7 @@ def run(
     themselves within the time they have."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-run-")))
-        stages = [stack.enter_context(_stage(name, folder)) for name in STAGES]
+        stages = [stack.enter_context(_stage(row.name, folder)) for row in STAGES]
         ended = stack.enter_context(_signals())
         selector = stack.enter_context(selectors.DefaultSelector())
         for stage in stages:
@@ -76,7 +76,7 @@ def run(
                     ready()
 
 
-def _keep_running(stage: Stage, now: float, config: Path | None) -> None:
+def _keep_running(stage: Child, now: float, config: Path | None) -> None:
     if stage.process is not None and (code := stage.process.poll()) is not None:
         stage.process, stage.ready = None, False
         stage.failures = 1 if now - stage.started > 60 else stage.failures + 1
@@ -100,7 +100,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _stop(stages: list[Stage]) -> int:
+def _stop(stages: list[Child]) -> int:
     until = time.monotonic() + STOP_WITHIN_S
     clean = True
     for stage in reversed(stages):
@@ -123,11 +123,11 @@ def _stop(stages: list[Stage]) -> int:
 
 
 @contextmanager
-def _stage(name: str, folder: Path) -> Iterator[Stage]:
+def _stage(name: str, folder: Path) -> Iterator[Child]:
     path = str(folder / f"{name}.notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
-        stage = Stage(name, notify, path)
+        stage = Child(name, notify, path)
         try:
             yield stage
         finally:

@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from appliance.errors import SettingsInvalid
-from appliance.priority import Priority
-from appliance.report import Record
+from appliance.report import Priority, Record
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,7 +83,7 @@ class Mqtt(Record):
 
 class Work(Record):
     backend: Literal["auto", "gpu", "openvino", "onnxruntime"] = "auto"
-    """`auto`: the GPU where its engine is ready, else a CPU library (appliance/engine_room.py)."""
+    """`auto`: the GPU where its engine is ready, else a CPU library (appliance/runtime/gpu.py)."""
     threads: int = Field(default=0, ge=0, description="0: as many as there are cores")
     quiet_s: float = Field(default=5.0, gt=0)
     """Completeness without expectation: quiet for this long."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.pixels import apply_rescale, pixel_array
 
-from appliance.demo import instances
-from appliance.demo.phantom import Phantom
+from appliance.phantom import instances
+from appliance.phantom.chest import Phantom
 from appliance.series import pixels
 
 IMAGES = 16

@@ -44,7 +44,7 @@ from appliance.bundle.manifest import Manifest, Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused, ScansideError
 from appliance.host import driver
-from appliance.nodules import MEASURED_AT_ONCE
+from appliance.lines.nodules import MEASURED_AT_ONCE
 from appliance.preprocess.spec import Op
 from appliance.records import Box, Geometry, Grid, Header, Plane, Stack
 from bench import layers

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from appliance.demo import instances
-from appliance.demo.phantom import Phantom
+from appliance.phantom import instances
+from appliance.phantom.chest import Phantom
 from appliance.preprocess import fast
 from appliance.preprocess.spec import Resample, Window
 from appliance.records import Geometry, Header, Image, Plane, Stack

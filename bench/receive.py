@@ -29,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.demo import instances
-from appliance.demo.phantom import Phantom
+from appliance.phantom import instances
+from appliance.phantom.chest import Phantom
 from bench import receivers
 from bench.receivers import ENVIRONMENT, Start
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.demo.child import child, free_port
-from appliance.publish.message import series_id
+from appliance.results.message import series_id
 from appliance.store.journal import JOURNAL_NAME
 
 STORESCU = Path("/usr/bin/storescu")

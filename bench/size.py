@@ -20,8 +20,8 @@ from pathlib import Path
 
 from pydicom.uid import generate_uid
 
-from appliance.demo import instances
-from appliance.demo.phantom import BOTTOM_MM, TOP_MM, chest
+from appliance.phantom import instances
+from appliance.phantom.chest import BOTTOM_MM, TOP_MM, chest
 from bench.figure import Figure
 from bench.site import STORESCU, Site, running
 

@@ -27,18 +27,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance import engines, line
+from appliance import line
 from appliance.backend import trt_engine
 from appliance.backend.choose import LIBRARIES, choose, installed
-from appliance.backend.open import open_backend, open_device, open_gpu
+from appliance.backend.open import open_backend, open_device
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden
 from appliance.bundle.manifest import ClassifyImage, Network
 from appliance.bundle.trust import Loaded
-from appliance.engine_room import found_gpu
 from appliance.errors import BackendUnavailable, BundleRefused
 from appliance.records import Result
 from appliance.report import Finding
+from appliance.runtime import engine_shelf as engines
+from appliance.runtime.gpu import found_gpu, open_gpu
 
 F32 = NDArray[np.float32]
 CENTRE_MM, SCORE, DIAMETER_MM, DIAMETER_SHARE = 1.5, 0.05, 1.0, 0.1
@@ -245,10 +246,10 @@ def _status(result: Result) -> str:
 
 def phantom(loaded: Loaded) -> list[bytes]:
     """The demo's phantom, as the bundle's line takes it: a chest CT, or it seen from the front."""
-    from appliance.demo import instances, radiograph  # noqa: PLC0415 - only the line needs it
-    from appliance.demo import phantom as phantoms  # noqa: PLC0415
+    from appliance.phantom import instances, radiograph  # noqa: PLC0415 - only the line needs it
+    from appliance.phantom.chest import chest as make_chest  # noqa: PLC0415
 
-    chest = phantoms.chest()
+    chest = make_chest()
     if isinstance(loaded.manifest.line, ClassifyImage):
         made: Sequence[object] = [radiograph.instance(radiograph.projected(chest))]
     else:

@@ -28,9 +28,9 @@ from pathlib import Path
 
 from appliance.backend.profile import profile
 from appliance.bundle.trust import Loaded
-from appliance.engines import CACHE, MANIFEST, Engine, EngineManifest, read
 from appliance.errors import BackendUnavailable, BundleRefused
 from appliance.host import driver, facts, jetson
+from appliance.runtime.engine_shelf import CACHE, MANIFEST, Engine, EngineManifest, read
 from appliance.store.files import DISK
 from compile import tensorrt
 from compile.half import lowered

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance.silence import silence
+from appliance.host.silence import silence
 
 silence()
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -390,7 +390,7 @@ class Xray:
 
     def image(self, pixels: Any = None, *, number: int = 1, **tags: Any) -> Any:
         """One DX image; a tag given as None is left out. Sequences are lists of dicts."""
-        from appliance.demo import radiograph  # noqa: PLC0415
+        from appliance.phantom import radiograph  # noqa: PLC0415
 
         values = self.pixels() if pixels is None else pixels
         ds = radiograph.instance(

@@ -36,8 +36,9 @@ from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import trust
 from appliance.bundle.manifest import ClassifyImage, Manifest, Network, read
+from appliance.bundle.trust import Bundle
 from appliance.interpret import classify
-from appliance.line import Bundle, process
+from appliance.line import process
 from appliance.preprocess import reference
 from appliance.records import Result, Tensor
 from appliance.report import BundleRef

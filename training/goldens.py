@@ -15,7 +15,7 @@ import numpy as np
 
 from appliance.backend.open import LOADERS
 from appliance.bundle.manifest import Network, Role
-from appliance.demo.phantom import chest
+from appliance.phantom.chest import chest
 from appliance.preprocess import reference
 from training import source
 from training.data import F32, Volume, resample, window

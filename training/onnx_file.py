@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from appliance.backend.cpu import openvino_core
-from appliance.silence import silence
+from appliance.host.silence import silence
 from training.data import F32
 
 OPSET = 18

@@ -32,7 +32,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from appliance.silence import silence
+from appliance.host.silence import silence
 from training.data import F32
 
 Method = Literal["minmax", "percentile", "entropy"]

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from appliance.backend.choose import Name, missing
 from appliance.bundle.manifest import Network
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
+from appliance.host.silence import silence
 from appliance.preprocess import fast
 from appliance.preprocess.spec import Op
 from appliance.records import Box, Grid, Stack, Tensor, Vector
 from appliance.report import BackendRef
-from appliance.silence import silence
 
 F32 = NDArray[np.float32]
 Run = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]

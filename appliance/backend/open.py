@@ -21,7 +21,6 @@ from appliance.backend.profile import Shapes
 from appliance.backend.protocol import Backend
 from appliance.backend.trt_engine import Library, TrtEngine
 from appliance.bundle.manifest import Network
-from appliance.engines import Held
 from appliance.errors import BackendUnavailable
 from appliance.host.driver import Driver
 
@@ -63,29 +62,6 @@ def open_device(gpu: Driver, code: bytes | None = None) -> Owner[Device]:
             raise BackendUnavailable(f"the GPU cannot be opened: {e}", code="gpu_failed") from e
 
     return Owner(make, Device.close)
-
-
-def open_gpu(
-    owner: Owner[Device], library: Library, networks: Mapping[str, Network], held: Held
-) -> GpuBackend:
-    """A bundle's networks on an open GPU, by engines that the engine shelf vouches for.
-
-    BackendUnavailable `memory_short`, or `engine_damaged` where TensorRT does not take one.
-    """
-    shapes = {
-        role: held.manifest.engines[role].profile.get(
-            network.inputs[0].name, (network.inputs[0].shape,) * 3
-        )
-        for role, network in networks.items()
-    }
-    return GpuBackend(
-        owner,
-        networks,
-        {role: partial(TrtEngine, library, held.engines[role]) for role in networks},
-        shapes,
-        engine_digest=held.digest,
-        held_bytes=sum(map(len, held.engines.values())),
-    )
 
 
 def open_engines(

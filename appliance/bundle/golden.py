@@ -20,12 +20,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, Poisoned
 from appliance.records import Tensor
@@ -78,7 +78,15 @@ class Runner:
     open: Callable[[Loaded], AbstractContextManager[Infer]]
 
 
-def through(backend: Backend) -> Infer:
+class Infers(Protocol):
+    """What of an open backend a golden case needs."""
+
+    def infer(self, role: str, image: Tensor) -> Arrays:
+        """Input of one network -> its outputs by name."""
+        ...
+
+
+def through(backend: Infers) -> Infer:
     """An open backend whose tensors are numpy arrays, as Infer."""
 
     def infer(role: str, image: NDArray[np.float32]) -> Arrays:

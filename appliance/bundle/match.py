@@ -102,7 +102,7 @@ ROUNDING = 1.01
 
 
 class HasManifest(Protocol):
-    """Whatever carries a manifest, such as `appliance.line.Bundle`."""
+    """Whatever carries a manifest, such as `appliance.Bundle`."""
 
     @property
     def manifest(self) -> Manifest: ...

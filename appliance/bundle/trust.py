@@ -20,7 +20,6 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -35,6 +34,7 @@ from appliance.bundle import archive
 from appliance.bundle.manifest import (
     MANIFEST,
     SIGNATURE,
+    ClassifyImage,
     Golden,
     Manifest,
     Name,
@@ -43,13 +43,37 @@ from appliance.bundle.manifest import (
     read,
 )
 from appliance.errors import BundleRefused
+from appliance.preprocess.spec import Resample
 from appliance.report import BundleRef, Digest, Record
-
-if TYPE_CHECKING:
-    from appliance.line import Bundle
 
 RAW_KEY_BYTES = 32
 DEVELOPMENT = ".development.pub"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded bundle: what the line needs of it. Networks' bytes belong to the backend."""
+
+    ref: BundleRef
+    manifest: Manifest
+
+    @property
+    def of_radiographs(self) -> bool:
+        """Each image of a series stands alone: none waits for another, none fills a gap."""
+        return isinstance(self.manifest.line, ClassifyImage)
+
+    def in_plane_spacings(self) -> tuple[float, ...]:
+        """Every in-plane spacing (mm) that a network of this bundle is fed with."""
+        return tuple(
+            sorted(
+                {
+                    op.spacing_mm[1]
+                    for network in self.manifest.networks.values()
+                    for op in network.preprocess
+                    if isinstance(op, Resample)
+                }
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +92,6 @@ class Loaded:
     @property
     def bundle(self) -> Bundle:
         """What the line needs of it."""
-        from appliance.line import Bundle  # noqa: PLC0415 - a shelf needs no imaging libraries
-
         return Bundle(self.ref, self.manifest)
 
     @property

@@ -14,11 +14,11 @@ import numpy as np
 
 from appliance.demo import picture
 from appliance.demo.overlay import overlay
-from appliance.demo.phantom import Nodule, Phantom
 from appliance.errors import SeriesRefused
-from appliance.publish.message import series_id
+from appliance.phantom.chest import Nodule, Phantom
 from appliance.records import Image, Radiograph
 from appliance.report import Report
+from appliance.results.message import series_id
 from appliance.series import pixels, radiograph, select
 
 

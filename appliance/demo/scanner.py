@@ -41,8 +41,8 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
 from rich.console import Console
 from rich.progress import Progress
 
-from appliance.demo.instances import series
 from appliance.errors import PeerAway
+from appliance.phantom.instances import series
 
 __all__ = ["Address", "SendError", "SendSummary", "main", "send", "series"]
 

@@ -34,12 +34,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from appliance.demo import drawn, radiograph, scanner
-from appliance.demo import phantom as phantoms
+from appliance.demo import drawn, scanner
 from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
-from appliance.publish.message import StudyEvent
+from appliance.phantom import chest as phantoms
+from appliance.phantom import radiograph
 from appliance.report import NOTICE, Finding, Report, Status
+from appliance.results.message import StudyEvent
 from appliance.settings import Settings, load
 from appliance.store.journal import JOURNAL_NAME, Journal
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.dicom import storage
-from appliance.priority import Priority
+from appliance.report import Priority
 from appliance.settings import Allow, Dicom, Settings
 
 VERIFICATION = "1.2.840.10008.1.1"

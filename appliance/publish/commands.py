@@ -32,7 +32,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from pydantic import ValidationError
 
-from appliance.publish.message import Command, Verb
+from appliance.results.message import Command, Verb
 
 LIMIT_BYTES = 4096
 OBEYED_AN_HOUR = 1000

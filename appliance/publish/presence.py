@@ -18,11 +18,11 @@ from datetime import datetime, timezone
 from pydantic import ValidationError
 
 from appliance.host import facts
-from appliance.publish import message
 from appliance.report import BundleRef, Record
+from appliance.results import message
 from appliance.settings import Settings
-from appliance.store.alone import is_held
 from appliance.store.journal import Journal
+from appliance.store.lock import is_held
 
 ENGINE = ("bundle", "state", "text", "code")
 SAID, MOST_TEXT = 20, 500

@@ -9,7 +9,7 @@ and what cannot be read, is `routine`: a wrong word costs a place in the queue, 
 from __future__ import annotations
 
 from appliance.errors import SeriesRefused
-from appliance.priority import Priority
+from appliance.report import Priority
 from appliance.series.elements import Elements, parse, reading
 
 PRIORITY, REQUESTS = 0x00401003, 0x00400275

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from appliance.publish.message import Outgoing
 from appliance.report import Report
+from appliance.results.message import Outgoing
 from appliance.store.arrivals import Arrivals
 from appliance.store.audit import Audit
 from appliance.store.part import next_value

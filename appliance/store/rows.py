@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.priority import Priority
+from appliance.report import Priority
 
 Outcome = Literal["released", "aborted", "lost", "refused"]
 SeriesState = Literal["open", "complete", "analysed", "set_aside", "refused", "failed"]

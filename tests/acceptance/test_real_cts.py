@@ -23,10 +23,10 @@ from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import match, trust
 from appliance.bundle.shelf import FACTORY
-from appliance.demo import phantom as phantoms
-from appliance.demo.instances import series
+from appliance.bundle.trust import Bundle
 from appliance.errors import SeriesRefused
-from appliance.line import Bundle
+from appliance.phantom import chest as phantoms
+from appliance.phantom.instances import series
 from appliance.reasons import Code
 from appliance.records import Identity, Result
 from appliance.report import Finding, Report, Status, Times

@@ -22,13 +22,13 @@ from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import archive, trust
 from appliance.bundle.shelf import Entry, Shelf
-from appliance.demo import phantom as phantoms
-from appliance.demo.instances import series
-from appliance.demo.phantom import Phantom
-from appliance.desk import Desk
-from appliance.line import Bundle
+from appliance.bundle.trust import Bundle
+from appliance.phantom import chest as phantoms
+from appliance.phantom.chest import Phantom
+from appliance.phantom.instances import series
 from appliance.records import Identity, Result
 from appliance.report import Report, Times
+from appliance.runtime.bundles import Desk
 from appliance.settings import Settings
 
 Slices = list[Dataset]

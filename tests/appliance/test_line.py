@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from appliance import admission, line
+from appliance import line
 from appliance.backend.protocol import Backend
-from appliance.line import Bundle
+from appliance.bundle.trust import Bundle
+from appliance.lines import budget as admission
 from appliance.reasons import REMEDIES, Code
 from appliance.records import Identity, Result
 from appliance.report import NAMESPACE, Reason, Report, Stage, Status, Times, pseudonym

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from appliance import analyze, line
+from appliance import line
 from appliance.bundle import trust
-from appliance.conclude import Conclusions
-from appliance.desk import Desk, keep
-from appliance.followed import Followed
-from appliance.host import doctor
 from appliance.reasons import Code
 from appliance.report import Report, Stage, Status
+from appliance.runtime.bundles import Desk
 from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.kept import keep
 from appliance.store.spool import SeriesKey, Spool
+from appliance.verbs import analyze, doctor
+from appliance.work.conclude import Conclusions
+from appliance.work.followed import Followed
 
 
 @pytest.fixture

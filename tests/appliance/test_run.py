@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.run import STAGES
+from appliance.stages import STAGES
 
+NAMES = {row.name for row in STAGES}
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 
@@ -102,7 +103,7 @@ def parent(tmp_path: Path) -> Iterator[Parent]:
 def test_four_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent: Parent) -> None:
     parent.wait_ready()
     before = children(parent.process.pid)
-    assert set(before) == set(STAGES) == {"publish", "work", "receive", "retain"}
+    assert set(before) == NAMES == {"publish", "work", "receive", "retain"}
     assert parent.listens()
     os.kill(before["work"], signal.SIGKILL)
     until(
@@ -113,7 +114,7 @@ def test_four_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent:
     assert {**after, "work": 0} == {**before, "work": 0}  # the others went on
     assert re.search(r"work ended with -9; next start in 1 s", parent.log.read_text())
     os.kill(after["receive"], signal.SIGKILL)
-    until(lambda: children(parent.process.pid).keys() == set(STAGES), "receive is started again")
+    until(lambda: children(parent.process.pid).keys() == NAMES, "receive is started again")
     until(parent.listens, "receive listens again")
     everyone = children(parent.process.pid)
     socket_of_work = Path(parent.log.parent / "state" / "run" / "work.sock")

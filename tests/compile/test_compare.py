@@ -12,10 +12,10 @@ import pytest
 
 from appliance.bundle import trust
 from appliance.bundle.trust import Loaded
-from appliance.demo.instances import series
-from appliance.demo.phantom import Phantom
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
 from appliance.host import driver
+from appliance.phantom.chest import Phantom
+from appliance.phantom.instances import series
 from appliance.report import Finding
 from compile import compare
 from compile.__main__ import main

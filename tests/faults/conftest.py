@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.desk import Desk
+from appliance.runtime.bundles import Desk
 from appliance.settings import Settings, Work
 from appliance.store.site_key import site_key
 

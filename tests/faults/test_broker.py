@@ -31,7 +31,7 @@ _load("publish_peers", TESTS / "appliance" / "publish" / "peers.py")
 _load("faults_broker", TESTS / "faults" / "broker.py")
 from faults_broker import Outage, outage, pss_mb, until  # noqa: E402
 
-from appliance.publish.outbox import wake  # noqa: E402
+from appliance.store.bell import wake  # noqa: E402
 
 WINDOW = 20
 """Unacknowledged at a time: so many may come twice for each connection that broke."""

@@ -16,7 +16,7 @@ from fault_stages import SUCCESS, Line, line
 from scenario_site import Scan, Scans
 
 from appliance.report import Report
-from appliance.store.age import LEDGER_NAME, read
+from appliance.retain.age import LEDGER_NAME, read
 from appliance.store.spool import SeriesKey, Spool
 
 YEARS = 5 * 365 * 86400

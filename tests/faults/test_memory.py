@@ -15,8 +15,8 @@ import pytest
 from fault_stages import Line, line
 from scenario_site import Scan, Scans, program
 
-from appliance.demo.phantom import Phantom
 from appliance.host import memory
+from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
 
 LARGE = 600

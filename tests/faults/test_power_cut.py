@@ -31,10 +31,10 @@ from fault_syscalls import (
 )
 from fault_workload import Line, contents
 
-from appliance.desk import inputs
 from appliance.errors import ScansideError
 from appliance.report import Status
 from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.kept import inputs
 from appliance.store.spool import Spool
 
 SEED = 20261120

@@ -23,19 +23,21 @@ from pathlib import Path
 
 import pydicom
 
-from appliance.desk import Desk
 from appliance.dicom import pdu
 from appliance.dicom.association import SUCCESS, Announced
-from appliance.dicom.intake import Intake
 from appliance.dicom.policy import APPLICATION_CONTEXT
-from appliance.publish import outbox
+from appliance.publish import pause
+from appliance.receive.intake import Intake
+from appliance.retain import age
+from appliance.retain import stage as retain
+from appliance.runtime.bundles import Desk
 from appliance.settings import Allow, Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
-from appliance.store import age, journal, retain
+from appliance.store import journal
 from appliance.store.database import Database
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import CANNOT_UNDERSTAND, Spool
-from appliance.work import Work
+from appliance.work.stage import Work
 
 TABLES = (
     "associations", "series", "arrivals", "reports", "messages", "counters", "events", "audit",
@@ -158,10 +160,10 @@ class Line:
             opened.bury(other.seq, "too large")
             opened.retry("test", one.seq)
             opened.delivered(one.seq)
-        outbox.set_paused(self.settings.state, True)
+        pause.set_paused(self.settings.state, True)
         self.told(file="publish.paused", there=True)
         self.told(file="publish.paused", there=None)
-        outbox.set_paused(self.settings.state, False)
+        pause.set_paused(self.settings.state, False)
         self.told(file="publish.paused", there=False)
         with self.journal() as opened:
             opened.drop("test")

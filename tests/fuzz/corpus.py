@@ -30,9 +30,9 @@ from pydicom.uid import UID
 from targets import ROOT
 
 from appliance.bundle import archive
-from appliance.demo import instances, radiograph
-from appliance.demo.phantom import Phantom
 from appliance.dicom import pdu
+from appliance.phantom import instances, radiograph
+from appliance.phantom.chest import Phantom
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 BIG, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"

@@ -24,16 +24,17 @@ import numpy as np
 
 from appliance import line
 from appliance.bundle import archive, golden, manifest, trust
+from appliance.bundle.trust import Bundle
 from appliance.dicom import association, pdu
-from appliance.dicom.intake import Intake
-from appliance.dicom.peek import peek
 from appliance.errors import BundleRefused, InstanceRefused, SeriesRefused
 from appliance.preprocess import projection
 from appliance.preprocess.spec import Collimation, Display, Square
 from appliance.publish import commands
-from appliance.publish.message import Command
+from appliance.receive.intake import Intake
+from appliance.receive.peek import peek
 from appliance.records import Result
 from appliance.report import Status
+from appliance.results.message import Command
 from appliance.series import pixels, radiograph
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
@@ -173,7 +174,7 @@ class Series:
     Input: instances, each with its length before it (4 bytes, little endian); what is left is one.
     """
 
-    def __init__(self, bundle: line.Bundle) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
 
     def __call__(self, data: bytes) -> None:

@@ -19,9 +19,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from appliance import line
-from appliance.demo import instances
-from appliance.demo.phantom import Phantom
 from appliance.errors import SeriesRefused
+from appliance.phantom import instances
+from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
 from appliance.series import assemble, pixels
 

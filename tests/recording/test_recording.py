@@ -36,8 +36,8 @@ from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
 from appliance.bundle import golden, trust
 from appliance.bundle.shelf import FACTORY
-from appliance.demo import instances, radiograph
-from appliance.demo.phantom import chest
+from appliance.phantom import instances, radiograph
+from appliance.phantom.chest import chest
 from appliance.store.journal import JOURNAL_NAME, Journal
 
 FILE = Path(__file__).with_name("recording.json")

@@ -34,11 +34,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from appliance.demo import instances
 from appliance.demo.child import child, free_port
-from appliance.demo.phantom import Phantom, chest
-from appliance.publish.message import series_id
+from appliance.phantom import instances
+from appliance.phantom.chest import Phantom, chest
 from appliance.report import Report, pseudonym
+from appliance.results.message import series_id
 from appliance.settings import Settings, load
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.site_key import site_key

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from appliance.demo import radiograph
-from appliance.demo.phantom import chest
+from appliance.phantom import radiograph
+from appliance.phantom.chest import chest
 from appliance.reasons import Code
 from appliance.report import NOTICE, Report, Stage
 

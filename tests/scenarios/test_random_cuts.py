@@ -33,8 +33,8 @@ from typing import Any
 import pytest
 from pydicom.filereader import read_file_meta_info
 
-from appliance.publish.message import series_id
 from appliance.report import Report
+from appliance.results.message import series_id
 from appliance.store.spool import SeriesKey, Spool
 
 CUTS = int(os.environ.get("SCANSIDE_CUTS", "1000"))

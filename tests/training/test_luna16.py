@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.demo.phantom import Phantom
-from appliance.demo.phantom import chest as drawn
+from appliance.phantom.chest import Phantom
+from appliance.phantom.chest import chest as drawn
 from training import evaluate, luna16
 from training.errors import DataError, command
 from training.hosts import load_host, to_lps

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from appliance.demo.phantom import chest
+from appliance.phantom.chest import chest
 from training import goldens, pneumonia_bundle
 from training.data import F32, file_digest
 from training.errors import command

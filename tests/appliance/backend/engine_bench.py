@@ -12,13 +12,13 @@ from pathlib import Path
 
 import host_gpu
 
-from appliance import engines
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.profile import profile
 from appliance.bundle.golden import Gate
 from appliance.bundle.trust import Loaded
-from appliance.engine_room import EngineRoom, Machine
-from appliance.engines import Engine, EngineManifest, EngineShelf, Here
+from appliance.runtime import engine_shelf as engines
+from appliance.runtime.engine_shelf import Engine, EngineManifest, EngineShelf, Here
+from appliance.runtime.gpu import EngineRoom, Machine
 
 HERE = Here(
     library="tensorrt", version="10.16.2", architecture="sm_87", gpu="Orin",

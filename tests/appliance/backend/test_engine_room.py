@@ -15,15 +15,18 @@ from pathlib import Path
 import pytest
 from engine_bench import HERE, Room, put
 
-from appliance import engine_build, engine_room, engines, line
+from appliance import line
 from appliance.backend import fatbin, trt_engine
 from appliance.bundle import trust
 from appliance.bundle.trust import Loaded
-from appliance.desk import Desk
-from appliance.engine_build import Build
-from appliance.engine_room import EngineRoom, Machine
 from appliance.errors import BackendUnavailable
 from appliance.host import driver
+from appliance.runtime import engine_build
+from appliance.runtime import engine_shelf as engines
+from appliance.runtime import gpu as engine_room
+from appliance.runtime.bundles import Desk
+from appliance.runtime.engine_build import Build
+from appliance.runtime.gpu import EngineRoom, Machine
 from appliance.settings import Settings
 from compile import kernels
 
@@ -354,7 +357,7 @@ def test_a_build_ends_with_the_process_that_began_it(tmp_path):
     note = tmp_path / "pid"
     child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     parent = (
-        "import sys, time; from appliance.engine_build import Build; "
+        "import sys, time; from appliance.runtime.engine_build import Build; "
         f"build = Build([[sys.executable, '-c', {child!r}]]); time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", parent])

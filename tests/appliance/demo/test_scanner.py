@@ -15,8 +15,8 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from appliance.demo.phantom import Phantom
 from appliance.demo.scanner import NOT_SUPPORTED, UNSENDABLE, Address, SendError, main, send, series
+from appliance.phantom.chest import Phantom
 
 STORESCP = Path("/usr/bin/storescp")  # Debian's dcmtk; pynetdicom installs one of the same name
 needs_dcmtk = pytest.mark.skipif(

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.demo import drawn, instances, show
-from appliance.demo.phantom import chest
+from appliance.demo import drawn, show
 from appliance.demo.scanner import SendSummary
 from appliance.errors import PeerAway
-from appliance.publish.message import StudyEvent, series_id
+from appliance.phantom import instances
+from appliance.phantom.chest import chest
 from appliance.reasons import Code
 from appliance.report import (
     BackendRef,
@@ -33,6 +33,7 @@ from appliance.report import (
     StudyRef,
     Times,
 )
+from appliance.results.message import StudyEvent, series_id
 from appliance.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]

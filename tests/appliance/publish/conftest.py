@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.publish import mqtt, outbox
+from appliance.publish import again
+from appliance.publish import stage as mqtt
 from appliance.publish.link import Pace
 from appliance.settings import Settings
 from appliance.store.database import Database
@@ -64,7 +65,7 @@ def serve() -> Iterator[Callable[..., Served]]:
     def start(settings: Settings, pace: Pace = QUICK) -> Served:
         path = settings.state / "journal.sqlite"
         own, database = Journal.open(path), Database(path)
-        publisher = mqtt.Publisher(settings, own, outbox.Again(database), pace=pace)
+        publisher = mqtt.Publisher(settings, own, again.Again(database), pace=pace)
         thread = threading.Thread(target=publisher.run, daemon=True)
         stage = Served(settings, Journal.open(path), publisher, thread, (own, database))
         thread.start()

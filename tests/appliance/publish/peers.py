@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from appliance.publish import message, mqtt
+from appliance.publish import stage as mqtt
 from appliance.publish.link import Pace
 from appliance.report import (
     BackendRef,
@@ -37,6 +37,7 @@ from appliance.report import (
     report_id,
     tracking_uid,
 )
+from appliance.results import message
 from appliance.settings import Settings
 from appliance.store.database import Database
 from appliance.store.journal import Journal

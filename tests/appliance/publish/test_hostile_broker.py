@@ -20,8 +20,8 @@ from dataclasses import replace
 import pytest
 from publish_peers import ROOT, Broker, Served, Subscriber, an_event, until
 
-from appliance.publish import outbox
 from appliance.publish.link import Pace
+from appliance.store import bell
 from appliance.store.journal import JOURNAL_NAME, Journal
 
 OWED = 30
@@ -288,7 +288,7 @@ def _until(stage: Served, what: Callable[[], bool]) -> None:
 
 def _owes(stage: Served) -> list[str]:
     stage.journal.post([an_event(n) for n in range(OWED)])
-    outbox.wake(stage.settings.state)
+    bell.wake(stage.settings.state)
     return [row.event_id for row in stage.journal.waiting(OWED)]
 
 

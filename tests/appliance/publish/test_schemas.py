@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 from publish_peers import ROOT, a_report, an_event, ask, commit, until
 
-from appliance import schemas
-from appliance.publish import outbox
+from appliance.store import bell
+from appliance.verbs import schemas
 
 
 def test_the_committed_schemas_are_what_the_code_says() -> None:
@@ -39,7 +39,7 @@ def test_what_leaves_the_device_fits_its_schema(broker, subscriber, settings_for
     stage = serve(settings_for(broker.port, health_s=0.3))
     commit(stage.journal, a_report(findings=2))
     stage.journal.post([an_event(1)])
-    outbox.wake(stage.settings.state)
+    bell.wake(stage.settings.state)
     until(lambda: subscriber.states()[-1:] == ["online"])
     ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/x"})
     until(lambda: subscriber.payloads("/reply/x") and subscriber.payloads("/health"))

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from appliance.errors import StateUnusable
-from appliance.publish.message import Outgoing, of_report, of_series
 from appliance.report import Report, Stage
+from appliance.results.message import Outgoing, of_report, of_series
 from appliance.store.journal import ANY, Journal
 
 STUDY, SERIES = "1.2", "1.2.3"

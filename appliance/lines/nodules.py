@@ -1,0 +1,225 @@
+"""The line of lung nodules, from a stack of slices to findings: segment, propose, classify, and in
+version 2, where the bundle has the networks, cubes, masses and measuring. Pure.
+
+    stack -> lungs -> masses
+                   -> candidates in and at them, in no mass -> scores
+                                                            -> findings -> measured
+
+`line.finish` calls `analyse` once the series is in order; what its networks are and what each head
+means is in bundle/manifest.py.
+
+Rules.
+1. The networks of lungs and masses have one input where their ops are equal; both run before
+   anything else is prepared.
+2. Only what is to be reported is measured. The least size that a thick series reports is then that
+   of the figure reported, measured or not.
+3. Where spacing or thickness is too wide for nodules, only masses are looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from appliance.backend.protocol import Backend
+from appliance.bundle.manifest import Manifest, MeasureHead, Role, SegmentProposeClassify
+from appliance.interpret import classify, detect, mass, measure, segment
+from appliance.lines import budget as admission
+from appliance.preprocess import plan
+from appliance.preprocess.spec import Crop, Cube, Op
+from appliance.reasons import Code
+from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor
+from appliance.report import Coverage, Finding, Reason
+
+LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED, Code.MASSES_ONLY})
+"""With one of these, nothing small is reported, and no volume."""
+
+MEASURED_AT_ONCE = 8
+"""Findings in one run of the network that measures: it bounds the memory that it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory: bytes that the series holds, and how many it may hold with its analysis (None where
+    the machine does not say)."""
+
+    held: int
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What is said of a stack. With `reasons` or `too_wide` it was not analysed after all."""
+
+    coverage: Coverage = field(default_factory=Coverage)
+    reasons: tuple[Reason, ...] = ()
+    too_wide: str | None = None
+    """Why its analysis needs more memory than there is."""
+    limitations: tuple[Reason, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    masks: tuple[Mask, ...] = ()
+
+
+def analyse(stack: Stack, manifest: Manifest, backend: Backend, room: Room) -> Analysis:
+    """The line's networks in their order; each step is asked first whether it fits the memory."""
+    line = manifest.nodules()
+    masses_only = any(reason.code is Code.MASSES_ONLY for reason in stack.limitations)
+    whole = plan.voxels(stack, _ops(manifest, "segment"), None)
+    more = cube_voxels(manifest)
+    if line.mass is not None:
+        more += plan.voxels(stack, _ops(manifest, "mass"), None)
+    if text := admission.too_wide(room.held, whole + more, whole, room.most):
+        return Analysis(too_wide=text)
+    image = backend.prepare(stack, _ops(manifest, "segment"), None)
+    lungs = segment.mask(backend.infer("segment", image), image, line.segment)
+    coverage = segment.coverage(lungs, stack)
+    found_ml = segment.millilitres(lungs)
+    if found_ml < manifest.accepts.organ_ml:
+        text = f"{found_ml:.0f} ml of lung were found; {manifest.accepts.organ_ml:.0f} are expected"
+        return Analysis(reasons=(Reason(code=Code.NO_LUNGS, text=text, where="series"),))
+    masses = _masses(stack, image, lungs, manifest, line, backend)
+    del image  # a volume that is not needed any more
+    nodules: tuple[Candidate, ...] = ()
+    if not masses_only:
+        around = plan.voxels(stack, _ops(manifest, "propose"), _around(lungs, manifest))
+        if text := admission.too_wide(room.held, whole + more + around, whole, room.most):
+            return Analysis(too_wide=text)
+        nodules = _nodules(stack, lungs, masses, manifest, line, backend)
+    findings, bodies = _findings(stack, lungs, masses, nodules, manifest, line, backend)
+    return Analysis(
+        coverage=coverage,
+        limitations=(
+            *segment.limitations(lungs, coverage, stack),
+            *segment.one_lung(lungs),
+        ),
+        findings=findings,
+        masks=(lungs, *bodies),
+    )
+
+
+def cube_voxels(manifest: Manifest) -> int:
+    """Voxels of the cubes that are inferred at once, at most: of candidates and of findings."""
+    line, voxels = manifest.nodules(), 0
+    if line.cube is not None:
+        voxels += line.propose.top_k * _cube(manifest, "cube").size ** 3
+    if line.measure is not None:
+        voxels += MEASURED_AT_ONCE * _cube(manifest, "measure").size ** 3
+    return voxels
+
+
+def _masses(
+    stack: Stack,
+    image: Tensor,
+    lungs: Mask,
+    manifest: Manifest,
+    line: SegmentProposeClassify,
+    backend: Backend,
+) -> tuple[Candidate, ...]:
+    """Masses that are to be reported; `image` is what the network of lungs saw (rule 1)."""
+    if line.mass is None:
+        return ()
+    ops = _ops(manifest, "mass")
+    if ops != _ops(manifest, "segment"):
+        image = backend.prepare(stack, ops, None)
+    return mass.kept(backend.infer("mass", image), image, line.mass, lungs)
+
+
+def _nodules(
+    stack: Stack,
+    lungs: Mask,
+    masses: Sequence[Candidate],
+    manifest: Manifest,
+    line: SegmentProposeClassify,
+    backend: Backend,
+) -> tuple[Candidate, ...]:
+    """Propose over the closed lungs, leave out parts of masses, classify patches and cubes."""
+    image = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
+    candidates = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
+    candidates = mass.outside(candidates, masses)
+    if not candidates:
+        return ()
+    centers = [c.center_lps_mm for c in candidates]
+    patches = backend.gather(stack, _ops(manifest, "classify"), centers, line.classify.views)
+    logits = classify.logits(backend.infer("classify", patches), line.classify)
+    cube = None
+    if line.cube is not None:
+        cubes = backend.gather(stack, _ops(manifest, "cube"), centers)
+        cube = classify.cube_logits(backend.infer("cube", cubes), line.cube)
+    return classify.scored(candidates, logits, line.calibration, cube)
+
+
+def _findings(
+    stack: Stack,
+    lungs: Mask,
+    masses: Sequence[Candidate],
+    nodules: Sequence[Candidate],
+    manifest: Manifest,
+    line: SegmentProposeClassify,
+    backend: Backend,
+) -> tuple[tuple[Finding, ...], tuple[Mask, ...]]:
+    """Findings, best first, and the masks of those that were measured: `finding-1` is the body of
+    the first."""
+    limited = any(reason.code in LIMITED for reason in stack.limitations)
+    least = manifest.accepts.spacing_mm.limited_min_diameter_mm if limited else 0.0
+    found = detect.findings(
+        nodules,
+        stack,
+        lungs,
+        threshold=line.calibration.threshold,
+        least_mm=least if line.measure is None else 0.0,
+        most=line.max_findings if line.measure is None else len(nodules),
+    )
+    if line.mass is not None:
+        found += detect.findings(
+            masses,
+            stack,
+            lungs,
+            threshold=line.mass.threshold,
+            least_mm=line.mass.least_mm,
+            most=len(masses),
+        )
+    if line.measure is None:
+        return detect.ranked([(f, None) for f in found], least_mm=0.0, most=line.max_findings)
+    measured = [
+        (measure.described(f, body, thick=limited), None if body is None else body.mask)
+        for f, body in zip(
+            found, _measured(stack, found, manifest, line.measure, backend), strict=True
+        )
+    ]
+    return detect.ranked(measured, least_mm=least, most=line.max_findings)
+
+
+def _measured(
+    stack: Stack,
+    found: Sequence[Finding],
+    manifest: Manifest,
+    head: MeasureHead,
+    backend: Backend,
+) -> tuple[measure.Body | None, ...]:
+    """The body of each finding, None where it cannot be measured."""
+    op = _cube(manifest, "measure")
+    bodies: list[measure.Body | None] = []
+    for first in range(0, len(found), MEASURED_AT_ONCE):
+        part = found[first : first + MEASURED_AT_ONCE]
+        centers = [f.place_lps_mm for f in part]
+        cubes = backend.gather(stack, _ops(manifest, "measure"), centers)
+        grids = [plan.cube_grid(stack, center, op) for center in centers]
+        outputs = backend.infer("measure", cubes)
+        bodies += measure.bodies(outputs, list(zip(part, grids, strict=True)), found, stack, head)
+    return tuple(bodies)
+
+
+def _around(lungs: Mask, manifest: Manifest) -> tuple[Grid, Box]:
+    """Where candidates are looked for: the box around the lungs, with its margin."""
+    ops = _ops(manifest, "propose")
+    margin = next((op.margin_mm for op in ops if isinstance(op, Crop)), 0.0)
+    return lungs.grid, plan.box_of_mask(lungs, margin)
+
+
+def _ops(manifest: Manifest, role: Role) -> tuple[Op, ...]:
+    return manifest.networks[role].preprocess
+
+
+def _cube(manifest: Manifest, role: Role) -> Cube:
+    """The op that a network of cubes has (manifest, rule 3)."""
+    return next(op for op in _ops(manifest, role) if isinstance(op, Cube))

@@ -1,0 +1,388 @@
+"""What becomes of each instance that one association sends: the outcome table of `receive`, done.
+
+Order for one instance: look at the reserve, write to incoming/, look into the file, give it its
+name in the spool (durable), answer, and only then the journal and the hint, which the sender need
+not wait for. A crash in between leaves the spool ahead of the journal, never behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import mmap
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.dicom import association, pdu, policy
+from appliance.dicom.association import SUCCESS, Announced, Answer
+from appliance.errors import InstanceRefused, ScansideError, StateUnusable
+from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
+from appliance.settings import Settings
+from appliance.store.files import DISK, Disk
+from appliance.store.journal import Journal
+from appliance.store.rows import Outcome
+from appliance.store.spool import Spool
+
+LOG = logging.getLogger(__name__)
+
+OUT_OF_RESOURCES = 0xA700  # PS3.4 B.2.3
+NOT_THE_SOP_CLASS = 0xA900
+LOOK_AT_DISK_EVERY = 64 << 20
+
+
+@dataclass(slots=True)
+class _Series:
+    """What one association brought of one series."""
+
+    study: str
+    first_at: float
+    last_at: float
+    instances: int = 1
+    told: int = 0
+    """How many of them the journal knows."""
+
+
+class Intake:
+    """One association's service: who may, where its instances go, what the journal hears of it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        spool: Spool,
+        *,
+        host: str,
+        accepted: Callable[[], None] = lambda: None,
+        disk: Disk = DISK,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.spool = spool
+        self._settings = settings
+        self._journal = journal
+        self._disk = disk
+        self._clock = clock
+        self._host = host
+        self._accepted = accepted
+        self._id = ""
+        self._calling = ""
+        self._series: dict[str, _Series] = {}
+        self._unannounced: str | None = None
+        self._reserve_told = False
+
+    def requested(self, request: pdu.Request) -> policy.Rejection | None:
+        """Decide by the policy; a refusal is journalled with the setting to change."""
+        decision = policy.decide(
+            self._settings.dicom,
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            host=self._host,
+        )
+        limit = self._settings.dicom.max_associations
+        if decision.allowed and len(self._journal.open_associations()) >= limit:
+            decision = policy.Decision(
+                policy.LOCAL_LIMIT_EXCEEDED,
+                f"association refused: {limit} are open",
+                "raise [dicom] max_associations, or let the sender use fewer",
+            )
+        if not decision.allowed:
+            LOG.warning("%s; %s", decision.text, decision.remedy)
+            self._tell(
+                "association_refused",
+                policy.plain(request.calling_ae),
+                text=decision.text,
+                remedy=decision.remedy,
+                host=self._host,
+                called_ae=policy.plain(request.called_ae),
+            )
+            return decision.rejection
+        self._calling = request.calling_ae
+        try:
+            self._id = self._journal.association_opened(
+                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
+            )
+        except StateUnusable as e:  # a full disk: the sender asks again later
+            LOG.error("association refused: %s", e.line())
+            return policy.TEMPORARY_CONGESTION
+        self._accepted()
+        LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
+        return None
+
+    def begin(self, announced: Announced) -> association.Sink:
+        """A file in incoming/ for the data set, or nothing where the reserve is reached."""
+        if self.short():
+            return _Nowhere(self.reserve_reached())
+        try:
+            return _File(self, announced)
+        except OSError as e:
+            return _Nowhere(self._refused(announced.sop_instance, _disk_failed(e)))
+
+    def short(self) -> bool:
+        return self._disk.free_mb(self.spool.root) < self._settings.retain.reserve_mb
+
+    def reserve_reached(self) -> Answer:
+        """A700, told to the journal once an association."""
+        reserve = self._settings.retain.reserve_mb
+        if not self._reserve_told:
+            self._reserve_told = True
+            LOG.error("less than retain.reserve_mb = %d is free: instances are refused", reserve)
+            self._tell("disk_reserve", self._calling, reserve_mb=reserve, host=self._host)
+        return Answer(OUT_OF_RESOURCES, "disk reserve reached")
+
+    def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
+        """The data set is complete in `temp`: the outcome table of this module."""
+        comparison = _Comparison()
+        try:
+            facts = _checked(announced, file)
+            outcome = self.spool.store(
+                temp, facts.study, facts.series, facts.sop_instance, comparison.same
+            )
+        except InstanceRefused as e:
+            return self._refused(announced.sop_instance, e, temp, comparison.digests)
+        except (StateUnusable, OSError) as e:
+            return self._refused(announced.sop_instance, _disk_failed(e), temp)
+        if outcome == "stored" and facts.study and facts.series:
+            self._note(facts.study, facts.series)
+        return Answer(SUCCESS)
+
+    def answered(self) -> None:
+        """The first instance of a series reaches the journal, each one wakes `work`."""
+        uid, self._unannounced = self._unannounced, None
+        if uid is None:
+            return
+        series = self._series[uid]
+        if not series.told:
+            try:
+                self._arrived(uid, series)
+            except StateUnusable as e:  # it is in the spool, which is what counts; told again later
+                LOG.error("%s", e.line())
+        self._hint({"series": uid, "study": series.study})
+
+    def ended(self, outcome: Outcome) -> None:
+        """Everything this association brought, then its end, then the hint."""
+        try:
+            for uid, series in self._series.items():
+                if series.told < series.instances:
+                    self._arrived(uid, series)
+            self._journal.association_ended(self._id, outcome)
+        except StateUnusable as e:  # `work` counts what is in the spool and finds this process gone
+            LOG.error("%s", e.line())
+        self._hint({"association": self._id})
+
+    def _note(self, study: str, uid: str) -> None:
+        now = self._clock()
+        self._unannounced = uid
+        if series := self._series.get(uid):
+            series.last_at = now
+            series.instances += 1
+        else:
+            self._series[uid] = _Series(study, now, now)
+
+    def _arrived(self, uid: str, series: _Series) -> None:
+        self._journal.arrived(
+            self._id,
+            series_uid=uid,
+            study_uid=series.study,
+            calling_ae=self._calling,
+            instances=series.instances,
+            at=series.last_at,
+            first_at=series.first_at,
+        )
+        series.told = series.instances
+
+    def _tell(self, kind: str, subject: str, **detail: object) -> None:
+        """An event; the answer to the peer does not depend on it."""
+        try:
+            self._journal.event(kind, subject, **detail)
+        except StateUnusable as e:
+            LOG.error("%s", e.line())
+
+    def _refused(
+        self,
+        sop: str,
+        error: InstanceRefused,
+        temp: Path | None = None,
+        digests: dict[str, str] | None = None,
+    ) -> Answer:
+        """Quarantine what we cannot understand, drop the rest, tell the journal."""
+        detail: dict[str, object] = {"status": f"{error.status:04X}", "code": error.code}
+        if temp is not None and temp.exists():
+            try:
+                if error.status == CANNOT_UNDERSTAND:
+                    kept = self.spool.quarantine(temp, error.line())
+                    detail["quarantine"] = kept.name
+                else:
+                    temp.unlink()
+            except (StateUnusable, OSError) as e:
+                LOG.error("%s", e)
+        subject = "".join(c for c in sop[:64] if c in "0123456789.")
+        LOG.warning("instance %s refused: %s", subject, error.line())
+        self._tell(
+            "instance_refused",
+            subject,
+            **detail,
+            **(digests or {}),
+            text=error.text,
+            association=self._id,
+        )
+        return Answer(error.status, error.text)
+
+    def _hint(self, content: dict[str, str]) -> None:
+        hint(self.spool.root, content)
+
+
+def hint(state: Path, content: dict[str, str]) -> None:
+    """Wake `work` with one datagram. Nobody there is no error: `work` looks by itself at start."""
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        sender.setblocking(False)
+        sender.sendto(json.dumps(content).encode(), str(state / "run" / "work.sock"))
+
+
+class _File:
+    """A sink that writes a Part 10 file into incoming/."""
+
+    def __init__(self, intake: Intake, announced: Announced) -> None:
+        self._intake = intake
+        self._announced = announced
+        self._path = intake.spool.incoming_path()
+        self._unlooked = 0
+        self._failed: Answer | None = None
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.write(memoryview(file_meta(announced)))
+
+    def write(self, piece: memoryview) -> None:
+        if self._failed is not None:
+            return
+        self._unlooked += len(piece)
+        if self._unlooked > LOOK_AT_DISK_EVERY:
+            self._unlooked = 0
+            if self._intake.short():
+                self._failed = self._intake.reserve_reached()
+                return
+        try:
+            while piece:
+                piece = piece[os.write(self._handle, piece) :]
+        except OSError as e:
+            LOG.error("%s: %s", self._path.name, e.strerror)
+            self._failed = Answer(OUT_OF_RESOURCES, "the disk failed")
+
+    def finish(self) -> Answer:
+        try:
+            if self._failed is not None:
+                self._path.unlink(missing_ok=True)
+                return self._failed
+            return self._intake.keep(self._announced, self._path, self._handle)
+        finally:
+            os.close(self._handle)
+
+    def drop(self) -> None:
+        os.close(self._handle)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+class _Nowhere:
+    """A sink for what is refused before it comes: read to its end, then answered."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def write(self, piece: memoryview) -> None:
+        pass
+
+    def finish(self) -> Answer:
+        return self._answer
+
+    def drop(self) -> None:
+        pass
+
+
+class _Comparison:
+    """Whether two files are the same image, and the digests of both where they are not."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, str] = {}
+
+    def same(self, new: Path, stored: Path) -> bool:
+        one, other = new.read_bytes(), stored.read_bytes()
+        facts, known = peek(one), peek(other)
+        if (
+            facts.transfer_syntax == known.transfer_syntax
+            and one[facts.dataset_at :] == other[known.dataset_at :]
+        ):
+            return True
+        if _pixels(one) is not None and _pixels(one) == _pixels(other):
+            return True
+        self.digests = {
+            "sha256": hashlib.sha256(one[facts.dataset_at :]).hexdigest(),
+            "sha256_stored": hashlib.sha256(other[known.dataset_at :]).hexdigest(),
+        }
+        return False
+
+
+def _pixels(data: bytes) -> tuple[str, ...] | None:
+    """Digest of each frame's pixels and geometry; None where there is no readable image."""
+    # here, because only duplicates that differ need the decoders
+    from appliance.series import pixels  # noqa: PLC0415
+
+    try:
+        return tuple(image.digest for image in pixels.read(data)) or None
+    except ScansideError:
+        return None
+
+
+def _checked(announced: Announced, file: int) -> Peeked:
+    """The data set's own word, which must be the command's too."""
+    facts = peek(memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ)))
+    for name, said, is_so in (
+        ("SOP class", announced.sop_class, facts.sop_class),
+        ("SOP instance", announced.sop_instance, facts.sop_instance),
+    ):
+        if is_so is not None and said != is_so:
+            raise InstanceRefused(
+                f"{name} of command and data set differ",
+                status=NOT_THE_SOP_CLASS,
+                code="not_as_announced",
+                remedy="The sender's command and data set contradict: report it to its vendor.",
+            )
+    return facts
+
+
+def _disk_failed(error: Exception) -> InstanceRefused:
+    return InstanceRefused(
+        f"not stored: {error}",
+        status=OUT_OF_RESOURCES,
+        code="disk_failed",
+        remedy=StateUnusable.remedy,
+    )
+
+
+def file_meta(announced: Announced) -> bytes:
+    """Preamble, prefix and File Meta Information (PS3.10 7.1), explicit VR little endian."""
+    elements = b"".join(
+        (
+            struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\0\1",
+            _element(0x0002, b"UI", announced.sop_class),
+            _element(0x0003, b"UI", announced.sop_instance),
+            _element(0x0010, b"UI", announced.transfer_syntax),
+            _element(0x0012, b"UI", pdu.IMPLEMENTATION_CLASS_UID),
+            _element(0x0013, b"SH", pdu.implementation_version()),
+        )
+    )
+    group = struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements))
+    return bytes(128) + b"DICM" + group + elements
+
+
+def _element(number: int, vr: bytes, text: str) -> bytes:
+    data = text.encode("ascii", errors="replace")[:64]
+    data += (b"\0" if vr == b"UI" else b" ") * (len(data) % 2)
+    return struct.pack("<HH2sH", 0x0002, number, vr, len(data)) + data

@@ -1,0 +1,134 @@
+"""The stage that answers C-STORE: Storage and Verification SCP (PS3.4 B, A).
+
+Rules
+- Success means: file and folder are on disk. What was acknowledged is never lost.
+- Every other status means: nothing of it counts, and the sender keeps its image.
+
+    what came                                              status  bytes          journal
+    an instance                                            0000    spool          arrivals
+    the same instance again, in any transfer syntax        0000    stored once    -
+    other content under a known SOP Instance UID           0111    first stays    instance_refused
+    anything, with less free than retain.reserve_mb        A700    dropped        disk_reserve
+    the disk fails                                         A700    dropped        instance_refused
+    SOP class or instance of command and data set differ   A900    dropped        instance_refused
+    not DICOM, cut, without a UID, a UID that is none      C000    quarantine     instance_refused
+    a class that is not the one of its context             0122    dropped        -
+
+  (PS3.4 B.2.3: A7xx out of resources, A9xx data set does not match SOP class, Cxxx cannot
+  understand; PS3.7 annex C.) 0111 keeps both digests in the journal.
+- Same content: equal bytes after the meta information, else equal decoded pixels and geometry.
+- The file is Part 10 with the transfer syntax negotiated; its meta information names us as writer.
+- After each stored instance a datagram to `run/work.sock` wakes `work`: {"series":.., "study":..};
+  when an association ends, {"association":..}. A hint only: nobody there is no error.
+- No patient data in any log or journal row: UIDs, AE titles and addresses only.
+- One process an association (`listen`), one thread (`association`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+from appliance.dicom import association, pdu, policy
+from appliance.errors import SettingsInvalid, StateUnusable
+from appliance.receive import listen
+from appliance.receive.intake import Intake, hint
+from appliance.settings import TLS, Settings
+from appliance.store.files import DISK
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.spool import Spool
+
+LOG = logging.getLogger(__name__)
+
+TLS_HANDSHAKE_S = 10.0
+
+
+def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
+    """Run in the foreground until SIGTERM; `ready` is called once connections are accepted."""
+    DISK.make_folder(settings.state / "run")
+    Spool(settings.state).clear_incoming(2 * settings.dicom.idle_s)
+    _recover(settings)
+    tls = _tls(settings.dicom.tls) if settings.dicom.tls else None
+    listening = listen.listening_socket(settings.dicom.bind, settings.dicom.port)
+    port = listening.getsockname()[1]
+    port_file = settings.state / "run" / "receive.port"
+    DISK.write(port_file, f"{port}\n".encode())
+    pdu.implementation_version()  # once, before the first fork: it reads the package's metadata
+    LOG.info("%s listens on %s port %d", settings.dicom.ae_title, settings.dicom.bind, port)
+    doors = listen.Doors(
+        2 * settings.dicom.max_associations,
+        functools.partial(policy.known_host, settings.dicom),
+    )
+    listen.run(
+        listening,
+        doors,
+        functools.partial(_serve, settings, tls),
+        functools.partial(_recover_if_possible, settings),
+        ready or (lambda: None),
+    )
+    DISK.remove(port_file)
+    return 0
+
+
+def _recover_if_possible(settings: Settings) -> None:
+    """After the crash of one association: a journal that is away must not end the others."""
+    try:
+        _recover(settings)
+    except StateUnusable as e:
+        LOG.error("%s", e.line())
+
+
+def _recover(settings: Settings) -> None:
+    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+        for lost in journal.recover_associations():
+            LOG.warning("association %s was lost with its process", lost)
+            hint(settings.state, {"association": lost})
+
+
+def _tls(settings: TLS) -> ssl.SSLContext:
+    """BCP 195 profile (PS3.15 B.9 ff.): TLS 1.2 or later, and the peer shows a certificate too."""
+    if settings.cert is None or settings.key is None:
+        raise SettingsInvalid("[dicom.tls] needs cert and key: a receiver shows its certificate")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(settings.cert, settings.key)
+        context.load_verify_locations(settings.ca)
+    except (OSError, ssl.SSLError) as e:
+        raise SettingsInvalid(f"[dicom.tls] {e}") from e
+    return context
+
+
+def _serve(
+    settings: Settings,
+    tls: ssl.SSLContext | None,
+    connection: socket.socket,
+    host: str,
+    accepted: Callable[[], None],
+) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if tls is not None:
+        connection.settimeout(TLS_HANDSHAKE_S)
+        try:
+            connection = tls.wrap_socket(connection, server_side=True)
+        except OSError as e:
+            LOG.warning("no TLS with %s: %s", host, e)
+            return
+    with (
+        contextlib.closing(connection),
+        Journal.open(settings.state / JOURNAL_NAME) as journal,
+    ):
+        intake = Intake(settings, journal, Spool(settings.state), host=host, accepted=accepted)
+        outcome, why = association.serve(
+            connection,
+            intake,
+            max_pdu=settings.dicom.max_pdu_bytes,
+            idle_s=settings.dicom.idle_s,
+        )
+        LOG.info("association from %s: %s %s", host, outcome, why)

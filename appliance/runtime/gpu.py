@@ -1,0 +1,319 @@
+"""Which bundles run on the GPU: what fits serves, what is missing is built, and why not is said.
+
+    an engine that fits and has passed its golden cases here      -> gpu
+    else, on a machine with a GPU, a build as a child             -> the CPU serves meanwhile
+    else                                                          -> the CPU serves, and it is said
+
+Rules.
+1. Whatever is missing or wrong (no GPU, driver, library, kernels, memory; an engine that is
+   damaged, was built elsewhere or computes something else) is a named error. With [work] backend =
+   "auto" it becomes a Said: log, journal, MQTT health and doctor tell it. With "gpu" it is raised.
+2. Nothing of NVIDIA is loaded before a child process has tried it (host/driver.py, trt_engine.py).
+3. Golden cases run each time an engine is opened. One that fails them never serves; what served
+   before it does.
+4. One build at a time, between studies' turns (engine_build.py). What failed is not tried again
+   until the machine changes (engines.py, rule 3).
+5. After an error of the device the CPU serves until this process is started again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from appliance.backend import fatbin, trt_engine
+from appliance.backend.gpu import GpuBackend
+from appliance.backend.gpu_device import Device
+from appliance.backend.open import open_device
+from appliance.backend.owner import Owner
+from appliance.backend.trt_engine import Library, TrtEngine
+from appliance.bundle import golden
+from appliance.bundle.manifest import Network
+from appliance.bundle.trust import Loaded
+from appliance.errors import BackendUnavailable, ScansideError
+from appliance.host import driver
+from appliance.host.driver import Driver
+from appliance.report import Record
+from appliance.runtime import engine_build
+from appliance.runtime import engine_shelf as engines
+from appliance.runtime.engine_build import Build
+from appliance.runtime.engine_shelf import EngineShelf, Held, Here
+
+log = logging.getLogger("scanside.work")
+
+UNHIDE = (
+    "cp -r systemd/gpu/. /etc/systemd/system/ && systemctl daemon-reload && "
+    "systemctl restart scanside-work.service (docs/compile.md)."
+)
+State = Literal["ready", "building", "fallback"]
+
+
+class Said(Record):
+    """What is said of one bundle: detail of the journal's event `engine`."""
+
+    bundle: str
+    version: str
+    state: State
+    code: str = ""
+    """Stable; empty where the GPU serves or an engine is built for the first time."""
+    text: str
+    remedy: str = ""
+
+    def line(self) -> str:
+        """For a log, for health."""
+        code = f" [{self.code}]" if self.code else ""
+        where = {"ready": "gpu", "building": "cpu, building", "fallback": "cpu"}[self.state]
+        return f"{self.bundle} {self.version}: {where}: {self.text}{code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A GPU that may serve, and how engines are opened on it."""
+
+    here: Here
+    device: Callable[[], Owner[Device]]
+    open: Callable[[Owner[Device], Loaded, Held], GpuBackend]
+
+
+def this_machine() -> Machine:
+    """What is here. BackendUnavailable as `found_gpu`, `fatbin.shipped`, `trt_engine.version`."""
+    gpu = found_gpu()
+    fatbin.shipped(gpu.architecture, integrated=gpu.integrated)  # else no engine could serve
+    version = trt_engine.version()
+    here = engines.here(gpu, trt_engine.NAME, version)
+
+    def opened(owner: Owner[Device], loaded: Loaded, held: Held) -> GpuBackend:
+        networks: dict[str, Network] = dict(loaded.manifest.networks.items())
+        return open_gpu(owner, trt_engine.load(), networks, held)
+
+    return Machine(here, lambda: open_device(gpu), opened)
+
+
+def open_gpu(
+    owner: Owner[Device], library: Library, networks: Mapping[str, Network], held: Held
+) -> GpuBackend:
+    """A bundle's networks on an open GPU, by engines that the engine shelf vouches for.
+
+    BackendUnavailable `memory_short`, or `engine_damaged` where TensorRT does not take one.
+    """
+    shapes = {
+        role: held.manifest.engines[role].profile.get(
+            network.inputs[0].name, (network.inputs[0].shape,) * 3
+        )
+        for role, network in networks.items()
+    }
+    return GpuBackend(
+        owner,
+        networks,
+        {role: partial(TrtEngine, library, held.engines[role]) for role in networks},
+        shapes,
+        engine_digest=held.digest,
+        held_bytes=sum(map(len, held.engines.values())),
+    )
+
+
+def found_gpu() -> Driver:
+    """The GPU and its driver. BackendUnavailable `no_gpu`, `gpu_hidden` or `driver_old`."""
+    if driver.hidden():
+        raise BackendUnavailable(
+            "the driver of an NVIDIA GPU is loaded, but this process sees no device file of it",
+            code="gpu_hidden",
+            remedy=f"As a service: {UNHIDE}",
+        )
+    if not driver.there():
+        raise BackendUnavailable("this machine shows no NVIDIA GPU", code="no_gpu", remedy="")
+    return driver.recent(driver.probe())
+
+
+class EngineRoom:
+    """The GPU of this process, the backends that are open on it and the build under way."""
+
+    def __init__(
+        self,
+        state: Path,
+        cpu: str,
+        *,
+        required: bool = False,
+        builds: bool = False,
+        machine: Callable[[], Machine] = this_machine,
+        plan: engine_build.Plan | None = None,
+    ) -> None:
+        """`cpu`: the backend that serves else. `required`: rule 1, "gpu". `builds`: whether this
+        process may build (the work stage alone)."""
+        self._state = state
+        self._required = required
+        self._builds = builds
+        self._look = machine
+        self._plan = plan or engine_build.plan(cpu)
+        self._machine: Machine | ScansideError | None = None
+        self._owner: Owner[Device] | None = None
+        self._broken: ScansideError | None = None
+        self._build: tuple[str, Build] | None = None
+        self._wanted: dict[str, tuple[Loaded, Path]] = {}
+        """By digest: bundles whose engine is to be built, in order."""
+        self.said: dict[str, Said] = {}
+        """By digest, what is said now."""
+
+    def open(self, loaded: Loaded, path: Path) -> GpuBackend | None:
+        """The GPU backend of a bundle; None where the CPU serves, and `said` has the reason.
+
+        `path`: its file, for a build. BackendUnavailable where the GPU is `required`.
+        """
+        try:
+            machine = self._here()
+            shelf = EngineShelf(self._state, loaded.ref)
+            backend = self._opened(machine, loaded, shelf.serving(loaded, machine.here))[0]
+        except ScansideError as e:
+            if self._required:
+                raise
+            self._instead(loaded, path, e)
+            return None
+        self._say(loaded, "ready", "its engine is ready")
+        if shelf.stale(machine.here):
+            self._ask(loaded, path, None)
+        return backend
+
+    def turn(self) -> tuple[str, ...]:
+        """Follow the build; digests of bundles whose new engine is ready, to be opened again."""
+        if self._build is None:
+            self._begin()
+            return ()
+        digest, build = self._build
+        loaded, _ = self._wanted[digest]
+        error = build.poll()
+        if build.running:
+            self._say(loaded, "building", build.progress)
+            return ()
+        self._build = None
+        del self._wanted[digest]
+        try:
+            if error is not None:
+                raise error
+            self._prove(loaded)
+        except ScansideError as e:
+            if isinstance(self._machine, Machine) and self._broken is None:
+                EngineShelf(self._state, loaded.ref).fail(e, self._machine.here)
+            self._fall_back(loaded, e)
+            return ()
+        return (digest,)
+
+    @property
+    def busy(self) -> bool:
+        """Whether `turn` has something to follow."""
+        return bool(self._wanted)
+
+    def broke(self, loaded_digest: str, error: ScansideError) -> None:
+        """The device failed in a study: rule 5."""
+        before = self.said.get(loaded_digest)
+        if before is not None:
+            row = Said(
+                bundle=before.bundle, version=before.version, state="fallback", code=error.code,
+                text=error.text, remedy=error.remedy,
+            )  # fmt: skip
+            log.error("%s", row.line())
+            self.said[loaded_digest] = row
+        self._broken = error
+
+    def close(self) -> None:
+        """End the build and give the GPU back; the backends are closed by whom they belong to."""
+        if self._build is not None:
+            self._build[1].stop()
+            self._build = None
+        if self._owner is not None:
+            self._owner.stop()
+            self._owner = None
+
+    # Inside
+
+    def _here(self) -> Machine:
+        if self._broken is not None:
+            raise self._broken
+        if self._machine is None:
+            try:
+                self._machine = self._look()
+            except ScansideError as e:
+                self._machine = e
+        if isinstance(self._machine, ScansideError):
+            raise self._machine
+        return self._machine
+
+    def _opened(
+        self, machine: Machine, loaded: Loaded, held: Held
+    ) -> tuple[GpuBackend, golden.Gate]:
+        """Rule 3. BackendUnavailable `engine_golden`, or as Machine.open."""
+        if self._owner is None:
+            self._owner = machine.device()
+        backend = machine.open(self._owner, loaded, held)
+        try:
+            gate = golden.gate(loaded, golden.through(backend))
+            if not gate.passed:
+                raise BackendUnavailable(
+                    f"the engine computes something else: {gate.line()}",
+                    code="engine_golden",
+                    remedy=engines.REMEDY,
+                )
+        except BaseException:
+            backend.close()
+            raise
+        return backend, gate
+
+    def _prove(self, loaded: Loaded) -> None:
+        """What was built opens and passes here: it serves from now on."""
+        machine = self._here()
+        shelf = EngineShelf(self._state, loaded.ref)
+        held = shelf.built(loaded, machine.here)
+        backend, gate = self._opened(machine, loaded, held)
+        size = backend.arena_bytes
+        backend.close()  # before what serves now goes: both at a time may not fit
+        shelf.accept(held, gate, size)
+
+    def _instead(self, loaded: Loaded, path: Path, error: ScansideError) -> None:
+        """The CPU serves: build what can be built, and say why."""
+        if isinstance(self._machine, Machine) and self._broken is None:
+            failure = EngineShelf(self._state, loaded.ref).failed(self._machine.here)
+            if failure is not None:
+                known = BackendUnavailable(failure.text, code=failure.code, remedy=failure.remedy)
+                self._fall_back(loaded, known)
+                return
+            if self._builds and error.code.startswith("engine_"):
+                self._ask(loaded, path, error)
+                return
+        self._fall_back(loaded, error)
+
+    def _ask(self, loaded: Loaded, path: Path, error: ScansideError | None) -> None:
+        if self._builds and loaded.digest not in self._wanted:
+            self._wanted[loaded.digest] = loaded, path
+            if error is not None:
+                new = error.code == "engine_missing"
+                self._say(loaded, "building", error.text, "" if new else error.code)
+
+    def _begin(self) -> None:
+        for digest, (loaded, path) in self._wanted.items():
+            folder = EngineShelf(self._state, loaded.ref).next
+            self._build = digest, Build(self._plan(path, folder))
+            return
+
+    def _fall_back(self, loaded: Loaded, error: ScansideError) -> None:
+        serving = self.said.get(loaded.digest)
+        if serving is not None and serving.state == "ready":
+            log.error("%s %s: %s", loaded.ref.name, loaded.ref.version, error.line())
+            return  # a new build failed; what served goes on
+        self._say(loaded, "fallback", error.text, error.code, error.remedy)
+
+    def _say(
+        self, loaded: Loaded, state: State, text: str, code: str = "", remedy: str = ""
+    ) -> None:
+        ref = loaded.ref
+        serving = self.said.get(loaded.digest)
+        if state == "building" and serving is not None and serving.state == "ready":
+            return  # in another power mode: the GPU serves all the while
+        row = Said(
+            bundle=ref.name, version=ref.version, state=state, code=code, text=text, remedy=remedy
+        )
+        if self.said.get(loaded.digest) != row:
+            log.log(logging.INFO if code in ("", "no_gpu") else logging.ERROR, "%s", row.line())
+            self.said[loaded.digest] = row

@@ -1,0 +1,196 @@
+"""`scanside analyze`: from disk, no network, the same line and the same reports.
+
+Files are grouped by what they say of themselves, not by folder. What is not DICOM is skipped; what
+is DICOM but names no study and series is one series a folder, so that its refusal is reported.
+Nothing is written of what was analysed: no journal, no spool, no masks (but, at first use, the site
+key and the results of the golden cases).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from appliance import line
+from appliance.errors import Poisoned, ScansideError, SeriesRefused
+from appliance.host import memory
+from appliance.reasons import Code
+from appliance.records import Header, Identity, Result, Stack
+from appliance.report import NOTICE, Reason, Report, Status, Times
+from appliance.runtime.bundles import Desk, Opened, summary
+from appliance.series import pixels, select
+from appliance.settings import Settings
+from appliance.store.site_key import site_key
+
+DICM_AT = 128
+"""A Part-10 file has `DICM` here (PS3.10 7.1)."""
+
+DICOMDIR = "DICOMDIR"
+"""The directory of a medium (PS3.10 8.6): DICOM, but no image."""
+
+
+@dataclass
+class OnDisk:
+    """One series: its files, and the header of the lowest Instance Number that is readable."""
+
+    header: Header | None = None
+    files: list[Path] = field(default_factory=list)
+
+
+def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> list[Report]:
+    """One Report per series and accepting bundle; ScansideError where there is no DICOM."""
+    every = find(path)
+    if not every:
+        raise ScansideError(
+            f"{path}: no DICOM was found", code="no_dicom", remedy="Name a folder of DICOM files."
+        )
+    desk = Desk(settings)
+    try:
+        desk.refresh()
+        if bundle is not None:
+            desk.only(bundle)
+        key = site_key(settings.state)
+        results = _results(every, desk, memory.Gauge(memory.room()))
+        return [_sealed(result, key, settings) for result in results]
+    finally:
+        desk.close()
+
+
+def find(path: Path) -> list[OnDisk]:
+    """Every series below a folder (or in one file), in order of first appearance by path."""
+    found: dict[tuple[str, str], OnDisk] = {}
+    for file in _files(path):
+        data = _bytes(file)
+        try:
+            header = pixels.header(data)
+        except SeriesRefused as e:
+            if data[DICM_AT : DICM_AT + 4] != b"DICM" and e.reason.code is Code.UNREADABLE:
+                continue
+            found.setdefault(("", str(file.parent)), OnDisk()).files.append(file)
+            continue
+        series = found.setdefault((header.study_uid, header.series_uid), OnDisk(header))
+        series.header = min(series.header or header, header, key=select.place)
+        series.files.append(file)
+    return list(found.values())
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        yield from sorted(p for p in path.rglob("*") if p.is_file() and p.name != DICOMDIR)
+    else:
+        raise ScansideError(f"{path}: not there", code="no_such_path", remedy="Check the path.")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise ScansideError(
+            f"{file}: {e.strerror}", code="unreadable_file", remedy="Check the file and its rights."
+        ) from e
+
+
+def _results(every: Sequence[OnDisk], desk: Desk, room: memory.Gauge) -> list[Result]:
+    """Each series through the line; then, of a study and acquisition, only the best stays."""
+    results: list[Result] = []
+    rivals: dict[str, list[tuple[int, select.SeriesSummary, Opened]]] = {}
+    for series in every:
+        named = select.by_name(series.header) if series.header else None
+        accepting: Sequence[Opened | None] = [None]
+        reasons: tuple[Reason, ...] = ()
+        if series.header is not None and named is None:
+            accepting = desk.accepting(series.header) or [None]
+            reasons = desk.why_none(series.header) if accepting == [None] else ()
+        for opened in accepting:
+            result, rival = _one(series, opened, reasons, room.bytes())
+            if opened and rival:
+                of_bundle = rivals.setdefault(opened.bundle.ref.digest, [])
+                of_bundle.append((len(results), rival, opened))
+            results.append(result)
+    for candidates in rivals.values():
+        analysed = [r for r in candidates if results[r[0]].status is Status.ANALYSED]
+        for group in select.groups([one for _, one, _ in analysed]):
+            best = select.best(group, analysed[0][2].bundle.manifest.accepts)
+            for at, one, _ in analysed:
+                if one in group and one != best:
+                    results[at] = line.set_aside(results[at], select.better(best))
+    return results
+
+
+def _one(
+    series: OnDisk, opened: Opened | None, reasons: tuple[Reason, ...], room: int | None
+) -> tuple[Result, select.SeriesSummary | None]:
+    """One series through the line, and what the choice between series needs where it assembles.
+
+    Its pixels are let go with the return, before the next series is read.
+    """
+    fold = line.begin(opened.bundle if opened else None)
+    for file in series.files:
+        fold = line.add(fold, _bytes(file), room)
+    try:
+        if opened is None:
+            result = line.finish(fold, None, reasons=reasons, room=room)
+        else:
+            result = opened.finish(fold, reasons=reasons, room=room)
+    except Poisoned as e:
+        of_backend = e.code == "backend_failed"
+        code = Code.BACKEND_FAILED if of_backend else Code.POISONED
+        return line.failed(fold, Reason(code=code, text=e.text, where="series")), None
+    stack = line.outline(fold)
+    if fold.header is None or not isinstance(stack, Stack):
+        return result, None
+    return result, summary(fold.header, stack)
+
+
+def _sealed(result: Result, key: bytes, settings: Settings) -> Report:
+    identity = Identity(
+        site_key=key,
+        publish_uids=settings.site.publish_uids,
+        revision=1,
+        supersedes=None,
+        preliminary=False,
+    )
+    return line.seal(result, identity, Times(committed=datetime.now(timezone.utc)))
+
+
+def exit_code(reports: Sequence[Report]) -> int:
+    """0 unless a report is `failed`: a refusal is a result."""
+    return 1 if any(report.status is Status.FAILED for report in reports) else 0
+
+
+def show(reports: Sequence[Report], console: Console | None = None) -> None:
+    """The reports for a person: one block a series."""
+    console = console or Console(highlight=False)
+    for report in reports:
+        series = report.series
+        spacing = f", {series.spacing_mm[0]:.2f} mm apart" if series.spacing_mm else ""
+        what = f"{series.modality or '?'} series, {series.slices} images{spacing}"
+        name = f"{report.bundle.name} {report.bundle.version}" if report.bundle else "no bundle"
+        console.print(f"[bold]{what}[/bold] · {name}: {report.status.value}")
+        for reason in (*report.reasons, *report.limitations):
+            console.print(f"  [yellow]{reason.code.value}[/yellow] {escape(reason.sentence())}")
+        if report.findings:
+            table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", "image")
+            for f in report.findings:
+                table.add_row(
+                    str(f.id),
+                    f.kind,
+                    f"{f.score:.2f}",
+                    ", ".join(f"{v:.0f}" for v in f.center_lps_mm or ()) or "-",
+                    "-" if f.diameter_mm is None else f"{f.diameter_mm:.0f}",
+                    f.side or "-",
+                    str(f.key_image),
+                )
+            console.print(table)
+        elif report.status is Status.ANALYSED:
+            console.print("  no finding above the threshold")
+    for notice in dict.fromkeys([*(report.notice for report in reports), NOTICE]):
+        console.print(f"[dim]{escape(notice)}[/dim]")

@@ -1,0 +1,115 @@
+"""`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
+
+Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
+revision and supersedes. What differs is printed field by field.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from appliance import line
+from appliance.backend.protocol import Backend
+from appliance.bundle.trust import Bundle
+from appliance.errors import BundleRefused, ScansideError
+from appliance.host import memory
+from appliance.reasons import Code
+from appliance.records import Identity
+from appliance.report import Report, Stage, Status, Times
+from appliance.runtime.bundles import Desk
+from appliance.settings import Settings
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.kept import inputs
+from appliance.store.site_key import site_key
+from appliance.store.spool import SeriesKey, Spool
+
+OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
+"""Limitations that the verdict over the transfer adds (series/complete.py)."""
+
+
+def main(settings: Settings, report_id: str) -> int:
+    """0 the same, 1 not the same (the differences on stdout)."""
+    past, now = replay(settings, report_id)
+    console = Console(highlight=False)
+    if now.same_as(past):
+        console.print(f"report {report_id}: the same ({len(now.findings)} findings)")
+        return 0
+    console.print(f"report {report_id}: NOT the same")
+    for name, before, after in differences(past, now):
+        console.print(f"  {name}: was {before}, is {after}", markup=False)
+    sys.stdout.flush()
+    return 1
+
+
+def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
+    """(the report as committed, the report as computed now). ScansideError where its inputs,
+    its series or its bundle are not on this device any more."""
+    past, key = None, None
+    if (path := settings.state / JOURNAL_NAME).is_file():  # opening would make one
+        with Journal.open(path) as journal:
+            past, key = journal.report(report_id), journal.series_of_report(report_id)
+    if past is None or key is None:
+        raise ScansideError(
+            f"there is no report {report_id}", code="no_report", remedy="Check its id."
+        )
+    names = inputs(settings.state, report_id)
+    kept = Spool(settings.state).instances(SeriesKey(*key))
+    if names is None or not set(names) <= kept.keys():
+        raise ScansideError(
+            f"the inputs of report {report_id} are not on this device any more",
+            code="inputs_deleted",
+            remedy="They were deleted by age or space ([retain] days); send the series again.",
+        )
+    if past.status is not Status.ANALYSED:
+        raise ScansideError(
+            f"report {report_id} is {past.status.value}: there is nothing to recompute",
+            code="nothing_to_replay",
+            remedy="Only analysed reports can be replayed.",
+        )
+    desk = Desk(settings)
+    try:
+        bundle, backend = _opened(desk, past)
+        files = sorted((kept[name] for name in names), key=lambda path: path.stat().st_mtime)
+        # where there is less memory than then, it says so: refused as too large, not the same
+        room = memory.room().bytes()
+        result = line.process((path.read_bytes() for path in files), bundle, backend, room)
+    finally:
+        desk.close()
+    # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
+    of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
+    identity = Identity(
+        site_key=site_key(settings.state),
+        publish_uids=settings.site.publish_uids,
+        revision=past.revision,
+        supersedes=None,
+        preliminary=past.stage is Stage.PRELIMINARY,
+    )
+    sealed = line.seal(result, identity, Times())
+    return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
+
+
+def _opened(desk: Desk, past: Report) -> tuple[Bundle, Backend]:
+    """The very bundle of the report, from the shelf."""
+    entry = next(
+        (e for e in desk.shelf.list() if past.bundle and e.digest == past.bundle.digest), None
+    )
+    if entry is None:
+        raise BundleRefused(
+            f"the bundle of report {past.report_id} is not on the shelf any more",
+            code="bundle_not_found",
+        )
+    opened = desk.open(entry)
+    return opened.bundle, opened.backend
+
+
+def differences(past: Report, now: Report) -> list[tuple[str, Any, Any]]:
+    """(field, before, after) of everything that `same_as` compares and that differs."""
+    left, right = past.model_dump(mode="json"), now.model_dump(mode="json")
+    return [
+        (name, left[name], right[name])
+        for name in left
+        if name not in {"times", "revision", "supersedes"} and left[name] != right[name]
+    ]

@@ -1,0 +1,196 @@
+"""What is said of a series: events, results and reports, into the journal and the outbox.
+
+    Followed -> result (inferred once) -> report, masks, messages and state: one transaction
+
+Rules
+- The same input is inferred once: what went out as `preliminary` is committed again as `final`.
+- The same input never makes a new revision; other input supersedes what was said before.
+- Only what is analysed and final withdraws the report of another series of the study; each such
+  report is withdrawn once, by the first better series.
+- Nothing preliminary is said of lungs that reach the end of the images: more may come. A
+  radiograph has no such end: it stands alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from appliance import line
+from appliance.reasons import SET_ASIDE
+from appliance.records import Identity, Result, Stack
+from appliance.report import Reason, Report, Stage, Status, Times, pseudonym
+from appliance.results import message
+from appliance.runtime.bundles import better
+from appliance.settings import Settings
+from appliance.store.bell import wake
+from appliance.store.journal import Journal
+from appliance.store.kept import keep
+from appliance.store.rows import SeriesState
+from appliance.store.site_key import site_key
+from appliance.store.spool import Spool
+from appliance.work.followed import Followed
+
+log = logging.getLogger("scanside.work")
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """A result and how it is to be committed."""
+
+    result: Result
+    preliminary: bool = False
+    inferred_at: float | None = None
+    withdraws: tuple[str, ...] = ()
+    """Ids of the reports of other series that this one replaces."""
+
+
+class Conclusions:
+    """The journal's side of `work`."""
+
+    def __init__(self, settings: Settings, journal: Journal, spool: Spool) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.spool = spool
+        self._site_key = site_key(settings.state)
+
+    def say(self, event: message.EventName, followed: Followed, slices: int) -> None:
+        """`received` or `complete`."""
+        study = pseudonym(self._site_key, followed.key.study)
+        outgoing = message.of_series(
+            event,
+            study=study,
+            series_uid=followed.uid,
+            slices=slices,
+            at=datetime.now(timezone.utc),
+        )
+        self.journal.post([outgoing], series_uid=followed.uid)
+        wake(self.settings.state)
+
+    def preliminary(self, followed: Followed, digest: str | None) -> None:
+        """What can be said before the verdict: only it refuses, and it knows the lungs' ends."""
+        concluded = self._concluded(followed, digest)
+        result = concluded.result
+        bundle = followed.folds[digest].bundle
+        whole = (bundle and bundle.of_radiographs) or result.facts.coverage.lungs == "covered"
+        if result.status is Status.ANALYSED and whole:
+            self.commit(followed, digest, replace(concluded, preliminary=True, withdraws=()))
+
+    def final(
+        self, followed: Followed, digest: str | None, limitations: tuple[Reason, ...]
+    ) -> None:
+        """What is said with the verdict, whose limitations are added."""
+        concluded = self._concluded(followed, digest)
+        result = concluded.result
+        if result.status is Status.ANALYSED:
+            result = replace(result, limitations=(*limitations, *result.limitations))
+        self.commit(followed, digest, replace(concluded, result=result))
+
+    def _concluded(self, followed: Followed, digest: str | None) -> Concluded:
+        """The result of what is here; inferred again only if something came since."""
+        fold, opened = followed.folds[digest], followed.opened[digest]
+        reasons = followed.refused
+        withdraws: tuple[str, ...] = ()
+        outline = line.outline(fold)
+        if opened is not None and isinstance(outline, Stack):
+            reasons, withdraws = better(
+                self.journal, self.spool, followed.key, opened.bundle, fold, outline
+            )
+        kept = followed.results.get(digest)
+        if not reasons and kept is not None and kept[0].input_digest == fold.digest:
+            return Concluded(kept[0], inferred_at=kept[1], withdraws=withdraws)
+        room = followed.room_of(digest)
+        if opened is None:
+            result = line.finish(fold, None, reasons=reasons, room=room)
+        else:
+            result = opened.finish(fold, reasons=reasons, room=room)
+        if result.status is not Status.ANALYSED:
+            return Concluded(result)
+        followed.results[digest] = result, time.time()
+        return Concluded(result, inferred_at=time.time(), withdraws=withdraws)
+
+    def commit(self, followed: Followed, digest: str | None, concluded: Concluded) -> None:
+        """Report, messages and state of the series, together. A replay changes nothing."""
+        facts = replace(
+            concluded.result.facts, study_uid=followed.key.study, series_uid=followed.uid
+        )  # where no image had a readable header, the spool still knows whose they are
+        result = replace(concluded.result, facts=facts)
+        previous = self.journal.latest_report(followed.uid, digest)
+        known = previous is not None and previous.input_digest == result.input_digest
+        state: SeriesState = "open" if concluded.preliminary else _state(result)
+        instances = None if concluded.preliminary else len(followed.seen)
+        if (
+            previous is not None
+            and known
+            and (concluded.preliminary or previous.stage is Stage.FINAL)
+        ):
+            if instances is not None:
+                self.journal.set_series(
+                    followed.uid, followed.key.study, state, instances=instances
+                )
+            return
+        withdrawn = list(concluded.withdraws)
+        if previous is not None and (own := previous.supersedes if known else previous.report_id):
+            withdrawn.insert(0, str(own))
+        report = self._sealed(followed, digest, replace(concluded, result=result), withdrawn)
+        if not known:
+            keep(self.settings.state, report, result, sorted(followed.seen))
+        at = report.times.committed or datetime.now(timezone.utc)
+        more = [
+            message.of_withdrawal(other, report.study.pseudonym, series_uid=followed.uid, at=at)
+            for other in withdrawn[1:]
+        ]
+        self.journal.commit_report(
+            report,
+            series_uid=followed.uid,
+            study_uid=followed.key.study,
+            messages=[*more, *message.of_report(report, series_uid=followed.uid, at=at)],
+            series_state=state,
+            instances=instances,
+        )
+        wake(self.settings.state)
+        log.info(
+            "series %s: %s %s, %d findings",
+            followed.uid, report.stage.value, report.status.value, len(report.findings),
+        )  # fmt: skip
+
+    def _sealed(
+        self, followed: Followed, digest: str | None, concluded: Concluded, withdrawn: list[str]
+    ) -> Report:
+        released = [a.association.ended for a in self.journal.associations_of(followed.uid)]
+        now = time.time()
+        return line.seal(
+            concluded.result,
+            Identity(
+                site_key=self._site_key,
+                publish_uids=self.settings.site.publish_uids,
+                revision=self.journal.next_revision(
+                    followed.uid, digest, concluded.result.input_digest
+                ),
+                supersedes=withdrawn[0] if withdrawn else None,
+                preliminary=concluded.preliminary,
+            ),
+            Times(
+                first_slice=_utc(followed.first_at),
+                last_slice=_utc(followed.last_at),
+                released=_utc(max((at for at in released if at is not None), default=None)),
+                complete=None if concluded.preliminary else _utc(now),
+                prepared=_utc(followed.prepared_at),
+                inferred=_utc(concluded.inferred_at),
+                committed=_utc(now),
+            ),
+        )
+
+
+def _state(result: Result) -> SeriesState:
+    if result.status is Status.ANALYSED:
+        return "analysed"
+    if result.status is Status.FAILED:
+        return "failed"
+    return "set_aside" if result.reasons[0].code in SET_ASIDE else "refused"
+
+
+def _utc(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)

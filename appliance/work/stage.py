@@ -1,0 +1,426 @@
+"""The stage that analyses: follow each series while it arrives, judge it, report it.
+
+    hint or deadline -> look (new files into the folds) -> judge (complete?) -> conclude (report)
+                        one series a turn: what is `stat` first (priority)
+
+Rules
+- The spool is the truth. A hint only says where to look; lost hints cost nothing, because every
+  deadline looks again, a start looks at everything, and a socket that was found full, which is when
+  hints get lost, makes the stage look at every series the journal calls open.
+- Nothing on the way of a slice polls: the loop sleeps until the next hint or deadline.
+- A plausible end is inferred at once and goes out as `preliminary`; the verdict makes it `final`
+  without a second inference if nothing came.
+- A later slice leads to a new revision that supersedes the first. The same input never does.
+- One series of a study and acquisition is analysed. A better one that comes late supersedes.
+- Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
+- A newly activated bundle is taken up when the first series of a study begins. All series of one
+  study that are followed together have the same bundles.
+- An attempt is counted before it is made, from the first slice on: a series that ends this process
+  or fails three times is reported as `failed` and left alone, and the next series goes on. One
+  bundle's failure does not keep back the report of another. A stop on purpose does not count, nor
+  does a state folder that fails (a full disk): that is no fault of the series.
+- A series for which there is not enough memory beside the others is refused with the figures.
+- One process follows the series of a state folder; a second one is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from appliance import line
+from appliance.dicom import policy
+from appliance.errors import Poisoned, ScansideError, StateUnusable
+from appliance.host import memory, notify
+from appliance.reasons import Code
+from appliance.records import Header
+from appliance.report import Reason
+from appliance.runtime import engine_shelf as engines
+from appliance.runtime.bundles import Desk, Opened
+from appliance.runtime.gpu import Said
+from appliance.series import complete, pixels, select
+from appliance.settings import Settings
+from appliance.store.bell import wake
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.lock import alone
+from appliance.store.spool import SeriesKey, Spool
+from appliance.work.conclude import Concluded, Conclusions
+from appliance.work.followed import Followed
+from appliance.work.hints import Hints, ear, wait
+from appliance.work.waiting import Waiting
+
+log = logging.getLogger("scanside.work")
+
+MAX_ATTEMPTS = 3
+RETRY_S = 2.0
+LOOK_AGAIN_S = 60.0
+"""Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
+BUILD_LOOK_S = 2.0
+"""Longest sleep while an engine is built, for its progress and its end."""
+SETTLED_NS = 2_000_000_000
+"""A folder that changed just now may change again without another time: clocks tick coarsely."""
+
+
+class Work:
+    """The series that are arriving, and what to do with each. One thread, no locks."""
+
+    def __init__(self, settings: Settings, journal: Journal, spool: Spool, desk: Desk) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.spool = spool
+        self.desk = desk
+        self.conclusions = Conclusions(settings, journal, spool)
+        self.following: dict[SeriesKey, Followed] = {}
+        self._gaps: dict[str, deque[float]] = {}
+        self._waiting = Waiting(settings, journal, spool)
+        self._looked: dict[SeriesKey, int] = {}
+        """Series without news -> when their folder had changed."""
+        self._loaded: tuple[Opened, ...] | None = None
+        self._room: memory.Gauge | None = None
+        self._told: dict[str, Said] = {}
+
+    # Looking: which files are new.
+
+    def look_everywhere(self) -> None:
+        """Note every series on disk that has more than was reported; associations that are lost.
+
+        A folder that did not change since a look at it is not read again: weeks of series lie here.
+        """
+        self.journal.recover_associations()
+        before, self._looked = self._looked, {}
+        for key in self.spool.series():
+            changed = self.spool.changed(key)
+            if key in self.following or changed is None or before.get(key) != changed:
+                self._note(key, ended=True)
+            settled = changed is not None and time.time_ns() - changed > SETTLED_NS
+            if changed is not None and settled and key not in self.following:
+                self._looked[key] = changed
+
+    def _note(self, key: SeriesKey, *, ended: bool) -> None:
+        """To be looked at in its turn; of a new series with its priority."""
+        if key not in self.following:
+            followed = self._follow(key)
+            if followed is None:
+                return
+            followed.deadline = math.inf  # until it was looked at
+            if followed.attempts == 1:  # else it was heard before
+                self._guarded(followed, lambda f: self._waiting.hear(f.key))
+        self._waiting.ask(key, ended=ended)
+
+    def look(self, key: SeriesKey, *, ended: bool) -> None:
+        """Put the new files of one series into its folds. `ended`: an association of it has."""
+        followed = self.following.get(key) or self._follow(key)
+        if followed is None or followed.failed:  # what failed waits for its deadline
+            return
+        self._guarded(followed, self._take_in)
+        if followed.failed or key not in self.following:
+            return
+        at_once = ended or followed.counted
+        followed.deadline = (
+            time.monotonic() if at_once else followed.last_tick + followed.plausible_s
+        )
+
+    def refresh(self) -> tuple[Opened, ...]:
+        """Open the bundles that are active now; tell the journal where they changed."""
+        in_use = {digest for f in self.following.values() for digest in f.opened}
+        opened = self.desk.refresh(in_use)
+        self._room = self._room or memory.Gauge(memory.room())
+        if opened != self._loaded:
+            self._loaded = opened
+            backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
+            self.journal.event(
+                "loaded",
+                "work",
+                bundles=[o.bundle.ref.model_dump() for o in opened],
+                backend=", ".join(sorted(backends)) or None,
+            )
+            wake(self.settings.state)
+        self.tell()
+        return opened
+
+    def turn(self) -> None:
+        """Follow the build of an engine, if there is one."""
+        self.desk.turn()
+        self.tell()
+
+    def tell(self) -> None:
+        """Journal what is newly said of a bundle and the GPU; `health` repeats it."""
+        said = dict(self.desk.room.said) if self.desk.room is not None else {}
+        for digest, row in said.items():
+            if self._told.get(digest) != row:
+                self.journal.event("engine", "work", **row.model_dump())
+        if said != self._told:
+            self._told = said
+            wake(self.settings.state)
+
+    def _follow(self, key: SeriesKey) -> Followed | None:
+        """Begin with a series that has news; the attempt counts from here on."""
+        if not self._news(key):
+            return None
+        of_study = next((f for f in self.following.values() if f.key.study == key.study), None)
+        followed = Followed(key, of_study.bundles if of_study else self.refresh())
+        if self.journal.series_of(key.series) is None:  # `receive` ended before it could say so
+            self.journal.set_series(key.series, key.study, "open")
+        followed.attempts = self.journal.begin_attempt(key.series)
+        self.following[key] = followed
+        return followed
+
+    def _news(self, key: SeriesKey) -> bool:
+        """Whether there is more on disk than the last verdict counted."""
+        row = self.journal.series_of(key.series)
+        judged = row.instances if row is not None and row.state != "open" else None
+        return judged is None or len(self.spool.instances(key)) > judged
+
+    def _take_in(self, followed: Followed) -> None:
+        """Add what is on disk and not in the folds yet, in order of arrival."""
+        others = sum(f.held for f in self.following.values() if f is not followed)
+        left = self._room.bytes() if self._room else None
+        followed.room = None if left is None else max(0, left - others)
+        listed, followed.listed_tick = followed.listed_tick, time.monotonic()
+        fresh = self.spool.instances(followed.key)
+        arrived = {uid: self.spool.arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
+        for uid in sorted(arrived, key=lambda uid: (arrived[uid] or 0.0, uid)):
+            at, data = arrived[uid], self.spool.read(fresh[uid])
+            if at is None or data is None:  # deleted meanwhile
+                continue
+            if not followed.folds:
+                self._begin(followed, data)
+            if followed.attempts > MAX_ATTEMPTS:
+                raise Poisoned(f"it ended this stage {followed.attempts - 1} times")
+            age = max(0.0, time.time() - at)
+            # what the last list did not show came after it, whatever the wall clock says
+            followed.add(uid, data, at=at, tick=max(listed, time.monotonic() - age))
+            followed.prepared_at = time.time()
+
+    def _begin(self, followed: Followed, data: bytes) -> None:
+        """Choose the bundles by the first image, and say that a series is arriving."""
+        header: Header | None = None
+        accepting: tuple[Opened, ...] = ()
+        try:
+            header = pixels.header(data)
+        except ScansideError as e:
+            log.info("series %s: %s", followed.uid, e.line())  # the fold keeps the reason
+        else:
+            if select.by_name(header) is None:
+                accepting = self.desk.accepting(header, followed.bundles)
+                if not accepting:
+                    followed.refused = self.desk.why_none(header, followed.bundles)
+        followed.begin(header, accepting)
+        self.conclusions.say("received", followed, 1)
+
+    # Judging: what is to be said.
+
+    @property
+    def busy(self) -> bool:
+        """Whether any series is followed."""
+        return bool(self.following)
+
+    def wait_s(self) -> float:
+        """Seconds until there is something to do."""
+        if self._waiting:
+            return 0.0
+        now = time.monotonic()
+        next_one = min((f.deadline for f in self.following.values()), default=now + LOOK_AGAIN_S)
+        return min(max(0.0, next_one - now), LOOK_AGAIN_S)
+
+    def take_turn(self) -> None:
+        """Look at the series whose turn it is and judge it, as far as either is due."""
+        now = time.monotonic()
+        due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
+        key = self._waiting.first(due_since)
+        if key is None:
+            return
+        if (look := self._waiting.take(key)) is not None:
+            self.look(key, ended=look.ended)
+        due = self.following.get(key)
+        if due is not None and due.deadline <= time.monotonic():
+            self._guarded(due, self._judge)
+
+    def listen(self, hints: Hints) -> None:
+        """Note where the hints point, or all that is open where some of them were lost."""
+        keys: list[SeriesKey] = []
+        if hints.full:  # the oldest arrival first
+            keys += [SeriesKey(r.study_uid, r.series_uid) for r in self.journal.series("open")]
+        keys += hints.keys
+        if hints.ended or hints.full:
+            keys += self.following
+        for key in keys:
+            self._note(key, ended=hints.ended or hints.full)
+
+    def _guarded(self, followed: Followed, step: Callable[[Followed], None]) -> None:
+        """One step of one series; whatever it raises, the others go on."""
+        try:
+            step(followed)
+            followed.failed = False
+        except StateUnusable:
+            raise
+        except Exception as e:  # the loop of this verb
+            log.exception("series %s, attempt %d", followed.uid, followed.attempts)
+            followed.failed = True
+            followed.deadline = time.monotonic() + RETRY_S
+            followed.attempts = max(followed.attempts + 1, self.journal.begin_attempt(followed.uid))
+            if followed.attempts > MAX_ATTEMPTS:
+                self._give_up(followed, e)
+
+    def _judge(self, followed: Followed) -> None:
+        self._take_in(followed)
+        if not followed.folds:
+            del self.following[followed.key]  # its files are gone: deleted meanwhile
+            return
+        verdict = self._verdict(followed)
+        early = self.settings.work.preliminary and followed.attempts == 1
+        if verdict.state == "preliminary" and early:
+            for digest in followed.folds:
+                self.conclusions.preliminary(followed, digest)
+            # what the lung mask says may change the verdict
+            verdict = self._verdict(followed)
+        elif verdict.state in ("complete", "give_up"):
+            self._conclude(followed, verdict)
+        followed.deadline = time.monotonic() + (verdict.wait_s or 0.0)
+
+    def _verdict(self, followed: Followed) -> complete.Verdict:
+        facts = followed.facts(
+            time.monotonic(),
+            self.journal.associations_of(followed.uid),
+            lambda association: self._moved_on(followed, association),
+        )
+        return complete.verdict(facts, self._quiet(followed))
+
+    def _conclude(self, followed: Followed, verdict: complete.Verdict) -> None:
+        """The end of a series: a final report for each bundle."""
+        count = len(followed.seen)
+        log.info("series %s: %s by %s, %d images", followed.uid, verdict.state, verdict.rule, count)
+        self.conclusions.say("complete", followed, count)
+        with ExitStack() as reports:  # each is made, whatever another raises
+            for digest in followed.folds:
+                reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
+        if followed.header is not None and verdict.state == "complete":
+            self._learn(followed)
+        self._leave(followed)
+
+    def _give_up(self, followed: Followed, error: Exception) -> None:
+        """Report a series as `failed`, with nothing of the analysis but that it failed."""
+        of_backend = isinstance(error, ScansideError) and error.code == "backend_failed"
+        reason = Reason(
+            code=Code.BACKEND_FAILED if of_backend else Code.POISONED,
+            text=f"the analysis failed {MAX_ATTEMPTS} times ({type(error).__name__})",
+            where="series",
+        )
+        for digest, fold in (followed.folds or {None: line.begin(None)}).items():
+            self.conclusions.commit(followed, digest, Concluded(line.failed(fold, reason)))
+        # what could not even be read counts as judged too: only news is tried again
+        count = len(self.spool.instances(followed.key))
+        self.journal.set_series(followed.uid, followed.key.study, "failed", instances=count)
+        self._leave(followed)
+
+    def _leave(self, followed: Followed) -> None:
+        """Done with it until more comes; its slices leave the memory."""
+        self.journal.end_attempt(followed.uid)
+        del self.following[followed.key]
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """A stop on purpose or a state folder that fails is no failure of what is followed."""
+        try:
+            yield
+        except StateUnusable:
+            with suppress(StateUnusable):
+                self.stop()
+            raise
+        self.stop()
+
+    def stop(self) -> None:
+        """Take back the attempts of what is being followed and has not failed."""
+        for followed in self.following.values():
+            if not followed.failed:
+                self.journal.end_attempt(followed.uid)
+
+    def _moved_on(self, followed: Followed, association: str) -> bool:
+        """Whether a later series is arriving in the same association."""
+        return any(
+            other.first_tick > followed.last_tick
+            and any(
+                a.association.id == association for a in self.journal.associations_of(other.uid)
+            )
+            for other in self.following.values()
+            if other is not followed
+        )
+
+    def _quiet(self, followed: Followed) -> complete.Quiet:
+        """Quiet times of the AE title that sent this series: set, else learned, else default."""
+        work = self.settings.work
+        row = self.journal.series_of(followed.uid)
+        ae = row.calling_ae if row else ""
+        most = policy.quiet_s(self.settings, ae)
+        return complete.Quiet(
+            released_s=work.released_quiet_s,
+            setting_s=complete.learned_quiet(list(self._gaps.get(ae, ())), setting_s=most),
+            aborted_s=work.aborted_quiet_s,
+            plausible_s=followed.plausible_s,
+        )
+
+    def _learn(self, followed: Followed) -> None:
+        row = self.journal.series_of(followed.uid)
+        if row is not None and row.calling_ae:
+            self._gaps.setdefault(row.calling_ae, deque(maxlen=2000)).extend(followed.gaps)
+
+
+def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
+    """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
+    spool = Spool(settings.state)
+    path = settings.state / "run" / "work.sock"
+    stop = False
+
+    def ask_to_stop(*_: object) -> None:
+        nonlocal stop
+        stop = True
+
+    with (
+        alone(settings.state, "work"),
+        Journal.open(settings.state / JOURNAL_NAME) as journal,
+        ear(path) as hints,
+        ExitStack() as end,
+    ):
+        signals, sender = socket.socketpair()
+        sender.setblocking(False)
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        end.callback(signal.set_wakeup_fd, -1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, ask_to_stop)
+        desk = Desk(settings, builds=True)
+        work = Work(settings, journal, spool, desk)
+        with work.uncounted():
+            work.refresh()
+            engines.prune(settings.state, {entry.digest for entry in desk.shelf.list()})
+            work.look_everywhere()
+            if ready is not None:
+                ready()
+            looked = time.monotonic()
+            rested = False
+            while not stop:
+                busy = work.busy
+                building = desk.room is not None and desk.room.busy
+                most = BUILD_LOOK_S if building else math.inf
+                heard = wait(hints, signals, min(work.wait_s(), most))
+                if busy or heard.keys or heard.ended:
+                    rested = False
+                elif not rested:  # LOOK_AGAIN_S without a word
+                    desk.rest()
+                    rested = True
+                work.listen(heard)
+                if time.monotonic() - looked > LOOK_AGAIN_S:
+                    work.look_everywhere()
+                    looked = time.monotonic()
+                work.take_turn()
+                work.turn()
+                notify.watchdog()
+        desk.close()
+        signals.close()
+        sender.close()
+    return 0

@@ -1,0 +1,506 @@
+"""The publish stage against a real mosquitto, and against brokers that do wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from publish_peers import (
+    ROOT,
+    Broker,
+    Misbehaving,
+    Subscriber,
+    a_report,
+    an_event,
+    ask,
+    commit,
+    event_of,
+    program,
+    until,
+)
+
+from appliance.errors import SettingsInvalid, StateUnusable
+from appliance.publish import commands, pause
+from appliance.publish.link import Pace, backoff, next_protocol, password
+from appliance.publish.presence import Presence
+from appliance.settings import Mqtt, Settings
+from appliance.store import bell
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.lock import alone
+
+
+def child(settings: Settings) -> subprocess.Popen[bytes]:
+    """The stage as a process of its own."""
+    code = (
+        "import sys; from appliance.publish.stage import main; from appliance.settings import "
+        "Settings; sys.exit(main(Settings.model_validate_json(sys.argv[1]), "
+        "lambda: print('ready', flush=True)))"
+    )
+    made = subprocess.Popen(
+        [sys.executable, "-c", code, settings.model_dump_json()], stdout=subprocess.PIPE
+    )
+    assert made.stdout is not None
+    with made.stdout as out:
+        assert out.readline() == b"ready\n"
+    return made
+
+
+def sent_on(broker: Misbehaving) -> Counter[int]:
+    """How many messages came on each connection, by its ordinal."""
+    return Counter(number for number, _ in broker.published)
+
+
+def test_birth_then_the_will_says_offline_when_the_stage_is_killed(
+    broker, subscriber, settings_for
+) -> None:
+    stage = child(settings_for(broker.port))
+    try:
+        until(lambda: subscriber.states()[-1:] == ["online"])
+        stage.kill()
+        until(lambda: subscriber.states()[-1:] == ["offline"])
+    finally:
+        stage.kill()
+        stage.wait()
+    assert subscriber.states() == ["init", "online", "offline"]
+    late = Subscriber(broker.port)
+    until(lambda: late.states() == ["offline"])
+    assert all(m.retain for m in late.got if m.topic.endswith("/status"))
+    late.close()
+
+
+def test_sigterm_says_stopped_and_the_will_stays_silent(broker, subscriber, settings_for) -> None:
+    stage = child(settings_for(broker.port))
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    stage.send_signal(signal.SIGTERM)
+    assert stage.wait(10) == 0
+    time.sleep(0.3)
+    assert subscriber.states() == ["init", "online", "stopped"]
+
+
+def test_info_is_retained_and_health_is_not(broker, subscriber, settings_for, serve) -> None:
+    serve(settings_for(broker.port, health_s=0.2))
+    until(lambda: len(subscriber.payloads("/health")) >= 2)
+    late = Subscriber(broker.port)
+    until(lambda: late.payloads("/info"))
+    assert not [m for m in late.got if m.topic.endswith("/health") and m.retain]
+    health = [m for m in subscriber.got if m.topic.endswith("/health")]
+    assert health[0].qos == 0
+    assert 0 < health[0].properties.MessageExpiryInterval <= 1
+    late.close()
+
+
+def test_what_is_owed_arrives_in_order_and_is_delivered_only_with_its_puback(
+    broker, subscriber, settings_for, serve
+) -> None:
+    stage = serve(settings_for(broker.port))
+    sent = commit(stage.journal, a_report(findings=3))
+    bell.wake(stage.settings.state)
+    until(lambda: stage.journal.outbox_counts().delivered == len(sent) == 4)
+    until(lambda: len(subscriber.payloads("/routine")) == 3)
+    events = [m for m in subscriber.got if "/study/" in m.topic or "/finding/" in m.topic]
+    assert [json.loads(m.payload)["event_id"] for m in events] == [
+        str(o.message.event_id) for o in sent
+    ]
+    assert [m.topic.rsplit("box1/")[1] for m in events] == [o.topic for o in sent]
+    assert json.loads(events[0].payload)["report"]["findings"][0]["kind"] == "nodule"
+
+
+def test_a_datagram_wakes_the_stage_at_once_and_a_lost_one_costs_a_tick(
+    broker, settings_for, serve
+) -> None:
+    stage = serve(settings_for(broker.port), Pace(tick_s=1.5))
+    journal = stage.journal
+    journal.post([an_event(0)])
+    until(lambda: journal.outbox_counts().delivered == 1)
+    time.sleep(0.2)
+    begun = time.monotonic()
+    for n in range(1, 21):
+        journal.post([an_event(n)])
+        bell.wake(stage.settings.state)
+        until(lambda n=n: journal.outbox_counts().delivered == n + 1)
+    assert time.monotonic() - begun < 1.4  # twenty in less than one tick
+    journal.post([an_event(99)])
+    until(lambda: journal.outbox_counts().delivered == 22, 4)
+
+
+def test_order_is_kept_over_a_restart_of_the_broker(
+    broker, subscriber, settings_for, serve
+) -> None:
+    settings = settings_for(broker.port)
+    with Journal.open(settings.state / "journal.sqlite") as journal:
+        journal.post([an_event(n) for n in range(200)])
+        owed = [row.event_id for row in journal.waiting(1000)]
+    stage = serve(settings)
+    until(lambda: len(subscriber.payloads("/event")) >= 40)
+    broker.stop()
+    assert stage.journal.outbox_counts().waiting > 0
+    broker.start()
+    until(lambda: stage.journal.outbox_counts().delivered == 200, 20)
+    until(lambda: len({p["event_id"] for p in subscriber.payloads("/event")}) == 200)
+    assert list(dict.fromkeys(p["event_id"] for p in subscriber.payloads("/event"))) == owed
+    seqs = [p["seq"] for p in subscriber.payloads("/event")]
+    assert len(seqs) < 200 + 2 * 20  # at most a window is sent twice
+
+
+def test_a_broker_that_is_away_at_first_costs_nothing(tmp_path, settings_for, serve) -> None:
+    broker = Broker(tmp_path)
+    stage = serve(settings_for(broker.port))
+    stage.journal.post([an_event(n) for n in range(3)])
+    until(lambda: stage.journal.events("broker_away"))
+    assert stage.journal.outbox_counts().waiting == 3
+    broker.start()
+    try:
+        until(lambda: stage.journal.outbox_counts().delivered == 3)
+        stage.stop()
+    finally:
+        broker.stop()
+
+
+def test_mqtt_3_1_1_does_the_same_on_a_real_broker(broker, subscriber, settings_for, serve) -> None:
+    stage = serve(settings_for(broker.port, protocol="3.1.1"))
+    commit(stage.journal, a_report())
+    bell.wake(stage.settings.state)
+    until(lambda: stage.journal.outbox_counts().delivered == 3)
+    until(lambda: len(subscriber.payloads("/routine")) == 2)
+    ask(subscriber, "ping", {"id": "x", "reply_to": f"{ROOT}/reply/me"})
+    assert until(lambda: subscriber.payloads("/reply/me"))[0]["ok"]
+    stage.stop()
+    until(lambda: subscriber.states()[-1:] == ["stopped"])
+
+
+@pytest.mark.parametrize("way", ["refuse", "hang_up"])
+def test_a_broker_that_knows_no_v5_is_spoken_to_in_3_1_1(way, settings_for, serve) -> None:
+    old = Misbehaving(answers=lambda _n: 0, v5=way)
+    stage = serve(settings_for(old.port))
+    stage.journal.post([an_event(1)])
+    until(lambda: stage.journal.outbox_counts().delivered == 1)
+    assert old.levels == [5, 4]
+    old.close()
+
+
+def test_a_broker_that_never_acknowledges_is_hung_up_on_and_nothing_counts_as_delivered(
+    settings_for, serve
+) -> None:
+    mute = Misbehaving()
+    stage = serve(
+        settings_for(mute.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5, farewell_s=0.1)
+    )
+    stage.journal.post([an_event(n) for n in range(30)])
+    bell.wake(stage.settings.state)
+    # a window cut short by a slow machine is no fault: the next connection sends it again
+    until(lambda: len(mute.levels) >= 3 and 20 in sent_on(mute).values())
+    assert stage.journal.outbox_counts().delivered == 0
+    owed = [row.event_id for row in stage.journal.waiting(30)]
+    assert len(owed) == 30
+    assert max(sent_on(mute).values()) == 20  # the window
+    for number in sent_on(mute):
+        sent = [event_of(b) for n, b in mute.published if n == number]
+        assert sent == owed[: len(sent)]
+    mute.close()
+
+
+def test_what_the_broker_acknowledged_before_it_fell_silent_is_not_sent_again(
+    settings_for, serve
+) -> None:
+    half = Misbehaving(answers=lambda n: 0 if n < 5 else None)
+    stage = serve(
+        settings_for(half.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5, farewell_s=0.1)
+    )
+    stage.journal.post([an_event(n) for n in range(10)])
+    bell.wake(stage.settings.state)
+    until(lambda: [n for n, _ in half.published if n == 1])
+    assert stage.journal.outbox_counts().delivered == 5
+    owed = [row.event_id for row in stage.journal.waiting(10)]
+    until(lambda: 5 in [count for n, count in sent_on(half).items() if n > 0])
+    for number in set(sent_on(half)) - {0}:
+        sent = [event_of(b) for n, b in half.published if n == number]
+        assert sent == owed[: len(sent)]
+    half.close()
+
+
+def test_a_message_that_is_itself_at_fault_is_dead_and_the_rest_goes_on(
+    settings_for, serve
+) -> None:
+    strict = Misbehaving(answers=lambda n: 0x90 if n == 1 else 0)
+    stage = serve(settings_for(strict.port))
+    stage.journal.post([an_event(n) for n in range(4)])
+    bell.wake(stage.settings.state)
+    until(lambda: stage.journal.outbox_counts().delivered == 3 and stage.journal.dead())
+    (dead,) = stage.journal.dead()
+    assert dead.last_error == "PUBACK 0x90"
+    strict.close()
+
+
+def test_a_refusal_for_now_is_asked_again_and_never_buried(settings_for, serve) -> None:
+    full = Misbehaving(answers=lambda n: 0x97 if n < 12 else 0)
+    stage = serve(settings_for(full.port), Pace(window=1, backoff_s=(0.01, 0.02), tick_s=0.5))
+    stage.journal.post([an_event(n) for n in range(2)])
+    bell.wake(stage.settings.state)
+    until(lambda: stage.journal.outbox_counts().delivered == 2)
+    assert stage.journal.outbox_counts().dead == 0
+    full.close()
+
+
+def test_a_topic_that_is_not_authorized_is_dead_after_ten_refusals(settings_for, serve) -> None:
+    closed = Misbehaving(answers=lambda _n: 0x87)
+    stage = serve(settings_for(closed.port), Pace(window=1, backoff_s=(0.01, 0.02), tick_s=0.5))
+    stage.journal.post([an_event(1)])
+    bell.wake(stage.settings.state)
+    until(lambda: stage.journal.outbox_counts().dead == 1)
+    assert len(closed.published) == 10
+    closed.close()
+
+
+def test_the_broker_s_receive_maximum_and_packet_size_are_kept(settings_for, serve) -> None:
+    small = Misbehaving(connack_properties=bytes((0x21, 0, 3, 0x27, 0, 0, 8, 0)))  # 3; 2048 bytes
+    stage = serve(settings_for(small.port), Pace(ack_s=5, tick_s=0.3, farewell_s=0.1))
+    commit(stage.journal, a_report(findings=20))  # its event is larger than 2048 bytes
+    bell.wake(stage.settings.state)
+    until(lambda: len(small.published) == 3)
+    time.sleep(0.3)
+    assert len(small.published) == 3
+    (dead,) = stage.journal.dead()
+    assert "2048" in (dead.last_error or "")
+    small.close()
+
+
+def test_username_and_password_file(tmp_path: Path, settings_for, serve) -> None:
+    table = tmp_path / "passwords"
+    table.touch()
+    subprocess.run([program("mosquitto_passwd"), "-b", str(table), "box", "s3cret"], check=True)
+    broker = Broker(tmp_path, f"allow_anonymous false\npassword_file {table}").start()
+    try:
+        wrong = tmp_path / "wrong"
+        wrong.write_text("guess\n")
+        right = tmp_path / "right"
+        right.write_text("s3cret\n")
+        stage = serve(settings_for(broker.port, username="box", password_file=wrong))
+        stage.journal.post([an_event(1)])
+        until(lambda: stage.journal.events("broker_away"))
+        assert "authori" in str(stage.journal.events("broker_away")[0].detail).lower()
+        assert stage.journal.outbox_counts().waiting == 1
+        stage.stop()
+        stage = serve(settings_for(broker.port, username="box", password_file=right))
+        until(lambda: stage.journal.outbox_counts().delivered == 1)
+        stage.stop()
+    finally:
+        broker.stop()
+
+
+def test_commands_are_obeyed_answered_and_audited(broker, subscriber, settings_for, serve) -> None:
+    stage = serve(settings_for(broker.port))
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    answers = {}
+    for verb in ("ping", "update-check", "pause", "pause", "resume", "reboot"):
+        ask(subscriber, verb, {"id": verb, "reply_to": f"{ROOT}/reply/{verb}"})
+        answers[verb] = until(lambda v=verb: subscriber.payloads(f"/reply/{v}"))[-1]
+    assert answers["ping"]["ok"]
+    assert answers["ping"]["text"] == "pong"
+    assert not answers["update-check"]["ok"]
+    assert answers["update-check"]["text"] == "no update source configured"
+    assert not answers["reboot"]["ok"]
+    assert answers["reboot"]["verb"] == "unknown"
+    rows = reversed(stage.journal.audit_rows())  # no ping, it changes nothing
+    assert [(row.action, row.detail["verb"]) for row in rows] == [
+        ("command", verb) for verb in ("pause", "pause", "resume")
+    ]
+    refused = [event.detail["verb"] for event in stage.journal.events("command_refused")]
+    assert refused == ["unknown", "update-check"]
+    assert stage.journal.verify_audit() is None
+
+
+def test_pause_holds_the_outbox_over_a_restart_and_resume_sends_it_in_order(
+    broker, subscriber, settings_for, serve
+) -> None:
+    settings = settings_for(broker.port)
+    stage = serve(settings)
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    ask(subscriber, "pause", {})
+    until(lambda: subscriber.states()[-1:] == ["degraded"])
+    assert subscriber.payloads("/status")[-1]["reasons"] == ["paused"]
+    stage.journal.post([an_event(n) for n in range(5)])
+    bell.wake(settings.state)
+    stage.stop()
+    stage = serve(settings)
+    until(lambda: subscriber.states()[-1:] == ["degraded"])
+    time.sleep(0.7)
+    assert stage.journal.outbox_counts().waiting == 5
+    ask(subscriber, "resume", {})
+    until(lambda: stage.journal.outbox_counts().delivered == 5)
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    until(lambda: len(subscriber.payloads("/event")) == 5)
+    assert [p["slices"] for p in subscriber.payloads("/event")] == [0, 1, 2, 3, 4]
+
+
+def test_resend_sends_a_report_again_under_the_same_ids(
+    broker, subscriber, settings_for, serve
+) -> None:
+    stage = serve(settings_for(broker.port))
+    report = a_report()
+    commit(stage.journal, report)
+    commit(stage.journal, a_report("2"))
+    bell.wake(stage.settings.state)
+    until(lambda: stage.journal.outbox_counts().delivered == 6)
+    ask(subscriber, "resend", {"report_id": str(report.report_id), "reply_to": f"{ROOT}/reply/r"})
+    assert until(lambda: subscriber.payloads("/reply/r"))[0]["text"] == "3 messages are sent again"
+    until(lambda: len(subscriber.payloads("/event")) == 3)
+    first, _, again = subscriber.payloads("/event")
+    assert first == again
+    ask(subscriber, "resend", {"report_id": str(uuid.uuid4()), "reply_to": f"{ROOT}/reply/r"})
+    assert not until(lambda: subscriber.payloads("/reply/r")[1:])[0]["ok"]
+
+
+def test_stat_marks_the_series_of_a_study_that_was_spoken_of(
+    broker, subscriber, settings_for, serve
+) -> None:
+    stage = serve(settings_for(broker.port))
+    report = a_report()
+    commit(stage.journal, report)
+    (uid,) = (s.series_uid for s in stage.journal.series())
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    asking = {"study": report.study.pseudonym, "reply_to": f"{ROOT}/reply/s"}
+    ask(subscriber, "stat", asking)
+    assert until(lambda: subscriber.payloads("/reply/s"))[0]["text"] == "1 series are taken first"
+    assert stage.journal.series_of(uid).priority == "stat"
+    ask(subscriber, "stat", {**asking, "study": "0" * 32})
+    assert not until(lambda: subscriber.payloads("/reply/s")[1:])[0]["ok"]
+
+
+def test_hostile_commands_neither_stop_the_stage_nor_get_an_answer_elsewhere(
+    broker, subscriber, settings_for, serve
+) -> None:
+    stage = serve(settings_for(broker.port))
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    hostile: list[bytes] = [
+        b"\xff\xfe",
+        b"[" * 4000,
+        b"{" * 5000,
+        b'{"reply_to": "scanside/v1/ward/box1/status"}',
+        b'{"reply_to": "scanside/v1/ward/box1/reply/../status"}',
+        b'{"reply_to": "scanside/v1/ward/box2/reply/x"}',
+        b'{"reply_to": "$SYS/x"}',
+        b'{"reply_to": 7}',
+        b'{"id": "\\ud800"}',
+        b"1e999",
+        b"null",
+    ]
+    for payload in hostile:
+        subscriber.client.publish(f"{ROOT}/cmd/ping", payload, qos=1)
+    ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/last"})
+    until(lambda: subscriber.payloads("/reply/last"))
+    topics = {m.topic for m in subscriber.got} - {f"{ROOT}/cmd/ping"}
+    assert topics == {f"{ROOT}/{t}" for t in ("status", "info", "health", "reply/last")}
+    assert len(stage.journal.events("command_refused")) == len(hostile)
+    assert not stage.journal.audit_rows()  # they are kept for ever
+    assert subscriber.states() == ["init", "online"]
+
+
+def test_a_flood_of_commands_does_not_make_the_audit_grow_without_bound(
+    broker, subscriber, settings_for, serve, monkeypatch
+) -> None:
+    monkeypatch.setattr(commands, "OBEYED_AN_HOUR", 5)
+    stage = serve(settings_for(broker.port))
+    until(lambda: subscriber.states()[-1:] == ["online"])
+    for n in range(40):
+        ask(subscriber, ("pause", "resume")[n % 2], {"reply_to": f"{ROOT}/reply/x"})
+    answers = until(lambda: (got := subscriber.payloads("/reply/x"))[39:] and got)
+    assert [one["ok"] for one in answers] == [True] * 5 + [False] * 35
+    assert len(stage.journal.audit_rows()) == 5
+    assert "too many" in answers[-1]["text"]
+    ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/ping"})
+    assert until(lambda: subscriber.payloads("/reply/ping"))[0]["ok"]
+
+
+def test_a_retained_command_is_not_obeyed(broker, subscriber, settings_for, serve) -> None:
+    subscriber.client.publish(f"{ROOT}/cmd/pause", b"{}", qos=1, retain=True).wait_for_publish(5)
+    for protocol in ("5", "3.1.1"):
+        stage = serve(settings_for(broker.port, protocol=protocol))
+        until(lambda: subscriber.states()[-1:] == ["online"])
+        time.sleep(0.2)
+        assert not pause.paused(stage.settings.state)
+        stage.stop()
+
+
+def test_only_one_publish_stage_serves_a_state_folder(broker, settings_for, serve) -> None:
+    stage = serve(settings_for(broker.port))
+    with pytest.raises(StateUnusable, match="another publish stage"):
+        bell.Bell(stage.settings.state)
+
+
+def test_backoff_grows_from_one_to_thirty_seconds_with_jitter() -> None:
+    bounds = (1.0, 30.0)
+    lowest = [backoff(n, bounds, lambda: 0.0) for n in range(1, 9)]
+    highest = [backoff(n, bounds, lambda: 1.0) for n in range(1, 9)]
+    assert lowest == sorted(lowest)
+    assert lowest[0] == 1.0
+    assert highest[-1] == 30.0
+    assert all(1.0 <= low < high <= 30.0 for low, high in zip(lowest, highest, strict=True))
+    assert backoff(10_000, bounds, lambda: 1.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "tried", "outcome", "expected"),
+    [
+        ("auto", "5", "accepted", "5"),
+        ("auto", "5", "unsupported", "3.1.1"),
+        ("auto", "5", "closed", "3.1.1"),
+        ("auto", "5", "other", "5"),
+        ("auto", "3.1.1", "accepted", "5"),
+        ("auto", "3.1.1", "other", "3.1.1"),
+        ("auto", "3.1.1", "closed", "5"),
+        ("5", "5", "unsupported", "5"),
+        ("3.1.1", "3.1.1", "closed", "3.1.1"),
+    ],
+)
+def test_which_protocol_is_spoken_next(setting, tried, outcome, expected) -> None:
+    assert next_protocol(setting, tried, outcome) == expected
+
+
+def test_a_password_file_that_cannot_be_read_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="password_file"):
+        password(Mqtt(username="box", password_file=tmp_path / "none"))
+
+
+def test_it_may_be_the_first_stage_that_starts_on_a_machine(broker, tmp_path: Path) -> None:
+    fresh = Settings(state=tmp_path / "not" / "there", mqtt=Mqtt(port=broker.port))
+    stage = child(fresh)
+    stage.terminate()
+    assert stage.wait(10) == 0
+
+
+def test_devices_of_one_name_at_two_sites_do_not_push_each_other_off_the_broker(
+    broker, settings_for, serve
+) -> None:
+    one = settings_for(broker.port)
+    other = one.model_copy(
+        update={
+            "state": one.state.with_name("other"),
+            "site": one.site.model_copy(update={"name": "elsewhere"}),
+        }
+    )
+    other.state.mkdir(exist_ok=True)
+    stages = [serve(settings) for settings in (one, other)]
+    for stage in stages:
+        until(lambda stage=stage: stage.journal.events("broker_connected"))
+    time.sleep(0.5)
+    assert [stage.journal.events("broker_away") for stage in stages] == [[], []]
+
+
+def test_a_work_that_ended_and_an_empty_shelf_are_degraded(settings_for) -> None:
+    settings = settings_for(1)
+    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+        presence = Presence(settings, journal)
+        assert presence.state(False, commands_refused=False) == ("online", ())
+        with alone(settings.state, "work"):
+            assert presence.state(False, commands_refused=False) == ("online", ())
+        assert presence.state(False, commands_refused=False) == ("degraded", ("work_down",))
+        journal.event("loaded", "work", bundles=[], backend="openvino fp32")
+        with alone(settings.state, "work"):
+            assert presence.state(False, commands_refused=False) == ("degraded", ("no_bundle",))

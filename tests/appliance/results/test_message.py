@@ -1,0 +1,144 @@
+"""What leaves the device: only approved fields, always the common ones, only sound topics."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from publish_peers import AT, a_report, an_event
+from pydantic import ValidationError
+
+from appliance.report import Reason, Report, Status
+from appliance.results import message
+from appliance.verbs import schemas
+
+APPROVED = {
+    # every message
+    *("schema", "type", "event_id", "seq", "at", "notice"),
+    # status, info, health, reply
+    *("state", "reasons", "version", "ae_title", "port", "bundles", "backend", "machine"),
+    *("uptime_s", "load", "memory_available_mb", "disk_free_mb", "spool_series", "stages"),
+    *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text", "engine"),
+    # study and finding
+    *("event", "study", "series", "slices", "report", "withdrawn_report_id"),
+    *("report_id", "stage", "finding", "bundle", "limitations"),
+    # the report
+    *("input_digest", "revision", "supersedes", "status", "coverage", "findings", "times"),
+    *("code", "where", "remedy", "lungs", "z_mm", "pseudonym", "name", "digest"),
+    *("modality", "spacing_mm", "thickness_mm", "kernel", "precision", "engine_digest"),
+    *("first_slice", "last_slice", "released", "complete", "prepared", "inferred", "committed"),
+    # UIDs: null unless the site lets them out; tracking_uid is ours
+    *("instance_uid", "key_sop_instance_uid", "tracking_uid"),
+    # a finding
+    *("kind", "score", "threshold", "urgency", "center_lps_mm", "box_lps_mm", "diameter_mm"),
+    *("measured", "long_axis_mm", "short_axis_mm", "mean_axis_mm", "equivalent_diameter_mm"),
+    *("volume_mm3", "density", "side", "lobe", "key_image", "heat_map"),
+}
+FORBIDDEN = ("patient", "birth", "accession", "physician", "operator", "institution", "address")
+
+
+def properties(schema: Any) -> Iterator[str]:
+    """Every property name anywhere in a schema."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict):
+            yield from schema["properties"]
+        for value in schema.values():
+            yield from properties(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from properties(value)
+
+
+@pytest.mark.parametrize("model", schemas.MESSAGES.values(), ids=schemas.MESSAGES)
+def test_every_field_that_leaves_the_device_is_approved(model) -> None:
+    schema = model.model_json_schema(mode="serialization")
+    assert set(properties(schema)) <= APPROVED
+    assert not [n for n in properties(schema) for bad in FORBIDDEN if bad in n.lower()]
+
+
+@pytest.mark.parametrize("model", schemas.MESSAGES.values(), ids=schemas.MESSAGES)
+def test_no_message_takes_a_field_that_is_not_its_own(model) -> None:
+    schema = model.model_json_schema(mode="serialization")
+    open_ones = [
+        name
+        for name, part in {"": schema, **schema.get("$defs", {})}.items()
+        if part.get("type") == "object" and part.get("additionalProperties") is not False
+    ]
+    assert open_ones == []
+
+
+def test_every_type_of_outgoing_message_has_a_schema() -> None:
+    field = message.Outgoing.model_fields["message"].annotation
+    assert set(field.__args__) == set(schemas.MESSAGES.values())
+
+
+def test_a_payload_has_its_number_schema_and_notice() -> None:
+    payload = json.loads(an_event(3).message.to_json(17))
+    assert payload["seq"] == 17
+    assert payload["schema"] == "scanside.message/1"
+    assert payload["notice"] == "research use, not for clinical use"
+    assert "schema_" not in payload
+
+
+def test_a_report_is_its_event_and_one_message_a_finding() -> None:
+    report = a_report(findings=2)
+    first, *rest = message.of_report(report, series_uid="1.2.3", at=AT)
+    assert first.topic == f"study/{'a' * 32}/event"
+    assert isinstance(first.message, message.StudyEvent)
+    assert first.message.event == "analysed"
+    assert first.message.report == report
+    assert [o.topic for o in rest] == ["finding/routine"] * 2
+    assert not any(o.retain for o in (first, *rest))
+
+
+def test_a_withdrawal_comes_before_what_supersedes_it() -> None:
+    report = a_report(findings=0).model_copy(update={"supersedes": uuid.uuid4()})
+    withdrawn, analysed = (o.message for o in message.of_report(report, series_uid="1", at=AT))
+    assert isinstance(withdrawn, message.StudyEvent)
+    assert isinstance(analysed, message.StudyEvent)
+    assert (withdrawn.event, withdrawn.withdrawn_report_id) == ("superseded", report.supersedes)
+    assert analysed.event == "analysed"
+
+
+def test_a_refusal_carries_its_reasons_and_no_finding() -> None:
+    refused = Report(
+        **{
+            **a_report(findings=0).model_dump(exclude={"schema_"}),
+            "status": Status.NOT_ANALYSED,
+            "reasons": (Reason(code="gantry_tilt", text="tilt 12 degrees"),),
+        }
+    )
+    (only,) = message.of_report(refused, series_uid="1", at=AT)
+    assert isinstance(only.message, message.StudyEvent)
+    assert only.message.event == "not_analysed"
+    assert only.message.reasons == refused.reasons
+
+
+def test_the_same_events_have_the_same_ids_and_others_have_others() -> None:
+    def ids(name: str) -> list[uuid.UUID]:
+        made = message.of_report(a_report(name), series_uid=name, at=AT)
+        return [o.message.event_id for o in made]
+
+    assert ids("1") == ids("1")
+    assert not set(ids("1")) & set(ids("2"))
+    assert len(set(ids("1"))) == 3
+
+
+def test_no_uid_of_the_scanner_leaves_where_the_site_keeps_them() -> None:
+    uid = "1.3.12.2.1107.5.1.4"
+    report = a_report()
+    for outgoing in (
+        *message.of_report(report, series_uid=uid, at=AT),
+        message.of_series("complete", study="c" * 32, series_uid=uid, slices=9, at=AT),
+    ):
+        assert uid not in outgoing.topic
+        assert uid not in outgoing.message.to_json(1)
+
+
+@pytest.mark.parametrize("topic", ["", "/status", "a//b", "a/#", "+", "a\n", "$SYS/x", "a/" * 9])
+def test_topics_with_wildcards_or_empty_levels_are_impossible(topic) -> None:
+    with pytest.raises(ValidationError):
+        message.Outgoing(topic=topic, qos=1, message=an_event(1).message)

@@ -1,0 +1,132 @@
+"""Opening and closing of bundles while series use them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from appliance.bundle import trust
+from appliance.errors import BundleRefused
+from appliance.host import memory
+from appliance.report import BundleRef
+from appliance.runtime.bundles import Desk, Opened
+from appliance.settings import Settings, Work
+
+
+class Backend:
+    """Whether it is open is all that matters here."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk with a shelf that is a list of (name, digest)."""
+    bundle = trust.check(tiny_bytes).bundle
+    desk = Desk(Settings(state=tmp_path))
+
+    class Entry:
+        version = "1.0.0"
+
+        def __init__(self, name: str, digest: str) -> None:
+            self.name, self.digest = name, digest
+
+    def ready(entry: Any) -> Any:
+        if entry.name == "bad":
+            raise BundleRefused("it does not load")
+        return entry
+
+    def opened(entry: Any, _: Any = None) -> Opened:
+        ref = bundle.ref.model_copy(update={"name": entry.name, "digest": entry.digest})
+        return Opened(replace(bundle, ref=ref), Backend())  # type: ignore[arg-type]
+
+    wanted: list[Any] = []
+    monkeypatch.setattr(desk.shelf, "active", lambda: tuple(Entry(*pair) for pair in wanted))
+    monkeypatch.setattr(desk.shelf, "ready", ready)
+    monkeypatch.setattr(desk, "_opened", opened)
+    desk.wanted = wanted  # type: ignore[attr-defined]
+    return desk
+
+
+OLD, NEW = "1" * 64, "2" * 64
+
+
+def test_a_retired_bundle_is_closed_once_no_series_uses_it(desk: Any) -> None:
+    desk.wanted[:] = [("nodule", OLD)]
+    (old,) = desk.refresh()
+    desk.wanted[:] = [("nodule", NEW)]
+    (new,) = desk.refresh(in_use={OLD})
+    assert new is not old
+    assert not old.backend.closed
+    assert desk.refresh(in_use={None, NEW}) == (new,)
+    assert old.backend.closed
+    assert not new.backend.closed
+
+
+def test_a_bundle_that_comes_back_while_it_is_in_use_is_not_opened_twice(desk: Any) -> None:
+    desk.wanted[:] = [("nodule", OLD)]
+    (old,) = desk.refresh()
+    desk.wanted[:] = [("nodule", NEW)]
+    (new,) = desk.refresh(in_use={OLD})
+    desk.wanted[:] = [("nodule", OLD)]
+    assert desk.refresh(in_use={OLD, NEW}) == (old,)
+    desk.close()
+    assert old.backend.closed
+    assert new.backend.closed
+
+
+def test_a_bundle_for_which_there_is_no_memory_leaves_the_running_one_of_its_name(
+    tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(Settings(state=tmp_path, work=Work(backend="onnxruntime")))
+    loaded = trust.check(tiny_bytes)
+    entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest)
+    newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW)
+    monkeypatch.setattr(desk.shelf, "ready", lambda _: loaded)
+    monkeypatch.setattr(desk.shelf, "active", lambda: (entry,))
+    (before,) = desk.refresh()
+    need = memory.opening(sum(map(len, loaded.networks.values()))) + memory.RESERVE
+    before = replace(before, bundle=replace(before.bundle, ref=_named(before, "nodule")))
+    desk._open = {loaded.digest: before}
+    monkeypatch.setattr(desk.shelf, "active", lambda: (newer,))
+    monkeypatch.setattr(memory, "available", lambda: need - 1)
+    assert desk.refresh() == (before,)
+    monkeypatch.setattr(memory, "available", lambda: need)
+    assert desk.refresh() != (before,)
+    desk.close()
+
+
+def _named(opened: Opened, name: str) -> BundleRef:
+    return opened.bundle.ref.model_copy(update={"name": name})
+
+
+@pytest.mark.parametrize("where", ["active", "ready"])
+def test_where_memory_runs_out_what_is_open_goes_on(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    desk.wanted[:] = [("nodule", OLD)]
+    before = desk.refresh()
+    desk.wanted[:] = [("nodule", NEW)]
+    monkeypatch.setattr(desk.shelf, where, full)
+    assert desk.refresh() == before
+
+
+def test_a_bundle_that_does_not_open_leaves_the_running_one_of_its_name(desk: Any) -> None:
+    desk.wanted[:] = [("bad", OLD)]
+    assert desk.refresh() == ()
+    desk.wanted[:] = [("nodule", OLD)]
+    (old,) = desk.refresh()
+    desk.shelf.ready = lambda entry: (_ for _ in ()).throw(BundleRefused("goldens"))
+    desk.wanted[:] = [("nodule", NEW)]
+    assert desk.refresh() == (old,)
+    assert not old.backend.closed

@@ -1,0 +1,206 @@
+"""`scanside replay`: the kept inputs give the same report again, or it says what differs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.uid import RLELossless
+
+from appliance.errors import BundleRefused, ScansideError
+from appliance.reasons import Code
+from appliance.report import Reason, Report, Stage, Status
+from appliance.runtime.bundles import Desk
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.spool import Spool
+from appliance.verbs import analyze, replay
+from appliance.work.stage import Work
+
+
+def analysed(site: Any, dicom: Any, slices: list[Any]) -> Report:
+    """The series through spool, `work` and journal, in this process -> its final report."""
+    spool = Spool(site.settings.state)
+    for ds in slices:
+        temp = spool.incoming_path()
+        temp.write_bytes(dicom.bytes(ds))
+        spool.store(temp, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID,
+                    lambda a, b: a.read_bytes() == b.read_bytes())  # fmt: skip
+    with Journal.open(site.settings.state / JOURNAL_NAME) as journal:
+        desk = Desk(site.settings)
+        desk.refresh()
+        work = Work(site.settings, journal, spool, desk)
+        work.look_everywhere()
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            work.take_turn()
+            report = journal.latest_report(slices[0].SeriesInstanceUID)
+            if report is not None and report.stage is Stage.FINAL:
+                break
+            time.sleep(min(0.05, work.wait_s()))
+        desk.close()
+    assert report is not None
+    return report
+
+
+_recorded: dict[str, Any] = {}
+
+
+@pytest.fixture
+def past(ready_site: Any, dicom: Any, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A chest that was analysed on this device; done once, then the state is copied."""
+    state = ready_site.settings.state
+    if not _recorded:
+        _recorded["report"] = analysed(ready_site, dicom, dicom.chest())
+        _recorded["state"] = tmp_path_factory.mktemp("recorded") / "state"
+        shutil.copytree(state, _recorded["state"])
+    shutil.rmtree(state)
+    shutil.copytree(_recorded["state"], state)
+    report: Report = _recorded["report"]
+    assert report.status is Status.ANALYSED
+    return report
+
+
+def kept(site: Any) -> list[Path]:
+    return sorted((site.settings.state / "spool").rglob("*.dcm"))
+
+
+def test_untouched_inputs_give_the_same_report(
+    ready_site: Any, past: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay.main(ready_site.settings, str(past.report_id)) == 0
+    said = capsys.readouterr().out
+    assert f"report {past.report_id}: the same ({len(past.findings)} findings)" in said
+
+
+def test_measured_findings_are_the_same_again(site: Any, dicom: Any, second_bytes: bytes) -> None:
+    site.bundle = second_bytes
+    site.activate()
+    past = analysed(site, dicom, dicom.chest())
+    assert any(finding.measured for finding in past.findings)
+    kept = {p.stem for p in (site.settings.state / "reports" / str(past.report_id)).glob("*.npz")}
+    assert kept == {"lungs", *(f"finding-{f.id}" for f in past.findings if f.measured)}
+    _, now = replay.replay(site.settings, str(past.report_id))
+    assert replay.differences(past, now) == []
+
+
+def test_a_replay_changes_nothing(ready_site: Any, past: Report) -> None:
+    with Journal.open(ready_site.settings.state / JOURNAL_NAME) as journal:
+        before = [m.seq for m in journal.waiting(1000)]
+        _, now = replay.replay(ready_site.settings, str(past.report_id))
+        assert [m.seq for m in journal.waiting(1000)] == before
+        assert journal.report(past.report_id) == past
+    assert now.same_as(past)
+    assert now.revision == past.revision
+
+
+def test_tampered_pixels_are_not_the_same(
+    ready_site: Any, past: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = kept(ready_site)[5]
+    data = bytearray(file.read_bytes())
+    data[-4000] ^= 1
+    file.write_bytes(data)
+    assert replay.main(ready_site.settings, str(past.report_id)) == 1
+    said = capsys.readouterr().out
+    assert "NOT the same" in said
+    assert "input_digest" in said
+    assert "report_id" in said
+
+
+def test_inputs_that_became_unreadable_are_not_the_same(
+    ready_site: Any, past: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(ready_site)[5].write_bytes(b"gone")
+    assert replay.main(ready_site.settings, str(past.report_id)) == 1
+    assert "status: was analysed, is not_analysed" in capsys.readouterr().out
+
+
+def test_a_tampered_report_is_not_the_same(ready_site: Any, past: Report) -> None:
+    """A limitation that was put into the stored report is not taken over."""
+    forged = past.model_copy(
+        update={"limitations": (Reason(code=Code.SUSPECT_HU, text="x"), *past.limitations)}
+    )
+    path = ready_site.settings.state / JOURNAL_NAME
+    with Journal.open(path) as journal, journal._db.write() as db:
+        assert db.execute(
+            "UPDATE reports SET json = ? WHERE report_id = ?",
+            (forged.to_json(), str(past.report_id)),
+        ).rowcount
+    before, now = replay.replay(ready_site.settings, str(past.report_id))
+    assert not now.same_as(before)
+    assert [name for name, _, _ in replay.differences(before, now)] == ["limitations"]
+
+
+def test_later_slices_of_the_series_are_left_out(ready_site: Any, past: Report, dicom: Any) -> None:
+    """The inputs are those of the report, not what lies in the folder today."""
+    late = dicom.chest()[3]
+    dicom.say(late, SOPInstanceUID="1.2.3.4.5")
+    late.PixelData = (np.frombuffer(late.PixelData, "<i2") + 9).tobytes()
+    (kept(ready_site)[0].parent / "1.2.3.4.5.dcm").write_bytes(dicom.bytes(late))
+    _, now = replay.replay(ready_site.settings, str(past.report_id))
+    assert now.same_as(past)
+
+
+def test_from_disk_and_in_another_syntax_the_report_is_the_same(
+    ready_site: Any, past: Report, dicom: Any, tmp_path: Path
+) -> None:
+    """Through DICOM, through `analyze` and after a resend: one report (DESIGN: contracts)."""
+    folder = dicom.write(dicom.chest(), tmp_path / "in")
+    (from_disk,) = analyze.analyze(folder, ready_site.settings)
+    assert from_disk.same_as(past)
+    for i, data in enumerate(dicom.all(dicom.chest(), RLELossless)):
+        (folder / f"{i:04d}.dcm").write_bytes(data)
+    (resent,) = analyze.analyze(folder, ready_site.settings)
+    assert resent.same_as(past)
+
+
+@pytest.mark.parametrize("gone", ["one image", "the series", "the list of inputs"])
+def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Any, past: Report) -> None:
+    if gone == "one image":
+        kept(ready_site)[7].unlink()
+    elif gone == "the series":
+        shutil.rmtree(kept(ready_site)[0].parent)
+    else:
+        (ready_site.settings.state / "reports" / str(past.report_id) / "inputs.json").unlink()
+    with pytest.raises(ScansideError, match="not on this device any more") as caught:
+        replay.replay(ready_site.settings, str(past.report_id))
+    assert caught.value.code == "inputs_deleted"
+    assert "[retain] days" in caught.value.remedy
+
+
+def test_a_bundle_that_is_gone_is_a_clear_error(ready_site: Any, past: Report) -> None:
+    shutil.rmtree(ready_site.settings.state / "bundles")
+    with pytest.raises(BundleRefused, match="not on the shelf any more"):
+        replay.replay(ready_site.settings, str(past.report_id))
+
+
+@pytest.mark.parametrize("name", ["00000000-0000-5000-8000-000000000000", "../../etc", ""])
+def test_an_unknown_report_is_a_clear_error(name: str, ready_site: Any, past: Report) -> None:
+    with pytest.raises(ScansideError, match="there is no report") as caught:
+        replay.replay(ready_site.settings, name)
+    assert caught.value.code == "no_report"
+
+
+def test_a_refusal_has_nothing_to_recompute(ready_site: Any, dicom: Any) -> None:
+    slices = dicom.chest(series_uid="1.2.9.9", BodyPartExamined="KNEE")
+    refused = analysed(ready_site, dicom, slices)
+    assert refused.status is Status.NOT_ANALYSED
+    with pytest.raises(ScansideError, match="is not_analysed") as caught:
+        replay.replay(ready_site.settings, str(refused.report_id))
+    assert caught.value.code == "nothing_to_replay"
+
+
+def test_the_list_of_inputs_holds_every_image(ready_site: Any, past: Report, dicom: Any) -> None:
+    folder = ready_site.settings.state / "reports" / str(past.report_id)
+    names = json.loads((folder / "inputs.json").read_text())
+    assert names == sorted(ds.SOPInstanceUID for ds in dicom.chest())
+
+
+def test_what_the_transfer_said_is_taken_over(past: Report) -> None:
+    """An aborted transfer is a limitation that no kept file can show."""
+    assert {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT} == replay.OF_TRANSFER
