@@ -191,14 +191,14 @@ def _inference(files: Sequence[bytes]) -> dict[str, float]:
     loaded = trust.check(next((FACTORY / "bundles").glob("*.scanside")).read_bytes())
     networks: dict[str, Network] = dict(loaded.manifest.networks.items())
     clocked = _Clocked(open_backend(choose(), networks, loaded.networks))
-    fold = line.begin(loaded.bundle)
+    fold = line.begin([loaded.bundle])
     for data in files:
         fold = line.add(fold, data)
     runs = []
     for _ in range(6):
         clocked.spent = {}
         began = time.perf_counter()
-        line.finish(fold, clocked)
+        line.finish(fold, loaded.bundle, clocked)
         took = time.perf_counter() - began
         runs.append({**clocked.spent, "interpret": took - sum(clocked.spent.values())})
     clocked.close()

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from appliance.backend.open import LOADERS
-from appliance.bundle.manifest import Network, Role
+from appliance.bundle.lines import Role
+from appliance.bundle.manifest import Network
 from appliance.phantom.chest import chest
 from appliance.preprocess import reference
 from training import source

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from appliance.bundle.manifest import Accepts, ClassifyImage, Network, Port
+from appliance.bundle.accepts import Accepts
+from appliance.bundle.lines import ClassifyImage
+from appliance.bundle.manifest import Network, Port
 from appliance.preprocess.spec import Collimation, Display, Square
 from training.pneumonia import SIZE
 from training.source import NOTICE as RESEARCH_USE

@@ -46,7 +46,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import Accepts, Limits
+from appliance.bundle.accepts import Accepts, Limits
 from appliance.reasons import Code
 from appliance.records import Plane, Stack, Vector
 from appliance.report import Reason

@@ -279,9 +279,7 @@ def memory(patient: Patient) -> Check:
     there = machine_memory.available()
     try:
         from appliance.bundle.shelf import Shelf  # noqa: PLC0415
-        from appliance.lines import budget as admission  # noqa: PLC0415
-        from appliance.lines import nodules  # noqa: PLC0415
-        from appliance.preprocess import plan  # noqa: PLC0415
+        from appliance.lines import kinds  # noqa: PLC0415
     except ImportError:  # `bundles` says so
         return Check(name="memory", ok=True, text="not known without a shelf")
     if there is None:
@@ -291,20 +289,7 @@ def memory(patient: Patient) -> Check:
     try:
         for loaded in map(shelf.load, shelf.active()):
             need += machine_memory.opening(sum(map(len, loaded.networks.values())))
-            if loaded.bundle.of_radiographs:
-                continue
-            grids = {
-                role: plan.steps(network.preprocess).spacing_mm or (1.0, 1.0, 1.0)
-                for role, network in loaded.manifest.networks.items()
-                if role in ("segment", "propose", "mass")
-            }
-            need += admission.usual(
-                loaded.bundle.in_plane_spacings(),
-                grids["segment"],
-                grids["propose"],
-                mass_mm=grids.get("mass"),
-                cube_voxels=nodules.cube_voxels(loaded.manifest),
-            )
+            need += kinds.of(loaded.manifest).usual_bytes(loaded.manifest)
     except ScansideError as e:
         return Check(name="memory", ok=False, text=e.text, remedy=e.remedy)
     text = f"{there >> 20} MB available, a chest CT of 400 images needs {need >> 20} MB"

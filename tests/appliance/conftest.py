@@ -28,7 +28,7 @@ from appliance.phantom.chest import Phantom
 from appliance.phantom.instances import series
 from appliance.records import Identity, Result
 from appliance.report import Report, Times
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
 
 Slices = list[Dataset]
@@ -343,7 +343,7 @@ class Site:
         """The tiny bundle, under another name or with other wishes, is active from now on."""
         path = self.folder / "added.scanside"
         path.write_bytes(renamed(self.bundle, **changes))
-        shelf = Desk(self.settings, lambda *_: None).shelf
+        shelf = OpenBundles(self.settings, lambda *_: None).shelf
         entry = shelf.add(path, allow_unsigned=True)
         return shelf.activate(entry.name, entry.digest)
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
 from appliance.backend.cpu import CpuBackend
-from appliance.bundle.manifest import Calibration
+from appliance.bundle.heads import Calibration
 from training import source
 from training.data import Volume
 from training.findings import proposed, stack_of

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 
 from scipy import ndimage  # noqa: E402
 
-from appliance.bundle.manifest import DENSITIES  # noqa: E402
+from appliance.bundle.heads import DENSITIES  # noqa: E402
 from training.data import Volume  # noqa: E402
 from training.hosts import Host  # noqa: E402
 from training.implants import KINDS, Places  # noqa: E402

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.bundle.manifest import Calibration, MassHead
+from appliance.bundle.heads import Calibration, MassHead
 from training import goldens, nodule_figures, source
 from training.data import TRAINING_SERIES, file_digest, series_folder
 from training.errors import command

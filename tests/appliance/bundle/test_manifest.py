@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.bundle import archive, manifest
+from appliance.bundle.accepts import NO_SLICES
+from appliance.bundle.lines import ClassifyImage, SegmentProposeClassify
 from appliance.errors import BundleRefused
 
 Change = Callable[[dict[str, Any]], object]
@@ -141,12 +143,12 @@ def test_the_figures_of_slices_may_be_missing_for_single_images_alone(
     good: bytes, tiny_radiograph_bytes: bytes
 ) -> None:
     single = manifest.read(archive.read(tiny_radiograph_bytes)["manifest.json"])
-    assert single.accepts.spacing_mm == manifest.NO_SLICES
-    assert single.radiographs().finding == "pneumonia"
+    assert single.accepts.spacing_mm == NO_SLICES
+    assert single.line_of(ClassifyImage).finding == "pneumonia"
     with pytest.raises(TypeError):
-        single.nodules()
+        single.line_of(SegmentProposeClassify)
     with pytest.raises(TypeError):
-        manifest.read(good).radiographs()
+        manifest.read(good).line_of(ClassifyImage)
     for name in ("spacing_mm", "cover_mm"):
         error = refused(good, lambda m, name=name: m["accepts"].pop(name))
         assert f"`accepts.{name}` is missing" in error.text
