@@ -215,7 +215,7 @@ def test_an_engine_that_does_not_fit_is_named_and_another_one_is_built(bench, wh
 def test_an_engine_of_another_onnx_file_or_other_shapes_does_not_fit(tiny_loaded, tmp_path):
     made = put(tmp_path, tiny_loaded)
     of = tiny_loaded.manifest
-    assert engines.misfits(made, tiny_loaded.ref, of, HERE) == ()
+    assert engine_shelf.misfits(made, tiny_loaded.ref, of, HERE) == ()
     one = made.engines["segment"]
     for change, words in (
         ({"onnx_digest": "1" * 64}, "another ONNX file"),
@@ -223,10 +223,10 @@ def test_an_engine_of_another_onnx_file_or_other_shapes_does_not_fit(tiny_loaded
     ):
         other = {**made.engines, "segment": one.model_copy(update=change)}
         changed = made.model_copy(update={"engines": other})
-        (said,) = engines.misfits(changed, tiny_loaded.ref, of, HERE)
+        (said,) = engine_shelf.misfits(changed, tiny_loaded.ref, of, HERE)
         assert words in said
     lacking = made.model_copy(update={"engines": {"segment": one}})
-    assert len(engines.misfits(lacking, tiny_loaded.ref, of, HERE)) == 2
+    assert len(engine_shelf.misfits(lacking, tiny_loaded.ref, of, HERE)) == 2
 
 
 @pytest.mark.parametrize(
@@ -379,9 +379,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_open_bundles_take_up_a_new_engine_and_the_spare_where_the_gpu_fails(
-    bench, ready_site, dicom
-):
+def test_a_new_engine_is_taken_up_and_the_spare_where_the_gpu_fails(bench, ready_site, dicom):
     settings = Settings.model_validate({
         "state": ready_site.settings.state, "work": {"backend": "auto", "threads": 2},
     })  # fmt: skip
