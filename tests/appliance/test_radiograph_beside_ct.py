@@ -19,7 +19,9 @@ from appliance.runtime.bundles import Desk
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.kept import keep
 from appliance.store.spool import SeriesKey, Spool
-from appliance.verbs import analyze, doctor
+from appliance.verbs import analyze
+from appliance.verbs.checks import analysis
+from appliance.verbs.checks.check import Device
 from appliance.work.conclude import Conclusions
 from appliance.work.followed import Followed
 
@@ -122,8 +124,7 @@ def test_a_radiograph_is_reported_before_the_verdict(both: Any, xray: Any) -> No
 
 
 def test_the_doctor_reckons_the_memory_of_both(both: Any) -> None:
-    patient = SimpleNamespace(settings=both.settings)
-    check = doctor.memory(patient)  # type: ignore[arg-type]
+    check = analysis.memory(Device(both.settings, "scanside.toml"))
     assert check.ok, check.text
 
 
