@@ -24,10 +24,13 @@ from appliance.verbs.checks import analysis
 from appliance.verbs.checks.check import Device
 from appliance.work.conclude import Conclusions
 from appliance.work.followed import Followed
+from rigs.chests import Dicom
+from rigs.device import Seal
+from rigs.xray import Xray
 
 
 @pytest.fixture
-def both(ready_site: Any, tiny_radiograph_bytes: bytes, tmp_path: Path) -> Any:
+def both(ready_site: Device, tiny_radiograph_bytes: bytes, tmp_path: Path) -> Any:
     """The device's settings; `tiny-nodule` and the tests' `chest-pneumonia` are active."""
     path = tmp_path / "tiny-radiograph.scanside"
     path.write_bytes(tiny_radiograph_bytes)
@@ -37,7 +40,7 @@ def both(ready_site: Any, tiny_radiograph_bytes: bytes, tmp_path: Path) -> Any:
     return ready_site
 
 
-def write(folder: Path, xray: Any, **images: dict[str, Any]) -> Path:
+def write(folder: Path, xray: Xray, **images: dict[str, Any]) -> Path:
     """Series of radiographs, one image each, under a UID made of its place."""
     for at, (name, tags) in enumerate(images.items(), start=10):
         uids = {"SeriesInstanceUID": f"1.2.{at}", "SOPInstanceUID": f"1.2.{at}.1"}
@@ -50,7 +53,9 @@ def by_bundle(reports: list[Report]) -> dict[str | None, Report]:
     return {report.bundle.name if report.bundle else None: report for report in reports}
 
 
-def test_each_bundle_takes_its_own_series(both: Any, xray: Any, dicom: Any, tmp_path: Path) -> None:
+def test_each_bundle_takes_its_own_series(
+    both: Device, xray: Xray, dicom: Dicom, tmp_path: Path
+) -> None:
     folder = write(tmp_path / "in", xray, child={})
     dicom.write(dicom.chest(PatientAge="060Y"), folder / "ct")
     reports = by_bundle(analyze.analyze(folder, both.settings))
@@ -67,7 +72,7 @@ def test_each_bundle_takes_its_own_series(both: Any, xray: Any, dicom: Any, tmp_
 
 
 def test_a_radiograph_that_no_bundle_takes_says_why_in_words_of_its_own_bundle(
-    both: Any, xray: Any, tmp_path: Path
+    both: Device, xray: Xray, tmp_path: Path
 ) -> None:
     older = write(tmp_path / "older", xray, one={"PatientAge": "006Y"})
     unknown = write(tmp_path / "unknown", xray, one={"PatientAge": None})
@@ -78,14 +83,14 @@ def test_a_radiograph_that_no_bundle_takes_says_why_in_words_of_its_own_bundle(
     assert "missing" in report.reasons[0].text
 
 
-def test_two_radiographs_of_a_study_are_no_rivals(both: Any, xray: Any, tmp_path: Path) -> None:
+def test_two_radiographs_of_a_study_are_no_rivals(both: Device, xray: Xray, tmp_path: Path) -> None:
     folder = write(tmp_path / "in", xray, first={}, again={"WindowCenter": 1800})
     reports = analyze.analyze(folder, both.settings)
     assert [report.status for report in reports] == [Status.ANALYSED] * 2
 
 
 def test_the_heat_map_is_kept_beside_the_report(
-    both: Any, xray: Any, tmp_path: Path, seal: Any
+    both: Device, xray: Xray, tmp_path: Path, seal: Seal
 ) -> None:
     desk = Desk(both.settings)
     desk.refresh()
@@ -100,7 +105,7 @@ def test_the_heat_map_is_kept_beside_the_report(
         assert np.array_equal(kept["to_stored"], result.maps[0].to_stored)
 
 
-def test_a_radiograph_is_reported_before_the_verdict(both: Any, xray: Any) -> None:
+def test_a_radiograph_is_reported_before_the_verdict(both: Device, xray: Xray) -> None:
     """As preliminary, by what `work` calls at a plausible end; the verdict confirms it."""
     desk = Desk(both.settings)
     opened = next(o for o in desk.refresh() if o.bundle.of_radiographs)
@@ -123,13 +128,13 @@ def test_a_radiograph_is_reported_before_the_verdict(both: Any, xray: Any) -> No
     assert counts.waiting == 3  # preliminary, the finding once, analysed
 
 
-def test_the_doctor_reckons_the_memory_of_both(both: Any) -> None:
+def test_the_doctor_reckons_the_memory_of_both(both: Device) -> None:
     check = analysis.memory(Device(both.settings, "scanside.toml"))
     assert check.ok, check.text
 
 
 def test_a_series_of_radiographs_is_whole_with_its_first_image(
-    tiny_radiograph_bytes: bytes, xray: Any
+    tiny_radiograph_bytes: bytes, xray: Xray
 ) -> None:
     bundle = trust.check(tiny_radiograph_bytes).bundle
     followed = Followed(SeriesKey("1.2.3", "1.2.3.4"))

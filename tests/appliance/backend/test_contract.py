@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import host_gpu
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -24,6 +23,7 @@ from appliance.preprocess import fast, plan, reference
 from appliance.preprocess.spec import Crop, Cube, Orient, Pad, Patch, Resample, Rescale, Window
 from appliance.records import Box, Geometry, Header, Image, Stack, Tensor
 from compile import kernels, tensorrt
+from rigs import host_gpu
 
 HEADER = Header(sop_class_uid="1", sop_instance_uid="1.2", study_uid="1.3", series_uid="1.4")
 WINDOW = Window(low=-1000, high=400)

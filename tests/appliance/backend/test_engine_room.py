@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from engine_bench import HERE, Room, put
 
 from appliance import line
 from appliance.backend import fatbin, trt_engine
@@ -29,6 +28,7 @@ from appliance.runtime.engine_build import Build
 from appliance.runtime.gpu import EngineRoom, Machine
 from appliance.settings import Settings
 from compile import kernels
+from rigs.engine_bench import HERE, Room, put
 
 WAIT_S = 60.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import host_gpu
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from appliance.host import driver
 from appliance.preprocess import reference
 from appliance.records import Grid
 from bench import gpu
+from rigs import host_gpu
 
 
 def test_prepare_is_timed_on_the_tensor_of_the_reference(kernels) -> None:

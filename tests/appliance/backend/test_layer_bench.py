@@ -8,7 +8,6 @@ import math
 import sys
 from pathlib import Path
 
-import host_gpu
 import numpy as np
 import onnx
 import onnxruntime
@@ -22,6 +21,7 @@ from appliance.errors import BackendUnavailable
 from bench import gpu, layers
 from compile.half import LAYERS
 from compile.unquantized import unquantized
+from rigs import host_gpu
 
 PNEUMONIA = gpu.FACTORY.with_name("chest-pneumonia.scanside")
 """The smallest shipped network, in INT8."""

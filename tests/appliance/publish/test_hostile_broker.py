@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from publish_peers import ROOT, Broker, Served, Subscriber, an_event, until
 
 from appliance.publish.link import Pace
 from appliance.store import bell
 from appliance.store.journal import JOURNAL_NAME, Journal
+from rigs.peers import ROOT, Broker, Served, Subscriber, an_event, until
 
 OWED = 30
 PACE = Pace(ack_s=0.5, backoff_s=(0.01, 0.02), tick_s=0.5, farewell_s=0.1, connect_s=1.0)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from publish_peers import ROOT, a_report, an_event, ask, commit, until
 
 from appliance.store import bell
 from appliance.verbs import schemas
+from rigs.peers import ROOT, a_report, an_event, ask, commit, until
 
 
 def test_the_committed_schemas_are_what_the_code_says() -> None:

@@ -12,19 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from publish_peers import (
-    ROOT,
-    Broker,
-    Misbehaving,
-    Subscriber,
-    a_report,
-    an_event,
-    ask,
-    commit,
-    event_of,
-    program,
-    until,
-)
 
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.publish import commands, pause
@@ -34,6 +21,19 @@ from appliance.settings import Mqtt, Settings
 from appliance.store import bell
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.lock import alone
+from rigs.peers import (
+    ROOT,
+    Broker,
+    Misbehaving,
+    Subscriber,
+    a_report,
+    an_event,
+    ask,
+    commit,
+    event_of,
+    until,
+)
+from rigs.programs import program
 
 
 def child(settings: Settings) -> subprocess.Popen[bytes]:

@@ -18,11 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from publish_peers import Broker, Served, an_event, program, until
 
 from appliance.errors import SettingsInvalid
 from appliance.publish.link import Pace, tls_context
 from appliance.settings import TLS, Mqtt
+from rigs.peers import Broker, Served, an_event, until
+from rigs.programs import program
 
 PACE = Pace(ack_s=5.0, backoff_s=(0.05, 0.1), tick_s=0.5, connect_s=0.5)
 DAY = timedelta(days=1)

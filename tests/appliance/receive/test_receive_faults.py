@@ -28,6 +28,7 @@ from appliance.receive.intake import Intake
 from appliance.settings import Allow, Dicom, Retain, Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import Spool
+from rigs.receiver import MakeImage, RawScu, StartReceiver
 
 Start = Callable[..., Any]
 ALLOW = '[[dicom.allow]]\nae_title = "CT1"\nhost = "127.0.0.1"\n'
@@ -56,7 +57,7 @@ def dataset_bytes(ds: pydicom.Dataset) -> bytes:
 
 
 def test_below_the_reserve_every_instance_is_a700_and_the_sender_keeps_it(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver(more=ALLOW + "[retain]\nreserve_mb = 900000000\n")
     association = associate(one.port)
@@ -69,7 +70,7 @@ def test_below_the_reserve_every_instance_is_a700_and_the_sender_keeps_it(
 
 
 def test_a_spool_that_cannot_be_written_is_a700_and_the_association_goes_on(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     association = associate(one.port)
@@ -110,7 +111,9 @@ def test_an_association_that_the_journal_cannot_take_is_refused_for_now(tmp_path
 # The data
 
 
-def test_garbage_is_c000_and_its_bytes_are_in_the_quarantine(receiver: Start, raw_scu: Any) -> None:
+def test_garbage_is_c000_and_its_bytes_are_in_the_quarantine(
+    receiver: StartReceiver, raw_scu: type[RawScu]
+) -> None:
     one = receiver()
     peer = raw_scu(one.port)
     junk = random.Random(1).randbytes(50_000)
@@ -129,7 +132,10 @@ def test_garbage_is_c000_and_its_bytes_are_in_the_quarantine(receiver: Start, ra
 # what ends between two elements is whole to DICOM.
 @pytest.mark.parametrize("left", [-1, -1000, "in a UID", 60, 9])
 def test_a_cut_data_set_is_c000(
-    receiver: Start, raw_scu: Any, make_ct: Start, left: int | str
+    receiver: StartReceiver,
+    raw_scu: type[RawScu],
+    make_ct: MakeImage,
+    left: int | str,
 ) -> None:
     one = receiver()
     ds = make_ct(0)
@@ -144,7 +150,10 @@ def test_a_cut_data_set_is_c000(
 
 @pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
 def test_uid_tricks_never_leave_the_quarantine(
-    receiver: Start, raw_scu: Any, make_ct: Start, name: str
+    receiver: StartReceiver,
+    raw_scu: type[RawScu],
+    make_ct: MakeImage,
+    name: str,
 ) -> None:
     one = receiver()
     ds = make_ct(0)
@@ -167,7 +176,12 @@ def field(tag: Any, uid: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
-def test_a_missing_uid_is_c000(receiver: Start, raw_scu: Any, make_ct: Start, name: str) -> None:
+def test_a_missing_uid_is_c000(
+    receiver: StartReceiver,
+    raw_scu: type[RawScu],
+    make_ct: MakeImage,
+    name: str,
+) -> None:
     one = receiver()
     ds = make_ct(0)
     sop = ds.SOPInstanceUID.encode()
@@ -180,7 +194,7 @@ def test_a_missing_uid_is_c000(receiver: Start, raw_scu: Any, make_ct: Start, na
 
 
 def test_class_or_instance_that_differ_between_command_and_data_set_are_a900(
-    receiver: Start, raw_scu: Any, make_ct: Start
+    receiver: StartReceiver, raw_scu: type[RawScu], make_ct: MakeImage
 ) -> None:
     one = receiver()
     ds = make_ct(0)
@@ -199,7 +213,7 @@ def test_class_or_instance_that_differ_between_command_and_data_set_are_a900(
 
 
 def test_an_abort_in_mid_series_keeps_what_was_acknowledged_and_is_recorded(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     association = associate(one.port)
@@ -214,7 +228,7 @@ def test_an_abort_in_mid_series_keeps_what_was_acknowledged_and_is_recorded(
 
 
 def test_a_connection_lost_in_mid_instance_keeps_the_others_and_no_half_one(
-    receiver: Start, raw_scu: Any, make_ct: Start
+    receiver: StartReceiver, raw_scu: type[RawScu], make_ct: MakeImage
 ) -> None:
     one = receiver()
     peer = raw_scu(one.port)
@@ -228,7 +242,9 @@ def test_a_connection_lost_in_mid_instance_keeps_the_others_and_no_half_one(
     assert not list((one.state / "incoming").iterdir())
 
 
-def test_a_peer_that_falls_silent_is_aborted_and_lost(receiver: Start, raw_scu: Any) -> None:
+def test_a_peer_that_falls_silent_is_aborted_and_lost(
+    receiver: StartReceiver, raw_scu: type[RawScu]
+) -> None:
     one = receiver(dicom="idle_s = 0.5")
     peer = raw_scu(one.port)
     assert peer.answer[0] == 2
@@ -237,18 +253,18 @@ def test_a_peer_that_falls_silent_is_aborted_and_lost(receiver: Start, raw_scu: 
 
 
 def test_what_breaks_the_protocol_is_aborted_and_others_are_served_on(
-    receiver: Start, raw_scu: Any
+    receiver: StartReceiver, raw_scu: type[RawScu]
 ) -> None:
     one = receiver()
     ct = CTImageStorage.encode()
 
-    def breaking(act: Callable[[Any], None]) -> int:
+    def breaking(act: Callable[[RawScu], None]) -> int:
         peer = raw_scu(one.port)
         assert peer.answer[0] == 2
         act(peer)
         return int(peer.pdu()[0])
 
-    acts: list[Callable[[Any], None]] = [
+    acts: list[Callable[[RawScu], None]] = [
         lambda p: p.send(1, bytes(68)),  # a second request
         lambda p: p.send(0x42, b"x"),  # no such PDU
         lambda p: p.value(b"data", control=0),  # no command before
@@ -268,14 +284,16 @@ def test_what_breaks_the_protocol_is_aborted_and_others_are_served_on(
     associate(one.port).release()
 
 
-def test_a_wrong_application_context_or_version_is_rejected(receiver: Start, raw_scu: Any) -> None:
+def test_a_wrong_application_context_or_version_is_rejected(
+    receiver: StartReceiver, raw_scu: type[RawScu]
+) -> None:
     one = receiver()
     assert raw_scu(one.port, application=b"1.2.3").answer == (3, bytes((0, 1, 1, 2)))
     assert raw_scu(one.port, version=2).answer == (3, bytes((0, 1, 2, 2)))
 
 
 def test_a_command_that_is_not_ours_is_answered_and_not_obeyed(
-    receiver: Start, raw_scu: Any
+    receiver: StartReceiver, raw_scu: type[RawScu]
 ) -> None:
     one = receiver()
     peer = raw_scu(one.port)
@@ -291,7 +309,7 @@ def test_a_command_that_is_not_ours_is_answered_and_not_obeyed(
 
 
 def test_success_is_only_said_after_file_and_folder_are_synced(
-    receiver: Start, make_ct: Start, tmp_path: Path
+    receiver: StartReceiver, make_ct: MakeImage, tmp_path: Path
 ) -> None:
     tracer = shutil.which("strace")
     if tracer is None:
@@ -319,7 +337,7 @@ def test_success_is_only_said_after_file_and_folder_are_synced(
 
 
 def test_sigterm_lets_a_running_association_finish_and_takes_no_new_one(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     association = associate(one.port)
@@ -344,7 +362,7 @@ def test_sigterm_lets_a_running_association_finish_and_takes_no_new_one(
 
 
 def test_kill_9_in_mid_series_keeps_all_that_was_acknowledged(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     association = associate(one.port)
@@ -365,7 +383,7 @@ def test_kill_9_in_mid_series_keeps_all_that_was_acknowledged(
 
 
 def test_the_death_of_one_association_is_recorded_and_the_others_live(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     doomed, other = associate(one.port), associate(one.port)

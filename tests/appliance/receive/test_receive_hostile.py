@@ -22,6 +22,7 @@ from pynetdicom import AE, AllStoragePresentationContexts
 
 from appliance.dicom import association
 from appliance.receive import listen
+from rigs.receiver import MakeImage, RawScu, StartReceiver
 
 Start = Callable[..., Any]
 CT = CTImageStorage.encode()
@@ -30,7 +31,7 @@ EVERYWHERE = '[[dicom.allow]]\nae_title = "CT1"\nhost = "127.0.0.0/30"\n'
 
 
 @pytest.fixture
-def send(dcmtk: Start, make_ct: Start, save: Start, tmp_path: Path) -> Start:
+def send(dcmtk: Start, make_ct: MakeImage, save: Start, tmp_path: Path) -> Start:
     """send(port, count=5) -> dcmtk storescu has sent a new series; fails where it could not."""
     sent = 0
 
@@ -115,7 +116,9 @@ def many(port: int, count: int, *hosts: str) -> Iterator[list[socket.socket]]:
         yield [held.enter_context(connect(port, hosts[n % len(hosts)])) for n in range(count)]
 
 
-def test_two_hundred_idle_connections_keep_no_sender_out(receiver: Start, send: Start) -> None:
+def test_two_hundred_idle_connections_keep_no_sender_out(
+    receiver: StartReceiver, send: Start
+) -> None:
     one = receiver(more=EVERYWHERE)
     with many(one.port, 200, "127.0.0.1", "127.0.0.2", "127.0.0.9") as idle:
         send(one.port)()
@@ -128,7 +131,9 @@ def test_two_hundred_idle_connections_keep_no_sender_out(receiver: Start, send: 
     assert one.outcomes(1) == ["released"]
 
 
-def test_one_host_s_idle_connections_are_dropped_before_those_of_another(receiver: Start) -> None:
+def test_one_host_s_idle_connections_are_dropped_before_those_of_another(
+    receiver: StartReceiver,
+) -> None:
     one = receiver(more=EVERYWHERE)
     with many(one.port, 1, "127.0.0.2") as patient, many(one.port, 30, "127.0.0.1") as idle:
         until(lambda: sum(not is_closed(peer) for peer in idle) == listen.WAITING - 1)
@@ -136,7 +141,7 @@ def test_one_host_s_idle_connections_are_dropped_before_those_of_another(receive
 
 
 def test_an_association_that_was_accepted_is_never_dropped_for_others(
-    receiver: Start, raw_scu: Any, make_ct: Start
+    receiver: StartReceiver, raw_scu: type[RawScu], make_ct: MakeImage
 ) -> None:
     one = receiver(more=EVERYWHERE)
     peer, ds = raw_scu(one.port), make_ct(0)
@@ -175,7 +180,7 @@ def request(length: int) -> bytes:
 
 
 def test_slow_requests_and_slow_data_are_ended_and_a_sender_goes_on(
-    receiver: Start, raw_scu: Any, send: Start
+    receiver: StartReceiver, raw_scu: type[RawScu], send: Start
 ) -> None:
     one = receiver(dicom="idle_s = 1.0", more=EVERYWHERE)
     slow = [Loris(connect(one.port, f"127.0.0.{n % 3 + 1}"), request(1000)) for n in range(10)]
@@ -195,7 +200,7 @@ def test_slow_requests_and_slow_data_are_ended_and_a_sender_goes_on(
 
 
 def test_a_pdu_of_four_gib_costs_no_memory_and_no_sender_anything(
-    receiver: Start, raw_scu: Any, send: Start
+    receiver: StartReceiver, raw_scu: type[RawScu], send: Start
 ) -> None:
     one = receiver()
     peer = raw_scu(one.port)
@@ -225,7 +230,9 @@ def memory_kb(pid: int, name: str) -> int:
     return int(status.partition(f"{name}:")[2].split()[0])
 
 
-def test_128_presentation_contexts_are_answered_each(receiver: Start, make_ct: Start) -> None:
+def test_128_presentation_contexts_are_answered_each(
+    receiver: StartReceiver, make_ct: MakeImage
+) -> None:
     one = receiver()
     ae = AE(ae_title="CT1")
     others = {str(c.abstract_syntax) for c in AllStoragePresentationContexts} - {CTImageStorage}
@@ -250,7 +257,7 @@ PROPOSALS = b"".join(
 
 
 def test_the_peer_s_longest_pdu_is_kept_to_and_its_proposals_are_tolerated(
-    receiver: Start, raw_scu: Any, make_ct: Start
+    receiver: StartReceiver, raw_scu: type[RawScu], make_ct: MakeImage
 ) -> None:
     one = receiver()
     for most in (0, 128, 4096):
@@ -326,7 +333,10 @@ def gone_as_far_as(step: str, port: int, scu: Any, data: bytes) -> socket.socket
 
 
 def test_an_abort_or_reset_at_any_step_ends_one_association_and_no_other(
-    receiver: Start, raw_scu: Any, make_ct: Start, send: Start
+    receiver: StartReceiver,
+    raw_scu: type[RawScu],
+    make_ct: MakeImage,
+    send: Start,
 ) -> None:
     one = receiver()
     good = raw_scu(one.port)
@@ -357,7 +367,9 @@ def test_an_abort_or_reset_at_any_step_ends_one_association_and_no_other(
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_under_a_minute_of_floods_three_scanners_lose_nothing(receiver: Start, send: Start) -> None:
+def test_under_a_minute_of_floods_three_scanners_lose_nothing(
+    receiver: StartReceiver, send: Start
+) -> None:
     """Connections without end: idle ones, garbage, slow ones, resets, from three hosts at once."""
     one = receiver(dicom="idle_s = 5.0", more=EVERYWHERE)
     over = threading.Event()

@@ -26,6 +26,7 @@ from appliance.dicom import pdu
 from appliance.dicom.policy import Context
 from appliance.errors import InstanceRefused
 from appliance.receive.peek import peek
+from rigs.receiver import MakeImage
 
 Start = Callable[..., Any]
 
@@ -60,7 +61,9 @@ def part10(ds: Dataset, syntax: Any = ExplicitVRLittleEndian) -> bytes:
         RLELossless,
     ],
 )
-def test_the_uids_of_every_encoding_are_those_of_the_top_level(make_ct: Start, syntax: Any) -> None:
+def test_the_uids_of_every_encoding_are_those_of_the_top_level(
+    make_ct: MakeImage, syntax: Any
+) -> None:
     ds = make_ct(0)
     ds.ReferencedImageSequence = Sequence([nested(3)])
     ds["ReferencedImageSequence"].is_undefined_length = True
@@ -75,7 +78,7 @@ def test_the_uids_of_every_encoding_are_those_of_the_top_level(make_ct: Start, s
     assert found.transfer_syntax == syntax
 
 
-def test_what_is_missing_or_empty_is_none(make_ct: Start) -> None:
+def test_what_is_missing_or_empty_is_none(make_ct: MakeImage) -> None:
     ds = make_ct(0)
     ds.StudyInstanceUID = ""
     del ds.SeriesInstanceUID, ds.PixelData
@@ -85,7 +88,7 @@ def test_what_is_missing_or_empty_is_none(make_ct: Start) -> None:
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless])
 def test_a_file_that_is_cut_anywhere_is_refused_or_only_lacks_what_was_cut(
-    make_ct: Start, syntax: Any
+    make_ct: MakeImage, syntax: Any
 ) -> None:
     ds = make_ct(0, size=8)
     if syntax == RLELossless:
@@ -100,7 +103,7 @@ def test_a_file_that_is_cut_anywhere_is_refused_or_only_lacks_what_was_cut(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_mutation_makes_it_raise_anything_else_or_hang(make_ct: Start, seed: int) -> None:
+def test_no_mutation_makes_it_raise_anything_else_or_hang(make_ct: MakeImage, seed: int) -> None:
     random_ = random.Random(seed)
     ds = make_ct(0, size=8)
     ds.ReferencedImageSequence = Sequence([nested(3)])
@@ -116,7 +119,7 @@ def test_no_mutation_makes_it_raise_anything_else_or_hang(make_ct: Start, seed: 
     assert time.monotonic() - began < 60
 
 
-def test_a_sequence_nested_without_end_is_refused(make_ct: Start) -> None:
+def test_a_sequence_nested_without_end_is_refused(make_ct: MakeImage) -> None:
     whole = part10(make_ct(0))
     item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     element = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff"
@@ -137,7 +140,7 @@ def test_a_deflated_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.value.code == "too_large"
 
 
-def test_a_ct_slice_is_looked_at_in_under_a_millisecond(make_ct: Start) -> None:
+def test_a_ct_slice_is_looked_at_in_under_a_millisecond(make_ct: MakeImage) -> None:
     whole = part10(make_ct(0, size=512))
     times = []
     for _ in range(50):

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from publish_peers import a_report, an_event, commit
 from rich.console import Console
 
 from appliance.errors import ScansideError, StateUnusable
@@ -19,6 +18,7 @@ from appliance.store import bell
 from appliance.store.database import Database
 from appliance.store.journal import Journal
 from appliance.verbs import outbox
+from rigs.peers import a_report, an_event, commit
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -41,6 +38,7 @@ from appliance.results import message
 from appliance.settings import Settings
 from appliance.store.database import Database
 from appliance.store.journal import Journal
+from rigs.programs import program
 
 ROOT = "scanside/v1/ward/box1"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -61,15 +59,6 @@ def until(what: Callable[[], Any], seconds: float = 10.0) -> Any:
             return answer
         time.sleep(0.01)
     raise AssertionError(f"not within {seconds} s")
-
-
-def program(name: str) -> str:
-    """The full path of one of mosquitto's programs; skips the test where it is missing."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    found = shutil.which(name, path=path)
-    if found is None:
-        pytest.skip(f"{name} is not installed (apt install mosquitto)")
-    return found
 
 
 class Broker:

@@ -10,8 +10,6 @@ import hashlib
 import sys
 from pathlib import Path
 
-import host_gpu
-
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.profile import profile
 from appliance.bundle.golden import Gate
@@ -19,6 +17,7 @@ from appliance.bundle.trust import Loaded
 from appliance.runtime import engine_shelf as engines
 from appliance.runtime.engine_shelf import Engine, EngineManifest, EngineShelf, Here
 from appliance.runtime.gpu import EngineRoom, Machine
+from rigs import host_gpu
 
 HERE = Here(
     library="tensorrt", version="10.16.2", architecture="sm_87", gpu="Orin",
