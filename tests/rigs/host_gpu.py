@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import appliance.backend
 from appliance.backend import cpu
@@ -39,6 +40,14 @@ def build(folder: Path) -> Path:
     flags = ["-x", "c++", "-std=c++17", "-O2", "-shared", "-fPIC", f"-I{SOURCE.parent}"]
     subprocess.run([GXX, *flags, str(SOURCE), "-o", str(out)], check=True, timeout=120)
     return out
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """kernels.cu as a library of the host: a fixture for a conftest to import."""
+    if not GXX:
+        pytest.skip("g++ is not installed: the kernels cannot be compiled for the host")
+    return build(tmp_path_factory.mktemp("kernels"))
 
 
 class HostCuda:

@@ -43,6 +43,8 @@ from rigs.programs import program
 ROOT = "scanside/v1/ward/box1"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 QUICK = Pace(backoff_s=(0.1, 0.3), ack_s=5.0, tick_s=0.5)
+HANG_S = 60.0
+"""A hang ends a test after so long; nothing takes a tenth of it, whatever else the machine does."""
 
 
 def free_port() -> int:
@@ -51,7 +53,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def until(what: Callable[[], Any], seconds: float = 10.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = HANG_S) -> Any:
     """The first true answer; fails after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -92,7 +94,7 @@ class Broker:
     def stop(self) -> None:
         if self.child is not None:
             self.child.terminate()
-            self.child.wait(10)
+            self.child.wait(HANG_S)
             self.child = None
 
 
@@ -117,7 +119,7 @@ class Subscriber:
         lasting.SessionExpiryInterval = 60
         self.client.connect("127.0.0.1", port, 30, clean_start=False, properties=lasting)
         self.client.loop_start()
-        assert self.subscribed.wait(10)
+        assert self.subscribed.wait(HANG_S)
 
     def payloads(self, ending: str) -> list[dict[str, Any]]:
         return [json.loads(m.payload) for m in list(self.got) if m.topic.endswith(ending)]
@@ -142,7 +144,7 @@ class Served:
 
     def stop(self) -> None:
         self.publisher.stop()
-        self.thread.join(15)
+        self.thread.join(HANG_S)
         assert not self.thread.is_alive()
         self.publisher.close()
         self.journal.close()

@@ -73,7 +73,7 @@ class Receiver:
 
     def outcomes(self, count: int) -> list[str | None]:
         """How the associations ended, once `count` have."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with self.journal() as journal:
                 rows = journal._db._db.execute(  # the API has no list of ended ones
@@ -113,7 +113,7 @@ class RawScu:
         max_length: int = 16384,
         user: bytes = b"",
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = b"\x01\0\0\0" + item(0x30, abstract) + item(0x40, transfer)
         body = (

@@ -289,7 +289,7 @@ def test_each_stored_instance_and_the_end_wake_the_next_stage(
     one = receiver()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
         bell.bind(str(one.state / "run" / "work.sock"))
-        bell.settimeout(20)
+        bell.settimeout(60)
         association = associate(one.port)
         ds = make_ct(0)
         for _ in range(2):  # the second time is a duplicate: nothing new
@@ -344,7 +344,7 @@ def test_with_tls_only_a_peer_with_a_known_certificate_is_heard(
     allow = '[[dicom.allow]]\nae_title = "CT1"\nhost = "127.0.0.1"\n'
     one = receiver(more=f"[dicom.tls]\n{lines}{allow}")
     ae = AE(ae_title="CT1")
-    ae.acse_timeout = 10
+    ae.acse_timeout = 60
     ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     for peer, allowed in ((stranger, False), (scanner, True)):
         context = ssl.create_default_context(cafile=str(ours[0]))

@@ -111,7 +111,7 @@ def mosquitto(tmp_path: Path) -> Iterator[int]:
         f"user root\nlistener {port} 127.0.0.1\nallow_anonymous false\npassword_file {table}\n"
     )
     child = subprocess.Popen([program, "-c", str(conf)], stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         with closing(socket.socket()) as s:
             if s.connect_ex(("127.0.0.1", port)) == 0:
@@ -119,7 +119,7 @@ def mosquitto(tmp_path: Path) -> Iterator[int]:
         time.sleep(0.02)
     yield port
     child.terminate()
-    child.wait(10)
+    child.wait(60)
 
 
 def test_a_broker_with_right_and_wrong_credentials(config, mosquitto, tmp_path: Path) -> None:

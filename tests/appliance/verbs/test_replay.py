@@ -37,7 +37,7 @@ def analysed(site: Device, dicom: Dicom, slices: list[Any]) -> Report:
         desk.refresh()
         work = Work(site.settings, journal, spool, desk)
         work.look_everywhere()
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             work.take_turn()
             report = journal.latest_report(slices[0].SeriesInstanceUID)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from appliance.settings import TLS, Mqtt
 from rigs.peers import Broker, Served, an_event, until
 from rigs.programs import program
 
-PACE = Pace(ack_s=5.0, backoff_s=(0.05, 0.1), tick_s=0.5, connect_s=0.5)
+PACE = Pace(ack_s=5.0, backoff_s=(0.05, 0.1), tick_s=0.5, connect_s=20.0)
 DAY = timedelta(days=1)
 HANG_S = 60.0
 
@@ -192,7 +192,8 @@ def test_a_handshake_that_never_ends_is_given_up(site, settings_for, serve) -> N
                     heard.append(silent.accept()[0])
 
         threading.Thread(target=accept, daemon=True).start()
-        stage = serve(settings_for(silent.getsockname()[1], tls=TLS(ca=site.ca)), PACE)
+        impatient = replace(PACE, connect_s=0.5)
+        stage = serve(settings_for(silent.getsockname()[1], tls=TLS(ca=site.ca)), impatient)
         until(lambda: len(heard) >= 2, HANG_S)
         assert "timed out" in refused(stage)
         for one in heard:

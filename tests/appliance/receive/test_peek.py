@@ -1,12 +1,11 @@
-"""The look into a file, and the PDUs: pure parts that never trust a length."""
+"""The look into a file: pure, and it never trusts a length."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-import time
+import tracemalloc
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -22,13 +21,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from appliance.dicom import pdu
-from appliance.dicom.policy import Context
 from appliance.errors import InstanceRefused
 from appliance.receive.peek import peek
 from rigs.receiver import MakeImage
-
-Start = Callable[..., Any]
 
 
 def nested(depth: int) -> Dataset:
@@ -109,14 +104,12 @@ def test_no_mutation_makes_it_raise_anything_else_or_hang(make_ct: MakeImage, se
     ds.ReferencedImageSequence = Sequence([nested(3)])
     ds["ReferencedImageSequence"].is_undefined_length = True
     whole = part10(ds)
-    began = time.monotonic()
     for _ in range(2000):
         data = bytearray(whole)
         for _ in range(random_.randint(1, 6)):
             data[random_.randrange(132, len(data))] = random_.choice((0, 1, 0xFF, 0xFE, 0x7F, 0x51))
         with contextlib.suppress(InstanceRefused):
             peek(bytes(data))
-    assert time.monotonic() - began < 60
 
 
 def test_a_sequence_nested_without_end_is_refused(make_ct: MakeImage) -> None:
@@ -140,57 +133,11 @@ def test_a_deflated_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.value.code == "too_large"
 
 
-def test_a_ct_slice_is_looked_at_in_under_a_millisecond(make_ct: MakeImage) -> None:
+def test_a_look_at_a_ct_slice_copies_none_of_its_pixels(make_ct: MakeImage) -> None:
     whole = part10(make_ct(0, size=512))
-    times = []
-    for _ in range(50):
-        began = time.perf_counter()
-        peek(whole)
-        times.append(time.perf_counter() - began)
-    assert min(times) < 1e-3
-
-
-def request_body() -> bytes:
-    pieces = [
-        pdu._item(0x10, b"1.2.840.10008.3.1.1.1"),
-        pdu._item(0x20, b"\1\0\0\0" + pdu._item(0x30, b"1.2.3") + pdu._item(0x40, b"1.2.4")),
-        pdu._item(0x50, pdu._item(0x51, (16384).to_bytes(4, "big")) + pdu._item(0x55, b"PEER")),
-    ]
-    titles = b"SCANSIDE".ljust(16) + b"CT1".ljust(16)
-    return b"\0\1\0\0" + titles + bytes(32) + b"".join(pieces)
-
-
-def test_a_request_is_read_as_it_was_meant() -> None:
-    request = pdu.parse_request(request_body())
-    assert (request.called_ae, request.calling_ae) == ("SCANSIDE", "CT1")
-    assert (request.max_length, request.implementation) == (16384, "PEER")
-    assert [(c.id, c.abstract_syntax, c.transfer_syntaxes) for c in request.contexts] == [
-        (1, "1.2.3", ("1.2.4",))
-    ]
-
-
-def test_no_mutation_of_a_request_or_command_raises_anything_but_malformed() -> None:
-    random_ = random.Random(3)
-    command = pdu.encode_command({pdu.FIELD: 1, pdu.SOP_CLASS: "1.2", pdu.STATUS: 0})
-    for parse, whole in ((pdu.parse_request, request_body()), (pdu.parse_command, command)):
-        for _ in range(3000):
-            data = bytearray(whole)
-            for _ in range(random_.randint(1, 4)):
-                data[random_.randrange(len(data))] = random_.randrange(256)
-            with contextlib.suppress(pdu.MalformedError):
-                parse(bytes(data[: random_.randint(0, len(data))]))
-
-
-def test_an_accept_is_read_by_pynetdicom_as_it_was_meant() -> None:
-    from pynetdicom.pdu import A_ASSOCIATE_AC  # noqa: PLC0415
-
-    request = pdu.parse_request(request_body())
-    contexts = [Context(1, "1.2.3", "1.2.4", 0), Context(3, "1.2.5", "1.2.4", 4)]
-    answer = A_ASSOCIATE_AC()
-    answer.decode(pdu.accept(request, contexts, 131072))
-    primitive = answer.to_primitive()
-    results = primitive.presentation_context_definition_results_list
-    assert [(c.context_id, c.result) for c in results] == [(1, 0), (3, 4)]
-    assert primitive.maximum_length_received == 131072
-    assert primitive.implementation_class_uid == pdu.IMPLEMENTATION_CLASS_UID
-    assert len(pdu.implementation_version()) <= 16
+    peek(whole)
+    tracemalloc.start()
+    peek(whole)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < len(whole) / 10
