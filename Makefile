@@ -1,5 +1,6 @@
 # Every target sets up what it needs (.ci/setup) and says so.
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
+#   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
 #   make check                 style, types, import contracts, generated files, aarch64 wheels
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
@@ -8,7 +9,7 @@
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-train setup-release
+.PHONY: demo quick test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo
@@ -21,6 +22,9 @@ setup-release:
 
 demo: setup-demo
 	@$(PY) -m appliance demo $(ARGS)
+
+quick: setup-test
+	@$(PY) .ci/quick.py $(ARGS)
 
 test: setup-test
 	@$(PY) -m pytest -m "not long" $(ARGS)
