@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +41,7 @@ from training.implant.hosts import Host, Target, to_lps
 from training.implant.nodules import Implant, find_places, host_noise
 from training.implant.shapes import sphere_diameter
 from training.read.datasets import dicom_files, named_in, read_dicom
+from training.read.files import whole_folder
 from training.read.folders import shared_folder, work_folder
 from training.read.image_files import LEAST_HU
 from training.read.lung_truth import lung_truth
@@ -218,8 +217,6 @@ def write_series(
     folder: Path, host: Host, hu: F32, placed: Sequence[Implant], seed: int, split: str, out: Path
 ) -> None:
     """Writes the series, truth.json and the masks into `out`, which appears whole or not at all."""
-    if out.exists():
-        raise DataError(f"{out}: already there; remove it or choose another --out")
     series, patient = named_in(folder)
     key = patient_key(patient or series)
     slices = host_slices(folder)
@@ -227,12 +224,7 @@ def write_series(
         raise DataError(f"{folder}: {len(slices)} slices, {len(hu)} places: an image lies twice")
     kinds = "study", "series", "frame of reference"
     new = [uid_of("scanside.implant", kind, series, seed, split) for kind in kinds]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as e:
-        raise DataError(f"{out.parent}: {e.strerror}") from e
-    try:
+    with whole_folder(out, "--out") as part:
         for number, (source, before, after) in enumerate(
             zip(slices, host.volume.hu, hu, strict=True)
         ):
@@ -250,9 +242,3 @@ def write_series(
         (part / "masks" / "implants.npz").write_bytes(masks_npz(hu.shape, placed))
         rows = json.dumps(truth_of(host, placed, split), indent=1)
         (part / "truth.json").write_text(rows + "\n")
-        part.chmod(0o755)
-        part.rename(out)
-    except OSError as e:
-        raise DataError(f"{out}: {e.strerror}") from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -134,6 +134,12 @@ def made_up_host(rng: np.random.Generator) -> Host:
     return Host(volume, noise, places, (), np.zeros((1, 1, 1), bool))
 
 
+def made_up_hosts(count: int, seed: int) -> list[Host]:
+    """`count` of them, the same for the same seed of a recipe."""
+    rng = np.random.default_rng([seed, 1])
+    return [made_up_host(rng) for _ in range(count)]
+
+
 def find_places_in(lungs: Bool, hu: F32, spacing: F64) -> Places:
     """`find_places` on a grid of 1.5 mm made by nearest neighbours."""
     index = [

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from training.errors import RunError
+from training.learn.steps import Ema
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -45,3 +47,32 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:
         raise RunError(f"{path}: no whole checkpoint: remove it to start afresh") from e
     return state
+
+
+def save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema,
+    step: int,
+    knobs: dict[str, Any],
+) -> None:
+    """What a recipe with a loop of its own keeps after `step` steps."""
+    state = {
+        "model": model.state_dict(),
+        "ema": ema.shadow,
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "knobs": knobs,
+    }
+    save_checkpoint(path, state)
+
+
+def restore_state(
+    state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema
+) -> int:
+    """Puts back what `save_state` wrote; the number of steps that were taken."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    ema.shadow, ema.updates = state["ema"], state["step"]
+    return int(state["step"])

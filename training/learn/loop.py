@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +40,25 @@ MAY_CHANGE = {"name", "threads", "steps", "save_every", "judge_every"}
 """Knobs that a resumed run may give otherwise: a longer one goes on where the shorter ended."""
 State = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
+
+
+class Pace(Protocol):
+    """The knobs that every recipe of this loop has."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def decay(self) -> float: ...
+    @property
+    def ema(self) -> float: ...
+    @property
+    def save_every(self) -> int: ...
+    @property
+    def bf16(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -61,12 +80,27 @@ class Schedule:
     save_every: int = 250
     bf16: bool = True
 
+    @staticmethod
+    def of(knobs: Pace, **more: Any) -> Schedule:
+        """The schedule that a recipe's knobs say, with fields that it has besides; judged at the
+        end alone, where `judge_every` is not among these."""
+        return Schedule(
+            steps=knobs.steps,
+            rate=knobs.rate,
+            warmup=knobs.warmup,
+            decay=knobs.decay,
+            ema=knobs.ema,
+            save_every=knobs.save_every,
+            bf16=knobs.bf16,
+            **{"judge_every": knobs.steps, **more},
+        )
+
 
 @dataclass(frozen=True)
 class Job:
     """What is learned."""
 
-    recipe: str  # name of the module that trains
+    recipe: str  # its name, which its checkpoints carry: no other may go on from them
     knobs: Mapping[str, Any]
     draw: Callable[[np.random.Generator], Batch]  # tensors of one leading length
     loss: Callable[..., Tensor]  # (model, *batch) -> mean over the batch

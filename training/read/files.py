@@ -1,7 +1,8 @@
-"""Files that several recipes make and use, each in a process of its own and often at once.
+"""Files and folders that appear whole or not at all.
 
-A file of the cache appears whole or not at all. Two that find it missing both make it, each beside
-its own name, and the later replaces the earlier: what they made is the same.
+Rules. Files of the cache are made and used by several recipes, each in a process of its own and
+often at once. Two that find one missing both make it, each beside its own name, and the later
+replaces the earlier: what they made is the same. A folder that is there already is never touched.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from training.errors import DataError
 
 
 @contextlib.contextmanager
@@ -25,6 +29,29 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
             os.unlink(part.name)
             raise
     os.replace(part.name, path)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, option: str) -> Iterator[Path]:
+    """A folder to fill, at `path` only once it is left without an error.
+
+    DataError where it is there already (`option` chooses another) or cannot be written.
+    """
+    if path.exists():
+        raise DataError(f"{path}: already there; remove it or choose another {option}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as e:
+        raise DataError(f"{path.parent}: {e.strerror}") from e
+    try:
+        yield part
+        part.chmod(0o755)
+        part.rename(path)
+    except OSError as e:
+        raise DataError(f"{path}: {e.strerror}") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def file_digest(path: Path) -> str:

@@ -12,9 +12,12 @@ from torch import nn
 
 from appliance.backend.cpu import openvino_core
 from appliance.host.silence import silence
+from training.errors import RunError
 from training.read.volume import F32
 
 OPSET = 18
+MOST_APART = 1e-3
+"""How far an exported network may answer beside torch, in logits."""
 
 
 def exported(
@@ -108,3 +111,11 @@ def parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, flo
     answer = compiled([image])
     compare("openvino", [answer[i] for i in range(len(expected))])
     return found
+
+
+def require_parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, float]:
+    """`parity`; RunError where a runtime answers more than MOST_APART beside torch."""
+    gaps = parity(model, file, image)
+    if max(gaps.values()) > MOST_APART:
+        raise RunError(f"the exported network differs from torch: {gaps}")
+    return gaps

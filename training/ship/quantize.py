@@ -24,19 +24,23 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from appliance.backend.choose import choose as choose_backend
+from appliance.backend.open import LOADERS
+from appliance.bundle.manifest import Network, Role
 from appliance.host.silence import silence
 from training.read.volume import F32
+from training.ship.source_folder import FILES
 
-Method = Literal["minmax", "percentile", "entropy"]
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
+Method = Literal["minmax", "percentile"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile")
 LAYERS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")
 Damage = Callable[[onnx.ModelProto], float]
@@ -114,7 +118,6 @@ def quantized(
             calibrate_method={
                 "minmax": CalibrationMethod.MinMax,
                 "percentile": CalibrationMethod.Percentile,
-                "entropy": CalibrationMethod.Entropy,
             }[method],
             extra_options={
                 "ActivationSymmetric": True,
@@ -244,6 +247,59 @@ def sensitivity(
         harm = damage(quantized(model, images, method, others))
         rows.append(Layer(layer.name, harm, sizes.get(layer.input[1], 0)))
     return sorted(rows, key=lambda row: -row.damage)
+
+
+def in_int8(
+    plain: onnx.ModelProto,
+    images: Sequence[F32],
+    damage: Damage,
+    few: int,
+    damage_of_one: Damage,
+    most: float,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The network in INT8 by the method that does the least damage, and what was found on the way.
+
+    A layer that alone does more damage than `most` stays float; that is judged by `damage_of_one`
+    after a calibration with the first `few` images.
+    """
+    chosen = choose(plain, images, damage)
+    layers = sensitivity(plain, images[:few], chosen.method, damage_of_one)
+    sensitive = [layer.name for layer in layers if layer.damage > most]
+    made = chosen.model
+    if sensitive:
+        made = quantized(plain, images, chosen.method, sensitive)
+    return made, {
+        "method": chosen.method,
+        "damage": dict(chosen.damage),
+        "damage_of_int8": damage(made),
+        "float_layers": sensitive,
+        "sensitivity": [asdict(layer) for layer in layers],
+    }
+
+
+def compared(plain: onnx.ModelProto, made: onnx.ModelProto) -> dict[str, Any]:
+    """Scales of the INT8 network, and what it weighs beside the float one."""
+    return {
+        "scales": scales(made),
+        "weight_bytes": [weight_bytes(made), weight_bytes(plain)],
+        "file_bytes": [len(made.SerializeToString()), len(plain.SerializeToString())],
+    }
+
+
+def runner(
+    role: Role, entry: Network, model: onnx.ModelProto, threads: int
+) -> Callable[[F32], F32]:
+    """The first output of a network, run by the backend that the appliance would choose."""
+    loader = LOADERS[choose_backend("auto")]
+    run = loader({role: entry}, {role: model.SerializeToString()}, threads)[role]
+    first = entry.outputs[0].name
+    return lambda image: np.array(run(image)[first], np.float32)
+
+
+def save(folder: Path, plain: onnx.ModelProto, made: onnx.ModelProto) -> None:
+    """Writes both networks into a run's folder."""
+    onnx.save_model(plain, str(folder / FILES["fp32"]))
+    onnx.save_model(made, str(folder / FILES["int8"]))
 
 
 def scales(model: onnx.ModelProto) -> dict[str, float]:

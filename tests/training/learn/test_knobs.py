@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from training.learn.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from training.learn.knobs import KnobError, knobs_from_command_line, override  # noqa: E402
-from training.learn.steps import Ema, cosine_rate  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -54,28 +51,3 @@ def test_a_wrong_override_ends_a_recipe_with_one_line(
         knobs_from_command_line(Knobs())
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: unknown knob --step; did you mean --steps?\n"
-
-
-def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "last.pt"
-    save_checkpoint(path, {"model": {"w": torch.ones(2)}, "step": 3})
-    assert load_checkpoint(path)["step"] == 3
-    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
-
-
-def test_the_moving_average_follows_the_model() -> None:
-    model = torch.nn.Linear(1, 1)
-    ema = Ema(model, decay=0.5)
-    with torch.no_grad():
-        model.weight += 1
-    before = ema.shadow["weight"].item()
-    ema.update(model)
-    # the first update's decay is 2 / 11
-    assert ema.shadow["weight"].item() == pytest.approx(before + 9 / 11)
-
-
-def test_the_rate_rises_then_falls_to_a_hundredth() -> None:
-    rates = [cosine_rate(s, 100, 1.0, 10) for s in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == pytest.approx(1.0)
-    assert cosine_rate(100, 100, 1.0, 10) == pytest.approx(0.01)

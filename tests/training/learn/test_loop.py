@@ -19,7 +19,6 @@ from training.errors import RunError  # noqa: E402
 from training.learn.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from training.learn.loop import MOST_SKIPPED, Job, Schedule, fit, rates  # noqa: E402
 from training.learn.steps import Plateau  # noqa: E402
-from training.read.folders import work_folder  # noqa: E402
 
 SCHEDULE = Schedule(steps=8, rate=0.05, warmup=2, judge_every=2, save_every=3, bf16=False)
 
@@ -214,23 +213,8 @@ def test_half_a_checkpoint_a_missing_one_and_no_checkpoint_are_one_line(tmp_path
         load_checkpoint(tmp_path / "none.pt")
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path / "file"))
-    with pytest.raises(RunError, match="name another folder in SCANSIDE_TRAIN"):
-        work_folder("run")
-    with pytest.raises(RunError, match="cannot be written") as ended:
-        save_checkpoint(tmp_path / "file" / "last.pt", {"step": 1})
-    assert "\n" not in str(ended.value)
-    assert ended.value.code.startswith("error: ")
-
-
-def test_a_checkpoint_that_fails_to_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "last.pt"
-    save_checkpoint(path, {"step": 1})
-    (tmp_path / "last.new").mkdir()
-    with pytest.raises(RunError, match="cannot be written"):
-        save_checkpoint(path, {"step": 2})
-    assert load_checkpoint(path)["step"] == 1
+def test_a_schedule_is_what_the_knobs_say_and_is_judged_at_the_end_unless_told() -> None:
+    s = Schedule.of(Schedule(steps=70, rate=0.5, warmup=3, save_every=9), clip=5.0)
+    assert (s.steps, s.rate, s.warmup, s.save_every, s.clip) == (70, 0.5, 3, 9, 5.0)
+    assert s.judge_every == 70
+    assert Schedule.of(s, judge_every=10).judge_every == 10

@@ -23,10 +23,10 @@ from training.networks import (  # noqa: E402
     ResNeSt50,
     parameter_count,
 )
+from training.networks.cube import MOST_PARAMETERS  # noqa: E402
 from training.networks.efficientnet import load_pretrained, pretrained_file  # noqa: E402
 from training.networks.hybrid import UNetEncoder3d  # noqa: E402
 from training.networks.resnest import SplitAttention  # noqa: E402
-from training.networks.students import MOST_PARAMETERS  # noqa: E402
 from training.recipes.lung_nodule import bundle  # noqa: E402
 from training.ship import quantize  # noqa: E402
 from training.ship.onnx_file import exported_ports  # noqa: E402

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from training.read.files import whole
+from training.errors import DataError
+from training.read.files import whole, whole_folder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 MAKER = """
 import sys, time
 from pathlib import Path
@@ -49,3 +50,25 @@ def test_a_file_that_broke_while_it_was_made_is_not_there(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         broken(tmp_path / "made.npy")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_there_once_it_is_whole_and_never_replaces_another(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "series"
+
+    def break_off(part: Path) -> None:
+        (part / "0.dcm").write_bytes(b"one slice")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match="No space left"), whole_folder(out, "--out") as part:
+        break_off(part)
+    assert list(out.parent.iterdir()) == []
+    with whole_folder(out, "--out") as part:
+        (part / "0.dcm").write_bytes(b"one slice")
+        assert not out.exists()
+    assert [p.name for p in out.parent.iterdir()] == ["series"]
+    with (
+        pytest.raises(DataError, match="already there; remove it or choose another --out"),
+        whole_folder(out, "--out"),
+    ):
+        raise AssertionError("it must not be entered")
+    assert (out / "0.dcm").read_bytes() == b"one slice"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
+
+import pytest
+
 from appliance.preprocess import reference
 from appliance.preprocess.spec import Resample
-from training.read.lung_truth import close, lung_truth
-from training.read.shared_series import NEVER_TRAIN, training_series
-from training.read.volume import Volume, resample, stack_of, window
+from training.read.volume import Axis, Volume, box_mean, resample, stack_of, window
 
 
 def test_a_resampled_ramp_keeps_its_mean() -> None:
@@ -43,32 +42,14 @@ def test_points_go_to_the_patient_and_back() -> None:
     assert volume.zyx(volume.lps([1, 2, 4])).tolist() == [1, 2, 4]
 
 
-def test_closing_bridges_a_gap_and_does_not_grow() -> None:
-    mask = np.zeros((9, 30, 30), bool)
-    mask[:, 4:12, 4:26], mask[:, 15:26, 4:26] = True, True
-    closed = close(mask, 9.0, 3.0)
-    assert closed[4, 13, 15]
-    assert not closed[4, 1, 15]
-    assert (closed & mask).sum() == mask.sum()
+def test_box_means_keep_the_volume() -> None:
+    source = np.random.default_rng(0).random(20).astype(np.float32)
+    weights = box_mean(Axis(12, 1.3, 0.0), Axis(20, 0.5, 1.0))
+    assert (weights @ source).sum() * 1.3 == pytest.approx(source.sum() * 0.5, rel=1e-5)
 
 
-def test_lungs_are_the_inner_air_without_the_windpipe() -> None:
-    hu = np.full((60, 100, 100), -1000, np.float32)
-    z, y, x = np.ogrid[:60, :100, :100]
-    hu[np.broadcast_to(((y - 50) / 40) ** 2 + ((x - 50) / 46) ** 2 < 1, hu.shape)] = 40
-    for side in (28, 72):
-        lung = ((z - 25) / 22) ** 2 + ((y - 50) / 24) ** 2 + ((x - side) / 14) ** 2 < 1
-        hu[lung] = -850
-    windpipe = np.broadcast_to((y - 45) ** 2 + (x - 50) ** 2 < 16, hu.shape) & (z > 30)
-    hu[windpipe] = -1000
-    truth = lung_truth(hu, 2.0)
-    assert truth[25, 50, 28]
-    assert truth[25, 50, 72]
-    assert not truth[:, 0].any()
-    assert not truth[40:, 43:48, 48:53].any()
-
-
-@pytest.mark.parametrize("name", NEVER_TRAIN)
-def test_series_without_a_licence_to_train_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="may not be trained on"):
-        training_series(tmp_path, name)
+def test_a_volume_becomes_a_stack_in_the_same_place() -> None:
+    volume = Volume("v", np.zeros((3, 4, 5), np.float32), (2.0, 0.5, 0.5), (1.0, 2.0, 3.0))
+    stack = stack_of(volume)
+    assert stack.planes[2].geometry.position_lps_mm == (1.0, 2.0, 7.0)
+    assert stack.z_mm.tolist() == [0, 2, 4]

@@ -8,18 +8,18 @@ said by the image: its data are children.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from appliance.bundle.manifest import Accepts, ClassifyImage, Network, Port
 from appliance.preprocess.spec import Collimation, Display, Square
 from training.recipes.chest_pneumonia.pneumonia_mnist import SIZE
-from training.recipes.lung_nodule.bundle import NOTICE as RESEARCH_USE
+from training.ship import source_folder
+from training.ship.source_folder import Precision
 
-Precision = Literal["fp32", "int8"]
 STRIDE = 4
 """Pixels of the input to a cell of the activation map."""
 FILE = "pneumonia.onnx"
-NOTICE = f"demonstration, {RESEARCH_USE}"
+NOTICE = f"demonstration, {source_folder.RESEARCH_USE}"
 TITLE = "Pneumonia on a child's chest radiograph (demonstration)"
 INTENDED_USE = (
     "A demonstration. Marks frontal chest radiographs of children of 1 to 5 years that may show "
@@ -70,8 +70,6 @@ def described(
     precision: Precision = "int8",
 ) -> dict[str, Any]:
     """source.json: a manifest without the digests that packing fills in."""
-    entry = network("0" * 64, precision).model_dump(mode="json")
-    del entry["digest"]
     accepts = Accepts(
         modality=("CR", "DX"),
         body_part=("CHEST", "THORAX", "LUNG"),
@@ -79,17 +77,14 @@ def described(
         age_years=(1.0, 5.0),
         min_slices=1,
     )
-    return {
-        "schema": "scanside.bundle/1",
-        "name": "chest-pneumonia",
-        "version": version,
-        "title": TITLE,
-        "intended_use": INTENDED_USE,
-        "notice": NOTICE,
-        "licence": "CC-BY-4.0",
-        "accepts": accepts.model_dump(mode="json", exclude_unset=True),
-        "line": line(heads).model_dump(mode="json"),
-        "networks": {"classify": entry},
-        "goldens": goldens,
-        "provenance": {"never_tested": list(NEVER_TESTED), **provenance},
-    }
+    about = source_folder.About(
+        name="chest-pneumonia",
+        version=version,
+        title=TITLE,
+        intended_use=INTENDED_USE,
+        never_tested=NEVER_TESTED,
+        notice=NOTICE,
+    )
+    accepted = accepts.model_dump(mode="json", exclude_unset=True)
+    networks = {"classify": network("0" * 64, precision)}
+    return source_folder.described(about, accepted, line(heads), networks, goldens, provenance)

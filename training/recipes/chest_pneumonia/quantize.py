@@ -15,16 +15,13 @@ left a fold out are quantised in the same way, and the heads are fitted on their
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx
 
-from appliance.backend.choose import choose as choose_backend
-from appliance.backend.open import LOADERS
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
 from training.learn.steps import seed_all
@@ -52,7 +49,7 @@ from training.recipes.chest_pneumonia.pneumonia_mnist import (
 )
 from training.recipes.chest_pneumonia.student import finished
 from training.ship import quantize
-from training.ship.onnx_file import exported, parity
+from training.ship.onnx_file import exported, require_parity
 
 OUTPUTS = ["logit", "activation"]
 
@@ -63,7 +60,7 @@ class Knobs:
 
     name: str = "pneumonia"  # the finished run
     seed: int = 21
-    view_seed: int = 1  # of the training's views, see chest_pneumonia_teacher
+    view_seed: int = 1  # of the training's views, see `teacher`
     views: int = 12
     images: int = 16  # batches of 64 that calibrate
     judged: int = 512  # images that the damage is judged on, each in every copy
@@ -86,46 +83,16 @@ def batches(
 
 
 def runner(model: onnx.ModelProto, threads: int) -> Callable[[F32], F32]:
-    """Images [n, 28, 28] in [0, 1] -> logits [n], by the backend the appliance would choose."""
-    entry = bundle.network("0" * 64)
-    loader = LOADERS[choose_backend("auto")]
-    run = loader({"classify": entry}, {"classify": model.SerializeToString()}, threads)["classify"]
+    """Images [n, 28, 28] in [0, 1] -> logits [n], a few at a time."""
+    run = quantize.runner("classify", bundle.network("0" * 64), model, threads)
 
     def answer(images: F32) -> F32:
         parts = [
-            np.array(run(np.ascontiguousarray(images[i : i + 256, None]))["logit"], np.float32)
-            for i in range(0, len(images), 256)
+            run(np.ascontiguousarray(images[i : i + 256, None])) for i in range(0, len(images), 256)
         ]
         return np.concatenate(parts)
 
     return answer
-
-
-def in_int8(
-    plain: onnx.ModelProto, calibration: Sequence[F32], judged: F32, k: Knobs
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The method that harms least, and what was found on the way."""
-    wanted = runner(plain, k.threads)(judged)
-
-    def damage(candidate: onnx.ModelProto, every: int = 1) -> float:
-        found = runner(candidate, k.threads)(judged[::every])
-        return float(np.sqrt(np.mean((found - wanted[::every]) ** 2)))
-
-    chosen = quantize.choose(plain, calibration, damage)
-    layers = quantize.sensitivity(
-        plain, calibration[: k.few], chosen.method, partial(damage, every=8)
-    )
-    sensitive = [layer.name for layer in layers if layer.damage > k.most]
-    made = chosen.model
-    if sensitive:
-        made = quantize.quantized(plain, calibration, chosen.method, sensitive)
-    return made, {
-        "method": chosen.method,
-        "damage": dict(chosen.damage),
-        "damage_of_int8": damage(made),
-        "float_layers": sensitive,
-        "sensitivity": [asdict(layer) for layer in layers],
-    }
 
 
 def main() -> None:
@@ -143,16 +110,19 @@ def main() -> None:
 
     model = finished(folder)
     plain = exported(model, (SIZE, SIZE), OUTPUTS)
-    gaps = parity(model, plain, judged[:64, None])
-    if max(gaps.values()) > 1e-3:
-        raise RunError(f"the exported network differs from torch: {gaps}")
+    gaps = require_parity(model, plain, judged[:64, None])
+    wanted = runner(plain, k.threads)(judged)
+
+    def damage(candidate: onnx.ModelProto, every: int = 1) -> float:
+        answers = runner(candidate, k.threads)(judged[::every])
+        return float(np.sqrt(np.mean((answers - wanted[::every]) ** 2)))
+
     calibration = batches(data, views, np.arange(len(data)), k.images, rng)
-    made, about = in_int8(plain, calibration, judged, k)
+    quick = partial(damage, every=8)
+    made, about = quantize.in_int8(plain, calibration, damage, k.few, quick, k.most)
     about |= {
         "calibration": {"images": 64 * len(calibration), "digest": quantize.digest(calibration)},
-        "scales": quantize.scales(made),
-        "weight_bytes": [quantize.weight_bytes(made), quantize.weight_bytes(plain)],
-        "file_bytes": [len(made.SerializeToString()), len(plain.SerializeToString())],
+        **quantize.compared(plain, made),
         "largest_difference_from_torch": gaps,
     }
     print(json.dumps({n: about[n] for n in ("method", "damage", "float_layers", "file_bytes")}))
@@ -176,8 +146,7 @@ def main() -> None:
     scale, bias, threshold = calibrated(data.labels, logits)
     heads = {"scale": scale, "bias": bias, "threshold": threshold}
 
-    onnx.save_model(plain, str(folder / "float.onnx"))
-    onnx.save_model(made, str(folder / "int8.onnx"))
+    quantize.save(folder, plain, made)
     both = {**json.loads(metrics.read_text()), "int8": found, "heads": heads}
     for name, content in (("quantize", about), ("heads", heads), ("metrics", both)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

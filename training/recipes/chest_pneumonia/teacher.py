@@ -153,16 +153,7 @@ def train(
             return hard
         return (1 - k.soft) * hard + k.soft * logit_loss(logit, soft, k.temperature)
 
-    schedule = Schedule(
-        k.steps,
-        k.rate,
-        k.warmup,
-        k.decay,
-        k.ema,
-        judge_every=k.steps,
-        save_every=k.save_every,
-        bf16=k.bf16,
-    )
+    schedule = Schedule.of(k)
     job = Job(
         "chest_pneumonia",
         {**asdict(k), "images": len(rows), "taught": teacher is not None},

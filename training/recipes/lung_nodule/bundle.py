@@ -28,11 +28,12 @@ from appliance.bundle.manifest import (
     SegmentProposeClassify,
 )
 from appliance.preprocess.spec import Crop, Cube, Op, Orient, Pad, Patch, Resample, Rescale, Window
+from training.read.volume import HIGH_HU, LOW_HU
+from training.ship import source_folder
+from training.ship.source_folder import Precision
 
 Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
-Precision = Literal["fp32", "int8"]
 
-LOW_HU, HIGH_HU = -1000.0, 400.0
 SEGMENT_MM, PROPOSE_MM = 3.0, 1.25
 MULTIPLE = 16
 MARGIN_MM = 8.0
@@ -60,7 +61,12 @@ INTENDED_USE_MASSES = (
     "reader who looks at the images anyway. It does not judge malignancy and does not exclude "
     "nodules or masses."
 )
-NOTICE = "research use, not for clinical use"
+
+NEVER_TESTED = (
+    "Contrast phases, low-dose protocols and metal, one by one.",
+    "Nodules inside consolidated or collapsed lung; calcified pleural plaques.",
+    "Children, pregnancy, and chests after resection.",
+)
 
 
 def volume_ops(spacing_mm: float, crop: bool) -> tuple[Op, ...]:
@@ -175,11 +181,6 @@ def described(
     the limit of nodules.
     """
     heads = line(calibration, top_k, cube=cube, mass=mass, measure=measure)
-    networks = {}
-    for role in (role for role in OPS if role in heads.reads()):
-        entry = network(role, "0" * 64, precision).model_dump(mode="json")
-        del entry["digest"]
-        networks[role] = entry
     accepts = Accepts(
         modality=("CT",),
         body_part=("CHEST", "THORAX", "LUNG"),
@@ -187,17 +188,15 @@ def described(
         cover_mm=150.0,
         age_years=(18.0, 120.0),
     )
-    return {
-        "schema": "scanside.bundle/1",
-        "name": "lung-nodule",
-        "version": version,
-        "title": TITLE,
-        "intended_use": INTENDED_USE if mass is None else INTENDED_USE_MASSES,
-        "notice": NOTICE,
-        "licence": "CC-BY-4.0",
-        "accepts": accepts.model_dump(mode="json"),
-        "line": heads.model_dump(mode="json"),
-        "networks": networks,
-        "goldens": goldens,
-        "provenance": dict(provenance),
+    about = source_folder.About(
+        name="lung-nodule",
+        version=version,
+        title=TITLE,
+        intended_use=INTENDED_USE if mass is None else INTENDED_USE_MASSES,
+        never_tested=NEVER_TESTED,
+    )
+    networks: dict[str, Network] = {
+        role: network(role, "0" * 64, precision) for role in OPS if role in heads.reads()
     }
+    accepted = accepts.model_dump(mode="json")
+    return source_folder.described(about, accepted, heads, networks, goldens, provenance)

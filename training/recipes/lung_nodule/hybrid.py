@@ -101,16 +101,7 @@ def train(k: Knobs, pools: Sequence[Candidates], patches: dict[str, U8], folder:
         logits = luna.logits_of(averaged, patches["val_images"], views=1)
         return {"val auc of patches alone": auc(patches["val_labels"], logits)}
 
-    schedule = Schedule(
-        k.steps,
-        k.rate,
-        k.warmup,
-        k.decay,
-        k.ema,
-        judge_every=k.judge_every,
-        save_every=k.save_every,
-        bf16=k.bf16,
-    )
+    schedule = Schedule.of(k, judge_every=k.judge_every)
     job = Job(
         RECIPE,
         asdict(k),

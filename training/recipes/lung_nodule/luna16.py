@@ -23,8 +23,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -38,6 +36,7 @@ from appliance.preprocess import reference
 from training.errors import DataError, command
 from training.implant.series import uid_of
 from training.read.datasets import SPLITS, Mark, negatives, read, read_annotations, read_candidates
+from training.read.files import whole_folder
 from training.read.study_index import TEST_FOLD, VAL_FOLD, write_whole
 from training.read.volume import HIGH_HU, LOW_HU, Volume, stack_of
 
@@ -133,27 +132,14 @@ def ct_image(volume: Volume, number: int, uids: Sequence[str]) -> bytes:
 
 def write_series(path: Path, nodules: Sequence[Mark], out: Path) -> int:
     """One scan as a folder of CT images with truth.json (rules 3, 4); how many slices."""
-    if out.exists():
-        raise DataError(f"{out}: already there; remove it or choose another --series")
     volume = read(path)
     kinds = "study", "series", "frame of reference"
     uids = [uid_of("scanside.luna16", kind, path.stem) for kind in kinds]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as e:
-        raise DataError(f"{out.parent}: {e.strerror}") from e
-    try:
+    with whole_folder(out, "--series") as part:
         for number in range(len(volume.hu)):
             (part / f"{number:04d}.dcm").write_bytes(ct_image(volume, number, uids))
         truth = [{"center_lps_mm": m.center_lps_mm, "diameter_mm": m.diameter_mm} for m in nodules]
         (part / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
-        part.chmod(0o755)
-        part.rename(out)
-    except OSError as e:
-        raise DataError(f"{out}: {e.strerror}") from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return len(volume.hu)
 
 

@@ -81,20 +81,6 @@ class Knobs:
     save_every: int = 100  # steps
     bf16: bool = True
 
-    def schedule(self) -> Schedule:
-        """How long and how fast."""
-        return Schedule(
-            self.steps,
-            self.rate,
-            self.warmup,
-            self.decay,
-            self.ema,
-            clip=5.0,
-            judge_every=self.steps,
-            save_every=self.save_every,
-            bf16=self.bf16,
-        )
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -255,7 +241,7 @@ def train(k: Knobs, hosts: Sequence[MassHost], shapes: Sequence[Shape], folder: 
             model(image), heat, log_mm, weight, k
         ),
     )
-    state = fit(model, k.schedule(), job, folder, k.seed)
+    state = fit(model, Schedule.of(k, clip=5.0), job, folder, k.seed)
     shipped = MassNet()
     shipped.load_state_dict(state)
     return shipped.eval()

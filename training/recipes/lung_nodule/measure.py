@@ -32,7 +32,7 @@ from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
 from training.implant.nodules import KINDS, Block, Nodule, implant, on_grid, turned
 from training.implant.shapes import SHAPE_MM, Shape, pick_shape
-from training.implant.synthetic import made_up_host
+from training.implant.synthetic import made_up_hosts
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Job, Schedule, fit
 from training.learn.losses import class_weights, soft_dice, weighted_bce
@@ -83,20 +83,6 @@ class Knobs:
     density_weight: float = 0.3  # of the density's loss
     save_every: int = 150  # steps
     bf16: bool = True
-
-    def schedule(self) -> Schedule:
-        """How long and how fast."""
-        return Schedule(
-            self.steps,
-            self.rate,
-            self.warmup,
-            self.decay,
-            self.ema,
-            clip=5.0,
-            judge_every=self.steps,
-            save_every=self.save_every,
-            bf16=self.bf16,
-        )
 
 
 @dataclass(frozen=True)
@@ -257,7 +243,7 @@ def train(
         draw=lambda rng: batch_of(rng, hosts, others, shapes, k),
         loss=lambda model, image, body, density: loss_of(model(image), body, density, k),
     )
-    state = fit(model, k.schedule(), job, folder, k.seed)
+    state = fit(model, Schedule.of(k, clip=5.0), job, folder, k.seed)
     shipped = MeasureNet()
     shipped.load_state_dict(state)
     return shipped.eval()
@@ -282,8 +268,7 @@ def main() -> None:
     folder, cache = work_folder(k.name), work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache)
     hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
-    maker = np.random.default_rng([k.seed, 1])
-    others = [made_up_host(maker) for _ in range(k.made_up_hosts)]
+    others = made_up_hosts(k.made_up_hosts, k.seed)
     train(k, hosts, others, shapes, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")

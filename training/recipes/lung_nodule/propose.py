@@ -30,8 +30,8 @@ from training.errors import RunError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
 from training.implant.shapes import Shape
-from training.implant.synthetic import made_up_host
-from training.learn.checkpoint import load_checkpoint, save_checkpoint
+from training.implant.synthetic import made_up_hosts
+from training.learn.checkpoint import load_checkpoint, restore_state, save_state
 from training.learn.knobs import knobs_from_command_line
 from training.learn.losses import centernet_focal, centre_l1, soft_dice, weighted_bce
 from training.learn.steps import Ema, Progress, cosine_rate, finite_or_stop, seed_all
@@ -129,10 +129,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=k.rate, weight_decay=k.decay)
     ema = Ema(shipped, k.ema)
     if checkpoint.exists():
-        state = resumed(checkpoint, k)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, ema.updates, start = state["ema"], state["step"], state["step"]
+        start = restore_state(resumed(checkpoint, k), model, optimizer, ema)
         rng = np.random.default_rng([k.seed, start])
     progress = Progress(k.steps, start)
     source = patches(rng, hosts, others, shapes, k)
@@ -165,16 +162,7 @@ def train(
             f"body {float(outlined.detach()):.3f}",
         )
         if (step + 1) % k.save_every == 0 or step + 1 == k.steps:
-            save_checkpoint(
-                checkpoint,
-                {
-                    "model": model.state_dict(),
-                    "ema": ema.shadow,
-                    "optimizer": optimizer.state_dict(),
-                    "step": step + 1,
-                    "knobs": asdict(k),
-                },
-            )
+            save_state(checkpoint, model, optimizer, ema, step + 1, asdict(k))
     shipped.load_state_dict(ema.shadow)
     return shipped.eval()
 
@@ -194,8 +182,7 @@ def main() -> None:
     folder, cache = work_folder(k.name), work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache)
     hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
-    maker = np.random.default_rng([k.seed, 1])
-    others = [made_up_host(maker) for _ in range(k.made_up_hosts)]
+    others = made_up_hosts(k.made_up_hosts, k.seed)
     train(k, hosts, others, shapes, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")

@@ -26,8 +26,6 @@ import onnx
 import torch
 from torch import nn
 
-from appliance.backend.choose import choose as choose_backend
-from appliance.backend.open import LOADERS
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import load_host
@@ -44,7 +42,8 @@ from training.recipes.lung_nodule.candidates import joined
 from training.recipes.lung_nodule.patches import load_patches, patch_file
 from training.recipes.lung_nodule.proposal_patches import Drawing, sample
 from training.ship import quantize
-from training.ship.onnx_file import exported, parity
+from training.ship.onnx_file import exported, require_parity
+from training.ship.source_folder import FILES
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,8 @@ def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]
 
 
 def runner(role: bundle.Role, model: onnx.ModelProto, threads: int) -> Callable[[F32], F32]:
-    """The first output of a network, run by the backend the appliance would choose."""
-    entry = bundle.network(role, "0" * 64)
-    loader = LOADERS[choose_backend("auto")]
-    run = loader({role: entry}, {role: model.SerializeToString()}, threads)[role]
-    first = entry.outputs[0].name
-    return lambda image: np.array(run(image)[first], np.float32)
+    """The first output of a network of the line."""
+    return quantize.runner(role, bundle.network(role, "0" * 64), model, threads)
 
 
 def blocks(role: bundle.Role, hosts: list[str], count: int, rng: np.random.Generator) -> list[F32]:
@@ -188,7 +183,9 @@ def done(folder: Path, made: dict[str, Any]) -> bool:
     """Whether quantize.json tells of this checkpoint and these knobs, and of the file beside it."""
     try:
         said = json.loads((folder / "quantize.json").read_text())
-        return bool(said["made_of"] == made and said["sha256"] == file_digest(folder / "int8.onnx"))
+        return bool(
+            said["made_of"] == made and said["sha256"] == file_digest(folder / FILES["int8"])
+        )
     except (OSError, ValueError, KeyError):
         return False
 
@@ -203,15 +200,13 @@ def main() -> None:
     model, run = averaged(role, k.name or k.network)
     made_from = made_of(folder, k)
     if done(folder, made_from):
-        print(f"{folder / 'int8.onnx'} is of this checkpoint already")
+        print(f"{folder / FILES['int8']} is of this checkpoint already")
         return
     names = [port.name for port in bundle.network(role, "0" * 64).outputs]
     plain = exported(model, SIDES[role], names, many=role in ("cube", "measure"))
     calibration, judged, labels = drawn(role, run, k)
     torch.set_num_threads(k.threads)
-    gaps = parity(model, plain, judged[0])
-    if max(gaps.values()) > 1e-3:
-        raise SystemExit(f"error: the exported network differs from torch: {gaps}")
+    gaps = require_parity(model, plain, judged[0])
     float_run = runner(role, plain, k.threads)
     wanted = [float_run(image) for image in judged]
 
@@ -223,38 +218,22 @@ def main() -> None:
         ]
         return float(np.sqrt(np.mean(np.concatenate(changes) ** 2)))
 
-    chosen = quantize.choose(plain, calibration, damage)
-    print(f"{role}: {chosen.method}, damage {dict(chosen.damage)}", flush=True)
-    layers = quantize.sensitivity(
-        plain, calibration[: k.few], chosen.method, partial(damage, most=k.few)
-    )
-    sensitive = [layer.name for layer in layers if layer.damage > k.most]
-    made = chosen.model
-    if sensitive:
-        made = quantize.quantized(plain, calibration, chosen.method, sensitive)
-    areas: dict[str, float] = {}
-    if labels is not None:
-        area = partial(area_of, role, judged, labels, k.threads)
-        areas = {"float": area(plain), "int8": area(made)}
+    few = partial(damage, most=k.few)
+    made, found = quantize.in_int8(plain, calibration, damage, k.few, few, k.most)
+    print(f"{role}: {found['method']}, damage {found['damage']}", flush=True)
     about: dict[str, Any] = {
         "network": role,
         "run": run,
-        "method": chosen.method,
-        "damage": dict(chosen.damage),
-        "damage_of_int8": damage(made),
-        "float_layers": sensitive,
-        "sensitivity": [asdict(layer) for layer in layers],
+        **found,
         "calibration": {"images": len(calibration), "digest": quantize.digest(calibration)},
-        "scales": quantize.scales(made),
-        "weight_bytes": [quantize.weight_bytes(made), quantize.weight_bytes(plain)],
-        "file_bytes": [len(made.SerializeToString()), len(plain.SerializeToString())],
+        **quantize.compared(plain, made),
         "largest_difference_from_torch": gaps,
     }
-    if areas:
-        about["auc" if role == "cube" else "val_auc"] = areas
-    onnx.save_model(plain, str(folder / "float.onnx"))
-    onnx.save_model(made, str(folder / "int8.onnx"))
-    about |= {"made_of": made_from, "sha256": file_digest(folder / "int8.onnx")}
+    if labels is not None:
+        area = partial(area_of, role, judged, labels, k.threads)
+        about["auc" if role == "cube" else "val_auc"] = {"float": area(plain), "int8": area(made)}
+    quantize.save(folder, plain, made)
+    about |= {"made_of": made_from, "sha256": file_digest(folder / FILES["int8"])}
     (folder / "quantize.json").write_text(json.dumps(about, indent=1) + "\n")
     print(json.dumps({name: about[name] for name in SHOWN if name in about}))
 

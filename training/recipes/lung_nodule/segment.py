@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.errors import command
-from training.learn.checkpoint import load_checkpoint, save_checkpoint
+from training.learn.checkpoint import load_checkpoint, restore_state, save_state
 from training.learn.knobs import knobs_from_command_line
 from training.learn.losses import soft_dice, weighted_bce
 from training.learn.steps import Ema, Progress, cosine_rate, seed_all
@@ -310,10 +310,7 @@ def train(k: Knobs, hosts: list[Host], folder: Path) -> LungNet:
     ema = Ema(model, k.ema)
     checkpoint, start = folder / "last.pt", 0
     if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, ema.updates, start = state["ema"], state["step"], state["step"]
+        start = restore_state(load_checkpoint(checkpoint), model, optimizer, ema)
         rng = np.random.default_rng([k.seed, start])
     progress = Progress(k.steps, start)
     for step in range(start, k.steps):
@@ -334,16 +331,7 @@ def train(k: Knobs, hosts: list[Host], folder: Path) -> LungNet:
         ema.update(model)
         progress(step, float(loss.detach()))
         if (step + 1) % k.save_every == 0 or step + 1 == k.steps:
-            save_checkpoint(
-                checkpoint,
-                {
-                    "model": model.state_dict(),
-                    "ema": ema.shadow,
-                    "optimizer": optimizer.state_dict(),
-                    "step": step + 1,
-                    "knobs": asdict(k),
-                },
-            )
+            save_state(checkpoint, model, optimizer, ema, step + 1, asdict(k))
     shipped = LungNet()
     shipped.load_state_dict(ema.shadow)
     return shipped.eval()

@@ -95,17 +95,8 @@ def train(k: Knobs, data: dict[str, U8], folder: Path) -> EfficientNetLite0:
         scores = logits_of(averaged, data["val_images"], views=1)
         return {"val_auc_of_one_view": auc(data["val_labels"], scores)}
 
-    schedule = Schedule(
-        steps=k.steps,
-        rate=k.rate,
-        warmup=k.warmup,
-        decay=k.decay,
-        ema=k.ema,
-        frozen_steps=k.frozen_steps,
-        gentle=k.gentle,
-        judge_every=k.judge_every,
-        save_every=k.save_every,
-        bf16=k.bf16,
+    schedule = Schedule.of(
+        k, frozen_steps=k.frozen_steps, gentle=k.gentle, judge_every=k.judge_every
     )
     job = Job(RECIPE, asdict(k), draw, loss_of, judge, frozen_part)
     state = fit(model, schedule, job, folder, k.seed)

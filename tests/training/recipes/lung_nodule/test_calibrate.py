@@ -14,7 +14,6 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 from appliance.bundle.manifest import Calibration
 from appliance.interpret import classify
 from appliance.records import Candidate
-from training.judge.calibration import fit
 from training.recipes.lung_nodule import calibrate
 from training.recipes.lung_nodule.calibrate import (
     SPOTS,
@@ -57,14 +56,6 @@ def fold(
     lesion = np.where(own & near.any(1), near.argmax(1) if kept.lesions else 0, -1)
     features = np.stack([heat, heat], 1).astype(np.float64)
     return Judged(Fold("host", "run", top=4), kept, features, verdicts, lesion)
-
-
-def test_the_logistic_fit_finds_the_figures_that_made_the_data() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(20000, 2))
-    p = 1 / (1 + np.exp(-(1.5 * x[:, 0] - 0.7 * x[:, 1] + 0.3)))
-    w = fit(x, (rng.random(20000) < p).astype(float))
-    assert w == pytest.approx([1.5, -0.7, 0.3], abs=0.08)
 
 
 def test_the_device_gives_the_score_of_the_fit() -> None:

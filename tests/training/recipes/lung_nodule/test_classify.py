@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,56 +11,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
 from training.errors import RunError  # noqa: E402
-from training.learn.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from training.learn.checkpoint import save_checkpoint  # noqa: E402
 from training.learn.loop import device  # noqa: E402
 from training.networks import EfficientNetLite0, PatchNet  # noqa: E402
 from training.read.folders import work_folder  # noqa: E402
 from training.recipes.lung_nodule import classify as student  # noqa: E402
-from training.recipes.lung_nodule import teacher  # noqa: E402
-from training.recipes.lung_nodule.patches import (  # noqa: E402
-    Variation,
-    augment,
-    eight_views,
-    load_patches,
-    logits_of,
-    mixed,
-)
 
-
-@pytest.fixture
-def data() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    made = {}
-    for part in ("train", "val"):
-        labels = (np.arange(16) % 2).astype(np.uint8)
-        noise = rng.integers(0, 60, (16, 50, 50))
-        noise[labels == 1, 20:30, 20:30] += 150
-        made |= {f"{part}_images": noise.astype(np.uint8), f"{part}_labels": labels}
-    return made
-
-
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A work folder of its own."""
-    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path))
-    threads = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(threads)
-
-
-def test_the_teacher_takes_two_steps_the_first_of_them_frozen(
-    data: dict[str, np.ndarray], work: Path
-) -> None:
-    (work / "teacher").mkdir()
-    k = teacher.Knobs(
-        steps=2, batch=4, warmup=1, frozen_steps=1, pretrained=False, save_every=1, judge_every=9
-    )
-    model = teacher.train(k, data, work / "teacher")
-    state = load_checkpoint(work / "teacher" / "last.pt")
-    assert (state["step"], state["recipe"]) == (2, "lung_nodule_teacher")
-    assert "2," in (work / "teacher" / "log.csv").read_text()
-    assert np.isfinite(logits_of(model, data["val_images"], views=1)).all()
-    assert isinstance(student.teacher("teacher"), EfficientNetLite0)
+pytestmark = pytest.mark.usefixtures("work")
 
 
 def test_the_student_goes_on_from_itself_with_teachers_and_is_compared(
@@ -116,36 +72,3 @@ def test_a_run_of_another_recipe_is_no_teacher_of_patches() -> None:
         student.teacher("cube")
     with pytest.raises(RunError, match="has this run been trained"):
         student.teacher("none")
-
-
-def test_a_patch_file_that_is_none_or_cut_short_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "patches.npz"
-    with pytest.raises(RunError, match="not the LUNA16 patch file"):
-        load_patches(path)
-    np.savez(path, train_images=np.zeros((1, 50, 50), np.uint8))
-    with pytest.raises(RunError, match="not the LUNA16 patch file"):
-        load_patches(path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunError, match="not the LUNA16 patch file") as ended:
-        load_patches(path)
-    assert "\n" not in str(ended.value)
-
-
-def test_varied_patches_are_the_same_for_the_same_seed_and_stay_in_the_window(
-    data: dict[str, np.ndarray],
-) -> None:
-    images, labels = data["train_images"], data["train_labels"]
-    one, other = (mixed(np.random.default_rng(4), images, labels, Variation()) for _ in range(2))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
-    assert one[0].shape == (16, 1, 48, 48)
-    assert 0 <= one[0].min() <= one[0].max() <= 1
-    plain = augment(torch.from_numpy(images), np.random.default_rng(4), Variation(0, 0, 0))
-    assert plain[labels == 1, :, 20:28, 20:28].mean() > plain[labels == 0].mean() + 0.3
-
-
-def test_eight_views_are_eight() -> None:
-    x = torch.rand(1, 1, 4, 4)
-    views = eight_views(x)
-    assert len({tuple(v.flatten().tolist()) for v in views}) == 8
-    assert all(sorted(v.flatten().tolist()) == sorted(x.flatten().tolist()) for v in views)

@@ -16,12 +16,9 @@ from scipy import ndimage  # noqa: E402
 from training.implant.hosts import Target  # noqa: E402
 from training.implant.masses import MassHost  # noqa: E402
 from training.implant.shapes import Shape  # noqa: E402
-from training.implant.synthetic import made_up_host  # noqa: E402
 from training.learn.checkpoint import load_checkpoint  # noqa: E402
-from training.networks import MeasureNet  # noqa: E402
 from training.read.volume import Volume  # noqa: E402
-from training.recipes.lung_nodule import mass, measure  # noqa: E402
-from training.ship.onnx_file import exported, parity  # noqa: E402
+from training.recipes.lung_nodule import mass  # noqa: E402
 
 SHAPES = [Shape(np.full((9, 9, 9), 255, np.uint8), float(d), 1) for d in np.linspace(4, 30, 40)]
 
@@ -43,13 +40,6 @@ def test_the_mass_recipe_takes_two_steps_and_resumes(tmp_path: Path) -> None:
     model = mass.train(k, [host()], SHAPES, tmp_path)
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
     assert all(bool(torch.isfinite(v).all()) for v in model.state_dict().values())
-
-
-def test_the_measure_recipe_takes_two_steps(tmp_path: Path) -> None:
-    made_up = made_up_host(np.random.default_rng(1))
-    k = measure.Knobs(steps=2, batch=2, warmup=1, largest_mm=12.0)
-    measure.train(k, [made_up], [made_up], SHAPES, tmp_path)
-    assert load_checkpoint(tmp_path / "last.pt")["step"] == 2
 
 
 def test_a_boxed_mass_is_found_again_in_a_turned_piece() -> None:
@@ -79,11 +69,3 @@ def test_targets_of_masses_lie_where_they_are() -> None:
     assert weight[7, 3, 4] == 0, "the edge of a box drawn by eye teaches nothing"
     assert weight[2, 7, 7] == 0, "too small to be sure"
     assert weight[0, 0, 0] == 1
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_exported_measuring_network_answers_like_torch_for_any_number_of_cubes() -> None:
-    model = MeasureNet((4, 4, 8, 8)).eval()
-    file = exported(model, (48, 48, 48), ["body", "density"], many=True)
-    cubes = np.random.default_rng(0).random((3, 1, 48, 48, 48), dtype=np.float32)
-    assert max(parity(model, file, cubes).values()) < 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,18 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
+
 from scipy import ndimage  # noqa: E402
 
 from appliance.bundle.manifest import DENSITIES  # noqa: E402
 from training.implant.hosts import Host  # noqa: E402
 from training.implant.nodules import KINDS, Places  # noqa: E402
 from training.implant.shapes import SHAPE_MM, Shape, shape_of, sphere_diameter  # noqa: E402
+from training.implant.synthetic import made_up_host  # noqa: E402
+from training.learn.checkpoint import load_checkpoint  # noqa: E402
+from training.networks import MeasureNet  # noqa: E402
 from training.read.volume import Volume  # noqa: E402
+from training.recipes.lung_nodule import measure  # noqa: E402
 from training.recipes.lung_nodule.bundle import CUBE_MM, MEASURE  # noqa: E402
 from training.recipes.lung_nodule.measure import (  # noqa: E402
     DENSITY_OF,
@@ -27,6 +33,7 @@ from training.recipes.lung_nodule.measure import (  # noqa: E402
     mirrored,
     occupancy,
 )
+from training.ship.onnx_file import exported, parity  # noqa: E402
 
 PLAIN = Knobs(stretch=1.0, thin=0.0, thick=0.0, vary=False, smallest_mm=8.0, largest_mm=20.0)
 
@@ -131,3 +138,18 @@ def test_the_loss_is_least_where_body_and_density_are_right() -> None:
     assert best < 0.25
     assert float(loss_of((torch.roll(sure, 3, 2), named), body, truth, PLAIN)) > best + 0.3
     assert float(loss_of((sure, torch.roll(named, 1, 1)), body, truth, PLAIN)) > best + 1
+
+
+def test_the_measure_recipe_takes_two_steps(tmp_path: Path) -> None:
+    made_up = made_up_host(np.random.default_rng(1))
+    k = measure.Knobs(steps=2, batch=2, warmup=1, largest_mm=12.0)
+    measure.train(k, [made_up], [made_up], SHAPES, tmp_path)
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_exported_measuring_network_answers_like_torch_for_any_number_of_cubes() -> None:
+    model = MeasureNet((4, 4, 8, 8)).eval()
+    file = exported(model, (48, 48, 48), ["body", "density"], many=True)
+    cubes = np.random.default_rng(0).random((3, 1, 48, 48, 48), dtype=np.float32)
+    assert max(parity(model, file, cubes).values()) < 1e-4

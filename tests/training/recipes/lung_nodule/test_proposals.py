@@ -49,10 +49,3 @@ def test_without_lungs_there_is_no_candidate() -> None:
     backend = CpuBackend("onnxruntime", entries, none)  # type: ignore[arg-type]
     line = bundle.line(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
     assert proposed(stack_of(volume), backend, line) == ()
-
-
-def test_a_volume_becomes_a_stack_in_the_same_place() -> None:
-    volume = Volume("v", np.zeros((3, 4, 5), np.float32), (2.0, 0.5, 0.5), (1.0, 2.0, 3.0))
-    stack = stack_of(volume)
-    assert stack.planes[2].geometry.position_lps_mm == (1.0, 2.0, 7.0)
-    assert stack.z_mm.tolist() == [0, 2, 4]

@@ -1,4 +1,4 @@
-"""What ships of the nodule classifier: a branch of axial patches and a branch of cubes.
+"""The classifier of cubes: the 3D branch beside the classifier of axial patches.
 
 Rules. The 2D branch is `PatchNet`: the size of MobileNetV3-Small's features, but with dense 3x3
 convolutions, since depthwise ones, hard-swish and squeeze-excite lose most in INT8 and gain least
