@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import pickletools
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -218,3 +220,12 @@ def test_a_schedule_is_what_the_knobs_say_and_is_judged_at_the_end_unless_told()
     assert (s.steps, s.rate, s.warmup, s.save_every, s.clip) == (70, 0.5, 3, 9, 5.0)
     assert s.judge_every == 70
     assert Schedule.of(s, judge_every=10).judge_every == 10
+
+
+def test_a_checkpoint_names_no_module_that_might_be_renamed(tmp_path: Path) -> None:
+    fit(network(), SCHEDULE, job(), tmp_path, seed=1)
+    with zipfile.ZipFile(tmp_path / "last.pt") as file:
+        (pickled,) = (file.read(n) for n in file.namelist() if n.endswith("data.pkl"))
+    named = {word for _, word, _ in pickletools.genops(pickled) if isinstance(word, str)}
+    assert not [word for word in named if word.startswith(("training", "appliance"))]
+    assert any(word.startswith("torch") for word in named)
