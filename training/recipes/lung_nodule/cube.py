@@ -2,13 +2,12 @@
 
     python -m training.recipes.lung_nodule.cube [--hosts C3N-00247,A0001] [--teacher hybrid] ...
 
-Rules. Candidates come from candidates: each host's are those of a proposal network that
-did not see it (--propose host=run,...). Hosts count alike, however many candidates they have. To
-judge the recipe, leave a host out (--hosts) and run `judge_cube` on it. The body starts
-as the encoder of a proposal network (--start), which knows nodules at 1.25 mm already: in as many
-steps it gets much further than from nothing. A teacher is a finished run of `hybrid`; it
-looks at the same varied cube, and at the candidate's patch. Neither saw a host that the student
-may not see.
+Rules. Candidates come from the module `candidates`: each host's are those of a proposal network
+that did not see it (--propose host=run,...). Hosts count alike, however many candidates they have.
+To judge the recipe, leave a host out (--hosts) and run `judge_cube` on it. The body starts as the
+encoder of a proposal network (--start), which knows nodules at 1.25 mm already: in as many steps it
+gets much further than from nothing. A teacher is a finished run of `hybrid`; it looks at the same
+varied cube, and at the candidate's patch. Neither saw a host that the student may not see.
 """
 
 from __future__ import annotations

@@ -37,11 +37,11 @@ class Knobs:
     mass: str = ""
     measure: str = ""
     compared: str = ""  # runs of patch networks that the card shows beside, separated by commas
-    heads: str = ""  # json that calibrate wrote; empty: plain sums
+    heads: str = ""  # json that `calibrate` wrote; empty: plain sums
     figures: str = ""  # json of figures to be stored with the networks
-    mass_heads: str = ""  # the same of calibrate_masses
+    mass_heads: str = ""  # the same of `calibrate_masses`
     mass_figures: str = ""
-    measure_figures: str = ""  # of judge_measure
+    measure_figures: str = ""  # of `judge_measure`
     version: str = "1.2.0"  # of the bundle
     precision: str = "int8"  # or fp32: the float networks of the same runs
 

@@ -40,7 +40,7 @@ def of_patches(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
 
 
 def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
-    """figures.json of calibrate: the curve, classes at the operating point, lesions."""
+    """figures.json of `calibrate`: the curve, classes at the operating point, lesions."""
     found = {}
     implants = figures.get("implants")
     for row in figures.get("froc", []):
@@ -78,7 +78,7 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def of_masses(figures: Mapping[str, Any]) -> dict[str, Figure]:
-    """figures.json of calibrate_masses."""
+    """figures.json of `calibrate_masses`."""
     found = {}
     for name, text in figures.get("found", {}).items():
         share = WILSON.fullmatch(text)
@@ -99,7 +99,7 @@ def of_masses(figures: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def of_measures(figures: Mapping[str, Any]) -> dict[str, Figure]:
-    """figures.json of judge_measure."""
+    """figures.json of `judge_measure`."""
     found = {}
     for name, row in figures.get("groups", {}).items():
         if "mean_axis_error_mm" in row:

@@ -30,6 +30,7 @@ from training.implant import hosts, nodules
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host, size_class, to_lps, with_implants
 from training.judge.froc import Places, verdicts_of
+from training.read import volume as grids
 from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder
 from training.read.lung_truth import dilate
@@ -99,7 +100,7 @@ def kept(fold: Fold, threads: int = 1) -> Kept:
     cache = work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache, "val")
     known = json.dumps([asdict(fold), bundle.WITHIN_RADII], sort_keys=True)
-    code = [Path(str(module.__file__)) for module in (hosts, nodules)]
+    code = [Path(str(module.__file__)) for module in (hosts, nodules, grids)]
     for path in [*files.values(), cache / "lidc-shapes-val.npz", *code]:
         known += file_digest(path)
     name = f"{fold.host}-{hashlib.sha256(known.encode()).hexdigest()[:16]}.npz"

@@ -2,10 +2,10 @@
 
     python -m training.recipes.lung_nodule.hybrid [--hosts C3N-00247,A0001] [--scale 0.25] ...
 
-Rules. Pairs are our own candidates (`candidates`); LUNA16's patches, which have no cube,
-teach the 2D branch beside them, as cases of one branch: the two sets share no patient. Of a pair a
-branch is hidden now and then, so that neither leans on the other. It is judged on LUNA16's val
-patches by its 2D branch, and on a host left out by `judge_cube`. It never ships.
+Rules. Pairs are our own candidates (`candidates`); LUNA16's patches, which have no cube, teach the
+2D branch beside them, as cases of one branch: the two sets share no patient. Of a pair a branch is
+hidden now and then, so that neither leans on the other. It is judged on LUNA16's val patches by its
+2D branch, and on a host left out by `judge_cube`. It never ships.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
         [--folds R01-001=propose-without-R01-001=cube-without-R01-001,...]
 
 Rules. A fold is HOST=PROPOSE=CUBE, and neither network saw the host; scans, candidates, sums and
-verdicts are those of calibrate, so what is compared is one term of the sum. The gain is
-drawn over whole scans, paired. Marked lesions are ranked apart, in the unaltered host.
+verdicts are those of `calibrate`, so what is compared is one term of the sum. The gain is drawn
+over whole scans, paired. Marked lesions are ranked apart, in the unaltered host.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Rules. Pieces of 192 x 240 x 240 mm are cut from real CTs, turned, scaled and mi
 LIDC-shaped masses on the fly (`implant.masses`); a boxed mass of a host is a positive. Nodules far
 below a mass and fluid are implanted as what is no mass; a lesion or implant between the two counts
 neither way. Slices of up to 6 mm are imitated. To judge the recipe, leave a host out (--hosts) and
-run calibrate_masses.
+run `calibrate_masses`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Rules. Cubes are cut by the appliance's own op around implants in real CTs, besi
 the detector has it. Truth is what each voxel of the cube holds of the body, between 0 and 1, known
 from the shape itself: the network learns where in a voxel the surface runs. Spicules, tails and
 vessels are no body; a cavity is. Slices are 1 to 5 mm thick, kernel and noise vary. To judge the
-recipe, leave a host out (--hosts) and run judge_measure on it.
+recipe, leave a host out (--hosts) and run `judge_measure` on it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
         [--name propose-longer --begin propose]     # another cosine from a finished run's weights
 
 Rules.
-1. Patches are `proposal_patches`: shapes of LIDC patients of train, on the fly. Making one
+1. Patches come from `proposal_patches`: shapes of LIDC patients of train, on the fly. Making one
    costs as much as learning from it, so most are seen again, mirrored anew (data echoing, Choi et
    al., arXiv:1907.05550).
 2. There are three CTs only. Turning, bending and painted vessels keep the network from knowing them
