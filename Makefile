@@ -2,18 +2,21 @@
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
 #   make test                  all fast tests, against real peers
 #   make check                 style, types, import contracts, generated files, aarch64 wheels
+#   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
 #   make wheel                 the wheel of a release, with the kernels in it, and its parts list
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-train setup-release
+.PHONY: demo test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo
 setup-test:
 	@.ci/setup test
+setup-bench:
+	@.ci/setup bench
 setup-train:
 	@.ci/setup train
 setup-release:
@@ -36,7 +39,7 @@ check: setup-test
 	@$(PY) -m appliance.verbs.schemas --check
 	@$(PY) jetson/resolve.py
 
-bench: setup-test
+bench: setup-bench
 	@$(PY) -m bench $(ARGS)
 
 gpu-check: setup-test
