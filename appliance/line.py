@@ -48,6 +48,7 @@ from appliance.report import (
 )
 from appliance.series import pixels, select
 from appliance.series.header import digest as header_digest
+from appliance.series.pixels import Parsed
 
 
 def begin(bundles: Sequence[Bundle]) -> Fold:
@@ -61,10 +62,11 @@ def add(fold: Fold, instance: bytes, memory_bytes: int | None = None) -> Fold:
     memory_bytes: what this fold may hold; None where the machine does not say.
     """
     try:
-        header = pixels.header(instance)
+        parsed = pixels.parse(instance)
     except SeriesRefused as e:
         mark = ("", hashlib.sha256(instance).hexdigest())
         return fold.plus(mark, [Seen(reasons=(e.reason,))] * len(fold.shares))
+    header = parsed.header
     named = select.by_name(header)
     first = header if fold.header is None else min(fold.header, header, key=select.place)
     fold = replace(fold, header=first, named=(*fold.named, select.of_image(named, header)))
@@ -72,21 +74,19 @@ def add(fold: Fold, instance: bytes, memory_bytes: int | None = None) -> Fold:
     if named:  # its pixels say no more
         seen = [Seen()] * len(fold.shares)
     else:
-        seen = _seen(fold.shares, instance, header, memory_bytes)
+        seen = _seen(fold.shares, parsed, memory_bytes)
     return fold.plus(header_digest(header), seen).fitted(memory_bytes)
 
 
-def _seen(
-    shares: Sequence[Share], instance: bytes, header: Header, memory_bytes: int | None
-) -> list[Seen[Any]]:
+def _seen(shares: Sequence[Share], parsed: Parsed, memory_bytes: int | None) -> list[Seen[Any]]:
     """What each share has of an instance; it is decoded once for all that read it alike."""
     found: dict[str | None, Seen[Any]] = {
-        share.key: Seen(reasons=_contrary(share, header)) for share in shares
+        share.key: Seen(reasons=_contrary(share, parsed.header)) for share in shares
     }
     asked = [share for share in shares if not (share.too_large or found[share.key].reasons)]
     for reading in dict.fromkeys(share.reading for share in asked):
         alike = [share for share in asked if share.reading is reading]
-        images = reading.images(instance, header, [s.manifest for s in alike], memory_bytes)
+        images = reading.images(parsed, [s.manifest for s in alike], memory_bytes)
         found |= zip((share.key for share in alike), images, strict=True)
     return [found[share.key] for share in shares]
 

@@ -30,6 +30,7 @@ from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.budget import Budget
 from appliance.records import Header, HeatMap, Mask, Pair, Plane, Vector
 from appliance.report import Coverage, Finding, Reason
+from appliance.series.pixels import Parsed
 
 
 class Image(Protocol):
@@ -120,8 +121,7 @@ class Reading(Protocol[I, S]):
 
     def images(
         self,
-        instance: bytes,
-        header: Header,
+        instance: Parsed,
         manifests: Sequence[Manifest | None],
         memory_bytes: int | None,
     ) -> tuple[Seen[I], ...]:

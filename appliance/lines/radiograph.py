@@ -39,6 +39,7 @@ from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector
 from appliance.report import Coverage, Finding, Reason
 from appliance.series import select
 from appliance.series.assemble import LOSSY_SYNTAXES
+from appliance.series.pixels import Parsed
 from appliance.series.radiograph import MAX_PIXELS, read
 
 LEFT_OUT = frozenset({Code.VIEW_POSITION, Code.BODY_PART})
@@ -57,19 +58,18 @@ class Radiographs:
 
     def images(
         self,
-        instance: bytes,
-        header: Header,
+        instance: Parsed,
         manifests: Sequence[Manifest | None],
         memory_bytes: int | None,
     ) -> tuple[Seen[View], ...]:
         found: list[Seen[View]] = []
         decoded: Radiograph | Reason | None = None
         for manifest in manifests:
-            refused = None if manifest is None else _refused(header, manifest)
+            refused = None if manifest is None else _refused(instance.header, manifest)
             if manifest is None or refused is not None:
                 found.append(Seen(reasons=(refused,) if refused else ()))
                 continue
-            decoded = decoded or _decoded(instance, memory_bytes)
+            decoded = decoded or _decoded(instance.data, memory_bytes)
             if isinstance(decoded, Reason):
                 found.append(Seen(reasons=(decoded,)))
             else:

@@ -22,9 +22,10 @@ from appliance.lines.kind import Extent, Outline, Seen
 from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Resample
 from appliance.reasons import Code
-from appliance.records import Header, Plane, Stack
+from appliance.records import Plane, Stack
 from appliance.report import Reason
 from appliance.series import assemble, pixels
+from appliance.series.pixels import Parsed
 
 HOLES = frozenset({Code.GAP_FILLED, Code.IRREGULAR_SPACING})
 
@@ -50,15 +51,14 @@ class Slices:
 
     def images(
         self,
-        instance: bytes,
-        header: Header,
+        instance: Parsed,
         manifests: Sequence[Manifest | None],
         memory_bytes: int | None,
     ) -> tuple[Seen[Plane], ...]:
         spacings = in_plane_spacings(manifests)
         seen: Seen[Plane]
         try:
-            seen = Seen(tuple(fast.plane(image, spacings) for image in pixels.read(instance)))
+            seen = Seen(tuple(fast.plane(image, spacings) for image in pixels.images(instance)))
         except SeriesRefused as e:
             seen = Seen(reasons=(e.reason,))
         return (seen,) * len(manifests)
@@ -107,14 +107,13 @@ class Unknown(Slices):
 
     def images(
         self,
-        instance: bytes,
-        header: Header,
+        instance: Parsed,
         manifests: Sequence[Manifest | None],
         memory_bytes: int | None,
     ) -> tuple[Seen[Plane], ...]:
-        if header.modality != "CT":
+        if instance.header.modality != "CT":
             return (Seen(),) * len(manifests)
-        return super().images(instance, header, manifests, memory_bytes)
+        return super().images(instance, manifests, memory_bytes)
 
 
 def _of_phases(count: int) -> tuple[Reason, ...]:

@@ -18,8 +18,9 @@ from appliance.bundle.heads import Calibration
 from appliance.bundle.manifest import read
 from appliance.bundle.trust import Bundle
 from appliance.report import BundleRef
-from training import evaluate, source
-from training.findings import Finding
+from training import evaluate
+from training.judge.froc import Finding
+from training.recipes.lung_nodule import bundle as source
 
 
 def brightness(image: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from appliance.bundle import trust
 from appliance.bundle.manifest import Figure
-from training import evaluate, judge_lungs
-from training.image_files import read_nifti
-from training.loop import shared_folder
-from training.metrics import dice
+from training import evaluate
+from training.judge.metrics import dice
+from training.read.folders import shared_folder
+from training.read.image_files import read_nifti
+from training.recipes.lung_nodule import judge_lungs
 
 FACTORY = Path(trust.__file__).parents[1] / "factory" / "bundles"
 SAMPLE = 400
@@ -42,7 +43,7 @@ def stated(of: evaluate.Opened, name: str) -> float:
 def test_the_patch_network_does_on_a_sample_of_val_what_its_card_says() -> None:
     bundle = opened("lung-nodule")
     images, labels = sample(shared_folder() / "data" / "patches" / "luna16_patches50.npz")
-    found = evaluate.of_patches(bundle, images, labels)
+    found = evaluate.of_images(bundle, images, labels)
     low, high = found["auc_ci"]
     assert low <= stated(bundle, "patches, val split: AUC of") <= high
     assert found["auc"] > 0.95

@@ -198,7 +198,7 @@ def test_of_several_inputs_each_lies_in_a_case_by_its_own_name(loaded: trust.Loa
     assert golden.given("case.npz", pair, there).keys() == {"prior", "current"}
     assert golden.given("case.npz", one, {"input": there["prior"]}) is there["prior"]
     for network, lacking in ((pair, {"prior": there["prior"]}), (one, there)):
-        with pytest.raises(BundleRefused, match="no array '(current|input)'") as caught:
+        with pytest.raises(BundleRefused, match=r"no array '(current|input)'") as caught:
             golden.given("case.npz", network, lacking)
         assert caught.value.code == "bundle_golden"
 
