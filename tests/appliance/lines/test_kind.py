@@ -205,8 +205,8 @@ def test_every_candidate_is_reported_by_the_line_without_a_threshold(
 
 # No other file asks which kind a bundle has.
 
-NAMES = {model.__name__ for model in TINY}
-VALUES = {model.model_fields["kind"].default for model in TINY}
+NAMES = {kind.model.__name__ for kind in kinds.KINDS}
+VALUES = {kind.model.model_fields["kind"].default for kind in kinds.KINDS}  # type: ignore[attr-defined]
 MAY = ("appliance/bundle/lines.py", "appliance/lines/")
 
 
