@@ -52,9 +52,10 @@ wheel: setup-release
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
 
 bundles: setup-train
-	@for task in lung-nodule chest-pneumonia; do \
+	@tasks=$$($(PY) -m training.run --list) || exit 1; \
+	for task in $$tasks; do \
 		$(PY) -m training.run $$task && \
 		$(PY) -m compile pack build/$$task -o build/$$task.scanside && \
 		$(PY) -m compile card build/$$task.scanside > docs/cards/$$task.md || exit 1; \
-	done
-	@$(PY) -m compile factory build/lung-nodule.scanside build/chest-pneumonia.scanside
+	done; \
+	$(PY) -m compile factory $$(printf 'build/%s.scanside ' $$tasks)
