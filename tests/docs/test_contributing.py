@@ -24,7 +24,9 @@ MOST_FILES = 6
 def contract() -> dict[str, Any]:
     """The contract of layers in pyproject.toml."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (found,) = (c for c in data["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    (found,) = (
+        c for c in data["tool"]["importlinter"]["contracts"] if c.get("containers") == ["appliance"]
+    )
     return dict(found)
 
 
