@@ -3,18 +3,21 @@
 #   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
 #   make check                 style, types, import contracts, generated files, aarch64 wheels
+#   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
 #   make wheel                 the wheel of a release, with the kernels in it, and its parts list
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo quick test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-train setup-release
+.PHONY: demo quick test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo
 setup-test:
 	@.ci/setup test
+setup-bench:
+	@.ci/setup bench
 setup-train:
 	@.ci/setup train
 setup-release:
@@ -40,7 +43,7 @@ check: setup-test
 	@$(PY) -m appliance.verbs.schemas --check
 	@$(PY) jetson/resolve.py
 
-bench: setup-test
+bench: setup-bench
 	@$(PY) -m bench $(ARGS)
 
 gpu-check: setup-test

@@ -105,13 +105,14 @@ def add(fold: Fold, instance: bytes, room: int | None = None) -> Fold:
     room: bytes of memory that this fold may hold; None where the machine does not say.
     """
     try:
-        header = pixels.header(instance)
+        parsed = pixels.parse(instance)
     except SeriesRefused as e:
         return replace(
             fold,
             refusals=(*fold.refusals, e.reason),
             unread=(*fold.unread, ("", hashlib.sha256(instance).hexdigest())),
         )
+    header = parsed.header
     named = select.by_name(header)
     first = header if fold.header is None else min(fold.header, header, key=select.place)
     fold = replace(fold, header=first, named=(*fold.named, select.of_image(named, header)))
@@ -128,7 +129,7 @@ def add(fold: Fold, instance: bytes, room: int | None = None) -> Fold:
         return replace(fold, views=(*fold.views, seen))
     spacings = fold.bundle.in_plane_spacings() if fold.bundle else ()
     try:
-        planes = tuple(fast.plane(image, spacings) for image in pixels.read(instance))
+        planes = tuple(fast.plane(image, spacings) for image in pixels.images(parsed))
     except SeriesRefused as e:
         return replace(unread, refusals=(*fold.refusals, e.reason))
     return _kept(fold, planes, room)

@@ -1,6 +1,7 @@
 """`make bench`: each figure beside a peer or its aim, in one run, ratios first.
 
     python -m bench [PART ...] [--repeat N]        prepare, infer, receive, associations, ...
+    python -m bench beside REV [--repeat N]        this tree beside another revision of it
 
 Rules. A peer does the same work on the same input in the same run; the best of N runs counts, as
 other programs can only make a run slower. Figures without a peer stand beside their aim, as
@@ -20,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import associations, infer, line, prepare, receive, size
+from bench import associations, beside, infer, line, prepare, receive, size
 
 RESULTS = Path(__file__).parent / "results"
 COMPARED = {"prepare": prepare, "infer": infer, "receive": receive}
@@ -79,8 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios and figures.")
     parts = [*COMPARED, *MEASURED]
     parser.add_argument("part", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=None, help="runs: 3, beside REV 5")
     asked = parser.parse_args()
+    if asked.part[:1] == ["beside"] and len(asked.part) == 2:
+        _beside(asked.part[1], asked.repeat or beside.RUNS)
+        return
+    asked.repeat = asked.repeat or 3
     if unknown := set(asked.part) - set(parts):
         parser.error(f"no part {min(unknown)!r}; there are {', '.join(parts)}")
     wanted = asked.part or parts
@@ -101,9 +106,26 @@ def main() -> None:
         for figure in measured.figures() if name in wanted else ():
             print(figure.line(), flush=True)
             results.append({"part": name, **asdict(figure), "met": figure.met})
+    _keep("-".join(sorted(set(wanted))), here, results)
+
+
+def _beside(revision: str, runs: int) -> None:
+    """Prints and keeps the ratios of this tree to another revision."""
+    here, rows = machine(), []
+    print(
+        f"{here['date']} · {here['cores']} cores of {here['cpu']} · load {here['load']:.1f} "
+        f"· median of {runs}"
+    )
+    for what, unit, before, after in beside.compare(revision, runs):
+        print(f"{after / before:6.2f}   {what}: {before:.1f} {unit}, now {after:.1f} {unit}")
+        rows.append({"what": what, "unit": unit, "before": before, "after": after})
+    _keep(f"beside-{revision.replace('/', '-')}", here, rows)
+
+
+def _keep(name: str, here: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{date.today()}-{'-'.join(sorted(set(wanted)))}.json"
-    path.write_text(json.dumps({"machine": here, "rows": results}, indent=1))
+    path = RESULTS / f"{date.today()}-{name}.json"
+    path.write_text(json.dumps({"machine": here, "rows": rows}, indent=1))
     print(path)
 
 

@@ -9,7 +9,7 @@ Rules
   stages and this program share the machine's cores.
 - Each run has new UIDs, so that nothing is known before.
 - The first findings are out when the last message of the preliminary report is acknowledged.
-- What inference is made of is measured apart, in this process, on the same series.
+- When the analysis begins, ends and what it is made of, `work` itself notes (bench/trace).
 """
 
 from __future__ import annotations
@@ -19,23 +19,16 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.uid import generate_uid
 
-from appliance import line
-from appliance.backend.choose import choose
-from appliance.backend.open import open_backend
-from appliance.bundle import trust
-from appliance.bundle.manifest import Network
-from appliance.bundle.shelf import FACTORY
 from bench.figure import Figure
-from bench.site import STORESCU, Site, running
+from bench.site import STORESCU, TREE, Site, running, trace, traced
 
 SERIES = "R01-001"
 RUNS = 10
@@ -47,26 +40,33 @@ AIM_S = 0.8
 
 def figures() -> Iterator[Figure]:
     """Latency, its parts, throughput. None, with the reason, where data or dcmtk is missing."""
-    shared = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct" / SERIES
-    if not shared.is_dir():
-        print(f"line: left out, {SERIES} is not at {shared}")
+    images = chest_ct()
+    if images is None:
         return
-    if not STORESCU.exists():
-        print("line: left out, dcmtk is not installed (apt-get install dcmtk)")
-        return
-    images = [pydicom.dcmread(path) for path in sorted(shared.glob("*.dcm"))]
     with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
         folder = Path(name)
-        parts = _inference([path.read_bytes() for path in sorted(shared.glob("*.dcm"))])
-        with running(folder) as site:
-            _analysed(site, folder, images, ("WARM",), 1)  # does not count
-            alone = [_analysed(site, folder, images, ("CT1",), 1)[0] for _ in range(RUNS)]
-            yield from _latency(alone, parts)
-            in_a_row = _analysed(site, folder, images, ("CT1",), IN_A_ROW)
+        notes = folder / "trace"
+        with running(folder, traced(notes)) as site:
+            analysed(site, folder, images, ("WARM",), 1)  # does not count
+            alone = [analysed(site, folder, images, ("CT1",), 1)[0] for _ in range(RUNS)]
+            yield from _latency(alone, trace(notes, "finish")[-RUNS:])
+            in_a_row = analysed(site, folder, images, ("CT1",), IN_A_ROW)
             usual = statistics.median(row["first_out"] - row["last"] for row in alone)
             yield from _throughput(f"{IN_A_ROW} studies in a row", in_a_row, usual)
-            at_once = _analysed(site, folder, images, AT_ONCE, EACH)
+            at_once = analysed(site, folder, images, AT_ONCE, EACH)
             yield from _throughput(f"{len(AT_ONCE)} scanners, {EACH} studies each", at_once, usual)
+
+
+def chest_ct() -> list[Any] | None:
+    """R01-001; None, and the reason is printed, where it or dcmtk is missing."""
+    shared = TREE.parent / "shared" / "data" / "ct" / SERIES
+    if not shared.is_dir():
+        print(f"line: left out, {SERIES} is not at {shared}")
+        return None
+    if not STORESCU.exists():
+        print("line: left out, dcmtk is not installed (apt-get install dcmtk)")
+        return None
+    return [pydicom.dcmread(path) for path in sorted(shared.glob("*.dcm"))]
 
 
 Row = dict[str, float]
@@ -75,7 +75,7 @@ first_out (PUBACK of the last preliminary message), complete (the verdict), last
 last message); images."""
 
 
-def _analysed(
+def analysed(
     site: Site, folder: Path, images: Sequence[Any], senders: Sequence[str], each: int
 ) -> list[Row]:
     """Each sender sends `each` studies, one association after the other; what the journal says."""
@@ -84,7 +84,7 @@ def _analysed(
     for ae in senders:
         for _ in range(each):
             path = folder / "files" / generate_uid()
-            series.append(_copy(images, path))
+            series.append(copied(images, path))
             folders.setdefault(ae, []).append(path)
     began = time.time()
     scanners = [site.scanner(ae, studies) for ae, studies in folders.items()]
@@ -98,7 +98,7 @@ def _analysed(
     return rows
 
 
-def _copy(images: Sequence[Any], folder: Path) -> str:
+def copied(images: Sequence[Any], folder: Path) -> str:
     """The series under new UIDs, on disk; its Series Instance UID."""
     folder.mkdir(parents=True)
     study, series = generate_uid(), generate_uid()
@@ -145,15 +145,24 @@ def _seconds(stamp: str) -> float:
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
-def _latency(rows: Sequence[Row], parts: dict[str, float]) -> Iterator[Figure]:
+def _latency(rows: Sequence[Row], analyses: Sequence[dict[str, Any]]) -> Iterator[Figure]:
+    """`analyses`: the trace of the analysis of each series."""
+
     def median(begin: str, end: str) -> float:
         return statistics.median(row[end] - row[begin] for row in rows)
 
+    def noted(value: Callable[[Row, dict[str, Any]], float]) -> float:
+        return statistics.median(map(value, rows, analyses))
+
     made = {
         "to the last slice folded": median("last", "folded"),
-        "to the start of inference": median("folded", "inferred") - sum(parts.values()),
-        **parts,
-        "report, masks, commit": median("inferred", "committed"),
+        "to the start of the analysis": noted(lambda row, one: one["begin"] - row["folded"]),
+        **{
+            name: noted(lambda _, one, name=name: one["spent"][name])  # type: ignore[misc]
+            for name in analyses[0]["spent"]
+        },
+        "interpret": noted(lambda _, one: interpret_s(one)),
+        "report, masks, commit": noted(lambda row, one: row["committed"] - one["end"]),
         "publish, PUBACK": median("committed", "first_out"),
     }
     first = [row["first_out"] - row["last"] for row in rows]
@@ -167,6 +176,12 @@ def _latency(rows: Sequence[Row], parts: dict[str, float]) -> Iterator[Figure]:
     }
     yield Figure(f"{what}, final, p50", _p(last, 50), "s", parts=ended)
     yield Figure(f"{what}, final, p95", _p(last, 95), "s")
+
+
+def interpret_s(analysis: dict[str, Any]) -> float:
+    """Seconds of an analysis that its backend did not take."""
+    whole = float(analysis["end"]) - float(analysis["begin"])
+    return whole - float(sum(analysis["spent"].values()))
 
 
 def _throughput(what: str, rows: Sequence[Row], usual: float) -> Iterator[Figure]:
@@ -184,45 +199,3 @@ def _p(values: Sequence[float], percent: float) -> float:
     low, ordered = int(at), sorted(values)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (at - low) * (ordered[high] - ordered[low])
-
-
-def _inference(files: Sequence[bytes]) -> dict[str, float]:
-    """Seconds of each step of `line.finish` on this series, the median of 5; the rest as one."""
-    loaded = trust.check(next((FACTORY / "bundles").glob("*.scanside")).read_bytes())
-    networks: dict[str, Network] = dict(loaded.manifest.networks.items())
-    clocked = _Clocked(open_backend(choose(), networks, loaded.networks))
-    fold = line.begin(loaded.bundle)
-    for data in files:
-        fold = line.add(fold, data)
-    runs = []
-    for _ in range(6):
-        clocked.spent = {}
-        began = time.perf_counter()
-        line.finish(fold, clocked)
-        took = time.perf_counter() - began
-        runs.append({**clocked.spent, "interpret": took - sum(clocked.spent.values())})
-    clocked.close()
-    return {name: statistics.median(run[name] for run in runs[1:]) for name in runs[-1]}
-
-
-class _Clocked:
-    """A backend whose calls are timed by name."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-        self.spent: dict[str, float] = {}
-        self.ref = backend.ref
-        self.prepare = partial(self._call, "prepare", backend.prepare)
-        self.gather = partial(self._call, "prepare", backend.gather)
-        self.rest = backend.rest
-        self.close = backend.close
-
-    def infer(self, role: str, image: Any) -> Any:
-        return self._call(role, partial(self._backend.infer, role), image)
-
-    def _call(self, name: str, function: Any, *arguments: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return function(*arguments)
-        finally:
-            self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - began

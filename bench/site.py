@@ -1,6 +1,7 @@
 """The real line on loopback, to be measured from outside: mosquitto, `scanside run`, storescu.
 
-Everything lies in one folder and ends with the block. The factory bundle is used.
+Everything lies in one folder and ends with the block. The factory bundle is used. `traced` makes
+`work` note when it adds slices and analyses series (bench/trace).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from appliance.store.journal import JOURNAL_NAME
 
 STORESCU = Path("/usr/bin/storescu")
 """dcmtk's own: pynetdicom installs a script of this name into a virtual environment."""
+TREE = Path(__file__).resolve().parents[1]
 LOST_S = 240.0
 """After this long without a word the line is taken as hung."""
 
@@ -64,6 +66,8 @@ class Site:
     """From the start of `scanside run` until it said that all stages are ready."""
     subscriber: int
     """What mosquitto_sub prints: one line a message, topic, blank, payload."""
+    heard: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
+    """Each message that came while we waited: seconds since 1970, topic, payload."""
     _rest: bytes = b""
 
     def command(self, files: Path, ae: str) -> str:
@@ -88,7 +92,8 @@ class Site:
                 raise SystemExit(f"no word of {len(waiting)} series in {LOST_S:.0f} s")
             *lines, self._rest = (self._rest + os.read(self.subscriber, 1 << 20)).split(b"\n")
             for topic, _, payload in (line.partition(b" ") for line in lines):
-                said = json.loads(payload) if topic.endswith(b"/event") else {}
+                said = json.loads(payload)
+                self.heard.append((time.time(), topic.decode(), said))
                 if said.get("event") in ("analysed", "not_analysed", "failed"):
                     waiting.discard(said["series"])
         time.sleep(0.3)  # the broker's PUBACK to us may follow its message to the subscriber
@@ -99,6 +104,18 @@ class Site:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             db.row_factory = sqlite3.Row
             return db.execute(sql, values).fetchall()
+
+
+def traced(file: Path, tree: Path = TREE) -> dict[str, str]:
+    """The environment in which `scanside run` of a source tree writes its trace to a file."""
+    paths = f"{Path(__file__).parent / 'trace'}{os.pathsep}{tree}"
+    return {"PYTHONPATH": paths, "SCANSIDE_BENCH_TRACE": str(file)}
+
+
+def trace(file: Path, what: str) -> list[dict[str, Any]]:
+    """The calls of `add` or `finish` that a traced line has noted, in order."""
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    return [row for row in rows if row["what"] == what]
 
 
 @contextlib.contextmanager

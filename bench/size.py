@@ -46,7 +46,7 @@ def figures() -> Iterator[Figure]:
         yield Figure(f"start to ready, p50 of {STARTS}", took, "s", 3.0, parts)
         with running(folder) as site:
             time.sleep(2.0)
-            before = _pss_mb(site.process.pid)
+            before = pss_mb(site.process.pid)
             yield Figure("PSS, idle after the start", sum(before.values()), "MB", 300.0, before)
             yield Figure(f"processor time, idle, {IDLE_S:.0f} s", _idle_percent(site), "%", 1.0)
             if not STORESCU.exists():
@@ -56,7 +56,7 @@ def figures() -> Iterator[Figure]:
             what = f"{SLICES} slices of 512 x 512"
             yield Figure(f"PSS, peak of {what}", sum(peak.values()), "MB", 1200.0, peak)
             time.sleep(RESTED_S)
-            after = _pss_mb(site.process.pid)
+            after = pss_mb(site.process.pid)
             what = f"PSS, {RESTED_S:.0f} s after {what}"
             yield Figure(what, sum(after.values()), "MB", 300.0, after)
 
@@ -75,7 +75,7 @@ def _peak(site: Site, folder: Path) -> dict[str, float]:
 
     def sample() -> None:
         while not done.wait(SAMPLE_S):
-            samples.append(_pss_mb(site.process.pid))
+            samples.append(pss_mb(site.process.pid))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -98,7 +98,7 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _pss_mb(pid: int) -> dict[str, float]:
+def pss_mb(pid: int) -> dict[str, float]:
     """Verb -> MB, for the tree of `scanside run`; the children of `receive` count to it."""
     found: dict[str, float] = {}
     for one in _tree(pid):

@@ -52,11 +52,12 @@ def candidates(
     inside = (middles < np.asarray(grid.shape) - 0.5).all(axis=1)
     peaks = peaks[inside]
     logits = heat[tuple(peaks.T)]
+    diameters = np.exp(np.clip(log_diameter[tuple(peaks.T)].astype(np.float64), *LOG_MM))
     kept: list[Candidate] = []
     for i in np.argsort(-logits, kind="stable"):
         cell = plan.triple(peaks[i])
         center = plan.vector(plan.to_lps(grid, (_centroid(heat, cell) + 0.5) * head.stride - 0.5))
-        diameter = float(np.exp(np.clip(np.float64(log_diameter[cell]), *LOG_MM)))
+        diameter = float(diameters[i])
         if any(_same(center, diameter, better) for better in kept):
             continue
         if not within(mask, center, max(head.within_mm, head.within_radii * diameter / 2)):
@@ -70,10 +71,12 @@ def candidates(
 
 def within(mask: Mask, lps: Vector, reach_mm: float) -> bool:
     """Whether a point lies in the mask grown by `reach_mm` (rule 2)."""
-    nearest = np.floor(plan.to_index(mask.grid, lps) + 0.5).astype(int)
-    if np.all((nearest >= 0) & (nearest < mask.grid.shape)) and mask.voxels[tuple(nearest)]:
+    middle = plan.to_index(mask.grid, lps)
+    z, y, x = (math.floor(i + 0.5) for i in middle.tolist())
+    depth, rows, columns = mask.grid.shape
+    if 0 <= z < depth and 0 <= y < rows and 0 <= x < columns and mask.voxels[z, y, x]:
         return True
-    _, away = segment.nearby(mask.voxels, mask.grid, lps, reach_mm)
+    _, away = segment.around(mask.voxels, mask.grid, middle, reach_mm)
     return bool(np.any(away <= reach_mm))
 
 

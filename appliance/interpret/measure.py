@@ -174,12 +174,13 @@ def _checked(
 
 def _part(voxels: Bool, finding: Finding, grid: Grid, others: Sequence[Finding]) -> Bool | None:
     """Rule 1: the voxels of this finding's own body; None where there is none."""
-    labels, _ = segment.parts(voxels)
-    label = _label_at(labels, grid, finding)
-    if not label:
+    found = segment.found_in(voxels)
+    part = _part_at(found, voxels, grid, finding)
+    if not part:
         return None
-    body = np.asarray(labels == label)
-    sharing = [o for o in others if o is not finding and _label_at(labels, grid, o) == label]
+    body, box = np.zeros(voxels.shape, np.bool_), found.box(part)
+    body[box] = found.of(part, box)
+    sharing = [o for o in others if o is not finding and _part_at(found, voxels, grid, o) == part]
     if not sharing:
         return body
     at = np.argwhere(body)
@@ -189,12 +190,12 @@ def _part(voxels: Bool, finding: Finding, grid: Grid, others: Sequence[Finding])
     return body if body.any() else None
 
 
-def _label_at(labels: NDArray[np.int32], grid: Grid, finding: Finding) -> int:
+def _part_at(found: segment.Found, voxels: Bool, grid: Grid, finding: Finding) -> int:
     """The part nearest to a finding, 0 where there is none within NEAR_MM."""
-    near, away = segment.nearby(labels > 0, grid, finding.place_lps_mm, NEAR_MM)
+    near, away = segment.nearby(voxels, grid, finding.place_lps_mm, NEAR_MM)
     if not len(near) or away.min() > NEAR_MM:
         return 0
-    return int(labels[tuple(near[int(np.argmin(away))])])
+    return found.at(near[int(np.argmin(away))].tolist())
 
 
 def _in_radii(at: NDArray[np.intp], grid: Grid, finding: Finding) -> F64:

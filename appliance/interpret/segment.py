@@ -15,7 +15,8 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -50,12 +51,12 @@ def mask(outputs: Mapping[str, F32], image: Tensor, head: SegmentHead) -> Mask:
     grid = grid_of(image)
     logits = unpadded(outputs[head.output], grid)
     kept = np.zeros(grid.shape, np.bool_)
-    labels, sizes = parts(logits >= np.log(head.threshold / (1 - head.threshold)))
-    for label in np.flatnonzero(sizes * _voxel_ml(grid) >= max(head.min_ml, _voxel_ml(grid) / 2)):
-        part = labels == label + 1
-        box = plan.box_of_mask(Mask(NAME, part, grid), 0)
-        inside = tuple(slice(a, b) for a, b in zip(box.low, box.high, strict=True))
-        kept[inside] |= filled(closed(part[inside], head.close_mm, grid.spacing_mm))
+    voxels = logits >= np.log(head.threshold / (1 - head.threshold))
+    found = found_in(voxels)
+    least = max(head.min_ml, _voxel_ml(grid) / 2)
+    for part in (np.flatnonzero(found.sizes * _voxel_ml(grid) >= least) + 1).tolist():
+        inside = found.box(part)
+        kept[inside] |= filled(closed(found.of(part, inside), head.close_mm, grid.spacing_mm))
     return Mask(NAME, kept, grid)
 
 
@@ -117,8 +118,8 @@ def one_lung(mask: Mask) -> tuple[Reason, ...]:
     """ONE_LUNG where all that was found is no wider than one lung is (BOTH_LUNGS): an opaque or
     removed lung must not read as a lung without findings."""
     _, dy, dx = mask.grid.spacing_mm
-    across = np.flatnonzero(mask.voxels.any(axis=(0, 1)))
-    deep = np.flatnonzero(mask.voxels.any(axis=(0, 2)))
+    flat: Bool = np.asarray(mask.voxels.any(axis=0))
+    across, deep = np.flatnonzero(flat.any(axis=0)), np.flatnonzero(flat.any(axis=1))
     if not len(across) or np.ptp(across) * dx > BOTH_LUNGS * np.ptp(deep) * dy:
         return ()
     return (Reason(code=Code.ONE_LUNG, text="Only one lung was found.", where="series"),)
@@ -128,7 +129,7 @@ def side_cm2(mask: Mask, round_field: bool) -> float:
     """Area over which a mask meets the edge of the field of view, square or round (rule 2)."""
     dz, dy, dx = mask.grid.spacing_mm
     _, rows, columns = mask.grid.shape
-    flat = mask.voxels.sum(axis=0)
+    flat = np.add.reduce(mask.voxels.view(np.uint8), axis=0, dtype=np.uint16)
     if round_field:
         y = (np.arange(rows) - (rows - 1) / 2) * dy
         x = (np.arange(columns) - (columns - 1) / 2) * dx
@@ -150,18 +151,19 @@ def sides(mask: Mask, points: Sequence[Vector]) -> tuple[Side | None, ...]:
     """The side of each point: of the nearest lung, else of the middle (rule 3)."""
     if not points:
         return ()
-    labels, sizes = parts(mask.voxels)
-    if not len(sizes):
+    found_parts = found_in(mask.voxels)
+    count = len(found_parts.sizes)
+    if not count:
         return (None,) * len(points)
-    at = np.argwhere(labels[::2, ::2, ::2]) * 2  # an eighth of the voxels tells where parts lie
-    if len(np.unique(labels[tuple(at.T)])) < len(sizes):
-        at = np.argwhere(labels)
-    owner = labels[tuple(at.T)] - 1
+    at, owner = found_parts.places(2)  # an eighth of the voxels tells where parts lie
+    if len(np.unique(owner)) < count:
+        at, owner = found_parts.places(1)
+    owner = owner - 1
     x, y = plan.to_lps(mask.grid, at)[:, :2].T
     middle = (x.min() + x.max()) / 2
-    width, depth = (_extent(v, owner, len(sizes)) for v in (x, y))
+    width, depth = (_extent(v, owner, count) for v in (x, y))
     both = width > BOTH_LUNGS * depth
-    if len(sizes) == 1 and not both[0]:
+    if count == 1 and not both[0]:
         return (None,) * len(points)
     left = np.bincount(owner, x) / np.bincount(owner) > middle
     found: list[Side | None] = []
@@ -170,7 +172,7 @@ def sides(mask: Mask, points: Sequence[Vector]) -> tuple[Side | None, ...]:
         lies_left = point[0] > middle
         if len(near):
             nearest = near[int(np.argmin(away))]
-            label = labels[tuple(nearest)] - 1
+            label = found_parts.at(nearest.tolist()) - 1
             if not both[label]:
                 lies_left = bool(left[label])
         found.append("left" if lies_left else "right")
@@ -181,7 +183,13 @@ def nearby(
     voxels: Bool, grid: Grid, lps: ArrayLike, reach_mm: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Set voxels in the cube of `reach_mm` around a point: indices [n, 3], distances in mm [n]."""
-    middle = plan.to_index(grid, lps)
+    return around(voxels, grid, plan.to_index(grid, lps), reach_mm)
+
+
+def around(
+    voxels: Bool, grid: Grid, middle: NDArray[np.float64], reach_mm: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The same around a voxel index, fractions allowed."""
     reach = reach_mm / np.asarray(grid.spacing_mm)
     low = np.clip(np.ceil(middle - reach), 0, grid.shape).astype(int)
     high = np.clip(np.floor(middle + reach) + 1, 0, grid.shape).astype(int)
@@ -192,29 +200,101 @@ def nearby(
     return near, away
 
 
-def parts(voxels: Bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Face-connected parts: labels [z, y, x] (0 is background, then 1, 2, ...), their sizes.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Face-connected parts, numbered 1, 2, ..., of set voxels."""
 
-    Planes are labelled in one call, laid under one another with an empty row between them; labels
-    that touch through a face of two planes are then joined (union-find).
+    low: tuple[int, int, int]
+    """Where `pieces` begins: only the box around all set voxels is looked at."""
+    pieces: NDArray[np.int32]
+    """[z, y, x]: which piece of its own plane a voxel belongs to, 0 for none."""
+    owner: NDArray[np.int32]
+    """Piece -> part; 0 -> 0."""
+    sizes: NDArray[np.int64]
+    """Voxels of each part."""
+    runs: NDArray[np.int64]
+    """[5, n]: of each run of set voxels along x its part, z, y, first x and last x."""
+
+    def box(self, part: int) -> tuple[slice, slice, slice]:
+        """The smallest box that holds a part."""
+        _, z, y, first, last = self.runs[:, self.runs[0] == part]
+        return (
+            slice(int(z[0]), int(z[-1]) + 1),
+            slice(int(y.min()), int(y.max()) + 1),
+            slice(int(first.min()), int(last.max()) + 1),
+        )
+
+    def of(self, part: int, box: tuple[slice, slice, slice]) -> Bool:
+        """The voxels of a part in its box."""
+        inside = tuple(slice(s.start - k, s.stop - k) for s, k in zip(box, self.low, strict=True))
+        return np.take(self.owner == part, self.pieces[inside])
+
+    def at(self, voxel: Sequence[int]) -> int:
+        """The part of a set voxel."""
+        z, y, x = (i - k for i, k in zip(voxel, self.low, strict=True))
+        return int(self.owner[self.pieces[z, y, x]])
+
+    def places(self, step: int) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+        """The set voxels whose indices are multiples of `step` [n, 3], and the part of each [n]."""
+        first = [-k % step for k in self.low]
+        every = tuple(slice(k, None, step) for k in first)
+        labels = np.take(self.owner, self.pieces[every])
+        there = np.flatnonzero(labels)
+        at = np.stack(np.unravel_index(there, labels.shape), axis=1) * step
+        return at + np.add(first, self.low), labels.reshape(-1)[there]
+
+
+def parts(voxels: Bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Face-connected parts: labels [z, y, x] (0 is background, then 1, 2, ...), their sizes."""
+    found = found_in(voxels)
+    labels = np.zeros(voxels.shape, np.int32)
+    here = tuple(slice(k, k + n) for k, n in zip(found.low, found.pieces.shape, strict=True))
+    labels[here] = np.take(found.owner, found.pieces)
+    return labels, found.sizes
+
+
+def found_in(voxels: Bool) -> Found:
+    """The parts of the set voxels.
+
+    Planes are labelled in one call, laid under one another with an empty row between them and an
+    empty column before each; pieces that touch through a face of two planes are then joined
+    (union-find). All that is counted is counted by runs of voxels along x: far fewer than voxels.
     """
+    low, voxels = _cropped(voxels)
     depth, rows, columns = voxels.shape
-    tall = np.zeros((depth, rows + 1, columns), np.uint8)
-    tall[:, :rows] = voxels
-    count, flat = cv2.connectedComponents(tall.reshape(-1, columns), connectivity=4)
-    labels: NDArray[np.int32] = flat.reshape(depth, rows + 1, columns)[:, :rows]
-    touching = voxels[:-1] & voxels[1:]
-    lower, upper = labels[:-1][touching], labels[1:][touching]
-    new_pair = np.ones(len(lower), np.bool_)
-    new_pair[1:] = (lower[1:] != lower[:-1]) | (upper[1:] != upper[:-1])
+    tall = np.zeros((depth, rows + 1, columns + 1), np.uint8)
+    tall[:, :rows, 1:] = voxels
+    count, labelled = cv2.connectedComponents(tall.reshape(-1, columns + 1), connectivity=4)
+    line, piece_at, plane = tall.reshape(-1), labelled.reshape(-1), (rows + 1) * (columns + 1)
+    touching, _ = _runs(line[:-plane] & line[plane:])
+    pairs = piece_at[touching].astype(np.int64) * count + piece_at[touching + plane]
     root = list(range(count))
-    for pair in set(zip(lower[new_pair].tolist(), upper[new_pair].tolist(), strict=True)):
-        a, b = (_root(root, label) for label in pair)
+    for pair in np.unique(pairs).tolist():
+        a, b = _root(root, pair // count), _root(root, pair % count)
         root[max(a, b)] = min(a, b)
-    roots = np.array([_root(root, label) for label in range(count)])
-    _, new = np.unique(roots, return_inverse=True)
-    joined = np.take(new.reshape(-1).astype(np.int32), labels)
-    return joined, np.bincount(joined.ravel())[1:]
+    _, new = np.unique([_root(root, piece) for piece in range(count)], return_inverse=True)
+    owner = new.reshape(-1).astype(np.int32)
+    first, last = _runs(line)
+    part = owner[piece_at[first]]
+    sizes = np.bincount(part, last - first + 1, minlength=1)[1:].astype(np.int64)
+    z, y = first // plane, first // (columns + 1) % (rows + 1)
+    x = first % (columns + 1) - 1
+    runs = np.stack([part, z + low[0], y + low[1], x + low[2], x + low[2] + last - first])
+    return Found(low, labelled.reshape(tall.shape)[:, :rows, 1:], owner, sizes, runs)
+
+
+def _cropped(voxels: Bool) -> tuple[tuple[int, int, int], Bool]:
+    """The box around all set voxels and where it begins; one voxel where none is set."""
+    flat: Bool = np.asarray(voxels.any(axis=0))
+    hits = map(np.flatnonzero, (voxels.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)))
+    (z, z2), (y, y2), (x, x2) = ((int(h[0]), int(h[-1]) + 1) if len(h) else (0, 1) for h in hits)
+    return (z, y, x), voxels[z:z2, y:y2, x:x2]
+
+
+def _runs(line: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last place of each run of ones between zeros."""
+    ends = np.flatnonzero(line[1:] != line[:-1])
+    return ends[::2] + 1, ends[1::2]
 
 
 def closed(voxels: Bool, radius_mm: float, spacing_mm: Vector) -> Bool:
@@ -222,7 +302,8 @@ def closed(voxels: Bool, radius_mm: float, spacing_mm: Vector) -> Bool:
     reach = [int(radius_mm / s + plan.WHOLE) for s in spacing_mm]
     if not any(reach):
         return voxels
-    room = np.pad(voxels, [(r, r) for r in reach])
+    more = -(voxels.shape[2] + 2 * reach[2]) % 8  # whole bytes, for `_grown`
+    room = np.pad(voxels, [(r, r) for r in reach[:2]] + [(reach[2], reach[2] + more)])
     grown = _grown(room, radius_mm, spacing_mm, reach)
     shrunk = ~_grown(~grown, radius_mm, spacing_mm, reach)
     inner = tuple(slice(r, r + n) for r, n in zip(reach, voxels.shape, strict=True))
@@ -231,28 +312,43 @@ def closed(voxels: Bool, radius_mm: float, spacing_mm: Vector) -> Bool:
 
 def filled(voxels: Bool) -> Bool:
     """Background that cannot reach the outside through faces belongs to the mask."""
-    labels, _ = parts(~np.pad(voxels, 1))
-    return np.asarray((labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1])
+    found = found_in(~np.pad(voxels, 1))
+    if len(found.sizes) == 1:
+        return voxels
+    outside = found.owner[found.pieces[0, 0, 0]]
+    return np.asarray(np.take(found.owner != outside, found.pieces[1:-1, 1:-1, 1:-1]))
 
 
 def _grown(voxels: Bool, radius_mm: float, spacing_mm: Vector, reach: Sequence[int]) -> Bool:
-    """Dilation by a ball, plane by plane: a plane grows by the disc that the ball cuts from it.
-
-    `voxels` has room of `reach` on every side, so planes laid under one another never touch.
+    """Dilation by a ball, row by row: a row of voxels along x grows by the chord that the ball cuts
+    from the row beside it. A row is whole bytes of eight voxels; nothing grows beyond the border.
     """
     depth, rows, columns = voxels.shape
-    tall = voxels.astype(np.uint8).reshape(-1, columns)
-    out = np.zeros((depth, rows, columns), np.uint8)
-    y = np.arange(-reach[1], reach[1] + 1)[:, None] * spacing_mm[1]
-    x = np.arange(-reach[2], reach[2] + 1)[None, :] * spacing_mm[2]
-    for step in range(min(reach[0], depth - 1) + 1):
-        left_mm2 = radius_mm**2 - (step * spacing_mm[0]) ** 2 + plan.WHOLE
-        disc = (y**2 + x**2 <= left_mm2).astype(np.uint8)
-        wide = cv2.dilate(tall, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        planes = wide.reshape(depth, rows, columns)
-        out[step:] |= planes[: depth - step]
-        out[: depth - step] |= planes[step:]
-    return out.astype(np.bool_)
+    wide: dict[int, NDArray[np.uint8]] = {}
+    out = np.zeros((depth, rows, columns // 8), np.uint8)
+    tall = voxels.view(np.uint8).reshape(-1, columns)
+    x_mm2 = (np.arange(1, reach[2] + 1) * spacing_mm[2]) ** 2
+    for z in range(min(reach[0], depth - 1) + 1):
+        for y in range(min(reach[1], rows - 1) + 1):
+            left_mm2 = radius_mm**2 - (z * spacing_mm[0]) ** 2 + plan.WHOLE
+            y_mm2 = (y * spacing_mm[1]) ** 2
+            if y_mm2 > left_mm2:
+                continue
+            chord = int(np.count_nonzero(y_mm2 + x_mm2 <= left_mm2))
+            if chord not in wide:
+                line = np.ones((1, 2 * chord + 1), np.uint8)
+                grown = cv2.dilate(tall, line, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+                wide[chord] = np.packbits(grown).reshape(out.shape)
+            for to_z, from_z in _beside(z, depth):
+                for to_y, from_y in _beside(y, rows):
+                    out[to_z, to_y] |= wide[chord][from_z, from_y]
+    return np.unpackbits(out).reshape(voxels.shape).view(np.bool_)
+
+
+def _beside(step: int, count: int) -> tuple[tuple[slice, slice], ...]:
+    """(to, from) of the places of an axis that lie so many steps apart, either way."""
+    low, high = slice(0, count - step), slice(step, count)
+    return ((high, low), (low, high)) if step else ((low, low),)
 
 
 def _extent(

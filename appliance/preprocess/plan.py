@@ -218,8 +218,10 @@ def box_of_mask(mask: Mask, margin_mm: float) -> Box:
     On the mask's own grid and cut to it; ValueError where no voxel is set.
     """
     low, high = [], []
-    for axis, (size, spacing) in enumerate(zip(mask.grid.shape, mask.grid.spacing_mm, strict=True)):
-        hits = np.flatnonzero(mask.voxels.any(axis=tuple(a for a in range(3) if a != axis)))
+    flat = np.asarray(mask.voxels.any(axis=0))
+    along = mask.voxels.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)
+    for there, size, spacing in zip(along, mask.grid.shape, mask.grid.spacing_mm, strict=True):
+        hits = np.flatnonzero(there)
         if not len(hits):
             raise ValueError("the mask is empty")
         margin = int(np.ceil(margin_mm / spacing - WHOLE))

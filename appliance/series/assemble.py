@@ -167,6 +167,8 @@ def _instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
     for plane in planes:
         key = plane.header.sop_instance_uid, plane.frame
         first = kept.setdefault(key, plane)
+        if first is plane:
+            continue
         if first.digest != plane.digest:
             text = f"{_name(first)} and {_name(plane)} carry one SOP Instance UID"
             reasons.append(_reason(Code.DUPLICATE_UID, text, _name(plane)))

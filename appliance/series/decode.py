@@ -149,11 +149,13 @@ def frames(instance: Instance, form: Layout) -> Iterator[Stored]:
         shown = "encapsulated" if encapsulated else "native"
         text = f"{e.where}: {shown} pixels under transfer syntax {syntax}"
         raise refused(Code.UNDECODABLE_PIXELS, text, e.where)
-    found = _encapsulated if encapsulated else _native
-    yield from found(instance, form, bytes(data))
+    if encapsulated:
+        yield from _encapsulated(instance, form, bytes(data))
+    else:
+        yield from _native(instance, form, data)
 
 
-def _native(instance: Instance, form: Layout, data: bytes) -> Iterator[Stored]:
+def _native(instance: Instance, form: Layout, data: bytes | memoryview) -> Iterator[Stored]:
     where = instance.elements.where
     needed = form.frame_bytes * form.frames
     if len(data) < needed:

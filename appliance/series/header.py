@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.records import Header
-from appliance.series.elements import Elements, Instance, parse, refused
+from appliance.series.elements import Elements, Instance, refused
 
 SHARED, PER_FRAME = 0x52009229, 0x52009230
 TAGS = (
@@ -35,12 +35,11 @@ TAGS = (
 )  # fmt: skip
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
-_MAX_HEADER_BYTES = 64 << 20
+MAX_HEADER_BYTES = 64 << 20
 
 
-def header(data: bytes) -> Header:
-    """Bytes of one instance of any IOD -> Header; SeriesRefused if it is no DICOM or lacks UIDs."""
-    instance = named(parse(data, TAGS, pixels=False, max_bytes=_MAX_HEADER_BYTES))
+def of_any(instance: Instance) -> Header:
+    """One instance of any IOD -> Header, its first frame's; SeriesRefused if it lacks UIDs."""
     whole = of_instance(instance, strict=False)
     groups = groups_of(instance.elements)
     return of_frame(whole, groups[0], strict=False) if groups else whole
@@ -102,8 +101,7 @@ def named(instance: Instance) -> Instance:
     number = _lenient_integer(instance.elements, 0x00200013)
     if number is None:
         return instance
-    elements = Elements(instance.elements.known, f"image {number}")
-    return Instance(elements, instance.transfer_syntax_uid, instance.little_endian)
+    return replace(instance, elements=Elements(instance.elements.known, f"image {number}"))
 
 
 def of_instance(instance: Instance, *, strict: bool) -> Header:

@@ -25,6 +25,9 @@ A multi-frame image takes all of this per frame from its functional groups (PS3.
 HU are int16 where slope and intercept are whole and the range fits, else float32. The digest is
 SHA-256 over a type tag, shape, geometry rounded to 1e-4 and the little endian bytes of the HU:
 equal for every lossless transfer syntax of an image. Nothing but SeriesRefused leaves.
+
+`parse` reads an instance up to its pixels, which is enough to know what it is; `images` goes on
+from there, so that no element of a slice is read twice.
 """
 
 from __future__ import annotations
@@ -38,14 +41,22 @@ from numpy.typing import NDArray
 from appliance.bundle.match import MODALITIES
 from appliance.reasons import Code
 from appliance.records import Geometry, Header, Image
-from appliance.series import decode
+from appliance.series import decode, elements
 from appliance.series.decode import Layout, Stored
-from appliance.series.elements import Elements, Instance, parse, reading, refused
+from appliance.series.elements import Elements, Instance, reading, refused
 from appliance.series.geometry import ORIENTATION, POSITION, SPACING, geometry
+from appliance.series.header import (
+    MAX_HEADER_BYTES,
+    Groups,
+    groups_of,
+    named,
+    of_any,
+    of_frame,
+    of_instance,
+)
 from appliance.series.header import TAGS as HEADER_TAGS
-from appliance.series.header import Groups, groups_of, header, named, of_frame, of_instance
 
-__all__ = ["AIR_HU", "MAX_PIXELS", "header", "padding", "read"]
+__all__ = ["AIR_HU", "MAX_PIXELS", "Parsed", "header", "images", "padding", "parse", "read"]
 
 AIR_HU = -1000
 MAX_PIXELS = 1 << 28  # of one instance: 1024 frames of 512 x 512
@@ -64,14 +75,48 @@ TAGS = (
 )  # fmt: skip
 
 
-def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Image, ...]:
-    """Bytes of one CT instance -> its frames in HU, in the order of the file.
+@dataclass(frozen=True)
+class Parsed:
+    """One instance of any IOD, read up to its pixels."""
+
+    header: Header
+    instance: Instance
+    data: bytes
+
+
+def parse(data: bytes) -> Parsed:
+    """Bytes of one instance of any IOD -> what it says of itself; SeriesRefused if it is no DICOM
+    or lacks UIDs."""
+    begun = elements.parse(data, HEADER_TAGS, pixels=False, max_bytes=MAX_HEADER_BYTES)
+    instance = named(begun)
+    return Parsed(of_any(instance), instance, data)
+
+
+def header(data: bytes) -> Header:
+    """The Header alone; see `parse`."""
+    return parse(data).header
+
+
+def images(parsed: Parsed, *, max_pixels: int = MAX_PIXELS) -> tuple[Image, ...]:
+    """One CT instance -> its frames in HU, in the order of the file.
 
     `max_pixels` bounds Rows x Columns x frames. Raises SeriesRefused, and nothing else.
     """
+    rest = parsed.instance.rest
+    if rest is None:  # deflated: so far only a part of it was inflated
+        return read(parsed.data, max_pixels=max_pixels)
+    with reading("image"):
+        instance = elements.completed(parsed.instance, rest, TAGS)
+        with reading(instance.elements.where):
+            return _images(instance, max_pixels)
+
+
+def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Image, ...]:
+    """Bytes of one CT instance -> its frames in HU; see `images`."""
     with reading("image"):
         # a deflated data set is at most its pixels in 32 bits and a generous header
-        instance = named(parse(data, TAGS, pixels=True, max_bytes=4 * max_pixels + (16 << 20)))
+        most = 4 * max_pixels + (16 << 20)
+        instance = named(elements.parse(data, TAGS, pixels=True, max_bytes=most))
         with reading(instance.elements.where):
             return _images(instance, max_pixels)
 

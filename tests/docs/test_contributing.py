@@ -22,11 +22,10 @@ MOST_FILES = 6
 
 
 def contract() -> dict[str, Any]:
-    """The contract of layers in pyproject.toml."""
+    """The contract of the appliance's layers in pyproject.toml."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (found,) = (
-        c for c in data["tool"]["importlinter"]["contracts"] if c.get("containers") == ["appliance"]
-    )
+    contracts = data["tool"]["importlinter"]["contracts"]
+    (found,) = (c for c in contracts if c.get("containers") == ["appliance"])
     return dict(found)
 
 

@@ -53,6 +53,20 @@ def test_parts_are_scipys(voxels):
     assert np.array_equal(np.bincount(labels.ravel(), minlength=count + 1)[1:], sizes)
 
 
+@given(volumes)
+def test_a_part_lies_in_its_box_and_each_place_names_its_part(voxels):
+    found = segment.found_in(voxels)
+    labels, _ = segment.parts(voxels)
+    for part, box in enumerate(ndimage.find_objects(labels), start=1):
+        assert found.box(part) == box
+        assert np.array_equal(found.of(part, box), labels[box] == part)
+    for step in (1, 2):
+        at, owner = found.places(step)
+        assert np.array_equal(at, np.argwhere(labels[::step, ::step, ::step]) * step)
+        assert np.array_equal(owner, labels[tuple(at.T)])
+    assert all(found.at(place) == labels[tuple(place)] for place in found.places(1)[0].tolist())
+
+
 def test_a_long_winding_part_is_one():
     voxels = np.zeros((9, 9, 9), bool)
     voxels[::2, 4, 1:8] = True

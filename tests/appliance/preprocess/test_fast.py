@@ -42,6 +42,18 @@ def test_any_slice_at_any_spacing(shape, spacing, target, dtype):
     assert np.abs(quick - slow).max() < WIDE_HU
 
 
+def test_no_product_is_large_enough_for_a_second_thread(monkeypatch):
+    sizes = []
+
+    def noted(a, b, out):
+        sizes.append(a.size * b.shape[1])
+        out[:] = a @ b
+
+    monkeypatch.setattr(fast.np, "matmul", noted)
+    fast.inplane(np.zeros((1024, 1024), np.int16), (0.3, 0.3), 3.0)
+    assert max(sizes) < fast.SHARED_OUT
+
+
 def test_a_sliver_of_a_bright_pixel_counts():
     hu = np.full((600, 600), -1024, np.int16)
     hu[1, :] = hu[:, 1] = 3071  # a share below 1/1000 of it lies in the first voxel: cv2 drops it

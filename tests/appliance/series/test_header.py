@@ -12,7 +12,7 @@ from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.series import header as header_module
 from appliance.series import pixels
-from appliance.series.header import header
+from appliance.series.pixels import header
 
 
 def test_a_ct_header_is_read_without_its_pixels(make: Any) -> None:

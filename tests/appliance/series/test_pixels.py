@@ -458,6 +458,26 @@ def test_what_is_not_dicom_is_unreadable(make: Any, data: bytes) -> None:
         pixels.header(data)
 
 
+@pytest.mark.parametrize("syntax", NATIVE.values(), ids=list(NATIVE))
+def test_a_header_that_was_parsed_leads_to_the_same_image(make: Any, syntax: str) -> None:
+    data = make.bytes(make.ct(), syntax)
+    parsed = pixels.parse(data)
+    (before,), (after,) = pixels.read(data), pixels.images(parsed)
+    assert parsed.header == pixels.header(data)
+    assert (after.header, after.geometry, after.digest) == (
+        before.header,
+        before.geometry,
+        before.digest,
+    )
+
+
+def test_parsed_pixels_that_are_cut_are_refused_in_the_same_words(make: Any) -> None:
+    data = make.bytes(make.ct())[:-10]
+    with pytest.raises(SeriesRefused) as caught:
+        pixels.images(pixels.parse(data))
+    assert caught.value.reason == make.refusal(data).reason
+
+
 @pytest.mark.parametrize("syntax", list(NATIVE.values())[:2])
 def test_without_preamble_it_is_the_same_image(make: Any, syntax: str) -> None:
     data = make.bytes(make.ct(), syntax)

@@ -1,0 +1,106 @@
+"""Our reader of elements finds what pydicom's finds, in good files and in broken ones."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.filereader import data_element_generator
+from pydicom.sequence import Sequence
+
+from appliance.errors import SeriesRefused
+from appliance.series import elements, pixels
+
+SYNTAXES = {
+    "implicit": "1.2.840.10008.1.2",
+    "explicit": "1.2.840.10008.1.2.1",
+    "big endian": "1.2.840.10008.1.2.2",
+}
+MOST = 1 << 20
+
+
+def made(make: Any, syntax: str) -> bytes:
+    """A slice with a private element and a sequence of undefined length before its pixels."""
+    ds = make.ct()
+    ds.private_block(0x0009, "ACME", create=True).add_new(0x01, "LO", "private")
+    item = Dataset()
+    item.CodeValue = "1"
+    request = Sequence([item])
+    request.is_undefined_length = True
+    ds.RequestAttributesSequence = request
+    data: bytes = make.bytes(ds, syntax)
+    return data
+
+
+def by_pydicom(data: bytes, syntax: str) -> dict[int, Any]:
+    """The values of `pixels.TAGS`, read by pydicom alone."""
+    stream = io.BytesIO(data)
+    stream.seek(elements._file_meta(data, "image")[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = data_element_generator(
+            stream,
+            syntax == SYNTAXES["implicit"],
+            syntax != SYNTAXES["big endian"],
+            specific_tags=list(pixels.TAGS),
+        )
+        return {int(e.tag): e.value for e in found if int(e.tag) in pixels.TAGS}
+
+
+def values(instance: elements.Instance) -> dict[int, Any]:
+    return {t: e.value for t, e in instance.elements.known.items() if t in pixels.TAGS}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=list(SYNTAXES))
+def test_it_finds_what_pydicom_finds(make: Any, syntax: str) -> None:
+    data = made(make, syntax)
+    found = values(elements.parse(data, pixels.TAGS, pixels=True, max_bytes=MOST))
+    assert len(found) > 25
+    assert found == by_pydicom(data, syntax)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    syntax=st.sampled_from(list(SYNTAXES.values())),
+    edits=st.lists(st.tuples(st.integers(320, 1500), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, 1500),
+)
+@example(syntax=SYNTAXES["explicit"], edits=[], cut=0)
+def test_in_a_broken_file_it_finds_what_pydicom_finds_or_refuses(
+    make: Any, syntax: str, edits: list[tuple[int, int]], cut: int
+) -> None:
+    broken = bytearray(made(make, syntax))
+    for at, value in edits:
+        broken[at % len(broken)] = value
+    data = bytes(broken[: len(broken) - cut])
+    with suppress(SeriesRefused):
+        instance = elements.parse(data, pixels.TAGS, pixels=True, max_bytes=MOST)
+        if elements._encoding(data, elements._file_meta(data, "image")[1], syntax, "") == (
+            syntax != SYNTAXES["big endian"],
+            syntax == SYNTAXES["implicit"],
+        ):
+            assert values(instance) == by_pydicom(data, syntax)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=list(SYNTAXES))
+def test_reading_goes_on_where_it_stopped_at_the_pixels(make: Any, syntax: str) -> None:
+    data = made(make, syntax)
+    begun = elements.parse(data, pixels.TAGS, pixels=False, max_bytes=MOST)
+    assert elements.PIXEL_DATA not in begun.elements.known
+    assert begun.rest is not None
+    whole = elements.parse(data, pixels.TAGS, pixels=True, max_bytes=MOST)
+    assert values(elements.completed(begun, begun.rest, pixels.TAGS)) == values(whole)
+
+
+def test_a_private_element_is_kept_where_it_is_asked_for(make: Any) -> None:
+    data, tag = made(make, SYNTAXES["explicit"]), 0x00091001
+    plain = elements.parse(data, (), pixels=False, max_bytes=MOST).elements
+    asked = elements.parse(data, (tag,), pixels=False, max_bytes=MOST).elements
+    assert plain.raw(tag) is None
+    assert asked.text(tag, "private") == "private"
