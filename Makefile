@@ -1,5 +1,6 @@
 # Every target sets up what it needs (.ci/setup) and says so.
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
+#   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
 #   make check                 style, types, import contracts, generated files, aarch64 wheels
 #   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
@@ -9,7 +10,7 @@
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-bench setup-train setup-release
+.PHONY: demo quick test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo
@@ -24,6 +25,9 @@ setup-release:
 
 demo: setup-demo
 	@$(PY) -m appliance demo $(ARGS)
+
+quick: setup-test
+	@$(PY) .ci/quick.py $(ARGS)
 
 test: setup-test
 	@$(PY) -m pytest -m "not long" $(ARGS)
@@ -51,9 +55,10 @@ wheel: setup-release
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
 
 bundles: setup-train
-	@for task in lung-nodule chest-pneumonia; do \
+	@tasks=$$($(PY) -m training.run --list) || exit 1; \
+	for task in $$tasks; do \
 		$(PY) -m training.run $$task && \
 		$(PY) -m compile pack build/$$task -o build/$$task.scanside && \
 		$(PY) -m compile card build/$$task.scanside > docs/cards/$$task.md || exit 1; \
-	done
-	@$(PY) -m compile factory build/lung-nodule.scanside build/chest-pneumonia.scanside
+	done; \
+	$(PY) -m compile factory $$(printf 'build/%s.scanside ' $$tasks)

@@ -270,7 +270,7 @@ def middle(grid: Grid) -> tuple[Grid, Box]:
 
 def contract() -> Figure:
     """The backend contract suite's gpu parameter."""
-    suite = "tests/appliance/backend/test_contract.py"  # other tests run over the host's GPU
+    suite = "tests/appliance/backend/test_protocol.py"  # other tests run over the host's GPU
     done = _run("-m", "pytest", "-q", "-rs", suite, "-k", "gpu and not host")
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
     reason = next((line for line in lines if line.startswith("SKIPPED")), "")

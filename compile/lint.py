@@ -94,7 +94,7 @@ class Graph:
 
 Found = Iterator[tuple[str, str, str]]
 """(node, text, remedy)"""
-AGAIN = "Quantise again with training.quantize."
+AGAIN = "Quantise again with training.ship.quantize."
 
 
 def named(node: onnx.NodeProto) -> str:

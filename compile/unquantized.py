@@ -97,5 +97,5 @@ def _refused(node: onnx.NodeProto, why: str) -> BundleRefused:
     return BundleRefused(
         f"{named(node)} cannot be taken out: {why}",
         code="unquantized",
-        remedy="Quantise again with training.quantize.",
+        remedy="Quantise again with training.ship.quantize.",
     )

@@ -1,4 +1,7 @@
-"""What is wrong with data, and the one line with which a command of training/ says so."""
+"""What ends a command of training/: data that cannot be used, a run that cannot go on.
+
+Both are one line on stderr and exit code 1, never a traceback.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,14 @@ from collections.abc import Callable
 
 class DataError(ValueError):
     """A data set that cannot be used; the text is one line that names the file and the fault."""
+
+
+class RunError(SystemExit):
+    """A training that cannot go on: one line on stderr and exit code 1, no traceback."""
+
+    def __init__(self, text: str) -> None:
+        """`text` says what is wrong, without "error:"."""
+        super().__init__(f"error: {text}")
 
 
 def command(main: Callable[[], None]) -> None:

@@ -21,7 +21,6 @@ Rules.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,59 +30,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from appliance.backend.choose import choose
-from appliance.backend.open import open_backend
-from appliance.backend.protocol import Backend
-from appliance.bundle import trust
-from appliance.bundle.manifest import ClassifyImage, Manifest, Network, read
+from appliance.bundle.manifest import ClassifyImage, Manifest
 from appliance.bundle.trust import Bundle
 from appliance.interpret import classify
 from appliance.line import process
 from appliance.preprocess import reference
 from appliance.records import Result, Tensor
-from appliance.report import BundleRef
-from training import source
-from training.data import Lesion, known_lesions, series_folder
 from training.errors import command
-from training.findings import Finding
-from training.froc import Marks, Places, froc, interval, rows_of, shares, verdicts_of
-from training.hosts import size_class
-from training.loop import shared_folder
-from training.metrics import auc_estimate, wilson
+from training.implant.hosts import size_class
+from training.judge.froc import Finding, Marks, Places, froc, interval, rows_of, shares, verdicts_of
+from training.judge.metrics import auc_estimate, wilson
+from training.judge.opened import Opened, open_bundle
+from training.read.folders import shared_folder
+from training.read.shared_series import Lesion, known_lesions, series_folder
+from training.recipes.lung_nodule.bundle import PATCH
 
 SCHEMA = "scanside.evaluation/1"
 PATCH_THRESHOLD = 0.5
 BATCH = 128
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A bundle with its networks loaded."""
-
-    bundle: Bundle
-    backend: Backend
-
-
-def open_bundle(path: Path, threads: int = 0) -> Opened:
-    """A `.scanside` file, or a source folder as if it were packed."""
-    if path.is_dir():
-        described = json.loads((path / "source.json").read_text())
-        for part in [*described["networks"].values(), *described["goldens"]]:
-            part["digest"] = hashlib.sha256((path / part["file"]).read_bytes()).hexdigest()
-        text = json.dumps(described).encode()
-        manifest = read(text)
-        ref = BundleRef(
-            name=manifest.name, version=manifest.version, digest=hashlib.sha256(text).hexdigest()
-        )
-        networks: dict[str, bytes] = {
-            role: (path / network.file).read_bytes() for role, network in manifest.networks.items()
-        }
-    else:
-        loaded = trust.check(path.read_bytes())
-        manifest, ref, networks = loaded.manifest, loaded.ref, dict(loaded.networks)
-    entries: dict[str, Network] = dict(manifest.networks.items())
-    backend = open_backend(choose("auto"), entries, networks, threads)
-    return Opened(Bundle(ref, manifest), backend)
 
 
 def of_patches(
@@ -91,8 +55,8 @@ def of_patches(
 ) -> dict[str, Any]:
     """The patch network's figures; probability = sigmoid of the logit averaged over the views."""
     head = opened.bundle.manifest.nodules().classify
-    edge = (images.shape[1] - source.PATCH + 1) // 2
-    middle = slice(edge, edge + source.PATCH)
+    edge = (images.shape[1] - PATCH + 1) // 2
+    middle = slice(edge, edge + PATCH)
     logits = []
     for i in range(0, len(images), BATCH):
         part = np.asarray(images[i : i + BATCH, middle, middle][:, None] / 255, np.float32)

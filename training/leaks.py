@@ -1,6 +1,6 @@
 """The leak check: no patient and no picture in two splits.
 
-    python -m training.leaks index.csv      # of training.study_index
+    python -m training.leaks index.csv      # of training.read.study_index
     python -m training.leaks images.npz     # MedMNIST's layout
 
 Rules. A leak is one line that names both sides; any leak ends the command with exit code 1. Three
@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data import F32
 from training.errors import DataError, command
-from training.fingerprint import LIKE, of_image, views
-from training.readers import SPLITS, read_medmnist
-from training.study_index import read_index
+from training.read.datasets import SPLITS, read_medmnist
+from training.read.fingerprint import LIKE, of_image, views
+from training.read.study_index import read_index
+from training.read.volume import F32
 
 SHOWN = 20
 _CHUNK = 512

@@ -20,6 +20,7 @@ An op list reads display, collimation (or not), square, then zscore.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -176,20 +177,23 @@ def square(values: F32, field: Field, aspect: float, size: int) -> Seen:
     edge = min((bottom - top) * aspect, float(right - left))  # in widths of a pixel
     height, width = edge / aspect, edge
     upper, first = (top + bottom - height) / 2, (left + right - width) / 2
-    down = _shares(upper, height, size, values.shape[0])
-    across = _shares(first, width, size, values.shape[1])
-    picture = np.clip(down @ (values @ across.T), 0, 1)
+    y, down = _shares(upper, height, size, values.shape[0])
+    x, across = _shares(first, width, size, values.shape[1])
+    picture = np.clip(down @ (values[y, x] @ across.T), 0, 1)
     return Seen(np.asarray(picture[None, None], np.float32), upper, first, height, width)
 
 
-def _shares(start: float, length: float, size: int, pixels: int) -> F32:
-    """Matrix [size, pixels]: the share of each pixel in each of `size` equal parts of an axis."""
+def _shares(start: float, length: float, size: int, pixels: int) -> tuple[slice, F32]:
+    """The pixels of an axis that a length covers, and the matrix [size, these]: the share of each
+    in each of `size` equal parts. What lies outside has no share: left in, its zeros would change
+    the order in which a BLAS sums, and with it the last bit."""
     edges = start + np.arange(size + 1) * (length / size)
-    at = np.arange(pixels)
+    covered = slice(max(0, math.floor(start)), min(pixels, math.ceil(start + length)))
+    at = np.arange(covered.start, covered.stop)
     high = np.minimum(edges[1:, None], at[None] + 1)
     low = np.maximum(edges[:-1, None], at[None])
     shared = np.maximum(high - low, 0.0)
-    return np.asarray(shared / shared.sum(axis=1, keepdims=True), np.float32)
+    return covered, np.asarray(shared / shared.sum(axis=1, keepdims=True), np.float32)
 
 
 def _anatomy(image: Radiograph) -> VoiWindow:

@@ -25,15 +25,7 @@ arrival. Every check runs; reasons come most fundamental first, each names image
   a gateway's mistake: noise never repeats. Which of the places is theirs cannot be known:
   REPEATED_PIXELS.
 - images under a transfer syntax that may lose (PS3.5 A.4) are the limitation LOSSY.
-- steps. Their median is the spacing. A step of more than 1.5 medians is a hole; one hole of at most
-  `max_gap_mm` is the limitation GAP_FILLED, more or wider is GAP_TOO_WIDE. Where over a fifth of
-  all steps are that wide they are no holes but the way it was made: the widest step is then the
-  spacing that counts. Steps more than a tenth off the median: limitation IRREGULAR_SPACING.
-- the widest step that is no hole, and the thickest Slice Thickness, against the intended use:
-  SPACING_TOO_WIDE or SPACING_LIMITED, THICKNESS_TOO_WIDE or THICKNESS_LIMITED (1 % is rounding).
-- enough slices and cover (first to last centre): TOO_FEW_SLICES, COVER_TOO_SHORT.
-- a field of view of more than 1 m (no scanner reconstructs 0.9) or a cover of more than 2.5 m (no
-  table moves as far) is an impossible value: INVALID_VALUE.
+- steps, thickness, number of images, cover and field of view: extent.py.
 """
 
 from __future__ import annotations
@@ -44,18 +36,17 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from appliance.bundle.manifest import Accepts, Limits
+from appliance.bundle.manifest import Accepts
 from appliance.reasons import Code
 from appliance.records import Plane, Stack, Vector
 from appliance.report import Reason
 from appliance.series.content import hu_check, repeated
+from appliance.series.extent import SAME_POSITION_MM, Points, extent, place, steps
 
 __all__ = ["MAX_SLICES", "assemble", "hu_check", "split"]
 
 MAX_SLICES = 4000
-MAX_GAP_MM = 10.0  # where no bundle says otherwise (DESIGN: the line)
 ORIENTATION_RAD = 0.01
 SPACING_RATIO = 0.005
 AXIAL_DEG = 20.0
@@ -63,20 +54,12 @@ TILT_DEG = 0.5
 TILT_TAG_DEG = 1.0
 ROUNDING_MM = 0.2  # of a whole series' positions; less is no tilt
 BESIDE_MM = 1.0
-SAME_POSITION_MM = 0.05
-HOLE_STEPS = 1.5
-HOLE_SHARE = 0.2
-IRREGULAR_RATIO = 0.1
-ROUNDING_RATIO = 1.01
 LOSSY_SYNTAXES = frozenset(
     f"1.2.840.10008.1.2.4.{n}"
     for n in (50, 51, 81, 91, 203)  # JPEG, JPEG-LS, JPEG 2000, HTJ2K
 )
-WIDEST_MM = 1000.0
-LONGEST_MM = 2500.0
 _NAMED = 3
 
-Points = NDArray[np.float64]
 K = TypeVar("K", bound=Hashable)
 
 
@@ -103,10 +86,10 @@ def assemble(
     kept, blank = _shown(kept)
     reasons += _repeated(kept)
     z = _along(kept, normal)
-    steps, more, limits = _steps(kept, z, accepts)
+    spacing, more, limits = steps(kept, z, accepts)
     reasons += more
     limitations = limits + blank + limitations + _lossy(kept)
-    reasons += _extent(kept, z, accepts)
+    reasons += extent(kept, z, accepts)
     if reasons:
         return tuple(reasons)
     rows, columns = kept[0].geometry.spacing_mm
@@ -114,7 +97,7 @@ def assemble(
         planes=tuple(kept),
         z_mm=z - z[0],
         normal_lps=_vector(normal),
-        spacing_mm=(steps, rows, columns),
+        spacing_mm=(spacing, rows, columns),
         limitations=tuple(limitations),
     )
 
@@ -175,10 +158,6 @@ def _names(planes: Sequence[Plane]) -> str:
     shown = ", ".join(_name(p) for p in planes[:_NAMED])
     more = len(planes) - _NAMED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _z(plane: Plane) -> str:
-    return f"z {plane.geometry.position_lps_mm[2]:.1f} mm"
 
 
 def _instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
@@ -372,7 +351,9 @@ def _positions(
         return kept, [_reason(Code.DYNAMIC, text)], []
     reasons = [
         _reason(
-            Code.DUPLICATE_POSITION, f"{_names(g)} show different pixels at {_z(g[0])}", _z(g[0])
+            Code.DUPLICATE_POSITION,
+            f"{_names(g)} show different pixels at {place(g[0])}",
+            place(g[0]),
         )
         for g in twice[:_NAMED]
     ]
@@ -382,7 +363,7 @@ def _positions(
         extra = sum(len(g) - 1 for g in same)
         text = f"{extra} images are copies of others under other UIDs, first {_names(same[0])}"
         text += "; one of each is used"
-        limitations.append(_reason(Code.DUPLICATE_POSITION, text, _z(same[0][0])))
+        limitations.append(_reason(Code.DUPLICATE_POSITION, text, place(same[0][0])))
     return kept, reasons, limitations
 
 
@@ -394,7 +375,7 @@ def _shown(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
         return list(planes), []
     text = f"{_names(blank)}: all pixels are equal; taken as missing"
     kept = [p for i, p in enumerate(planes) if not (p.blank and there[0] < i < there[-1])]
-    return kept, [_reason(Code.MISSING_PIXELS, text, _z(blank[0]))]
+    return kept, [_reason(Code.MISSING_PIXELS, text, place(blank[0]))]
 
 
 def _repeated(planes: Sequence[Plane]) -> list[Reason]:
@@ -402,7 +383,7 @@ def _repeated(planes: Sequence[Plane]) -> list[Reason]:
     if not again:
         return []
     text = f"{_names(again)}: the same pixels as the image below, at another position"
-    return [_reason(Code.REPEATED_PIXELS, text, _z(again[0]))]
+    return [_reason(Code.REPEATED_PIXELS, text, place(again[0]))]
 
 
 def _lossy(planes: Sequence[Plane]) -> list[Reason]:
@@ -411,81 +392,3 @@ def _lossy(planes: Sequence[Plane]) -> list[Reason]:
         return []
     text = f"{len(odd)} of {len(planes)} images may have lost detail by compression: {_names(odd)}"
     return [_reason(Code.LOSSY, text)]
-
-
-def _steps(
-    planes: Sequence[Plane], z: Points, accepts: Accepts | None
-) -> tuple[float, list[Reason], list[Reason]]:
-    """Spacing in mm; reasons and limitations of spacing, thickness, holes."""
-    reasons: list[Reason] = []
-    limitations: list[Reason] = []
-    if len(z) < 2:
-        return 0.0, reasons, limitations
-    steps = np.diff(z)
-    spacing = float(np.median(steps))
-    wide = steps > HOLE_STEPS * spacing
-    if wide.sum() > max(1.0, HOLE_SHARE * len(steps)):
-        wide[:] = False
-    widest = float(steps[~wide].max())
-    if accepts is not None:
-        limits = accepts.spacing_mm
-        verdict = _within(widest, limits, Code.SPACING_TOO_WIDE, Code.SPACING_LIMITED, "spacing")
-        thick = max((p.header.thickness_mm or 0.0 for p in planes), default=0.0)
-        also = _within(thick, limits, Code.THICKNESS_TOO_WIDE, Code.THICKNESS_LIMITED, "thickness")
-        for found, refusal in (verdict, also):
-            (reasons if refusal else limitations).extend(found)
-    off = float(np.abs(steps[~wide] - spacing).max())
-    if off > max(IRREGULAR_RATIO * spacing, SAME_POSITION_MM):
-        low, high = float(steps[~wide].min()), widest
-        text = f"steps between images vary from {low:.2f} to {high:.2f} mm, median {spacing:.2f}"
-        limitations.append(_reason(Code.IRREGULAR_SPACING, text))
-    if wide.any():
-        largest = float(steps[wide].max())
-        most = accepts.max_gap_mm if accepts is not None else MAX_GAP_MM
-        below = [p for p, hole in zip(planes, wide, strict=False) if hole]
-        shown = ", ".join(_z(p) for p in below[:_NAMED])
-        if len(below) == 1 and largest <= most + SAME_POSITION_MM:
-            text = f"a hole of {largest:.1f} mm above {shown} was filled from both sides"
-            limitations.append(_reason(Code.GAP_FILLED, text, _z(below[0])))
-        else:
-            text = f"{len(below)} holes of up to {largest:.1f} mm above {shown}"
-            reasons.append(_reason(Code.GAP_TOO_WIDE, text, _z(below[0])))
-    return spacing, reasons, limitations
-
-
-def _within(
-    value: float, limits: Limits, refused: Code, limited: Code, what: str
-) -> tuple[list[Reason], bool]:
-    """(reasons, whether they refuse) of a spacing or thickness in mm."""
-    if value > limits.most * ROUNDING_RATIO:
-        text = f"{what} is {value:.2f} mm; at most {limits.most:g} is meant to be analysed"
-        return [_reason(refused, text)], True
-    if value > limits.limited * ROUNDING_RATIO:
-        text = f"{what} is {value:.2f} mm, above {limits.limited:g}: only masses are looked for"
-        return [_reason(Code.MASSES_ONLY, text)], False
-    if value > limits.full * ROUNDING_RATIO:
-        small = limits.limited_min_diameter_mm
-        text = f"{what} is {value:.2f} mm, above {limits.full:g}: nothing under {small:g} mm"
-        return [_reason(limited, text + " is reported, no volume")], False
-    return [], False
-
-
-def _extent(planes: Sequence[Plane], z: Points, accepts: Accepts | None) -> list[Reason]:
-    reasons = []
-    needed = accepts.min_slices if accepts is not None else 2
-    if len(planes) < needed:
-        text = f"{len(planes)} images; at least {needed} are needed"
-        reasons.append(_reason(Code.TOO_FEW_SLICES, text))
-    cover = float(z[-1] - z[0])
-    if accepts is not None and cover < accepts.cover_mm:
-        text = f"the images cover {cover:.0f} mm; at least {accepts.cover_mm:g} mm are needed"
-        reasons.append(_reason(Code.COVER_TOO_SHORT, text))
-    if cover > LONGEST_MM:
-        text = f"the images cover {cover:.0f} mm; no scan is longer than {LONGEST_MM:.0f} mm"
-        reasons.append(_reason(Code.INVALID_VALUE, text))
-    at, (rows, columns) = planes[0].geometry.spacing_mm, planes[0].native.shape
-    widest = max(rows * at[0], columns * at[1])
-    if widest > WIDEST_MM:
-        text = f"the field of view is {widest:.0f} mm; no scanner has more than {WIDEST_MM:.0f} mm"
-        reasons.append(_reason(Code.INVALID_VALUE, text))
-    return reasons

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from copy import copy, deepcopy
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import Dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from appliance import line
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
-from appliance.bundle import archive, trust
-from appliance.bundle.shelf import Entry, Shelf
+from appliance.bundle import trust
+from appliance.bundle.shelf import Shelf
 from appliance.bundle.trust import Bundle
 from appliance.phantom import chest as phantoms
-from appliance.phantom.chest import Phantom
-from appliance.phantom.instances import series
 from appliance.records import Identity, Result
 from appliance.report import Report, Times
-from appliance.runtime.bundles import Desk
-from appliance.settings import Settings
-
-Slices = list[Dataset]
-STEP_MM, PIXEL_MM, COUNT, SIDE = 5.0, 4.0, 24, 80
+from rigs.chests import Dicom, Slices
+from rigs.device import Device, Process, Seal
 
 
 @pytest.fixture(scope="session")
@@ -178,95 +168,6 @@ def tiny_backend(tiny_bytes: bytes) -> Iterator[Backend]:
     backend.close()
 
 
-class Dicom:
-    """Datasets of small chests, and how they are written."""
-
-    def chest(
-        self,
-        *,
-        lungs: bool = True,
-        shift_hu: int = 0,
-        step_mm: float = STEP_MM,
-        study_uid: str = "1.2.826.0.1.3680043.10.1",
-        series_uid: str = "1.2.826.0.1.3680043.10.1.2",
-        **tags: object,
-    ) -> Slices:
-        """24 images of 80 x 80: an oval body, two lungs, five balls of tissue in them."""
-        z, y, x = np.meshgrid(
-            *(
-                (np.arange(n) - (n - 1) / 2) * step
-                for n, step in zip((COUNT, SIDE, SIDE), (step_mm, PIXEL_MM, PIXEL_MM), strict=True)
-            ),
-            indexing="ij",
-        )
-        hu = np.full(z.shape, -1000, np.int16)
-        hu[(x / 150) ** 2 + (y / 110) ** 2 < 1] = 40
-        if lungs:
-            for side in (-1, 1):
-                hu[((x - 70 * side) / 55) ** 2 + (y / 80) ** 2 + (z / 48) ** 2 < 1] = -800
-            for at in ((0, 0, 60), (10, 20, -60), (-20, -30, 80), (20, 10, 50), (-10, 5, -85)):
-                dz, dy, dx = at
-                hu[(x - dx) ** 2 + (y - dy) ** 2 + (z - dz) ** 2 < 9**2] = 40
-        noise = np.random.default_rng(5).integers(-10, 10, hu.shape).astype(np.int16)
-        origin = (float(x[0, 0, 0]), float(y[0, 0, 0]), float(z[0, 0, 0]))
-        phantom = Phantom(hu + noise + np.int16(shift_hu), (step_mm, 4.0, 4.0), origin, ())
-        return self.series(phantom, study_uid=study_uid, series_uid=series_uid, **tags)
-
-    def series(
-        self, phantom: Phantom, *, study_uid: str, series_uid: str, **tags: object
-    ) -> Slices:
-        made = series(phantom, study_uid=study_uid, series_uid=series_uid)
-        slices = [self._own(ds) for ds in made]
-        for ds in slices:
-            self.say(ds, **tags)
-        return slices
-
-    def _own(self, ds: Dataset) -> Dataset:
-        """Elements of its own: those of one series share them."""
-        own = Dataset({element.tag: copy(element) for element in ds})
-        own.file_meta = ds.file_meta
-        return own
-
-    def say(self, ds: Dataset, **tags: object) -> Dataset:
-        """Change tags in place; None takes one out. Nothing is checked."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for name, value in tags.items():
-                if value is None:
-                    del ds[name]
-                else:
-                    setattr(ds, name, value)
-        return ds
-
-    def bytes(self, ds: Dataset, syntax: str | None = None) -> bytes:
-        """Part 10, in the data set's own or another transfer syntax; UIDs stay as they are."""
-        if syntax is not None:
-            ds = self._in(deepcopy(ds), UID(syntax))
-        out = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bad values are wanted here
-            ds.save_as(out, enforce_file_format=True)
-        return out.getvalue()
-
-    def _in(self, ds: Dataset, syntax: UID) -> Dataset:
-        if syntax.is_encapsulated and syntax != DeflatedExplicitVRLittleEndian:
-            ds.compress(syntax, generate_instance_uid=False)
-            return ds
-        if syntax == ExplicitVRBigEndian:
-            ds.PixelData = np.frombuffer(ds.PixelData, "<i2").byteswap().tobytes()
-        ds.file_meta.TransferSyntaxUID = syntax
-        return ds
-
-    def all(self, slices: Sequence[Dataset], syntax: str | None = None) -> list[bytes]:
-        return [self.bytes(ds, syntax) for ds in slices]
-
-    def write(self, slices: Sequence[Dataset], folder: Path) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, ds in enumerate(slices):
-            (folder / f"{i:04d}.dcm").write_bytes(self.bytes(ds))
-        return folder
-
-
 @pytest.fixture(scope="session")
 def dicom() -> Dicom:
     return Dicom()
@@ -283,10 +184,6 @@ def phantom_files(dicom: Dicom) -> list[bytes]:
     """The demo's phantom, coarse."""
     phantom = phantoms.chest(spacing_mm=(5.0, 3.5, 3.5))
     return dicom.all(dicom.series(phantom, study_uid="1.2.3.4", series_uid="1.2.3.4.5"))
-
-
-Process = Callable[[Sequence[bytes]], Result]
-Seal = Callable[..., Report]
 
 
 @pytest.fixture(scope="session")
@@ -320,45 +217,10 @@ def no_factory(empty_wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(Shelf.__init__.__kwdefaults__, "factory", empty_wheel)
 
 
-def renamed(bundle: bytes, **changes: object) -> bytes:
-    """The same bundle with other words in its manifest; unsigned."""
-    entries = archive.read(bundle)
-    manifest = json.loads(entries["manifest.json"]) | changes
-    return archive.write(entries | {"manifest.json": json.dumps(manifest).encode()})
-
-
-class Site:
-    """A device of one process: its settings, and bundles that become active on it."""
-
-    def __init__(self, folder: Path, bundle: bytes) -> None:
-        self.folder, self.bundle = folder, bundle
-        self.settings = Settings.model_validate(
-            {
-                "state": folder / "state",
-                "work": {"backend": "onnxruntime", "threads": 2, "quiet_s": 0.2},
-            }
-        )
-
-    def activate(self, **changes: object) -> Entry:
-        """The tiny bundle, under another name or with other wishes, is active from now on."""
-        path = self.folder / "added.scanside"
-        path.write_bytes(renamed(self.bundle, **changes))
-        shelf = Desk(self.settings, lambda *_: None).shelf
-        entry = shelf.add(path, allow_unsigned=True)
-        return shelf.activate(entry.name, entry.digest)
-
-    def toml(self) -> Path:
-        path = self.folder / "scanside.toml"
-        path.write_text(
-            f'state = "{self.settings.state}"\n[work]\nbackend = "onnxruntime"\nthreads = 2\n'
-        )
-        return path
-
-
 @pytest.fixture
-def site(tmp_path: Path, tiny_bytes: bytes, no_factory: None) -> Site:
+def site(tmp_path: Path, tiny_bytes: bytes, no_factory: None) -> Device:
     """A device without any bundle."""
-    return Site(tmp_path, tiny_bytes)
+    return Device(tmp_path, tiny_bytes)
 
 
 @pytest.fixture(scope="session")
@@ -368,13 +230,13 @@ def prepared(
     """A state folder whose one active bundle is the tiny one; to be copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Shelf.__init__.__kwdefaults__, "factory", empty_wheel)
-        site = Site(tmp_path_factory.mktemp("prepared"), tiny_bytes)
+        site = Device(tmp_path_factory.mktemp("prepared"), tiny_bytes)
         site.activate()
     return site.settings.state
 
 
 @pytest.fixture
-def ready_site(site: Site, prepared: Path) -> Site:
+def ready_site(site: Device, prepared: Path) -> Device:
     """A device whose one active bundle is the tiny one."""
     shutil.copytree(prepared, site.settings.state)
     return site

@@ -16,6 +16,8 @@ import pytest
 
 from appliance.__main__ import _as_its_owner, _user, app, main
 from appliance.errors import StateUnusable
+from rigs.chests import Dicom
+from rigs.device import Device
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
@@ -51,7 +53,7 @@ def reports_schema() -> dict[str, Any]:
 
 
 def test_analyze_json_is_an_array_of_valid_reports(
-    site: Any, dicom: Any, tmp_path: Path, tiny_bundle: Path, reports_schema: dict[str, Any]
+    site: Device, dicom: Dicom, tmp_path: Path, tiny_bundle: Path, reports_schema: dict[str, Any]
 ) -> None:
     scout = dicom.chest(series_uid="1.2.3.1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])[:2]
     folder = dicom.write([*scout, *dicom.chest()], tmp_path / "in")
@@ -71,7 +73,7 @@ def test_analyze_json_is_an_array_of_valid_reports(
     assert "localizer" in for_people.stdout
 
 
-def test_analyze_of_nothing_is_exit_1_and_one_line(site: Any, tmp_path: Path) -> None:
+def test_analyze_of_nothing_is_exit_1_and_one_line(site: Device, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "note.txt").write_text("no image")
     done = scanside("analyze", tmp_path / "in", "--json", "--config", site.toml())
@@ -89,7 +91,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("scenario", ERRORS)
-def test_an_error_is_exit_1_and_one_line(scenario: str, site: Any, tmp_path: Path) -> None:
+def test_an_error_is_exit_1_and_one_line(scenario: str, site: Device, tmp_path: Path) -> None:
     arguments, code = ERRORS[scenario]
     assert_one_line(scanside(*arguments, "--config", site.toml(), cwd=tmp_path), code)
 
@@ -137,7 +139,7 @@ def test_a_wrong_settings_file_is_exit_1_and_one_line(verb: list[str], tmp_path:
     assert_one_line(scanside(*verb, cwd=tmp_path), "scanside.toml", "dicom.prot")
 
 
-def test_settings_are_found_in_the_working_folder(site: Any, tmp_path: Path) -> None:
+def test_settings_are_found_in_the_working_folder(site: Device, tmp_path: Path) -> None:
     site.toml()
     assert scanside("bundle", "list", cwd=tmp_path).returncode == 0
     assert (site.settings.state / "journal.sqlite").is_file()

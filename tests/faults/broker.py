@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from publish_peers import Broker, a_report, commit, program
-
 from appliance.demo.child import child
 from appliance.settings import Settings, load
 from appliance.store.journal import JOURNAL_NAME, Journal
+from rigs.peers import Broker, a_report, commit
+from rigs.programs import program
 
 HANG_S = 60.0
 SETTINGS = """state = "{folder}/state"

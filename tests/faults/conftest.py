@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
+from appliance.phantom.chest import chest
 from appliance.runtime.bundles import Desk
 from appliance.settings import Settings, Work
 from appliance.store.site_key import site_key
-
-HERE = Path(__file__).parent
-
-
-def _known_as(name: str, path: Path) -> None:
-    """Make a file importable: --import-mode=importlib puts no test folder on the path."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-
-
-_known_as("scenario_site", HERE.parent / "scenarios" / "conftest.py")
-_known_as("fault_syscalls", HERE / "syscalls.py")
-_known_as("fault_killed", HERE / "killed.py")
-_known_as("fault_workload", HERE / "workload.py")
-_known_as("fault_stages", HERE / "stages.py")
-from scenario_site import Bundles, Scans, bundles, chest  # noqa: E402
-
-__all__ = ["bundles"]
+from rigs.bundles import Bundles
+from rigs.scans import Scans
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_syscalls import Call, calls
 from pydicom.filereader import read_file_meta_info
-from scenario_site import Scan, child, program
 
+from appliance.demo.child import child
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import Spool
+from faults.syscalls import Call, calls
+from rigs.programs import program
+from rigs.scans import Scan
 
 HANG_S = 120.0
 TRACED = (

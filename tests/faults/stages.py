@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario_site import Broker, Site, _listen, child, free_port, program
 
+from appliance.demo.child import child, free_port
 from appliance.settings import load
 from appliance.store.site_key import site_key
+from rigs.programs import program
+from rigs.site import Broker, Site, listen
 
 HANG_S = 60.0
 SUCCESS, OUT_OF_RESOURCES = "Success", "Refused: OutOfResources"
@@ -178,7 +180,7 @@ def line(
         )
         key = site_key(settings.state)
         site = Site(folder, config, settings, broker, process=None, key=key)  # type: ignore[arg-type]
-        threading.Thread(target=_listen, args=(site, subscriber.stdout), daemon=True).start()
+        threading.Thread(target=listen, args=(site, subscriber.stdout), daemon=True).start()
         running = Line(site, {})
         stack.callback(lambda: [running.end(name) for name in reversed(list(running.kept))])
         for name in stages:

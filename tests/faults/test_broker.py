@@ -6,32 +6,14 @@ own, the broker is mosquitto and the consumer mosquitto_sub with a lasting sessi
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parents[1]
-
-
-def _load(name: str, path: Path) -> None:
-    """A file beside tests as a module; --import-mode=importlib puts no folder on the path."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-
-
-_load("publish_peers", TESTS / "appliance" / "publish" / "peers.py")
-_load("faults_broker", TESTS / "faults" / "broker.py")
-from faults_broker import Outage, outage, pss_mb, until  # noqa: E402
-
-from appliance.store.bell import wake  # noqa: E402
+from appliance.store.bell import wake
+from faults.broker import Outage, outage, pss_mb, until
 
 WINDOW = 20
 """Unacknowledged at a time: so many may come twice for each connection that broke."""

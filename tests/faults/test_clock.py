@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fault_stages import SUCCESS, Line, line
-from scenario_site import Scan, Scans
 
 from appliance.report import Report
 from appliance.retain.age import LEDGER_NAME, read
 from appliance.store.spool import SeriesKey, Spool
+from faults.stages import SUCCESS, Line, line
+from rigs.scans import Scan, Scans
+from rigs.site import Site
 
 YEARS = 5 * 365 * 86400
 
@@ -112,7 +112,7 @@ def test_a_jump_while_the_broker_is_away_keeps_the_order_of_what_is_owed(
 ) -> None:
     first, second = small_scans.make(), small_scans.make()
     with line(tmp_path, tmp_path / "state", installed, **faked(clock)) as running:
-        site: Any = running.site
+        site: Site = running.site
         site.broker.stop()
         for scan in (first, second):
             assert set(running.store(scan.files).values()) == {SUCCESS}

@@ -17,10 +17,12 @@ from typing import Any
 
 import pydicom
 import pytest
-from fault_stages import OUT_OF_RESOURCES, SUCCESS, Line, fill, line, small_disk
-from scenario_site import Scan, Scans, program
 
 from appliance.store.spool import SeriesKey, Spool
+from faults.stages import OUT_OF_RESOURCES, SUCCESS, Line, fill, line, small_disk
+from rigs.bundles import Bundles
+from rigs.programs import program
+from rigs.scans import Scan, Scans
 
 
 def kept_whole(running: Line, scan: Scan, answers: dict[Path, str | None]) -> None:
@@ -74,7 +76,7 @@ def running(tmp_path: Path, installed: Path) -> Iterator[Line]:
 
 
 def test_a_disk_that_fills_refuses_says_degraded_and_goes_on_once_there_is_space(
-    running: Line, small_scans: Scans, bundles: Any
+    running: Line, small_scans: Scans, bundles: Bundles
 ) -> None:
     site = running.site
     before, refused = small_scans.make(), small_scans.make()

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_killed import Box, Point, Subscriber, wait
-from fault_syscalls import ALL, Call, Disk, Shelf
-from fault_workload import Line
-from scenario_site import Broker, Scan
 
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import SeriesKey, Spool
+from faults.killed import Box, Point, Subscriber, wait
+from faults.syscalls import ALL, Call, Disk, Shelf
+from faults.workload import Line
+from rigs.scans import Scan
+from rigs.site import Broker
 
 TRIES = 4
 FEW = 4  # images of the series that is refused

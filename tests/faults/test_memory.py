@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_stages import Line, line
-from scenario_site import Scan, Scans, program
 
 from appliance.host import memory
 from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
+from faults.stages import Line, line
+from rigs.programs import program
+from rigs.scans import Scan, Scans
 
 LARGE = 600
 """Images of 512 x 512: some 450 MB as decoded and as resampled."""

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from fault_stages import line
-from scenario_site import Scans, program
 
 from appliance.reasons import Code
 from appliance.store.spool import SeriesKey, Spool
+from faults.stages import line
+from rigs.programs import program
+from rigs.scans import Scans
 
 
 @pytest.mark.long

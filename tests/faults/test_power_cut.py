@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_syscalls import (
+
+from appliance.errors import ScansideError
+from appliance.report import Status
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.kept import inputs
+from appliance.store.spool import Spool
+from faults.syscalls import (
     LOST,
     PLAIN,
     Call,
@@ -29,13 +35,7 @@ from fault_syscalls import (
     run,
     strace,
 )
-from fault_workload import Line, contents
-
-from appliance.errors import ScansideError
-from appliance.report import Status
-from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.kept import inputs
-from appliance.store.spool import Spool
+from faults.workload import Line, contents
 
 SEED = 20261120
 RANDOM = tuple(f"in part, {n}" for n in range(6))

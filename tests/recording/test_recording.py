@@ -54,7 +54,7 @@ QUIET_S = 6.0
 
 
 def _machine() -> dict[str, str]:
-    """What decides which kernels the inference library takes."""
+    """What decides which kernels the libraries take for inference and for matrices."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -77,6 +77,7 @@ def _machine() -> dict[str, str]:
         "flags": hashlib.sha256(flags.encode()).hexdigest()[:16],
         "cores": str(os.cpu_count()),
         "backend": f"{library} {version(library)}",
+        "arrays": f"numpy {version('numpy')} {os.environ.get('OPENBLAS_CORETYPE', '')}".strip(),
     }
 
 

@@ -25,10 +25,10 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from pydicom.filereader import read_file_meta_info
@@ -36,6 +36,10 @@ from pydicom.filereader import read_file_meta_info
 from appliance.report import Report
 from appliance.results.message import series_id
 from appliance.store.spool import SeriesKey, Spool
+from rigs.bundles import Bundles
+from rigs.programs import program
+from rigs.scans import Scan, Scans
+from rigs.site import Site, running
 
 CUTS = int(os.environ.get("SCANSIDE_CUTS", "1000"))
 SEED = 20261120
@@ -61,7 +65,7 @@ SAID = re.compile(r"Sending file: (?P<file>\S+)|Received Store Response \((?P<an
 class Heard:
     """An index of what the subscriber of a site heard; the same event_id again counts once."""
 
-    site: Any
+    site: Site
     endings: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     """series -> event_id -> message"""
     findings: dict[str, dict[int, set[str]]] = field(
@@ -73,11 +77,11 @@ class Heard:
     _read: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ended(self, scan: Any) -> bool:
+    def ended(self, scan: Scan) -> bool:
         self.listen()
         return str(series_id(scan.series)) in self.endings
 
-    def standing(self, scan: Any) -> list[Report]:
+    def standing(self, scan: Scan) -> list[Report]:
         """The final reports of a series that nothing has withdrawn."""
         ends = self.endings[str(series_id(scan.series))].values()
         reports = [Report.model_validate(m["report"]) for m in ends]
@@ -85,7 +89,7 @@ class Heard:
 
     def listen(self) -> None:
         with self._lock:
-            new = self.site.said[self._read :]
+            new = self.site.heard[self._read :]
             self._read += len(new)
             for topic, payload in new:
                 if "/study/" in topic or "/finding/" in topic:
@@ -109,8 +113,8 @@ class Heard:
 class Stages:
     """Each stage a process of its own, started again at once when it ends."""
 
-    site: Any
-    log: Any
+    site: Site
+    log: BinaryIO
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)
     by_themselves: list[tuple[str, int]] = field(default_factory=list)
@@ -166,21 +170,19 @@ class Stages:
 
 
 @pytest.fixture
-def line(request: pytest.FixtureRequest, bundles: Any, tmp_path: Path) -> Iterator[Any]:
-    """(module of the scenarios, a site of its own, its stages): no parent, the broker stays."""
-    shared = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
-    assert shared is not None
-    with shared.running(tmp_path, bundles.usual) as site, (tmp_path / "cuts.log").open("wb") as log:
+def line(bundles: Bundles, tmp_path: Path) -> Iterator[tuple[Site, Stages]]:
+    """(A site of its own, its stages): no parent, the broker stays."""
+    # longer than `receive` needs to come back, should it be cut twice in a row
+    with (
+        running(tmp_path, bundles.usual, aborted_quiet_s=10) as site,
+        (tmp_path / "cuts.log").open("wb") as log,
+    ):
         site.process.terminate()
         assert site.process.wait(45) == 0
-        # longer than `receive` needs to come back, should it be cut twice in a row
-        text = site.config.read_text().replace("aborted_quiet_s = 3 ", "aborted_quiet_s = 10 ")
-        assert "aborted_quiet_s = 10 " in text
-        site.config.write_text(text)
         stages = Stages(site, log)
         stages.keep_running()
         try:
-            yield shared, site, stages
+            yield site, stages
         finally:
             stages.stop()
 
@@ -193,11 +195,11 @@ class Scanners:
     """Send series after series by storescu, each image until it is acknowledged."""
 
     program: str
-    site: Any
-    scans: Any
+    site: Site
+    scans: Scans
     heard: Heard
     stop: threading.Event = field(default_factory=threading.Event)
-    sent: list[Any] = field(default_factory=list)
+    sent: list[Scan] = field(default_factory=list)
     """Scans, each begun; in order of their beginning."""
     acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """series -> SOP Instance UIDs"""
@@ -209,7 +211,7 @@ class Scanners:
 
     def send_on(self) -> None:
         """One scanner, until `stop`."""
-        mine: list[Any] = []
+        mine: list[Scan] = []
         while not self.stop.is_set():
             with self.lock:
                 scan = self.scans.make()
@@ -218,7 +220,7 @@ class Scanners:
             self.wait(lambda: len(self._waiting(mine)) < UNDER_WAY, "report")
         self.wait(lambda: not self._waiting(mine), "report")
 
-    def send(self, scan: Any) -> None:
+    def send(self, scan: Scan) -> None:
         with self.lock:
             self.sent.append(scan)
             self.under_way[scan.series] = 0
@@ -264,7 +266,7 @@ class Scanners:
             for series in self.under_way:
                 self.under_way[series] += 1
 
-    def _waiting(self, scans: list[Any]) -> list[Any]:
+    def _waiting(self, scans: list[Scan]) -> list[Scan]:
         left = [s for s in scans if not self.heard.ended(s)]
         with self.lock:
             for scan in scans:
@@ -281,7 +283,7 @@ def _slices(reports: list[Report]) -> int | None:
     return reports[0].series.slices if reports else None
 
 
-def _cut(stages: Stages, scanners: Scanners, senders: list[Any]) -> Counter[str]:
+def _cut(stages: Stages, scanners: Scanners, senders: list[Future[None]]) -> Counter[str]:
     """Kill at random until there were enough cuts or time is up; how many of each kind."""
     random_ = random.Random(SEED)
     cuts: Counter[str] = Counter()
@@ -306,11 +308,11 @@ def _cut(stages: Stages, scanners: Scanners, senders: list[Any]) -> Counter[str]
 @pytest.mark.long
 @pytest.mark.timeout(LONGEST_S + 15 * 60)
 def test_at_random_cuts_under_continuous_sending_nothing_is_lost_and_nothing_doubled(
-    line: Any, scans: Any, capsys: pytest.CaptureFixture[str]
+    line: tuple[Site, Stages], scans: Scans, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shared, site, stages = line
+    site, stages = line
     heard = Heard(site)
-    scanners = Scanners(shared.program("storescu"), site, scans, heard)
+    scanners = Scanners(program("storescu"), site, scans, heard)
     whole = scans.make()
     scanners.send(whole)  # before any cut: what the others are held against
     scanners.wait(lambda: heard.ended(whole), "report")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from appliance.reasons import Code
 from appliance.report import Report, Status
+from rigs.scans import Scan, Scans
+from rigs.site import Site
 
 
 def head(image: Dataset, index: int) -> Dataset:
@@ -132,7 +133,7 @@ CASES: dict[str, tuple[Callable[[Dataset, int], Dataset | None], Code, str]] = {
 
 
 @pytest.fixture(scope="module")
-def sent(site: Any, scans: Any) -> dict[str, Any]:
+def sent(site: Site, scans: Scans) -> dict[str, Scan]:
     """All of them, over one association."""
     made = {name: scans.make(change, under="refused") for name, (change, _, _) in CASES.items()}
     assert site.send(*made.values()) == 0
@@ -140,7 +141,7 @@ def sent(site: Any, scans: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def from_disk(site: Any, sent: dict[str, Any]) -> list[Report]:
+def from_disk(site: Site, sent: dict[str, Scan]) -> list[Report]:
     """What `scanside analyze` says of them."""
     reports: list[Report] = site.analyze(sent["tilted"].folder.parent)
     return reports
@@ -148,7 +149,7 @@ def from_disk(site: Any, sent: dict[str, Any]) -> list[Report]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_not_analysed_and_says_why(
-    site: Any, sent: dict[str, Any], from_disk: list[Report], name: str
+    site: Site, sent: dict[str, Scan], from_disk: list[Report], name: str
 ) -> None:
     scan, (_, code, state) = sent[name], CASES[name]
     event = site.ending(scan)
@@ -161,12 +162,14 @@ def test_it_is_not_analysed_and_says_why(
     assert not site.findings(report)
     assert not site.events(scan, "preliminary")
     with site.journal() as journal:
-        assert journal.series_of(scan.series).state == state
+        row = journal.series_of(scan.series)
+    assert row
+    assert row.state == state
     assert [other.same_as(report) for other in from_disk].count(True) == 1
 
 
 def test_a_sender_that_no_setting_names_is_rejected_and_the_log_says_what_to_change(
-    site: Any, scans: Any
+    site: Site, scans: Scans
 ) -> None:
     scan = scans.make(single)
     assert site.send(scan, ae="STRANGER") != 0
@@ -179,7 +182,7 @@ def test_a_sender_that_no_setting_names_is_rejected_and_the_log_says_what_to_cha
 
 @pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
 def test_one_image_of_another_body_part_refuses_the_series_whenever_it_comes(
-    site: Any, scans: Any, order: int
+    site: Site, scans: Scans, order: int
 ) -> None:
     def other(image: Dataset, index: int) -> Dataset:
         image = copy.deepcopy(image)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
+
+from rigs.scans import Scan, Scans
+from rigs.site import Site
 
 
 def _urgent(image: Dataset, index: int) -> Dataset:
@@ -18,7 +20,7 @@ def _urgent(image: Dataset, index: int) -> Dataset:
 
 @pytest.mark.parametrize("by", ["sender", "image"])
 def test_a_stat_series_sent_last_is_reported_before_routine_ones_that_wait(
-    site: Any, scans: Any, by: str
+    site: Site, scans: Scans, by: str
 ) -> None:
     routine = [scans.make() for _ in range(3)]
     stat = scans.make(_urgent) if by == "image" else scans.make()
@@ -31,11 +33,13 @@ def test_a_stat_series_sent_last_is_reported_before_routine_ones_that_wait(
         assert site.send(stat, ae="EMERGENCY" if by == "sender" else "SCANNER") == 0
     finally:
         os.kill(work, signal.SIGCONT)
-    scans_said = [site.report(scan) and _first_said(site, scan) for scan in (stat, *routine)]
-    assert scans_said[0] == min(scans_said)
-    assert scans_said[1:] == sorted(scans_said[1:]), "the others in order of arrival"
+    for scan in (stat, *routine):
+        site.report(scan)
+    numbers = [_first_message(site, scan) for scan in (stat, *routine)]
+    assert numbers[0] == min(numbers)
+    assert numbers[1:] == sorted(numbers[1:]), "the others in order of arrival"
 
 
-def _first_said(site: Any, scan: Any) -> int:
+def _first_message(site: Site, scan: Scan) -> int:
     """The number of the first message about the analysis; the device counts them."""
-    return min(m["seq"] for m in site.events(scan, "preliminary", "analysed"))
+    return min(int(m["seq"]) for m in site.events(scan, "preliminary", "analysed"))

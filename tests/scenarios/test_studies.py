@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydicom.dataset import Dataset
 
 from appliance.reasons import Code
 from appliance.report import Report, Status
+from rigs.scans import Scans
+from rigs.site import Site
 
 
-def test_a_thinner_series_that_comes_late_supersedes(site: Any, scans: Any) -> None:
+def test_a_thinner_series_that_comes_late_supersedes(site: Site, scans: Scans) -> None:
     thick = scans.make()
     site.send(thick)
     first = site.report(thick)
@@ -24,7 +24,7 @@ def test_a_thinner_series_that_comes_late_supersedes(site: Any, scans: Any) -> N
     assert not Report.model_validate(site.events(thin, "preliminary")[0]["report"]).supersedes
 
 
-def test_a_thicker_series_that_comes_late_is_set_aside(site: Any, scans: Any) -> None:
+def test_a_thicker_series_that_comes_late_is_set_aside(site: Site, scans: Scans) -> None:
     thin = scans.make(phantom=scans.finer)
     site.send(thin)
     first = site.report(thin)
@@ -36,11 +36,13 @@ def test_a_thicker_series_that_comes_late_is_set_aside(site: Any, scans: Any) ->
     assert not site.events(thick, "preliminary")
     with site.journal() as journal:
         assert journal.latest_report(thin.series) == first
-        assert journal.series_of(thick.series).state == "set_aside"
+        row = journal.series_of(thick.series)
+    assert row
+    assert row.state == "set_aside"
 
 
 def test_of_three_series_each_better_one_withdraws_the_last_and_only_that(
-    site: Any, scans: Any
+    site: Site, scans: Scans
 ) -> None:
     """The last one is no thinner, but has the same positions and one slice more."""
     thick = scans.make()
@@ -57,7 +59,9 @@ def test_of_three_series_each_better_one_withdraws_the_last_and_only_that(
     assert len(site.events(best, "superseded")) == 1
 
 
-def test_of_a_whole_study_over_one_association_one_analysis_stands(site: Any, scans: Any) -> None:
+def test_of_a_whole_study_over_one_association_one_analysis_stands(
+    site: Site, scans: Scans
+) -> None:
     def localizer(image: Dataset, index: int) -> Dataset | None:
         image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
         return image if index == 0 else None

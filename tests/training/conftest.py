@@ -1,4 +1,4 @@
-"""What the tests of data sets share: a CT series written from an array."""
+"""What several tests share: a CT series from an array, and a step that waits for another."""
 
 from __future__ import annotations
 
@@ -49,3 +49,27 @@ def write_ct() -> Writer:
         return folder
 
     return write
+
+
+STEP = """
+import pathlib, sys, time
+name, want = sys.argv[1:]
+here = pathlib.Path()
+with open("order", "a") as file:
+    file.write(name + "\\n")
+(here / name).touch()
+end = time.monotonic() + 60
+while want and not (here / want).exists():
+    if time.monotonic() > end:
+        sys.exit(3)
+    time.sleep(0.01)
+sys.exit(1 if name == "broken" else 0)
+"""
+
+
+@pytest.fixture
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which `python -m step NAME WAITS_FOR` is a recipe."""
+    (tmp_path / "step.py").write_text(STEP)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

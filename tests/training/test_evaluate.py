@@ -15,8 +15,9 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from appliance.backend.cpu import CpuBackend
 from appliance.bundle.manifest import Calibration
-from training import evaluate, source
-from training.findings import Finding
+from training import evaluate
+from training.judge.froc import Finding
+from training.recipes.lung_nodule import bundle as source
 
 
 def brightness(image: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from appliance.bundle import trust
 from appliance.bundle.manifest import Figure
-from training import evaluate, judge_lungs
-from training.image_files import read_nifti
-from training.loop import shared_folder
-from training.metrics import dice
+from training import evaluate
+from training.judge.metrics import dice
+from training.read.folders import shared_folder
+from training.read.image_files import read_nifti
+from training.recipes.lung_nodule import judge_lungs
 
 FACTORY = Path(trust.__file__).parents[1] / "factory" / "bundles"
 SAMPLE = 400

@@ -13,9 +13,9 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 from scipy import ndimage
 
 from training import leaks
-from training.fingerprint import of_image, of_volume
 from training.leaks import Item, Leaks, check
-from training.study_index import Study, as_table
+from training.read.fingerprint import of_image, of_volume
+from training.read.study_index import Study, as_table
 
 
 def chest(seed: int) -> np.ndarray:

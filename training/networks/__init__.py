@@ -9,6 +9,7 @@ Rules.
 """
 
 from training.networks.blocks import parameter_count
+from training.networks.cube import CubeNet
 from training.networks.efficientnet import EfficientNetLite0
 from training.networks.hybrid import HybridNet
 from training.networks.lungs import LungNet
@@ -17,7 +18,6 @@ from training.networks.measure import MeasureNet
 from training.networks.patch import PatchNet
 from training.networks.propose import Outlined, ProposeNet
 from training.networks.resnest import ResNeSt50
-from training.networks.students import CubeNet
 
 __all__ = [
     "CubeNet",

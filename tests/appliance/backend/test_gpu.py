@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-import host_gpu
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +21,7 @@ from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
 from appliance.preprocess import fast, plan, reference
 from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Window, ZScore
 from appliance.records import Box, Geometry, Header, Image, Stack, Tensor
+from rigs import host_gpu
 
 HEADER = Header(sop_class_uid="1", sop_instance_uid="1.2", study_uid="1.3", series_uid="1.4")
 WINDOW = Window(low=-1000, high=400)

@@ -17,7 +17,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """systemd's end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(tmp_path / "notify"))
-        end.settimeout(2)
+        end.settimeout(60)
         yield end
 
 

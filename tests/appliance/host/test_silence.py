@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from rigs.chests import Dicom
+from rigs.device import Device
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DIALS = ("socket(AF_INET", "sin_port=htons(53)", "sin_port=htons(443)")
@@ -48,7 +50,7 @@ def test_importing_them_writes_nothing_into_the_home(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_a_folder_is_analysed_without_a_word_to_the_network(
-    site: Any, dicom: Any, tmp_path: Path, tiny_bundle: Path
+    site: Device, dicom: Dicom, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -20,6 +20,8 @@ from appliance.preprocess import projection
 from appliance.report import Status
 from appliance.series import radiograph as read
 from appliance.store.kept import keep
+from rigs.device import Seal
+from rigs.xray import Xray
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def pixels() -> Any:
     return radiograph.projected(chest(spacing_mm=(4.0, 4.0, 4.0)))
 
 
-def image_of(ds: Dataset, xray: Any) -> read.Radiograph:
+def image_of(ds: Dataset, xray: Xray) -> read.Radiograph:
     return read.read(xray.bytes(ds))
 
 
 def test_the_projection_shows_the_patients_left_on_the_right_and_the_head_on_top(
-    phantom: Phantom, xray: Any
+    phantom: Phantom, xray: Xray
 ) -> None:
     pixels = radiograph.projected(phantom)
     assert pixels.dtype == np.uint16
@@ -51,12 +53,12 @@ def test_the_projection_shows_the_patients_left_on_the_right_and_the_head_on_top
     assert column > pixels.shape[1] * 2 / 3
 
 
-def test_the_same_phantom_gives_the_same_instance(phantom: Phantom, xray: Any) -> None:
+def test_the_same_phantom_gives_the_same_instance(phantom: Phantom, xray: Xray) -> None:
     one, two = (xray.bytes(radiograph.instance(radiograph.projected(phantom))) for _ in range(2))
     assert one == two
 
 
-def test_its_borders_are_collimated_and_its_tags_name_no_patient(pixels: Any, xray: Any) -> None:
+def test_its_borders_are_collimated_and_its_tags_name_no_patient(pixels: Any, xray: Xray) -> None:
     ds = radiograph.instance(pixels)
     assert (ds.PatientName, ds.PatientAge, ds.QualityControlSubject) == (
         "PHANTOM^CHILD", "004Y", "YES",
@@ -72,7 +74,7 @@ def test_its_borders_are_collimated_and_its_tags_name_no_patient(pixels: Any, xr
 
 
 @pytest.mark.parametrize("letters", [["L", "F"], ["H", "R"]])
-def test_a_map_is_laid_where_its_evidence_is(xray: Any, letters: list[str]) -> None:
+def test_a_map_is_laid_where_its_evidence_is(xray: Xray, letters: list[str]) -> None:
     image = image_of(xray.image(xray.pixels((160, 120)), PatientOrientation=letters), xray)
     values = np.full((4, 4), -1.0, np.float32)
     values[1, 2] = 3.0
@@ -89,7 +91,7 @@ def test_a_map_is_laid_where_its_evidence_is(xray: Any, letters: list[str]) -> N
 
 
 def test_the_demo_writes_a_picture_for_each_finding(
-    pixels: Any, xray: Any, tiny_radiograph_bytes: bytes, tmp_path: Path, seal: Any
+    pixels: Any, xray: Xray, tiny_radiograph_bytes: bytes, tmp_path: Path, seal: Seal
 ) -> None:
     series = tmp_path / "series"
     series.mkdir()

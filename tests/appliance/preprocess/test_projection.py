@@ -20,6 +20,7 @@ from appliance.preprocess import projection
 from appliance.preprocess.spec import Collimation, Display, Pad, Square, Window, ZScore
 from appliance.records import Linear, Lut, Radiograph, VoiWindow
 from appliance.series import radiograph
+from rigs.xray import Xray
 
 OPS = (Display(), Collimation(), Square(size=28))
 CURVE = np.rint(4095 * np.linspace(0, 1, 4096) ** 2).astype(int)
@@ -40,11 +41,11 @@ DISPLAYS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def read(xray: Any, pixels: Any = None, **tags: Any) -> Radiograph:
+def read(xray: Xray, pixels: Any = None, **tags: Any) -> Radiograph:
     return radiograph.read(xray.bytes(xray.image(pixels, **tags)))
 
 
-def seen(xray: Any, pixels: Any = None, **tags: Any) -> projection.Seen:
+def seen(xray: Xray, pixels: Any = None, **tags: Any) -> projection.Seen:
     found = projection.tensor(read(xray, pixels, **tags), OPS)
     assert isinstance(found, projection.Seen), found
     return found
@@ -55,7 +56,7 @@ def seen(xray: Any, pixels: Any = None, **tags: Any) -> projection.Seen:
 
 @pytest.mark.filterwarnings("ignore:Applying a VOI LUT on a float")
 @pytest.mark.parametrize("name", DISPLAYS)
-def test_display_is_what_pydicom_makes_of_it(xray: Any, name: str) -> None:
+def test_display_is_what_pydicom_makes_of_it(xray: Xray, name: str) -> None:
     data = xray.bytes(xray.image(**DISPLAYS[name]))
     ds = dcmread(DicomBytesIO(data))
     values = apply_modality_lut(ds.pixel_array, ds)
@@ -72,7 +73,7 @@ def test_display_is_what_pydicom_makes_of_it(xray: Any, name: str) -> None:
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("name", sorted(set(DISPLAYS) - {"a linear exact window"}))
 def test_display_is_what_dcmtk_makes_of_it(
-    xray: Any, name: str, photometric: str, tmp_path: Path
+    xray: Xray, name: str, photometric: str, tmp_path: Path
 ) -> None:
     """dcm2pnm has no option for LINEAR_EXACT."""
     program = shutil.which("dcm2pnm", path="/usr/bin:/usr/local/bin")
@@ -91,7 +92,7 @@ def test_display_is_what_dcmtk_makes_of_it(
     assert np.abs(projection.display(radiograph.read(data)) - theirs).max() < 2e-3
 
 
-def test_monochrome1_and_2_give_a_network_the_same(xray: Any) -> None:
+def test_monochrome1_and_2_give_a_network_the_same(xray: Xray) -> None:
     pixels = xray.pixels()
     plain = seen(xray, pixels, WindowCenter=1900.5)
     turned = seen(
@@ -104,7 +105,7 @@ def test_monochrome1_and_2_give_a_network_the_same(xray: Any) -> None:
     assert np.abs(plain.values - turned.values).max() < 1e-5
 
 
-def test_signed_and_unsigned_8_and_16_bits_give_a_network_the_same(xray: Any) -> None:
+def test_signed_and_unsigned_8_and_16_bits_give_a_network_the_same(xray: Xray) -> None:
     coarse = (xray.pixels() // 16).astype(np.uint8)
     window = {"WindowCenter": 120, "WindowWidth": 200}
     first = seen(xray, coarse, **window)
@@ -114,7 +115,7 @@ def test_signed_and_unsigned_8_and_16_bits_give_a_network_the_same(xray: Any) ->
         assert np.array_equal(seen(xray, pixels, **tags).values, first.values)
 
 
-def test_a_window_and_the_table_of_it_give_a_network_the_same(xray: Any) -> None:
+def test_a_window_and_the_table_of_it_give_a_network_the_same(xray: Xray) -> None:
     of = VoiWindow(1900, 3200)
     table = np.rint(65535 * projection.voi(np.arange(4096.0), of)).astype(int)
     sequence = [{"LUTDescriptor": [4096, 0, 16], "LUTData": table}]
@@ -133,7 +134,7 @@ def test_formulas_by_hand() -> None:
     assert projection.modality(x, Linear(2, -1)).tolist() == [-1, 1, 3, 5, 7]
 
 
-def test_without_a_window_the_anatomy_alone_says_what_is_shown(xray: Any) -> None:
+def test_without_a_window_the_anatomy_alone_says_what_is_shown(xray: Xray) -> None:
     """A white border and one burnt-out letter in it change nothing."""
     inner = xray.pixels((96, 80))
     framed = np.full((140, 120), 4095, np.uint16)
@@ -150,7 +151,7 @@ def test_without_a_window_the_anatomy_alone_says_what_is_shown(xray: Any) -> Non
 
 @pytest.mark.parametrize("border", [0, 20, 4000])
 def test_borders_are_peeled_whatever_their_grey_and_a_letter_in_them(
-    xray: Any, border: int
+    xray: Xray, border: int
 ) -> None:
     inner = xray.pixels((96, 80))
     framed = np.full((160, 140), border, np.uint16)
@@ -161,14 +162,14 @@ def test_borders_are_peeled_whatever_their_grey_and_a_letter_in_them(
     assert np.array_equal(seen(xray, framed).values, seen(xray, inner).values)
 
 
-def test_a_black_frame_around_a_white_border_is_peeled_too(xray: Any) -> None:
+def test_a_black_frame_around_a_white_border_is_peeled_too(xray: Xray) -> None:
     framed = np.full((180, 160), 0, np.uint16)
     framed[20:150, 30:140] = 4000
     framed[40:136, 50:130] = xray.pixels((96, 80))
     assert np.array_equal(seen(xray, framed).values, seen(xray).values)
 
 
-def test_without_the_op_borders_stay(xray: Any) -> None:
+def test_without_the_op_borders_stay(xray: Xray) -> None:
     framed = np.zeros((160, 144), np.uint16)
     framed[32:128, 32:112] = xray.pixels((96, 80))
     found = projection.tensor(read(xray, framed), (Display(), Square(size=28)))
@@ -176,7 +177,7 @@ def test_without_the_op_borders_stay(xray: Any) -> None:
     assert (found.top, found.left, found.height, found.width) == (8, 0, 144, 144)
 
 
-def test_shutter_collimator_and_padding_cut_as_a_border_does(xray: Any) -> None:
+def test_shutter_collimator_and_padding_cut_as_a_border_does(xray: Xray) -> None:
     inner = xray.pixels((96, 80))
     noise = np.random.default_rng(9).integers(0, 4095, (160, 140)).astype(np.uint16)
     noise[30:126, 40:120] = inner
@@ -192,7 +193,7 @@ def test_shutter_collimator_and_padding_cut_as_a_border_does(xray: Any) -> None:
     assert np.array_equal(seen(xray, padded, PixelPaddingValue=4095).values, expected)
 
 
-def test_what_a_shutter_hides_inside_the_field_is_dark(xray: Any) -> None:
+def test_what_a_shutter_hides_inside_the_field_is_dark(xray: Xray) -> None:
     circle = {"CenterOfCircularShutter": [48, 40], "RadiusOfCircularShutter": 39}
     found = seen(xray, ShutterShape="CIRCULAR", **circle).values[0, 0]
     plain = seen(xray).values[0, 0]
@@ -210,20 +211,20 @@ def test_what_a_shutter_hides_inside_the_field_is_dark(xray: Any) -> None:
     ],
 )
 def test_an_image_that_shows_nothing_says_so(
-    xray: Any, pixels: Any, tags: dict[str, Any], said: str
+    xray: Xray, pixels: Any, tags: dict[str, Any], said: str
 ) -> None:
     found = projection.tensor(read(xray, pixels, **tags), OPS)
     assert isinstance(found, str)
     assert said in found
 
 
-def test_an_image_without_contrast_says_so_even_with_its_borders(xray: Any) -> None:
+def test_an_image_without_contrast_says_so_even_with_its_borders(xray: Xray) -> None:
     wide = read(xray, WindowCenter=1900, WindowWidth=80000)
     found = projection.tensor(wide, (Display(), Square(size=28)))
     assert found == "it shows nothing: its window or table leaves it without contrast"
 
 
-def test_a_field_that_is_too_small_to_be_a_chest_says_so(xray: Any) -> None:
+def test_a_field_that_is_too_small_to_be_a_chest_says_so(xray: Xray) -> None:
     framed = np.zeros((400, 400), np.uint16)
     framed[200:240, 200:240] = xray.pixels((40, 40))
     found = projection.tensor(read(xray, framed), OPS)
@@ -243,14 +244,14 @@ def test_a_square_is_the_mean_over_exact_areas() -> None:
                                               (values[0, 3] + values[0, 4] / 2) / 1.5])  # fmt: skip
 
 
-def test_a_square_is_near_to_what_opencv_averages(xray: Any) -> None:
+def test_a_square_is_near_to_what_opencv_averages(xray: Xray) -> None:
     values = np.random.default_rng(2).random((301, 211), dtype=np.float32)
     mine = projection.square(values, (0, 301, 0, 211), 1.0, 28).values[0, 0]
     theirs = cv2.resize(values[45:256], (28, 28), interpolation=cv2.INTER_AREA)
     assert np.abs(mine - theirs).max() < 2e-3
 
 
-def test_zscore_comes_last(xray: Any) -> None:
+def test_zscore_comes_last(xray: Xray) -> None:
     image = read(xray)
     plain = projection.tensor(image, OPS)
     scaled = projection.tensor(image, (*OPS, ZScore(mean=0.5, std=0.25)))
@@ -275,7 +276,7 @@ def test_an_op_list_out_of_order_is_refused_by_name(ops: Any) -> None:
         projection.steps(ops)
 
 
-def test_a_greyscale_without_a_voi_has_no_table(xray: Any) -> None:
+def test_a_greyscale_without_a_voi_has_no_table(xray: Xray) -> None:
     image = read(xray)
     with pytest.raises(ValueError, match="VOI"):
         projection.table(replace(image.grey, voi=None), image.stored.dtype)

@@ -1,9 +1,7 @@
-"""The peers of the publish stage as fixtures. What they are is in peers.py beside this file."""
+"""The peers of the publish stage as fixtures. What they are is in tests/rigs/peers.py."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +14,7 @@ from appliance.publish.link import Pace
 from appliance.settings import Settings
 from appliance.store.database import Database
 from appliance.store.journal import Journal
-
-NAME = "publish_peers"  # --import-mode=importlib puts no test folder on the path
-_spec = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("peers.py"))
-assert _spec is not None
-assert _spec.loader is not None
-sys.modules[NAME] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules[NAME])
-from publish_peers import QUICK, Broker, Served, Subscriber  # noqa: E402
+from rigs.peers import QUICK, Broker, Served, Subscriber
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
+from rigs.receiver import MakeImage, RawScu, StartReceiver
+
 Start = Callable[..., Any]
 
 
@@ -50,7 +52,7 @@ def storescu(dcmtk: Start, port: int, folder: Path, *options: str) -> tuple[int,
 
 
 def test_a_scanner_sends_a_series_and_it_is_in_the_spool_as_it_was(
-    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+    receiver: StartReceiver, dcmtk: Start, make_ct: MakeImage, save: Start
 ) -> None:
     one = receiver()
     sent = [make_ct(n) for n in range(5)]
@@ -73,7 +75,7 @@ def test_a_scanner_sends_a_series_and_it_is_in_the_spool_as_it_was(
 
 
 def test_nothing_that_names_the_patient_is_in_the_log_or_the_journal(
-    receiver: Start, make_ct: Start, raw_scu: Any
+    receiver: StartReceiver, make_ct: MakeImage, raw_scu: type[RawScu]
 ) -> None:
     one = receiver()
     association = associate(one.port)
@@ -89,7 +91,7 @@ def test_nothing_that_names_the_patient_is_in_the_log_or_the_journal(
         assert b"SECRET" not in path.read_bytes()
 
 
-def test_echo_is_answered_under_the_same_policy(receiver: Start, dcmtk: Start) -> None:
+def test_echo_is_answered_under_the_same_policy(receiver: StartReceiver, dcmtk: Start) -> None:
     one = receiver()
     for title, expected in (("CT1", 0), ("UNKNOWN", 1)):
         process = dcmtk("echoscu", "-aet", title, "-aec", "SCANSIDE", "127.0.0.1", one.port)
@@ -98,7 +100,7 @@ def test_echo_is_answered_under_the_same_policy(receiver: Start, dcmtk: Start) -
 
 
 def test_the_same_instance_twice_is_success_and_stored_once(
-    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+    receiver: StartReceiver, dcmtk: Start, make_ct: MakeImage, save: Start
 ) -> None:
     one = receiver()
     folder = save([make_ct(n) for n in range(3)])
@@ -120,7 +122,7 @@ def test_the_same_instance_twice_is_success_and_stored_once(
     ],
 )
 def test_the_same_instance_in_another_transfer_syntax_is_success_and_stored_once(
-    receiver: Start, make_ct: Start, syntax: Any
+    receiver: StartReceiver, make_ct: MakeImage, syntax: Any
 ) -> None:
     one = receiver()
     first, second = make_ct(0), make_ct(0)
@@ -144,7 +146,7 @@ def test_the_same_instance_in_another_transfer_syntax_is_success_and_stored_once
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
 def test_what_comes_compressed_is_stored_as_it_came(
-    receiver: Start, make_ct: Start, syntax: Any
+    receiver: StartReceiver, make_ct: MakeImage, syntax: Any
 ) -> None:
     one = receiver()
     ds = make_ct(0)
@@ -162,7 +164,7 @@ def test_what_comes_compressed_is_stored_as_it_came(
 
 
 def test_other_content_under_a_known_uid_is_0111_and_both_are_in_the_journal(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     association = associate(one.port)
@@ -182,7 +184,7 @@ def test_other_content_under_a_known_uid_is_0111_and_both_are_in_the_journal(
 
 
 def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(
-    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+    receiver: StartReceiver, dcmtk: Start, make_ct: MakeImage, save: Start
 ) -> None:
     one = receiver()
     process = dcmtk(
@@ -198,7 +200,9 @@ def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(
     assert one.stored() == {}
 
 
-def test_an_unknown_called_ae_and_one_association_too_many_are_rejected(receiver: Start) -> None:
+def test_an_unknown_called_ae_and_one_association_too_many_are_rejected(
+    receiver: StartReceiver,
+) -> None:
     one = receiver(dicom="max_associations = 1")
     ae = AE(ae_title="CT1")
     ae.add_requested_context(CTImageStorage)
@@ -214,7 +218,7 @@ def test_an_unknown_called_ae_and_one_association_too_many_are_rejected(receiver
 
 
 def test_four_senders_at_once_lose_nothing(
-    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+    receiver: StartReceiver, dcmtk: Start, make_ct: MakeImage, save: Start
 ) -> None:
     one = receiver()
     expected, processes = set(), []
@@ -240,7 +244,7 @@ def test_four_senders_at_once_lose_nothing(
 
 
 def test_the_same_series_sent_twice_at_once_is_stored_once(
-    receiver: Start, dcmtk: Start, make_ct: Start, save: Start
+    receiver: StartReceiver, dcmtk: Start, make_ct: MakeImage, save: Start
 ) -> None:
     one = receiver()
     folder = save([make_ct(n) for n in range(30)])
@@ -260,7 +264,7 @@ def test_the_same_series_sent_twice_at_once_is_stored_once(
 
 
 def test_what_a_scanner_sends_along_does_not_break_the_study(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     private = "1.3.12.2.1107.5.9.1"
@@ -280,12 +284,12 @@ def test_what_a_scanner_sends_along_does_not_break_the_study(
 
 
 def test_each_stored_instance_and_the_end_wake_the_next_stage(
-    receiver: Start, make_ct: Start
+    receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
     one = receiver()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
         bell.bind(str(one.state / "run" / "work.sock"))
-        bell.settimeout(20)
+        bell.settimeout(60)
         association = associate(one.port)
         ds = make_ct(0)
         for _ in range(2):  # the second time is a duplicate: nothing new
@@ -330,7 +334,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def test_with_tls_only_a_peer_with_a_known_certificate_is_heard(
-    receiver: Start, make_ct: Start, tmp_path: Path
+    receiver: StartReceiver, make_ct: MakeImage, tmp_path: Path
 ) -> None:
     ours, scanner, stranger = (certificate(tmp_path, n) for n in ("ours", "scanner", "stranger"))
     lines = "".join(
@@ -340,7 +344,7 @@ def test_with_tls_only_a_peer_with_a_known_certificate_is_heard(
     allow = '[[dicom.allow]]\nae_title = "CT1"\nhost = "127.0.0.1"\n'
     one = receiver(more=f"[dicom.tls]\n{lines}{allow}")
     ae = AE(ae_title="CT1")
-    ae.acse_timeout = 10
+    ae.acse_timeout = 60
     ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     for peer, allowed in ((stranger, False), (scanner, True)):
         context = ssl.create_default_context(cafile=str(ours[0]))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from publish_peers import AT, a_report, an_event
 from pydantic import ValidationError
 
 from appliance.report import Reason, Report, Status
 from appliance.results import message
 from appliance.verbs import schemas
+from rigs.peers import AT, a_report, an_event
 
 APPROVED = {
     # every message

@@ -11,6 +11,7 @@ from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.records import Linear, Lut, Radiograph, VoiWindow
 from appliance.series import radiograph
+from rigs.xray import Xray
 
 CR, FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1.1"
 SYNTAXES = {
@@ -20,17 +21,17 @@ SYNTAXES = {
 }
 
 
-def read(xray: Any, **tags: Any) -> Radiograph:
+def read(xray: Xray, **tags: Any) -> Radiograph:
     return radiograph.read(xray.bytes(xray.image(**tags)))
 
 
-def code(xray: Any, pixels: Any = None, **tags: Any) -> Code:
+def code(xray: Xray, pixels: Any = None, **tags: Any) -> Code:
     with pytest.raises(SeriesRefused) as caught:
         radiograph.read(xray.bytes(xray.image(pixels, **tags)))
     return caught.value.reason.code
 
 
-def test_an_image_is_read_as_it_was_written(xray: Any) -> None:
+def test_an_image_is_read_as_it_was_written(xray: Xray) -> None:
     image = read(xray)
     assert np.array_equal(image.stored, xray.pixels())
     assert image.grey.modality == Linear(1.0, 0.0)
@@ -42,14 +43,14 @@ def test_an_image_is_read_as_it_was_written(xray: Any) -> None:
 
 
 @pytest.mark.parametrize("name", SYNTAXES)
-def test_a_lossless_transfer_syntax_changes_nothing(xray: Any, name: str) -> None:
+def test_a_lossless_transfer_syntax_changes_nothing(xray: Xray, name: str) -> None:
     plain = radiograph.read(xray.bytes(xray.image()))
     coded = radiograph.read(xray.bytes(xray.image(), SYNTAXES[name]))
     assert np.array_equal(plain.stored, coded.stored)
     assert plain.digest == coded.digest
 
 
-def test_the_digest_tells_other_pixels_and_another_display_apart(xray: Any) -> None:
+def test_the_digest_tells_other_pixels_and_another_display_apart(xray: Xray) -> None:
     digests = {
         read(xray).digest,
         radiograph.read(xray.bytes(xray.image(xray.pixels(seed=1)))).digest,
@@ -61,7 +62,7 @@ def test_the_digest_tells_other_pixels_and_another_display_apart(xray: Any) -> N
     assert len(digests) == 5
 
 
-def test_computed_radiography_and_images_for_processing_are_read_too(xray: Any) -> None:
+def test_computed_radiography_and_images_for_processing_are_read_too(xray: Xray) -> None:
     assert read(xray, SOPClassUID=CR, Modality="CR").header.modality == "CR"
     raw = {"SOPClassUID": FOR_PROCESSING, "WindowCenter": None, "WindowWidth": None}
     assert read(xray, **raw).grey.voi is None
@@ -92,15 +93,17 @@ def test_computed_radiography_and_images_for_processing_are_read_too(xray: Any) 
         ),
     ],
 )
-def test_what_cannot_be_trusted_is_refused(xray: Any, tags: dict[str, Any], expected: Code) -> None:
+def test_what_cannot_be_trusted_is_refused(
+    xray: Xray, tags: dict[str, Any], expected: Code
+) -> None:
     assert code(xray, **tags) is expected
 
 
-def test_pixels_of_32_bits_are_refused(xray: Any) -> None:
+def test_pixels_of_32_bits_are_refused(xray: Xray) -> None:
     assert code(xray, xray.pixels().astype(np.uint32)) is Code.UNSUPPORTED_PIXELS
 
 
-def test_an_image_larger_than_there_is_room_for_is_refused_by_its_header(xray: Any) -> None:
+def test_an_image_larger_than_there_is_room_for_is_refused_by_its_header(xray: Xray) -> None:
     with pytest.raises(SeriesRefused) as caught:
         radiograph.read(xray.bytes(xray.image()), max_pixels=96 * 80 - 1)
     assert caught.value.reason.code is Code.TOO_LARGE
@@ -120,13 +123,13 @@ def test_an_image_larger_than_there_is_room_for_is_refused_by_its_header(xray: A
     ],
 )
 def test_another_view_than_the_frontal_one_is_refused_by_name(
-    xray: Any, tags: dict[str, Any]
+    xray: Xray, tags: dict[str, Any]
 ) -> None:
     assert code(xray, **tags) is Code.VIEW_POSITION
 
 
 @pytest.mark.parametrize("view", ["AP", "PA", None, "SUPINE"])
-def test_a_frontal_view_and_one_that_says_nothing_known_are_read(xray: Any, view: Any) -> None:
+def test_a_frontal_view_and_one_that_says_nothing_known_are_read(xray: Xray, view: Any) -> None:
     assert read(xray, ViewPosition=view).stored.size
 
 
@@ -143,7 +146,7 @@ def test_a_frontal_view_and_one_that_says_nothing_known_are_read(xray: Any, view
     ],
 )
 def test_an_image_that_lies_another_way_is_laid_upright_and_back(
-    xray: Any, letters: list[str], lay: Any
+    xray: Xray, letters: list[str], lay: Any
 ) -> None:
     """`lay` turns what was sent upright; it is its own check of the way back."""
     sent = xray.pixels()
@@ -154,7 +157,7 @@ def test_an_image_that_lies_another_way_is_laid_upright_and_back(
         assert image.stored[row, column] == sent[there[0], there[1]]
 
 
-def test_a_turned_image_has_its_pixels_turned_too(xray: Any) -> None:
+def test_a_turned_image_has_its_pixels_turned_too(xray: Xray) -> None:
     spacing = {"ImagerPixelSpacing": [0.2, 0.1]}
     assert read(xray, **spacing).aspect == pytest.approx(2.0)
     assert read(xray, **spacing, PatientOrientation=["F", "L"]).aspect == pytest.approx(0.5)
@@ -163,7 +166,7 @@ def test_a_turned_image_has_its_pixels_turned_too(xray: Any) -> None:
 
 
 @pytest.mark.parametrize("representation", [0, 1])
-def test_padding_counts_where_it_reaches_a_border(xray: Any, representation: int) -> None:
+def test_padding_counts_where_it_reaches_a_border(xray: Xray, representation: int) -> None:
     pixels = xray.pixels().astype(np.int16 if representation else np.uint16)
     pixels[:5] = pixels[:, -7:] = 9
     pixels[50, 40] = 9  # inside it is a value
@@ -173,14 +176,14 @@ def test_padding_counts_where_it_reaches_a_border(xray: Any, representation: int
     assert image.shown[5:, :-7].all()
 
 
-def test_a_voi_lut_goes_before_a_window_and_its_first_entry_may_be_negative(xray: Any) -> None:
+def test_a_voi_lut_goes_before_a_window_and_its_first_entry_may_be_negative(xray: Xray) -> None:
     table = [{"LUTDescriptor": [4, -2 & 0xFFFF, 12], "LUTData": [0, 1000, 2000, 4095]}]
     image = read(xray, VOILUTSequence=table, RescaleIntercept=-10)
     assert image.grey.voi == Lut(-2, 12, (0, 1000, 2000, 4095))
     assert read(xray, VOILUTSequence=table).grey.voi == Lut(65534, 12, (0, 1000, 2000, 4095))
 
 
-def test_a_lut_of_65536_entries_is_written_as_0(xray: Any) -> None:
+def test_a_lut_of_65536_entries_is_written_as_0(xray: Xray) -> None:
     entries = np.arange(65536)
     sequence = [{"LUTDescriptor": [0, 0, 16], "ModalityLUTType": "US", "LUTData": entries}]
     lut = read(xray, ModalityLUTSequence=sequence).grey.modality
@@ -197,5 +200,5 @@ def test_a_lut_of_65536_entries_is_written_as_0(xray: Any) -> None:
         {"LUTDescriptor": [4, 0], "LUTData": [0, 1, 2, 3]},
     ],
 )
-def test_a_table_that_contradicts_its_descriptor_is_refused(xray: Any, item: Any) -> None:
+def test_a_table_that_contradicts_its_descriptor_is_refused(xray: Xray, item: Any) -> None:
     assert code(xray, VOILUTSequence=[item]) is Code.INVALID_VALUE

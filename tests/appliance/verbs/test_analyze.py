@@ -16,6 +16,8 @@ from appliance.errors import BundleRefused, Poisoned, ScansideError
 from appliance.reasons import Code
 from appliance.report import BundleRef, Reason, Report, Status
 from appliance.verbs import analyze
+from rigs.chests import Dicom
+from rigs.device import Device, Process
 
 
 def codes(report: Report) -> list[Code]:
@@ -29,7 +31,7 @@ def shown(*reports: Report) -> str:
     return console.export_text()
 
 
-def test_a_series_is_one_report(ready_site: Any, dicom: Any, tmp_path: Path) -> None:
+def test_a_series_is_one_report(ready_site: Device, dicom: Dicom, tmp_path: Path) -> None:
     folder = dicom.write(dicom.chest(), tmp_path / "in")
     (report,) = analyze.analyze(folder, ready_site.settings)
     assert report.status is Status.ANALYSED
@@ -43,7 +45,7 @@ def test_a_series_is_one_report(ready_site: Any, dicom: Any, tmp_path: Path) -> 
 
 
 def test_it_says_the_same_as_the_line_and_as_itself(
-    ready_site: Any, dicom: Any, tmp_path: Path, process: Any, tiny: Any
+    ready_site: Device, dicom: Dicom, tmp_path: Path, process: Process, tiny: Any
 ) -> None:
     slices = dicom.chest()
     folder = dicom.write(slices, tmp_path / "in")
@@ -59,7 +61,7 @@ def test_it_says_the_same_as_the_line_and_as_itself(
 
 
 def test_two_accepting_bundles_make_two_reports(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     ready_site.activate(name="other-nodule", version="2.0.0")
     reports = analyze.analyze(dicom.write(dicom.chest(), tmp_path / "in"), ready_site.settings)
@@ -71,7 +73,7 @@ def test_two_accepting_bundles_make_two_reports(
 
 
 def test_one_bundle_file_is_enough(
-    site: Any, dicom: Any, tmp_path: Path, tiny_bundle: Path
+    site: Device, dicom: Dicom, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     folder = dicom.write(dicom.chest(), tmp_path / "in")
     (report,) = analyze.analyze(folder, site.settings, bundle=str(tiny_bundle))
@@ -82,14 +84,16 @@ def test_one_bundle_file_is_enough(
 
 @pytest.mark.parametrize("name", ["no-such-bundle", "no/such.scanside"])
 def test_a_bundle_that_is_not_there_is_an_error(
-    name: str, ready_site: Any, dicom: Any, tmp_path: Path
+    name: str, ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     folder = dicom.write(dicom.chest()[:1], tmp_path / "in")
     with pytest.raises(BundleRefused, match=name):
         analyze.analyze(folder, ready_site.settings, bundle=name)
 
 
-def test_a_file_that_is_no_bundle_is_an_error(ready_site: Any, dicom: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_no_bundle_is_an_error(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
     folder = dicom.write(dicom.chest()[:1], tmp_path / "in")
     wrong = tmp_path / "x.scanside"
     wrong.write_bytes(b"nothing")
@@ -97,7 +101,7 @@ def test_a_file_that_is_no_bundle_is_an_error(ready_site: Any, dicom: Any, tmp_p
         analyze.analyze(folder, ready_site.settings, bundle=str(wrong))
 
 
-def test_what_is_not_dicom_is_skipped(ready_site: Any, dicom: Any, tmp_path: Path) -> None:
+def test_what_is_not_dicom_is_skipped(ready_site: Device, dicom: Dicom, tmp_path: Path) -> None:
     folder = dicom.write(dicom.chest(), tmp_path / "in")
     clean = analyze.analyze(folder, ready_site.settings)[0]
     (folder / "README.txt").write_text("images of nobody")
@@ -113,7 +117,7 @@ def test_what_is_not_dicom_is_skipped(ready_site: Any, dicom: Any, tmp_path: Pat
 
 
 def test_broken_dicom_is_a_refused_series_not_skipped(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     folder = dicom.write(dicom.chest(), tmp_path / "in")
     (tmp_path / "in" / "x").mkdir()
@@ -126,7 +130,7 @@ def test_broken_dicom_is_a_refused_series_not_skipped(
 
 
 def test_empty_uids_are_one_refused_series_a_folder(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     blank = {"SOPInstanceUID": "", "SeriesInstanceUID": "", "StudyInstanceUID": ""}
     for name in ("a", "b"):
@@ -140,7 +144,7 @@ def test_empty_uids_are_one_refused_series_a_folder(
 
 
 def test_series_of_one_folder_are_told_apart_and_set_aside_by_name(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     scout = dicom.chest(series_uid="1.2.3.1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])[:2]
     mip = dicom.chest(series_uid="1.2.3.2", ImageType=["DERIVED", "SECONDARY", "MIP"])[:3]
@@ -157,7 +161,7 @@ def test_series_of_one_folder_are_told_apart_and_set_aside_by_name(
 
 @pytest.mark.parametrize("thin_first", [True, False])
 def test_of_two_series_of_one_acquisition_the_thinner_is_analysed(
-    thin_first: bool, ready_site: Any, dicom: Any, tmp_path: Path
+    thin_first: bool, ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     same = {"FrameOfReferenceUID": "1.2.3.99"}
     thin = dicom.chest(series_uid="1.2.3.1" if thin_first else "1.2.3.9", step_mm=4.5, **same)
@@ -174,7 +178,7 @@ def test_of_two_series_of_one_acquisition_the_thinner_is_analysed(
 
 
 def test_series_of_two_acquisitions_are_both_analysed(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     same = {"FrameOfReferenceUID": "1.2.3.99"}
     first = dicom.chest(series_uid="1.2.3.1", **same)
@@ -184,7 +188,7 @@ def test_series_of_two_acquisitions_are_both_analysed(
     assert [r.status for r in reports] == [Status.ANALYSED] * 2
 
 
-def test_nothing_found_is_an_error(ready_site: Any, tmp_path: Path) -> None:
+def test_nothing_found_is_an_error(ready_site: Device, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "note.txt").write_text("nothing")
     with pytest.raises(ScansideError, match="no DICOM was found") as caught:
@@ -195,7 +199,7 @@ def test_nothing_found_is_an_error(ready_site: Any, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
-    ready_site: Any, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ready_site: Device, dicom: Dicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = dicom.write(dicom.chest()[:2], tmp_path / "in")
 
@@ -207,7 +211,9 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
         analyze.find(folder)
 
 
-def test_uids_are_shown_where_the_site_says_so(ready_site: Any, dicom: Any, tmp_path: Path) -> None:
+def test_uids_are_shown_where_the_site_says_so(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
     folder = dicom.write(dicom.chest(series_uid="1.2.3.4"), tmp_path / "in")
     data = ready_site.settings.model_dump() | {"site": {"publish_uids": True}}
     (report,) = analyze.analyze(folder, type(ready_site.settings).model_validate(data))
@@ -215,7 +221,7 @@ def test_uids_are_shown_where_the_site_says_so(ready_site: Any, dicom: Any, tmp_
 
 
 def test_a_series_that_breaks_the_backend_is_failed_and_the_others_are_reported(
-    ready_site: Any, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ready_site: Device, dicom: Dicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dicom.write(dicom.chest(), tmp_path / "in" / "a")
     other = dicom.chest(study_uid="1.2.3", series_uid="1.2.3.4")
@@ -237,7 +243,7 @@ def test_a_series_that_breaks_the_backend_is_failed_and_the_others_are_reported(
 
 
 def test_the_pixels_of_one_series_are_let_go_before_the_next_is_read(
-    ready_site: Any, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ready_site: Device, dicom: Dicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dicom.write(dicom.chest(), tmp_path / "in" / "a")
     dicom.write(dicom.chest(study_uid="1.2.3", series_uid="1.2.3.4"), tmp_path / "in" / "b")
@@ -258,7 +264,7 @@ def test_the_pixels_of_one_series_are_let_go_before_the_next_is_read(
     assert len(analyze.analyze(tmp_path / "in", ready_site.settings)) == len(pixels) == 2
 
 
-def test_only_a_failed_report_is_exit_1(ready_site: Any, dicom: Any, tmp_path: Path) -> None:
+def test_only_a_failed_report_is_exit_1(ready_site: Device, dicom: Dicom, tmp_path: Path) -> None:
     (good,) = analyze.analyze(dicom.write(dicom.chest(), tmp_path / "in"), ready_site.settings)
     reason = Reason(code=Code.BACKEND_FAILED, text="it failed", where="series")
     changes = {"reasons": (reason,), "findings": (), "backend": None}
@@ -270,7 +276,7 @@ def test_only_a_failed_report_is_exit_1(ready_site: Any, dicom: Any, tmp_path: P
 
 
 def test_what_is_shown_loses_no_brackets_of_a_remedy(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     (good,) = analyze.analyze(dicom.write(dicom.chest(), tmp_path / "in"), ready_site.settings)
     reason = Reason(code=Code.TOO_LARGE, text="9 [images]; the limit is 8", where="series")
@@ -286,7 +292,7 @@ def test_what_is_shown_loses_no_brackets_of_a_remedy(
 
 
 def test_a_negative_says_that_nothing_is_above_the_threshold(
-    ready_site: Any, dicom: Any, tmp_path: Path
+    ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
     (good,) = analyze.analyze(dicom.write(dicom.chest(), tmp_path / "in"), ready_site.settings)
     text = shown(good.model_copy(update={"findings": ()}))

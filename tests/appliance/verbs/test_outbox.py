@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from publish_peers import a_report, an_event, commit
 from rich.console import Console
 
 from appliance.errors import ScansideError, StateUnusable
@@ -19,6 +17,7 @@ from appliance.store import bell
 from appliance.store.database import Database
 from appliance.store.journal import Journal
 from appliance.verbs import outbox
+from rigs.peers import a_report, an_event, commit
 
 
 @pytest.fixture
@@ -40,10 +39,8 @@ def test_waking_nobody_is_no_error(tmp_path: Path) -> None:
 def test_waking_rings_the_bell_and_a_full_bell_does_not_block(tmp_path: Path) -> None:
     listening = bell.Bell(tmp_path)
     assert not listening.drain()
-    begun = time.monotonic()
     for _ in range(5000):
         bell.wake(tmp_path)
-    assert time.monotonic() - begun < 5
     assert listening.drain()
     assert not listening.drain()
     listening.close()

@@ -20,9 +20,11 @@ from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import Spool
 from appliance.verbs import analyze, replay
 from appliance.work.stage import Work
+from rigs.chests import Dicom
+from rigs.device import Device
 
 
-def analysed(site: Any, dicom: Any, slices: list[Any]) -> Report:
+def analysed(site: Device, dicom: Dicom, slices: list[Any]) -> Report:
     """The series through spool, `work` and journal, in this process -> its final report."""
     spool = Spool(site.settings.state)
     for ds in slices:
@@ -35,7 +37,7 @@ def analysed(site: Any, dicom: Any, slices: list[Any]) -> Report:
         desk.refresh()
         work = Work(site.settings, journal, spool, desk)
         work.look_everywhere()
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             work.take_turn()
             report = journal.latest_report(slices[0].SeriesInstanceUID)
@@ -51,7 +53,7 @@ _recorded: dict[str, Any] = {}
 
 
 @pytest.fixture
-def past(ready_site: Any, dicom: Any, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def past(ready_site: Device, dicom: Dicom, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A chest that was analysed on this device; done once, then the state is copied."""
     state = ready_site.settings.state
     if not _recorded:
@@ -65,19 +67,21 @@ def past(ready_site: Any, dicom: Any, tmp_path_factory: pytest.TempPathFactory) 
     return report
 
 
-def kept(site: Any) -> list[Path]:
+def kept(site: Device) -> list[Path]:
     return sorted((site.settings.state / "spool").rglob("*.dcm"))
 
 
 def test_untouched_inputs_give_the_same_report(
-    ready_site: Any, past: Report, capsys: pytest.CaptureFixture[str]
+    ready_site: Device, past: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replay.main(ready_site.settings, str(past.report_id)) == 0
     said = capsys.readouterr().out
     assert f"report {past.report_id}: the same ({len(past.findings)} findings)" in said
 
 
-def test_measured_findings_are_the_same_again(site: Any, dicom: Any, second_bytes: bytes) -> None:
+def test_measured_findings_are_the_same_again(
+    site: Device, dicom: Dicom, second_bytes: bytes
+) -> None:
     site.bundle = second_bytes
     site.activate()
     past = analysed(site, dicom, dicom.chest())
@@ -88,7 +92,7 @@ def test_measured_findings_are_the_same_again(site: Any, dicom: Any, second_byte
     assert replay.differences(past, now) == []
 
 
-def test_a_replay_changes_nothing(ready_site: Any, past: Report) -> None:
+def test_a_replay_changes_nothing(ready_site: Device, past: Report) -> None:
     with Journal.open(ready_site.settings.state / JOURNAL_NAME) as journal:
         before = [m.seq for m in journal.waiting(1000)]
         _, now = replay.replay(ready_site.settings, str(past.report_id))
@@ -99,7 +103,7 @@ def test_a_replay_changes_nothing(ready_site: Any, past: Report) -> None:
 
 
 def test_tampered_pixels_are_not_the_same(
-    ready_site: Any, past: Report, capsys: pytest.CaptureFixture[str]
+    ready_site: Device, past: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = kept(ready_site)[5]
     data = bytearray(file.read_bytes())
@@ -113,14 +117,14 @@ def test_tampered_pixels_are_not_the_same(
 
 
 def test_inputs_that_became_unreadable_are_not_the_same(
-    ready_site: Any, past: Report, capsys: pytest.CaptureFixture[str]
+    ready_site: Device, past: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept(ready_site)[5].write_bytes(b"gone")
     assert replay.main(ready_site.settings, str(past.report_id)) == 1
     assert "status: was analysed, is not_analysed" in capsys.readouterr().out
 
 
-def test_a_tampered_report_is_not_the_same(ready_site: Any, past: Report) -> None:
+def test_a_tampered_report_is_not_the_same(ready_site: Device, past: Report) -> None:
     """A limitation that was put into the stored report is not taken over."""
     forged = past.model_copy(
         update={"limitations": (Reason(code=Code.SUSPECT_HU, text="x"), *past.limitations)}
@@ -136,7 +140,9 @@ def test_a_tampered_report_is_not_the_same(ready_site: Any, past: Report) -> Non
     assert [name for name, _, _ in replay.differences(before, now)] == ["limitations"]
 
 
-def test_later_slices_of_the_series_are_left_out(ready_site: Any, past: Report, dicom: Any) -> None:
+def test_later_slices_of_the_series_are_left_out(
+    ready_site: Device, past: Report, dicom: Dicom
+) -> None:
     """The inputs are those of the report, not what lies in the folder today."""
     late = dicom.chest()[3]
     dicom.say(late, SOPInstanceUID="1.2.3.4.5")
@@ -147,7 +153,7 @@ def test_later_slices_of_the_series_are_left_out(ready_site: Any, past: Report, 
 
 
 def test_from_disk_and_in_another_syntax_the_report_is_the_same(
-    ready_site: Any, past: Report, dicom: Any, tmp_path: Path
+    ready_site: Device, past: Report, dicom: Dicom, tmp_path: Path
 ) -> None:
     """Through DICOM, through `analyze` and after a resend: one report (DESIGN: contracts)."""
     folder = dicom.write(dicom.chest(), tmp_path / "in")
@@ -160,7 +166,7 @@ def test_from_disk_and_in_another_syntax_the_report_is_the_same(
 
 
 @pytest.mark.parametrize("gone", ["one image", "the series", "the list of inputs"])
-def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Any, past: Report) -> None:
+def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Device, past: Report) -> None:
     if gone == "one image":
         kept(ready_site)[7].unlink()
     elif gone == "the series":
@@ -173,20 +179,20 @@ def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Any, past: Repo
     assert "[retain] days" in caught.value.remedy
 
 
-def test_a_bundle_that_is_gone_is_a_clear_error(ready_site: Any, past: Report) -> None:
+def test_a_bundle_that_is_gone_is_a_clear_error(ready_site: Device, past: Report) -> None:
     shutil.rmtree(ready_site.settings.state / "bundles")
     with pytest.raises(BundleRefused, match="not on the shelf any more"):
         replay.replay(ready_site.settings, str(past.report_id))
 
 
 @pytest.mark.parametrize("name", ["00000000-0000-5000-8000-000000000000", "../../etc", ""])
-def test_an_unknown_report_is_a_clear_error(name: str, ready_site: Any, past: Report) -> None:
+def test_an_unknown_report_is_a_clear_error(name: str, ready_site: Device, past: Report) -> None:
     with pytest.raises(ScansideError, match="there is no report") as caught:
         replay.replay(ready_site.settings, name)
     assert caught.value.code == "no_report"
 
 
-def test_a_refusal_has_nothing_to_recompute(ready_site: Any, dicom: Any) -> None:
+def test_a_refusal_has_nothing_to_recompute(ready_site: Device, dicom: Dicom) -> None:
     slices = dicom.chest(series_uid="1.2.9.9", BodyPartExamined="KNEE")
     refused = analysed(ready_site, dicom, slices)
     assert refused.status is Status.NOT_ANALYSED
@@ -195,7 +201,9 @@ def test_a_refusal_has_nothing_to_recompute(ready_site: Any, dicom: Any) -> None
     assert caught.value.code == "nothing_to_replay"
 
 
-def test_the_list_of_inputs_holds_every_image(ready_site: Any, past: Report, dicom: Any) -> None:
+def test_the_list_of_inputs_holds_every_image(
+    ready_site: Device, past: Report, dicom: Dicom
+) -> None:
     folder = ready_site.settings.state / "reports" / str(past.report_id)
     names = json.loads((folder / "inputs.json").read_text())
     assert names == sorted(ds.SOPInstanceUID for ds in dicom.chest())

@@ -110,7 +110,7 @@ class Box:
 
 def run(work: Work) -> None:
     """Judge until nothing is followed any more."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while (work.following or work.wait_s() == 0) and time.monotonic() < end:
         time.sleep(work.wait_s())
         work.take_turn()

@@ -1,0 +1,80 @@
+"""Checks of the machine itself: what it is, its clock, and what decodes images on it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from datetime import datetime, timedelta, timezone
+
+from appliance.errors import ScansideError
+from appliance.host import facts
+from appliance.verbs.checks.check import PATIENCE_S, Check, Device, importable
+
+EARLIEST = datetime(2025, 1, 1, tzinfo=timezone.utc)
+DECODERS = (
+    ("JPEG Lossless and JPEG", "libjpeg", "pylibjpeg-libjpeg"),
+    ("JPEG-LS", "jpeg_ls", "pyjpegls"),
+    ("JPEG 2000", "openjpeg", "pylibjpeg-openjpeg"),
+    ("RLE", "rle", "pylibjpeg-rle"),
+)
+
+
+def machine(device: Device) -> Check:
+    """What this is. Never a failure."""
+    seen = facts.read(device.settings.state)
+    memory = seen.memory_available_mb
+    text = f"{seen.model or 'unknown machine'}, {seen.cores} cores, {seen.system}"
+    if memory is not None:
+        text += f", {memory:.0f} MB available"
+    return Check(name="machine", ok=True, text=f"{text}, appliance {facts.version()}")
+
+
+def clock(device: Device) -> Check:
+    """The clock is not absurd: not before this software, not before what the journal holds."""
+    now = datetime.now(timezone.utc)
+    remedy = "Set the clock (`date`, or a time server in /etc/systemd/timesyncd.conf)."
+    text = f"{now:%Y-%m-%d %H:%M:%S} UTC, {_ntp()}"
+    if now < EARLIEST:
+        return Check(name="clock", ok=False, text=text, remedy=remedy)
+    path = device.settings.state / "journal.sqlite"
+    if path.exists():
+        from appliance.store.journal import Journal  # noqa: PLC0415
+
+        with contextlib.suppress(ScansideError), Journal.open(path) as opened:
+            latest = max((row.at for row in opened.audit_rows(1)), default=0.0)
+            if latest > (now + timedelta(minutes=1)).timestamp():
+                text += "; the journal has later rows"
+                return Check(name="clock", ok=False, text=text, remedy=remedy)
+    return Check(name="clock", ok=True, text=text)
+
+
+def decoders(_device: Device) -> Check:
+    """Every compressed transfer syntax has its decoder."""
+    missing = [(kind, package) for kind, module, package in DECODERS if not importable(module)]
+    if missing:
+        return Check(
+            name="decoders",
+            ok=False,
+            text=f"cannot decode {', '.join(kind for kind, _ in missing)}",
+            remedy=f"pip install {' '.join(package for _, package in missing)}",
+        )
+    return Check(name="decoders", ok=True, text=", ".join(kind for kind, _, _ in DECODERS))
+
+
+def _ntp() -> str:
+    """What timedatectl says, where there is one."""
+    program = shutil.which("timedatectl")
+    if program is None:
+        return "time server unknown"
+    try:
+        said = subprocess.run(
+            [program, "show", "--property=NTPSynchronized", "--value"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "time server unknown"
+    return {"yes": "set by a time server", "no": "no time server"}.get(said, "time server unknown")

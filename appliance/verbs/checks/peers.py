@@ -1,0 +1,73 @@
+"""Checks of the peers of this device: who may send, the DICOM port, the broker."""
+
+from __future__ import annotations
+
+import errno
+
+from appliance.errors import BrokerAway, SettingsInvalid
+from appliance.verbs.checks.check import PATIENCE_S, Check, Device
+
+
+def allowed(device: Device) -> Check:
+    """Somebody may send."""
+    dicom = device.settings.dicom
+    if not dicom.allow:
+        return Check(
+            name="allowed senders",
+            ok=False,
+            text="no AE title may send: everything is refused",
+            remedy=f"Add to {device.file}, with the scanner's AE title and address:\n"
+            '[[dicom.allow]]\nae_title = "CT1"\nhost = "192.0.2.10"',
+        )
+    text = ", ".join(f"{peer.ae_title} at {peer.host}" for peer in dicom.allow)
+    return Check(name="allowed senders", ok=True, text=text)
+
+
+def dicom(device: Device) -> Check:
+    """The DICOM port is free, or it is ours that answers on it."""
+    from appliance.verbs.checks import reach  # noqa: PLC0415
+
+    ours = device.settings.dicom
+    elsewhere = device.setting("dicom", "port = another one")
+    if ours.port == 0:
+        return Check(name="dicom port", ok=True, text="any free port (port = 0)")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ours.bind, ours.bind)  # noqa: S104
+    text = f"{ours.bind}:{ours.port}"
+    remedy = f"Stop the other program, or {elsewhere}."
+    if not reach.answers(host, ours.port, PATIENCE_S):
+        problem = reach.bindable(ours.bind, ours.port)
+        if problem is None:
+            text += " is free (receive is not running)"
+            return Check(name="dicom port", ok=True, text=text)
+        if problem.errno == errno.EADDRNOTAVAIL:
+            remedy = device.setting("dicom", f"bind: {ours.bind} is no address of this machine")
+        elif problem.errno in (errno.EACCES, errno.EPERM):
+            remedy = f"Ports below 1024 need a right that this user lacks: {elsewhere}."
+        return Check(name="dicom port", ok=False, text=f"{text}: {problem.strerror}", remedy=remedy)
+    if ours.tls is not None:
+        text += " answers; not asked further, as it wants TLS"
+        return Check(name="dicom port", ok=True, text=text)
+    answer = reach.echo(host, ours.port, ours.ae_title, PATIENCE_S)
+    if answer is None:
+        text += ": what answers there is not DICOM"
+        return Check(name="dicom port", ok=False, text=text, remedy=remedy)
+    return Check(name="dicom port", ok=True, text=f"{text} {answer}")
+
+
+def broker(device: Device) -> Check:
+    """The broker takes a connection with our credentials."""
+    from appliance.verbs.checks import reach  # noqa: PLC0415
+
+    mqtt = device.settings.mqtt
+    try:
+        text = reach.broker(mqtt, f"scanside-{device.settings.site.device}-doctor", PATIENCE_S)
+    except BrokerAway as e:
+        tls = " and [mqtt.tls] ca, cert, key" if mqtt.tls else ""
+        remedy = f"Start the broker, or correct {device.setting('mqtt', 'host and port')}{tls}."
+        if e.code == reach.REFUSED:
+            change = device.setting("mqtt", "username and password_file, or protocol")
+            remedy = f"Correct {change}."
+        return Check(name="broker", ok=False, text=e.text, remedy=remedy)
+    except SettingsInvalid as e:
+        return Check(name="broker", ok=False, text=e.text, remedy=f"{device.file}: {e.remedy}")
+    return Check(name="broker", ok=True, text=text)

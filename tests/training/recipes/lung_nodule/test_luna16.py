@@ -1,0 +1,140 @@
+"""LUNA16's own layout, drawn small: from .mhd and tables to patches, and to series that analyse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.phantom.chest import Phantom
+from appliance.phantom.chest import chest as drawn
+from training import evaluate
+from training.errors import DataError, command
+from training.implant.hosts import load_host, to_lps
+from training.read.datasets import read
+from training.recipes.lung_nodule import luna16
+
+BUNDLE = Path(evaluate.__file__).parents[1] / "appliance/factory/bundles/lung-nodule.scanside"
+
+
+@cache
+def chest(seed: int) -> Phantom:
+    return drawn(seed, spacing_mm=(2.5, 1.8, 1.8))
+
+
+def write_scan(root: Path, subset: int, name: str, phantom: Phantom) -> None:
+    """A phantom as LUNA16 ships a scan: MetaImage with its raw file."""
+    folder = root / f"subset{subset}"
+    folder.mkdir(parents=True, exist_ok=True)
+    dz, dy, dx = phantom.spacing_mm
+    x, y, z = phantom.origin_lps_mm
+    (folder / f"{name}.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+        "CompressedData = False\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+        f"Offset = {x} {y} {z}\nElementSpacing = {dx} {dy} {dz}\n"
+        f"DimSize = {' '.join(map(str, phantom.hu.shape[::-1]))}\n"
+        f"ElementType = MET_SHORT\nElementDataFile = {name}.raw\n"
+    )
+    (folder / f"{name}.raw").write_bytes(phantom.hu.astype("<i2").tobytes())
+
+
+def rows(phantom: Phantom, name: str, value: object = None) -> list[str]:
+    return [
+        f"{name},{x:.3f},{y:.3f},{z:.3f},{n.diameter_mm if value is None else value}"
+        for n in phantom.nodules
+        for x, y, z in [n.center_lps_mm]
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan to train on and one to choose by, with both tables in CSVFILES."""
+    root = tmp_path_factory.mktemp("luna16")
+    annotations = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
+    candidates = ["seriesuid,coordX,coordY,coordZ,class"]
+    for subset, name, seed in ((0, "1.2.10", 1), (luna16.VAL_FOLD, "1.2.12", 3)):
+        phantom = chest(seed)
+        write_scan(root, subset, name, phantom)
+        annotations += rows(phantom, name)
+        candidates += rows(phantom, name, 1)
+        rng = np.random.default_rng(seed)
+        x, y, z = phantom.origin_lps_mm
+        candidates += [
+            f"{name},{x + a:.2f},{y + b:.2f},{z + c:.2f},0"
+            for a, b, c in rng.uniform(40, 200, (60, 3))
+        ]
+        candidates += rows(phantom, name, 0)  # a table that calls nodules none as well
+    (root / "CSVFILES").mkdir()
+    (root / "CSVFILES" / "annotations.csv").write_text("\n".join(annotations) + "\n")
+    (root / "CSVFILES" / "candidates_V2.csv").write_text("\n".join(candidates) + "\n")
+    return root
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["luna16", *map(str, words)])
+    command(luna16.main)
+
+
+def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negatives(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "patches.npz"
+    run(monkeypatch, tiny, "--patches", out, "--negatives", 5)
+    with np.load(out) as file:
+        images, labels = file["train_images"], file["train_labels"]
+        assert set(file) == {"train_images", "train_labels", "val_images", "val_labels"}
+        assert labels.sum() == len(chest(1).nodules)
+        assert len(labels) == labels.sum() + 5
+        assert images.shape == (len(labels), luna16.PATCH, luna16.PATCH)
+    # brighter in the middle than at the rim of lung around it, as a nodule is
+    middle, rim = images[:, 24:27, 24:27].mean((1, 2)), images[:, 8:12, 8:12].mean((1, 2))
+    assert np.mean(middle[labels == 1] > rim[labels == 1]) > 0.6
+    before = out.read_bytes()
+    run(monkeypatch, tiny, "--patches", out, "--negatives", 5)
+    assert out.read_bytes() == before
+
+
+def test_a_series_has_the_scans_own_hu_and_its_nodules_as_truth(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, tiny, "--series", tmp_path, "--split", "val")
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "1.2.12"
+    truth = json.loads((folder / "truth.json").read_text())
+    assert len(truth) == len(chest(3).nodules)
+    again, first = read(folder), read(tiny / f"subset{luna16.VAL_FOLD}" / "1.2.12.mhd")
+    assert np.array_equal(again.hu, first.hu)
+    assert again.spacing == pytest.approx(first.spacing)
+    assert again.origin == pytest.approx(first.origin)
+    assert b"1.2.12\0" not in b"".join(p.read_bytes() for p in folder.glob("*.dcm"))
+    figures = evaluate.of_folder(evaluate.open_bundle(BUNDLE), tmp_path)
+    assert figures["per_series"][0]["status"] == "analysed"
+    assert figures["operating_point"]["sensitivity"] > 0
+    with pytest.raises(SystemExit, match="already there"):
+        run(monkeypatch, tiny, "--series", tmp_path)
+
+
+def test_what_is_not_luna16_is_told_in_one_line(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="not LUNA16's layout"):
+        list(luna16.scans(tmp_path))
+    (tmp_path / "subset0").symlink_to(tiny / "subset0")
+    with pytest.raises(SystemExit, match=r"candidates_V2\.csv or candidates\.csv"):
+        run(monkeypatch, tmp_path, "--patches", tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_scan_of_luna16_is_a_host_of_the_recipes(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, tiny, "--series", tmp_path / "hosts", "--split", "train")
+    host = load_host(tmp_path, f"{tmp_path}/hosts/1.2.10", tmp_path)
+    assert len(host.lesions) == len(chest(1).nodules)
+    for lesion, nodule in zip(host.lesions, chest(1).nodules, strict=True):
+        assert to_lps(host.volume, lesion.center_mm) == pytest.approx(nodule.center_lps_mm, abs=0.1)
+    assert len(host.places.deep) > 1000

@@ -1,0 +1,53 @@
+"""Patches: read, varied, and seen eight ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
+from training.errors import RunError  # noqa: E402
+from training.recipes.lung_nodule.patches import (  # noqa: E402
+    Variation,
+    augment,
+    eight_views,
+    load_patches,
+    mixed,
+)
+
+pytestmark = pytest.mark.usefixtures("work")
+
+
+def test_a_patch_file_that_is_none_or_cut_short_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "patches.npz"
+    with pytest.raises(RunError, match="not the LUNA16 patch file"):
+        load_patches(path)
+    np.savez(path, train_images=np.zeros((1, 50, 50), np.uint8))
+    with pytest.raises(RunError, match="not the LUNA16 patch file"):
+        load_patches(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match="not the LUNA16 patch file") as ended:
+        load_patches(path)
+    assert "\n" not in str(ended.value)
+
+
+def test_varied_patches_are_the_same_for_the_same_seed_and_stay_in_the_window(
+    data: dict[str, np.ndarray],
+) -> None:
+    images, labels = data["train_images"], data["train_labels"]
+    one, other = (mixed(np.random.default_rng(4), images, labels, Variation()) for _ in range(2))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    assert one[0].shape == (16, 1, 48, 48)
+    assert 0 <= one[0].min() <= one[0].max() <= 1
+    plain = augment(torch.from_numpy(images), np.random.default_rng(4), Variation(0, 0, 0))
+    assert plain[labels == 1, :, 20:28, 20:28].mean() > plain[labels == 0].mean() + 0.3
+
+
+def test_eight_views_are_eight() -> None:
+    x = torch.rand(1, 1, 4, 4)
+    views = eight_views(x)
+    assert len({tuple(v.flatten().tolist()) for v in views}) == 8
+    assert all(sorted(v.flatten().tolist()) == sorted(x.flatten().tolist()) for v in views)

@@ -1,0 +1,1 @@
+"""Lesions of known place and size, put into real chest CTs."""

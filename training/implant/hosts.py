@@ -1,0 +1,155 @@
+"""CTs that carry implants: a training scan with its noise, its lesions and its free places.
+
+Rules.
+1. Millimetres count from the outer edge of the volume's first voxel, in the order z y x.
+2. A host's own lesions and its boxed mass are kept free of implants.
+3. The evaluation set of a host is fixed by its seeds, and by the shapes: those of LIDC patients of
+   val. An implant that changes less than SEEN of its own body by CHANGED_HU is drawn again: on
+   slices thicker than it is, or inside a bronchus' wall, nobody could see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from training.implant.nodules import (
+    Block,
+    Implant,
+    Nodule,
+    Places,
+    draw_kind,
+    find_places,
+    host_noise,
+    implant,
+)
+from training.implant.shapes import Shape, pick_shape
+from training.read.shared_series import host_boxes, host_lungs, known_lesions, mass_of_boxes
+from training.read.volume import F32, F64, Bool, Volume
+
+SEEN, CHANGED_HU = 0.5, 80.0
+"""Least share of an implant's body that changed by so many HU."""
+SPICULE_MM = 16.0
+"""How far from its body an implant may change anything, rounded up."""
+SPOTS = {"R01-001": ((95.0, -192.0, -177.0), (-118.0, -172.0, -199.0))}
+"""Of a host: spots of 3 to 4 mm that look like nodules in all three planes, seen after networks
+that never saw their host had found them; nobody has marked them. LPS mm."""
+SPOT_MM = 6.0
+"""How far from one it may still be the reason of what is found."""
+SIZES_MM = ((4.0, 6.0), (6.0, 8.0), (8.0, 15.0), (15.0, 30.0))
+
+
+def size_class(diameter_mm: float) -> str:
+    """Which of SIZES_MM, or below or above all."""
+    for low, high in SIZES_MM:
+        if low <= diameter_mm < high:
+            return f"{low:g}-{high:g} mm"
+    return f"under {SIZES_MM[0][0]:g} mm" if diameter_mm < SIZES_MM[0][0] else "larger"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A nodule in a block: centre in mm from the block's outer edge (z y x) and diameter."""
+
+    center_mm: tuple[float, float, float]
+    diameter_mm: float
+
+
+@dataclass(frozen=True)
+class Host:
+    """One CT with what the generator needs; mm count from the volume's outer edge, z y x."""
+
+    volume: Volume
+    noise_hu: float
+    places: Places
+    lesions: tuple[Target, ...]
+    ignored: Bool  # on the 1.5 mm grid: the boxed mass
+    spots: tuple[Target, ...] = ()  # SPOTS: nobody knows whether these are nodules
+
+
+def load_host(shared: Path, name: str, cache: Path) -> Host:
+    """Reads a training CT with its lesions and the places where nodules may go."""
+    volume, fine, lungs = host_lungs(shared, name, cache)
+    lesions = []
+    avoid = mass_of_boxes(volume, host_boxes(shared, name), lungs.shape, 1.5)
+    ignored = avoid.copy()
+    grid = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * 1.5 for n in lungs.shape], indexing="ij"))
+    for lesion in known_lesions(shared, name):
+        at = (volume.zyx(lesion.center_lps_mm) + 0.5) * volume.spacing
+        lesions.append(Target((float(at[0]), float(at[1]), float(at[2])), lesion.diameter_mm))
+        far = np.sqrt(((grid - at[:, None, None, None]) ** 2).sum(0))
+        avoid |= far < lesion.diameter_mm / 2 + 6
+    places = find_places(lungs, fine, 1.5, avoid)
+    spots = tuple(
+        Target((float(z), float(y), float(x)), 2 * SPOT_MM)
+        for at in SPOTS.get(name, ())
+        for z, y, x in [(volume.zyx(at) + 0.5) * volume.spacing]
+    )
+    return Host(volume, host_noise(volume.hu), places, tuple(lesions), ignored, spots)
+
+
+def to_lps(volume: Volume, center_mm: Sequence[float]) -> F64:
+    """Millimetres from the volume's outer edge (z y x) as LPS millimetres (x y z)."""
+    return volume.lps(np.asarray(center_mm) / volume.spacing - 0.5)
+
+
+def with_implants(
+    host: Host, shapes: Sequence[Shape], seed: int, each: int = 3
+) -> tuple[Volume, list[Implant]]:
+    """The host with `each` implants of every size class of SIZES_MM, fixed by `seed`."""
+    rng = np.random.default_rng([977, seed])
+    volume = replace(host.volume, hu=host.volume.hu.copy())
+    block = Block(volume.hu, volume.spacing, host.noise_hu)
+    done: list[Implant] = []
+    others = list(host.lesions)
+    for low, high in SIZES_MM * each:
+        diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        for _ in range(200):
+            place, at = host.places.draw(rng, diameter)
+            at = at + rng.uniform(-0.7, 0.7, 3)
+            if any(
+                np.linalg.norm(at - t.center_mm) <= (diameter + t.diameter_mm) / 2 + 12
+                for t in others
+            ):
+                continue
+            shape, kind = pick_shape(rng, shapes, diameter), draw_kind(rng, diameter)
+            one = implanted(rng, block, at, Nodule(shape, diameter, kind, place), host.volume.hu)
+            if one is None:
+                continue
+            done.append(one)
+            others.append(Target(one.center_mm, diameter))
+            break
+    return volume, done
+
+
+def implanted(
+    rng: np.random.Generator, block: Block, at_mm: F64, nodule: Nodule, before: F32
+) -> Implant | None:
+    """`implant`, but None, and nothing done, also where too little of it can be seen (rule 3).
+
+    `before` [z, y, x] is the block without this nodule.
+    """
+    around = near(block, at_mm, nodule.diameter_mm / 2 + SPICULE_MM)
+    as_it_was = block.hu[around].copy()
+    one = implant(rng, block, at_mm, nodule)
+    if one is not None and visible_share(one, before, block.hu) < SEEN:
+        block.hu[around] = as_it_was
+        return None
+    return one
+
+
+def near(block: Block, center_mm: F64, reach_mm: float) -> tuple[slice, slice, slice]:
+    """The part of a block within `reach_mm` of a point along each axis."""
+    low = np.maximum(np.floor((center_mm - reach_mm) / block.spacing), 0).astype(int)
+    high = np.ceil((center_mm + reach_mm) / block.spacing).astype(int) + 1
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def visible_share(one: Implant, before: F32, after: F32) -> float:
+    """Share of the implant's body, by volume, that changed its CT by CHANGED_HU or more."""
+    changed = np.abs(after[one.part] - before[one.part]) >= CHANGED_HU
+    return float(one.occupancy[changed].sum() / max(float(one.occupancy.sum()), 1e-6))

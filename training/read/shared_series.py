@@ -1,0 +1,206 @@
+"""CTs of the shared data, and what is known of them: lesions, tumour boxes, lungs.
+
+Rules.
+1. Only axis-parallel axial series are read here; anything else is an error. Nothing is repaired.
+2. Shared series but those of TRAINING_SERIES have no licence for it: `training_series` refuses
+   them by name. A name with a slash is a folder of the caller's own: CT images and `truth.json`, as
+   the recipes write them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from training.errors import DataError
+from training.read.files import whole
+from training.read.lung_truth import lung_truth
+from training.read.volume import AIR_HU, F32, Bool, Volume, resample
+
+TRAINING_SERIES = ("R01-001", "C3N-00247", "A0001")
+
+
+NEVER_TRAIN = ("ge-tilted-head", "siemens-j2k")
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A lesion marked in a real scan."""
+
+    center_lps_mm: tuple[float, float, float]
+    diameter_mm: float
+    cancer: bool
+    what: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axial tumour box in LPS millimetres (x0, y0, x1, y1) at height z."""
+
+    xyxy: tuple[float, float, float, float]
+    z: float
+
+
+def series_folder(shared: Path, name: str) -> Path:
+    """Folder of one CT series; unpacks the archives into their cache at the first call.
+
+    DataError where they cannot be unpacked.
+    """
+    if "/" in name:
+        return Path(name)
+    unpack = shared / "data" / "unpack"
+    try:
+        done = subprocess.run([str(unpack)], check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as e:
+        said = e.stderr.strip().splitlines() or [f"ended with {e.returncode}"]
+        raise DataError(f"{unpack}: {said[-1]}") from e
+    return Path(done.stdout.strip()) / name
+
+
+def training_series(shared: Path, name: str) -> Volume:
+    """A series whose licence lets it train weights that ship; ValueError for any other."""
+    if "/" not in name and name not in TRAINING_SERIES:
+        raise ValueError(f"{name} may not be trained on; use one of {', '.join(TRAINING_SERIES)}")
+    return read_series(series_folder(shared, name))
+
+
+def read_series(folder: Path) -> Volume:
+    """Reads an axial DICOM series of one folder; DataError where it is not even and parallel, or
+    not whole."""
+    try:
+        return _series(folder)
+    except (AttributeError, InvalidDicomError, TypeError, ValueError) as e:
+        text = str(e).splitlines()[0]
+        raise DataError(text if folder.name in text else f"{folder}: {text}") from e
+
+
+def _series(folder: Path) -> Volume:
+    slices = [
+        pydicom.dcmread(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix != ".json" and path.is_file()
+    ]
+    if len(slices) < 2:
+        raise ValueError(f"{folder}: {len(slices)} images are no series")
+    axes = np.array([s.ImageOrientationPatient for s in slices], float)
+    if not np.allclose(axes, [1, 0, 0, 0, 1, 0], atol=1e-3):
+        raise ValueError(f"{folder.name}: rows and columns are not parallel to the axes")
+    slices.sort(key=lambda s: float(s.ImagePositionPatient[2]))
+    z = np.array([float(s.ImagePositionPatient[2]) for s in slices])
+    gaps = np.diff(z)
+    if not np.allclose(gaps, gaps[0], atol=0.01):
+        raise ValueError(f"{folder.name}: slice positions are not even")
+    hu = np.stack(
+        [
+            s.pixel_array.astype(np.float32) * float(s.RescaleSlope) + float(s.RescaleIntercept)
+            for s in slices
+        ]
+    )
+    hu[hu < -1024] = AIR_HU
+    dy, dx = (float(v) for v in slices[0].PixelSpacing)
+    x0, y0, z0 = (float(v) for v in slices[0].ImagePositionPatient)
+    return Volume(folder.name, hu, (float(gaps[0]), dy, dx), (x0, y0, z0))
+
+
+def known_lesions(shared: Path, name: str) -> list[Lesion]:
+    """Lesions marked in a training CT; those of A0001 come from its boxes."""
+    if "/" in name:
+        return [_nodule(e) for e in json.loads((Path(name) / "truth.json").read_text())]
+    text = (shared / "data" / "ct-truth" / "known-lesions.json").read_text()
+    return [
+        Lesion(
+            (
+                float(e["center_lps_mm"][0]),
+                float(e["center_lps_mm"][1]),
+                float(e["center_lps_mm"][2]),
+            ),
+            float(e["diameter_mm"]),
+            bool(e.get("cancer", False)),
+            str(e["what"]),
+        )
+        for e in json.loads(text).get(name, [])
+    ]
+
+
+def _nodule(entry: dict[str, Any]) -> Lesion:
+    x, y, z = (float(v) for v in entry["center_lps_mm"])
+    return Lesion((x, y, z), float(entry["diameter_mm"]), cancer=False, what="nodule")
+
+
+def tumour_boxes(shared: Path, volume_folder: Path) -> list[Box]:
+    """The Pascal VOC boxes that belong to this series, matched by SOPInstanceUID = file name."""
+    truth = {p.stem: p for p in (shared / "data" / "ct-truth" / "A0001-boxes").glob("*.xml")}
+    boxes = []
+    for path in sorted(volume_folder.iterdir()):
+        head = pydicom.dcmread(path, stop_before_pixels=True)
+        if str(head.SOPInstanceUID) not in truth:
+            continue
+        dy, dx = (float(v) for v in head.PixelSpacing)
+        x0, y0, z0 = (float(v) for v in head.ImagePositionPatient)
+        tree = ElementTree.parse(truth[str(head.SOPInstanceUID)])  # noqa: S314 - our own shared data
+        for b in tree.iter("bndbox"):
+            v = {e.tag: float(e.text or "nan") for e in b}
+            boxes.append(
+                Box(
+                    (
+                        x0 + v["xmin"] * dx,
+                        y0 + v["ymin"] * dy,
+                        x0 + v["xmax"] * dx,
+                        y0 + v["ymax"] * dy,
+                    ),
+                    z0,
+                )
+            )
+    return boxes
+
+
+def mass_of_boxes(
+    volume: Volume, boxes: Sequence[Box], shape: Sequence[int], spacing: float
+) -> Bool:
+    """The boxed mass on an isotropic grid of the volume: one ellipse a box, from first to last
+    height."""
+    out = np.zeros(tuple(shape), bool)
+    if not boxes:
+        return out
+    heights = np.array([b.z for b in boxes])
+    edge = np.asarray(volume.origin) - 0.5 * np.asarray(volume.spacing[::-1])
+    y = edge[1] + (np.arange(shape[1]) + 0.5) * spacing
+    x = edge[0] + (np.arange(shape[2]) + 0.5) * spacing
+    for k in range(shape[0]):
+        z = edge[2] + (k + 0.5) * spacing
+        if not heights.min() - 2.5 <= z <= heights.max() + 2.5:
+            continue
+        x0, y0, x1, y1 = boxes[int(np.argmin(np.abs(heights - z)))].xyxy
+        dy = (y - (y0 + y1) / 2) / max((y1 - y0) / 2, 1.0)
+        dx = (x - (x0 + x1) / 2) / max((x1 - x0) / 2, 1.0)
+        out[k] |= dy[:, None] ** 2 + dx[None, :] ** 2 <= 1
+    return out
+
+
+def host_lungs(shared: Path, name: str, cache: Path) -> tuple[Volume, F32, Bool]:
+    """A training CT, its HU at 1.5 mm and its lung truth there (made once, kept in `cache`)."""
+    volume = training_series(shared, name)
+    fine = resample(volume.hu, volume.spacing, [1.5] * 3)
+    kept = cache / f"{Path(name).name}-lungs.npz"
+    if kept.exists():
+        with np.load(kept) as file:
+            return volume, fine, np.asarray(file["mask"], bool)
+    truth = lung_truth(fine, 1.5)
+    truth |= mass_of_boxes(volume, host_boxes(shared, name), truth.shape, 1.5)
+    with whole(kept) as file:
+        np.savez_compressed(file, mask=truth)
+    return volume, fine, truth
+
+
+def host_boxes(shared: Path, name: str) -> list[Box]:
+    """Tumour boxes of a training CT; only A0001 has any."""
+    return tumour_boxes(shared, series_folder(shared, name)) if name == "A0001" else []

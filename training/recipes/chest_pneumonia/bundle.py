@@ -1,0 +1,90 @@
+"""What the chest-pneumonia bundle is, apart from its weights: input, head, intended use.
+
+Rules. Ops and heads are the appliance's own records, so that a recipe cannot mean something else
+than a device does; what training finds comes in as arguments. The age and the body part must be
+said by the image: its data are children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from appliance.bundle.manifest import Accepts, ClassifyImage, Network, Port
+from appliance.preprocess.spec import Collimation, Display, Square
+from training.recipes.chest_pneumonia.pneumonia_mnist import SIZE
+from training.ship import source_folder
+from training.ship.source_folder import Precision
+
+STRIDE = 4
+"""Pixels of the input to a cell of the activation map."""
+FILE = "pneumonia.onnx"
+NOTICE = f"demonstration, {source_folder.RESEARCH_USE}"
+TITLE = "Pneumonia on a child's chest radiograph (demonstration)"
+INTENDED_USE = (
+    "A demonstration. Marks frontal chest radiographs of children of 1 to 5 years that may show "
+    "pneumonia, for a reader who looks at the images anyway. It sees 28 x 28 pixels; it does not "
+    "exclude pneumonia and says nothing of its kind."
+)
+NEVER_TESTED = (
+    "Adults, newborns and children under 1 or over 5 years.",
+    "Other hospitals, devices and exposures than those of the one centre its data come from.",
+    "Digital originals: its data were JPEG files that someone else shrunk to 28 x 28 pixels.",
+    "Effusion, heart failure, tuberculosis, masses; tubes, lines and casts; lateral views.",
+)
+
+
+def network(digest: str, precision: Precision = "int8") -> Network:
+    """The network's entry in a manifest; the number of images is free."""
+    cells = SIZE // STRIDE
+    return Network(
+        file=FILE,
+        digest=digest,
+        precision=precision,
+        inputs=(Port(name="image", shape=(-1, 1, SIZE, SIZE)),),
+        outputs=(
+            Port(name="logit", shape=(-1,)),
+            Port(name="activation", shape=(-1, 1, cells, cells)),
+        ),
+        preprocess=(Display(), Collimation(), Square(size=SIZE)),
+    )
+
+
+def line(heads: Mapping[str, float]) -> ClassifyImage:
+    """The head, with the figures that were fitted out of fold."""
+    return ClassifyImage(
+        finding="pneumonia",
+        output="logit",
+        activation="activation",
+        scale=heads["scale"],
+        bias=heads["bias"],
+        threshold=heads["threshold"],
+    )
+
+
+def described(
+    heads: Mapping[str, float],
+    provenance: Mapping[str, Any],
+    goldens: list[dict[str, Any]],
+    version: str,
+    precision: Precision = "int8",
+) -> dict[str, Any]:
+    """source.json: a manifest without the digests that packing fills in."""
+    accepts = Accepts(
+        modality=("CR", "DX"),
+        body_part=("CHEST", "THORAX", "LUNG"),
+        required=("age", "body_part"),
+        age_years=(1.0, 5.0),
+        min_slices=1,
+    )
+    about = source_folder.About(
+        name="chest-pneumonia",
+        version=version,
+        title=TITLE,
+        intended_use=INTENDED_USE,
+        never_tested=NEVER_TESTED,
+        notice=NOTICE,
+    )
+    accepted = accepts.model_dump(mode="json", exclude_unset=True)
+    networks = {"classify": network("0" * 64, precision)}
+    return source_folder.described(about, accepted, line(heads), networks, goldens, provenance)

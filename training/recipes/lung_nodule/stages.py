@@ -1,0 +1,75 @@
+"""The steps of lung-nodule in their order: networks, their INT8 versions, judges, source folder.
+
+Rules. Of every network that learns on our CTs three leave one CT out, to judge it, and a fourth
+ships.
+"""
+
+from __future__ import annotations
+
+from training.read.folders import work_folder
+from training.tracks import Command, Stage
+
+STEPS = "training.recipes.lung_nodule"
+FOLDS = {
+    "R01-001": "C3N-00247,A0001",
+    "C3N-00247": "R01-001,A0001",
+    "A0001": "R01-001,C3N-00247",
+}
+
+
+def stages(out: str) -> list[Stage]:
+    """Of every network that learns on our CTs three leave one CT out, to judge it, and a fourth
+    ships."""
+    quantize = [f"{STEPS}.quantize", "--network"]
+    tracks: dict[str, list[Command]] = {}
+    for role in ("propose", "mass", "measure"):
+        for name, hosts in {**FOLDS, "": ",".join(FOLDS)}.items():
+            run = f"{role}-without-{name}" if name else role
+            tracks[run] = [
+                [f"{STEPS}.{role}", "--name", run, "--hosts", hosts],
+                [*quantize, role, "--name", run],
+            ]
+        if role == "propose":
+            tracks["classify"] = [
+                [
+                    *(f"{STEPS}.classify", "--name", "student-alone", "--teachers", ""),
+                    *("--start", "", "--alone", "", "--steps", "3000", "--rate", "3e-3"),
+                ],
+                [f"{STEPS}.teacher"],
+                [f"{STEPS}.classify"],
+                [*quantize, "classify", "--name", "student"],
+            ]
+            tracks["segment"] = [[f"{STEPS}.segment"], [*quantize, "segment"]]
+    return [tracks, {"judge": judged_and_exported(out)}]
+
+
+def judged_and_exported(out: str) -> list[Command]:
+    """The commands after the last training: fits out of fold, figures, the source folder."""
+    folder = work_folder("lung-nodule")
+
+    def folds(role: str) -> list[str]:
+        return [w for host in FOLDS for w in ("--fold", f"{host}={role}-without-{host}")]
+
+    def files(**options: str) -> list[str]:
+        return [w for o, name in options.items() for w in (f"--{o}", str(folder / f"{name}.json"))]
+
+    runs = ["--classify", "student", "--mass", "mass", "--measure", "measure"]
+    nodules = files(heads="heads", figures="figures")
+    masses = files(mass_heads="mass-heads", mass_figures="mass-figures")
+    measures = files(measure_figures="measure-figures")
+    compared = ["--compared", "student-alone,teacher"]
+    return [
+        [
+            *(f"{STEPS}.calibrate", *folds("propose"), "--classify", "student"),
+            *files(out="heads", figures="figures"),
+        ],
+        [
+            *(f"{STEPS}.calibrate_masses", *folds("mass")),
+            *files(out="mass-heads", figures="mass-figures"),
+        ],
+        [
+            *(f"{STEPS}.judge_measure", *folds("measure")),
+            *files(figures="measure-figures"),
+        ],
+        [f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures],
+    ]
