@@ -202,7 +202,7 @@ def replay(report_id: str, config: Config = None) -> None:
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""
-    from appliance.runtime.bundles import Desk
+    from appliance.runtime.bundles import OpenBundles
     from appliance.store.files import DISK
     from appliance.store.journal import JOURNAL_NAME, Journal
 
@@ -211,7 +211,9 @@ def _shelf(config: Path | None) -> Iterator[Shelf]:
     DISK.make_folder(settings.state)
     with Journal.open(settings.state / JOURNAL_NAME) as journal:
         actor = f"{_user()}@cli"
-        yield Desk(settings, lambda action, detail: journal.audit(actor, action, **detail)).shelf
+        yield OpenBundles(
+            settings, lambda action, detail: journal.audit(actor, action, **detail)
+        ).shelf
 
 
 def _user() -> str:

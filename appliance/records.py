@@ -100,6 +100,11 @@ class Plane:
     blank: bool = False
     """Whether all pixels are equal: it shows nothing."""
 
+    @property
+    def mark(self) -> tuple[str, str]:
+        """The name of this frame in its series, and the digest: what an input digest is made of."""
+        return f"{self.header.sop_instance_uid}/{self.frame}", self.digest
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -191,6 +196,11 @@ class View:
     """3x3: (y, x, 1) from 0 to 1 over the square that the network sees, its edges included ->
     (row, column, 1) of the image as it was sent, where pixel centres are whole numbers."""
     digest: str
+
+    @property
+    def mark(self) -> tuple[str, str]:
+        """The name of this image in its series, and the digest: what an input digest is made of."""
+        return self.header.sop_instance_uid, self.digest
 
 
 @dataclass(frozen=True, slots=True)

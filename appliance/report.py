@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from appliance.reasons import REMEDIES, Code
 
@@ -76,12 +76,30 @@ class Urgency(str, Enum):
     ROUTINE = "routine"
 
 
+PLACE_OF: Mapping[str, Literal["millimetres", "heat map"]] = {
+    "nodule": "millimetres",
+    "mass": "millimetres",
+    "pneumonia": "heat map",
+}
+"""Every kind of finding that a report may name, and how it says where: by centre and box in patient
+millimetres, or by a heat map that is kept on the device."""
+
+
+def _known(kind: str) -> str:
+    if kind not in PLACE_OF:
+        raise ValueError(f"unknown kind of finding, not one of {', '.join(PLACE_OF)}")
+    return kind
+
+
+FindingKind = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*PLACE_OF]})]
+
+
 class Finding(Record):
     """One finding in patient space. What was not measured is None, never 0."""
 
     id: int = Field(ge=1, description="1 is the finding of highest score in its report")
     tracking_uid: str = Field(description="2.25 UID derived from report and finding (PS3.3 C.18.8)")
-    kind: Literal["nodule", "mass", "pneumonia"]
+    kind: FindingKind
     score: float = Field(ge=0, le=1)
     threshold: float = Field(ge=0, le=1)
     urgency: Urgency = Urgency.ROUTINE
@@ -115,11 +133,11 @@ class Finding(Record):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Finding:
-        """In a volume it has its place, in a radiograph its heat map."""
-        flat = self.kind == "pneumonia"
-        if flat and (self.center_lps_mm is not None or self.box_lps_mm is not None):
+        """It has the place that its kind has, and no other (PLACE_OF)."""
+        ends = self.center_lps_mm, self.box_lps_mm
+        if PLACE_OF[self.kind] == "heat map" and ends != (None, None):
             raise ValueError(f"a finding of kind {self.kind!r} has no place in millimetres")
-        if not flat and (self.center_lps_mm is None or self.box_lps_mm is None):
+        if PLACE_OF[self.kind] == "millimetres" and None in ends:
             raise ValueError(f"a finding of kind {self.kind!r} has a centre and a box")
         return self
 

@@ -40,6 +40,7 @@ from appliance.backend.owner import Owner
 from appliance.backend.profile import LUNGS_MM
 from appliance.backend.protocol import Backend
 from appliance.bundle import trust
+from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.manifest import Manifest, Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused, ScansideError
@@ -232,7 +233,7 @@ def of_engines(loaded: Loaded, slices: int, repeat: int) -> Iterator[Figure]:
 def ct_s(backend: Backend, manifest: Manifest, stack: Stack, repeat: int) -> float:
     """Median seconds of every prepare, gather and infer of a CT, after one that uploads and does
     not count: all candidates that a line may have, and as many measured as go into one run."""
-    line = manifest.nodules()
+    line = manifest.line_of(SegmentProposeClassify)
     centre = (180.0, 180.0, len(stack.planes) / 2)
 
     def once() -> None:

@@ -33,12 +33,13 @@ from appliance.backend.device import DeviceError, Engine, EngineError
 from appliance.backend.gpu_device import Device
 from appliance.backend.gpu_memory import nbytes
 from appliance.backend.owner import Owner
-from appliance.backend.profile import Shapes, profile
+from appliance.backend.profile import Shapes
 from appliance.backend.trt_engine import Library as Runtime
 from appliance.backend.trt_engine import TrtEngine
 from appliance.bundle.manifest import Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused
+from appliance.lines.kinds import profile
 from compile import tensorrt
 from compile.half import LAYERS, half, lowered
 from compile.unquantized import unquantized

@@ -17,7 +17,6 @@ Rules.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,9 +32,10 @@ from appliance.backend.choose import LIBRARIES, choose, installed
 from appliance.backend.open import open_backend, open_device
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden
-from appliance.bundle.manifest import ClassifyImage, Network
+from appliance.bundle.manifest import Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused
+from appliance.lines import kinds
 from appliance.records import Result
 from appliance.report import Finding
 from appliance.runtime import engine_shelf as engines
@@ -141,11 +141,9 @@ def tensors(loaded: Loaded, first: Backend, second: Backend) -> list[OfTensor]:
     found = []
     for case, data in loaded.goldens:
         recorded = golden.arrays(case.file, data)
-        one, other = (
-            golden.through(backend)(case.network, recorded[golden.INPUT])
-            for backend in (first, second)
-        )
         network = next(n for role, n in loaded.manifest.networks.items() if role == case.network)
+        given = golden.given(case.file, network, recorded)
+        one, other = (golden.through(backend)(case.network, given) for backend in (first, second))
         for port in network.outputs:
             found.append(
                 _of_tensor(
@@ -244,24 +242,6 @@ def _status(result: Result) -> str:
     return f"{result.status.value}: {codes}" if codes else result.status.value
 
 
-def phantom(loaded: Loaded) -> list[bytes]:
-    """The demo's phantom, as the bundle's line takes it: a chest CT, or it seen from the front."""
-    from appliance.phantom import instances, radiograph  # noqa: PLC0415 - only the line needs it
-    from appliance.phantom.chest import chest as make_chest  # noqa: PLC0415
-
-    chest = make_chest()
-    if isinstance(loaded.manifest.line, ClassifyImage):
-        made: Sequence[object] = [radiograph.instance(radiograph.projected(chest))]
-    else:
-        made = list(instances.series(chest, study_uid="2.25.1", series_uid="2.25.2"))
-    found = []
-    for one in made:
-        packed = io.BytesIO()
-        one.save_as(packed, enforce_file_format=True)  # type: ignore[attr-defined]
-        found.append(packed.getvalue())
-    return found
-
-
 def compare(
     loaded: Loaded,
     backends: tuple[str, str],
@@ -275,7 +255,7 @@ def compare(
         opened(backends[1], loaded, folder) as second,
     ):
         yield from tensors(loaded, first, second)
-        series = phantom(loaded) if instances is None else instances
+        series = kinds.of(loaded.manifest).example() if instances is None else instances
         if series:
             yield from findings(loaded, first, second, series)
 

@@ -26,10 +26,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.backend.profile import profile
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused
 from appliance.host import driver, facts, jetson
+from appliance.lines.kinds import profile
 from appliance.runtime.engine_shelf import CACHE, MANIFEST, Engine, EngineManifest, read
 from appliance.store.files import DISK
 from compile import tensorrt

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.backend.profile import profile
 from appliance.bundle.trust import Loaded
+from appliance.lines.kinds import profile
 from compile import engine, tensorrt
 from compile.half import lowered
 from compile.unquantized import unquantized

@@ -24,9 +24,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from appliance.backend import cpu
 from appliance.bundle import archive, golden, trust
 from appliance.bundle.manifest import MANIFEST, Network, Port, read, write
@@ -101,9 +98,9 @@ def onnxruntime_infer(loaded: trust.Loaded) -> golden.Infer:
     """The networks of a bundle as the appliance runs them on onnxruntime, with two threads."""
     runs = cpu.load_onnxruntime(dict(loaded.manifest.networks.items()), loaded.networks, 2)
 
-    def infer(role: str, image: NDArray[np.float32]) -> golden.Arrays:
+    def infer(role: str, given: golden.Given) -> golden.Arrays:
         try:
-            return dict(runs[role](image))
+            return dict(runs[role](given))
         except cpu.LibraryError as e:
             raise _refused(f"network {role!r} does not run on onnxruntime: {str(e)[:200]}") from e
 

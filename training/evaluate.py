@@ -30,12 +30,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from appliance.bundle.manifest import ClassifyImage, Manifest
+from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Bundle
-from appliance.interpret import classify
 from appliance.line import process
-from appliance.preprocess import reference
-from appliance.records import Result, Tensor
+from appliance.lines import kinds
+from appliance.records import Result
 from training.errors import command
 from training.implant.hosts import size_class
 from training.judge.froc import Finding, Marks, Places, froc, interval, rows_of, shares, verdicts_of
@@ -43,46 +42,21 @@ from training.judge.metrics import auc_estimate, wilson
 from training.judge.opened import Opened, open_bundle
 from training.read.folders import shared_folder
 from training.read.shared_series import Lesion, known_lesions, series_folder
-from training.recipes.lung_nodule.bundle import PATCH
 
 SCHEMA = "scanside.evaluation/1"
-PATCH_THRESHOLD = 0.5
-BATCH = 128
 
 
-def of_patches(
+def of_images(
     opened: Opened, images: npt.NDArray[np.uint8], labels: npt.ArrayLike
 ) -> dict[str, Any]:
-    """The patch network's figures; probability = sigmoid of the logit averaged over the views."""
-    head = opened.bundle.manifest.nodules().classify
-    edge = (images.shape[1] - PATCH + 1) // 2
-    middle = slice(edge, edge + PATCH)
-    logits = []
-    for i in range(0, len(images), BATCH):
-        part = np.asarray(images[i : i + BATCH, middle, middle][:, None] / 255, np.float32)
-        views = reference.views(part, head.views)
-        outputs = opened.backend.infer("classify", Tensor(views, views.shape, None))
-        logits.append(classify.logits(outputs, head))
-    p = 1 / (1 + np.exp(-np.concatenate(logits).astype(np.float64)))
-    return of_scores(labels, p, PATCH_THRESHOLD)
-
-
-def of_radiographs(
-    opened: Opened, images: npt.NDArray[np.uint8], labels: npt.ArrayLike
-) -> dict[str, Any]:
-    """The figures of a bundle's one network on images [N, y, x] that are as it sees them, by the
-    bundle's own score and threshold."""
+    """The figures of the network `classify` on images [n, y, x] that were cut for it: patches, or
+    whole radiographs as it sees them. SystemExit where their size is not the network's."""
     manifest = opened.bundle.manifest
-    line, port = manifest.radiographs(), manifest.networks["classify"].inputs[0]
-    if images.ndim != 3 or images.shape[1:] != port.shape[2:]:
-        raise SystemExit(f"error: {manifest.name} sees {port.shape[2:]}, not {images.shape[1:]}")
-    logits = []
-    for i in range(0, len(images), BATCH):
-        part = np.asarray(images[i : i + BATCH, None] / np.float32(255), np.float32)
-        outputs = opened.backend.infer("classify", Tensor(part, part.shape, None))
-        logits.append(np.asarray(outputs[line.output], np.float64).reshape(-1))
-    p = 1 / (1 + np.exp(-(line.scale * np.concatenate(logits) + line.bias)))
-    return of_scores(np.asarray(labels).reshape(-1), p, line.threshold)
+    try:
+        p, threshold = kinds.of(manifest).scores(images, manifest, opened.backend)
+    except ValueError as e:
+        raise SystemExit(f"error: {e}") from e
+    return of_scores(np.asarray(labels).reshape(-1), p, threshold)
 
 
 def of_scores(
@@ -109,9 +83,7 @@ def analysed(opened: Opened, folder: Path, everything: bool = False) -> Result:
     bundle = opened.bundle
     if everything:
         manifest = bundle.manifest
-        nodules = manifest.nodules()
-        calibration = nodules.calibration.model_copy(update={"threshold": 0.0})
-        line = nodules.model_copy(update={"calibration": calibration, "max_findings": 512})
+        line = manifest.line.every_finding()
         limits = manifest.accepts.spacing_mm.model_copy(update={"limited_min_diameter_mm": 0.0})
         accepts = manifest.accepts.model_copy(update={"spacing_mm": limits})
         changed: Manifest = manifest.model_copy(update={"line": line, "accepts": accepts})
@@ -251,7 +223,7 @@ def main() -> None:
         for name in given.series:
             found = findings_of(analysed(opened, series_folder(shared_folder(), name), True))
             lesions = known_lesions(shared_folder(), name)
-            least = opened.bundle.manifest.nodules().calibration.threshold
+            least = opened.bundle.manifest.line.least_score
             print(table(name, found, lesions, least))
         return
     figures: dict[str, Any] = {"schema": SCHEMA, "bundle": opened.bundle.ref.model_dump()}
@@ -262,8 +234,6 @@ def main() -> None:
             names = f"{given.split}_images", f"{given.split}_labels"
             if names[0] not in file:
                 raise SystemExit(f"error: {given.data} has no {names[0]}, only {', '.join(file)}")
-            radiographs = isinstance(opened.bundle.manifest.line, ClassifyImage)
-            of_images = of_radiographs if radiographs else of_patches
             figures |= of_images(opened, np.asarray(file[names[0]]), file[names[1]])
     if given.json:
         print(json.dumps(figures, indent=1))

@@ -29,7 +29,9 @@ from appliance.records import Box, Grid, Stack, Tensor, Vector
 from appliance.report import BackendRef
 
 F32 = NDArray[np.float32]
-Run = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+Given = NDArray[Any] | Mapping[str, NDArray[Any]]
+"""The one input of a network, or each of several by name."""
+Run = Callable[[Given], Mapping[str, NDArray[Any]]]
 """One loaded network: input -> outputs by name. Raises LibraryError, nothing of its library."""
 Loader = Callable[[Mapping[str, Network], Mapping[str, bytes], int], Mapping[str, Run]]
 
@@ -77,15 +79,24 @@ class CpuBackend:
         data = fast.gathered(stack, ops, centers, views)
         return Tensor(data=data, shape=data.shape, grid=None)
 
-    def infer(self, role: str, image: Tensor) -> Mapping[str, F32]:
-        """See the protocol. BackendUnavailable after `close`, ValueError for an unknown role."""
+    def infer(self, role: str, image: Tensor | Mapping[str, Tensor]) -> Mapping[str, F32]:
+        """See the protocol. BackendUnavailable after `close`, ValueError for an unknown role and
+        for other inputs than the network has."""
         if not self._runs:
             raise BackendUnavailable("the backend is closed", remedy="Restart the work stage.")
         if role not in self._runs:
             raise ValueError(f"no network {role!r} is loaded")
-        dtype = np.dtype(self._networks[role].inputs[0].dtype)
+        ports = self._networks[role].inputs
+        tensors = image if isinstance(image, Mapping) else {ports[0].name: image}
+        if tensors.keys() != {port.name for port in ports}:
+            text = f"network {role!r} has the inputs {[port.name for port in ports]}"
+            raise ValueError(f"{text}, not {sorted(tensors)}")
+        given = {
+            port.name: np.ascontiguousarray(tensors[port.name].data, np.dtype(port.dtype))
+            for port in ports
+        }
         try:
-            raw = self._runs[role](np.ascontiguousarray(image.data, dtype))
+            raw = self._runs[role](given if len(ports) > 1 else given[ports[0].name])
         except LibraryError as e:
             raise _failed(self._ref.name, role, str(e)) from e
         outputs = {name: np.array(array, np.float32) for name, array in raw.items()}
@@ -107,15 +118,15 @@ class CpuBackend:
 class _OpenVINO:
     """A Run: one compiled network with its one request."""
 
-    def __init__(self, compiled: Any, image: str, outputs: Sequence[str]) -> None:
+    def __init__(self, compiled: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
-        self._image = image
+        self._inputs = inputs
         self._outputs = outputs
 
-    def __call__(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def __call__(self, given: Given) -> Mapping[str, NDArray[Any]]:
         try:
-            self._request.infer({self._image: image}, share_inputs=True)
+            self._request.infer(_by_name(given, self._inputs), share_inputs=True)
             return {name: self._request.get_tensor(name).data for name in self._outputs}
         except (RuntimeError, TypeError, ValueError) as e:
             raise LibraryError(str(e)) from e
@@ -168,7 +179,7 @@ def load_openvino(
             outputs = [port.get_any_name() for port in model.outputs]
             _ports(role, network, inputs, outputs)
             compiled = core.compile_model(model, "CPU", pinned)
-            return _OpenVINO(compiled, inputs[0], [port.name for port in network.outputs])
+            return _OpenVINO(compiled, inputs, [port.name for port in network.outputs])
         except errors as e:
             raise _refused(role, str(e)) from e
 
@@ -208,9 +219,10 @@ def load_onnxruntime(
         _ports(role, network, inputs, [port.name for port in session.get_outputs()])
         wanted = [port.name for port in network.outputs]
 
-        def run(image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        def run(given: Given) -> Mapping[str, NDArray[Any]]:
             try:
-                return dict(zip(wanted, session.run(wanted, {inputs[0]: image}), strict=True))
+                found = session.run(wanted, _by_name(given, inputs))
+                return dict(zip(wanted, found, strict=True))
             except errors as e:
                 raise LibraryError(str(e)) from e
 
@@ -219,12 +231,17 @@ def load_onnxruntime(
     return {role: load(role, network) for role, network in networks.items()}
 
 
+def _by_name(given: Given, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+    """Each input by its name; a plain array is the first."""
+    return given if isinstance(given, Mapping) else {names[0]: given}
+
+
 def _ports(role: str, network: Network, inputs: Iterable[str], outputs: Iterable[str]) -> None:
     """BundleRefused where a network's ports are not those that the manifest names."""
-    declared = [port.name for port in network.inputs]
-    if list(inputs) != declared or len(declared) != 1:
-        raise _refused(role, f"its inputs are {list(inputs)}, the manifest says {declared}")
-    if network.inputs[0].dtype == "int8":
+    declared, there = [port.name for port in network.inputs], list(inputs)
+    if sorted(there) != sorted(declared) or not declared:
+        raise _refused(role, f"its inputs are {there}, the manifest says {declared}")
+    if any(port.dtype == "int8" for port in network.inputs):
         raise _refused(role, "an int8 input is not supported; quantise inside the network")
     if absent := {port.name for port in network.outputs} - set(outputs):
         raise _refused(role, f"it has no output {min(absent)!r}")

@@ -114,7 +114,10 @@ class GpuBackend:
         device.require("loading the engines", 2 * held_bytes)
         needs: dict[str, Needs] = {}
         for role, network in self._networks.items():
-            if len(network.inputs) != 1 or network.inputs[0].dtype != "float32":
+            if len(network.inputs) != 1:
+                names = ", ".join(port.name for port in network.inputs)
+                raise _refused(role, f"it has the inputs {names}; the GPU takes one, the CPU all")
+            if network.inputs[0].dtype != "float32":
                 raise _refused(role, "its input is not float32; half.py keeps ports float32")
             engine = self._engines[role] = engines[role]()
             if absent := {port.name for port in network.outputs} - set(engine.outputs):
@@ -146,10 +149,13 @@ class GpuBackend:
         """See the protocol."""
         return self._do("gather", lambda device: self._gather(device, stack, ops, centers, views))
 
-    def infer(self, role: str, image: Tensor) -> Mapping[str, F32]:
-        """See the protocol. ValueError for an unknown role or a tensor that was overwritten."""
+    def infer(self, role: str, image: Tensor | Mapping[str, Tensor]) -> Mapping[str, F32]:
+        """See the protocol, but for one input alone. ValueError for an unknown role, several inputs
+        or a tensor that was overwritten."""
         if self._arena is not None and role not in self._engines:
             raise ValueError(f"no network {role!r} is loaded")
+        if isinstance(image, Mapping):
+            raise ValueError(f"network {role!r}: the GPU takes one input, not {sorted(image)}")
         where = f"network {role!r}"
         outputs = self._do(where, lambda device: self._infer(device, role, image.data))
         for name, array in outputs.items():

@@ -1,16 +1,17 @@
 """The shapes that an engine is built for: one optimisation profile from a network's op list. Pure.
 
-A series beyond the largest shape is not for the engine; who asks for it gets `engine_shape`.
+A series beyond the largest shape is not for the engine; who asks for it gets `engine_shape`. Which
+of the rules below holds for a network, the kind of its line says (lines/kind.py).
 """
 
 from __future__ import annotations
 
 import math
 
-from appliance.bundle.manifest import ClassifyImage, Manifest, Network, Port
+from appliance.bundle.manifest import Network
 from appliance.errors import BundleRefused
 from appliance.preprocess import plan
-from appliance.preprocess.spec import RADIOGRAPH_OPS, Pad
+from appliance.preprocess.spec import Pad
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Of one input: the smallest, the one to be fastest for, the largest."""
@@ -19,21 +20,15 @@ WHOLE_MM = (320.0, 360.0, 360.0), (500.0, 500.0, 500.0)
 LUNGS_MM = (280.0, 200.0, 290.0), (380.0, 320.0, 420.0)
 """(z, y, x) of the box around both lungs, usual and largest, without its margin."""
 
-RADIOGRAPHS = 16
 
-
-def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes]:
-    """Shapes for the free axes of a network's inputs.
+def of_slices(role: str, network: Network, most: int) -> dict[str, Shapes]:
+    """Of a network that sees a volume of slices or parts of it: input -> its shapes.
 
     Volumes [1, 1, z, y, x]: the millimetres above at the op list's spacing, up to its pad multiple;
-    the smallest is one multiple. Patches [n, 1, y, x]: 1 to top_k * views, cubes to top_k, both
-    fastest at the most. Radiographs [n, 1, y, x]: one a run, RADIOGRAPHS in a golden case.
+    the smallest is one multiple. Patches [n, 1, y, x] and cubes: 1 to `most`, fastest at the most.
     BundleRefused `engine_axes` names an axis that follows neither rule.
     """
-    if isinstance(manifest.line, ClassifyImage):
-        return {p.name: _one_a_run(p) for p in network.inputs if p.shape[:1] == (-1,)}
-    radiograph = any(op.op in RADIOGRAPH_OPS - {"zscore"} for op in network.preprocess)
-    read = plan.steps(() if radiograph else network.preprocess)
+    read = plan.steps(network.preprocess)
     multiple = next((op.multiple for op in read.points if isinstance(op, Pad)), 1)
     margin = 0.0 if read.crop is None else 2 * read.crop.margin_mm
     usual_mm, most_mm = WHOLE_MM if read.crop is None else LUNGS_MM
@@ -43,17 +38,13 @@ def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes
         for axis, size in enumerate(port.shape):
             if size != -1:
                 continue
-            if radiograph and axis == 0:
-                steps = (1, 1, 1)
-            elif (read.patch or read.cube) and axis == 0:
-                line = manifest.nodules()
-                most = line.propose.top_k * (line.classify.views if read.patch else 1)
+            if (read.patch or read.cube) and axis == 0:
                 steps = (1, most, most)
             elif read.spacing_mm is not None and len(port.shape) == 5 and axis > 1:
                 spacing = read.spacing_mm[axis - 2]
                 ends = (mm[axis - 2] + margin for mm in (usual_mm, most_mm))
-                usual, most = (math.ceil(end / spacing / multiple) * multiple for end in ends)
-                steps = (multiple, usual, most)
+                usual, largest = (math.ceil(end / spacing / multiple) * multiple for end in ends)
+                steps = (multiple, usual, largest)
             else:
                 raise BundleRefused(
                     f"network {role!r}: axis {axis} of {port.name!r} is free, and no op bounds it",
@@ -67,6 +58,11 @@ def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes
     return found
 
 
-def _one_a_run(port: Port) -> Shapes:
-    one, many = (1, *port.shape[1:]), (RADIOGRAPHS, *port.shape[1:])
-    return one, one, many
+def of_single_images(network: Network, most: int) -> dict[str, Shapes]:
+    """Of a network that sees one image [n, 1, y, x] a run: input -> its shapes; `most` at once,
+    which is for golden cases."""
+    return {
+        port.name: ((1, *port.shape[1:]), (1, *port.shape[1:]), (most, *port.shape[1:]))
+        for port in network.inputs
+        if port.shape[:1] == (-1,)
+    }

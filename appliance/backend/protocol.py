@@ -44,9 +44,12 @@ class Backend(Protocol):
         [n, 1, size, size, size], with one view."""
         ...
 
-    def infer(self, role: str, image: Tensor) -> Mapping[str, NDArray[np.float32]]:
+    def infer(
+        self, role: str, image: Tensor | Mapping[str, Tensor]
+    ) -> Mapping[str, NDArray[np.float32]]:
         """Run the network of this role; outputs by name, on the host, padding still on. `image` is
-        of this backend, or holds a float32 array of the host: radiographs, golden cases.
+        of this backend, or holds a float32 array of the host: radiographs, golden cases. Of a
+        network with several inputs it is a mapping: each input by its name.
 
         Poisoned (`backend_failed`) where the library fails or an output is not finite."""
         ...

@@ -9,14 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from appliance.bundle.manifest import (
-    Accepts,
-    ClassifyImage,
-    Figure,
-    Limits,
-    Manifest,
-    SegmentProposeClassify,
-)
+from appliance.bundle.accepts import Accepts, Limits
+from appliance.bundle.manifest import Figure, Manifest
 
 NOT_STATED = "not stated"
 UNTESTED = (
@@ -64,7 +58,7 @@ def _accepted(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         ("modality", ", ".join(wants.modality)),
         ("body part", ", ".join(wants.body_part)),
-        *(() if isinstance(manifest.line, ClassifyImage) else _slices(wants)),
+        *(_slices(wants) if manifest.line.sees_slices else ()),
         ("age in years", age),
         ("must be said", ", ".join(wants.required).replace("_", " ") or "nothing"),
     ]
@@ -86,25 +80,11 @@ def _masses_only(limits: Limits) -> list[tuple[str, str]]:
 
 
 def _limits(manifest: Manifest) -> tuple[str, ...]:
-    wants, line = manifest.accepts, manifest.line
-    of_slices = (
-        f"Spacing from {wants.spacing_mm.full:g} to {wants.spacing_mm.limited:g} mm: limited.",
-        f"Then nothing under {wants.spacing_mm.limited_min_diameter_mm:g} mm is reported.",
-    )
     return (
-        *(
-            (*of_slices, f"At most {line.max_findings} findings a series.")
-            if isinstance(line, SegmentProposeClassify)
-            else ("Frontal views only; each image of a series has a score of its own.",)
-        ),
-        f"Only findings with a score of at least {_threshold(line):g}.",
+        *manifest.line.limits(manifest.accepts),
+        f"Only findings with a score of at least {manifest.line.least_score:g}.",
         "A score is detection confidence, not a probability of malignancy.",
     )
-
-
-def _threshold(line: SegmentProposeClassify | ClassifyImage) -> float:
-    """The least score of a finding."""
-    return line.threshold if isinstance(line, ClassifyImage) else line.calibration.threshold
 
 
 def _networks(manifest: Manifest) -> str:

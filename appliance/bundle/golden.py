@@ -1,6 +1,7 @@
 """Golden cases: recorded runs of a bundle's networks that a backend must reproduce.
 
-A case is an .npz with `input` and every output by name, float32, made from our phantom.
+A case is an .npz with `input` and every output by name, float32, made from our phantom. Where a
+network has several inputs, each lies there by its own name instead.
 
 Rules.
 1. An .npz is read without pickle and without trusting its sizes: only plain little-endian float32
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from appliance.bundle.manifest import Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, Poisoned
 from appliance.records import Tensor
@@ -36,7 +38,9 @@ MAX_ARRAYS = 16
 INPUT = "input"
 
 Arrays = Mapping[str, NDArray[np.float32]]
-Infer = Callable[[str, NDArray[np.float32]], Arrays]
+Given = NDArray[np.float32] | Arrays
+"""The one input of a network, or each of several by name."""
+Infer = Callable[[str, Given], Arrays]
 """(role, input) -> outputs by name, on the host."""
 
 
@@ -81,18 +85,32 @@ class Runner:
 class Infers(Protocol):
     """What of an open backend a golden case needs."""
 
-    def infer(self, role: str, image: Tensor) -> Arrays:
-        """Input of one network -> its outputs by name."""
+    def infer(self, role: str, image: Tensor | Mapping[str, Tensor]) -> Arrays:
+        """Input of one network, or several by name -> its outputs by name."""
         ...
 
 
 def through(backend: Infers) -> Infer:
     """An open backend whose tensors are numpy arrays, as Infer."""
 
-    def infer(role: str, image: NDArray[np.float32]) -> Arrays:
-        return backend.infer(role, Tensor(data=image, shape=image.shape, grid=None))
+    def tensor(array: NDArray[np.float32]) -> Tensor:
+        return Tensor(data=array, shape=array.shape, grid=None)
+
+    def infer(role: str, given: Given) -> Arrays:
+        if isinstance(given, Mapping):
+            return backend.infer(role, {name: tensor(array) for name, array in given.items()})
+        return backend.infer(role, tensor(given))
 
     return infer
+
+
+def given(file: str, network: Network, recorded: Arrays) -> Given:
+    """What of a recorded case goes into its network. BundleRefused `bundle_golden`."""
+    names = [INPUT] if len(network.inputs) == 1 else [port.name for port in network.inputs]
+    for name in names:
+        if name not in recorded:
+            raise _refused(file, f"no array {name!r}")
+    return recorded[INPUT] if names == [INPUT] else {name: recorded[name] for name in names}
 
 
 def run(loaded: Loaded, infer: Infer) -> list[GoldenResult]:
@@ -101,10 +119,8 @@ def run(loaded: Loaded, infer: Infer) -> list[GoldenResult]:
     results = []
     for golden, data in loaded.goldens:
         recorded = arrays(golden.file, data)
-        image = recorded.get(INPUT)
-        if image is None:
-            raise _refused(golden.file, f"no array {INPUT!r}")
         declared = next(n for r, n in loaded.manifest.networks.items() if r == golden.network)
+        image = given(golden.file, declared, recorded)
         if missing := {port.name for port in declared.outputs} - set(recorded):
             raise _refused(golden.file, f"no array {min(missing)!r}")
         try:

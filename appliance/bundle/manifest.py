@@ -4,29 +4,33 @@ Ops, heads and line kinds are closed, versioned vocabularies. An unknown one is 
 the appliance version the bundle asks for. The bundle's digest is the SHA-256 of manifest.json.
 In `accepts` a missing tag passes on to a check of the content; a contrary value refuses.
 
-What a manifest must say of itself, beyond the types of its fields:
-1. It has every network its line needs; each has one input, and the outputs that its head reads.
+What a manifest must say of itself, beyond the types of its fields. What depends on the kind of its
+line, the line's own model says (bundle/lines.py):
+1. It has every network its line needs; each has as many inputs as the line feeds it, and the
+   outputs that its head reads.
 2. Every file is named once, and none is called like the manifest or its signature.
-3. `crop` needs a mask, so networks that see the whole series have none; `patch` is for a line's
-   `classify` alone, `cube` for `cube` and `measure`; `display`, `collimation` and `square` are for
-   the line of one radiograph, which has no other ops but `zscore`.
+3. A network has only ops that its line allows in its role. A line that sees slices needs the
+   figures of slices in `accepts`.
 4. A golden case belongs to a network that is there.
 5. What version 2 of a line added (masses, cubes, measuring) is not in a line of version 1. A head
    that is there has its network, and a network its head. Series in which only masses are looked
    for (`Limits.masses`) are for a line that finds masses.
+6. `requires_appliance` is not below the first appliance that knows the line's version.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
+from appliance.bundle.accepts import Accepts
+from appliance.bundle.lines import Line, OfLine, Role
 from appliance.errors import BundleRefused
-from appliance.preprocess.spec import RADIOGRAPH_OPS, Op
+from appliance.preprocess.spec import Op
 from appliance.report import Digest, Record
 
 SCHEMA: Literal["scanside.bundle/1"] = "scanside.bundle/1"
@@ -38,6 +42,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 MAX_BYTES = 1_000_000
 """Of manifest.json."""
+L = TypeVar("L", bound=Record)
 
 
 class Port(Record):
@@ -55,209 +60,6 @@ class Network(Record):
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     preprocess: tuple[Op, ...]
-
-
-class SegmentHead(Record):
-    """Logits -> mask: sigmoid >= threshold, parts of at least `min_ml`, closed by `close_mm`."""
-
-    head: Literal["segment"] = "segment"
-    version: Literal[1] = 1
-    output: str
-    threshold: float = Field(default=0.5, gt=0, lt=1)
-    min_ml: float = Field(default=100.0, ge=0)
-    close_mm: float = Field(default=9.0, ge=0)
-
-
-class DetectHead(Record):
-    """Heat-map logits and log diameters -> candidates (CenterNet, arXiv:1904.07850).
-
-    Cell c lies at voxel (c + 0.5) * stride - 0.5. Local maxima over 3x3x3 cells, centre refined by
-    the heat-weighted centroid of those cells, kept within the mask grown by `within_mm` (or by
-    `within_radii` times the candidate's own radius, where that is more: the middle of a large
-    nodule at the pleura lies outside), best `top_k`, neighbours nearer than the larger radius
-    merged.
-    """
-
-    head: Literal["detect"] = "detect"
-    version: Literal[1] = 1
-    heat: str
-    log_diameter: str
-    stride: int = Field(ge=1)
-    top_k: int = Field(ge=1, le=512)
-    within_mm: float = Field(ge=0)
-    within_radii: float = Field(default=0.0, ge=0)
-    min_logit: float = -7.0
-
-
-class ClassifyHead(Record):
-    """Patch logits, averaged over the first `views` of the 8 flips and quarter turns."""
-
-    head: Literal["classify"] = "classify"
-    version: Literal[1] = 1
-    output: str
-    views: Literal[1, 2, 4, 8] = 8
-
-
-class CubeHead(Record):
-    """One logit a cube: the 3D branch of the classifier."""
-
-    head: Literal["cube"] = "cube"
-    version: Literal[1] = 1
-    output: str
-
-
-class MassHead(Record):
-    """Masses, from a network that sees the whole chest: score = sigmoid(scale * heat logit + bias),
-    fitted out of fold. Kept from `least_mm` on; a nodule candidate inside a mass is part of it."""
-
-    head: Literal["mass"] = "mass"
-    version: Literal[1] = 1
-    detect: DetectHead
-    scale: float
-    bias: float
-    threshold: float = Field(ge=0, le=1)
-    least_mm: float = Field(default=25.0, ge=0)
-
-
-Density = Literal["solid", "part_solid", "ground_glass", "calcified"]
-DENSITIES: tuple[Density, ...] = ("solid", "part_solid", "ground_glass", "calcified")
-
-
-class MeasureHead(Record):
-    """Logits of a finding's body [n, 1, z, y, x] and of its density class [n, 4] (DENSITIES), from
-    cubes around the findings. A body is sigmoid >= threshold, the part at the cube's middle."""
-
-    head: Literal["measure"] = "measure"
-    version: Literal[1] = 1
-    body: str
-    density: str
-    threshold: float = Field(default=0.5, gt=0, lt=1)
-
-
-class Calibration(Record):
-    """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
-    fitted out of fold."""
-
-    propose: float
-    classify: float
-    cube: float = 0.0
-    bias: float
-    threshold: float = Field(ge=0, le=1)
-
-
-class SegmentProposeClassify(Record):
-    """The line of lung nodules. Version 2 added `cube`, `mass` and `measure`, each optional."""
-
-    kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
-    version: Literal[1, 2] = 1
-    segment: SegmentHead
-    propose: DetectHead
-    classify: ClassifyHead
-    calibration: Calibration
-    cube: CubeHead | None = None
-    mass: MassHead | None = None
-    measure: MeasureHead | None = None
-    max_findings: int = Field(default=32, ge=1)
-
-    @model_validator(mode="after")
-    def _of_its_version(self) -> SegmentProposeClassify:
-        """Rule 5 at the top."""
-        added = [name for name in ("cube", "mass", "measure") if getattr(self, name) is not None]
-        if self.version == 1 and added:
-            raise ValueError(f"version 1 of the line has no {added[0]!r}")
-        return self
-
-    def reads(self) -> dict[str, set[str]]:
-        """Role -> the outputs that its head reads."""
-        found = {
-            "segment": {self.segment.output},
-            "propose": {self.propose.heat, self.propose.log_diameter},
-            "classify": {self.classify.output},
-        }
-        if self.cube is not None:
-            found["cube"] = {self.cube.output}
-        if self.mass is not None:
-            found["mass"] = {self.mass.detect.heat, self.mass.detect.log_diameter}
-        if self.measure is not None:
-            found["measure"] = {self.measure.body, self.measure.density}
-        return found
-
-
-class ClassifyImage(Record):
-    """The line of one radiograph: logit [n] -> score = sigmoid(scale * logit + bias), fitted out of
-    fold; `activation`, if named, is the class activation map [n, 1, y, x] that shows where (Zhou et
-    al., arXiv:1512.04150)."""
-
-    kind: Literal["classify"] = "classify"
-    version: Literal[1] = 1
-    finding: Literal["pneumonia"]
-    output: str
-    activation: str | None = None
-    scale: float = 1.0
-    bias: float = 0.0
-    threshold: float = Field(ge=0, le=1)
-
-    def reads(self) -> dict[str, set[str]]:
-        """Role -> the outputs that its head reads."""
-        return {"classify": {self.output, *((self.activation,) if self.activation else ())}}
-
-
-Line = Annotated[SegmentProposeClassify | ClassifyImage, Field(discriminator="kind")]
-Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
-
-
-class Limits(Record):
-    """Spacing or thickness in mm: full up to `full`, limited up to `limited`, from there to
-    `masses` only masses are looked for (None: not at all), refused above."""
-
-    full: float = Field(gt=0)
-    limited: float = Field(gt=0)
-    masses: float | None = Field(default=None, gt=0)
-    limited_min_diameter_mm: float = Field(
-        default=8.0, description="findings below this are not reported when limited"
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Limits:
-        if self.limited < self.full:
-            raise ValueError("`limited` is below `full`")
-        if self.masses is not None and self.masses < self.limited:
-            raise ValueError("`masses` is below `limited`")
-        return self
-
-    @property
-    def most(self) -> float:
-        """Above this it is refused."""
-        return self.limited if self.masses is None else self.masses
-
-
-NO_SLICES = Limits(full=1000.0, limited=1000.0)
-"""Of a bundle for single images: it binds nothing."""
-
-
-class Accepts(Record):
-    """What a bundle is meant for. The figures of slices say nothing of single images."""
-
-    modality: tuple[str, ...]
-    body_part: tuple[str, ...] = Field(description="upper case; substring of BodyPartExamined")
-    required: tuple[Literal["age", "body_part"], ...] = Field(
-        default=(), description="where this is missing or not understood, the bundle refuses"
-    )
-    spacing_mm: Limits = NO_SLICES
-    cover_mm: float = Field(default=0.0, ge=0, description="least extent along the normal")
-    min_slices: int = Field(default=10, ge=1)
-    max_gap_mm: float = 10.0
-    kernels_preferred: tuple[str, ...] = ()
-    age_years: tuple[float, float] | None = None
-    organ_ml: float = Field(default=500.0, description="least volume of the segmented organ")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Accepts:
-        if self.age_years is not None and self.age_years[1] < self.age_years[0]:
-            raise ValueError("`age_years` ends before it begins")
-        if self.age_years is None and "age" in self.required:
-            raise ValueError("`required` names the age, but there is no `age_years`")
-        return self
 
 
 class Golden(Record):
@@ -327,28 +129,30 @@ class Manifest(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
-        """Rules 1 to 5 at the top."""
-        reads = self.line.reads()
+        """Rules 1 to 6 at the top."""
+        line: OfLine = self.line
+        reads = line.reads()
         for role, outputs in reads.items():
             network = next((n for r, n in self.networks.items() if r == role), None)
             if network is None:
                 raise ValueError(f"the line needs a network {role!r}")
-            if len(network.inputs) != 1:
-                raise ValueError(f"network {role!r} must have one input")
+            if len(network.inputs) != (wanted := line.inputs(role)):
+                number = "one input" if wanted == 1 else f"{wanted} inputs"
+                raise ValueError(f"network {role!r} must have {number}")
             if missing := outputs - {port.name for port in network.outputs}:
                 raise ValueError(f"network {role!r} has no output {min(missing)!r}")
-            if not _fits(role, {op.op for op in network.preprocess}, self.line):
-                raise ValueError(
-                    f"network {role!r} cannot have these ops: "
-                    f"{sorted({op.op for op in network.preprocess})}"
-                )
+            ops = {op.op for op in network.preprocess}
+            if not line.allows(role, ops):
+                raise ValueError(f"network {role!r} cannot have these ops: {sorted(ops)}")
         of_slices = {"spacing_mm", "cover_mm"} - self.accepts.model_fields_set
-        if of_slices and not isinstance(self.line, ClassifyImage):
+        if of_slices and line.sees_slices:
             raise ValueError(f"`accepts.{min(of_slices)}` is missing: the line sees slices")
         if idle := set(self.networks) - set(reads):
             raise ValueError(f"the line reads no network {min(idle)!r}")
         if self.accepts.spacing_mm.masses is not None and "mass" not in reads:
             raise ValueError("`accepts.spacing_mm.masses` needs a line that finds masses")
+        if older(self.requires_appliance, needed := line.needs_appliance):
+            raise ValueError(f"`requires_appliance` is below {needed}, the first for this line")
         files = self.files()
         if len({name for name, _ in files}) != len(files):
             raise ValueError("a file is named twice")
@@ -358,15 +162,9 @@ class Manifest(Record):
             raise ValueError(f"a golden case for an unknown network: {_shown(min(strange))}")
         return self
 
-    def nodules(self) -> SegmentProposeClassify:
-        """The line of lung nodules; TypeError for a bundle of another kind."""
-        if not isinstance(self.line, SegmentProposeClassify):
-            raise TypeError(f"{self.name} has a line of kind {self.line.kind!r}")
-        return self.line
-
-    def radiographs(self) -> ClassifyImage:
-        """The line of one radiograph; TypeError for a bundle of another kind."""
-        if not isinstance(self.line, ClassifyImage):
+    def line_of(self, model: type[L]) -> L:
+        """The line, for who knows its model; TypeError for a bundle of another kind."""
+        if not isinstance(self.line, model):
             raise TypeError(f"{self.name} has a line of kind {self.line.kind!r}")
         return self.line
 
@@ -374,18 +172,6 @@ class Manifest(Record):
         """Name and digest of every file that the bundle must hold beside manifest and signature."""
         networks = tuple((n.file, n.digest) for n in self.networks.values())
         return networks + tuple((g.file, g.digest) for g in self.goldens)
-
-
-def _fits(role: str, ops: set[str], line: SegmentProposeClassify | ClassifyImage) -> bool:
-    """Rule 3 at the top."""
-    if isinstance(line, ClassifyImage):
-        return ops <= RADIOGRAPH_OPS and ops >= {"display", "square"}
-    return (
-        not ops & (RADIOGRAPH_OPS - {"zscore"})
-        and ("patch" in ops) == (role == "classify")
-        and ("cube" in ops) == (role in ("cube", "measure"))
-        and ("crop" not in ops or role == "propose")
-    )
 
 
 def digest(manifest_json: bytes) -> str:

@@ -34,7 +34,6 @@ from appliance.bundle import archive
 from appliance.bundle.manifest import (
     MANIFEST,
     SIGNATURE,
-    ClassifyImage,
     Golden,
     Manifest,
     Name,
@@ -43,7 +42,6 @@ from appliance.bundle.manifest import (
     read,
 )
 from appliance.errors import BundleRefused
-from appliance.preprocess.spec import Resample
 from appliance.report import BundleRef, Digest, Record
 
 RAW_KEY_BYTES = 32
@@ -56,24 +54,6 @@ class Bundle:
 
     ref: BundleRef
     manifest: Manifest
-
-    @property
-    def of_radiographs(self) -> bool:
-        """Each image of a series stands alone: none waits for another, none fills a gap."""
-        return isinstance(self.manifest.line, ClassifyImage)
-
-    def in_plane_spacings(self) -> tuple[float, ...]:
-        """Every in-plane spacing (mm) that a network of this bundle is fed with."""
-        return tuple(
-            sorted(
-                {
-                    op.spacing_mm[1]
-                    for network in self.manifest.networks.values()
-                    for op in network.preprocess
-                    if isinstance(op, Resample)
-                }
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True)

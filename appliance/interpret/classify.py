@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead
+from appliance.bundle.heads import Calibration, ClassifyHead, CubeHead
 from appliance.errors import Poisoned
 from appliance.interpret.detect import sigmoid
 from appliance.records import Candidate

@@ -22,7 +22,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import DetectHead, Role
+from appliance.bundle.heads import DetectHead
+from appliance.bundle.lines import Role
 from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.preprocess import plan

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import MassHead
+from appliance.bundle.heads import MassHead
 from appliance.interpret import detect
 from appliance.records import Candidate, Mask, Tensor
 

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import DENSITIES, Density, MeasureHead
+from appliance.bundle.heads import DENSITIES, Density, MeasureHead
 from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.interpret.detect import MASS_ABOVE_MM, MEASURED_FROM_MM

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from appliance.bundle.manifest import SegmentHead
+from appliance.bundle.heads import SegmentHead
 from appliance.errors import Poisoned
 from appliance.preprocess import plan
 from appliance.reasons import Code

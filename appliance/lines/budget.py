@@ -1,14 +1,15 @@
 """Whether there is memory for a series: figures come in, a sentence comes out. Pure.
 
-How much memory there is (`room`) is no fact of the input. So a refusal names the figures, and the
-digest of what was refused is not that of its pixels: the same series, analysed where there is more
-memory, has another report_id and never contradicts a report of its own name.
+The memory of a machine is no fact of the input. So a refusal names the figures, and the digest of
+what was refused is not that of its pixels: the same series, analysed where there is more memory,
+has another report_id and never contradicts a report of its own name.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from appliance.records import Vector
 
@@ -25,21 +26,31 @@ USUAL_SLICES, USUAL_SIDE, USUAL_MM, USUAL_LUNGS_MM = 400, 512, (400, 360, 360), 
 """A usual chest CT, and the box around its lungs (z, y, x)."""
 
 
-def too_many(held: int, room: int | None) -> str | None:
-    """Why so many bytes of pixels cannot be held; None where they can. room None: not known."""
-    if held > MAX_BYTES:
-        return f"its pixels need more than {MAX_BYTES >> 20} MB of memory"
-    if room is not None and held > room:
-        return f"its pixels need more than the {room >> 20} MB of memory that this device has left"
-    return None
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a series holds of the memory, and how much there is for it."""
 
+    held: int
+    """Bytes of its pixels, as decoded and as resampled."""
+    memory_bytes: int | None = None
+    """What it may hold together with its analysis; None where the machine does not say."""
 
-def too_wide(held: int, inferred: int, labelled: int, room: int | None) -> str | None:
-    """Why so many voxels cannot be analysed beside the pixels; None where they can."""
-    need = held + inferred * BYTES_INFERRED + labelled * BYTES_LABELLED
-    if room is None or need <= room:
+    def too_many(self) -> str | None:
+        """Why so many bytes of pixels cannot be held; None where they can."""
+        if self.held > MAX_BYTES:
+            return f"its pixels need more than {MAX_BYTES >> 20} MB of memory"
+        if self.memory_bytes is not None and self.held > self.memory_bytes:
+            left = f"the {self.memory_bytes >> 20} MB of memory that this device has left"
+            return f"its pixels need more than {left}"
         return None
-    return f"its analysis needs {need >> 20} MB of memory, this device has {room >> 20} MB left"
+
+    def too_wide(self, inferred: int, labelled: int) -> str | None:
+        """Why so many voxels cannot be analysed beside the pixels; None where they can."""
+        need = self.held + inferred * BYTES_INFERRED + labelled * BYTES_LABELLED
+        if self.memory_bytes is None or need <= self.memory_bytes:
+            return None
+        left = f"this device has {self.memory_bytes >> 20} MB left"
+        return f"its analysis needs {need >> 20} MB of memory, {left}"
 
 
 def usual(

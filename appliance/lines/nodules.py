@@ -5,8 +5,7 @@ version 2, where the bundle has the networks, cubes, masses and measuring. Pure.
                    -> candidates in and at them, in no mass -> scores
                                                             -> findings -> measured
 
-`line.finish` calls `analyse` once the series is in order; what its networks are and what each head
-means is in bundle/manifest.py.
+`Nodules` is the kind (lines/kind.py); what each head means is in bundle/heads.py.
 
 Rules.
 1. The networks of lungs and masses have one input where their ops are equal; both run before
@@ -19,17 +18,25 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.backend.profile import Shapes, of_slices
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Manifest, MeasureHead, Role, SegmentProposeClassify
+from appliance.bundle.heads import MeasureHead
+from appliance.bundle.lines import Role, SegmentProposeClassify
+from appliance.bundle.manifest import Manifest, Network
 from appliance.interpret import classify, detect, mass, measure, segment
-from appliance.lines import budget as admission
-from appliance.preprocess import plan
-from appliance.preprocess.spec import Crop, Cube, Op
+from appliance.lines.budget import Budget, usual
+from appliance.lines.kind import Analysis, Context
+from appliance.lines.volume import Slices, in_plane_spacings
+from appliance.preprocess import plan, reference
+from appliance.preprocess.spec import Crop, Cube, Op, Patch
 from appliance.reasons import Code
-from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor
+from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor, Vector
 from appliance.report import Coverage, Finding, Reason
+from appliance.series import content
 
 LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED, Code.MASSES_ONLY})
 """With one of these, nothing small is reported, and no volume."""
@@ -37,38 +44,79 @@ LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED, Code.MASSES_O
 MEASURED_AT_ONCE = 8
 """Findings in one run of the network that measures: it bounds the memory that it takes."""
 
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Memory: bytes that the series holds, and how many it may hold with its analysis (None where
-    the machine does not say)."""
-
-    held: int
-    most: int | None = None
+JUDGED_AT_ONCE, JUDGED_FROM = 128, 0.5
+"""Patches in one run of `Nodules.scores`, and the score from which on one is positive there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What is said of a stack. With `reasons` or `too_wide` it was not analysed after all."""
+class Nodules(Slices):
+    """kind.Kind of this line."""
 
-    coverage: Coverage = field(default_factory=Coverage)
-    reasons: tuple[Reason, ...] = ()
-    too_wide: str | None = None
-    """Why its analysis needs more memory than there is."""
-    limitations: tuple[Reason, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    masks: tuple[Mask, ...] = ()
+    model = SegmentProposeClassify
+
+    def ends_inside(self, coverage: Coverage) -> bool:
+        """The lungs reach neither the first nor the last slice."""
+        return coverage.lungs == "covered"
+
+    def analyse(
+        self, subject: Stack, manifest: Manifest, backend: Backend, budget: Budget, context: Context
+    ) -> Analysis:
+        return analyse(subject, manifest, backend, budget)
+
+    def usual_bytes(self, manifest: Manifest) -> int:
+        grids = {
+            role: plan.steps(network.preprocess).spacing_mm or (1.0, 1.0, 1.0)
+            for role, network in manifest.networks.items()
+            if role in ("segment", "propose", "mass")
+        }
+        return usual(
+            in_plane_spacings([manifest]),
+            grids["segment"],
+            grids["propose"],
+            mass_mm=grids.get("mass"),
+            cube_voxels=cube_voxels(manifest),
+        )
+
+    def profile(self, role: str, network: Network, manifest: Manifest) -> dict[str, Shapes]:
+        line = manifest.line_of(SegmentProposeClassify)
+        patches = any(isinstance(op, Patch) for op in network.preprocess)
+        views = line.classify.views if patches else 1
+        return of_slices(role, network, line.propose.top_k * views)
+
+    def scores(
+        self, images: NDArray[np.uint8], manifest: Manifest, backend: Backend
+    ) -> tuple[NDArray[np.float64], float]:
+        """Patches, of which the network sees the middle: sigmoid of the logit over the views."""
+        head = manifest.line_of(SegmentProposeClassify).classify
+        size = next(op.size for op in _ops(manifest, "classify") if isinstance(op, Patch))
+        if images.ndim != 3 or min(images.shape[1:]) < size:
+            raise ValueError(f"{manifest.name} sees {size} x {size}, not {images.shape[1:]}")
+        edge = (images.shape[1] - size + 1) // 2
+        middle = slice(edge, edge + size)
+        logits = []
+        for first in range(0, len(images), JUDGED_AT_ONCE):
+            part = images[first : first + JUDGED_AT_ONCE, middle, middle][:, None]
+            views = reference.views(np.asarray(part / 255, np.float32), head.views)
+            outputs = backend.infer("classify", Tensor(views, views.shape, None))
+            logits.append(classify.logits(outputs, head))
+        return 1 / (1 + np.exp(-np.concatenate(logits).astype(np.float64))), JUDGED_FROM
+
+    def example(self, spacing_mm: Vector | None = None) -> tuple[bytes, ...]:
+        from appliance.phantom import chest, instances  # noqa: PLC0415 - no stage needs the phantom
+
+        body = chest.chest() if spacing_mm is None else chest.chest(spacing_mm=spacing_mm)
+        made = instances.series(body, study_uid="2.25.1", series_uid="2.25.2")
+        return tuple(instances.packed(image) for image in made)
 
 
-def analyse(stack: Stack, manifest: Manifest, backend: Backend, room: Room) -> Analysis:
+def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) -> Analysis:
     """The line's networks in their order; each step is asked first whether it fits the memory."""
-    line = manifest.nodules()
+    line = manifest.line_of(SegmentProposeClassify)
     masses_only = any(reason.code is Code.MASSES_ONLY for reason in stack.limitations)
     whole = plan.voxels(stack, _ops(manifest, "segment"), None)
     more = cube_voxels(manifest)
     if line.mass is not None:
         more += plan.voxels(stack, _ops(manifest, "mass"), None)
-    if text := admission.too_wide(room.held, whole + more, whole, room.most):
+    if text := budget.too_wide(whole + more, whole):
         return Analysis(too_wide=text)
     image = backend.prepare(stack, _ops(manifest, "segment"), None)
     lungs = segment.mask(backend.infer("segment", image), image, line.segment)
@@ -82,13 +130,14 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, room: Room) -> A
     nodules: tuple[Candidate, ...] = ()
     if not masses_only:
         around = plan.voxels(stack, _ops(manifest, "propose"), _around(lungs, manifest))
-        if text := admission.too_wide(room.held, whole + more + around, whole, room.most):
+        if text := budget.too_wide(whole + more + around, whole):
             return Analysis(too_wide=text)
         nodules = _nodules(stack, lungs, masses, manifest, line, backend)
     findings, bodies = _findings(stack, lungs, masses, nodules, manifest, line, backend)
     return Analysis(
         coverage=coverage,
         limitations=(
+            *content.hu_check(stack),
             *segment.limitations(lungs, coverage, stack),
             *segment.one_lung(lungs),
         ),
@@ -99,7 +148,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, room: Room) -> A
 
 def cube_voxels(manifest: Manifest) -> int:
     """Voxels of the cubes that are inferred at once, at most: of candidates and of findings."""
-    line, voxels = manifest.nodules(), 0
+    line, voxels = manifest.line_of(SegmentProposeClassify), 0
     if line.cube is not None:
         voxels += line.propose.top_k * _cube(manifest, "cube").size ** 3
     if line.measure is not None:

@@ -2,7 +2,7 @@
 
     Radiograph -> View -> logit and activation map -> findings with their heat maps
 
-`line.add` calls `view` for each image as it arrives, `line.finish` calls `analyse`.
+`Radiographs` is the kind (lines/kind.py).
 
 Rules.
 1. Every image stands alone: what the bundle accepts is asked of each, and each frontal one is
@@ -23,45 +23,146 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.backend.profile import Shapes, of_single_images
 from appliance.backend.protocol import Backend
 from appliance.bundle import match
-from appliance.bundle.manifest import ClassifyImage, Manifest
+from appliance.bundle.accepts import Accepts
+from appliance.bundle.lines import ClassifyImage
+from appliance.bundle.manifest import Manifest, Network
 from appliance.errors import Poisoned, SeriesRefused
+from appliance.lines.budget import Budget
+from appliance.lines.kind import Analysis, Context, Outline, Seen
 from appliance.preprocess import projection
+from appliance.preprocess.spec import Op
 from appliance.reasons import Code
-from appliance.records import Header, HeatMap, Tensor, View
-from appliance.report import Finding, Reason
-from appliance.series import radiograph, select
+from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
+from appliance.report import Coverage, Finding, Reason
+from appliance.series import select
 from appliance.series.assemble import LOSSY_SYNTAXES
+from appliance.series.pixels import Parsed
+from appliance.series.radiograph import MAX_PIXELS, read
 
 LEFT_OUT = frozenset({Code.VIEW_POSITION, Code.BODY_PART})
 BYTES_A_PIXEL = 16
 """Of one image while it is prepared; measured: 8 with a window, 15 without."""
+GOLDEN_AT_ONCE = 16
+"""Images in a golden case, at most."""
+JUDGED_AT_ONCE = 128
+"""Images in one run of `Radiographs.scores`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What is said of the images of a series."""
+class Radiographs:
+    """kind.Kind of this line: each image stands alone, none waits for another or fills a gap."""
 
-    limitations: tuple[Reason, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    maps: tuple[HeatMap, ...] = ()
+    model = ClassifyImage
+
+    def images(
+        self,
+        instance: Parsed,
+        manifests: Sequence[Manifest | None],
+        memory_bytes: int | None,
+    ) -> tuple[Seen[View], ...]:
+        found: list[Seen[View]] = []
+        decoded: Radiograph | Reason | None = None
+        for manifest in manifests:
+            refused = None if manifest is None else _refused(instance.header, manifest)
+            if manifest is None or refused is not None:
+                found.append(Seen(reasons=(refused,) if refused else ()))
+                continue
+            decoded = decoded or _decoded(instance.data, memory_bytes)
+            if isinstance(decoded, Reason):
+                found.append(Seen(reasons=(decoded,)))
+            else:
+                found.append(_view(decoded, manifest.networks["classify"].preprocess))
+        return tuple(found)
+
+    def bytes_of(self, image: View, manifest: Manifest | None = None) -> int:
+        return image.values.nbytes
+
+    def trimmed(self, image: View, manifests: Sequence[Manifest | None]) -> View:
+        return image
+
+    def planes(self, images: Sequence[View]) -> tuple[Plane, ...]:
+        return ()
+
+    def outline(
+        self, images: Sequence[View], accepts: Accepts | None, *, unread: bool
+    ) -> Outline[tuple[View, ...]]:
+        return Outline(subject=in_order(images) or None, uniform=True)
+
+    def against(self, images: Sequence[View], refusals: tuple[Reason, ...]) -> tuple[Reason, ...]:
+        """() where the refused images are only left out (rule 2)."""
+        uids = {v.header.sop_instance_uid for v in images}
+        if len({v.mark for v in images}) > len(uids):
+            text = "two different images carry one SOP Instance UID"
+            return (Reason(code=Code.DUPLICATE_UID, text=text, where="series"), *refusals)
+        left_out = bool(images) and all(reason.code in LEFT_OUT for reason in refusals)
+        return () if left_out else refusals
+
+    def ends_inside(self, coverage: Coverage) -> None:
+        return None
+
+    def analyse(
+        self,
+        subject: tuple[View, ...],
+        manifest: Manifest,
+        backend: Backend,
+        budget: Budget,
+        context: Context,
+    ) -> Analysis:
+        return analyse(subject, manifest, backend)
+
+    def usual_bytes(self, manifest: Manifest) -> int:
+        return 0
+
+    def profile(self, role: str, network: Network, manifest: Manifest) -> dict[str, Shapes]:
+        """One a run, GOLDEN_AT_ONCE in a golden case."""
+        return of_single_images(network, GOLDEN_AT_ONCE)
+
+    def scores(
+        self, images: NDArray[np.uint8], manifest: Manifest, backend: Backend
+    ) -> tuple[NDArray[np.float64], float]:
+        line, port = manifest.line_of(ClassifyImage), manifest.networks["classify"].inputs[0]
+        if images.ndim != 3 or images.shape[1:] != port.shape[2:]:
+            raise ValueError(f"{manifest.name} sees {port.shape[2:]}, not {images.shape[1:]}")
+        logits = []
+        for first in range(0, len(images), JUDGED_AT_ONCE):
+            whole = images[first : first + JUDGED_AT_ONCE, None]
+            part = np.asarray(whole / np.float32(255), np.float32)
+            outputs = backend.infer("classify", Tensor(part, part.shape, None))
+            logits.append(np.asarray(outputs[line.output], np.float64).reshape(-1))
+        return 1 / (1 + np.exp(-(line.scale * np.concatenate(logits) + line.bias))), line.threshold
+
+    def example(self, spacing_mm: Vector | None = None) -> tuple[bytes, ...]:
+        from appliance.phantom import chest, instances, radiograph  # noqa: PLC0415 - as in nodules
+
+        body = chest.chest() if spacing_mm is None else chest.chest(spacing_mm=spacing_mm)
+        return (instances.packed(radiograph.instance(radiograph.projected(body))),)
 
 
-def view(instance: bytes, header: Header, manifest: Manifest, room: int | None = None) -> View:
-    """One instance -> what the network sees. SeriesRefused with the reason why it does not.
+def _refused(header: Header, manifest: Manifest) -> Reason | None:
+    """Why this image is not meant for the bundle."""
+    reasons = match.accepts(manifest, header)
+    where = _where(header)
+    text = f"{where}: {reasons[0].text}" if reasons else ""
+    return reasons[0].model_copy(update={"text": text, "where": where}) if reasons else None
 
-    room: bytes of memory that there are for it; None where the machine does not say."""
-    where = "image" if header.instance_number is None else f"image {header.instance_number}"
-    if reasons := match.accepts(manifest, header):
-        text = f"{where}: {reasons[0].text}"
-        raise SeriesRefused(reasons[0].model_copy(update={"text": text, "where": where}))
-    most = radiograph.MAX_PIXELS if room is None else room // BYTES_A_PIXEL
-    image = radiograph.read(instance, max_pixels=max(1, min(radiograph.MAX_PIXELS, most)))
-    seen = projection.tensor(image, manifest.networks["classify"].preprocess)
+
+def _decoded(instance: bytes, memory_bytes: int | None) -> Radiograph | Reason:
+    most = MAX_PIXELS if memory_bytes is None else memory_bytes // BYTES_A_PIXEL
+    try:
+        return read(instance, max_pixels=max(1, min(MAX_PIXELS, most)))
+    except SeriesRefused as e:
+        return e.reason
+
+
+def _view(image: Radiograph, ops: Sequence[Op]) -> Seen[View]:
+    """One radiograph -> what a network with these ops sees of it, or why that is nothing."""
+    seen = projection.tensor(image, ops)
     if isinstance(seen, str):
+        where = _where(image.header)
         text = f"{where}: {seen}"
-        raise SeriesRefused(Reason(code=Code.NOTHING_TO_SEE, text=text, where=where))
+        return Seen(reasons=(Reason(code=Code.NOTHING_TO_SEE, text=text, where=where),))
     square = np.array(
         [
             [seen.height, 0, seen.top - 0.5],  # pixel centres are whole numbers
@@ -69,7 +170,11 @@ def view(instance: bytes, header: Header, manifest: Manifest, room: int | None =
             [0, 0, 1],
         ]
     )
-    return View(image.header, seen.values, image.to_stored @ square, image.digest)
+    return Seen((View(image.header, seen.values, image.to_stored @ square, image.digest),))
+
+
+def _where(header: Header) -> str:
+    return "image" if header.instance_number is None else f"image {header.instance_number}"
 
 
 def in_order(views: Sequence[View]) -> tuple[View, ...]:
@@ -78,27 +183,16 @@ def in_order(views: Sequence[View]) -> tuple[View, ...]:
     return tuple(sorted(once.values(), key=lambda v: select.place(v.header)))
 
 
-def against(views: Sequence[View], refusals: Sequence[Reason]) -> tuple[Reason, ...]:
-    """Why a series with these views, and images that were refused, is not analysed: () where the
-    latter are only left out (rule 2)."""
-    uids = {v.header.sop_instance_uid for v in views}
-    if len({(v.header.sop_instance_uid, v.digest) for v in views}) > len(uids):
-        text = "two different images carry one SOP Instance UID"
-        return (Reason(code=Code.DUPLICATE_UID, text=text, where="series"), *refusals)
-    left_out = bool(views) and all(reason.code in LEFT_OUT for reason in refusals)
-    return () if left_out else tuple(refusals)
-
-
 def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Analysis:
     """Views `in_order` -> what is said of them."""
-    line = manifest.radiographs()
-    said = [_said(one, line, backend) for one in views]
-    found = [i for i, one in enumerate(said) if one.score >= line.threshold]
-    found.sort(key=lambda i: (-said[i].score, i))
+    line = manifest.line_of(ClassifyImage)
+    judged = [_judged(one, line, backend) for one in views]
+    found = [i for i, one in enumerate(judged) if one.score >= line.threshold]
+    found.sort(key=lambda i: (-judged[i].score, i))
     findings = []
     maps = []
     for number, i in enumerate(found, start=1):
-        activation, name = said[i].activation, f"heat-map-{number}"
+        activation, name = judged[i].activation, f"heat-map-{number}"
         if activation is not None:
             maps.append(_heat_map(name, activation, views[i]))
         findings.append(
@@ -106,30 +200,30 @@ def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Anal
                 id=number,
                 tracking_uid="",
                 kind=line.finding,
-                score=round(said[i].score, 4),
+                score=round(judged[i].score, 4),
                 threshold=line.threshold,
                 heat_map=None if activation is None else name,
                 key_image=i,
                 key_sop_instance_uid=views[i].header.sop_instance_uid,
             )
         )
-    return Analysis(_lossy(views), tuple(findings), tuple(maps))
+    return Analysis(limitations=_lossy(views), findings=tuple(findings), maps=tuple(maps))
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Judged:
     score: float
     activation: NDArray[np.float32] | None
     """[y, x]."""
 
 
-def _said(one: View, line: ClassifyImage, backend: Backend) -> _Said:
+def _judged(one: View, line: ClassifyImage, backend: Backend) -> _Judged:
     """What the network says of one image; alone, so that its neighbours change nothing."""
     outputs = backend.infer("classify", Tensor(one.values, one.values.shape, None))
     logit = float(_output(outputs, line.output, (1,))[0])
     if line.activation is None:
-        return _Said(_score(logit, line), None)
-    return _Said(_score(logit, line), _output(outputs, line.activation, (1, 1, -1, -1))[0, 0])
+        return _Judged(_score(logit, line), None)
+    return _Judged(_score(logit, line), _output(outputs, line.activation, (1, 1, -1, -1))[0, 0])
 
 
 def _score(logit: float, line: ClassifyImage) -> float:

@@ -10,6 +10,7 @@ Rules of this module:
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
@@ -96,6 +97,13 @@ def _images(
 
 def uid(space: str, name: str) -> str:
     return f"2.25.{uuid5(ROOT, f'{space}/{name}').int}"
+
+
+def packed(image: Dataset) -> bytes:
+    """An instance as a Part-10 file."""
+    out = io.BytesIO()
+    image.save_as(out, enforce_file_format=True)
+    return out.getvalue()
 
 
 def meta(image: Dataset) -> FileMetaDataset:

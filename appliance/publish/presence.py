@@ -7,7 +7,7 @@ Rules
   no_bundle (it runs without any); then the state is `degraded`.
 - Which bundles and which backend are in use is what `work` wrote last: its event `loaded` (detail:
   `bundles`, a list of name, version, digest; `backend`, a text), else the newest report. Why a GPU
-  does not serve, or how far its engine is built, is its event `engine` (engine_room.Said).
+  does not serve, or how far its engine is built, is its event `engine` (runtime.gpu.EngineState).
 """
 
 from __future__ import annotations

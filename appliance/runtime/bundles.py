@@ -1,4 +1,4 @@
-"""Where results become reports: bundles and their backends on one side, the journal on the other.
+"""The bundles that are open in this process, each with its networks loaded in a backend.
 
 `work`, `analyze` and `replay` share this, so that a series gets the same report whichever way it
 came. Rules:
@@ -6,16 +6,14 @@ came. Rules:
   one is opened beside the old one, between two studies, if there is memory for both, and only a
   bundle whose goldens passed is used. The old one is closed once no series that began with it is
   followed any more.
-- The GPU serves a bundle once its engine is ready (engine_room); the CPU backend stays as its
+- The GPU serves a bundle once its engine is ready (runtime/gpu.py); the CPU backend stays as its
   spare, and takes over a series at once where the GPU fails in it.
-- Masks and the list of inputs are durable before the report is committed; the report and all its
-  messages are one transaction.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,50 +24,56 @@ from appliance.backend.choose import choose
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
-from appliance.bundle import golden, match, trust
-from appliance.bundle.manifest import Network
+from appliance.bundle import golden, trust
+from appliance.bundle.manifest import Manifest, Network
 from appliance.bundle.shelf import Audit, Entry, Shelf
 from appliance.bundle.trust import Bundle, Loaded
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned, ScansideError
 from appliance.host import memory
-from appliance.records import Header, Result, Stack
-from appliance.report import Reason, Stage, Status
-from appliance.runtime.gpu import EngineRoom
-from appliance.series import pixels, select
+from appliance.lines.fold import Fold
+from appliance.lines.kind import NO_CONTEXT, Context
+from appliance.records import Result
+from appliance.runtime.gpu import GpuEngines
 from appliance.settings import Settings
-from appliance.store.journal import Journal
-from appliance.store.spool import SeriesKey, Spool
 
 log = logging.getLogger("scanside.work")
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenBundle:
     """A bundle with its networks loaded in a backend."""
 
     bundle: Bundle
     backend: Backend
     spare: Callable[[], Backend] | None = None
     """The CPU backend that takes over where the GPU fails; None where `backend` is one."""
-    broke: Callable[[ScansideError], None] = lambda _: None
-    """Told that the GPU itself failed."""
+    gpu_failed: Callable[[ScansideError], None] = lambda _: None
+    """Called where the GPU itself failed."""
 
-    def finish(
-        self, fold: line.Fold, *, reasons: Iterable[Reason] = (), room: int | None = None
-    ) -> Result:
-        """line.finish; by the spare where the GPU fails."""
+    @property
+    def digest(self) -> str:
+        """Of the bundle."""
+        return self.bundle.ref.digest
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle."""
+        return self.bundle.manifest
+
+    def finish(self, fold: Fold, context: Context = NO_CONTEXT) -> Result:
+        """line.finish for this bundle; by the spare where the GPU fails."""
         try:
-            return line.finish(fold, self.backend, reasons=reasons, room=room)
+            return line.finish(fold, self.bundle, self.backend, context)
         except Poisoned as e:
             if self.spare is None or e.code != "backend_failed":
                 raise
             log.error("%s; the CPU takes over", e.line())
             if isinstance(self.backend, GpuBackend) and self.backend.broken is not None:
-                self.broke(e)
-        return line.finish(fold, self.spare(), reasons=reasons, room=room)
+                self.gpu_failed(e)
+        return line.finish(fold, self.bundle, self.spare(), context)
 
 
-class Desk:
+class OpenBundles:
     """The open bundles of this process, and the shelf that they come from."""
 
     def __init__(
@@ -78,26 +82,30 @@ class Desk:
         audit: Audit | None = None,
         *,
         builds: bool = False,
-        room: EngineRoom | None = None,
+        engines: GpuEngines | None = None,
     ) -> None:
-        """`builds`: whether engines are built by this process; `room`: another than this
+        """`builds`: whether engines are built by this process; `engines`: of another GPU than this
         machine's."""
         self.settings = settings
         self._library = choose(settings.work.backend)
-        self.room = room
-        if room is None and settings.work.backend in ("auto", "gpu"):
+        self.engines = engines
+        """None where the GPU is not to serve."""
+        if engines is None and settings.work.backend in ("auto", "gpu"):
             required = settings.work.backend == "gpu"
-            self.room = EngineRoom(settings.state, self._library, required=required, builds=builds)
+            self.engines = GpuEngines(
+                settings.state, self._library, required=required, builds=builds
+            )
         runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._infer)
         self.shelf = Shelf(settings.state, runner=runner, audit=audit)
-        self._open: dict[str, Opened] = {}
-        self._retired: dict[str, Opened] = {}
+        self._open: dict[str, OpenBundle] = {}
+        self._retired: dict[str, OpenBundle] = {}
         """Not active any more, but a series may still use them."""
         self._spares: dict[str, Backend] = {}
         """Digest -> the CPU backend of a bundle that the GPU serves."""
         self._lost: list[Backend] = []
+        """GPU backends that failed: a series that began with one may still ask it."""
 
-    def refresh(self, in_use: Collection[str | None] = ()) -> tuple[Opened, ...]:
+    def refresh(self, in_use: Collection[str | None] = ()) -> tuple[OpenBundle, ...]:
         """Open what the shelf says is active; close what is neither active nor `in_use` (digests).
 
         A bundle that cannot be opened is logged and the one of the same name that runs goes on. So
@@ -108,7 +116,7 @@ class Desk:
             active = self.shelf.active()
         except MemoryError:
             log.error("no memory to look at the shelf; what is open goes on")
-            return tuple(self._open.values())
+            return self.all
         for entry in active:
             before = [o for o in self._open.values() if o.bundle.ref.name == entry.name]
             known = self._open.get(entry.digest) or self._retired.pop(entry.digest, None)
@@ -119,8 +127,8 @@ class Desk:
                 wanted[entry.digest] = self._opened(self.shelf.ready(entry), entry)
                 log.info("bundle %s %s is open", entry.name, entry.version)
             except (ScansideError, MemoryError) as e:
-                said = e.line() if isinstance(e, ScansideError) else "no memory to open it"
-                log.error("bundle %s %s: %s", entry.name, entry.version, said)
+                why = e.line() if isinstance(e, ScansideError) else "no memory to open it"
+                log.error("bundle %s %s: %s", entry.name, entry.version, why)
                 wanted.update({o.bundle.ref.digest: o for o in before})
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
         self._open = wanted
@@ -128,12 +136,12 @@ class Desk:
             self._close(digest, self._retired.pop(digest))
         return tuple(wanted.values())
 
-    def turn(self) -> None:
+    def follow_builds(self) -> None:
         """Between two steps of the work: follow the build of an engine, take up one that is ready.
 
         Series that are followed keep the backend that they began with.
         """
-        for digest in self.room.turn() if self.room is not None else ():
+        for digest in self.engines.follow_build() if self.engines is not None else ():
             before = self._open.get(digest)
             entry = next((e for e in self.shelf.list() if e.digest == digest), None)
             if before is None or entry is None or isinstance(before.backend, GpuBackend):
@@ -147,14 +155,14 @@ class Desk:
                 self._spares[digest] = before.backend
                 self._open[digest] = opened
 
-    def open(self, entry: Entry) -> Opened:
+    def open(self, entry: Entry) -> OpenBundle:
         """One bundle of the shelf, active or not, until `close`."""
         opened = self._open.get(entry.digest)
         opened = opened or self._opened(self.shelf.ready(entry), entry)
         self._open[entry.digest] = opened
         return opened
 
-    def only(self, bundle: str) -> tuple[Opened, ...]:
+    def only(self, bundle: str) -> tuple[OpenBundle, ...]:
         """Just this bundle, for `analyze --bundle`: the name of an active one or a file's path.
 
         A file named by hand needs no signature, but its golden cases must pass here.
@@ -177,30 +185,22 @@ class Desk:
             )
         return tuple(self._open.values())
 
-    def accepting(
-        self, header: Header, among: Sequence[Opened] | None = None
-    ) -> tuple[Opened, ...]:
-        """Those of the open bundles (or of `among`) that accept a series with this header."""
-        there = tuple(self._open.values()) if among is None else among
-        chosen = match.choose([o.bundle for o in there], header)
-        return tuple(o for bundle in chosen for o in there if o.bundle is bundle)
+    @property
+    def all(self) -> tuple[OpenBundle, ...]:
+        """Those that series begin with from now on."""
+        return tuple(self._open.values())
 
-    def why_none(self, header: Header, among: Sequence[Opened] | None = None) -> tuple[Reason, ...]:
-        """Why none of them accepts a series with this header."""
-        there = tuple(self._open.values()) if among is None else among
-        return match.none_accepts([o.bundle for o in there], header)
-
-    def _opened(self, loaded: Loaded, entry: Entry | None = None) -> Opened:
+    def _opened(self, loaded: Loaded, entry: Entry | None = None) -> OpenBundle:
         """On the GPU where its engine is ready; what is not on the shelf (None) is for the CPU."""
         if entry is not None and (opened := self._with_gpu(loaded, entry)) is not None:
             return opened
-        return Opened(loaded.bundle, self._on_cpu(loaded))
+        return OpenBundle(loaded.bundle, self._on_cpu(loaded))
 
-    def _with_gpu(self, loaded: Loaded, entry: Entry) -> Opened | None:
-        room = self.room
-        if room is None:
+    def _with_gpu(self, loaded: Loaded, entry: Entry) -> OpenBundle | None:
+        engines = self.engines
+        if engines is None:
             return None
-        backend = room.open(loaded, self.shelf.path(entry))
+        backend = engines.open(loaded, self.shelf.path(entry))
         if backend is None:
             return None
         digest = loaded.digest
@@ -210,14 +210,14 @@ class Desk:
                 self._spares[digest] = self._on_cpu(loaded)
             return self._spares[digest]
 
-        def broke(error: ScansideError) -> None:
-            room.broke(digest, error)
+        def gpu_failed(error: ScansideError) -> None:
+            engines.device_failed(digest, error)
             now = self._open.get(digest)
             if now is not None and now.backend is backend:
                 self._open[digest] = replace(now, backend=spare(), spare=None)
-                self._lost.append(backend)  # series that began with it may still ask it
+                self._lost.append(backend)
 
-        return Opened(loaded.bundle, backend, spare, broke)
+        return OpenBundle(loaded.bundle, backend, spare, gpu_failed)
 
     def _on_cpu(self, loaded: Loaded) -> Backend:
         _require_memory(sum(map(len, loaded.networks.values())))
@@ -232,7 +232,7 @@ class Desk:
         finally:
             backend.close()
 
-    def _close(self, digest: str, opened: Opened) -> None:
+    def _close(self, digest: str, opened: OpenBundle) -> None:
         opened.backend.close()
         spare = self._spares.pop(digest, None)
         if spare is not None and spare is not opened.backend:
@@ -250,8 +250,8 @@ class Desk:
         self._open, self._retired = {}, {}
         for backend in self._lost:
             backend.close()
-        if self.room is not None:
-            self.room.close()
+        if self.engines is not None:
+            self.engines.close()
 
 
 def _require_memory(networks: int) -> None:
@@ -264,53 +264,3 @@ def _require_memory(networks: int) -> None:
             remedy="Give this machine, or the `work` stage, more memory.",
             code="memory_short",
         )
-
-
-def summary(header: Header, stack: Stack) -> select.SeriesSummary:
-    """What the choice between the series of a study needs to know of one that could be analysed."""
-    return select.summary(
-        header,
-        axial=True,  # assembled, hence axial (NOT_AXIAL is refused)
-        spacing_mm=stack.spacing_mm[0],
-        cover_mm=float(stack.z_mm[-1]),
-        slices=len(stack.planes),
-    )
-
-
-def better(
-    journal: Journal, spool: Spool, key: SeriesKey, bundle: Bundle, fold: line.Fold, stack: Stack
-) -> tuple[tuple[Reason, ...], tuple[str, ...]]:
-    """Whether a series of the same study and acquisition was analysed that is better than `key`.
-
-    (reasons against this one, ()) if so; else ((), ids of the reports that this one withdraws).
-    Only final reports count that nothing has withdrawn yet.
-    """
-    if fold.header is None:
-        return (), ()
-    mine = summary(fold.header, stack)
-    withdrawn = {report.supersedes for report in journal.reports_of_study(key.study)}
-    others: dict[str, tuple[select.SeriesSummary, str]] = {}
-    for row in journal.series_of_study(key.study):
-        report = journal.latest_report(row.series_uid, bundle.ref.digest)
-        if row.series_uid == key.series or report is None or report.report_id in withdrawn:
-            continue
-        if report.status is not Status.ANALYSED or report.stage is not Stage.FINAL:
-            continue
-        paths = list(spool.instances(SeriesKey(key.study, row.series_uid)).values())
-        if paths and report.series.spacing_mm is not None and report.coverage.z_mm is not None:
-            low, high = report.coverage.z_mm
-            one = select.summary(
-                pixels.header(paths[0].read_bytes()),
-                axial=True,
-                spacing_mm=report.series.spacing_mm[0],
-                cover_mm=high - low,
-                slices=report.series.slices,
-            )
-            others[row.series_uid] = one, str(report.report_id)
-    group = next(
-        g for g in select.groups([mine, *(one for one, _ in others.values())]) if mine in g
-    )
-    best = select.best(group, bundle.manifest.accepts)
-    if best != mine:
-        return (select.better(best),), ()
-    return (), tuple(others[o.series_uid][1] for o in group if o.series_uid in others)

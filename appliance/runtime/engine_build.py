@@ -128,29 +128,29 @@ class Build:
 
     def _follow(self, child: subprocess.Popen[str]) -> ScansideError | None:
         """Read a child to its end."""
-        said: list[str] = []
-        errors = threading.Thread(target=_tail, args=(child.stderr, said), daemon=True)
-        errors.start()
+        last: list[str] = []
+        reader = threading.Thread(target=_tail, args=(child.stderr, last), daemon=True)
+        reader.start()
         for line in child.stdout or ():
             if line.strip():
                 self.progress = " ".join(line.split())[:200]
         code = child.wait()
-        errors.join()
+        reader.join()
         if code == 0:
             return None
-        found = LINE.fullmatch(said[-1]) if said else None
+        found = LINE.fullmatch(last[-1]) if last else None
         if code < 0:
             return _died(f"was ended by {signal.Signals(-code).name}")
         if found is None:
-            return _died(f"ended with {code}: {said[-1] if said else 'and said nothing'}")
+            return _died(f"ended with {code}: {last[-1] if last else 'and said nothing'}")
         return BackendUnavailable(found["text"], code=found["code"], remedy=found["remedy"])
 
 
-def _tail(lines: Sequence[str] | None, said: list[str]) -> None:
+def _tail(lines: Sequence[str] | None, last: list[str]) -> None:
     """The last line that is not empty; the pipe is emptied whatever comes."""
     for line in lines or ():
         if line.strip():
-            said[:] = [" ".join(line.split())[:500]]
+            last[:] = [" ".join(line.split())[:500]]
 
 
 def _died(how: str) -> BackendUnavailable:

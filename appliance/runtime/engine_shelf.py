@@ -27,13 +27,14 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from appliance.backend.profile import Shapes, profile
+from appliance.backend.profile import Shapes
 from appliance.bundle.golden import Gate
 from appliance.bundle.manifest import FileName, Manifest
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused, ScansideError
 from appliance.host import facts, jetson
 from appliance.host.driver import Driver
+from appliance.lines.kinds import profile
 from appliance.report import BundleRef, Digest, Record
 from appliance.store.files import DISK, Disk
 

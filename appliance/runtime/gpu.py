@@ -1,18 +1,19 @@
-"""Which bundles run on the GPU: what fits serves, what is missing is built, and why not is said.
+"""Which bundles run on the GPU: what fits serves, what is missing is built, or why not is kept.
 
     an engine that fits and has passed its golden cases here      -> gpu
     else, on a machine with a GPU, a build as a child             -> the CPU serves meanwhile
-    else                                                          -> the CPU serves, and it is said
+    else                                                          -> the CPU serves, and why is kept
 
 Rules.
 1. Whatever is missing or wrong (no GPU, driver, library, kernels, memory; an engine that is
    damaged, was built elsewhere or computes something else) is a named error. With [work] backend =
-   "auto" it becomes a Said: log, journal, MQTT health and doctor tell it. With "gpu" it is raised.
+   "auto" it becomes an EngineState: log, journal, MQTT health and doctor show it. With "gpu" it is
+   raised.
 2. Nothing of NVIDIA is loaded before a child process has tried it (host/driver.py, trt_engine.py).
 3. Golden cases run each time an engine is opened. One that fails them never serves; what served
    before it does.
-4. One build at a time, between studies' turns (engine_build.py). What failed is not tried again
-   until the machine changes (engines.py, rule 3).
+4. One build at a time, beside the work (engine_build.py). What failed is not tried again until the
+   machine changes (engine_shelf.py, rule 3).
 5. After an error of the device the CPU serves until this process is started again.
 """
 
@@ -49,15 +50,15 @@ UNHIDE = (
     "cp -r systemd/gpu/. /etc/systemd/system/ && systemctl daemon-reload && "
     "systemctl restart scanside-work.service (docs/compile.md)."
 )
-State = Literal["ready", "building", "fallback"]
+Service = Literal["ready", "building", "fallback"]
 
 
-class Said(Record):
-    """What is said of one bundle: detail of the journal's event `engine`."""
+class EngineState(Record):
+    """How one bundle is served: detail of the journal's event `engine`."""
 
     bundle: str
     version: str
-    state: State
+    state: Service
     code: str = ""
     """Stable; empty where the GPU serves or an engine is built for the first time."""
     text: str
@@ -129,7 +130,7 @@ def found_gpu() -> Driver:
     return driver.recent(driver.probe())
 
 
-class EngineRoom:
+class GpuEngines:
     """The GPU of this process, the backends that are open on it and the build under way."""
 
     def __init__(
@@ -155,11 +156,11 @@ class EngineRoom:
         self._build: tuple[str, Build] | None = None
         self._wanted: dict[str, tuple[Loaded, Path]] = {}
         """By digest: bundles whose engine is to be built, in order."""
-        self.said: dict[str, Said] = {}
-        """By digest, what is said now."""
+        self.states: dict[str, EngineState] = {}
+        """By digest of the bundle, as it is now."""
 
     def open(self, loaded: Loaded, path: Path) -> GpuBackend | None:
-        """The GPU backend of a bundle; None where the CPU serves, and `said` has the reason.
+        """The GPU backend of a bundle; None where the CPU serves, and `states` has the reason.
 
         `path`: its file, for a build. BackendUnavailable where the GPU is `required`.
         """
@@ -172,12 +173,12 @@ class EngineRoom:
                 raise
             self._instead(loaded, path, e)
             return None
-        self._say(loaded, "ready", "its engine is ready")
+        self._note(loaded, "ready", "its engine is ready")
         if shelf.stale(machine.here):
             self._ask(loaded, path, None)
         return backend
 
-    def turn(self) -> tuple[str, ...]:
+    def follow_build(self) -> tuple[str, ...]:
         """Follow the build; digests of bundles whose new engine is ready, to be opened again."""
         if self._build is None:
             self._begin()
@@ -186,7 +187,7 @@ class EngineRoom:
         loaded, _ = self._wanted[digest]
         error = build.poll()
         if build.running:
-            self._say(loaded, "building", build.progress)
+            self._note(loaded, "building", build.progress)
             return ()
         self._build = None
         del self._wanted[digest]
@@ -203,19 +204,19 @@ class EngineRoom:
 
     @property
     def busy(self) -> bool:
-        """Whether `turn` has something to follow."""
+        """Whether `follow_build` has something to follow."""
         return bool(self._wanted)
 
-    def broke(self, loaded_digest: str, error: ScansideError) -> None:
+    def device_failed(self, loaded_digest: str, error: ScansideError) -> None:
         """The device failed in a study: rule 5."""
-        before = self.said.get(loaded_digest)
+        before = self.states.get(loaded_digest)
         if before is not None:
-            row = Said(
+            row = EngineState(
                 bundle=before.bundle, version=before.version, state="fallback", code=error.code,
                 text=error.text, remedy=error.remedy,
             )  # fmt: skip
             log.error("%s", row.line())
-            self.said[loaded_digest] = row
+            self.states[loaded_digest] = row
         self._broken = error
 
     def close(self) -> None:
@@ -289,7 +290,7 @@ class EngineRoom:
             self._wanted[loaded.digest] = loaded, path
             if error is not None:
                 new = error.code == "engine_missing"
-                self._say(loaded, "building", error.text, "" if new else error.code)
+                self._note(loaded, "building", error.text, "" if new else error.code)
 
     def _begin(self) -> None:
         for digest, (loaded, path) in self._wanted.items():
@@ -298,22 +299,22 @@ class EngineRoom:
             return
 
     def _fall_back(self, loaded: Loaded, error: ScansideError) -> None:
-        serving = self.said.get(loaded.digest)
+        serving = self.states.get(loaded.digest)
         if serving is not None and serving.state == "ready":
             log.error("%s %s: %s", loaded.ref.name, loaded.ref.version, error.line())
             return  # a new build failed; what served goes on
-        self._say(loaded, "fallback", error.text, error.code, error.remedy)
+        self._note(loaded, "fallback", error.text, error.code, error.remedy)
 
-    def _say(
-        self, loaded: Loaded, state: State, text: str, code: str = "", remedy: str = ""
+    def _note(
+        self, loaded: Loaded, state: Service, text: str, code: str = "", remedy: str = ""
     ) -> None:
         ref = loaded.ref
-        serving = self.said.get(loaded.digest)
+        serving = self.states.get(loaded.digest)
         if state == "building" and serving is not None and serving.state == "ready":
             return  # in another power mode: the GPU serves all the while
-        row = Said(
+        row = EngineState(
             bundle=ref.name, version=ref.version, state=state, code=code, text=text, remedy=remedy
         )
-        if self.said.get(loaded.digest) != row:
+        if self.states.get(loaded.digest) != row:
             log.log(logging.INFO if code in ("", "no_gpu") else logging.ERROR, "%s", row.line())
-            self.said[loaded.digest] = row
+            self.states[loaded.digest] = row

@@ -37,7 +37,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from appliance.bundle.manifest import Accepts
+from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
 from appliance.records import Plane, Stack, Vector
 from appliance.report import Reason

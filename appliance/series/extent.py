@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.bundle.manifest import Accepts, Limits
+from appliance.bundle.accepts import Accepts, Limits
 from appliance.reasons import Code
 from appliance.records import Plane
 from appliance.report import Reason

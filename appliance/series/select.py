@@ -29,7 +29,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from appliance.bundle.manifest import Accepts
+from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason

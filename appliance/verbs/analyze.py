@@ -20,11 +20,15 @@ from rich.table import Table
 from appliance import line
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
 from appliance.host import memory
+from appliance.lines import choose
+from appliance.lines.fold import Fold
+from appliance.lines.kind import Context
 from appliance.reasons import Code
-from appliance.records import Header, Identity, Result, Stack
+from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
-from appliance.runtime.bundles import Desk, Opened, summary
+from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.series import pixels, select
+from appliance.series.select import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
 
@@ -50,16 +54,16 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         raise ScansideError(
             f"{path}: no DICOM was found", code="no_dicom", remedy="Name a folder of DICOM files."
         )
-    desk = Desk(settings)
+    bundles = OpenBundles(settings)
     try:
-        desk.refresh()
+        bundles.refresh()
         if bundle is not None:
-            desk.only(bundle)
+            bundles.only(bundle)
         key = site_key(settings.state)
-        results = _results(every, desk, memory.Gauge(memory.room()))
+        results = _results(every, bundles.all, memory.Gauge(memory.room()))
         return [_sealed(result, key, settings) for result in results]
     finally:
-        desk.close()
+        bundles.close()
 
 
 def find(path: Path) -> list[OnDisk]:
@@ -98,56 +102,55 @@ def _bytes(file: Path) -> bytes:
         ) from e
 
 
-def _results(every: Sequence[OnDisk], desk: Desk, room: memory.Gauge) -> list[Result]:
+def _results(
+    every: Sequence[OnDisk], bundles: Sequence[OpenBundle], left: memory.Gauge
+) -> list[Result]:
     """Each series through the line; then, of a study and acquisition, only the best stays."""
     results: list[Result] = []
-    rivals: dict[str, list[tuple[int, select.SeriesSummary, Opened]]] = {}
+    rivals: dict[str, list[tuple[int, SeriesSummary, OpenBundle]]] = {}
     for series in every:
-        named = select.by_name(series.header) if series.header else None
-        accepting: Sequence[Opened | None] = [None]
-        reasons: tuple[Reason, ...] = ()
-        if series.header is not None and named is None:
-            accepting = desk.accepting(series.header) or [None]
-            reasons = desk.why_none(series.header) if accepting == [None] else ()
-        for opened in accepting:
-            result, rival = _one(series, opened, reasons, room.bytes())
-            if opened and rival:
-                of_bundle = rivals.setdefault(opened.bundle.ref.digest, [])
-                of_bundle.append((len(results), rival, opened))
+        for opened, result, rival in _of_series(series, bundles, left.bytes()):
+            if opened and rival and result.status is Status.ANALYSED:
+                rivals.setdefault(opened.digest, []).append((len(results), rival, opened))
             results.append(result)
-    for candidates in rivals.values():
-        analysed = [r for r in candidates if results[r[0]].status is Status.ANALYSED]
-        for group in select.groups([one for _, one, _ in analysed]):
-            best = select.best(group, analysed[0][2].bundle.manifest.accepts)
-            for at, one, _ in analysed:
-                if one in group and one != best:
-                    results[at] = line.set_aside(results[at], select.better(best))
+    for analysed in rivals.values():
+        beaten = choose.beaten([one for _, one, _ in analysed], analysed[0][2].manifest.accepts)
+        for at, one, _ in analysed:
+            if one in beaten:
+                results[at] = line.set_aside(results[at], select.better(beaten[one]))
     return results
 
 
-def _one(
-    series: OnDisk, opened: Opened | None, reasons: tuple[Reason, ...], room: int | None
-) -> tuple[Result, select.SeriesSummary | None]:
-    """One series through the line, and what the choice between series needs where it assembles.
+def _of_series(
+    series: OnDisk, bundles: Sequence[OpenBundle], memory_bytes: int | None
+) -> list[tuple[OpenBundle | None, Result, SeriesSummary | None]]:
+    """One series through the line: each accepting bundle, what it says, and what the choice between
+    series needs where there are rivals.
 
     Its pixels are let go with the return, before the next series is read.
     """
-    fold = line.begin(opened.bundle if opened else None)
+    chosen = choose.bundles_for(series.header, bundles)
+    fold = line.begin([opened.bundle for opened in chosen.bundles])
     for file in series.files:
-        fold = line.add(fold, _bytes(file), room)
+        fold = line.add(fold, _bytes(file), memory_bytes)
+    context = Context(reasons=chosen.reasons, memory_bytes=memory_bytes)
+    if not chosen.bundles:
+        return [(None, line.finish(fold, None, None, context), None)]
+    return [(opened, *_of_bundle(fold, opened, context)) for opened in chosen.bundles]
+
+
+def _of_bundle(
+    fold: Fold, opened: OpenBundle, context: Context
+) -> tuple[Result, SeriesSummary | None]:
     try:
-        if opened is None:
-            result = line.finish(fold, None, reasons=reasons, room=room)
-        else:
-            result = opened.finish(fold, reasons=reasons, room=room)
+        result = opened.finish(fold, context)
     except Poisoned as e:
         of_backend = e.code == "backend_failed"
         code = Code.BACKEND_FAILED if of_backend else Code.POISONED
-        return line.failed(fold, Reason(code=code, text=e.text, where="series")), None
-    stack = line.outline(fold)
-    if fold.header is None or not isinstance(stack, Stack):
-        return result, None
-    return result, summary(fold.header, stack)
+        return line.failed(
+            fold, opened.bundle, Reason(code=code, text=e.text, where="series")
+        ), None
+    return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
 
 
 def _sealed(result: Result, key: bytes, settings: Settings) -> Report:

@@ -19,7 +19,7 @@ from appliance.host import memory
 from appliance.reasons import Code
 from appliance.records import Identity
 from appliance.report import Report, Stage, Status, Times
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.kept import inputs
@@ -69,15 +69,15 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
             code="nothing_to_replay",
             remedy="Only analysed reports can be replayed.",
         )
-    desk = Desk(settings)
+    bundles = OpenBundles(settings)
     try:
-        bundle, backend = _opened(desk, past)
+        bundle, backend = _opened(bundles, past)
         files = sorted((kept[name] for name in names), key=lambda path: path.stat().st_mtime)
         # where there is less memory than then, it says so: refused as too large, not the same
-        room = memory.room().bytes()
-        result = line.process((path.read_bytes() for path in files), bundle, backend, room)
+        left = memory.room().bytes()
+        result = line.process((path.read_bytes() for path in files), bundle, backend, left)
     finally:
-        desk.close()
+        bundles.close()
     # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
     of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
     identity = Identity(
@@ -91,17 +91,17 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
     return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
 
 
-def _opened(desk: Desk, past: Report) -> tuple[Bundle, Backend]:
+def _opened(bundles: OpenBundles, past: Report) -> tuple[Bundle, Backend]:
     """The very bundle of the report, from the shelf."""
     entry = next(
-        (e for e in desk.shelf.list() if past.bundle and e.digest == past.bundle.digest), None
+        (e for e in bundles.shelf.list() if past.bundle and e.digest == past.bundle.digest), None
     )
     if entry is None:
         raise BundleRefused(
             f"the bundle of report {past.report_id} is not on the shelf any more",
             code="bundle_not_found",
         )
-    opened = desk.open(entry)
+    opened = bundles.open(entry)
     return opened.bundle, opened.backend
 
 

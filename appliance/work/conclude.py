@@ -7,8 +7,8 @@ Rules
 - The same input never makes a new revision; other input supersedes what was said before.
 - Only what is analysed and final withdraws the report of another series of the study; each such
   report is withdrawn once, by the first better series.
-- Nothing preliminary is said of lungs that reach the end of the images: more may come. A
-  radiograph has no such end: it stands alone.
+- Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
+  has no such end, its kind says (Kind.ends_inside).
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from appliance import line
+from appliance.lines import choose
+from appliance.lines.kind import Context
 from appliance.reasons import SET_ASIDE
-from appliance.records import Identity, Result, Stack
+from appliance.records import Identity, Result
 from appliance.report import Reason, Report, Stage, Status, Times, pseudonym
 from appliance.results import message
-from appliance.runtime.bundles import better
 from appliance.settings import Settings
 from appliance.store.bell import wake
 from appliance.store.journal import Journal
@@ -31,6 +32,7 @@ from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
+from appliance.work import rivals
 from appliance.work.followed import Followed
 
 log = logging.getLogger("scanside.work")
@@ -73,9 +75,7 @@ class Conclusions:
         """What can be said before the verdict: only it refuses, and it knows the lungs' ends."""
         concluded = self._concluded(followed, digest)
         result = concluded.result
-        bundle = followed.folds[digest].bundle
-        whole = (bundle and bundle.of_radiographs) or result.facts.coverage.lungs == "covered"
-        if result.status is Status.ANALYSED and whole:
+        if result.status is Status.ANALYSED and followed.ends_inside(digest, result) is not False:
             self.commit(followed, digest, replace(concluded, preliminary=True, withdraws=()))
 
     def final(
@@ -90,22 +90,22 @@ class Conclusions:
 
     def _concluded(self, followed: Followed, digest: str | None) -> Concluded:
         """The result of what is here; inferred again only if something came since."""
-        fold, opened = followed.folds[digest], followed.opened[digest]
+        opened = followed.opened[digest]
+        fold = followed.fold or line.begin(())
+        share = fold.share(opened.bundle if opened else None)
         reasons = followed.refused
         withdraws: tuple[str, ...] = ()
-        outline = line.outline(fold)
-        if opened is not None and isinstance(outline, Stack):
-            reasons, withdraws = better(
-                self.journal, self.spool, followed.key, opened.bundle, fold, outline
-            )
+        mine = choose.summary(fold.header, share.outline)
+        if opened is not None and mine is not None:
+            reasons, withdraws = rivals.judged(self.journal, self.spool, followed.key, opened, mine)
         kept = followed.results.get(digest)
-        if not reasons and kept is not None and kept[0].input_digest == fold.digest:
+        if not reasons and kept is not None and kept[0].input_digest == share.digest:
             return Concluded(kept[0], inferred_at=kept[1], withdraws=withdraws)
-        room = followed.room_of(digest)
+        context = Context(reasons=reasons, memory_bytes=followed.memory_bytes)
         if opened is None:
-            result = line.finish(fold, None, reasons=reasons, room=room)
+            result = line.finish(fold, None, None, context)
         else:
-            result = opened.finish(fold, reasons=reasons, room=room)
+            result = opened.finish(fold, context)
         if result.status is not Status.ANALYSED:
             return Concluded(result)
         followed.results[digest] = result, time.time()

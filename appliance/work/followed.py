@@ -1,4 +1,4 @@
-"""One series while it arrives: its folds, what is known of its transfer, and when to look again.
+"""One series while it arrives: its fold, what is known of its transfer, and when to look again.
 
 Nothing here reads the disk or the clock: bytes, journal rows and the time come in. `_at` are
 seconds since 1970, `_tick` seconds of the monotonic clock.
@@ -13,10 +13,12 @@ from typing import Literal
 
 from appliance import line
 from appliance.backend.protocol import Takes
-from appliance.reasons import Code
-from appliance.records import Header, Result, Stack
+from appliance.lines import kinds
+from appliance.lines.choose import Chosen
+from appliance.lines.fold import Fold, Share
+from appliance.records import Header, Result
 from appliance.report import Reason, Status
-from appliance.runtime.bundles import Opened
+from appliance.runtime.bundles import OpenBundle
 from appliance.series import complete
 from appliance.store.rows import Arrival
 from appliance.store.spool import SeriesKey
@@ -38,11 +40,11 @@ class Followed:
     """A series, with the bundles that were open when its study began."""
 
     key: SeriesKey
-    bundles: tuple[Opened, ...] = ()
-    opened: dict[str | None, Opened | None] = field(default_factory=dict)
+    bundles: tuple[OpenBundle, ...] = ()
+    opened: dict[str | None, OpenBundle | None] = field(default_factory=dict)
     """Digest of an accepting bundle -> it; None -> None where none accepts."""
-    folds: dict[str | None, line.Fold] = field(default_factory=dict)
-    """The same keys -> the fold."""
+    fold: Fold | None = None
+    """Of all accepting bundles; None before the first image."""
     refused: tuple[Reason, ...] = ()
     """Why no bundle accepts."""
     header: Header | None = None
@@ -62,8 +64,8 @@ class Followed:
     """As the journal counts them, this one included. Only the first shows anything early."""
     failed: bool = False
     """The last attempt failed: the next one waits for the deadline."""
-    room: int | None = None
-    """Bytes of memory for its pixels and their analysis; None where the machine does not say."""
+    memory_bytes: int | None = None
+    """For its pixels and their analysis; None where the machine does not say."""
 
     @property
     def uid(self) -> str:
@@ -71,13 +73,8 @@ class Followed:
 
     @property
     def held(self) -> int:
-        """Bytes of pixels that all its folds hold."""
-        return sum(fold.held for fold in self.folds.values())
-
-    def room_of(self, digest: str | None) -> int | None:
-        """What the other folds leave of `room`."""
-        others = self.held - self.folds[digest].held
-        return None if self.room is None else self.room - others
+        """Bytes of pixels that its fold holds."""
+        return 0 if self.fold is None else self.fold.held
 
     @property
     def counted(self) -> bool:
@@ -91,22 +88,21 @@ class Followed:
         least, most = complete.Quiet().plausible_s, complete.Quiet().open_s
         return min(most, max(least, PAUSE * max(self.gaps, default=0.0)))
 
-    def begin(self, header: Header | None, accepting: Sequence[Opened]) -> None:
-        """What the first image says; folds for the bundles that accept."""
-        self.header = header
-        self.opened = {o.bundle.ref.digest: o for o in accepting} or {None: None}
-        self.folds = {
-            digest: line.begin(opened.bundle if opened else None)
-            for digest, opened in self.opened.items()
-        }
+    def begin(self, header: Header | None, chosen: Chosen[OpenBundle]) -> None:
+        """What the first image says; a fold for the bundles that accept."""
+        self.header, self.refused = header, chosen.reasons
+        self.opened = {opened.digest: opened for opened in chosen.bundles} or {None: None}
+        self.fold = line.begin([opened.bundle for opened in chosen.bundles])
 
     def add(self, uid: str, data: bytes, *, at: float, tick: float) -> None:
-        """One instance more, which arrived at `at`, that is `tick`."""
-        for digest, fold in self.folds.items():
-            added = self.folds[digest] = line.add(fold, data, self.room_of(digest))
-            opened = self.opened[digest]
+        """One instance more, which arrived at `at`, that is `tick`. ValueError before `begin`."""
+        if self.fold is None:
+            raise ValueError(f"series {self.uid} has not begun")
+        before, self.fold = self.fold, line.add(self.fold, data, self.memory_bytes)
+        for share, earlier in zip(self.fold.shares, before.shares, strict=True):
+            opened = self.opened[share.key]
             if opened is not None and isinstance(opened.backend, Takes):
-                for plane in added.planes[len(fold.planes) :]:
+                for plane in share.reading.planes(share.images[len(earlier.images) :]):
                     opened.backend.take(plane)
         if not self.seen:
             self.first_at, self.first_tick = at, tick
@@ -119,18 +115,13 @@ class Followed:
     def facts(
         self, now: float, arrivals: Sequence[Arrival], moved_on: Callable[[str], bool]
     ) -> complete.SeriesFacts:
-        """What the verdict over completeness is about. `moved_on(association)`: it brings another
-        series by now."""
-        fold = next(iter(self.folds.values()))
-        alone = fold.bundle is not None and fold.bundle.of_radiographs
-        outline = line.outline(fold)
-        stack = outline if isinstance(outline, Stack) else None
-        holes = {Code.GAP_FILLED, Code.IRREGULAR_SPACING}
-        covered = [
-            result.facts.coverage.lungs == "covered"
-            for digest, (result, _) in self.results.items()
-            if result.status is Status.ANALYSED and result.input_digest == self.folds[digest].digest
-        ]
+        """What the verdict over completeness is about; of what the bundles ask the most demanding
+        counts. `moved_on(association)`: it brings another series by now."""
+        shares = self.fold.shares if self.fold else ()
+        covers = [_cover(share) for share in shares] or [(0.0, 0.0)]
+        cover_mm, wanted_mm = min(covers, key=lambda cover: cover[0] - cover[1])
+        ends = [self._ends_inside_now(share) for share in shares]
+        known = [inside for inside in ends if inside is not None]
         return complete.SeriesFacts(
             now=now,
             first=self.first_tick,
@@ -145,9 +136,28 @@ class Followed:
                 )
                 for a in arrivals
             ),
-            uniform=alone
-            or (stack is not None and not any(r.code in holes for r in stack.limitations)),
-            cover_mm=float(stack.z_mm[-1]) if stack is not None else 0.0,
-            min_cover_mm=fold.bundle.manifest.accepts.cover_mm if fold.bundle else 0.0,
-            covered=all(covered) if covered and not alone else None,
+            uniform=all(share.outline.uniform for share in shares),
+            cover_mm=cover_mm,
+            min_cover_mm=wanted_mm,
+            covered=all(known) if known else None,
         )
+
+    def ends_inside(self, digest: str | None, result: Result) -> bool | None:
+        """Whether the organ ends inside the images, as a bundle analysed them (Kind)."""
+        opened = self.opened[digest]
+        if opened is None:
+            return None
+        return kinds.of(opened.manifest).ends_inside(result.facts.coverage)
+
+    def _ends_inside_now(self, share: Share) -> bool | None:
+        """The same, where what is here now was analysed."""
+        result, _ = self.results.get(share.key, (None, 0.0))
+        if result is None or result.status is not Status.ANALYSED:
+            return None
+        return self.ends_inside(share.key, result) if result.input_digest == share.digest else None
+
+
+def _cover(share: Share) -> tuple[float, float]:
+    """How far the slices reach along the normal for a bundle, and how far it wants them to (mm)."""
+    extent, manifest = share.outline.extent, share.manifest
+    return extent.cover_mm if extent else 0.0, manifest.accepts.cover_mm if manifest else 0.0

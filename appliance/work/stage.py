@@ -1,6 +1,6 @@
 """The stage that analyses: follow each series while it arrives, judge it, report it.
 
-    hint or deadline -> look (new files into the folds) -> judge (complete?) -> conclude (report)
+    hint or deadline -> look (new files into the fold) -> judge (complete?) -> conclude (report)
                         one series a turn: what is `stat` first (priority)
 
 Rules
@@ -38,13 +38,14 @@ from appliance import line
 from appliance.dicom import policy
 from appliance.errors import Poisoned, ScansideError, StateUnusable
 from appliance.host import memory, notify
+from appliance.lines import choose
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
 from appliance.runtime import engine_shelf as engines
-from appliance.runtime.bundles import Desk, Opened
-from appliance.runtime.gpu import Said
-from appliance.series import complete, pixels, select
+from appliance.runtime.bundles import OpenBundle, OpenBundles
+from appliance.runtime.gpu import EngineState
+from appliance.series import complete, pixels
 from appliance.settings import Settings
 from appliance.store.bell import wake
 from appliance.store.journal import JOURNAL_NAME, Journal
@@ -70,20 +71,23 @@ SETTLED_NS = 2_000_000_000
 class Work:
     """The series that are arriving, and what to do with each. One thread, no locks."""
 
-    def __init__(self, settings: Settings, journal: Journal, spool: Spool, desk: Desk) -> None:
+    def __init__(
+        self, settings: Settings, journal: Journal, spool: Spool, bundles: OpenBundles
+    ) -> None:
         self.settings = settings
         self.journal = journal
         self.spool = spool
-        self.desk = desk
+        self.bundles = bundles
         self.conclusions = Conclusions(settings, journal, spool)
         self.following: dict[SeriesKey, Followed] = {}
         self._gaps: dict[str, deque[float]] = {}
         self._waiting = Waiting(settings, journal, spool)
         self._looked: dict[SeriesKey, int] = {}
         """Series without news -> when their folder had changed."""
-        self._loaded: tuple[Opened, ...] | None = None
-        self._room: memory.Gauge | None = None
-        self._told: dict[str, Said] = {}
+        self._loaded: tuple[OpenBundle, ...] | None = None
+        self._memory: memory.Gauge | None = None
+        self._engine_states: dict[str, EngineState] = {}
+        """As the journal has them."""
 
     # Looking: which files are new.
 
@@ -114,7 +118,7 @@ class Work:
         self._waiting.ask(key, ended=ended)
 
     def look(self, key: SeriesKey, *, ended: bool) -> None:
-        """Put the new files of one series into its folds. `ended`: an association of it has."""
+        """Put the new files of one series into its fold. `ended`: an association of it has."""
         followed = self.following.get(key) or self._follow(key)
         if followed is None or followed.failed:  # what failed waits for its deadline
             return
@@ -126,11 +130,11 @@ class Work:
             time.monotonic() if at_once else followed.last_tick + followed.plausible_s
         )
 
-    def refresh(self) -> tuple[Opened, ...]:
+    def refresh(self) -> tuple[OpenBundle, ...]:
         """Open the bundles that are active now; tell the journal where they changed."""
         in_use = {digest for f in self.following.values() for digest in f.opened}
-        opened = self.desk.refresh(in_use)
-        self._room = self._room or memory.Gauge(memory.room())
+        opened = self.bundles.refresh(in_use)
+        self._memory = self._memory or memory.Gauge(memory.room())
         if opened != self._loaded:
             self._loaded = opened
             backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
@@ -141,22 +145,23 @@ class Work:
                 backend=", ".join(sorted(backends)) or None,
             )
             wake(self.settings.state)
-        self.tell()
+        self._journal_engine_states()
         return opened
 
-    def turn(self) -> None:
+    def follow_builds(self) -> None:
         """Follow the build of an engine, if there is one."""
-        self.desk.turn()
-        self.tell()
+        self.bundles.follow_builds()
+        self._journal_engine_states()
 
-    def tell(self) -> None:
-        """Journal what is newly said of a bundle and the GPU; `health` repeats it."""
-        said = dict(self.desk.room.said) if self.desk.room is not None else {}
-        for digest, row in said.items():
-            if self._told.get(digest) != row:
-                self.journal.event("engine", "work", **row.model_dump())
-        if said != self._told:
-            self._told = said
+    def _journal_engine_states(self) -> None:
+        """Journal what is new about a bundle and the GPU; `health` repeats it."""
+        engines = self.bundles.engines
+        states = dict(engines.states) if engines is not None else {}
+        for digest, state in states.items():
+            if self._engine_states.get(digest) != state:
+                self.journal.event("engine", "work", **state.model_dump())
+        if states != self._engine_states:
+            self._engine_states = states
             wake(self.settings.state)
 
     def _follow(self, key: SeriesKey) -> Followed | None:
@@ -178,10 +183,10 @@ class Work:
         return judged is None or len(self.spool.instances(key)) > judged
 
     def _take_in(self, followed: Followed) -> None:
-        """Add what is on disk and not in the folds yet, in order of arrival."""
+        """Add what is on disk and not in the fold yet, in order of arrival."""
         others = sum(f.held for f in self.following.values() if f is not followed)
-        left = self._room.bytes() if self._room else None
-        followed.room = None if left is None else max(0, left - others)
+        left = self._memory.bytes() if self._memory else None
+        followed.memory_bytes = None if left is None else max(0, left - others)
         listed, followed.listed_tick = followed.listed_tick, time.monotonic()
         fresh = self.spool.instances(followed.key)
         arrived = {uid: self.spool.arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
@@ -189,7 +194,7 @@ class Work:
             at, data = arrived[uid], self.spool.read(fresh[uid])
             if at is None or data is None:  # deleted meanwhile
                 continue
-            if not followed.folds:
+            if followed.fold is None:
                 self._begin(followed, data)
             if followed.attempts > MAX_ATTEMPTS:
                 raise Poisoned(f"it ended this stage {followed.attempts - 1} times")
@@ -201,17 +206,11 @@ class Work:
     def _begin(self, followed: Followed, data: bytes) -> None:
         """Choose the bundles by the first image, and say that a series is arriving."""
         header: Header | None = None
-        accepting: tuple[Opened, ...] = ()
         try:
             header = pixels.header(data)
         except ScansideError as e:
             log.info("series %s: %s", followed.uid, e.line())  # the fold keeps the reason
-        else:
-            if select.by_name(header) is None:
-                accepting = self.desk.accepting(header, followed.bundles)
-                if not accepting:
-                    followed.refused = self.desk.why_none(header, followed.bundles)
-        followed.begin(header, accepting)
+        followed.begin(header, choose.bundles_for(header, followed.bundles))
         self.conclusions.say("received", followed, 1)
 
     # Judging: what is to be said.
@@ -270,13 +269,13 @@ class Work:
 
     def _judge(self, followed: Followed) -> None:
         self._take_in(followed)
-        if not followed.folds:
+        if followed.fold is None:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
         verdict = self._verdict(followed)
         early = self.settings.work.preliminary and followed.attempts == 1
         if verdict.state == "preliminary" and early:
-            for digest in followed.folds:
+            for digest in followed.opened:
                 self.conclusions.preliminary(followed, digest)
             # what the lung mask says may change the verdict
             verdict = self._verdict(followed)
@@ -298,7 +297,7 @@ class Work:
         log.info("series %s: %s by %s, %d images", followed.uid, verdict.state, verdict.rule, count)
         self.conclusions.say("complete", followed, count)
         with ExitStack() as reports:  # each is made, whatever another raises
-            for digest in followed.folds:
+            for digest in followed.opened:
                 reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
         if followed.header is not None and verdict.state == "complete":
             self._learn(followed)
@@ -312,8 +311,10 @@ class Work:
             text=f"the analysis failed {MAX_ATTEMPTS} times ({type(error).__name__})",
             where="series",
         )
-        for digest, fold in (followed.folds or {None: line.begin(None)}).items():
-            self.conclusions.commit(followed, digest, Concluded(line.failed(fold, reason)))
+        fold = followed.fold or line.begin(())
+        for share in fold.shares:
+            concluded = Concluded(line.failed(fold, share.bundle, reason))
+            self.conclusions.commit(followed, share.key, concluded)
         # what could not even be read counts as judged too: only news is tried again
         count = len(self.spool.instances(followed.key))
         self.journal.set_series(followed.uid, followed.key.study, "failed", instances=count)
@@ -393,11 +394,11 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        desk = Desk(settings, builds=True)
-        work = Work(settings, journal, spool, desk)
+        bundles = OpenBundles(settings, builds=True)
+        work = Work(settings, journal, spool, bundles)
         with work.uncounted():
             work.refresh()
-            engines.prune(settings.state, {entry.digest for entry in desk.shelf.list()})
+            engines.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
             work.look_everywhere()
             if ready is not None:
                 ready()
@@ -405,22 +406,22 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             rested = False
             while not stop:
                 busy = work.busy
-                building = desk.room is not None and desk.room.busy
+                building = bundles.engines is not None and bundles.engines.busy
                 most = BUILD_LOOK_S if building else math.inf
                 heard = wait(hints, signals, min(work.wait_s(), most))
                 if busy or heard.keys or heard.ended:
                     rested = False
                 elif not rested:  # LOOK_AGAIN_S without a word
-                    desk.rest()
+                    bundles.rest()
                     rested = True
                 work.listen(heard)
                 if time.monotonic() - looked > LOOK_AGAIN_S:
                     work.look_everywhere()
                     looked = time.monotonic()
                 work.take_turn()
-                work.turn()
+                work.follow_builds()
                 notify.watchdog()
-        desk.close()
+        bundles.close()
         signals.close()
         sender.close()
     return 0

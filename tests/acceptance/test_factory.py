@@ -43,7 +43,7 @@ def stated(of: evaluate.Opened, name: str) -> float:
 def test_the_patch_network_does_on_a_sample_of_val_what_its_card_says() -> None:
     bundle = opened("lung-nodule")
     images, labels = sample(shared_folder() / "data" / "patches" / "luna16_patches50.npz")
-    found = evaluate.of_patches(bundle, images, labels)
+    found = evaluate.of_images(bundle, images, labels)
     low, high = found["auc_ci"]
     assert low <= stated(bundle, "patches, val split: AUC of") <= high
     assert found["auc"] > 0.95
@@ -64,7 +64,7 @@ def test_the_lung_network_covers_lungs_that_it_never_saw() -> None:
 def test_the_radiograph_network_does_on_a_sample_of_val_what_its_card_says() -> None:
     bundle = opened("chest-pneumonia")
     images, labels = sample(shared_folder() / "data" / "cxr" / "pneumoniamnist28.npz")
-    found = evaluate.of_radiographs(bundle, images, labels)
+    found = evaluate.of_images(bundle, images, labels)
     # the shipped network saw these images; its card's figure is out of fold
     assert found["auc"] >= stated(bundle, "out_of_fold_auc_int8") - 0.01
     assert found["acc"] >= stated(bundle, "out_of_fold_acc_int8") - 0.03

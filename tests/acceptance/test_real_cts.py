@@ -25,6 +25,7 @@ from appliance.bundle import match, trust
 from appliance.bundle.shelf import FACTORY
 from appliance.bundle.trust import Bundle
 from appliance.errors import SeriesRefused
+from appliance.lines.kind import Context
 from appliance.phantom import chest as phantoms
 from appliance.phantom.instances import series
 from appliance.reasons import Code
@@ -49,10 +50,12 @@ class Factory:
         except SeriesRefused:
             return line.process(instances, None, None)
         if not match.choose([self.bundle], header):
-            fold = line.begin(None)
+            fold = line.begin(())
             for instance in instances:
                 fold = line.add(fold, instance)
-            return line.finish(fold, None, reasons=match.none_accepts([self.bundle], header))
+            return line.finish(
+                fold, None, None, Context(reasons=match.none_accepts([self.bundle], header))
+            )
         return line.process(instances, self.bundle, self.backend)
 
 

@@ -19,6 +19,7 @@ from appliance import line
 from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Bundle
 from appliance.lines import budget as admission
+from appliance.lines.kind import Context
 from appliance.reasons import REMEDIES, Code
 from appliance.records import Identity, Result
 from appliance.report import NAMESPACE, Reason, Report, Stage, Status, Times, pseudonym
@@ -71,10 +72,10 @@ def test_slices_in_any_order_give_the_same_result(
     order: list[int], tiny: Bundle, tiny_backend: Backend, good: Result, dicom: Any
 ) -> None:
     files = _files(dicom)
-    fold = line.begin(tiny)
+    fold = line.begin([tiny])
     for index in order:
         fold = line.add(fold, files[index])
-    assert same(line.finish(fold, tiny_backend), good)
+    assert same(line.finish(fold, tiny, tiny_backend), good)
 
 
 _kept: list[bytes] = []
@@ -87,17 +88,17 @@ def _files(dicom: Any) -> list[bytes]:
 
 
 def test_an_empty_fold_changes_nothing_in_what_it_came_from(tiny: Bundle, dicom: Any) -> None:
-    start = line.begin(tiny)
+    start = line.begin([tiny])
     once = line.add(start, _files(dicom)[0])
-    assert start == line.begin(tiny)
-    assert (len(start.planes), len(once.planes)) == (0, 1)
+    assert start == line.begin([tiny])
+    assert (len(start.shares[0].images), len(once.shares[0].images)) == (0, 1)
 
 
 def test_a_series_that_would_fill_the_memory_is_refused_and_let_go(
     process: Process, good: Result, dicom: Any, monkeypatch: pytest.MonkeyPatch, tiny: Bundle
 ) -> None:
     files = _files(dicom)
-    one = line.add(line.begin(tiny), files[0]).held
+    one = line.add(line.begin([tiny]), files[0]).held
     assert one > 80 * 80 * 2
     monkeypatch.setattr(admission, "MAX_BYTES", 10 * one)
     refused = process(files)
@@ -106,10 +107,10 @@ def test_a_series_that_would_fill_the_memory_is_refused_and_let_go(
     assert refused.facts.slices == 24
     assert refused.input_digest != good.input_digest, "its pixels were not read: another report_id"
     assert same(process(files[::-1]), refused)
-    fold = line.begin(tiny)
+    fold = line.begin([tiny])
     for file in files:
         fold = line.add(fold, file)
-        assert len(fold.planes) <= 10
+        assert len(fold.shares[0].images) <= 10
     monkeypatch.setattr(admission, "MAX_BYTES", 24 * one)
     assert same(process(files), good)
 
@@ -118,7 +119,7 @@ def test_a_series_is_refused_where_its_pixels_leave_no_room(
     good: Result, dicom: Any, tiny: Bundle, tiny_backend: Backend
 ) -> None:
     files = _files(dicom)
-    one = line.add(line.begin(tiny), files[0]).held
+    one = line.add(line.begin([tiny]), files[0]).held
     refused = line.process(files, tiny, tiny_backend, 10 * one + 1)
     assert codes(refused.reasons) == [Code.TOO_LARGE]
     assert f"{10 * one >> 20} MB" in refused.reasons[0].text
@@ -131,7 +132,7 @@ def test_a_series_whose_analysis_would_not_fit_is_refused_before_it_is_inferred(
     good: Result, dicom: Any, tiny: Bundle, tiny_backend: Backend
 ) -> None:
     files = _files(dicom)
-    held = sum(line.add(line.begin(tiny), file).held for file in files)
+    held = sum(line.add(line.begin([tiny]), file).held for file in files)
     refused = line.process(files, tiny, tiny_backend, held)
     assert codes(refused.reasons) == [Code.TOO_LARGE]
     assert "its analysis needs" in refused.reasons[0].text
@@ -227,18 +228,18 @@ def test_without_a_bundle_it_is_not_analysed_but_its_facts_are_kept(dicom: Any) 
 def test_reasons_of_the_outside_refuse_and_come_first(
     tiny: Bundle, tiny_backend: Backend, dicom: Any
 ) -> None:
-    fold = line.begin(tiny)
+    fold = line.begin([tiny])
     for file in _files(dicom):
         fold = line.add(fold, file)
     better = Reason(code=Code.BETTER_SERIES, text="another", where="series")
-    result = line.finish(fold, tiny_backend, reasons=(better,))
+    result = line.finish(fold, tiny, tiny_backend, Context(reasons=(better,)))
     assert (result.status, result.reasons, result.findings) == (
         Status.NOT_ANALYSED,
         (better,),
         (),
     )
     limit = Reason(code=Code.TRANSFER_ABORTED, text="it broke off", where="series")
-    limited = line.finish(fold, tiny_backend, limitations=(limit,))
+    limited = line.finish(fold, tiny, tiny_backend, Context(limitations=(limit,)))
     assert limited.limitations[0] == limit
     aside = line.set_aside(limited, better)
     assert aside.status is Status.NOT_ANALYSED
@@ -249,7 +250,7 @@ def test_reasons_of_the_outside_refuse_and_come_first(
         (),
         None,
     )
-    broken = line.failed(fold, Reason(code=Code.POISONED, text="three times"))
+    broken = line.failed(fold, tiny, Reason(code=Code.POISONED, text="three times"))
     assert (broken.status, codes(broken.reasons)) == (Status.FAILED, [Code.POISONED])
     assert broken.input_digest == result.input_digest
 

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from appliance.backend.device import EngineError
 from appliance.bundle import trust
+from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable
 from bench import gpu, layers
@@ -244,7 +245,7 @@ def test_a_ct_runs_through_every_network_of_the_line(kernels, tiny_bytes) -> Non
     finally:
         backend.close()
     assert took > 0
-    line = loaded.manifest.nodules()
+    line = loaded.manifest.line_of(SegmentProposeClassify)
     number = line.propose.top_k * line.classify.views
     once = [role for role, _ in ran[: len(ran) // 2]]
     assert once == ["segment", "propose", "classify"]

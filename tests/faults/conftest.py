@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.phantom.chest import chest
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings, Work
 from appliance.store.site_key import site_key
 from rigs.bundles import Bundles
@@ -29,7 +29,7 @@ def installed(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
         work=Work(backend="onnxruntime", threads=1),
     )
     site_key(settings.state)
-    desk = Desk(settings, audit=lambda *_, **__: None)
-    entry = desk.shelf.add(bundles.usual, allow_unsigned=True)
-    desk.shelf.activate(entry.name, entry.version)
+    bundles = OpenBundles(settings, audit=lambda *_, **__: None)
+    entry = bundles.shelf.add(bundles.usual, allow_unsigned=True)
+    bundles.shelf.activate(entry.name, entry.version)
     return settings.state

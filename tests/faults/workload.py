@@ -30,7 +30,7 @@ from appliance.publish import pause
 from appliance.receive.intake import Intake
 from appliance.retain import age
 from appliance.retain import stage as retain
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Allow, Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store import journal
@@ -130,9 +130,9 @@ class Line:
             intake.ended("released")
 
     def analyse(self) -> None:
-        desk = Desk(self.settings)
+        bundles = OpenBundles(self.settings)
         with self.journal() as opened:
-            work = Work(self.settings, opened, self.spool, desk)
+            work = Work(self.settings, opened, self.spool, bundles)
             with work.uncounted():
                 work.look_everywhere()
                 while work.following or not work.wait_s():
@@ -143,7 +143,7 @@ class Line:
                     reports=db.execute("SELECT report_id, stage, input_digest FROM reports"),
                     messages=db.execute("SELECT seq, event_id FROM messages"),
                 )
-        desk.close()
+        bundles.close()
         for path in sorted((self.settings.state / "reports").rglob("*.*")):
             self.told(kept=str(path.relative_to(self.settings.state)), sha256=sha256(path))
 

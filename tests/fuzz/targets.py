@@ -187,10 +187,10 @@ class Series:
             assert result == self.result(instances[::-1]), "the order of arrival counts"
 
     def result(self, instances: list[bytes]) -> Result:
-        fold = line.begin(self.bundle)
+        fold = line.begin([self.bundle])
         for one in instances:
             fold = line.add(fold, one)
-        return line.finish(fold, None)
+        return line.finish(fold, self.bundle, None)
 
     @staticmethod
     def instances(data: bytes) -> Iterator[bytes]:

@@ -52,15 +52,15 @@ def test_an_unknown_vr_within_a_functional_group_is_refused() -> None:
     with pytest.raises(SeriesRefused) as header:
         pixels.header(bad)
     assert header.value.reason.code is Code.UNREADABLE
-    fold = line.add(line.begin(None), bad)
-    assert [reason.code for reason in fold.refusals] == [Code.UNREADABLE]
+    fold = line.add(line.begin(()), bad)
+    assert [reason.code for reason in fold.share(None).refusals] == [Code.UNREADABLE]
 
 
 def test_one_image_under_two_headers_is_the_same_series_in_any_order() -> None:
     """The header that was kept of one instance that came twice was that of the first to arrive."""
     (one,) = pixels.read(written(image()))
-    fold = line.add(line.begin(None), written(image()))
-    plane = fold.planes[0]
+    fold = line.add(line.begin(()), written(image()))
+    plane = fold.share(None).images[0]
     assert plane.digest == one.digest
     twin = replace(plane, header=replace(plane.header, study_uid="1.2.3"))
     for last in (1.0, 2.0):  # with another plane whose study tells them apart

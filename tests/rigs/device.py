@@ -11,7 +11,7 @@ from appliance.bundle import archive
 from appliance.bundle.shelf import Entry
 from appliance.records import Result
 from appliance.report import Report
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Device:
         """The tiny bundle, under another name or with other wishes, is active from now on."""
         path = self.folder / "added.scanside"
         path.write_bytes(renamed(self.bundle, **changes))
-        shelf = Desk(self.settings, lambda *_: None).shelf
+        shelf = OpenBundles(self.settings, lambda *_: None).shelf
         entry = shelf.add(path, allow_unsigned=True)
         return shelf.activate(entry.name, entry.digest)
 

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from appliance.backend.gpu import GpuBackend
-from appliance.backend.profile import profile
 from appliance.bundle.golden import Gate
 from appliance.bundle.trust import Loaded
+from appliance.lines.kinds import profile
 from appliance.runtime import engine_shelf as engines
 from appliance.runtime.engine_shelf import Engine, EngineManifest, EngineShelf, Here
-from appliance.runtime.gpu import EngineRoom, Machine
+from appliance.runtime.gpu import GpuEngines, Machine
 from rigs import host_gpu
 
 HERE = Here(
@@ -74,7 +74,7 @@ def put(folder: Path, loaded: Loaded, here: Here = HERE, **changed: bytes) -> En
 
 
 class Room:
-    """An EngineRoom on a machine with a GPU of the host, and a builder of this behaviour."""
+    """GpuEngines on a machine with a GPU of the host, and a builder of this behaviour."""
 
     def __init__(self, kernels: Path, folder: Path, loaded: Loaded) -> None:
         self.kernels, self.folder, self.loaded = kernels, folder, loaded
@@ -83,7 +83,7 @@ class Room:
         self.here = HERE
         self.how = "passes"
         self.looked = 0
-        self.rooms: list[EngineRoom] = []
+        self.opened: list[GpuEngines] = []
         put(self.made, loaded)
         (folder / "builder.py").write_text(BUILDER)
 
@@ -105,19 +105,19 @@ class Room:
         prove = [sys.executable, "-c", f"import sys; sys.exit({1 if how == 'differs' else 0})"]
         return [*command, how], prove
 
-    def room(self, **how) -> EngineRoom:
-        made = EngineRoom(
+    def gpu(self, **how) -> GpuEngines:
+        made = GpuEngines(
             self.state, "onnxruntime",
             **{"builds": True, "machine": self.machine, "plan": self.plan, **how},
         )  # fmt: skip
-        self.rooms.append(made)
+        self.opened.append(made)
         return made
 
-    def open(self, room: EngineRoom) -> GpuBackend | None:
-        return room.open(self.loaded, self.folder / "tiny.scanside")
+    def open(self, engines: GpuEngines) -> GpuBackend | None:
+        return engines.open(self.loaded, self.folder / "tiny.scanside")
 
-    def said(self, room: EngineRoom) -> tuple[str, str]:
-        row = room.said[self.loaded.digest]
+    def state_of(self, engines: GpuEngines) -> tuple[str, str]:
+        row = engines.states[self.loaded.digest]
         return row.state, row.code
 
     def serve(self) -> None:

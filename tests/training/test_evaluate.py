@@ -14,7 +14,10 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
 from appliance.backend.cpu import CpuBackend
-from appliance.bundle.manifest import Calibration
+from appliance.bundle.heads import Calibration
+from appliance.bundle.manifest import read
+from appliance.bundle.trust import Bundle
+from appliance.report import BundleRef
 from training import evaluate
 from training.judge.froc import Finding
 from training.recipes.lung_nodule import bundle as source
@@ -26,17 +29,21 @@ def brightness(image: Any) -> dict[str, Any]:
 
 
 def opened() -> evaluate.Opened:
-    line = source.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5))
-    bundle = SimpleNamespace(manifest=SimpleNamespace(nodules=lambda: line))
-    entries = {"classify": source.network("classify", "0" * 64)}
-    backend = CpuBackend("onnxruntime", entries, {"classify": brightness})
-    return evaluate.Opened(bundle, backend)  # type: ignore[arg-type]
+    calibration = Calibration(propose=1, classify=1, bias=0, threshold=0.5)
+    provenance = {"sources": [], "seed": 0, "code_digest": "-", "made": "2026-01-01"}
+    described = source.described(calibration, provenance, [], "1.0.0", 24)
+    for entry in described["networks"].values():
+        entry["digest"] = "0" * 64
+    manifest = read(json.dumps(described).encode())
+    backend = CpuBackend("onnxruntime", dict(manifest.networks), {"classify": brightness})
+    ref = BundleRef(name="lung-nodule", version="1.0.0", digest="0" * 64)
+    return evaluate.Opened(Bundle(ref, manifest), backend)
 
 
 def test_patches_enter_at_the_patch_network() -> None:
     images = np.full((6, 50, 50), 40, np.uint8)
     images[3:] = 220
-    figures = evaluate.of_patches(opened(), images, [0, 0, 1, 0, 1, 1])
+    figures = evaluate.of_images(opened(), images, [0, 0, 1, 0, 1, 1])
     assert figures["n"] == 6
     assert figures["auc"] == pytest.approx(6 / 9, abs=1e-4)
     assert (figures["sensitivity"], figures["specificity"]) == pytest.approx(

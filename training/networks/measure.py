@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from appliance.bundle.manifest import DENSITIES
+from appliance.bundle.heads import DENSITIES
 from training.networks.blocks import Residual3d, conv3
 
 

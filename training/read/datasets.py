@@ -26,7 +26,7 @@ import numpy.typing as npt
 from appliance import line
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
-from appliance.records import Stack
+from appliance.records import Plane, Stack
 from appliance.series import assemble, pixels
 from appliance.series.elements import parse
 from training.errors import DataError
@@ -83,21 +83,22 @@ def named_in(folder: Path) -> tuple[str, str]:
 
 def dicom_stack(folder: Path) -> Stack:
     """The one CT series of a folder as the appliance's line assembles it."""
-    fold, count = line.begin(None), 0
+    fold, count = line.begin(()), 0
     for path, data in dicom_files(folder):
-        refused = len(fold.refusals)
+        refused = len(fold.share(None).refusals)
         fold, count = line.add(fold, data), count + 1
-        if len(fold.refusals) > refused:
-            raise DataError(f"{path}: {fold.refusals[-1].text}")
+        if len(refusals := fold.share(None).refusals) > refused:
+            raise DataError(f"{path}: {refusals[-1].text}")
     if not count:
         raise DataError(f"{folder}: no DICOM file in it")
-    if (phases := len(assemble.split(fold.planes))) > 1:
+    planes = [image for image in fold.share(None).images if isinstance(image, Plane)]
+    if (phases := len(assemble.split(planes))) > 1:
         raise DataError(f"{folder}: it holds {phases} phases; name a folder for each")
-    stack = line.outline(fold)
-    if not isinstance(stack, Stack):
+    outline = fold.share(None).outline
+    if not isinstance(outline.subject, Stack):
         set_aside = next((reason for reason in fold.named if reason is not None), None)
-        raise DataError(f"{folder}: {(set_aside or stack[0]).text}")
-    return stack
+        raise DataError(f"{folder}: {(set_aside or outline.reasons[0]).text}")
+    return outline.subject
 
 
 def read_dicom(folder: Path) -> Volume:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from appliance.backend.open import LOADERS
-from appliance.bundle.manifest import Network, Role
+from appliance.bundle.lines import Role
+from appliance.bundle.manifest import Network
 from training.errors import RunError
 from training.read.volume import F32
 

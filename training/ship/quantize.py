@@ -34,7 +34,8 @@ from onnx import numpy_helper
 
 from appliance.backend.choose import choose as choose_backend
 from appliance.backend.open import LOADERS
-from appliance.bundle.manifest import Network, Role
+from appliance.bundle.lines import Role
+from appliance.bundle.manifest import Network
 from appliance.host.silence import silence
 from training.read.volume import F32
 from training.ship.source_folder import FILES

@@ -9,7 +9,7 @@ from appliance.errors import BackendUnavailable, ScansideError
 from appliance.verbs.checks.check import Check, Device, importable
 
 if TYPE_CHECKING:
-    from appliance.bundle.trust import Loaded
+    pass
 
 BUILDS = (
     "Start `scanside work`: it builds engines. As a service it sees a GPU with systemd/gpu alone: "
@@ -104,6 +104,7 @@ def memory(device: Device) -> Check:
     need = machine_memory.RESERVE
     try:
         from appliance.bundle.shelf import Shelf  # noqa: PLC0415
+        from appliance.lines import kinds  # noqa: PLC0415
 
         if there is None:
             text = "this machine does not say how much there is"
@@ -111,7 +112,7 @@ def memory(device: Device) -> Check:
         shelf = Shelf(device.settings.state)
         for loaded in map(shelf.load, shelf.active()):
             need += machine_memory.opening(sum(map(len, loaded.networks.values())))
-            need += _usual_series_bytes(loaded)
+            need += kinds.of(loaded.manifest).usual_bytes(loaded.manifest)
     except ImportError:  # `bundles` says so
         return Check(name="memory", ok=True, text="not known without a shelf")
     except ScansideError as e:
@@ -121,31 +122,6 @@ def memory(device: Device) -> Check:
         remedy = "Give this machine more memory, or scanside-work.service a higher MemoryMax=."
         return Check(name="memory", ok=False, text=text, remedy=remedy)
     return Check(name="memory", ok=True, text=text)
-
-
-def _usual_series_bytes(loaded: Loaded) -> int:
-    """Memory in bytes that one usual series of this bundle takes; 0 where none is worth counting.
-
-    The one place of the doctor where the kind of a line matters.
-    """
-    from appliance.lines import budget as admission  # noqa: PLC0415
-    from appliance.lines import nodules  # noqa: PLC0415
-    from appliance.preprocess import plan  # noqa: PLC0415
-
-    if loaded.bundle.of_radiographs:
-        return 0
-    grids = {
-        role: plan.steps(network.preprocess).spacing_mm or (1.0, 1.0, 1.0)
-        for role, network in loaded.manifest.networks.items()
-        if role in ("segment", "propose", "mass")
-    }
-    return admission.usual(
-        loaded.bundle.in_plane_spacings(),
-        grids["segment"],
-        grids["propose"],
-        mass_mm=grids.get("mass"),
-        cube_voxels=nodules.cube_voxels(loaded.manifest),
-    )
 
 
 def _version(name: str) -> str:

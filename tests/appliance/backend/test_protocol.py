@@ -357,3 +357,47 @@ def test_a_signal_after_one_bundle_was_changed_for_another_does_not_end_the_proc
     bundle.write_bytes(tiny_bytes)
     done = subprocess.run([sys.executable, "-c", SIGNALLED, bundle], timeout=120, check=False)
     assert done.returncode == 0
+
+
+def pair() -> tuple[Network, bytes]:
+    """prior, current [n, 1, 16, 16] -> change [n, 1, 16, 16]: current less prior."""
+    shape = ["n", 1, 16, 16]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name in ("prior", "current", "change")
+    ]
+    nodes = [helper.make_node("Sub", ["current", "prior"], ["change"])]
+    graph = helper.make_graph(nodes, "g", ports[:2], ports[2:], [])
+    opset = helper.make_opsetid("", 18)
+    whole = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    of = [Port(name=name, shape=(-1, 1, 16, 16)) for name in ("current", "prior", "change")]
+    entry = network("change").model_copy(update={"inputs": (*of[:2],), "outputs": (of[2],)})
+    return entry, bytes(whole.SerializeToString())
+
+
+def test_a_network_of_several_inputs_is_fed_by_name_or_refused_by_name(opener, name) -> None:
+    if name == "gpu":
+        pytest.skip("no engine is built of it")
+    entry, onnx = pair()
+    if name not in LOADERS:
+        with pytest.raises(BundleRefused, match="inputs current, prior; the GPU takes one"):
+            opener({"classify": entry}, {"classify": onnx})
+        return
+    opened = opener({"classify": entry}, {"classify": onnx})
+    prior, current = np.random.default_rng(2).random((2, 3, 1, 16, 16), dtype=np.float32)
+    given = {"prior": tensor(prior), "current": tensor(current)}
+    np.testing.assert_allclose(opened.infer("classify", given)["change"], current - prior)
+    for wrong in ({"prior": tensor(prior)}, given | {"another": tensor(prior)}, tensor(prior)):
+        with pytest.raises(ValueError, match="has the inputs"):
+            opened.infer("classify", wrong)
+    opened.close()
+
+
+def test_one_input_may_be_named_too(backend, name) -> None:
+    image = np.random.default_rng(2).random((2, 1, 16, 16), dtype=np.float32)
+    if name not in LOADERS:
+        with pytest.raises(ValueError, match="the GPU takes one input"):
+            backend.infer("classify", {"image": tensor(image)})
+        return
+    named = backend.infer("classify", {"image": tensor(image)})["logit"]
+    np.testing.assert_array_equal(named, backend.infer("classify", tensor(image))["logit"])

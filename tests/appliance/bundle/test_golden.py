@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,38 @@ def test_a_case_must_hold_its_input_and_outputs(forge: Forge, infer: golden.Infe
         loaded = trust.check(forge(put={"golden/segment.npz": npz(**arrays)}))
         with pytest.raises(BundleRefused, match=said):
             golden.run(loaded, infer)
+
+
+def test_of_several_inputs_each_lies_in_a_case_by_its_own_name(loaded: trust.Loaded) -> None:
+    one = loaded.manifest.networks["classify"]
+    ports = tuple(one.inputs[0].model_copy(update={"name": name}) for name in ("prior", "current"))
+    pair = one.model_copy(update={"inputs": ports})
+    there = {name: np.zeros((1, 1, 48, 48), np.float32) for name in ("prior", "current", "logit")}
+    assert golden.given("case.npz", pair, there).keys() == {"prior", "current"}
+    assert golden.given("case.npz", one, {"input": there["prior"]}) is there["prior"]
+    for network, lacking in ((pair, {"prior": there["prior"]}), (one, there)):
+        with pytest.raises(BundleRefused, match=r"no array '(current|input)'") as caught:
+            golden.given("case.npz", network, lacking)
+        assert caught.value.code == "bundle_golden"
+
+
+def test_a_case_of_several_inputs_runs_on_a_backend_by_name(loaded: trust.Loaded) -> None:
+    class Adds:
+        """A backend whose one output is the sum of its inputs."""
+
+        def infer(self, role: str, image: Tensor | dict[str, Tensor]) -> golden.Arrays:
+            assert isinstance(image, dict)
+            return {"logit": np.asarray(sum(tensor.data for tensor in image.values()))}
+
+    one = loaded.manifest.networks["classify"]
+    ports = tuple(one.inputs[0].model_copy(update={"name": name}) for name in ("prior", "current"))
+    networks = {**loaded.manifest.networks, "classify": one.model_copy(update={"inputs": ports})}
+    case = next(golden for golden, _ in loaded.goldens if golden.network == "classify")
+    two = np.full((3,), 2.0, np.float32)
+    pair = replace(
+        loaded,
+        manifest=loaded.manifest.model_copy(update={"networks": networks}),
+        goldens=((case, npz(prior=two, current=two, logit=two + two)),),
+    )
+    (result,) = golden.run(pair, golden.through(Adds()))
+    assert (result.passed, result.max_abs_diff) == (True, 0.0)

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from appliance.bundle import archive, manifest
+from appliance.bundle.accepts import NO_SLICES
+from appliance.bundle.lines import ClassifyImage, SegmentProposeClassify
 from appliance.errors import BundleRefused
 
 Change = Callable[[dict[str, Any]], object]
@@ -141,12 +144,12 @@ def test_the_figures_of_slices_may_be_missing_for_single_images_alone(
     good: bytes, tiny_radiograph_bytes: bytes
 ) -> None:
     single = manifest.read(archive.read(tiny_radiograph_bytes)["manifest.json"])
-    assert single.accepts.spacing_mm == manifest.NO_SLICES
-    assert single.radiographs().finding == "pneumonia"
+    assert single.accepts.spacing_mm == NO_SLICES
+    assert single.line_of(ClassifyImage).finding == "pneumonia"
     with pytest.raises(TypeError):
-        single.nodules()
+        single.line_of(SegmentProposeClassify)
     with pytest.raises(TypeError):
-        manifest.read(good).radiographs()
+        manifest.read(good).line_of(ClassifyImage)
     for name in ("spacing_mm", "cover_mm"):
         error = refused(good, lambda m, name=name: m["accepts"].pop(name))
         assert f"`accepts.{name}` is missing" in error.text
@@ -195,3 +198,50 @@ def test_only_a_refusal_escapes_a_value_put_anywhere(value: object) -> None:
     except BundleRefused:
         return
     raise AssertionError("it was read")
+
+
+# A line whose networks have several inputs: what a later version, or another kind, may say.
+
+
+class OfPairs(ClassifyImage):
+    """Its network compares the image with a prior one."""
+
+    @property
+    def needs_appliance(self) -> str:
+        return "0.9.0"
+
+    def inputs(self, role: str) -> int:
+        return 2
+
+
+class ManifestOfPairs(manifest.Manifest):
+    line: OfPairs
+
+
+def pairs(bundle: bytes, **changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(archive.read(bundle)["manifest.json"])
+    shape = data["networks"]["classify"]["inputs"][0]["shape"]
+    data["networks"]["classify"]["inputs"] = [
+        {"name": name, "shape": shape} for name in ("prior", "current")
+    ]
+    return data | {"requires_appliance": "0.9.0"} | changes
+
+
+def test_a_network_has_as_many_inputs_as_its_line_feeds_it(tiny_radiograph_bytes: bytes) -> None:
+    data = pairs(tiny_radiograph_bytes)
+    held = ManifestOfPairs.model_validate_json(json.dumps(data))
+    assert [port.name for port in held.networks["classify"].inputs] == ["prior", "current"]
+    del data["networks"]["classify"]["inputs"][0]
+    with pytest.raises(ValidationError, match="'classify' must have 2 inputs"):
+        ManifestOfPairs.model_validate_json(json.dumps(data))
+
+
+def test_a_pair_is_nothing_for_a_line_of_today(tiny_radiograph_bytes: bytes) -> None:
+    with pytest.raises(BundleRefused, match="'classify' must have one input"):
+        manifest.read(json.dumps(pairs(tiny_radiograph_bytes)).encode(), "0.9.0")
+
+
+def test_a_newer_line_asks_for_the_appliance_that_knows_it(tiny_radiograph_bytes: bytes) -> None:
+    data = pairs(tiny_radiograph_bytes, requires_appliance="0.8.0")
+    with pytest.raises(ValidationError, match=r"`requires_appliance` is below 0\.9\.0"):
+        ManifestOfPairs.model_validate_json(json.dumps(data))

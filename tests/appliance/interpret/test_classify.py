@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.bundle.manifest import Calibration, ClassifyHead, CubeHead
+from appliance.bundle.heads import Calibration, ClassifyHead, CubeHead
 from appliance.errors import Poisoned
 from appliance.interpret import classify
 from appliance.preprocess import reference

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.bundle.manifest import DetectHead
+from appliance.bundle.heads import DetectHead
 from appliance.errors import Poisoned
 from appliance.interpret import detect
 from appliance.preprocess import plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.bundle.manifest import DetectHead, MassHead
+from appliance.bundle.heads import DetectHead, MassHead
 from appliance.interpret import mass
 from appliance.preprocess import plan
 from appliance.records import Candidate, Mask, Tensor

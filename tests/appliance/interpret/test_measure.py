@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from appliance.backend import choose
 from appliance.backend.open import LOADERS, open_backend
-from appliance.bundle.manifest import DENSITIES, MeasureHead, Network, Port
+from appliance.bundle.heads import DENSITIES, MeasureHead
+from appliance.bundle.manifest import Network, Port
 from appliance.errors import Poisoned
 from appliance.interpret import measure
 from appliance.preprocess import fast, plan, reference

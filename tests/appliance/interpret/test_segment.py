@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from appliance.bundle.manifest import SegmentHead
+from appliance.bundle.heads import SegmentHead
 from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.preprocess import plan

@@ -16,10 +16,13 @@ from appliance.backend import choose
 from appliance.backend.open import LOADERS, open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden, trust
-from appliance.bundle.manifest import Limits, Manifest
+from appliance.bundle.accepts import Limits
+from appliance.bundle.lines import SegmentProposeClassify
+from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Bundle
 from appliance.lines import budget as admission
 from appliance.lines import nodules
+from appliance.lines.budget import Budget
 from appliance.phantom.chest import Phantom
 from appliance.preprocess import plan
 from appliance.preprocess.spec import Pad
@@ -197,7 +200,7 @@ def test_lungs_and_masses_share_what_was_prepared(
 
 def changed(bundle: Bundle, **line: Any) -> Bundle:
     """The bundle with another line."""
-    lines = bundle.manifest.nodules().model_copy(update=line)
+    lines = bundle.manifest.line_of(SegmentProposeClassify).model_copy(update=line)
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"line": lines}))
 
 
@@ -221,7 +224,9 @@ def test_without_masses_the_rim_of_one_is_full_of_nodules(
 def test_a_cube_moves_the_score(
     slices: list[bytes], second: Bundle, backend: Backend, result: Result
 ) -> None:
-    calibration = second.manifest.nodules().calibration.model_copy(update={"cube": 0.0})
+    calibration = second.manifest.line_of(SegmentProposeClassify).calibration.model_copy(
+        update={"cube": 0.0}
+    )
     plain = line.process(slices, changed(second, calibration=calibration), backend)
     for place in NODULES:
         assert nearest(result, place).score > nearest(plain, place).score
@@ -316,20 +321,20 @@ def test_limits_are_in_order_and_masses_need_a_network(second: Bundle) -> None:
 def test_what_the_added_networks_need_is_asked_for_before_they_run(
     slices: list[bytes], second: Bundle, backend: Backend
 ) -> None:
-    fold = line.begin(second)
+    fold = line.begin([second])
     for file in slices:
         fold = line.add(fold, file)
-    stack = line.outline(fold)
+    stack = fold.shares[0].outline.subject
     ops = second.manifest.networks["segment"].preprocess
     whole = plan.voxels(stack, ops, None)
     cubes = 24 * 32**3 + nodules.MEASURED_AT_ONCE * 48**3
     need = fold.held + (2 * whole + cubes) * admission.BYTES_INFERRED
     need += whole * admission.BYTES_LABELLED
     watched = Watched(backend)
-    refused = nodules.analyse(stack, second.manifest, watched, nodules.Room(fold.held, need - 1))
+    refused = nodules.analyse(stack, second.manifest, watched, Budget(fold.held, need - 1))
     assert refused.too_wide
     assert watched.asked == []
-    later = nodules.analyse(stack, second.manifest, watched, nodules.Room(fold.held, need))
+    later = nodules.analyse(stack, second.manifest, watched, Budget(fold.held, need))
     assert later.too_wide
     assert watched.asked == ["prepare", "segment", "mass"]
 

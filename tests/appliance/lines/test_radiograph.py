@@ -43,9 +43,9 @@ Analyse = Callable[..., Result]
 def analyse(bundle: Bundle, backend: Backend, xray: Any) -> Analyse:
     """Data sets -> Result."""
 
-    def result(*images: Any, room: int | None = None) -> Result:
+    def result(*images: Any, memory_bytes: int | None = None) -> Result:
         files = [image if isinstance(image, bytes) else xray.bytes(image) for image in images]
-        return line.process(files, bundle, backend, room)
+        return line.process(files, bundle, backend, memory_bytes)
 
     return result
 
@@ -227,7 +227,7 @@ def test_two_images_under_one_uid_are_refused(analyse: Analyse, xray: Any, dark:
 
 
 def test_a_series_for_which_there_is_no_memory_is_refused(analyse: Analyse, xray: Any) -> None:
-    assert codes(analyse(xray.image(), room=1000)) == [Code.TOO_LARGE]
+    assert codes(analyse(xray.image(), memory_bytes=1000)) == [Code.TOO_LARGE]
 
 
 def test_nothing_readable_says_so(analyse: Analyse) -> None:
@@ -248,6 +248,6 @@ def test_an_output_of_another_shape_is_the_backend_s_failure(
             assert image.shape == (1, 1, 28, 28)
             return {name: np.zeros(shape, np.float32) for name, shape in outputs.items()}
 
-    fold = line.add(line.begin(bundle), xray.bytes(xray.image()))
+    fold = line.add(line.begin([bundle]), xray.bytes(xray.image()))
     with pytest.raises(Poisoned, match="classify"):
-        line.finish(fold, Broken())  # type: ignore[arg-type]
+        line.finish(fold, bundle, Broken())  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from rich.console import Console
 
 from appliance import line
 from appliance.bundle import trust
+from appliance.lines.choose import Chosen
 from appliance.reasons import Code
 from appliance.report import Report, Stage, Status
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.kept import keep
 from appliance.store.spool import SeriesKey, Spool
@@ -34,7 +34,7 @@ def both(ready_site: Device, tiny_radiograph_bytes: bytes, tmp_path: Path) -> An
     """The device's settings; `tiny-nodule` and the tests' `chest-pneumonia` are active."""
     path = tmp_path / "tiny-radiograph.scanside"
     path.write_bytes(tiny_radiograph_bytes)
-    shelf = Desk(ready_site.settings, lambda *_: None).shelf
+    shelf = OpenBundles(ready_site.settings, lambda *_: None).shelf
     entry = shelf.add(path, allow_unsigned=True)
     shelf.activate(entry.name, entry.digest)
     return ready_site
@@ -92,11 +92,11 @@ def test_two_radiographs_of_a_study_are_no_rivals(both: Device, xray: Xray, tmp_
 def test_the_heat_map_is_kept_beside_the_report(
     both: Device, xray: Xray, tmp_path: Path, seal: Seal
 ) -> None:
-    desk = Desk(both.settings)
-    desk.refresh()
-    opened = next(o for o in desk.refresh() if o.bundle.of_radiographs)
+    bundles = OpenBundles(both.settings)
+    bundles.refresh()
+    opened = next(o for o in bundles.refresh() if o.bundle.ref.name == "chest-pneumonia")
     result = line.process([xray.bytes(xray.image())], opened.bundle, opened.backend)
-    desk.close()
+    bundles.close()
     report = seal(result)
     folder = keep(tmp_path / "kept", report, result, ["1.2.3.4"])
     name = report.findings[0].heat_map
@@ -107,11 +107,11 @@ def test_the_heat_map_is_kept_beside_the_report(
 
 def test_a_radiograph_is_reported_before_the_verdict(both: Device, xray: Xray) -> None:
     """As preliminary, by what `work` calls at a plausible end; the verdict confirms it."""
-    desk = Desk(both.settings)
-    opened = next(o for o in desk.refresh() if o.bundle.of_radiographs)
+    bundles = OpenBundles(both.settings)
+    opened = next(o for o in bundles.refresh() if o.bundle.ref.name == "chest-pneumonia")
     digest = opened.bundle.ref.digest
     followed = Followed(SeriesKey("1.2.3", "1.2.3.4"))
-    followed.begin(None, [opened])
+    followed.begin(None, Chosen((opened,)))
     followed.add("1", xray.bytes(xray.image()), at=5.0, tick=5.0)
     with Journal.open(both.settings.state / JOURNAL_NAME) as journal:
         said = Conclusions(both.settings, journal, Spool(both.settings.state))
@@ -120,7 +120,7 @@ def test_a_radiograph_is_reported_before_the_verdict(both: Device, xray: Xray) -
         said.final(followed, digest, ())
         last = journal.latest_report("1.2.3.4", digest)
         counts = journal.outbox_counts()
-    desk.close()
+    bundles.close()
     assert first is not None
     assert last is not None
     assert (first.stage, last.stage) == (Stage.PRELIMINARY, Stage.FINAL)
@@ -138,8 +138,8 @@ def test_a_series_of_radiographs_is_whole_with_its_first_image(
 ) -> None:
     bundle = trust.check(tiny_radiograph_bytes).bundle
     followed = Followed(SeriesKey("1.2.3", "1.2.3.4"))
-    opened: Any = SimpleNamespace(bundle=bundle, backend=None)  # nothing is inferred
-    followed.begin(None, [opened])
+    backend: Any = None  # nothing is inferred
+    followed.begin(None, Chosen((OpenBundle(bundle, backend),)))
     followed.add("1", xray.bytes(xray.image()), at=5.0, tick=5.0)
     facts = followed.facts(6.0, (), lambda _: False)
     assert facts.whole

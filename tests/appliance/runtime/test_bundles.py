@@ -13,7 +13,7 @@ from appliance.bundle import trust
 from appliance.errors import BundleRefused
 from appliance.host import memory
 from appliance.report import BundleRef
-from appliance.runtime.bundles import Desk, Opened
+from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.settings import Settings, Work
 
 
@@ -27,10 +27,10 @@ class Backend:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk with a shelf that is a list of (name, digest)."""
+def bundles(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> OpenBundles:
+    """Open bundles with a shelf that is a list of (name, digest)."""
     bundle = trust.check(tiny_bytes).bundle
-    desk = Desk(Settings(state=tmp_path))
+    bundles = OpenBundles(Settings(state=tmp_path))
 
     class Entry:
         version = "1.0.0"
@@ -43,41 +43,41 @@ def desk(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> 
             raise BundleRefused("it does not load")
         return entry
 
-    def opened(entry: Any, _: Any = None) -> Opened:
+    def opened(entry: Any, _: Any = None) -> OpenBundle:
         ref = bundle.ref.model_copy(update={"name": entry.name, "digest": entry.digest})
-        return Opened(replace(bundle, ref=ref), Backend())  # type: ignore[arg-type]
+        return OpenBundle(replace(bundle, ref=ref), Backend())  # type: ignore[arg-type]
 
     wanted: list[Any] = []
-    monkeypatch.setattr(desk.shelf, "active", lambda: tuple(Entry(*pair) for pair in wanted))
-    monkeypatch.setattr(desk.shelf, "ready", ready)
-    monkeypatch.setattr(desk, "_opened", opened)
-    desk.wanted = wanted  # type: ignore[attr-defined]
-    return desk
+    monkeypatch.setattr(bundles.shelf, "active", lambda: tuple(Entry(*pair) for pair in wanted))
+    monkeypatch.setattr(bundles.shelf, "ready", ready)
+    monkeypatch.setattr(bundles, "_opened", opened)
+    bundles.wanted = wanted  # type: ignore[attr-defined]
+    return bundles
 
 
 OLD, NEW = "1" * 64, "2" * 64
 
 
-def test_a_retired_bundle_is_closed_once_no_series_uses_it(desk: Any) -> None:
-    desk.wanted[:] = [("nodule", OLD)]
-    (old,) = desk.refresh()
-    desk.wanted[:] = [("nodule", NEW)]
-    (new,) = desk.refresh(in_use={OLD})
+def test_a_retired_bundle_is_closed_once_no_series_uses_it(bundles: Any) -> None:
+    bundles.wanted[:] = [("nodule", OLD)]
+    (old,) = bundles.refresh()
+    bundles.wanted[:] = [("nodule", NEW)]
+    (new,) = bundles.refresh(in_use={OLD})
     assert new is not old
     assert not old.backend.closed
-    assert desk.refresh(in_use={None, NEW}) == (new,)
+    assert bundles.refresh(in_use={None, NEW}) == (new,)
     assert old.backend.closed
     assert not new.backend.closed
 
 
-def test_a_bundle_that_comes_back_while_it_is_in_use_is_not_opened_twice(desk: Any) -> None:
-    desk.wanted[:] = [("nodule", OLD)]
-    (old,) = desk.refresh()
-    desk.wanted[:] = [("nodule", NEW)]
-    (new,) = desk.refresh(in_use={OLD})
-    desk.wanted[:] = [("nodule", OLD)]
-    assert desk.refresh(in_use={OLD, NEW}) == (old,)
-    desk.close()
+def test_a_bundle_that_comes_back_while_it_is_in_use_is_not_opened_twice(bundles: Any) -> None:
+    bundles.wanted[:] = [("nodule", OLD)]
+    (old,) = bundles.refresh()
+    bundles.wanted[:] = [("nodule", NEW)]
+    (new,) = bundles.refresh(in_use={OLD})
+    bundles.wanted[:] = [("nodule", OLD)]
+    assert bundles.refresh(in_use={OLD, NEW}) == (old,)
+    bundles.close()
     assert old.backend.closed
     assert new.backend.closed
 
@@ -85,48 +85,48 @@ def test_a_bundle_that_comes_back_while_it_is_in_use_is_not_opened_twice(desk: A
 def test_a_bundle_for_which_there_is_no_memory_leaves_the_running_one_of_its_name(
     tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(Settings(state=tmp_path, work=Work(backend="onnxruntime")))
+    bundles = OpenBundles(Settings(state=tmp_path, work=Work(backend="onnxruntime")))
     loaded = trust.check(tiny_bytes)
     entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest)
     newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW)
-    monkeypatch.setattr(desk.shelf, "ready", lambda _: loaded)
-    monkeypatch.setattr(desk.shelf, "active", lambda: (entry,))
-    (before,) = desk.refresh()
+    monkeypatch.setattr(bundles.shelf, "ready", lambda _: loaded)
+    monkeypatch.setattr(bundles.shelf, "active", lambda: (entry,))
+    (before,) = bundles.refresh()
     need = memory.opening(sum(map(len, loaded.networks.values()))) + memory.RESERVE
     before = replace(before, bundle=replace(before.bundle, ref=_named(before, "nodule")))
-    desk._open = {loaded.digest: before}
-    monkeypatch.setattr(desk.shelf, "active", lambda: (newer,))
+    bundles._open = {loaded.digest: before}
+    monkeypatch.setattr(bundles.shelf, "active", lambda: (newer,))
     monkeypatch.setattr(memory, "available", lambda: need - 1)
-    assert desk.refresh() == (before,)
+    assert bundles.refresh() == (before,)
     monkeypatch.setattr(memory, "available", lambda: need)
-    assert desk.refresh() != (before,)
-    desk.close()
+    assert bundles.refresh() != (before,)
+    bundles.close()
 
 
-def _named(opened: Opened, name: str) -> BundleRef:
+def _named(opened: OpenBundle, name: str) -> BundleRef:
     return opened.bundle.ref.model_copy(update={"name": name})
 
 
 @pytest.mark.parametrize("where", ["active", "ready"])
 def test_where_memory_runs_out_what_is_open_goes_on(
-    desk: Any, monkeypatch: pytest.MonkeyPatch, where: str
+    bundles: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def full(*_: object) -> None:
         raise MemoryError
 
-    desk.wanted[:] = [("nodule", OLD)]
-    before = desk.refresh()
-    desk.wanted[:] = [("nodule", NEW)]
-    monkeypatch.setattr(desk.shelf, where, full)
-    assert desk.refresh() == before
+    bundles.wanted[:] = [("nodule", OLD)]
+    before = bundles.refresh()
+    bundles.wanted[:] = [("nodule", NEW)]
+    monkeypatch.setattr(bundles.shelf, where, full)
+    assert bundles.refresh() == before
 
 
-def test_a_bundle_that_does_not_open_leaves_the_running_one_of_its_name(desk: Any) -> None:
-    desk.wanted[:] = [("bad", OLD)]
-    assert desk.refresh() == ()
-    desk.wanted[:] = [("nodule", OLD)]
-    (old,) = desk.refresh()
-    desk.shelf.ready = lambda entry: (_ for _ in ()).throw(BundleRefused("goldens"))
-    desk.wanted[:] = [("nodule", NEW)]
-    assert desk.refresh() == (old,)
+def test_a_bundle_that_does_not_open_leaves_the_running_one_of_its_name(bundles: Any) -> None:
+    bundles.wanted[:] = [("bad", OLD)]
+    assert bundles.refresh() == ()
+    bundles.wanted[:] = [("nodule", OLD)]
+    (old,) = bundles.refresh()
+    bundles.shelf.ready = lambda entry: (_ for _ in ()).throw(BundleRefused("goldens"))
+    bundles.wanted[:] = [("nodule", NEW)]
+    assert bundles.refresh() == (old,)
     assert not old.backend.closed

@@ -20,12 +20,11 @@ from appliance.bundle import trust
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable
 from appliance.host import driver
-from appliance.runtime import engine_build
-from appliance.runtime import engine_shelf as engines
+from appliance.runtime import engine_build, engine_shelf
 from appliance.runtime import gpu as engine_room
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.runtime.engine_build import Build
-from appliance.runtime.gpu import EngineRoom, Machine
+from appliance.runtime.gpu import GpuEngines, Machine
 from appliance.settings import Settings
 from compile import kernels
 from rigs.engine_bench import HERE, Room, put
@@ -42,8 +41,8 @@ def tiny_loaded(tiny_bytes: bytes) -> Loaded:
 def bench(kernels, tmp_path, tiny_loaded) -> Iterator[Room]:
     made = Room(kernels, tmp_path, tiny_loaded)
     yield made
-    for room in made.rooms:
-        room.close()
+    for each in made.opened:
+        each.close()
 
 
 def until(done: Callable[[], object]) -> None:
@@ -54,28 +53,28 @@ def until(done: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def turned(room: EngineRoom) -> tuple[str, ...]:
-    """The room's turns until its build has ended."""
+def turned(engines: GpuEngines) -> tuple[str, ...]:
+    """Follow a build to its end: digests of bundles whose engine is ready."""
     found: list[str] = []
-    until(lambda: found.extend(room.turn()) or not room.busy)
+    until(lambda: found.extend(engines.follow_build()) or not engines.busy)
     return tuple(found)
 
 
 def test_without_an_engine_the_cpu_serves_while_one_is_built_that_then_serves(bench):
-    room = bench.room()
-    assert bench.open(room) is None
-    assert bench.said(room) == ("building", "")
-    assert turned(room) == (bench.loaded.digest,)
-    backend = bench.open(room)
+    engines = bench.gpu()
+    assert bench.open(engines) is None
+    assert bench.state_of(engines) == ("building", "")
+    assert turned(engines) == (bench.loaded.digest,)
+    backend = bench.open(engines)
     assert backend is not None
-    assert bench.said(room) == ("ready", "")
+    assert bench.state_of(engines) == ("ready", "")
     assert backend.ref.name == "gpu"
     backend.close()
-    room.close()
-    again = bench.room(builds=False)
+    engines.close()
+    again = bench.gpu(builds=False)
     backend = bench.open(again)
     assert backend is not None
-    assert bench.said(again) == ("ready", "")
+    assert bench.state_of(again) == ("ready", "")
     backend.close()
 
 
@@ -92,40 +91,40 @@ BAD_BUILDS = {
 def test_a_build_that_fails_is_named_and_not_tried_again_on_the_same_machine(bench, how):
     code, words = BAD_BUILDS[how]
     bench.how = how
-    room = bench.room()
-    assert bench.open(room) is None
-    assert turned(room) == ()
-    row = room.said[bench.loaded.digest]
+    engines = bench.gpu()
+    assert bench.open(engines) is None
+    assert turned(engines) == ()
+    row = engines.states[bench.loaded.digest]
     assert (row.state, row.code) == ("fallback", code)
     assert words in row.text
     assert row.remedy
-    room.close()
+    engines.close()
     bench.how = "passes"
-    again = bench.room()
+    again = bench.gpu()
     assert bench.open(again) is None
-    assert bench.said(again) == ("fallback", code)
+    assert bench.state_of(again) == ("fallback", code)
     assert not again.busy
     bench.here = HERE.model_copy(update={"version": "10.17.0"})
     put(bench.made, bench.loaded, bench.here)
-    updated = bench.room()
+    updated = bench.gpu()
     assert bench.open(updated) is None
     assert turned(updated) == (bench.loaded.digest,)
 
 
 def test_a_builder_that_says_a_lot_does_not_hang(bench):
     bench.how = "speaks"
-    room = bench.room()
-    assert bench.open(room) is None
-    assert turned(room) == (bench.loaded.digest,)
+    engines = bench.gpu()
+    assert bench.open(engines) is None
+    assert turned(engines) == (bench.loaded.digest,)
 
 
 def test_what_was_built_but_computes_something_else_never_serves(bench, tiny_loaded):
     put(bench.made, tiny_loaded, classify=other_network(tiny_loaded))
-    room = bench.room()
-    assert bench.open(room) is None
-    assert turned(room) == ()
-    assert bench.said(room) == ("fallback", "engine_golden")
-    assert "classify" in room.said[tiny_loaded.digest].text
+    engines = bench.gpu()
+    assert bench.open(engines) is None
+    assert turned(engines) == ()
+    assert bench.state_of(engines) == ("fallback", "engine_golden")
+    assert "classify" in engines.states[tiny_loaded.digest].text
     assert bench.shelf.ready is None
 
 
@@ -146,21 +145,21 @@ def test_the_engine_before_serves_until_the_new_one_has_passed(bench, tiny_loade
     assert first is not None
     bench.here = HERE.model_copy(update={"power_mode": "MAXN"})  # an update of the mode
     put(bench.made, tiny_loaded, bench.here, classify=other_network(tiny_loaded))
-    room = bench.room()
-    backend = bench.open(room)
+    engines = bench.gpu()
+    backend = bench.open(engines)
     assert backend is not None
-    assert room.busy
-    assert turned(room) == ()
-    assert bench.said(room) == ("ready", "")
+    assert engines.busy
+    assert turned(engines) == ()
+    assert bench.state_of(engines) == ("ready", "")
     assert bench.shelf.ready == first
     assert bench.shelf.failed(bench.here).code == "engine_golden"
     backend.close()
-    room.close()
-    (bench.shelf.folder / engines.FAILED).unlink()
+    engines.close()
+    (bench.shelf.folder / engine_shelf.FAILED).unlink()
     put(bench.made, tiny_loaded, bench.here)
-    room = bench.room()
-    backend = bench.open(room)
-    assert turned(room) == (tiny_loaded.digest,)
+    engines = bench.gpu()
+    backend = bench.open(engines)
+    assert turned(engines) == (tiny_loaded.digest,)
     second = bench.shelf.ready
     assert second is not None
     assert second.side != first.side
@@ -200,23 +199,23 @@ def test_an_engine_that_does_not_fit_is_named_and_another_one_is_built(bench, wh
     code, spoil = SPOILT[what]
     bench.serve()
     spoil(bench.shelf.folder / bench.shelf.ready.side)
-    told = bench.room(builds=False)
+    told = bench.gpu(builds=False)
     assert bench.open(told) is None
-    assert bench.said(told) == ("fallback", code)
-    assert told.said[bench.loaded.digest].remedy
+    assert bench.state_of(told) == ("fallback", code)
+    assert told.states[bench.loaded.digest].remedy
     with pytest.raises(BackendUnavailable) as error:
-        bench.open(bench.room(required=True))
+        bench.open(bench.gpu(required=True))
     assert error.value.code == code
-    room = bench.room()
-    assert bench.open(room) is None
-    assert bench.said(room) == ("building", code)
-    assert room.busy
+    engines = bench.gpu()
+    assert bench.open(engines) is None
+    assert bench.state_of(engines) == ("building", code)
+    assert engines.busy
 
 
 def test_an_engine_of_another_onnx_file_or_other_shapes_does_not_fit(tiny_loaded, tmp_path):
     made = put(tmp_path, tiny_loaded)
     of = tiny_loaded.manifest
-    assert engines.misfits(made, tiny_loaded.ref, of, HERE) == ()
+    assert engine_shelf.misfits(made, tiny_loaded.ref, of, HERE) == ()
     one = made.engines["segment"]
     for change, words in (
         ({"onnx_digest": "1" * 64}, "another ONNX file"),
@@ -224,10 +223,10 @@ def test_an_engine_of_another_onnx_file_or_other_shapes_does_not_fit(tiny_loaded
     ):
         other = {**made.engines, "segment": one.model_copy(update=change)}
         changed = made.model_copy(update={"engines": other})
-        (said,) = engines.misfits(changed, tiny_loaded.ref, of, HERE)
+        (said,) = engine_shelf.misfits(changed, tiny_loaded.ref, of, HERE)
         assert words in said
     lacking = made.model_copy(update={"engines": {"segment": one}})
-    assert len(engines.misfits(lacking, tiny_loaded.ref, of, HERE)) == 2
+    assert len(engine_shelf.misfits(lacking, tiny_loaded.ref, of, HERE)) == 2
 
 
 @pytest.mark.parametrize(
@@ -246,16 +245,18 @@ def test_what_the_machine_lacks_is_said_once_and_nothing_is_built(bench, code, c
         bench.looked += 1
         raise BackendUnavailable("it lacks this", code=code, remedy="Get it.")
 
-    room = bench.room(machine=lacking)
+    engines = bench.gpu(machine=lacking)
     caplog.set_level("INFO")
-    assert bench.open(room) is None
-    assert bench.open(room) is None
-    assert bench.said(room) == ("fallback", code)
-    assert not room.busy
+    assert bench.open(engines) is None
+    assert bench.open(engines) is None
+    assert bench.state_of(engines) == ("fallback", code)
+    assert not engines.busy
     assert bench.looked == 1
-    assert [r.message for r in caplog.records].count(room.said[bench.loaded.digest].line()) == 1
+    assert [r.message for r in caplog.records].count(
+        engines.states[bench.loaded.digest].line()
+    ) == 1
     with pytest.raises(BackendUnavailable, match="it lacks this"):
-        bench.open(bench.room(machine=lacking, required=True))
+        bench.open(bench.gpu(machine=lacking, required=True))
 
 
 @pytest.mark.parametrize(
@@ -272,16 +273,16 @@ def test_a_gpu_that_cannot_be_opened_is_named_and_its_engine_waits_for_it(bench,
 
         return Machine(HERE, device, bench.machine().open)
 
-    room = bench.room(machine=closed)
-    assert bench.open(room) is None
-    row = room.said[bench.loaded.digest]
+    engines = bench.gpu(machine=closed)
+    assert bench.open(engines) is None
+    row = engines.states[bench.loaded.digest]
     assert (row.state, row.code, row.remedy) == ("fallback", code, "Mend it.")
-    assert not room.busy  # another engine would not open it either
+    assert not engines.busy  # another engine would not open it either
     assert bench.shelf.ready == ready
-    mended = bench.room()
+    mended = bench.gpu()
     backend = bench.open(mended)
     assert backend is not None
-    assert bench.said(mended) == ("ready", "")
+    assert bench.state_of(mended) == ("ready", "")
     backend.close()
 
 
@@ -310,38 +311,40 @@ def cubin(architecture: int) -> bytes:
 
 def test_a_build_ends_at_once_when_it_is_told_to_and_is_no_failure(bench):
     bench.how = "sleeps"
-    room = bench.room()
-    bench.open(room)
-    room.turn()
+    engines = bench.gpu()
+    bench.open(engines)
+    engines.follow_build()
     begun = bench.shelf.next / "begun"
     until(begun.exists)
-    child = room._build[1]._child
+    child = engines._build[1]._child
     assert os.getpriority(os.PRIO_PROCESS, child.pid) == 19
-    room.close()
+    engines.close()
     assert child.poll() is not None
     assert bench.shelf.failed(HERE) is None
 
 
 def test_a_gpu_that_fails_while_an_engine_is_built_does_not_end_the_work(bench):
     bench.how = "refuses"
-    room = bench.room()
-    bench.open(room)
-    room.turn()
-    room.broke(bench.loaded.digest, BackendUnavailable("an illegal access", code="backend_failed"))
-    assert turned(room) == ()
-    assert bench.said(room)[0] == "fallback"
-    assert bench.open(room) is None
-    assert bench.said(room) == ("fallback", "backend_failed")
+    engines = bench.gpu()
+    bench.open(engines)
+    engines.follow_build()
+    engines.device_failed(
+        bench.loaded.digest, BackendUnavailable("an illegal access", code="backend_failed")
+    )
+    assert turned(engines) == ()
+    assert bench.state_of(engines)[0] == "fallback"
+    assert bench.open(engines) is None
+    assert bench.state_of(engines) == ("fallback", "backend_failed")
 
 
 def test_engines_of_bundles_that_are_gone_are_removed(bench, tmp_path):
     bench.serve()
     other = bench.state / "engines" / ("0" * 16)
     put(other / "a", bench.loaded)
-    engines.prune(bench.state, {bench.loaded.digest})
+    engine_shelf.prune(bench.state, {bench.loaded.digest})
     assert not other.exists()
     assert bench.shelf.serving(bench.loaded, HERE).engines
-    engines.prune(tmp_path / "nowhere", set())
+    engine_shelf.prune(tmp_path / "nowhere", set())
 
 
 def test_a_build_takes_no_longer_than_it_may(tmp_path):
@@ -376,32 +379,32 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_the_desk_takes_up_a_new_engine_and_the_spare_where_the_gpu_fails(bench, ready_site, dicom):
+def test_a_new_engine_is_taken_up_and_the_spare_where_the_gpu_fails(bench, ready_site, dicom):
     settings = Settings.model_validate({
         "state": ready_site.settings.state, "work": {"backend": "auto", "threads": 2},
     })  # fmt: skip
     bench.state = settings.state
-    desk = Desk(settings, room=bench.room())
-    bench.loaded = desk.shelf.load(desk.shelf.active()[0])
+    bundles = OpenBundles(settings, engines=bench.gpu())
+    bench.loaded = bundles.shelf.load(bundles.shelf.active()[0])
     put(bench.made, bench.loaded)
-    (before,) = desk.refresh()
+    (before,) = bundles.refresh()
     assert before.backend.ref.name in ("openvino", "onnxruntime")
-    until(lambda: desk.turn() or not desk.room.busy)
-    (after,) = desk.refresh()
+    until(lambda: bundles.follow_builds() or not bundles.engines.busy)
+    (after,) = bundles.refresh()
     assert after.backend.ref.name == "gpu"
     assert after.spare() is before.backend
     owner = after.backend._owner
     owner.call(lambda device: setattr(device.cuda, "fails", "launch"))
-    fold = line.begin(after.bundle)
+    fold = line.begin([after.bundle])
     for one in dicom.all(dicom.chest()):
         fold = line.add(fold, one)
     result = after.finish(fold)
     assert result.status.value == "analysed"
     assert result.backend.name == before.backend.ref.name
     assert result.findings == before.finish(fold).findings
-    assert desk.room.said[bench.loaded.digest].code == "backend_failed"
+    assert bundles.engines.states[bench.loaded.digest].code == "backend_failed"
     assert after.finish(fold).findings == result.findings  # a series that began with it
-    (now,) = desk.refresh()
+    (now,) = bundles.refresh()
     assert now.backend is before.backend
     owner.call(lambda device: setattr(device.cuda, "fails", None))
-    desk.close()
+    bundles.close()

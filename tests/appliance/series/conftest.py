@@ -19,7 +19,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
-from appliance.bundle.manifest import Accepts, Limits
+from appliance.bundle.accepts import Accepts, Limits
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.records import Geometry, Header, Plane, Stack

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from appliance.bundle.manifest import Limits
+from appliance.bundle.accepts import Limits
 from appliance.reasons import Code
 from appliance.records import Plane, Stack
 from appliance.report import Reason

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from appliance import line
 from appliance.errors import BundleRefused, Poisoned, ScansideError
+from appliance.lines.fold import Fold
 from appliance.reasons import Code
 from appliance.report import BundleRef, Reason, Report, Status
 from appliance.verbs import analyze
@@ -228,7 +229,7 @@ def test_a_series_that_breaks_the_backend_is_failed_and_the_others_are_reported(
     dicom.write(other, tmp_path / "in" / "b")
     finish = line.finish
 
-    def broken(fold: line.Fold, *args: Any, **more: Any) -> Any:
+    def broken(fold: Fold, *args: Any, **more: Any) -> Any:
         if fold.header is not None and fold.header.series_uid == "1.2.3.4":
             raise Poisoned("an output is not finite", code="backend_failed")
         return finish(fold, *args, **more)
@@ -250,13 +251,13 @@ def test_the_pixels_of_one_series_are_let_go_before_the_next_is_read(
     pixels: list[weakref.ref[Any]] = []
     begin, finish = line.begin, line.finish
 
-    def beginning(*args: Any) -> line.Fold:
+    def beginning(*args: Any) -> Fold:
         gc.collect()
         assert all(ref() is None for ref in pixels)
         return begin(*args)
 
-    def finishing(fold: line.Fold, *args: Any, **more: Any) -> Any:
-        pixels.append(weakref.ref(fold.planes[0].native))
+    def finishing(fold: Fold, *args: Any, **more: Any) -> Any:
+        pixels.append(weakref.ref(fold.shares[0].images[0].native))
         return finish(fold, *args, **more)
 
     monkeypatch.setattr(line, "begin", beginning)

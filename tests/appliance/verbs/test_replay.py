@@ -15,7 +15,7 @@ from pydicom.uid import RLELossless
 from appliance.errors import BundleRefused, ScansideError
 from appliance.reasons import Code
 from appliance.report import Reason, Report, Stage, Status
-from appliance.runtime.bundles import Desk
+from appliance.runtime.bundles import OpenBundles
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.spool import Spool
 from appliance.verbs import analyze, replay
@@ -33,9 +33,9 @@ def analysed(site: Device, dicom: Dicom, slices: list[Any]) -> Report:
         spool.store(temp, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID,
                     lambda a, b: a.read_bytes() == b.read_bytes())  # fmt: skip
     with Journal.open(site.settings.state / JOURNAL_NAME) as journal:
-        desk = Desk(site.settings)
-        desk.refresh()
-        work = Work(site.settings, journal, spool, desk)
+        bundles = OpenBundles(site.settings)
+        bundles.refresh()
+        work = Work(site.settings, journal, spool, bundles)
         work.look_everywhere()
         until = time.monotonic() + 120
         while time.monotonic() < until:
@@ -44,7 +44,7 @@ def analysed(site: Device, dicom: Dicom, slices: list[Any]) -> Report:
             if report is not None and report.stage is Stage.FINAL:
                 break
             time.sleep(min(0.05, work.wait_s()))
-        desk.close()
+        bundles.close()
     assert report is not None
     return report
 

@@ -27,8 +27,8 @@ from appliance.receive.intake import hint
 from appliance.records import Stack, Tensor
 from appliance.report import BackendRef, Stage, Status
 from appliance.results.message import HealthMessage
-from appliance.runtime.bundles import Opened
-from appliance.runtime.gpu import Said
+from appliance.runtime.bundles import OpenBundle
+from appliance.runtime.gpu import EngineState
 from appliance.settings import Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store.journal import JOURNAL_NAME, Journal
@@ -56,20 +56,17 @@ class Broken:
 
 
 class Bench:
-    """A desk whose bundles are given."""
+    """Open bundles that are given."""
 
-    def __init__(self, *opened: Opened) -> None:
+    def __init__(self, *opened: OpenBundle) -> None:
         self.opened = opened
-        self.room = None
+        self.engines = None
 
-    def refresh(self, in_use: Any = ()) -> tuple[Opened, ...]:
+    def follow_builds(self) -> None:
+        """None is under way."""
+
+    def refresh(self, in_use: Any = ()) -> tuple[OpenBundle, ...]:
         return self.opened
-
-    def accepting(self, header: Any, among: Sequence[Opened]) -> tuple[Opened, ...]:
-        return tuple(among)
-
-    def why_none(self, header: Any, among: Sequence[Opened]) -> tuple[Any, ...]:
-        return ()
 
 
 @dataclass
@@ -80,7 +77,7 @@ class Box:
     journal: Journal
     spool: Spool
 
-    def work(self, *opened: Opened) -> Work:
+    def work(self, *opened: OpenBundle) -> Work:
         return Work(self.settings, self.journal, self.spool, Bench(*opened))  # type: ignore[arg-type]
 
     def arrive(self, slices: int = SLICES, *, expected: int | None = None) -> SeriesKey:
@@ -137,20 +134,20 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 
 @pytest.fixture
-def tiny(tiny_bytes: bytes) -> Opened:
+def tiny(tiny_bytes: bytes) -> OpenBundle:
     loaded = trust.check(tiny_bytes)
     networks: Mapping[str, Any] = dict(loaded.manifest.networks.items())
-    return Opened(loaded.bundle, open_backend("onnxruntime", networks, loaded.networks, 1))
+    return OpenBundle(loaded.bundle, open_backend("onnxruntime", networks, loaded.networks, 1))
 
 
 @pytest.fixture
-def broken(tiny: Opened) -> Opened:
+def broken(tiny: OpenBundle) -> OpenBundle:
     ref = tiny.bundle.ref.model_copy(update={"name": "broken", "digest": "0" * 64})
-    return Opened(replace(tiny.bundle, ref=ref), Broken())  # type: ignore[arg-type]
+    return OpenBundle(replace(tiny.bundle, ref=ref), Broken())  # type: ignore[arg-type]
 
 
 def test_one_bundle_that_fails_does_not_keep_back_the_report_of_another(
-    box: Box, tiny: Opened, broken: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: OpenBundle, broken: OpenBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "RETRY_S", 0.05)
     key = box.arrive()
@@ -169,7 +166,7 @@ def test_one_bundle_that_fails_does_not_keep_back_the_report_of_another(
 
 
 def test_a_series_that_ended_the_stage_three_times_is_failed_and_its_pixels_are_not_read(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = box.arrive()
     for _ in range(3):  # three processes that began with it and are gone
@@ -186,7 +183,7 @@ def test_a_series_that_ended_the_stage_three_times_is_failed_and_its_pixels_are_
 
 @pytest.mark.parametrize("error", [RuntimeError("a decoder"), MemoryError()])
 def test_what_cannot_be_added_fails_that_series_alone(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch, error: Exception
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: object) -> None:
         raise error
@@ -204,7 +201,7 @@ def test_what_cannot_be_added_fails_that_series_alone(
     assert (row.state, row.instances, row.attempts) == ("failed", SLICES, 0)
 
 
-def test_a_stop_on_purpose_is_no_attempt(box: Box, tiny: Opened) -> None:
+def test_a_stop_on_purpose_is_no_attempt(box: Box, tiny: OpenBundle) -> None:
     key = box.arrive()
     for _ in range(5):
         work = box.work(tiny)
@@ -214,7 +211,7 @@ def test_a_stop_on_purpose_is_no_attempt(box: Box, tiny: Opened) -> None:
 
 
 def test_a_state_folder_that_fails_is_no_attempt_of_the_series(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise StateUnusable("no space left on device")
@@ -233,7 +230,7 @@ def test_a_state_folder_that_fails_is_no_attempt_of_the_series(
 
 
 def test_an_image_on_a_bad_block_fails_its_series_and_not_the_stage(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bad(_: Path) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
@@ -260,7 +257,7 @@ def test_a_state_folder_whose_path_is_too_long_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_news_is_not_read_again_and_a_late_slice_is_found(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.arrive(SLICES - 1)
     work = box.work(tiny)
@@ -277,7 +274,7 @@ def test_a_folder_without_news_is_not_read_again_and_a_late_slice_is_found(
     assert [s.instances for s in box.journal.series()] == [SLICES]
 
 
-def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: Opened) -> None:
+def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: OpenBundle) -> None:
     key = box.arrive(SLICES - 1)
     changed = box.spool.changed(key)
     assert changed is not None
@@ -294,7 +291,7 @@ def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: Opened) ->
     assert [s.instances for s in box.journal.series()] == [SLICES]
 
 
-def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: Opened) -> None:
+def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: OpenBundle) -> None:
     key = box.arrive()
     box.journal.set_series(key.series, key.study, "open")  # as `receive` does, before its hint
     work = box.work(tiny)
@@ -317,7 +314,7 @@ def _series(box: Box, report: Any) -> str:
     return found[1]
 
 
-def test_a_restart_keeps_what_is_stat_before_what_is_routine(box: Box, tiny: Opened) -> None:
+def test_a_restart_keeps_what_is_stat_before_what_is_routine(box: Box, tiny: OpenBundle) -> None:
     urgent = max(box.arrived(5))  # the last one that is found on disk
     before = box.work(tiny)
     before.look_everywhere()
@@ -330,7 +327,7 @@ def test_a_restart_keeps_what_is_stat_before_what_is_routine(box: Box, tiny: Ope
     assert order(box)[0] == urgent.series
 
 
-def test_a_series_is_as_urgent_as_its_study(box: Box, tiny: Opened) -> None:
+def test_a_series_is_as_urgent_as_its_study(box: Box, tiny: OpenBundle) -> None:
     urgent = max(box.arrived(3))
     box.journal.set_series("1.2.3", urgent.study, "set_aside", instances=1)
     box.journal.set_stat("1.2.3")
@@ -355,14 +352,16 @@ def test_a_hint_is_only_ever_lost_where_the_socket_is_found_full(tmp_path: Path)
         assert not hints.wait(ear, signals, 0.0).full
 
 
-def test_with_the_announced_count_the_series_is_judged_now(box: Box, tiny: Opened) -> None:
+def test_with_the_announced_count_the_series_is_judged_now(box: Box, tiny: OpenBundle) -> None:
     key = box.arrive(expected=SLICES)
     work = box.work(tiny)
     work.look(key, ended=False)
     assert work.wait_s() == 0
 
 
-def test_files_that_a_hint_was_lost_for_are_seen_before_the_verdict(box: Box, tiny: Opened) -> None:
+def test_files_that_a_hint_was_lost_for_are_seen_before_the_verdict(
+    box: Box, tiny: OpenBundle
+) -> None:
     key = box.arrive(20)
     work = box.work(tiny)
     work.look(key, ended=True)
@@ -383,7 +382,7 @@ def test_a_slow_senders_pauses_are_no_plausible_end() -> None:
 
 
 def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
-    box: Box, tiny: Opened, broken: Opened
+    box: Box, tiny: OpenBundle, broken: OpenBundle
 ) -> None:
     work = box.work(tiny)
     work.refresh()
@@ -391,27 +390,29 @@ def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
     (loaded,) = box.journal.events("loaded")
     assert loaded.detail["backend"] == "onnxruntime fp32"
     assert loaded.detail["bundles"] == [tiny.bundle.ref.model_dump()]
-    work.desk.opened = (tiny, broken)  # type: ignore[attr-defined]
+    work.bundles.opened = (tiny, broken)  # type: ignore[attr-defined]
     work.refresh()
     assert len(box.journal.events("loaded")) == 2
 
 
 def test_what_is_said_of_the_gpu_is_journalled_once_and_health_repeats_it(
-    box: Box, tiny: Opened
+    box: Box, tiny: OpenBundle
 ) -> None:
     work = box.work(tiny)
-    row = Said(bundle="tiny", version="1.0.0", state="building", text="network 1 of 3: classify")
+    row = EngineState(
+        bundle="tiny", version="1.0.0", state="building", text="network 1 of 3: classify"
+    )
     digest = tiny.bundle.ref.digest
-    work.desk.room = SimpleNamespace(said={digest: row})  # type: ignore[assignment]
-    work.tell()
-    work.tell()
+    work.bundles.engines = SimpleNamespace(states={digest: row})  # type: ignore[assignment]
+    work.follow_builds()
+    work.follow_builds()
     (event,) = box.journal.events("engine")
     assert event.detail == row.model_dump()
     failed = {"state": "fallback", "code": "engine_node", "text": "it refuses Conv_7"}
-    work.desk.room = SimpleNamespace(  # type: ignore[assignment]
-        said={digest: row.model_copy(update=failed)}
+    work.bundles.engines = SimpleNamespace(  # type: ignore[assignment]
+        states={digest: row.model_copy(update=failed)}
     )
-    work.tell()
+    work.follow_builds()
     assert len(box.journal.events("engine")) == 2
     outgoing, _ = Presence(box.settings, box.journal).health(paused=False)
     assert isinstance(outgoing.message, HealthMessage)
@@ -435,7 +436,7 @@ def test_a_hint_that_is_none_is_dropped(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("jump_s", [1.6e8, -1.6e8])
 def test_a_clock_that_jumps_within_a_series_makes_no_pause(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch, jump_s: float
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
     key = box.arrive(12)
     work = box.work(tiny)
@@ -452,7 +453,7 @@ def test_a_clock_that_jumps_within_a_series_makes_no_pause(
 
 
 def test_an_analysis_that_runs_out_of_memory_fails_its_series_and_the_stage_goes_on(
-    box: Box, tiny: Opened, monkeypatch: pytest.MonkeyPatch
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise MemoryError
@@ -474,11 +475,11 @@ def test_an_analysis_that_runs_out_of_memory_fails_its_series_and_the_stage_goes
     assert report.series.slices == SLICES
 
 
-def test_a_series_is_refused_where_others_have_taken_the_memory(box: Box, tiny: Opened) -> None:
+def test_a_series_is_refused_where_others_have_taken_the_memory(box: Box, tiny: OpenBundle) -> None:
     key = box.arrive()
     work = box.work(tiny)
     work.refresh()
-    work._room = SimpleNamespace(bytes=lambda: 10_000)  # type: ignore[assignment]
+    work._memory = SimpleNamespace(bytes=lambda: 10_000)  # type: ignore[assignment]
     serve(work)
     report = box.journal.latest_report(key.series, tiny.bundle.ref.digest)
     assert report is not None

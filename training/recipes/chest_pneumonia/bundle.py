@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from appliance.bundle.manifest import Accepts, ClassifyImage, Network, Port
+from appliance.bundle.accepts import Accepts
+from appliance.bundle.lines import ClassifyImage
+from appliance.bundle.manifest import Network, Port
 from appliance.preprocess.spec import Collimation, Display, Square
 from training.recipes.chest_pneumonia.pneumonia_mnist import SIZE
 from training.ship import source_folder

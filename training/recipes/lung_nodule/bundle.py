@@ -13,20 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from appliance.bundle.manifest import (
-    Accepts,
+from appliance.bundle.accepts import Accepts, Limits
+from appliance.bundle.heads import (
     Calibration,
     ClassifyHead,
     CubeHead,
     DetectHead,
-    Limits,
     MassHead,
     MeasureHead,
-    Network,
-    Port,
     SegmentHead,
-    SegmentProposeClassify,
 )
+from appliance.bundle.lines import SegmentProposeClassify
+from appliance.bundle.manifest import Network, Port
 from appliance.preprocess.spec import Crop, Cube, Op, Orient, Pad, Patch, Resample, Rescale, Window
 from training.read.volume import HIGH_HU, LOW_HU
 from training.ship import source_folder

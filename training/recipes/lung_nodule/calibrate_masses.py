@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Calibration, MassHead
+from appliance.bundle.heads import Calibration, MassHead
 from appliance.interpret import detect
 from appliance.interpret.detect import sigmoid
 from appliance.records import Candidate

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Calibration
+from appliance.bundle.heads import Calibration
 from appliance.interpret import detect, segment
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Cube, Window

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.bundle.manifest import Calibration, MassHead
+from appliance.bundle.heads import Calibration, MassHead
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
 from training.read.folders import shared_folder, work_folder

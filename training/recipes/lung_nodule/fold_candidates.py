@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Calibration
+from appliance.bundle.heads import Calibration
 from appliance.interpret import classify
 from appliance.preprocess import reference
 from appliance.records import Tensor

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.backend.protocol import Backend
+from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.manifest import Manifest
 from appliance.interpret import segment
 from appliance.preprocess import plan
@@ -30,7 +31,8 @@ def lungs(volume: Volume, manifest: Manifest, backend: Backend) -> Bool:
     """The appliance's lung mask on the volume's own voxels [z, y, x]."""
     ops = manifest.networks["segment"].preprocess
     image = backend.prepare(stack_of(volume), ops, None)
-    mask = segment.mask(backend.infer("segment", image), image, manifest.nodules().segment)
+    head = manifest.line_of(SegmentProposeClassify).segment
+    mask = segment.mask(backend.infer("segment", image), image, head)
     out = np.zeros(volume.hu.shape, np.bool_)
     rows, columns = np.meshgrid(*(np.arange(n) for n in volume.hu.shape[1:]), indexing="ij")
     for k in range(len(out)):

@@ -28,7 +28,7 @@ import numpy as np
 
 from appliance.backend.choose import choose
 from appliance.backend.open import LOADERS
-from appliance.bundle.manifest import DENSITIES
+from appliance.bundle.heads import DENSITIES
 from appliance.interpret import measure
 from appliance.preprocess import plan
 from appliance.preprocess.spec import Cube

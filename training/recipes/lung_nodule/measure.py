@@ -23,7 +23,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from appliance.bundle.manifest import DENSITIES
+from appliance.bundle.heads import DENSITIES
 from appliance.preprocess import reference
 from appliance.preprocess.reference import axis_weights
 from appliance.records import Stack

@@ -12,7 +12,8 @@ from pathlib import Path
 from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
-from appliance.bundle.manifest import Network, SegmentProposeClassify
+from appliance.bundle.lines import SegmentProposeClassify
+from appliance.bundle.manifest import Network
 from appliance.interpret import detect, segment
 from appliance.preprocess import plan
 from appliance.records import Candidate, Mask, Stack

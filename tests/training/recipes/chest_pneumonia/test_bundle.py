@@ -13,6 +13,7 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
 from appliance.backend.cpu import CpuBackend
+from appliance.bundle.lines import ClassifyImage
 from appliance.bundle.manifest import Manifest, read
 from training import evaluate
 from training.recipes.chest_pneumonia import bundle
@@ -48,14 +49,14 @@ def test_it_is_a_demonstration_for_small_children_whose_age_is_said() -> None:
 
 
 def test_the_line_has_the_figures_that_were_fitted() -> None:
-    line = manifest().radiographs()
+    line = manifest().line_of(ClassifyImage)
     assert (line.scale, line.bias, line.threshold) == (2.0, -1.0, 0.7)
     assert line.reads() == {"classify": {"logit", "activation"}}
 
 
 def test_radiographs_are_called_by_the_bundles_own_score_and_threshold() -> None:
     images = np.stack([np.full((28, 28), v, np.uint8) for v in (0, 100, 255, 204)])
-    found = evaluate.of_radiographs(opened(), images, np.array([[0], [0], [1], [1]], np.uint8))
+    found = evaluate.of_images(opened(), images, np.array([[0], [0], [1], [1]], np.uint8))
     # logits -2, -0.43, 2, 1.2: scores 0.007, 0.134, 0.953, 0.802
     assert found["per_image"] == pytest.approx([0.0067, 0.1344, 0.9526, 0.8022], abs=1e-3)
     assert (found["auc"], found["acc"], found["threshold"]) == (1, 1, 0.7)
@@ -65,4 +66,4 @@ def test_radiographs_are_called_by_the_bundles_own_score_and_threshold() -> None
 
 def test_images_of_another_size_are_refused_in_one_line() -> None:
     with pytest.raises(SystemExit, match="sees"):
-        evaluate.of_radiographs(opened(), np.zeros((2, 64, 64), np.uint8), [0, 1])
+        evaluate.of_images(opened(), np.zeros((2, 64, 64), np.uint8), [0, 1])

@@ -64,7 +64,7 @@ def test_the_chain_ends_in_a_bundle_that_packs(
     assert about["scales"]
     assert len(about["calibration"]["digest"]) == 64
     opened = evaluate.open_bundle(out, threads=1)
-    found = evaluate.of_radiographs(opened, data.images[80:], data.labels[80:])
+    found = evaluate.of_images(opened, data.images[80:], data.labels[80:])
     assert found["threshold"] == json.loads((out / "heads.json").read_text())["threshold"]
     assert len(found["per_image"]) == 20
     assert pack(out)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from appliance.bundle.manifest import DENSITIES, Calibration, Manifest
+from appliance.bundle.heads import DENSITIES, Calibration
+from appliance.bundle.manifest import Manifest
 from appliance.preprocess import plan
 from training.recipes.lung_nodule import bundle
 

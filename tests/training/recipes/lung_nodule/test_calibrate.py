@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from appliance.bundle.manifest import Calibration
+from appliance.bundle.heads import Calibration
 from appliance.interpret import classify
 from appliance.records import Candidate
 from training.recipes.lung_nodule import calibrate

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 
 from scipy import ndimage  # noqa: E402
 
-from appliance.bundle.manifest import DENSITIES  # noqa: E402
+from appliance.bundle.heads import DENSITIES  # noqa: E402
 from training.implant.hosts import Host  # noqa: E402
 from training.implant.nodules import KINDS, Places  # noqa: E402
 from training.implant.shapes import SHAPE_MM, Shape, shape_of, sphere_diameter  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
 from appliance.backend.cpu import CpuBackend
-from appliance.bundle.manifest import Calibration
+from appliance.bundle.heads import Calibration
 from training.read.volume import Volume, stack_of
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.proposals import proposed

@@ -1,0 +1,101 @@
+"""The heads of a bundle: how the raw outputs of a network are read. Data only.
+
+A closed, versioned vocabulary. A head names the outputs that it reads and the figures of its rule;
+`interpret` holds the rule's code. What belongs to one line is put together in bundle/lines.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from appliance.report import Record
+
+
+class SegmentHead(Record):
+    """Logits -> mask: sigmoid >= threshold, parts of at least `min_ml`, closed by `close_mm`."""
+
+    head: Literal["segment"] = "segment"
+    version: Literal[1] = 1
+    output: str
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    min_ml: float = Field(default=100.0, ge=0)
+    close_mm: float = Field(default=9.0, ge=0)
+
+
+class DetectHead(Record):
+    """Heat-map logits and log diameters -> candidates (CenterNet, arXiv:1904.07850).
+
+    Cell c lies at voxel (c + 0.5) * stride - 0.5. Local maxima over 3x3x3 cells, centre refined by
+    the heat-weighted centroid of those cells, kept within the mask grown by `within_mm` (or by
+    `within_radii` times the candidate's own radius, where that is more: the middle of a large
+    nodule at the pleura lies outside), best `top_k`, neighbours nearer than the larger radius
+    merged.
+    """
+
+    head: Literal["detect"] = "detect"
+    version: Literal[1] = 1
+    heat: str
+    log_diameter: str
+    stride: int = Field(ge=1)
+    top_k: int = Field(ge=1, le=512)
+    within_mm: float = Field(ge=0)
+    within_radii: float = Field(default=0.0, ge=0)
+    min_logit: float = -7.0
+
+
+class ClassifyHead(Record):
+    """Patch logits, averaged over the first `views` of the 8 flips and quarter turns."""
+
+    head: Literal["classify"] = "classify"
+    version: Literal[1] = 1
+    output: str
+    views: Literal[1, 2, 4, 8] = 8
+
+
+class CubeHead(Record):
+    """One logit a cube: the 3D branch of the classifier."""
+
+    head: Literal["cube"] = "cube"
+    version: Literal[1] = 1
+    output: str
+
+
+class MassHead(Record):
+    """Masses, from a network that sees the whole chest: score = sigmoid(scale * heat logit + bias),
+    fitted out of fold. Kept from `least_mm` on; a nodule candidate inside a mass is part of it."""
+
+    head: Literal["mass"] = "mass"
+    version: Literal[1] = 1
+    detect: DetectHead
+    scale: float
+    bias: float
+    threshold: float = Field(ge=0, le=1)
+    least_mm: float = Field(default=25.0, ge=0)
+
+
+Density = Literal["solid", "part_solid", "ground_glass", "calcified"]
+DENSITIES: tuple[Density, ...] = ("solid", "part_solid", "ground_glass", "calcified")
+
+
+class MeasureHead(Record):
+    """Logits of a finding's body [n, 1, z, y, x] and of its density class [n, 4] (DENSITIES), from
+    cubes around the findings. A body is sigmoid >= threshold, the part at the cube's middle."""
+
+    head: Literal["measure"] = "measure"
+    version: Literal[1] = 1
+    body: str
+    density: str
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+
+
+class Calibration(Record):
+    """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
+    fitted out of fold."""
+
+    propose: float
+    classify: float
+    cube: float = 0.0
+    bias: float
+    threshold: float = Field(ge=0, le=1)

@@ -1,0 +1,206 @@
+"""The kinds of line of a bundle, as a manifest says them. Data only, closed and versioned.
+
+A line is what a bundle makes of a series: its networks by role and how their outputs are read
+(bundle/heads.py). `kind` names it; what the appliance does then is in appliance/lines/, one module
+a kind. Whoever needs to know how one line differs from another asks its model here (`OfLine`),
+never which kind it is.
+
+To add a kind: one model here that is an `OfLine`, in the union `Line`; its roles in `Role`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field, model_validator
+
+from appliance.bundle.accepts import Accepts
+from appliance.bundle.heads import (
+    Calibration,
+    ClassifyHead,
+    CubeHead,
+    DetectHead,
+    MassHead,
+    MeasureHead,
+    SegmentHead,
+)
+from appliance.preprocess.spec import RADIOGRAPH_OPS
+from appliance.report import Record
+
+Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
+EVERY = 512
+"""The most findings that any line may report."""
+
+
+class OfLine(Protocol):
+    """What every line says of itself."""
+
+    @property
+    def sees_slices(self) -> bool:
+        """Whether its networks see the slices of a volume: then `accepts` has their figures."""
+        ...
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        """The kinds of finding that it may report (report.PLACE_OF)."""
+        ...
+
+    @property
+    def least_score(self) -> float:
+        """The score from which on something is a finding."""
+        ...
+
+    @property
+    def needs_appliance(self) -> str:
+        """The first version of the appliance that knows this version of the line; 0.0.0: each."""
+        ...
+
+    def reads(self) -> dict[str, set[str]]:
+        """Role -> the outputs that its head reads."""
+        ...
+
+    def inputs(self, role: str) -> int:
+        """How many inputs the network of this role has: one image, or a pair of prior and
+        current, say."""
+        ...
+
+    def allows(self, role: str, ops: Set[str]) -> bool:
+        """Whether the network of this role may have just these ops."""
+        ...
+
+    def every_finding(self) -> OfLine:
+        """The same line without a threshold: it reports every candidate, for whoever judges it."""
+        ...
+
+    def limits(self, accepts: Accepts) -> tuple[str, ...]:
+        """What a card says of its limits, one sentence each."""
+        ...
+
+
+class SegmentProposeClassify(Record):
+    """The line of lung nodules. Version 2 added `cube`, `mass` and `measure`, each optional."""
+
+    kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
+    version: Literal[1, 2] = 1
+    segment: SegmentHead
+    propose: DetectHead
+    classify: ClassifyHead
+    calibration: Calibration
+    cube: CubeHead | None = None
+    mass: MassHead | None = None
+    measure: MeasureHead | None = None
+    max_findings: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> SegmentProposeClassify:
+        """What version 2 added is not in a line of version 1."""
+        added = [name for name in ("cube", "mass", "measure") if getattr(self, name) is not None]
+        if self.version == 1 and added:
+            raise ValueError(f"version 1 of the line has no {added[0]!r}")
+        return self
+
+    @property
+    def sees_slices(self) -> bool:
+        return True
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        return ("nodule", "mass")
+
+    @property
+    def least_score(self) -> float:
+        return self.calibration.threshold
+
+    @property
+    def needs_appliance(self) -> str:
+        return "0.0.0"
+
+    def reads(self) -> dict[str, set[str]]:
+        found = {
+            "segment": {self.segment.output},
+            "propose": {self.propose.heat, self.propose.log_diameter},
+            "classify": {self.classify.output},
+        }
+        if self.cube is not None:
+            found["cube"] = {self.cube.output}
+        if self.mass is not None:
+            found["mass"] = {self.mass.detect.heat, self.mass.detect.log_diameter}
+        if self.measure is not None:
+            found["measure"] = {self.measure.body, self.measure.density}
+        return found
+
+    def inputs(self, role: str) -> int:
+        return 1
+
+    def allows(self, role: str, ops: Set[str]) -> bool:
+        """`crop` needs a mask, so networks that see the whole series have none; `patch` is for
+        `classify` alone, `cube` for `cube` and `measure`."""
+        return (
+            not ops & (RADIOGRAPH_OPS - {"zscore"})
+            and ("patch" in ops) == (role == "classify")
+            and ("cube" in ops) == (role in ("cube", "measure"))
+            and ("crop" not in ops or role == "propose")
+        )
+
+    def every_finding(self) -> SegmentProposeClassify:
+        calibration = self.calibration.model_copy(update={"threshold": 0.0})
+        return self.model_copy(update={"calibration": calibration, "max_findings": EVERY})
+
+    def limits(self, accepts: Accepts) -> tuple[str, ...]:
+        spacing = accepts.spacing_mm
+        return (
+            f"Spacing from {spacing.full:g} to {spacing.limited:g} mm: limited.",
+            f"Then nothing under {spacing.limited_min_diameter_mm:g} mm is reported.",
+            f"At most {self.max_findings} findings a series.",
+        )
+
+
+class ClassifyImage(Record):
+    """The line of one radiograph: logit [n] -> score = sigmoid(scale * logit + bias), fitted out of
+    fold; `activation`, if named, is the class activation map [n, 1, y, x] that shows where (Zhou et
+    al., arXiv:1512.04150)."""
+
+    kind: Literal["classify"] = "classify"
+    version: Literal[1] = 1
+    finding: Literal["pneumonia"]
+    output: str
+    activation: str | None = None
+    scale: float = 1.0
+    bias: float = 0.0
+    threshold: float = Field(ge=0, le=1)
+
+    @property
+    def sees_slices(self) -> bool:
+        return False
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        return (self.finding,)
+
+    @property
+    def least_score(self) -> float:
+        return self.threshold
+
+    @property
+    def needs_appliance(self) -> str:
+        return "0.0.0"
+
+    def reads(self) -> dict[str, set[str]]:
+        return {"classify": {self.output, *((self.activation,) if self.activation else ())}}
+
+    def inputs(self, role: str) -> int:
+        return 1
+
+    def allows(self, role: str, ops: Set[str]) -> bool:
+        """`display` and `square`, perhaps `collimation` and `zscore`, and no other."""
+        return ops <= RADIOGRAPH_OPS and ops >= {"display", "square"}
+
+    def every_finding(self) -> ClassifyImage:
+        return self.model_copy(update={"threshold": 0.0})
+
+    def limits(self, accepts: Accepts) -> tuple[str, ...]:
+        return ("Frontal views only; each image of a series has a score of its own.",)
+
+
+Line = Annotated[SegmentProposeClassify | ClassifyImage, Field(discriminator="kind")]

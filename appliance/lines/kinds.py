@@ -1,0 +1,39 @@
+"""Every kind of line that this appliance knows. No other file asks which kind a bundle has.
+
+To add a kind: its model in bundle/lines.py, its module here, one row in `KINDS`; and, where it
+reports findings of a new kind, a row in report.PLACE_OF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from appliance.backend.profile import Shapes
+from appliance.bundle.manifest import Manifest, Network
+from appliance.lines.kind import Kind, Reading
+from appliance.lines.nodules import Nodules
+from appliance.lines.radiograph import Radiographs
+from appliance.lines.volume import Unknown
+
+KINDS: Final[tuple[Kind[Any, Any], ...]] = (
+    Nodules(),
+    Radiographs(),
+)
+_OF_MODEL: Final[Mapping[type, Kind[Any, Any]]] = {kind.model: kind for kind in KINDS}
+_UNKNOWN: Final[Reading[Any, Any]] = Unknown()
+
+
+def of(manifest: Manifest) -> Kind[Any, Any]:
+    """The kind of a bundle's line."""
+    return _OF_MODEL[type(manifest.line)]
+
+
+def reading(manifest: Manifest | None) -> Reading[Any, Any]:
+    """How a series is read for this bundle; None: for none."""
+    return _UNKNOWN if manifest is None else of(manifest)
+
+
+def profile(role: str, network: Network, manifest: Manifest) -> dict[str, Shapes]:
+    """Kind.profile of a bundle's kind."""
+    return of(manifest).profile(role, network, manifest)
