@@ -13,7 +13,6 @@ Rules
 
 from __future__ import annotations
 
-import os
 import socket
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ from typing import Any
 from pydicom.uid import generate_uid
 
 from bench.line import chest_ct, copied, interpret_s
-from bench.site import TREE, Site, running, trace, traced
+from bench.site import TREE, Site, running, started_in, trace, traced
 from bench.size import pss_mb
 
 RUNS = 5
@@ -128,10 +127,10 @@ def _start_of_work(tree: Path, folder: Path) -> float:
     """Seconds from the start of `scanside work` until it is ready; the line has ended."""
     path = str(folder / "alone")
     command = [sys.executable, "-m", "appliance", "work", "--config", str(folder / "scanside.toml")]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "NOTIFY_SOCKET": path}
+    environment = started_in(tree, {"NOTIFY_SOCKET": path})
     with _socket(path) as ready, (folder / "work.log").open("wb") as log:
         began = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stderr=log)
+        process = subprocess.Popen(command, env=environment, cwd=folder, stderr=log)
         try:
             while b"READY=1" not in ready.recv(4096).split(b"\n"):
                 pass

@@ -106,6 +106,11 @@ class Site:
             return db.execute(sql, values).fetchall()
 
 
+def started_in(tree: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program of this source tree."""
+    return {**os.environ, "PYTHONPATH": str(tree), **environment}
+
+
 def traced(file: Path, tree: Path = TREE) -> dict[str, str]:
     """The environment in which `scanside run` of a source tree writes its trace to a file."""
     paths = f"{Path(__file__).parent / 'trace'}{os.pathsep}{tree}"
@@ -145,7 +150,8 @@ def running(folder: Path, environment: Mapping[str, str] | None = None) -> Itera
         process = stack.enter_context(
             _child(
                 [sys.executable, "-m", "appliance", "run", "--config", str(config)],
-                env={**os.environ, **(environment or {}), "NOTIFY_SOCKET": ready_at},
+                env=started_in(TREE, {**(environment or {}), "NOTIFY_SOCKET": ready_at}),
+                cwd=folder,  # python -m takes what lies in the folder that it is started in
                 stderr=log,
             )
         )

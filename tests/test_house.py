@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 APPLIANCE = ROOT / "appliance"
 SOURCES = ("appliance", "compile", "training", "bench")
-MIRRORED = ("appliance", "compile", "bench", "jetson")
+MIRRORED = (*SOURCES, "jetson")
 MOST_LINES, MOST_LINES_OF_A_TEST, MOST_ROOT_MODULES = 450, 700, 10
 LONGER = {"appliance/bundle/manifest.py": 494}
 """What is longer today may not grow."""
@@ -76,13 +76,14 @@ def _imports() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("test", python(*(f"tests/{f}" for f in MIRRORED)), ids=str)
 def test_a_test_stands_where_its_module_stands(test: Path) -> None:
-    """test_X.py or test_X_MORE.py beside the place of X.py, or of the folder X."""
+    """test_X.py or test_X_MORE.py where X is a module of that folder, a folder in it, or itself."""
     if test.name == "conftest.py":
         return
     found = re.fullmatch(r"test_(\w+)\.py", test.name)
     assert found, f"{test}: what several tests share stands in tests/rigs"
     folder = ROOT.joinpath(*test.parts[1:-1])
-    there = {p.stem.strip("_") for p in folder.iterdir() if p.name != "__init__.py"}
+    assert folder.is_dir(), folder
+    there = {p.stem.strip("_") for p in folder.iterdir() if p.name != "__init__.py"} | {folder.name}
     words = found[1].split("_")
     assert there & {"_".join(words[:n]) for n in range(1, len(words) + 1)}, f"no module in {folder}"
 

@@ -139,8 +139,8 @@ def priority(settings: Settings, calling_ae: str) -> Priority:
     """How urgent the series of this sender are: its own line's word, else that of `*`."""
     lines = settings.dicom.allow
     own = [a.priority for a in lines if a.ae_title == calling_ae.strip()]
-    said = own or [a.priority for a in lines if a.ae_title == "*"]
-    return "stat" if "stat" in said else "routine"
+    levels = own or [a.priority for a in lines if a.ae_title == "*"]
+    return "stat" if "stat" in levels else "routine"
 
 
 def negotiate(proposed: Iterable[Proposed]) -> list[Context]:

@@ -165,14 +165,19 @@ def _highest_around(heat: F32) -> F32:
 
 def _centroid(heat: F32, cell: tuple[int, int, int]) -> NDArray[np.float64]:
     """Sigmoid-weighted centroid, in cells, of the 3x3x3 cells around a peak."""
-    low = np.maximum(np.subtract(cell, 1), 0)
+    low = [max(i - 1, 0) for i in cell]
     near = heat[tuple(slice(a, b + 2) for a, b in zip(low, cell, strict=True))]
     weight = 0.5 * (1 + np.tanh(0.5 * near.astype(np.float64)))
     total = float(weight.sum())
     if total == 0:
         return np.asarray(cell, np.float64)
-    axes = [weight.sum(axis=tuple(a for a in range(3) if a != k)) for k in range(3)]
-    return np.asarray(low + [float(w @ np.arange(len(w))) / total for w in axes])
+    axes = [np.add.reduce(weight, axis=others).tolist() for others in ((1, 2), (0, 2), (0, 1))]
+    return np.asarray(
+        [
+            a + sum(i * w for i, w in enumerate(axis)) / total
+            for a, axis in zip(low, axes, strict=True)
+        ]
+    )
 
 
 def _same(center: Vector, diameter: float, other: Candidate) -> bool:

@@ -212,16 +212,22 @@ class Found:
     """Piece -> part; 0 -> 0."""
     sizes: NDArray[np.int64]
     """Voxels of each part."""
-    runs: NDArray[np.int64]
-    """[5, n]: of each run of set voxels along x its part, z, y, first x and last x."""
+    runs: tuple[NDArray[np.int32], NDArray[np.intp], NDArray[np.intp]]
+    """Of each run of set voxels along x: its part, and where it begins and ends if all rows of
+    `pieces`, each with an empty voxel before it and each plane with an empty row below it, are one
+    line."""
 
     def box(self, part: int) -> tuple[slice, slice, slice]:
         """The smallest box that holds a part."""
-        _, z, y, first, last = self.runs[:, self.runs[0] == part]
-        return (
-            slice(int(z[0]), int(z[-1]) + 1),
-            slice(int(y.min()), int(y.max()) + 1),
-            slice(int(first.min()), int(last.max()) + 1),
+        own = self.runs[0] == part
+        first, last = self.runs[1][own], self.runs[2][own]
+        _, rows, columns = self.pieces.shape
+        row, x = np.divmod(first, columns + 1)
+        z, y = np.divmod(row, rows + 1)
+        ends = (z, z), (y, y), (x - 1, x - 1 + last - first)
+        return tuple(  # type: ignore[return-value]
+            slice(int(a.min()) + k, int(b.max()) + k + 1)
+            for (a, b), k in zip(ends, self.low, strict=True)
         )
 
     def of(self, part: int, box: tuple[slice, slice, slice]) -> Bool:
@@ -269,7 +275,7 @@ def found_in(voxels: Bool) -> Found:
     touching, _ = _runs(line[:-plane] & line[plane:])
     pairs = piece_at[touching].astype(np.int64) * count + piece_at[touching + plane]
     root = list(range(count))
-    for pair in np.unique(pairs).tolist():
+    for pair in set(pairs.tolist()):
         a, b = _root(root, pair // count), _root(root, pair % count)
         root[max(a, b)] = min(a, b)
     _, new = np.unique([_root(root, piece) for piece in range(count)], return_inverse=True)
@@ -277,10 +283,8 @@ def found_in(voxels: Bool) -> Found:
     first, last = _runs(line)
     part = owner[piece_at[first]]
     sizes = np.bincount(part, last - first + 1, minlength=1)[1:].astype(np.int64)
-    z, y = first // plane, first // (columns + 1) % (rows + 1)
-    x = first % (columns + 1) - 1
-    runs = np.stack([part, z + low[0], y + low[1], x + low[2], x + low[2] + last - first])
-    return Found(low, labelled.reshape(tall.shape)[:, :rows, 1:], owner, sizes, runs)
+    pieces = labelled.reshape(tall.shape)[:, :rows, 1:]
+    return Found(low, pieces, owner, sizes, (part, first, last))
 
 
 def _cropped(voxels: Bool) -> tuple[tuple[int, int, int], Bool]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -209,7 +210,13 @@ def to_lps(grid: Grid, index: ArrayLike) -> NDArray[np.float64]:
 def to_index(grid: Grid, lps: ArrayLike) -> NDArray[np.float64]:
     """LPS millimetres [..., 3] (x, y, z) -> fractional voxel indices [..., 3] (z, y, x)."""
     away = np.asarray(lps, np.float64) - grid.to_lps[:3, 3]
-    return np.asarray(away @ np.linalg.inv(grid.to_lps[:3, :3]).T)
+    return np.asarray(away @ _inverse(grid.to_lps[:3, :3].tobytes()).T)
+
+
+@lru_cache(maxsize=64)
+def _inverse(matrix: bytes) -> NDArray[np.float64]:
+    """Of a 3x3. It is asked for at each candidate of a grid, and slower than all that follows."""
+    return np.asarray(np.linalg.inv(np.frombuffer(matrix, np.float64).reshape(3, 3)))
 
 
 def box_of_mask(mask: Mask, margin_mm: float) -> Box:

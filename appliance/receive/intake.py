@@ -343,11 +343,11 @@ def _pixels(data: bytes) -> tuple[str, ...] | None:
 def _checked(announced: Announced, file: int) -> Peeked:
     """The data set's own word, which must be the command's too."""
     facts = peek(memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ)))
-    for name, said, is_so in (
+    for name, claimed, is_so in (
         ("SOP class", announced.sop_class, facts.sop_class),
         ("SOP instance", announced.sop_instance, facts.sop_instance),
     ):
-        if is_so is not None and said != is_so:
+        if is_so is not None and claimed != is_so:
             raise InstanceRefused(
                 f"{name} of command and data set differ",
                 status=NOT_THE_SOP_CLASS,

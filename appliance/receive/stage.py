@@ -21,7 +21,7 @@ Rules
 - After each stored instance a datagram to `run/work.sock` wakes `work`: {"series":.., "study":..};
   when an association ends, {"association":..}. A hint only: nobody there is no error.
 - No patient data in any log or journal row: UIDs, AE titles and addresses only.
-- One process an association (`listen`), one thread (`association`).
+- One process an association (`connections`), one thread (`association`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from collections.abc import Callable
 
 from appliance.dicom import association, pdu, policy
 from appliance.errors import SettingsInvalid, StateUnusable
-from appliance.receive import listen
+from appliance.receive import connections
 from appliance.receive.intake import Intake, hint
 from appliance.settings import TLS, Settings
 from appliance.store.files import DISK
@@ -53,17 +53,17 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     Spool(settings.state).clear_incoming(2 * settings.dicom.idle_s)
     _recover(settings)
     tls = _tls(settings.dicom.tls) if settings.dicom.tls else None
-    listening = listen.listening_socket(settings.dicom.bind, settings.dicom.port)
+    listening = connections.listening_socket(settings.dicom.bind, settings.dicom.port)
     port = listening.getsockname()[1]
     port_file = settings.state / "run" / "receive.port"
     DISK.write(port_file, f"{port}\n".encode())
     pdu.implementation_version()  # once, before the first fork: it reads the package's metadata
     LOG.info("%s listens on %s port %d", settings.dicom.ae_title, settings.dicom.bind, port)
-    doors = listen.Doors(
+    doors = connections.Doors(
         2 * settings.dicom.max_associations,
         functools.partial(policy.known_host, settings.dicom),
     )
-    listen.run(
+    connections.run(
         listening,
         doors,
         functools.partial(_serve, settings, tls),

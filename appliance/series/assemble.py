@@ -322,10 +322,10 @@ def _tilt_tag(planes: Sequence[Plane], normal: Points) -> list[Reason]:
     if high - low > TILT_DEG:
         text = f"Gantry/Detector Tilt varies from {low:g} to {high:g} degrees"
         return [_reason(Code.GANTRY_TILT, text)]
-    said = max(abs(low), abs(high))
+    tag = max(abs(low), abs(high))
     shown = math.degrees(_angle(_vector(normal), (0.0, 0.0, 1.0)))
-    if said > TILT_DEG and abs(said - shown) > TILT_TAG_DEG:
-        text = f"Gantry/Detector Tilt is {said:g} degrees, but the orientation shows {shown:.1f}"
+    if tag > TILT_DEG and abs(tag - shown) > TILT_TAG_DEG:
+        text = f"Gantry/Detector Tilt is {tag:g} degrees, but the orientation shows {shown:.1f}"
         return [_reason(Code.GANTRY_TILT, text)]
     return []
 

@@ -111,7 +111,8 @@ def _histogram(stack: Stack) -> NDArray[np.int64]:
         sample = planes[i].native[::STRIDE, ::STRIDE]
         if planes[i].padding:
             sample = sample[field_of_view(planes[i])[::STRIDE, ::STRIDE]]
-        levels = np.clip(np.rint(sample), _LOWEST, _HIGHEST).astype(np.int64) - _LOWEST
+        whole = np.rint(sample) if sample.dtype == np.float32 else sample
+        levels = np.clip(whole, _LOWEST, _HIGHEST).astype(np.int64) - _LOWEST
         counts += np.bincount(levels.ravel(), minlength=len(counts))
     return counts
 

@@ -9,10 +9,7 @@ or 0008; its VR encoding is then seen in its first element. Deflated data sets a
 limit, never further. A file that ends inside an element is unreadable. A refusal names tags and
 numbers, never a text that stood in the file: it may be a patient's name in the wrong place.
 
-Elements of a stated length, nearly all there are, are read here, because every slice waits for it:
-five times as fast as pydicom's reader, and exactly like it, its tolerance included. Sequences and
-other values of undefined length are read by pydicom, which is used only here: whatever it raises
-leaves as SeriesRefused(UNREADABLE).
+Elements are read as pydicom reads them (`raw`); what it raises leaves as SeriesRefused(UNREADABLE).
 """
 
 from __future__ import annotations
@@ -24,39 +21,23 @@ import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
-from struct import Struct
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
-from pydicom.filereader import data_element_generator
-from pydicom.valuerep import VR
-from pydicom.values import convert_SQ, convert_string
+from pydicom.values import convert_SQ
 
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.report import Reason
+from appliance.series import raw
 
 IMPLICIT_LE = "1.2.840.10008.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
 DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 
-PIXEL_DATA = 0x7FE00010
-_PIXEL_GROUP = 0x7FE00000
-_UNDEFINED = 0xFFFFFFFF
-_CHARACTER_SET, _ITEM_END = 0x00080005, 0xFFFEE00D
-_LONG_VRS = set(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # PS3.5 7.1.2
-_VR_NAMES = {vr.value.encode(): vr.value for vr in VR if len(vr.value) == 2}
-_HEADS = {
-    little: (Struct(f"{order}HHI"), Struct(f"{order}HH2sH"), Struct(f"{order}I"))
-    for little, order in ((True, "<"), (False, ">"))
-}
-"""Little endian or not -> an element's tag and length in implicit VR; tag, VR and short length in
-explicit VR; a long length."""
+PIXEL_DATA = raw.PIXEL_DATA
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
 _STRINGS = {"AE", "AS", "CS", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT"}
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
@@ -257,23 +238,14 @@ class reading:  # noqa: N801 - it reads as a statement
             raise refused(self.code, text, self.where) from error
 
 
-class _Stream(BytesIO):
-    """A data set that knows whether a read got some bytes, but fewer than it asked for."""
+def parse(
+    data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int, also: Iterable[int] = ()
+) -> Instance:
+    """One Part-10 instance (PS3.10 7), or a bare data set -> the elements of `tags`, and of `also`,
+    which may be asked for later: a file that ends inside one of these does not name it.
 
-    short = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        self.short |= size is not None and 0 < len(data) < size
-        return data
-
-
-def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> Instance:
-    """One Part-10 instance (PS3.10 7), or a bare data set -> its standard elements.
-
-    `tags` are those that are needed: what is wrong with one of them is said with its name, and of
-    private elements only these are kept. Without `pixels` reading stops at group 7FE0 and nothing
-    behind it is checked; `completed` goes on from there.
+    Without `pixels` reading stops at group 7FE0 and nothing behind it is checked; `completed` goes
+    on from there.
     """
     where = "image"
     if data[128:132] != b"DICM" and data[:2] not in {b"\x02\x00", b"\x08\x00", b"\x00\x08"}:
@@ -283,7 +255,7 @@ def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> 
     if deflated:
         data, at = _inflate(data[at:], max_bytes, where, whole=pixels), 0
     little, implicit = _encoding(data, at, syntax, where)
-    found, at = _read(data, at, implicit, little, frozenset(tags), pixels=pixels)
+    found, at = _read(data, at, implicit, little, (tags, also), pixels=pixels)
     if not syntax:
         syntax = EXPLICIT_BE if not little else IMPLICIT_LE if implicit else EXPLICIT_LE
     rest = None if pixels or deflated else Rest(data, at, implicit)
@@ -293,87 +265,26 @@ def parse(data: bytes, tags: Iterable[int], *, pixels: bool, max_bytes: int) -> 
 def completed(instance: Instance, rest: Rest, tags: Iterable[int]) -> Instance:
     """An instance that was parsed without its pixels, and its `rest` -> the same with them."""
     little = instance.little_endian
-    found, _ = _read(rest.data, rest.at, rest.implicit, little, frozenset(tags), pixels=True)
+    found, _ = _read(rest.data, rest.at, rest.implicit, little, (tags, ()), pixels=True)
     elements = Elements({**instance.elements.known, **found}, instance.elements.where)
     return Instance(elements, instance.transfer_syntax_uid, little)
 
 
 def _read(
-    data: bytes, at: int, implicit: bool, little: bool, tags: frozenset[int], *, pixels: bool
+    data: bytes,
+    at: int,
+    implicit: bool,
+    little: bool,
+    asked: raw.Asked,
+    *,
+    pixels: bool,
 ) -> tuple[dict[int, Any], int]:
-    """The elements from `at` on, and where reading ended: at group 7FE0 without `pixels`."""
     where = "image"
-    elements: dict[int, Any] = {}
-    short, more = False, True
     with reading(where):
-        while more and len(data) - at >= 8:
-            tag, vr, length, begin = _head(data, at, implicit, little)
-            if tag == _ITEM_END:  # the end, as pydicom sees it: what follows is not read
-                more, at = False, len(data)
-            elif tag >= _PIXEL_GROUP and not pixels:
-                more = False
-            elif length == _UNDEFINED:
-                element, at, more, cut = _undefined(data, at, implicit, little)
-                short |= cut
-                if element is not None:
-                    elements[tag] = element
-            else:
-                at = begin + length
-                if tag in tags or not tag & 0x10000:
-                    value = memoryview(data)[begin:at] if tag == PIXEL_DATA else data[begin:at]
-                    elements[tag] = RawDataElement(tag, vr, length, value, begin, implicit, little)
-                    if tag == _CHARACTER_SET:  # as pydicom, which takes no unknown one
-                        convert_encodings(convert_string(value, little))
-                    if tag == PIXEL_DATA:
-                        at = begin + len(value)  # that some are missing is for `decode` to say
-                    elif len(value) < length and (tag in tags or tag == _CHARACTER_SET):
-                        shown = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-                        text = f"{where}: the file ends inside element {shown}"
-                        raise refused(Code.UNREADABLE, text, where)
-        short |= more and 0 < len(data) - at < 8
-        if short and PIXEL_DATA not in elements:
-            raise refused(Code.UNREADABLE, f"{where}: the file ends inside an element", where)
-        if at > len(data):
-            text = f"{where}: the file ends {at - len(data)} bytes too early"
-            raise refused(Code.UNREADABLE, text, where)
-    return elements, at
-
-
-def _head(data: bytes, at: int, implicit: bool, little: bool) -> tuple[int, str | None, int, int]:
-    """Tag, VR (None in implicit VR), length and begin of the value of the element at `at`.
-
-    What names no VR in explicit VR is implicit, as some writers change over; an unknown VR has a
-    short length (pydicom does the same). struct.error where the data end before.
-    """
-    plain, explicit, long = _HEADS[little]
-    if not implicit:
-        group, element, code, length = explicit.unpack_from(data, at)
-        if code in _LONG_VRS:
-            length = long.unpack_from(data, at + 8)[0]
-            return group << 16 | element, _VR_NAMES[code], length, at + 12
-        if code in _VR_NAMES or b"AA" <= code <= b"ZZ":
-            vr = _VR_NAMES.get(code) or code.decode("latin-1")
-            return group << 16 | element, vr, length, at + 8
-    group, element, length = plain.unpack_from(data, at)
-    return group << 16 | element, None, length, at + 8
-
-
-def _undefined(
-    data: bytes, at: int, implicit: bool, little: bool
-) -> tuple[Any | None, int, bool, bool]:
-    """The element of undefined length at `at`, where it ends, whether another one follows, and
-    whether a read got some bytes, but fewer than it asked for. By pydicom."""
-    stream = _Stream(data)
-    stream.seek(at)
-    heads = 0
-
-    def at_next(tag: int, vr: str | None, length: int) -> bool:
-        nonlocal heads
-        heads += 1
-        return heads > 1
-
-    found = list(data_element_generator(stream, implicit, little, stop_when=at_next))
-    return (found[0] if found else None), stream.tell(), heads > 1, stream.short
+        try:
+            return raw.read(data, at, implicit, little, asked, pixels=pixels)
+        except raw.CutOff as e:
+            raise refused(Code.UNREADABLE, f"{where}: the file ends {e}", where) from e
 
 
 def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
@@ -385,7 +296,7 @@ def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
             raise refused(Code.UNREADABLE, f"{where}: the file meta group is cut", where)
         element, vr, short = struct.unpack_from("<H2sH", data, at + 2)
         head, length = 8, short
-        if vr in _LONG_VRS:
+        if vr in raw.LONG_VRS:
             head, length = 12, struct.unpack_from("<I", data, at + 8)[0]
         if element == 0x0010:
             value = data[at + head : at + head + length]

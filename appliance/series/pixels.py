@@ -87,7 +87,7 @@ class Parsed:
 def parse(data: bytes) -> Parsed:
     """Bytes of one instance of any IOD -> what it says of itself; SeriesRefused if it is no DICOM
     or lacks UIDs."""
-    begun = elements.parse(data, HEADER_TAGS, pixels=False, max_bytes=MAX_HEADER_BYTES)
+    begun = elements.parse(data, HEADER_TAGS, pixels=False, max_bytes=MAX_HEADER_BYTES, also=TAGS)
     instance = named(begun)
     return Parsed(of_any(instance), instance, data)
 

@@ -58,10 +58,11 @@ def noted(what: str, call: Callable[..., Any], out: int) -> Callable[..., Any]:
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         given = [Clocked(one) if hasattr(one, "infer") else one for one in arguments]
-        backends = [one for one in given if isinstance(one, Clocked)]
+        also = {k: Clocked(one) if hasattr(one, "infer") else one for k, one in named.items()}
+        backends = [one for one in (*given, *also.values()) if isinstance(one, Clocked)]
         begin, own = time.time(), time.thread_time()
         try:
-            return call(*given, **named)
+            return call(*given, **also)
         finally:
             row = {
                 "what": what,

@@ -68,7 +68,7 @@ def _ntp() -> str:
     if program is None:
         return "time server unknown"
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             [program, "show", "--property=NTPSynchronized", "--value"],
             capture_output=True,
             text=True,
@@ -77,4 +77,6 @@ def _ntp() -> str:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "time server unknown"
-    return {"yes": "set by a time server", "no": "no time server"}.get(said, "time server unknown")
+    return {"yes": "set by a time server", "no": "no time server"}.get(
+        answer, "time server unknown"
+    )

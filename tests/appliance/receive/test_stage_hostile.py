@@ -20,7 +20,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts
 
-from appliance.receive import listen
+from appliance.receive import connections
 from rigs.receiver import MakeImage, RawScu, StartReceiver
 
 Start = Callable[..., Any]
@@ -122,7 +122,7 @@ def test_two_hundred_idle_connections_keep_no_sender_out(
     with many(one.port, 200, "127.0.0.1", "127.0.0.2", "127.0.0.9") as idle:
         send(one.port)()
         assert len(one.stored()) == 5
-        places = listen.WAITING + listen.STRANGERS
+        places = connections.WAITING + connections.STRANGERS
         until(lambda: sum(not is_closed(p) for p in idle) <= places)
         assert one.log.read_text().count("dropped: too many wait") >= 200 - places, "not expired"
         assert len(children(one.process.pid)) <= places
@@ -135,7 +135,7 @@ def test_one_host_s_idle_connections_are_dropped_before_those_of_another(
 ) -> None:
     one = receiver(more=EVERYWHERE)
     with many(one.port, 1, "127.0.0.2") as patient, many(one.port, 30, "127.0.0.1") as idle:
-        until(lambda: sum(not is_closed(peer) for peer in idle) == listen.WAITING - 1)
+        until(lambda: sum(not is_closed(peer) for peer in idle) == connections.WAITING - 1)
         assert not is_closed(patient[0])
 
 
@@ -145,7 +145,7 @@ def test_an_association_that_was_accepted_is_never_dropped_for_others(
     one = receiver(more=EVERYWHERE)
     peer, ds = raw_scu(one.port), make_ct(0)
     with many(one.port, 30, "127.0.0.1") as idle:
-        until(lambda: sum(not is_closed(other) for other in idle) == listen.WAITING)
+        until(lambda: sum(not is_closed(other) for other in idle) == connections.WAITING)
         assert peer.store(ds.SOPInstanceUID.encode(), data_set(ds)) == 0
         peer.release()
     assert one.outcomes(1) == ["released"]
@@ -399,7 +399,9 @@ def test_under_a_minute_of_floods_three_scanners_lose_nothing(
             finished()
             sent += 30
         resident.append(memory_kb(one.process.pid, "VmRSS"))
-        assert len(children(one.process.pid)) <= listen.WAITING + listen.STRANGERS + 3 + 20
+        assert (
+            len(children(one.process.pid)) <= connections.WAITING + connections.STRANGERS + 3 + 20
+        )
     over.set()
     for thread in floods:
         thread.join()

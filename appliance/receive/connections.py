@@ -63,7 +63,7 @@ class _Children:
     waiting: dict[int, tuple[str, bool]] = field(default_factory=dict)
     """Host and whether it is known; the oldest first."""
     dropped: set[int] = field(default_factory=set)
-    """They were told to end and have not."""
+    """They were asked to end and have not."""
     accepted: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -108,9 +108,9 @@ def run(
     process after a child that did not end by itself.
     """
     woken, wake = socket.socketpair()
-    told, tell = socket.socketpair()
+    accepted_in, accepted_out = socket.socketpair()
     """A child that accepts says its process id."""
-    for end in (woken, wake, told):
+    for end in (woken, wake, accepted_in):
         end.setblocking(False)
     stopped: list[int] = []
     children = _Children()
@@ -126,12 +126,19 @@ def run(
     try:
         ready()
         while not stopped:
-            readable, _, _ = select.select([listening, woken, told], [], [])
+            readable, _, _ = select.select([listening, woken, accepted_in], [], [])
             _empty(woken)
-            _hear(told, children)
+            _note_accepted(accepted_in, children)
             _reap(children, crashed)
             if listening in readable:
-                _accept(listening, doors, children, serve, tell, [woken, wake, told])
+                _accept(
+                    listening,
+                    doors,
+                    children,
+                    serve,
+                    accepted_out,
+                    [woken, wake, accepted_in],
+                )
         listening.close()
         LOG.info("draining %d associations", len(children))
         _drain(children, woken, crashed)
@@ -139,7 +146,7 @@ def run(
         signal.set_wakeup_fd(wakeup)
         for number, handler in previous.items():
             signal.signal(number, handler)
-        for end in (woken, wake, told, tell, listening):
+        for end in (woken, wake, accepted_in, accepted_out, listening):
             end.close()
 
 
@@ -148,7 +155,7 @@ def _accept(
     doors: Doors,
     children: _Children,
     serve: Serve,
-    tell: socket.socket,
+    accepted_out: socket.socket,
     ours: list[socket.socket],
 ) -> None:
     try:
@@ -174,7 +181,7 @@ def _accept(
             time.sleep(PAUSE_S)
             return
         if child == 0:
-            _child(connection, host, serve, tell, [listening, *ours])
+            _child(connection, host, serve, accepted_out, [listening, *ours])
         children.waiting[child] = host, known
 
 
@@ -186,10 +193,10 @@ def _drop(children: _Children, pid: int) -> None:
         os.kill(pid, DROP)
 
 
-def _hear(told: socket.socket, children: _Children) -> None:
+def _note_accepted(accepted_in: socket.socket, children: _Children) -> None:
     """Whose association was accepted."""
     with contextlib.suppress(BlockingIOError):
-        while note := told.recv(_PID.size):
+        while note := accepted_in.recv(_PID.size):
             (pid,) = _PID.unpack(note)
             if children.waiting.pop(pid, None) is not None or pid in children.dropped:
                 children.dropped.discard(pid)
@@ -200,7 +207,7 @@ def _child(
     connection: socket.socket,
     host: str,
     serve: Serve,
-    tell: socket.socket,
+    accepted_out: socket.socket,
     ours: list[socket.socket],
 ) -> None:
     """All of a child's life; never returns."""
@@ -208,7 +215,7 @@ def _child(
     def accepted() -> None:
         signal.signal(DROP, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # the parent is gone: nobody counts any more
-            tell.send(_PID.pack(os.getpid()))
+            accepted_out.send(_PID.pack(os.getpid()))
 
     code = 1
     try:

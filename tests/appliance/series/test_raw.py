@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,7 @@ SYNTAXES = {
     "big endian": "1.2.840.10008.1.2.2",
 }
 MOST = 1 << 20
+KERNEL = 0x00181210
 
 
 def made(make: Any, syntax: str) -> bytes:
@@ -98,9 +100,17 @@ def test_reading_goes_on_where_it_stopped_at_the_pixels(make: Any, syntax: str) 
     assert values(elements.completed(begun, begun.rest, pixels.TAGS)) == values(whole)
 
 
-def test_a_private_element_is_kept_where_it_is_asked_for(make: Any) -> None:
-    data, tag = made(make, SYNTAXES["explicit"]), 0x00091001
-    plain = elements.parse(data, (), pixels=False, max_bytes=MOST).elements
-    asked = elements.parse(data, (tag,), pixels=False, max_bytes=MOST).elements
-    assert plain.raw(tag) is None
-    assert asked.text(tag, "private") == "private"
+def test_what_is_not_asked_for_is_not_kept(make: Any) -> None:
+    data, tag, later = made(make, SYNTAXES["explicit"]), 0x00091001, 0x00400275
+    found = elements.parse(data, (tag,), pixels=False, max_bytes=MOST, also=(later,)).elements
+    assert found.text(tag, "private") == "private"
+    assert len(found.items(later, "requests")) == 1
+    assert found.raw(0x00080060) is None
+
+
+def test_a_file_that_ends_inside_an_element_names_it_where_it_is_needed_now(make: Any) -> None:
+    data = made(make, SYNTAXES["explicit"])
+    cut = data[: data.index(b"B30f") + 2]
+    for tags, also, shown in (((KERNEL,), (), "(0018,1210)"), ((), (KERNEL,), "2 bytes too early")):
+        with pytest.raises(SeriesRefused, match=re.escape(shown)):
+            elements.parse(cut, tags, pixels=False, max_bytes=MOST, also=also)
