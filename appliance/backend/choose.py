@@ -1,6 +1,6 @@
 """Which CPU library runs: a decision over what is installed, made without loading any of it.
 
-Whether the GPU runs instead is for engine_room.py to say: that needs a driver, an engine and its
+Whether the GPU runs instead is for runtime/gpu.py to say: that needs a driver, an engine and its
 golden cases. The CPU library is what serves until then, and whenever the GPU does not.
 
 Rules. A backend named in the settings is used or is an error, never silently replaced: precision

@@ -109,9 +109,14 @@ class Fold:
     """Bytes that all its images really hold."""
 
     def share(self, bundle: Bundle | None) -> Share:
-        """The share of one of its bundles; None: of a series that no bundle accepts."""
+        """The share of one of its bundles; None: of a series that no bundle accepts. ValueError for
+        a bundle that the fold was not begun for."""
         wanted = Share(bundle).key
-        return next(share for share in self.shares if share.key == wanted)
+        for share in self.shares:
+            if share.key == wanted:
+                return share
+        name = bundle.ref.name if bundle else "a series without a bundle"
+        raise ValueError(f"this fold was not begun for {name}")
 
     def plus(self, mark: Mark, seen: Sequence[Seen[Any]]) -> Fold:
         """With one instance more; `mark` is of its header, `seen` what each share has of it."""

@@ -69,7 +69,8 @@ class Slices:
 
     def trimmed(self, image: Plane, manifests: Sequence[Manifest | None]) -> Plane:
         wanted = in_plane_spacings(manifests)
-        return replace(image, resampled={mm: image.resampled[mm] for mm in wanted})
+        kept = {mm: plane for mm, plane in image.resampled.items() if mm in wanted}
+        return replace(image, resampled=kept)
 
     def planes(self, images: Sequence[Plane]) -> tuple[Plane, ...]:
         return tuple(images)

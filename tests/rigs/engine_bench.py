@@ -73,7 +73,7 @@ def put(folder: Path, loaded: Loaded, here: Here = HERE, **changed: bytes) -> En
     return made
 
 
-class Room:
+class EngineBench:
     """GpuEngines on a machine with a GPU of the host, and a builder of this behaviour."""
 
     def __init__(self, kernels: Path, folder: Path, loaded: Loaded) -> None:

@@ -38,12 +38,12 @@ def gpu(device: Device) -> Check:
         return Check(name="gpu", ok=True, text=f"not asked for: {preference} is set")
     try:
         from appliance.bundle.shelf import Shelf  # noqa: PLC0415
-        from appliance.runtime import gpu as engine_room  # noqa: PLC0415
         from appliance.runtime.engine_shelf import EngineShelf  # noqa: PLC0415
+        from appliance.runtime.gpu import this_machine  # noqa: PLC0415
     except ImportError:  # `bundles` says so
         return Check(name="gpu", ok=True, text="not known without a shelf")
     try:
-        machine = engine_room.this_machine()
+        machine = this_machine()
         shelf = Shelf(device.settings.state)
         active = [shelf.load(entry) for entry in shelf.active()]
     except ScansideError as e:

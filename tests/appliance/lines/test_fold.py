@@ -104,17 +104,35 @@ def test_where_memory_is_short_the_last_bundle_lets_go_first(
     assert less.held == 0
 
 
+def test_an_image_that_one_bundle_refused_has_nothing_of_it_to_free(
+    tiny: Bundle, fine: Bundle, dicom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third bundle lets go while the second has some of the images alone."""
+    images = dicom.chest(PatientAge="080Y")
+    dicom.say(images[3], PatientAge="060Y")
+    files = dicom.all(images)
+    finest = replace(fine, ref=fine.ref.model_copy(update={"digest": "f" * 64}))
+    whole = add(line.begin([tiny, fine, finest]), files)
+    fold = add(line.begin([tiny, fine, finest]), files, whole.held - 1)
+    assert [len(share.images) for share in fold.shares] == [24, 0, 0]
+    assert fold.held == add(line.begin([tiny]), files).held
+    own = [share.held for share in whole.shares]
+    monkeypatch.setattr(budget, "MAX_BYTES", own[1] - 1)
+    assert own[0] < own[1]
+    assert [bool(s.images) for s in add(line.begin([tiny, fine]), files).shares] == [True, False]
+
+
 def test_a_bundle_that_let_go_of_its_images_reads_no_more(
     tiny: Bundle, files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold = add(line.begin([tiny]), files[:5], 1000)
     assert fold.shares[0].too_large is not None
-    monkeypatch.setattr("appliance.series.pixels.read", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr("appliance.series.pixels.images", lambda _: pytest.fail("it was read"))
     assert line.add(fold, files[5], 1000).shares[0].count == 6
 
 
 def test_what_is_asked_of_a_bundle_that_is_not_there_is_an_error(
     tiny: Bundle, fine: Bundle
 ) -> None:
-    with pytest.raises(StopIteration):
-        line.begin([tiny]).share(replace(fine))
+    with pytest.raises(ValueError, match="not begun for tiny-fine"):
+        line.begin([tiny]).share(fine)

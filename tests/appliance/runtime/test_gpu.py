@@ -21,13 +21,13 @@ from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable
 from appliance.host import driver
 from appliance.runtime import engine_build, engine_shelf
-from appliance.runtime import gpu as engine_room
+from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.bundles import OpenBundles
 from appliance.runtime.engine_build import Build
 from appliance.runtime.gpu import GpuEngines, Machine
 from appliance.settings import Settings
 from compile import kernels
-from rigs.engine_bench import HERE, Room, put
+from rigs.engine_bench import HERE, EngineBench, put
 
 WAIT_S = 60.0
 
@@ -38,8 +38,8 @@ def tiny_loaded(tiny_bytes: bytes) -> Loaded:
 
 
 @pytest.fixture
-def bench(kernels, tmp_path, tiny_loaded) -> Iterator[Room]:
-    made = Room(kernels, tmp_path, tiny_loaded)
+def bench(kernels, tmp_path, tiny_loaded) -> Iterator[EngineBench]:
+    made = EngineBench(kernels, tmp_path, tiny_loaded)
     yield made
     for each in made.opened:
         each.close()
@@ -289,18 +289,18 @@ def test_a_gpu_that_cannot_be_opened_is_named_and_its_engine_waits_for_it(bench,
 def test_without_kernels_for_this_gpu_nothing_is_built_for_it(monkeypatch, tmp_path):
     orin = driver.Driver(name="Orin", major=8, minor=7, version=12060, integrated=True)
     path = tmp_path / fatbin.NAME
-    monkeypatch.setattr(engine_room, "found_gpu", lambda: orin)
+    monkeypatch.setattr(runtime_gpu, "found_gpu", lambda: orin)
     monkeypatch.setattr(trt_engine, "version", lambda: "10.3.0")
     monkeypatch.setitem(fatbin.shipped.__kwdefaults__, "path", path)
     with pytest.raises(BackendUnavailable) as error:
-        engine_room.this_machine()
+        runtime_gpu.this_machine()
     assert error.value.code == "kernels_missing"
     kernels.place(tmp_path, cubin(90))
     with pytest.raises(BackendUnavailable, match="has no code for sm_87") as error:
-        engine_room.this_machine()
+        runtime_gpu.this_machine()
     assert error.value.code == "fatbin_architecture"
     kernels.place(tmp_path, cubin(87))
-    assert engine_room.this_machine().here.architecture == "sm_87"
+    assert runtime_gpu.this_machine().here.architecture == "sm_87"
 
 
 def cubin(architecture: int) -> bytes:

@@ -19,7 +19,7 @@ import pytest
 
 from appliance.host import driver
 from appliance.results.message import of_series
-from appliance.runtime import gpu as engine_room
+from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
 from appliance.store.journal import Journal
 from appliance.verbs import doctor
@@ -306,7 +306,7 @@ def test_a_gpu_whose_driver_or_engine_is_missing_is_a_failure(
         library="tensorrt", version="10.16", architecture="sm_87", gpu="Orin", board=None,
         power_mode=None, appliance="0",
     )  # fmt: skip
-    monkeypatch.setattr(engine_room, "this_machine", lambda: SimpleNamespace(here=here))
+    monkeypatch.setattr(runtime_gpu, "this_machine", lambda: SimpleNamespace(here=here))
     check = found(config(), "gpu")
     assert not check.ok
     assert "[engine_missing]; the CPU serves" in check.text
