@@ -96,8 +96,8 @@ def _run(tree: Path, folder: Path, images: list[Any]) -> dict[str, float]:
 
 
 def _sent(site: Site, folder: Path, images: list[Any]) -> tuple[dict[str, float], float]:
-    """Sends the series under new UIDs; times of its preliminary report, and when the last message
-    of that report came, seconds since 1970."""
+    """Sends the series under new UIDs; times of its first report of all slices (preliminary, unless
+    the verdict was there before), and when the last message of it came, seconds since 1970."""
     files = folder / "files" / generate_uid()
     series = copied(images, files)
     site.heard.clear()
@@ -105,20 +105,22 @@ def _sent(site: Site, folder: Path, images: list[Any]) -> tuple[dict[str, float]
     site.ended([series])
     if scanner.wait(60):
         raise SystemExit("a sender failed")
-    reports = [said["report"] for _, _, said in site.heard if said.get("event") == "preliminary"]
-    if len(reports) != 1 or reports[0]["series"]["slices"] != len(images):
-        raise SystemExit(
-            f"{len(reports)} preliminary reports; {site.folder}/appliance.log says why"
-        )
+    reports = [said["report"] for _, _, said in site.heard if said.get("report")]
+    whole = [one for one in reports if one["series"]["slices"] == len(images)]
+    if not whole:  # of a pause in the transfer there may be an earlier one
+        said = [(one["status"], one["series"]["slices"], one["reasons"]) for one in reports]
+        raise SystemExit(f"no report of all {len(images)} slices: {said}")
+    report = whole[0]
     times = {
         name: datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
-        for name, at in reports[0]["times"].items()
+        for name, at in report["times"].items()
         if at is not None
     }
     out = [
         at
         for at, _, said in site.heard
-        if said.get("event") == "preliminary" or said.get("stage") == "preliminary"
+        if said.get("report") == report
+        or (said.get("report_id"), said.get("stage")) == (report["report_id"], report["stage"])
     ]
     return times, max(out)
 

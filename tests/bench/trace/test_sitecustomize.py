@@ -11,11 +11,11 @@ from bench.site import trace, traced
 
 PROGRAM = """
 from appliance import line
-fold = line.add(line.begin(None), b"no DICOM")
+fold = line.add(line.begin(()), b"no DICOM")
 class Backend:
     ref = None
     def infer(self, role, image): return {}
-line.finish(fold, Backend())
+line.finish(fold, None, Backend())
 """
 
 
