@@ -210,7 +210,7 @@ def test_the_golden_cases_give_what_they_gave(check: Callable[[str, str, Any], N
         gate = golden.gate(loaded, golden.through(backend))
         backend.close()
         assert gate.passed
-        said = gate.model_dump(mode="json") if hasattr(gate, "model_dump") else gate.line()
+        said = gate.model_dump(mode="json") if hasattr(gate, "model_dump") else gate.one_line()
         check("golden", path.stem, {"digest": loaded.digest, "gate": _lasting(said)})
 
 
