@@ -43,6 +43,9 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="Settings file (TOML).", envvar="SCANSIDE_CONFIG"),
 ]
+Key = Annotated[
+    str | None, typer.Option(help="Name it by its key: for a destination that draws no seq.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -204,15 +207,15 @@ def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""
     from appliance.runtime.bundles import OpenBundles
     from appliance.store.files import DISK
-    from appliance.store.journal import JOURNAL_NAME, Journal
+    from appliance.store.journal import Journal
 
     _log(logging.WARNING)
     settings = _settings(config)
     DISK.make_folder(settings.state)
-    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+    with Journal.open(settings.state) as journal:
         actor = f"{_user()}@cli"
         yield OpenBundles(
-            settings, lambda action, detail: journal.audit(actor, action, **detail)
+            settings, lambda action, detail: journal.audit.add(actor, action, **detail)
         ).shelf
 
 
@@ -290,21 +293,29 @@ def outbox_list(config: Config = None) -> None:
 @outbox_app.command("retry")
 def outbox_retry(
     seq: Annotated[int | None, typer.Argument(help="One message; all dead ones without.")] = None,
+    key: Key = None,
     config: Config = None,
 ) -> None:
     """Send dead messages again."""
     from appliance.verbs import outbox
 
-    print(f"{outbox.retry(_settings(config), seq)} waiting again")
+    print(f"{outbox.retry(_settings(config), key if seq is None else seq)} waiting again")
 
 
 @outbox_app.command("drop")
-def outbox_drop(seq: int, config: Config = None) -> None:
+def outbox_drop(
+    seq: Annotated[int | None, typer.Argument(help="One message.")] = None,
+    key: Key = None,
+    config: Config = None,
+) -> None:
     """Give one message up for good (audited)."""
     from appliance.verbs import outbox
 
-    outbox.drop(_settings(config), seq)
-    print(f"dropped {seq}")
+    which = key if seq is None else seq
+    if which is None:
+        raise typer.BadParameter("name what is to be dropped: SEQ, or --key KEY")
+    outbox.drop(_settings(config), which)
+    print(f"dropped {which}")
 
 
 def main() -> None:

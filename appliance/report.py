@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Literal
@@ -30,6 +31,14 @@ Millimetres3 = tuple[float, float, float]
 Priority = Literal["routine", "stat"]
 """`stat`: analysed before what is `routine` (work/priority.py)."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SeriesKey:
+    """A series: (StudyInstanceUID, SeriesInstanceUID). Neither is checked here."""
+
+    study: str
+    series: str
 
 
 class Record(BaseModel):

@@ -27,6 +27,8 @@ from typing import Any
 import pydicom
 from pydicom.uid import generate_uid
 
+from appliance.results.mqtt import MQTT, Envelope
+from appliance.store.delivery import State
 from bench.figure import Figure
 from bench.site import STORESCU, TREE, Site, running, trace, traced
 
@@ -117,11 +119,18 @@ def _row(site: Site, series: str, began: float) -> Row:
     early = reports.get("preliminary", reports["final"])
     times = {k: _seconds(v) for k, v in early["times"].items() if v is not None}
     messages = site.rows(
-        """SELECT payload, created, delivered_at FROM messages
-        WHERE series_uid = ? AND state = 'delivered' ORDER BY seq""",
-        (series,),
+        """SELECT body, created, delivered_at FROM owed
+        WHERE series_uid = ? AND destination = ? AND state = ? ORDER BY id""",
+        (series, MQTT, State.DELIVERED),
     )
-    said = [(json.loads(r["payload"]), r["created"], r["delivered_at"]) for r in messages]
+    said = [
+        (
+            json.loads(Envelope.model_validate_json(row["body"]).payload),
+            row["created"],
+            row["delivered_at"],
+        )
+        for row in messages
+    ]
     early_ones = [
         one for one in said if "preliminary" in (one[0].get("event"), one[0].get("stage"))
     ]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.demo.child import free_port
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 
 STORESCP = "/usr/bin/storescp"
 """dcmtk's own: pynetdicom installs scripts of the same names into a virtual environment."""
@@ -72,7 +72,7 @@ def ours(folder: Path) -> Iterator[Running]:
         '[[dicom.allow]]\nae_title = "*"\nhost = "127.0.0.0/8"\n[retain]\nreserve_mb = 64\n'
     )
     command = [sys.executable, "-m", "appliance", "receive", "--config", str(config)]
-    with _listening(command, port) as running, Journal.open(folder / "state" / JOURNAL_NAME):
+    with _listening(command, port) as running, Journal.open(folder / "state"):
         yield running
 
 

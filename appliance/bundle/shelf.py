@@ -22,7 +22,6 @@ Rules.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +40,7 @@ from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, StateUnusable
 from appliance.report import Digest, Record
 from appliance.store.files import DISK, Disk
+from appliance.store.lock import locked
 
 FACTORY = Path(appliance.factory.__file__).parent
 UNSIGNED: Literal["unsigned"] = "unsigned"
@@ -384,16 +384,8 @@ class Shelf:
     def _locked(self) -> Iterator[None]:
         """One change at a time, over all processes."""
         self._disk.make_folder(self._folder)
-        path = self._folder / ".lock"
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as e:
-            raise StateUnusable(f"{path}: {e.strerror}") from e
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self._folder / ".lock"):
             yield
-        finally:
-            os.close(handle)
 
 
 def _bytes(path: Path) -> bytes:

@@ -41,8 +41,9 @@ from appliance.phantom import chest as phantoms
 from appliance.phantom import radiograph
 from appliance.report import NOTICE, Finding, Report, Status
 from appliance.results.message import StudyEvent
+from appliance.results.mqtt import MQTT
 from appliance.settings import Settings, load
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 
 console = Console(highlight=False)
 ENDINGS = ("analysed", "not_analysed", "failed")
@@ -316,14 +317,17 @@ def _next(subscriber: BinaryIO) -> Report:
 def _timing(settings: Settings, received: Received) -> None:
     """The way from the last slice to each PUBACK, from the journal's own stamps."""
     events = [json.loads(line.partition(" ")[2]) for line in received.lines if "/event " in line]
-    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+    journal = Journal.read(settings.state)
+    if journal is None:
+        return
+    with journal:
         for event in events:
             times = (event.get("report") or {}).get("times", {})
             if not times.get("last_slice"):
                 continue
             acknowledged = None
             for _ in range(20):  # the subscriber may be faster than the broker's PUBACK to us
-                acknowledged = journal.delivered_at(event["event_id"])
+                acknowledged = journal.owed.delivered_at(MQTT, event["event_id"])
                 if acknowledged is not None:
                     break
                 time.sleep(0.05)

@@ -18,7 +18,6 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket as Socket  # noqa: N812 - Link has a method of that name
 from typing import Literal
@@ -32,6 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from appliance.errors import BrokerAway, SettingsInvalid
 from appliance.settings import Mqtt
+from appliance.store.patience import Patience
 
 Protocol = Literal["5", "3.1.1"]
 Outcome = Literal["accepted", "unsupported", "closed", "other"]
@@ -40,6 +40,9 @@ UNSUPPORTED_VERSION = 0x84  # CONNACK (3.2.2.2)
 SESSION_EXPIRY_S = 86400
 COMMAND_BYTES = 65536  # what the broker may send us (3.1.2.11.4); a command has at most 4 KiB
 COMMANDS_KEPT = 100  # inbound commands at once: our Receive Maximum (3.1.2.11.3)
+
+
+PATIENCE = Patience(shortest_s=1.0, longest_s=30.0, refusals=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,9 @@ class Pace:
     ack_s: float = 15.0
     """CONNACK, SUBACK or the oldest PUBACK outstanding for longer: the connection is given up."""
     tick_s: float = 5.0
-    backoff_s: tuple[float, float] = (1.0, 30.0)
+    patience: Patience = PATIENCE
+    """Pauses between connections, and how often what is refused is tried."""
     farewell_s: float = 2.0
-
-
-def backoff(attempt: int, bounds: tuple[float, float], draw: Callable[[], float]) -> float:
-    """Seconds before attempt `attempt` (from 1): doubled each time, the upper half at random."""
-    low, high = bounds
-    top = min(high, low * 2.0 ** min(attempt, 16))
-    return max(low, top * (0.5 + 0.5 * draw()))
 
 
 def next_protocol(
@@ -80,9 +77,9 @@ def next_protocol(
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A QoS 1 message on its way; `seq` only where the outbox owes it."""
+    """A QoS 1 message on its way; `key` only where the outbox owes it."""
 
-    seq: int | None
+    key: str | None
     at: float
 
 
@@ -208,7 +205,7 @@ class Link:
         size = len(topic.encode()) + len(payload.encode()) + 64
         return self.largest is not None and size > self.largest
 
-    def send(self, letter: Direct, seq: int | None = None) -> None:
+    def send(self, letter: Direct, key: str | None = None) -> None:
         """Hand one message to the socket. A connection that is lost by it says so in `lost`."""
         sent = self._client.publish(
             letter.topic,
@@ -218,7 +215,7 @@ class Link:
             properties=self._described(letter, PacketTypes.PUBLISH),
         )
         if letter.qos:
-            self.unacked[sent.mid] = Sent(seq, time.monotonic())
+            self.unacked[sent.mid] = Sent(key, time.monotonic())
 
     def flush_direct(self) -> None:
         while self.direct and self.lost is None and (self.room > 0 or not self.direct[0].qos):

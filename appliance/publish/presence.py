@@ -5,9 +5,8 @@ Rules
 - `online` means that results leave and commands are heard. Whatever stands against that is named:
   paused, outbox_dead, commands_refused, disk_full, work_down (it ran here and does not now),
   no_bundle (it runs without any); then the state is `degraded`.
-- Which bundles and which backend are in use is what `work` wrote last: its event `loaded` (detail:
-  `bundles`, a list of name, version, digest; `backend`, a text), else the newest report. Why a GPU
-  does not serve, or how far its engine is built, is its event `engine` (runtime.gpu.EngineState).
+- Which bundles and which backend are in use is what `work` wrote last: its event Loaded, else the
+  newest report. Why a GPU does not serve, or how far its engine is built, is its event Engine.
 """
 
 from __future__ import annotations
@@ -15,16 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from pydantic import ValidationError
-
 from appliance.host import facts
-from appliance.report import BundleRef, Record
+from appliance.report import BundleRef
 from appliance.results import message
 from appliance.settings import Settings
+from appliance.store.events import Engine, Loaded
 from appliance.store.journal import Journal
 from appliance.store.lock import is_held
 
-ENGINE = ("bundle", "state", "text", "code")
 SAID, MOST_TEXT = 20, 500
 """Events looked through, characters of health's `engine`."""
 
@@ -33,13 +30,6 @@ Numbered = tuple[message.Outgoing, int]
 
 def utc_now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-class Loaded(Record):
-    """Detail of the event `loaded`."""
-
-    bundles: tuple[BundleRef, ...]
-    backend: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +53,28 @@ class Presence:
     ) -> tuple[message.DeviceState, tuple[str, ...]]:
         """`online`, or `degraded` with every reason."""
         free = facts.disk_free_mb(self._settings.state)
-        opened = self._journal.events("loaded", 1)
+        opened = self._journal.events.of(Loaded, 1)
         reasons = {
             "paused": paused,
-            "outbox_dead": self._journal.outbox_counts().dead > 0,
+            "outbox_dead": self._journal.owed.counts().dead > 0,
             "commands_refused": commands_refused,
             "disk_full": free is not None and free < self._settings.retain.reserve_mb,
             "work_down": is_held(self._settings.state, "work") is False,
-            "no_bundle": any(not event.detail.get("bundles") for event in opened),
+            "no_bundle": any(not one.event.bundles for one in opened),
         }
         found = tuple(reason for reason, holds in reasons.items() if holds)
         return ("degraded" if found else "online"), found
 
     def status(self, state: message.DeviceState, reasons: tuple[str, ...]) -> Numbered:
-        number = self._journal.next_seq()
+        number = self._journal.owed.next_seq()
         made = message.of_status(state, reasons, device=self._device, number=number, at=utc_now())
         return made, number
 
     def known(self) -> Known:
         """Bundles and backend in use, as far as the journal tells."""
-        for event in self._journal.events("loaded", 1):
-            try:
-                loaded = Loaded.model_validate(event.detail)
-            except ValidationError:
-                break
-            return Known(loaded.bundles, loaded.backend)
-        for report in self._journal.recent_reports(1):
+        for loaded in self._journal.events.of(Loaded, 1):
+            return Known(loaded.event.bundles, loaded.event.backend)
+        for report in self._journal.reports.recent(1):
             used = report.backend
             return Known(
                 (report.bundle,) if report.bundle else (),
@@ -97,7 +83,7 @@ class Presence:
         return Known((), None)
 
     def info(self, known: Known) -> Numbered:
-        number = self._journal.next_seq()
+        number = self._journal.owed.next_seq()
         seen = facts.read(self._settings.state)
         machine = {
             "model": seen.model or "",
@@ -119,9 +105,9 @@ class Presence:
         return made, number
 
     def health(self, *, paused: bool) -> Numbered:
-        number = self._journal.next_seq()
+        number = self._journal.owed.next_seq()
         seen = facts.read(self._settings.state)
-        owed = self._journal.outbox_counts()
+        owed = self._journal.owed.counts()
         oldest = owed.oldest_waiting
         at = utc_now()
         made = message.of_health(
@@ -132,7 +118,7 @@ class Presence:
             load=seen.load,
             memory_available_mb=seen.memory_available_mb,
             disk_free_mb=seen.disk_free_mb,
-            spool_series=len(self._journal.series("open", "complete")),
+            spool_series=len(self._journal.series.all("open", "complete")),
             outbox_waiting=owed.waiting,
             outbox_dead=owed.dead,
             oldest_waiting_s=None if oldest is None else max(0.0, at.timestamp() - oldest),
@@ -144,11 +130,8 @@ class Presence:
     def _engine(self) -> str | None:
         """What `work` said last of each bundle and the GPU (its event `engine`)."""
         said: dict[str, str] = {}
-        for event in self._journal.events("engine", SAID):
-            detail = {name: str(event.detail.get(name) or "") for name in ENGINE}
-            code = f" [{detail['code']}]" if detail["code"] else ""
-            where = detail["state"] if detail["state"] != "ready" else "gpu"
-            said.setdefault(
-                detail["bundle"], f"{detail['bundle']}: {where}: {detail['text']}{code}"
-            )
+        for event in (one.event for one in self._journal.events.of(Engine, SAID)):
+            code = f" [{event.code}]" if event.code else ""
+            where = event.state if event.state != "ready" else "gpu"
+            said.setdefault(event.bundle, f"{event.bundle}: {where}: {event.text}{code}")
         return "; ".join(said[name] for name in sorted(said))[:MOST_TEXT] or None

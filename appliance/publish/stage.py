@@ -24,11 +24,11 @@ Rules (clauses: MQTT 5.0, and 3.1.1 where it says so)
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import select
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -36,25 +36,35 @@ from collections.abc import Callable
 from types import FrameType
 
 import paho.mqtt.client as paho
+from pydantic import ValidationError
 
 from appliance.errors import BrokerAway
 from appliance.host import notify
-from appliance.publish import again, commands, pause
-from appliance.publish.link import Direct, Link, Pace, Protocol, backoff, next_protocol
+from appliance.publish import commands, pause
+from appliance.publish.link import Direct, Link, Pace, Protocol, next_protocol
 from appliance.publish.presence import Known, Presence, utc_now
 from appliance.results import message
+from appliance.results.mqtt import MQTT, Envelope, keys_of
 from appliance.settings import Settings
 from appliance.store import bell
-from appliance.store.database import Database
+from appliance.store.delivery import Event
+from appliance.store.events import BrokerAway as BrokerAwayEvent
+from appliance.store.events import BrokerConnected, CommandRefused
 from appliance.store.files import DISK
 from appliance.store.journal import Journal
+from appliance.store.lock import alone
+from appliance.store.patience import Fault
 
 log = logging.getLogger(__name__)
 
+STAGE = "publish"
 SUCCESS = (0x00, 0x10)  # Success, No matching subscribers (3.4.2.1)
-NOT_AUTHORIZED = 0x87  # for this topic (3.4.2.1)
-OWN_FAULT = (0x90, 0x99)  # Topic Name invalid, Payload format invalid (3.4.2.1)
-REFUSALS = 10  # so often is a topic that is not authorized asked for
+FAULTS = {  # (3.4.2.1)
+    0x87: Fault.FORBIDDEN,  # Not authorized, for this topic
+    0x90: Fault.OWN,  # Topic Name invalid
+    0x99: Fault.OWN,  # Payload format invalid
+}
+"""Whose fault a reason of PUBACK is; of all others it is a broker's that is busy or broken."""
 
 
 class Publisher:
@@ -64,20 +74,19 @@ class Publisher:
         self,
         settings: Settings,
         journal: Journal,
-        again: again.Again,
+        heard: socket.socket,
         *,
         pace: Pace | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
         self._journal = journal
-        self._again = again
         self._pace = pace or Pace()
         self._presence = Presence(settings, journal)
         self._draw = draw
         self._ration = commands.Ration()
         self._root = message.root(settings.site.name, settings.site.device)
-        self._bell = bell.Bell(settings.state)
+        self._heard = heard
         self._stopping = False
         self._paused = pause.paused(settings.state)
         self._protocol: Protocol = "3.1.1" if settings.mqtt.protocol == "3.1.1" else "5"
@@ -92,10 +101,7 @@ class Publisher:
     def stop(self) -> None:
         """End at the next turn of the loop. May be called from a signal handler or a thread."""
         self._stopping = True
-        bell.wake(self._settings.state)
-
-    def close(self) -> None:
-        self._bell.close()
+        bell.ring(self._settings.state, STAGE)
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -107,7 +113,7 @@ class Publisher:
             fell_back = tried == "5" and self._protocol == "3.1.1"
             if not self._stopping and not fell_back:
                 self._attempt += 1
-                self._pause(backoff(self._attempt, self._pace.backoff_s, self._draw))
+                self._pause(self._pace.patience.pause_s(self._attempt, self._draw))
 
     # The connection.
 
@@ -139,8 +145,8 @@ class Publisher:
                 link.hang_up(why)
                 break
             self._sign_of_life(now)
-            link.wait(self._bell.socket, self._sleep_s(link, now))
-            self._bell.drain()
+            link.wait(self._heard, self._sleep_s(link, now))
+            bell.take(self._heard)
         if link.connack == 0:
             self._settle(link)
         if self._stopping and link.lost is None:
@@ -161,7 +167,7 @@ class Publisher:
         if why != self._last_away:
             self._last_away = why
             log.warning("broker away: %s", why)
-            self._journal.event("broker_away", "mqtt", text=why)
+            self._journal.events.add(BrokerAwayEvent(text=why))
 
     def _mute(self, link: Link, now: float) -> str | None:
         """Why the broker's silence is no longer waited for."""
@@ -188,14 +194,14 @@ class Publisher:
         end = time.monotonic() + seconds
         while not self._stopping and (left := end - time.monotonic()) > 0:
             self._sign_of_life(time.monotonic())
-            select.select([self._bell.socket], [], [], min(left, self._pace.tick_s))
-            self._bell.drain()
+            select.select([self._heard], [], [], min(left, self._pace.tick_s))
+            bell.take(self._heard)
 
     # What is said.
 
     def _greet(self, link: Link) -> None:
         self._last_away = None
-        self._journal.event("broker_connected", "mqtt", protocol=link.protocol)
+        self._journal.events.add(BrokerConnected(protocol=link.protocol))
         self._tell(link, "init", ())
         self._known = None
         link.subscribe(f"{self._root}/cmd/+")
@@ -226,43 +232,50 @@ class Publisher:
         """The oldest that are owed and not on their way, as many as there is room for."""
         if self._paused or link.refused or link.room <= 0:
             return
-        under_way = {sent.seq for sent in link.unacked.values()}
-        for row in self._journal.waiting(link.window):
+        under_way = {sent.key for sent in link.unacked.values()}
+        for row in self._journal.owed.waiting(MQTT, link.window):
             if link.lost is not None or link.room <= 0:
                 return
-            if row.seq in under_way:
+            if row.key in under_way:
                 continue
-            topic = f"{self._root}/{row.topic}"
-            if link.too_large(topic, row.payload):
-                self._journal.bury(row.seq, f"larger than the broker's {link.largest} bytes")
-                self._look_again()
+            try:
+                envelope = Envelope.model_validate_json(row.body or b"")
+            except ValidationError:
+                self._bury(row.key, "its envelope cannot be read")
                 continue
-            link.send(Direct(topic, row.payload, 1, row.retain), row.seq)
+            topic = f"{self._root}/{envelope.topic}"
+            if link.too_large(topic, envelope.payload):
+                self._bury(row.key, f"larger than the broker's {link.largest} bytes")
+                continue
+            link.send(Direct(topic, envelope.payload, 1, envelope.retain), row.key)
 
     def _settle(self, link: Link) -> None:
         """PUBACKs into the journal (3.4.2.1): those that came together cost one sync together."""
         acked, link.acked = link.acked, []
-        taken = [sent.seq for sent, reason in acked if reason in SUCCESS]
+        taken = [sent.key for sent, reason in acked if reason in SUCCESS]
         link.proved = link.proved or bool(taken)
-        if owed := [seq for seq in taken if seq is not None]:
-            self._journal.delivered(*owed)
+        if owed := [key for key in taken if key is not None]:
+            self._journal.owed.ack(MQTT, owed)
         for sent, reason in acked:
-            if reason not in SUCCESS and sent.seq is not None:
-                self._refused(link, sent.seq, reason)
+            if reason not in SUCCESS and sent.key is not None:
+                self._refused(link, sent.key, reason)
 
-    def _refused(self, link: Link, seq: int, reason: int) -> None:
+    def _refused(self, link: Link, key: str, reason: int) -> None:
         """The broker refused a message: bury it where it is at fault, else ask again later."""
         name = f"PUBACK 0x{reason:02x}"
-        log.warning("message %d refused: %s", seq, name)
-        hopeless = reason in OWN_FAULT or (
-            self._journal.failed(seq, name) >= REFUSALS and reason == NOT_AUTHORIZED
-        )
-        if hopeless:
-            self._journal.bury(seq, name)
-            self._look_again()
+        log.warning("message %s refused: %s", key, name)
+        fault = FAULTS.get(reason, Fault.PASSING)
+        # what is its own fault is dead at once; all else is counted first
+        refused = 0 if fault is Fault.OWN else self._journal.owed.later(MQTT, key, name)
+        if self._pace.patience.verdict(fault, refused) is Event.NEVER:
+            self._bury(key, name)
         else:
             link.refused = True
             link.hang_up(name)
+
+    def _bury(self, key: str, why: str) -> None:
+        self._journal.owed.never(MQTT, key, why)
+        self._look_again()
 
     def _hear(self, link: Link) -> None:
         """Commands: obeyed, written down, answered, and only then acknowledged."""
@@ -282,14 +295,14 @@ class Publisher:
             answer = commands.obey(asked, self)
         else:
             answer = commands.Answer(False, "too many commands, ask again in an hour")
-        detail = {"verb": asked.verb, "id": known, "text": answer.text}
         if not answer.ok:
-            self._journal.event("command_refused", "mqtt", **detail)
+            refused = CommandRefused(verb=asked.verb, id=known, text=answer.text)
+            self._journal.events.add(refused)
         elif asked.verb != "ping":  # it changes nothing and comes all day long
-            self._journal.audit("mqtt", "command", **detail)
+            self._journal.audit.add("mqtt", "command", verb=asked.verb, id=known, text=answer.text)
         if asked.reply_to is None:
             return
-        number = self._journal.next_seq()
+        number = self._journal.owed.next_seq()
         reply = message.of_reply(
             asked.reply_to,
             verb=asked.verb,
@@ -306,13 +319,11 @@ class Publisher:
     # The commands' desk.
 
     def resend(self, report_id: uuid.UUID) -> int:
-        report = self._journal.report(report_id)
-        return 0 if report is None else self._again.owe_again(report)
+        report = self._journal.reports.get(report_id)
+        return 0 if report is None else self._journal.owed.again(MQTT, keys_of(report))
 
     def set_stat(self, study: str) -> int:
-        told = self._journal.told_on(f"study/{study}/event")
-        self._journal.set_stat(*told)
-        return len(told)
+        return self._journal.series.set_stat_of_study(study)
 
     def set_paused(self, paused: bool) -> bool:
         self._paused = paused
@@ -382,12 +393,12 @@ class Publisher:
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside publish`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
     DISK.make_folder(settings.state)
-    path = settings.state / "journal.sqlite"
     with (
-        Journal.open(path) as journal,
-        contextlib.closing(Database(path)) as database,
-        contextlib.closing(Publisher(settings, journal, again.Again(database))) as publisher,
+        alone(settings.state, STAGE),
+        Journal.open(settings.state) as journal,
+        bell.hearing(settings.state, STAGE) as heard,
     ):
+        publisher = Publisher(settings, journal, heard)
 
         def end(_number: int, _frame: FrameType | None) -> None:
             notify.stopping()

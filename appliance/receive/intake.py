@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import mmap
 import os
-import socket
 import struct
 import time
 from collections.abc import Callable
@@ -24,8 +22,11 @@ from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, ScansideError, StateUnusable
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
+from appliance.report import SeriesKey
 from appliance.settings import Settings
+from appliance.store import events, hint
 from appliance.store.files import DISK, Disk
+from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.rows import Outcome
 from appliance.store.spool import Spool
@@ -41,7 +42,6 @@ LOOK_AT_DISK_EVERY = 64 << 20
 class _Series:
     """What one association brought of one series."""
 
-    study: str
     first_at: float
     last_at: float
     instances: int = 1
@@ -72,8 +72,8 @@ class Intake:
         self._accepted = accepted
         self._id = ""
         self._calling = ""
-        self._series: dict[str, _Series] = {}
-        self._unannounced: str | None = None
+        self._series: dict[SeriesKey, _Series] = {}
+        self._unannounced: SeriesKey | None = None
         self._reserve_told = False
 
     def requested(self, request: pdu.Request) -> policy.Rejection | None:
@@ -85,7 +85,7 @@ class Intake:
             host=self._host,
         )
         limit = self._settings.dicom.max_associations
-        if decision.allowed and len(self._journal.open_associations()) >= limit:
+        if decision.allowed and len(self._journal.series.open_associations()) >= limit:
             decision = policy.Decision(
                 policy.LOCAL_LIMIT_EXCEEDED,
                 f"association refused: {limit} are open",
@@ -94,17 +94,18 @@ class Intake:
         if not decision.allowed:
             LOG.warning("%s; %s", decision.text, decision.remedy)
             self._tell(
-                "association_refused",
-                policy.plain(request.calling_ae),
-                text=decision.text,
-                remedy=decision.remedy,
-                host=self._host,
-                called_ae=policy.plain(request.called_ae),
+                events.AssociationRefused(
+                    subject=policy.plain(request.calling_ae),
+                    text=decision.text,
+                    remedy=decision.remedy,
+                    host=self._host,
+                    called_ae=policy.plain(request.called_ae),
+                )
             )
             return decision.rejection
         self._calling = request.calling_ae
         try:
-            self._id = self._journal.association_opened(
+            self._id = self._journal.series.association_opened(
                 calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
             )
         except StateUnusable as e:  # a full disk: the sender asks again later
@@ -132,7 +133,9 @@ class Intake:
         if not self._reserve_told:
             self._reserve_told = True
             LOG.error("less than retain.reserve_mb = %d is free: instances are refused", reserve)
-            self._tell("disk_reserve", self._calling, reserve_mb=reserve, host=self._host)
+            self._tell(
+                events.DiskReserve(subject=self._calling, reserve_mb=reserve, host=self._host)
+            )
         return Answer(OUT_OF_RESOURCES, "disk reserve reached")
 
     def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
@@ -148,47 +151,46 @@ class Intake:
         except (StateUnusable, OSError) as e:
             return self._refused(announced.sop_instance, _disk_failed(e), temp)
         if outcome == "stored" and facts.study and facts.series:
-            self._note(facts.study, facts.series)
+            self._note(SeriesKey(facts.study, facts.series))
         return Answer(SUCCESS)
 
     def answered(self) -> None:
         """The first instance of a series reaches the journal, each one wakes `work`."""
-        uid, self._unannounced = self._unannounced, None
-        if uid is None:
+        key, self._unannounced = self._unannounced, None
+        if key is None:
             return
-        series = self._series[uid]
+        series = self._series[key]
         if not series.told:
             try:
-                self._arrived(uid, series)
+                self._arrived(key, series)
             except StateUnusable as e:  # it is in the spool, which is what counts; told again later
                 LOG.error("%s", e.line())
-        self._hint({"series": uid, "study": series.study})
+        self._hint(Hint(study=key.study, series=key.series))
 
     def ended(self, outcome: Outcome) -> None:
         """Everything this association brought, then its end, then the hint."""
         try:
-            for uid, series in self._series.items():
+            for key, series in self._series.items():
                 if series.told < series.instances:
-                    self._arrived(uid, series)
-            self._journal.association_ended(self._id, outcome)
+                    self._arrived(key, series)
+            self._journal.series.association_ended(self._id, outcome)
         except StateUnusable as e:  # `work` counts what is in the spool and finds this process gone
             LOG.error("%s", e.line())
-        self._hint({"association": self._id})
+        self._hint(Hint(association=self._id))
 
-    def _note(self, study: str, uid: str) -> None:
+    def _note(self, key: SeriesKey) -> None:
         now = self._clock()
-        self._unannounced = uid
-        if series := self._series.get(uid):
+        self._unannounced = key
+        if series := self._series.get(key):
             series.last_at = now
             series.instances += 1
         else:
-            self._series[uid] = _Series(study, now, now)
+            self._series[key] = _Series(now, now)
 
-    def _arrived(self, uid: str, series: _Series) -> None:
-        self._journal.arrived(
+    def _arrived(self, key: SeriesKey, series: _Series) -> None:
+        self._journal.series.arrived(
             self._id,
-            series_uid=uid,
-            study_uid=series.study,
+            key,
             calling_ae=self._calling,
             instances=series.instances,
             at=series.last_at,
@@ -196,10 +198,10 @@ class Intake:
         )
         series.told = series.instances
 
-    def _tell(self, kind: str, subject: str, **detail: object) -> None:
-        """An event; the answer to the peer does not depend on it."""
+    def _tell(self, event: events.Event) -> None:
+        """Journalled; the answer to the peer does not depend on it."""
         try:
-            self._journal.event(kind, subject, **detail)
+            self._journal.events.add(event)
         except StateUnusable as e:
             LOG.error("%s", e.line())
 
@@ -211,12 +213,11 @@ class Intake:
         digests: dict[str, str] | None = None,
     ) -> Answer:
         """Quarantine what we cannot understand, drop the rest, tell the journal."""
-        detail: dict[str, object] = {"status": f"{error.status:04X}", "code": error.code}
+        quarantine = None
         if temp is not None and temp.exists():
             try:
                 if error.status == CANNOT_UNDERSTAND:
-                    kept = self.spool.quarantine(temp, error.line())
-                    detail["quarantine"] = kept.name
+                    quarantine = self.spool.quarantine(temp, error.line()).name
                 else:
                     temp.unlink()
             except (StateUnusable, OSError) as e:
@@ -224,27 +225,20 @@ class Intake:
         subject = "".join(c for c in sop[:64] if c in "0123456789.")
         LOG.warning("instance %s refused: %s", subject, error.line())
         self._tell(
-            "instance_refused",
-            subject,
-            **detail,
-            **(digests or {}),
-            text=error.text,
-            association=self._id,
+            events.InstanceRefused(
+                subject=subject,
+                status=f"{error.status:04X}",
+                code=error.code,
+                text=error.text,
+                association=self._id,
+                quarantine=quarantine,
+                **(digests or {}),
+            )
         )
         return Answer(error.status, error.text)
 
-    def _hint(self, content: dict[str, str]) -> None:
-        hint(self.spool.root, content)
-
-
-def hint(state: Path, content: dict[str, str]) -> None:
-    """Wake `work` with one datagram. Nobody there is no error: `work` looks by itself at start."""
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
-    ):
-        sender.setblocking(False)
-        sender.sendto(json.dumps(content).encode(), str(state / "run" / "work.sock"))
+    def _hint(self, said: Hint) -> None:
+        hint.send(self.spool.root, said)
 
 
 class _File:

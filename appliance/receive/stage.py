@@ -36,10 +36,12 @@ from collections.abc import Callable
 from appliance.dicom import association, pdu, policy
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.receive import connections
-from appliance.receive.intake import Intake, hint
+from appliance.receive.intake import Intake
 from appliance.settings import TLS, Settings
+from appliance.store import hint
 from appliance.store.files import DISK
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.hint import Hint
+from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
@@ -83,10 +85,10 @@ def _recover_if_possible(settings: Settings) -> None:
 
 
 def _recover(settings: Settings) -> None:
-    with Journal.open(settings.state / JOURNAL_NAME) as journal:
-        for lost in journal.recover_associations():
+    with Journal.open(settings.state) as journal:
+        for lost in journal.series.recover_associations():
             LOG.warning("association %s was lost with its process", lost)
-            hint(settings.state, {"association": lost})
+            hint.send(settings.state, Hint(association=lost))
 
 
 def _tls(settings: TLS) -> ssl.SSLContext:
@@ -122,7 +124,7 @@ def _serve(
             return
     with (
         contextlib.closing(connection),
-        Journal.open(settings.state / JOURNAL_NAME) as journal,
+        Journal.open(settings.state) as journal,
     ):
         intake = Intake(settings, journal, Spool(settings.state), host=host, accepted=accepted)
         outcome, why = association.serve(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from appliance.host.boot import boot_id
 from appliance.report import Record
 
 LEDGER_NAME = "retain.json"
@@ -93,8 +94,4 @@ def read(path: Path) -> Ledger:
 
 def look() -> Look:
     """At the clocks of this machine."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        boot = "unknown"
-    return Look(time.time(), boot, time.clock_gettime(time.CLOCK_BOOTTIME))
+    return Look(time.time(), boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -2,9 +2,9 @@
 
 Rules
 - Deletable is a series that `work` has judged (no longer open or complete), whose latest report of
-  each bundle is final, and of which every message is delivered or dropped by a person. A series
-  set aside needs no report. Everything else stays, however full the disk is: then `receive`
-  answers A700 and the sender keeps its images.
+  each bundle is final, and of which nothing is owed to any destination: all is delivered, or given
+  up by a person. A series set aside needs no report. Everything else stays, however full the disk
+  is: then `receive` answers A700 and the sender keeps its images.
 - By age: all of those that did not change for `retain.days`, by time that this stage has itself
   seen pass (`store.age`): a wall clock that jumps by years deletes nothing early.
 - By space: the oldest of the others, one after another, until `retain.target_free_mb` is free. Only
@@ -31,9 +31,9 @@ from appliance.errors import ScansideError, StateUnusable
 from appliance.retain import age
 from appliance.settings import Retain, Settings
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.rows import Kept, Series
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
 EVERY_S = 600.0
@@ -89,7 +89,7 @@ def run_once(
     now = look()
     days_s = settings.retain.days * age.DAY_S
     spool.clear_incoming(STALE_INCOMING_S)
-    with Journal.open(settings.state / JOURNAL_NAME, lambda: now.wall) as journal:
+    with Journal.open(settings.state, lambda: now.wall) as journal:
         rows = journal.kept()
         things = (*(thing_of(r.series) for r in rows), *(p.name for p, _ in spool.quarantined()))
         ledger = _ledger(settings.state, now, things, disk)
@@ -141,7 +141,7 @@ def _enough(disk: Disk, settings: Settings) -> bool:
 
 def _delete(spool: Spool, journal: Journal, state: Path, kept: Kept) -> bool:
     series = kept.series
-    if not spool.delete(SeriesKey(series.study_uid, series.series_uid), series.instances):
+    if not spool.delete(series.key, series.instances):
         LOG.info("series %s has instances that are not judged yet: kept", series.series_uid)
         return False
     for report_id in kept.reports:

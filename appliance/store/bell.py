@@ -1,75 +1,69 @@
-"""The doorbell of the publish stage: one datagram says that something is owed.
+"""The doorbell: a datagram on run/<stage>.sock wakes a stage, and may say what there is to do.
 
-A bell never fails: a lost one costs at most one tick of the stage that listens.
+Rules
+- To ring never fails and never waits. A lost ring costs at most one tick of the stage that hears:
+  the journal and the spool hold what there is to do, a ring only says when to look.
+- Only the stage itself and its user's processes may ring: the socket has mode 0600.
+- A socket holds a bounded number of rings (net.unix.max_dgram_qlen). Who hears `QUEUE` of them at
+  once must expect that others were lost.
+- A socket that a killed stage left behind is replaced: `lock.alone` keeps two living ones apart.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.errors import StateUnusable
 
-SOCKET = Path("run/publish.sock")
+QUEUE = 10
+"""A socket holds at least so many rings before it loses one."""
+_LARGEST = 4096
 
 
-def wake(state: Path) -> None:
-    """Tell the publish stage that something is owed. Errors are ignored: the tick covers them."""
+def ring(state: Path, stage: str, payload: bytes = b"\n") -> None:
+    """Wake a stage of this state folder. Nobody there, or a full queue, is no error."""
     with (
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
     ):
         sender.setblocking(False)
-        sender.sendto(b"\n", str(state / SOCKET))
+        sender.sendto(payload, str(_path(state, stage)))
 
 
-class Bell:
-    """The receiving end of `wake`. Held by one publish stage at a time (flock)."""
+@contextlib.contextmanager
+def hearing(state: Path, stage: str) -> Iterator[socket.socket]:
+    """The socket on which `stage` hears; select(2) it, then `take`. The folder run/ must exist.
 
-    def __init__(self, state: Path) -> None:
-        path = state / SOCKET
+    StateUnusable with a remedy where the path is too long for a socket or cannot be written.
+    """
+    path = _path(state, stage)
+    with socket.socket(
+        socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    ) as heard:
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(
-                path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-        except OSError as e:
-            raise StateUnusable(f"{path.parent}: {e.strerror}") from e
-        self.socket = socket.socket(
-            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
-            self.socket.bind(str(path))
+            heard.bind(str(path))
             path.chmod(0o600)
-        except BlockingIOError as e:
-            self.close()
-            raise StateUnusable(
-                f"{path}: another publish stage serves this state folder",
-                remedy="Stop the other `scanside publish` or `scanside run` first.",
-                code="already_running",
-            ) from e
         except OSError as e:
-            self.close()
             raise StateUnusable(
                 f"{path}: {e.strerror or e}",
                 remedy="Set `state` to a folder that is writable and whose path is short "
                 "(a unix socket's path has at most 107 bytes).",
             ) from e
+        yield heard
 
-    def drain(self) -> bool:
-        """Take what rang; whether anything did."""
-        rang = False
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.socket.recv(64)
-                rang = True
-        return rang
 
-    def close(self) -> None:
-        self.socket.close()
-        os.close(self._lock)
+def take(heard: socket.socket) -> list[bytes]:
+    """Every ring that waits, in order; nothing where nobody rang."""
+    payloads = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            payloads.append(heard.recv(_LARGEST, socket.MSG_DONTWAIT))
+    return payloads
+
+
+def _path(state: Path, stage: str) -> Path:
+    return state / "run" / f"{stage}.sock"

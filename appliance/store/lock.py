@@ -1,4 +1,12 @@
-"""One process of a kind for each state folder: a lock that the kernel drops with its holder."""
+"""The one implementation of flock(2): locks on files, which the kernel drops with their holder.
+
+    locked           wait for a lock that others hold shortly: the spool, the shelf, an opener
+    locked_if_there  the same for who only reads
+    alone            one process of a kind for each state folder, or an error at once
+    is_held          whether such a process lives, which takes nothing away from it
+
+A lock file is made at its first use, readable by its user alone, and never removed.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +22,39 @@ from appliance.store.files import DISK
 
 
 @contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock on the file `path`; waits until nobody holds it otherwise.
+
+    shared: beside others that hold it shared too. StateUnusable where the file cannot be opened.
+    """
+    with _opened(path) as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def locked_if_there(path: Path) -> Iterator[None]:
+    """Hold the lock shared without making its file: no lock where it is missing or not ours."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def alone(state: Path, name: str) -> Iterator[None]:
     """Hold run/<name>.lock; StateUnusable (already_running) where another process holds it."""
-    path = state / "run" / f"{name}.lock"
+    path = _of_stage(state, name)
     DISK.make_folder(path.parent)
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        raise StateUnusable(f"{path}: {e.strerror}") from e
-    try:
+    with _opened(path) as handle:
         try:
-            _lock(handle)
+            _lock_soon(handle)
         except BlockingIOError as e:
             raise StateUnusable(
                 f"{state}: another `scanside {name}` serves this state folder",
@@ -32,23 +62,12 @@ def alone(state: Path, name: str) -> Iterator[None]:
                 code="already_running",
             ) from e
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    """BlockingIOError where another holds it for longer than `is_held` takes to look."""
-    for _ in range(10):
-        with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(0.02)
-    return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_held(state: Path, name: str) -> bool | None:
     """Whether a process holds run/<name>.lock; None where none ever did."""
     try:
-        handle = os.open(state / "run" / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(_of_stage(state, name), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -58,3 +77,29 @@ def is_held(state: Path, name: str) -> bool | None:
     finally:
         os.close(handle)
     return False
+
+
+def _of_stage(state: Path, name: str) -> Path:
+    return state / "run" / f"{name}.lock"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The lock file, made where it is missing. To close it is to let the lock go."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise StateUnusable(f"{path}: {e.strerror}") from e
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock_soon(handle: int) -> None:
+    """BlockingIOError where another holds it for longer than `is_held` takes to look."""
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.report import Priority
+from appliance.report import Priority, SeriesKey
+from appliance.store.delivery import State
 
 Outcome = Literal["released", "aborted", "lost", "refused"]
 SeriesState = Literal["open", "complete", "analysed", "set_aside", "refused", "failed"]
-MessageState = Literal["waiting", "delivered", "dead", "dropped"]
+
+
+Which = int | str
+"""What a person names of the outbox: a `seq`, or the key of what has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Association:
     pid: int
     pid_started: int
     """Clock ticks since boot at which the process started: tells a reused pid apart."""
+    boot: str
+    """In which boot it was opened (`host.boot`); empty where nobody noted it."""
     opened: float
     ended: float | None
     outcome: Outcome | None
@@ -33,8 +39,6 @@ class Arrival:
     """What one association brought of one series. Facts for the verdict of completeness."""
 
     association: Association
-    series_uid: str
-    study_uid: str
     first_at: float
     last_at: float
     instances: int
@@ -43,8 +47,8 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    series_uid: str
     study_uid: str
+    series_uid: str
     state: SeriesState
     calling_ae: str
     """AE title of the latest sender; empty where the series came without an association."""
@@ -58,6 +62,10 @@ class Series:
     priority: Priority = "routine"
     """What an image or a command said; the sender's own is in the settings."""
 
+    @property
+    def key(self) -> SeriesKey:
+        return SeriesKey(self.study_uid, self.series_uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -65,7 +73,7 @@ class Kept:
 
     series: Series
     owed: int
-    """Messages that are not delivered and not dropped by a person."""
+    """How much, over all destinations, is not delivered and not dropped by a person."""
     final: bool
     """Whether it has reports and the latest of each bundle is final."""
     reports: tuple[str, ...]
@@ -73,41 +81,35 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedMessage:
-    """One row of the outbox. `topic` is relative to the device's root."""
+class OwedRow:
+    """One thing that is owed to a destination. Its body is bytes, or a file with them."""
 
-    seq: int
-    event_id: str
-    topic: str
-    qos: Literal[0, 1]
-    retain: bool
-    payload: str
+    id: int
+    """In order: a destination gets the lowest first."""
+    destination: str
+    key: str
+    """Unique within its destination."""
+    seq: int | None
+    """The number in its body; None where the destination draws none."""
+    body: bytes | None
+    file: str | None
+    """Relative to the state folder."""
     created: float
-    state: MessageState
+    state: State
     delivered_at: float | None
     attempts: int
+    """How often it was refused."""
     last_error: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxCounts:
-    waiting: int
-    delivered: int
-    dead: int
-    dropped: int
-    oldest_waiting: float | None
-    """When the oldest waiting message was created."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A fact that a person may ask for. `detail` is a JSON object without PHI."""
-
-    id: int
-    at: float
-    kind: str
-    subject: str
-    detail: dict[str, object]
+class OwedCounts:
+    waiting: int = 0
+    delivered: int = 0
+    dead: int = 0
+    dropped: int = 0
+    oldest_waiting: float | None = None
+    """When the oldest that waits was owed first."""
 
 
 @dataclass(frozen=True, slots=True)

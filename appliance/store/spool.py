@@ -22,33 +22,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from appliance.errors import InstanceRefused, Poisoned, StateUnusable
+from appliance.report import SeriesKey
 from appliance.store.files import DISK, TEMP_SUFFIX, Disk
+from appliance.store.lock import locked
 
 DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 annex C
 CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SUFFIX = ".dcm"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SeriesKey:
-    """Where a series lies: both UIDs are checked."""
-
-    study: str
-    series: str
 
 
 def checked_uid(uid: str | None, what: str) -> str:
@@ -128,7 +120,7 @@ class Spool:
             )
         )
         path = folder / f"{checked_uid(sop, 'SOPInstanceUID')}{_SUFFIX}"
-        with self._locked(fcntl.LOCK_SH):
+        with self._locked(shared=True):
             self._make_durable(folder.parent)
             self._make_durable(folder)
             try:
@@ -233,7 +225,7 @@ class Spool:
         """
         folder = self.folder(key)
         grave = self._incoming / f"{uuid.uuid4().hex}{TEMP_SUFFIX}"
-        with self._locked(fcntl.LOCK_EX):
+        with self._locked(shared=False):
             found = len(self.instances(key))
             if found and expected is not None and found != expected:
                 return False
@@ -246,17 +238,8 @@ class Spool:
         shutil.rmtree(grave, ignore_errors=True)
         return True
 
-    @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        try:
-            handle = os.open(self._series / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as e:
-            raise StateUnusable(f"{self._series}: {e.strerror}") from e
-        try:
-            fcntl.flock(handle, how)
-            yield
-        finally:
-            os.close(handle)
+    def _locked(self, *, shared: bool) -> contextlib.AbstractContextManager[None]:
+        return locked(self._series / ".lock", shared=shared)
 
 
 def _folders(path: Path) -> list[os.DirEntry[str]]:

@@ -1,86 +1,91 @@
-"""`scanside outbox`: what is owed and what is dead.
+"""`scanside outbox`: what is owed to each destination and what is dead.
 
-Nothing is dropped but by a person who names its seq; retry and drop are audited.
+Nothing is dropped but by a person who names it: by its seq, or by its key where its destination
+draws no seq. retry and drop are audited. To look at the outbox makes and changes nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.errors import ScansideError
+from appliance.results.destinations import DESTINATIONS
 from appliance.settings import Settings
-from appliance.store.bell import wake
+from appliance.store.bell import ring
+from appliance.store.delivery import Forbidden, State
 from appliance.store.journal import Journal
-from appliance.store.rows import OutboxCounts, QueuedMessage
+from appliance.store.rows import OwedCounts, OwedRow, Which
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def listed(settings: Settings, limit: int = 1000) -> list[QueuedMessage]:
-    """What is owed and what is dead, in order of seq; at most `limit` of those that wait."""
-    if not _journal_path(settings).exists():
+def listed(settings: Settings, limit: int = 1000) -> list[OwedRow]:
+    """What is owed and what is dead, in order; at most `limit` of those that wait."""
+    journal = Journal.read(settings.state)
+    if journal is None:
         return []
-    with _journal(settings) as journal:
-        return sorted([*journal.waiting(limit), *journal.dead()], key=lambda row: row.seq)
+    with journal:
+        rows = [*journal.owed.listed(State.WAITING, limit), *journal.owed.listed(State.DEAD)]
+    return sorted(rows, key=lambda row: row.id)
 
 
-def retry(settings: Settings, seq: int | None = None) -> int:
-    """Dead messages (None: all) are owed again; how many. Audited by the journal. ScansideError
-    where one is named that is not dead."""
-    count = 0
-    if _journal_path(settings).exists():
-        with _journal(settings) as journal:
-            count = journal.retry(_actor(), seq)
+def retry(settings: Settings, which: Which | None = None) -> int:
+    """What is dead (None: all of it) is owed again; how many. Audited by the journal.
+
+    ScansideError where one is named that is not dead.
+    """
+    count = _decided(settings, lambda journal: journal.owed.retry(_actor(), which))
     if count:
-        wake(settings.state)
-    elif seq is not None:
+        for stage in sorted({one.stage for one in DESTINATIONS}):
+            ring(settings.state, stage)
+    elif which is not None:
         raise ScansideError(
-            f"message {seq} is not dead",
+            f"message {which} is not dead",
             remedy="`scanside outbox list` shows what is dead; what waits is sent by itself.",
             code="not_dead",
         )
     return count
 
 
-def drop(settings: Settings, seq: int) -> None:
-    """A person gives one message up. Audited by the journal; ScansideError where it is not owed."""
-    if _journal_path(settings).exists():
-        with _journal(settings) as journal:
-            if journal.drop(_actor(), seq):
-                return
-    raise ScansideError(
-        f"message {seq} is neither waiting nor dead",
-        remedy="`scanside outbox list` shows what is owed.",
-        code="not_owed",
-    )
+def drop(settings: Settings, which: Which) -> None:
+    """A person gives one up. Audited by the journal; ScansideError where it is not owed."""
+    if not _decided(settings, lambda journal: journal.owed.drop(_actor(), which)):
+        raise ScansideError(
+            f"message {which} is neither waiting nor dead",
+            remedy="`scanside outbox list` shows what is owed.",
+            code="not_owed",
+        )
 
 
 def show(settings: Settings) -> None:
     """`scanside outbox list`."""
     from rich.console import Console  # noqa: PLC0415 - a stage that only wakes needs no terminal
 
-    rows, counts = listed(settings), OutboxCounts(0, 0, 0, 0, None)
-    if _journal_path(settings).exists():
-        with _journal(settings) as journal:
-            counts = journal.outbox_counts()
+    rows, counts = listed(settings), OwedCounts()
+    if (journal := Journal.read(settings.state)) is not None:
+        with journal:
+            counts = journal.owed.counts()
     console = Console()
     console.print(table(rows, datetime.now(timezone.utc), counts))
     if len(rows) < counts.waiting + counts.dead:
         console.print(f"the first {len(rows)} are shown")
 
 
-def _journal_path(settings: Settings) -> Path:
-    """Not there before the first start: then nothing is owed, and looking makes no journal."""
-    return settings.state / "journal.sqlite"
-
-
-def _journal(settings: Settings) -> Journal:
-    return Journal.open(_journal_path(settings))
+def _decided(settings: Settings, decide: Callable[[Journal], int]) -> int:
+    """How many a person's decision was about; 0 where it is forbidden or there is no journal."""
+    reader = Journal.read(settings.state)
+    if reader is None:  # before the first start nothing is owed, and looking makes no journal
+        return 0
+    reader.close()
+    with Journal.open(settings.state) as journal:
+        try:
+            return decide(journal)
+        except Forbidden:
+            return 0
 
 
 def _actor() -> str:
@@ -88,22 +93,31 @@ def _actor() -> str:
     return f"uid {os.getuid()}"
 
 
-def table(rows: Sequence[QueuedMessage], now: datetime, counts: OutboxCounts) -> Table:
+def _what(row: OwedRow) -> str:
+    """What it is, in its destination's own words; its key where this release knows none."""
+    for one in DESTINATIONS:
+        if one.name == row.destination:
+            return one.described(row.key, row.body)
+    return row.key
+
+
+def table(rows: Sequence[OwedRow], now: datetime, counts: OwedCounts) -> Table:
     """The rows for a terminal; `counts` knows how many there are in all."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     title = f"outbox: {counts.waiting} waiting, {counts.dead} dead"
     shown = Table(title=title, title_justify="left")
-    for name in ("seq", "state", "age", "topic", "attempts", "last error"):
+    for name in ("seq", "to", "state", "age", "what", "attempts", "last error"):
         shown.add_column(name, justify="right" if name in ("seq", "age", "attempts") else "left")
     for row in rows:
         age = max(0, round(now.timestamp() - row.created))
         shown.add_row(
-            str(row.seq),
-            Text(row.state, style="bold red" if row.state == "dead" else ""),
+            "-" if row.seq is None else str(row.seq),
+            row.destination,
+            Text(row.state, style="bold red" if row.state == State.DEAD else ""),
             f"{age} s",
-            Text(row.topic),
+            Text(_what(row)),
             str(row.attempts),
             Text(row.last_error or ""),
         )

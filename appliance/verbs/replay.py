@@ -21,10 +21,10 @@ from appliance.records import Identity
 from appliance.report import Report, Stage, Status, Times
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 
 OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
 """Limitations that the verdict over the transfer adds (series/complete.py)."""
@@ -48,15 +48,15 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
     """(the report as committed, the report as computed now). ScansideError where its inputs,
     its series or its bundle are not on this device any more."""
     past, key = None, None
-    if (path := settings.state / JOURNAL_NAME).is_file():  # opening would make one
-        with Journal.open(path) as journal:
-            past, key = journal.report(report_id), journal.series_of_report(report_id)
+    if (journal := Journal.read(settings.state)) is not None:
+        with journal:
+            past, key = journal.reports.get(report_id), journal.reports.series_of(report_id)
     if past is None or key is None:
         raise ScansideError(
             f"there is no report {report_id}", code="no_report", remedy="Check its id."
         )
     names = inputs(settings.state, report_id)
-    kept = Spool(settings.state).instances(SeriesKey(*key))
+    kept = Spool(settings.state).instances(key)
     if names is None or not set(names) <= kept.keys():
         raise ScansideError(
             f"the inputs of report {report_id} are not on this device any more",

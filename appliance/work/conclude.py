@@ -24,9 +24,10 @@ from appliance.lines.kind import Context
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
 from appliance.report import Reason, Report, Stage, Status, Times, pseudonym
-from appliance.results import message
+from appliance.results import destinations
+from appliance.results.owed import SeriesEvent
 from appliance.settings import Settings
-from appliance.store.bell import wake
+from appliance.store.bell import ring
 from appliance.store.journal import Journal
 from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
@@ -58,18 +59,13 @@ class Conclusions:
         self.spool = spool
         self._site_key = site_key(settings.state)
 
-    def say(self, event: message.EventName, followed: Followed, slices: int) -> None:
+    def say(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
         study = pseudonym(self._site_key, followed.key.study)
-        outgoing = message.of_series(
-            event,
-            study=study,
-            series_uid=followed.uid,
-            slices=slices,
-            at=datetime.now(timezone.utc),
-        )
-        self.journal.post([outgoing], series_uid=followed.uid)
-        wake(self.settings.state)
+        at = datetime.now(timezone.utc)
+        owed = destinations.of_event(event, followed.key, study=study, slices=slices, at=at)
+        self.journal.announce(followed.key, owed, pseudonym=study)
+        self._wake()
 
     def preliminary(self, followed: Followed, digest: str | None) -> None:
         """What can be said before the verdict: only it refuses, and it knows the lungs' ends."""
@@ -117,7 +113,7 @@ class Conclusions:
             concluded.result.facts, study_uid=followed.key.study, series_uid=followed.uid
         )  # where no image had a readable header, the spool still knows whose they are
         result = replace(concluded.result, facts=facts)
-        previous = self.journal.latest_report(followed.uid, digest)
+        previous = self.journal.reports.latest(followed.key, digest)
         known = previous is not None and previous.input_digest == result.input_digest
         state: SeriesState = "open" if concluded.preliminary else _state(result)
         instances = None if concluded.preliminary else len(followed.seen)
@@ -127,9 +123,7 @@ class Conclusions:
             and (concluded.preliminary or previous.stage is Stage.FINAL)
         ):
             if instances is not None:
-                self.journal.set_series(
-                    followed.uid, followed.key.study, state, instances=instances
-                )
+                self.journal.series.set(followed.key, state, instances=instances)
             return
         withdrawn = list(concluded.withdraws)
         if previous is not None and (own := previous.supersedes if known else previous.report_id):
@@ -138,36 +132,36 @@ class Conclusions:
         if not known:
             keep(self.settings.state, report, result, sorted(followed.seen))
         at = report.times.committed or datetime.now(timezone.utc)
-        more = [
-            message.of_withdrawal(other, report.study.pseudonym, series_uid=followed.uid, at=at)
-            for other in withdrawn[1:]
-        ]
         self.journal.commit_report(
             report,
-            series_uid=followed.uid,
-            study_uid=followed.key.study,
-            messages=[*more, *message.of_report(report, series_uid=followed.uid, at=at)],
+            followed.key,
+            owed=destinations.of_report(report, followed.key, withdraws=withdrawn[1:], at=at),
             series_state=state,
             instances=instances,
         )
-        wake(self.settings.state)
+        self._wake()
         log.info(
             "series %s: %s %s, %d findings",
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
 
+    def _wake(self) -> None:
+        """The stages that deliver: something is owed."""
+        for stage in sorted({one.stage for one in destinations.DESTINATIONS}):
+            ring(self.settings.state, stage)
+
     def _sealed(
         self, followed: Followed, digest: str | None, concluded: Concluded, withdrawn: list[str]
     ) -> Report:
-        released = [a.association.ended for a in self.journal.associations_of(followed.uid)]
+        released = [a.association.ended for a in self.journal.series.arrivals(followed.key)]
         now = time.time()
         return line.seal(
             concluded.result,
             Identity(
                 site_key=self._site_key,
                 publish_uids=self.settings.site.publish_uids,
-                revision=self.journal.next_revision(
-                    followed.uid, digest, concluded.result.input_digest
+                revision=self.journal.reports.next_revision(
+                    followed.key, digest, concluded.result.input_digest
                 ),
                 supersedes=withdrawn[0] if withdrawn else None,
                 preliminary=concluded.preliminary,

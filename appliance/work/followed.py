@@ -17,11 +17,10 @@ from appliance.lines import kinds
 from appliance.lines.choose import Chosen
 from appliance.lines.fold import Fold, Share
 from appliance.records import Header, Result
-from appliance.report import Reason, Status
+from appliance.report import Reason, SeriesKey, Status
 from appliance.runtime.bundles import OpenBundle
 from appliance.series import complete
 from appliance.store.rows import Arrival
-from appliance.store.spool import SeriesKey
 
 PAUSE = 2.0
 """A plausible end is a pause this many times longer than any before it in this series."""

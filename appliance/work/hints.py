@@ -1,26 +1,19 @@
-"""The socket by which `receive` wakes `work`: where to look, and that an association has ended.
-
-A hint is a datagram of JSON and no more than a hint: what is lost or none of ours costs nothing.
-"""
+"""What wakes `work`: hints by which `receive` says where to look, signals, or the deadline."""
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from select import select as wait_for_input
 
-from appliance.errors import InstanceRefused, StateUnusable
-from appliance.store.spool import SeriesKey, checked_uid
+from appliance.errors import InstanceRefused
+from appliance.report import SeriesKey
+from appliance.store import bell
+from appliance.store.hint import Hint
+from appliance.store.spool import checked_uid
 
 log = logging.getLogger("scanside.work")
-
-QUEUE = 10
-"""A socket holds at least so many hints (net.unix.max_dgram_qlen) before it loses one."""
 
 
 @dataclass(frozen=True)
@@ -34,40 +27,21 @@ class Hints:
     """As many hints waited as the socket holds: others may be lost."""
 
 
-@contextmanager
-def ear(path: Path) -> Iterator[socket.socket]:
-    """Where hints come in; what a killed stage left there is replaced."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hints:
-        try:
-            path.unlink(missing_ok=True)
-            hints.bind(str(path))
-            path.chmod(0o600)
-        except OSError as e:
-            raise StateUnusable(
-                f"{path}: {e.strerror or e}",
-                remedy="Set `state` to a folder that is writable and whose path is short "
-                "(a unix socket's path has at most 107 bytes).",
-            ) from e
-        yield hints
-
-
 def wait(hints: socket.socket, signals: socket.socket, wait_s: float) -> Hints:
     """Sleep until a hint, a signal or the deadline, then take every hint there is."""
-    keys: set[SeriesKey] = set()
-    taken, ended = 0, False
     if not wait_for_input([hints, signals], [], [], wait_s)[0]:
         return Hints()
-    while True:
+    keys: set[SeriesKey] = set()
+    ended = False
+    payloads = bell.take(hints)
+    for payload in payloads:
         try:
-            data = hints.recv(4096, socket.MSG_DONTWAIT)
-            taken += 1
-            hint = json.loads(data)
-            if "association" in hint:
+            hint = Hint.model_validate_json(payload)
+            if hint.association is not None:
                 ended = True
             else:
-                study, series = (checked_uid(hint[name], name) for name in ("study", "series"))
-                keys.add(SeriesKey(study, series))
-        except BlockingIOError:
-            return Hints(frozenset(keys), ended=ended, full=taken >= QUEUE)
-        except (ValueError, KeyError, TypeError, InstanceRefused):
+                study = checked_uid(hint.study, "study")
+                keys.add(SeriesKey(study, checked_uid(hint.series, "series")))
+        except (ValueError, InstanceRefused):
             log.warning("a hint that is none was dropped")
+    return Hints(frozenset(keys), ended=ended, full=len(payloads) >= bell.QUEUE)

@@ -7,12 +7,12 @@ series stands, `choose` decides.
 from __future__ import annotations
 
 from appliance.lines import choose
-from appliance.report import Reason, Stage, Status
+from appliance.report import Reason, SeriesKey, Stage, Status
 from appliance.runtime.bundles import OpenBundle
 from appliance.series import pixels, select
 from appliance.series.select import SeriesSummary
 from appliance.store.journal import Journal
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 
 
 def judged(
@@ -31,15 +31,15 @@ def _others(
     journal: Journal, spool: Spool, key: SeriesKey, opened: OpenBundle
 ) -> dict[SeriesSummary, str]:
     """The other series of the study -> the id of the report that stands."""
-    withdrawn = {report.supersedes for report in journal.reports_of_study(key.study)}
+    withdrawn = {report.supersedes for report in journal.reports.of_study(key.study)}
     found: dict[SeriesSummary, str] = {}
-    for row in journal.series_of_study(key.study):
-        report = journal.latest_report(row.series_uid, opened.digest)
+    for row in journal.series.of_study(key.study):
+        report = journal.reports.latest(row.key, opened.digest)
         if row.series_uid == key.series or report is None or report.report_id in withdrawn:
             continue
         if report.status is not Status.ANALYSED or report.stage is not Stage.FINAL:
             continue
-        paths = list(spool.instances(SeriesKey(key.study, row.series_uid)).values())
+        paths = list(spool.instances(row.key).values())
         if paths and report.series.spacing_mm is not None and report.coverage.z_mm is not None:
             low, high = report.coverage.z_mm
             one = select.summary(

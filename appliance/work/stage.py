@@ -41,19 +41,20 @@ from appliance.host import memory, notify
 from appliance.lines import choose
 from appliance.reasons import Code
 from appliance.records import Header
-from appliance.report import Reason
+from appliance.report import Reason, SeriesKey
 from appliance.runtime import engine_shelf as engines
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.runtime.gpu import EngineState
 from appliance.series import complete, pixels
 from appliance.settings import Settings
-from appliance.store.bell import wake
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.bell import hearing, ring
+from appliance.store.events import Engine, Loaded
+from appliance.store.journal import Journal
 from appliance.store.lock import alone
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
-from appliance.work.hints import Hints, ear, wait
+from appliance.work.hints import Hints, wait
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -96,7 +97,7 @@ class Work:
 
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
-        self.journal.recover_associations()
+        self.journal.series.recover_associations()
         before, self._looked = self._looked, {}
         for key in self.spool.series():
             changed = self.spool.changed(key)
@@ -138,13 +139,10 @@ class Work:
         if opened != self._loaded:
             self._loaded = opened
             backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
-            self.journal.event(
-                "loaded",
-                "work",
-                bundles=[o.bundle.ref.model_dump() for o in opened],
-                backend=", ".join(sorted(backends)) or None,
-            )
-            wake(self.settings.state)
+            bundles = tuple(o.bundle.ref for o in opened)
+            backend = ", ".join(sorted(backends)) or None
+            self.journal.events.add(Loaded(bundles=bundles, backend=backend))
+            ring(self.settings.state, "publish")
         self._journal_engine_states()
         return opened
 
@@ -159,10 +157,10 @@ class Work:
         states = dict(engines.states) if engines is not None else {}
         for digest, state in states.items():
             if self._engine_states.get(digest) != state:
-                self.journal.event("engine", "work", **state.model_dump())
+                self.journal.events.add(Engine(**state.model_dump()))
         if states != self._engine_states:
             self._engine_states = states
-            wake(self.settings.state)
+            ring(self.settings.state, "publish")
 
     def _follow(self, key: SeriesKey) -> Followed | None:
         """Begin with a series that has news; the attempt counts from here on."""
@@ -170,15 +168,15 @@ class Work:
             return None
         of_study = next((f for f in self.following.values() if f.key.study == key.study), None)
         followed = Followed(key, of_study.bundles if of_study else self.refresh())
-        if self.journal.series_of(key.series) is None:  # `receive` ended before it could say so
-            self.journal.set_series(key.series, key.study, "open")
-        followed.attempts = self.journal.begin_attempt(key.series)
+        if self.journal.series.get(key) is None:  # `receive` ended before it could say so
+            self.journal.series.set(key, "open")
+        followed.attempts = self.journal.series.begin_attempt(key)
         self.following[key] = followed
         return followed
 
     def _news(self, key: SeriesKey) -> bool:
         """Whether there is more on disk than the last verdict counted."""
-        row = self.journal.series_of(key.series)
+        row = self.journal.series.get(key)
         judged = row.instances if row is not None and row.state != "open" else None
         return judged is None or len(self.spool.instances(key)) > judged
 
@@ -245,7 +243,7 @@ class Work:
         """Note where the hints point, or all that is open where some of them were lost."""
         keys: list[SeriesKey] = []
         if hints.full:  # the oldest arrival first
-            keys += [SeriesKey(r.study_uid, r.series_uid) for r in self.journal.series("open")]
+            keys += [row.key for row in self.journal.series.all("open")]
         keys += hints.keys
         if hints.ended or hints.full:
             keys += self.following
@@ -263,7 +261,8 @@ class Work:
             log.exception("series %s, attempt %d", followed.uid, followed.attempts)
             followed.failed = True
             followed.deadline = time.monotonic() + RETRY_S
-            followed.attempts = max(followed.attempts + 1, self.journal.begin_attempt(followed.uid))
+            counted = self.journal.series.begin_attempt(followed.key)
+            followed.attempts = max(followed.attempts + 1, counted)
             if followed.attempts > MAX_ATTEMPTS:
                 self._give_up(followed, e)
 
@@ -286,7 +285,7 @@ class Work:
     def _verdict(self, followed: Followed) -> complete.Verdict:
         facts = followed.facts(
             time.monotonic(),
-            self.journal.associations_of(followed.uid),
+            self.journal.series.arrivals(followed.key),
             lambda association: self._moved_on(followed, association),
         )
         return complete.verdict(facts, self._quiet(followed))
@@ -317,12 +316,12 @@ class Work:
             self.conclusions.commit(followed, share.key, concluded)
         # what could not even be read counts as judged too: only news is tried again
         count = len(self.spool.instances(followed.key))
-        self.journal.set_series(followed.uid, followed.key.study, "failed", instances=count)
+        self.journal.series.set(followed.key, "failed", instances=count)
         self._leave(followed)
 
     def _leave(self, followed: Followed) -> None:
         """Done with it until more comes; its slices leave the memory."""
-        self.journal.end_attempt(followed.uid)
+        self.journal.series.end_attempt(followed.key)
         del self.following[followed.key]
 
     @contextmanager
@@ -340,14 +339,14 @@ class Work:
         """Take back the attempts of what is being followed and has not failed."""
         for followed in self.following.values():
             if not followed.failed:
-                self.journal.end_attempt(followed.uid)
+                self.journal.series.end_attempt(followed.key)
 
     def _moved_on(self, followed: Followed, association: str) -> bool:
         """Whether a later series is arriving in the same association."""
         return any(
             other.first_tick > followed.last_tick
             and any(
-                a.association.id == association for a in self.journal.associations_of(other.uid)
+                a.association.id == association for a in self.journal.series.arrivals(other.key)
             )
             for other in self.following.values()
             if other is not followed
@@ -356,7 +355,7 @@ class Work:
     def _quiet(self, followed: Followed) -> complete.Quiet:
         """Quiet times of the AE title that sent this series: set, else learned, else default."""
         work = self.settings.work
-        row = self.journal.series_of(followed.uid)
+        row = self.journal.series.get(followed.key)
         ae = row.calling_ae if row else ""
         most = policy.quiet_s(self.settings, ae)
         return complete.Quiet(
@@ -367,7 +366,7 @@ class Work:
         )
 
     def _learn(self, followed: Followed) -> None:
-        row = self.journal.series_of(followed.uid)
+        row = self.journal.series.get(followed.key)
         if row is not None and row.calling_ae:
             self._gaps.setdefault(row.calling_ae, deque(maxlen=2000)).extend(followed.gaps)
 
@@ -375,7 +374,6 @@ class Work:
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
     spool = Spool(settings.state)
-    path = settings.state / "run" / "work.sock"
     stop = False
 
     def ask_to_stop(*_: object) -> None:
@@ -384,8 +382,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
 
     with (
         alone(settings.state, "work"),
-        Journal.open(settings.state / JOURNAL_NAME) as journal,
-        ear(path) as hints,
+        Journal.open(settings.state) as journal,
+        hearing(settings.state, "work") as hints,
         ExitStack() as end,
     ):
         signals, sender = socket.socketpair()

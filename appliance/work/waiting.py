@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from appliance.dicom import policy
 from appliance.errors import Poisoned
-from appliance.report import Priority
+from appliance.report import Priority, SeriesKey
 from appliance.series import requested
 from appliance.settings import Settings
 from appliance.store.journal import Journal
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 from appliance.work import priority
 
 
@@ -63,11 +63,11 @@ class Waiting:
             with suppress(Poisoned):  # it fails when it is looked at, and is counted there
                 data = self._spool.read(path)
                 if data is not None and requested.priority(data) == "stat":
-                    self._journal.set_stat(key.series)
+                    self._journal.series.set_stat(key)
 
     def _priority(self, key: SeriesKey) -> Priority:
         """Of the study: of its senders, or of what an image or a command said."""
-        for row in self._journal.series_of_study(key.study):
+        for row in self._journal.series.of_study(key.study):
             if "stat" in (row.priority, policy.priority(self._settings, row.calling_ae)):
                 return "stat"
         return "routine"

@@ -53,7 +53,7 @@ class Outage:
         """The event_ids of all messages, in the order in which they were committed."""
         path = f"file:{self.settings.state / JOURNAL_NAME}?mode=ro"
         with contextlib.closing(sqlite3.connect(path, uri=True)) as db:
-            return [event for (event,) in db.execute("SELECT event_id FROM messages ORDER BY seq")]
+            return [event for (event,) in db.execute("SELECT key FROM owed ORDER BY id")]
 
     def arrived(self) -> list[str]:
         """The event_ids that the subscriber heard, in order, each as often as it came."""
@@ -62,7 +62,7 @@ class Outage:
         return [str(json.loads(line)["event_id"]) for line in whole.splitlines()]
 
     def waiting(self) -> int:
-        return self.journal.outbox_counts().waiting
+        return self.journal.owed.counts().waiting
 
     @contextlib.contextmanager
     def publish(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -95,7 +95,7 @@ def outage(folder: Path) -> Iterator[Outage]:
     settings.state.mkdir()
     heard = folder / "heard"
     heard.touch()
-    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+    with Journal.open(settings.state) as journal:
         try:
             yield Outage(settings, config, journal, broker, heard)
         finally:

@@ -23,7 +23,7 @@ import pytest
 from pydicom.filereader import read_file_meta_info
 
 from appliance.demo.child import child
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 from faults.syscalls import Call, calls
 from rigs.programs import program
@@ -129,7 +129,7 @@ class Box:
 
     @contextlib.contextmanager
     def journal(self) -> Iterator[Journal]:
-        with Journal.open(self.state / JOURNAL_NAME) as journal:
+        with Journal.open(self.state) as journal:
             yield journal
 
     def instances(self) -> dict[str, bytes]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store.bell import wake
+from appliance.store.bell import ring
+from appliance.store.events import BrokerAway, BrokerConnected
 from faults.broker import Outage, outage, pss_mb, until
 
 WINDOW = 20
@@ -40,14 +41,14 @@ def _away_for(site: Outage, reports: int, hang_s: float) -> None:
         owed = site.committed()
         assert len(owed) == site.waiting() == 3 * reports
         with site.publish() as stage:
-            until(lambda: site.journal.events("broker_away"), hang_s)
+            until(lambda: site.journal.events.of(BrokerAway), hang_s)
             sizes = [pss_mb(stage.pid)]
             site.broker.start()
             until(lambda: sizes.append(pss_mb(stage.pid)) or site.waiting() == 0, hang_s)
             grown = max(sizes) - sizes[0]
         until(lambda: len(site.arrived()) >= len(owed), hang_s)
         assert site.arrived() == owed  # no connection broke, so nothing came twice
-    counts = site.journal.outbox_counts()
+    counts = site.journal.owed.counts()
     assert (counts.delivered, counts.dead) == (len(owed), 0)
     _say(f"{reports} reports, {len(owed)} messages heard in order, publish {grown:.1f} MB larger")
     assert grown < GROWTH_MB
@@ -74,7 +75,7 @@ def _restarting(site: Outage, restarts: int, hang_s: float) -> None:
     with site.subscriber(), site.publish():
         for n in range(restarts):
             site.commit(500 + 20 * n, 20)
-            wake(site.settings.state)
+            ring(site.settings.state, "publish")
             time.sleep(0.9)
             site.broker.stop()
             site.broker.start()
@@ -83,7 +84,7 @@ def _restarting(site: Outage, restarts: int, hang_s: float) -> None:
     owed, arrived = site.committed(), site.arrived()
     assert len(owed) == 3 * (500 + 20 * restarts)
     assert list(dict.fromkeys(arrived)) == owed
-    connections = len(site.journal.events("broker_connected", 10_000))
+    connections = len(site.journal.events.of(BrokerConnected, 10_000))
     twice = len(arrived) - len(owed)
     _say(f"{restarts} restarts, {connections} connections, {len(owed)} messages, {twice} twice")
     assert connections > 1

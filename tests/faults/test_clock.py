@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.report import Report
+from appliance.report import Report, SeriesKey
 from appliance.retain.age import LEDGER_NAME, read
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 from faults.stages import SUCCESS, Line, line
 from rigs.scans import Scan, Scans
 from rigs.site import Site
@@ -94,9 +94,9 @@ def test_jumps_of_years_both_ways_lose_nothing_double_nothing_and_delete_nothing
             key = SeriesKey(scan.study, scan.series)
             assert len(spool.instances(key)) == len(scan.files), "deleted early"
             with site.journal() as journal:
-                assert journal.latest_report(scan.series) is not None
+                assert journal.reports.latest(scan.key) is not None
         with site.journal() as journal:
-            assert journal.verify_audit() is None
+            assert journal.audit.verify() is None
         assert not any(kept.codes for name, kept in running.kept.items() if name != "retain"), (
             "a stage ended"
         )
@@ -117,7 +117,7 @@ def test_a_jump_while_the_broker_is_away_keeps_the_order_of_what_is_owed(
         for scan in (first, second):
             assert set(running.store(scan.files).values()) == {SUCCESS}
             with site.journal() as journal:
-                site.until(lambda s=scan, j=journal: j.latest_report(s.series), "report")
+                site.until(lambda s=scan, j=journal: j.reports.latest(s.key), "report")
             jump(clock, -YEARS)
         site.broker.start()
         for scan in (first, second):

@@ -18,7 +18,8 @@ from typing import Any
 import pydicom
 import pytest
 
-from appliance.store.spool import SeriesKey, Spool
+from appliance.report import SeriesKey
+from appliance.store.spool import Spool
 from faults.stages import OUT_OF_RESOURCES, SUCCESS, Line, fill, line, small_disk
 from rigs.bundles import Bundles
 from rigs.programs import program
@@ -53,8 +54,8 @@ def reported_once(running: Line, scan: Scan) -> None:
     ids = {m["event_id"] for m in whole}
     assert len(ids) == 1
     with site.journal() as journal:
-        assert journal.verify_audit() is None
-        assert journal.series_of(scan.series).state == "analysed"
+        assert journal.audit.verify() is None
+        assert journal.series.get(scan.key).state == "analysed"
 
 
 def states(running: Line) -> list[tuple[str, list[str]]]:
@@ -233,7 +234,7 @@ def test_on_a_slow_disk_everything_is_delivered_and_no_association_is_lost(
         running.site.ending(scan)
         running.site.settled()
         with running.site.journal() as journal:
-            outcomes = {a.association.outcome for a in journal.associations_of(scan.series)}
+            outcomes = {a.association.outcome for a in journal.series.arrivals(scan.key)}
         assert outcomes == {"released"}
         assert not any(kept.codes for kept in running.kept.values())
 

@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
-from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.spool import SeriesKey, Spool
+from appliance.report import SeriesKey
+from appliance.results.mqtt import Envelope
+from appliance.store.journal import Journal
+from appliance.store.spool import Spool
 from faults.killed import Box, Point, Subscriber, wait
 from faults.syscalls import ALL, Call, Disk, Shelf
 from faults.workload import Line
@@ -140,7 +142,7 @@ def undisturbed(
     once.states["publish"] = publish.state
     retain = Box.of(publish.state, folder / "retain")
     with retain.journal() as journal, journal._db.write() as db:  # of one something is owed
-        db.execute("UPDATE messages SET state = 'waiting' WHERE series_uid = ?", (once.few.series,))
+        db.execute("UPDATE owed SET state = 'waiting' WHERE series_uid = ?", (once.few.series,))
     once.before["retain"] = copied(retain, folder)
     once.calls["retain"] = retain.run(
         "retain", lambda: deleted(retain, once.scan), trace=folder / "retain.trace"
@@ -156,15 +158,19 @@ def copied(box: Box, folder: Path) -> Path:
 
 def said(box: Box) -> dict[str, Any]:
     """Reports (id, stage, status) and event ids of findings, as the journal has them."""
-    with box.journal() as journal, journal._db.read() as db:
+    with box.journal() as journal, journal._db.look() as db:
         reports = db.execute("SELECT report_id, stage, status FROM reports").fetchall()
-        messages = db.execute("SELECT seq, event_id, topic FROM messages ORDER BY seq").fetchall()
+        owed = db.execute("SELECT key, body FROM owed ORDER BY id").fetchall()
     return {
         "final": {tuple(row) for row in reports if row[1] == "final"},
         "reports": {row[0] for row in reports},
-        "events": {row[1] for row in messages},
-        "findings": sorted(row[1] for row in messages if row[2].startswith("finding/")),
-        "order": [row[1] for row in messages],
+        "events": {key for key, _ in owed},
+        "findings": sorted(
+            key
+            for key, body in owed
+            if Envelope.model_validate_json(body).topic.startswith("finding/")
+        ),
+        "order": [key for key, _ in owed],
     }
 
 
@@ -174,7 +180,7 @@ def finished(box: Box, once: Undisturbed) -> bool:
 
 def deleted(box: Box, scan: Scan) -> bool:
     with box.journal() as journal:
-        return journal.series_of(scan.series) is None
+        return journal.series.get(scan.key) is None
 
 
 def published(stack: contextlib.ExitStack, state: Path, folder: Path) -> tuple[Box, Subscriber]:
@@ -234,7 +240,7 @@ def receive_again(name: str, folder: Path, once: Undisturbed) -> None:
     assert box.instances() == once.instances
     assert not list((box.state / "incoming").iterdir())
     with box.journal() as journal:
-        assert not journal.open_associations()
+        assert not journal.series.open_associations()
     Line(box.state, lambda **_: None).analyse()
     assert said(box)["final"] == once.said["final"]
     assert said(box)["findings"] == once.said["findings"]
@@ -265,7 +271,7 @@ def work_again(name: str, folder: Path, once: Undisturbed) -> None:
 
 def settled(box: Box) -> bool:
     with box.journal() as journal:
-        return not journal.series("open", "complete")
+        return not journal.series.all("open", "complete")
 
 
 @contextlib.contextmanager
@@ -296,8 +302,8 @@ def publish_again(name: str, folder: Path, once: Undisturbed) -> None:
 
 def marked(box: Box) -> list[str]:
     """event_ids of what counts as delivered."""
-    with box.journal() as journal, journal._db.read() as db:
-        rows = db.execute("SELECT event_id FROM messages WHERE state = 'delivered'").fetchall()
+    with box.journal() as journal, journal._db.look() as db:
+        rows = db.execute("SELECT key FROM owed WHERE state = 'delivered'").fetchall()
     return [row[0] for row in rows]
 
 
@@ -387,9 +393,8 @@ def test_a_message_is_marked_as_delivered_only_after_its_puback(
             acked |= {seqs[mid] for mid in acknowledged(stream) if mid in seqs}
         disk.apply(call)
         if call.name == "fdatasync" and "-wal" in call.text:
-            path = shelf.make(disk.left(ALL)) / JOURNAL_NAME
-            with Journal.open(path) as journal, journal._db.read() as db:
-                rows = db.execute("SELECT seq FROM messages WHERE state = 'delivered'")
+            with Journal.open(shelf.make(disk.left(ALL))) as journal, journal._db.look() as db:
+                rows = db.execute("SELECT seq FROM owed WHERE state = 'delivered'")
                 delivered = {row[0] for row in rows}
             assert delivered <= acked
     assert len(delivered) == len(undisturbed.said["order"]) > FEW

@@ -16,6 +16,7 @@ import pytest
 from appliance.host import memory
 from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
+from appliance.store.events import Loaded
 from faults.stages import Line, line
 from rigs.programs import program
 from rigs.scans import Scan, Scans
@@ -42,11 +43,11 @@ def limited(running: Line, more: int) -> Any:
     idle = running.begin("work")
     site = running.site
     with site.journal() as journal:
-        site.until(lambda: journal.events("loaded"), "open bundle")
-        opened = len(journal.events("loaded"))
+        site.until(lambda: journal.events.of(Loaded), "open bundle")
+        opened = len(journal.events.of(Loaded))
         limit = size_of(idle.process.pid) + more
         kept = running.begin("work", program("prlimit"), f"--as={limit}")
-        site.until(lambda: len(journal.events("loaded")) > opened, "open bundle")
+        site.until(lambda: len(journal.events.of(Loaded)) > opened, "open bundle")
     return kept
 
 

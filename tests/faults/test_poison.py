@@ -8,7 +8,8 @@ import pydicom
 import pytest
 
 from appliance.reasons import Code
-from appliance.store.spool import SeriesKey, Spool
+from appliance.report import SeriesKey
+from appliance.store.spool import Spool
 from faults.stages import line
 from rigs.programs import program
 from rigs.scans import Scans
@@ -43,5 +44,5 @@ def test_a_series_that_kills_work_each_time_is_failed_after_three_and_the_next_g
         assert len(kept.codes) == 3, "it is left alone"
         assert len(site.events(poisoned, "analysed", "not_analysed", "failed")) == 1
         with site.journal() as journal:
-            assert journal.series_of(poisoned.series).state == "failed"
+            assert journal.series.get(poisoned.key).state == "failed"
         assert len(Spool(state).instances(SeriesKey(poisoned.study, poisoned.series))) == 65

@@ -19,7 +19,7 @@ import pytest
 
 from appliance.errors import ScansideError
 from appliance.report import Status
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.kept import inputs
 from appliance.store.spool import Spool
 from faults.syscalls import (
@@ -177,16 +177,16 @@ def check(state: Path, promised: Promised, recording: Recording) -> None:
     """Everything acknowledged is there; what was under way is there whole, or not at all."""
     slices(state, promised, recording)
     told = recording.journal
-    with Journal.open(state / JOURNAL_NAME) as journal:
-        with journal._db.read() as db:
+    with Journal.open(state) as journal:
+        with journal._db.look() as db:
             assert [r[0] for r in db.execute("PRAGMA integrity_check")] == ["ok"]
             assert not db.execute("PRAGMA foreign_key_check").fetchall()
             if done := promised.journal:
                 after = (held for held in told[len(done) :] if held != done[-1])
                 assert contents(db) in (done[-1], next(after, None)), "the journal"
             rows = db.execute("SELECT series_uid, report_id, status FROM reports").fetchall()
-            highest = db.execute("SELECT max(seq) FROM messages").fetchone()[0] or 0
-        assert journal.verify_audit() is None
+            highest = db.execute("SELECT max(seq) FROM owed").fetchone()[0] or 0
+        assert journal.audit.verify() is None
         for series, report, status in rows:
             if status == Status.ANALYSED.value and series not in promised.deleting:
                 assert inputs(state, report), f"inputs of {report}"
@@ -197,7 +197,7 @@ def check(state: Path, promised: Promised, recording: Recording) -> None:
             assert not promised.deleting & {row[0] for row in rows}
             masks = {path.name for path in (state / "reports").iterdir()}
             assert masks == {row[1] for row in rows}, "masks of nobody stay for ever"
-        assert journal.next_seq() > max(promised.numbers | {highest}), "a seq is used again"
+        assert journal.owed.next_seq() > max(promised.numbers | {highest}), "a seq is used again"
     for name, digest in promised.quarantined.items():
         assert sha256(state / name) == digest, name
     for name, there in promised.files.items():
@@ -342,7 +342,7 @@ def work_again(state: Path) -> tuple[set[tuple[str, ...]], dict[str, int]]:
     """What a new `work` says: (report id, stage, input), and event id -> seq."""
     line = Line(state, lambda **_: None)
     line.analyse()
-    with line.journal() as journal, journal._db.read() as db:
+    with line.journal() as journal, journal._db.look() as db:
         reports = db.execute("SELECT report_id, stage, input_digest FROM reports").fetchall()
-        messages = db.execute("SELECT event_id, seq FROM messages").fetchall()
+        messages = db.execute("SELECT key, seq FROM owed").fetchall()
     return {tuple(r) for r in reports}, {r[0]: r[1] for r in messages}

@@ -33,14 +33,15 @@ from appliance.retain import stage as retain
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Allow, Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
-from appliance.store import journal
-from appliance.store.database import Database
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.delivery import State
+from appliance.store.files import DISK, Disk
+from appliance.store.journal import Journal, journal
+from appliance.store.journal.database import Database
 from appliance.store.spool import CANNOT_UNDERSTAND, Spool
 from appliance.work.stage import Work
 
 TABLES = (
-    "associations", "series", "arrivals", "reports", "messages", "counters", "events", "audit",
+    "associations", "series", "arrivals", "reports", "owed", "counters", "events", "audit",
 )  # fmt: skip
 
 
@@ -66,19 +67,22 @@ class Told:
 class Announcing(Database):
     """Says after each transaction what the journal holds now. Checkpoints often."""
 
-    def __init__(self, path: Path, told: Told) -> None:
-        super().__init__(path)
-        self._told = told
-        self._db.execute("PRAGMA wal_autocheckpoint = 24")
-        with self.read() as db:
-            told(journal=contents(db))
+    told: Told
+
+    @classmethod
+    def open(cls, state: Path, disk: Disk = DISK) -> Announcing:
+        made = super().open(state, disk)
+        made._db.execute("PRAGMA wal_autocheckpoint = 24")
+        with made.look() as db:
+            cls.told(journal=contents(db))
+        return made
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         with super().write() as db:
             yield db
-        with self.read() as db:
-            self._told(journal=contents(db))
+        with self.look() as db:
+            type(self).told(journal=contents(db))
 
 
 class Line:
@@ -93,7 +97,7 @@ class Line:
         self.spool = Spool(state)
 
     def journal(self) -> Journal:
-        return Journal.open(self.settings.state / JOURNAL_NAME)
+        return Journal.open(self.settings.state)
 
     def receive(self, files: Sequence[Path]) -> None:
         with self.journal() as opened:
@@ -138,10 +142,10 @@ class Line:
                 while work.following or not work.wait_s():
                     time.sleep(work.wait_s())
                     work.take_turn()
-            with opened._db.read() as db:
+            with opened._db.look() as db:
                 self.told(
                     reports=db.execute("SELECT report_id, stage, input_digest FROM reports"),
-                    messages=db.execute("SELECT seq, event_id FROM messages"),
+                    messages=db.execute("SELECT seq, key FROM owed"),
                 )
         bundles.close()
         for path in sorted((self.settings.state / "reports").rglob("*.*")):
@@ -149,24 +153,25 @@ class Line:
 
     def publish(self) -> None:
         with self.journal() as opened:
-            opened.audit("test", "publish", again=False)
-            for row in opened.waiting(100)[:-2]:
-                self.told(left=row.event_id, seq=row.seq)
-                opened.failed(row.seq, "for now")
-                opened.delivered(row.seq)
-            self.told(number=opened.next_seq())
-            one, other = opened.waiting(100)
-            opened.bury(one.seq, "too large")
-            opened.bury(other.seq, "too large")
-            opened.retry("test", one.seq)
-            opened.delivered(one.seq)
+            opened.audit.add("test", "publish", again=False)
+            for row in opened.owed.waiting("mqtt", 100)[:-2]:
+                self.told(left=row.key, seq=row.seq)
+                opened.owed.later("mqtt", row.key, "for now")
+                opened.owed.ack("mqtt", [row.key])
+            self.told(number=opened.owed.next_seq())
+            one, other = opened.owed.waiting("mqtt", 100)
+            opened.owed.never("mqtt", one.key, "too large")
+            opened.owed.never("mqtt", other.key, "too large")
+            opened.owed.retry("test", one.seq)
+            opened.owed.ack("mqtt", [one.key])
         pause.set_paused(self.settings.state, True)
         self.told(file="publish.paused", there=True)
         self.told(file="publish.paused", there=None)
         pause.set_paused(self.settings.state, False)
         self.told(file="publish.paused", there=False)
         with self.journal() as opened:
-            opened.drop("test")
+            (dead,) = opened.owed.listed(State.DEAD)
+            opened.owed.drop("test", dead.key)
 
     def delete(self) -> None:
         """In two months everything is old; what a message is owed of stays."""
@@ -190,7 +195,8 @@ def sha256(path: Path) -> str:
 
 def main(state: str, acknowledged: str, early: str, late: str, other: str) -> None:
     told = Told(Path(acknowledged))
-    journal.Database = functools.partial(Announcing, told=told)  # type: ignore[misc,assignment]
+    Announcing.told = told
+    journal.Database = Announcing  # type: ignore[misc]
     line = Line(Path(state), told)
     line.receive(sorted(Path(early).iterdir()))
     line.analyse()

@@ -37,7 +37,7 @@ from appliance.report import Status
 from appliance.results.message import Command
 from appliance.series import pixels, radiograph
 from appliance.settings import Settings
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 
 Target = Callable[[bytes], None]
@@ -218,7 +218,7 @@ class Receiving:
         self._open()
 
     def _open(self) -> None:
-        self.journal = Journal.open(self.state / JOURNAL_NAME)
+        self.journal = Journal.open(self.state)
         self.spool = Spool(self.state)
 
     def __call__(self, data: bytes) -> None:
@@ -256,7 +256,7 @@ class Receiving:
             at += 6 + length
         assert not command
         assert not any((self.state / "incoming").iterdir())
-        assert not self.journal.open_associations()
+        assert not self.journal.series.open_associations()
 
     def stored(self, said: dict[int, int | str]) -> None:
         if (said[pdu.FIELD], said[pdu.STATUS]) == (pdu.C_STORE_RQ | pdu.RESPONSE, 0):

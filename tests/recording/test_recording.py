@@ -38,7 +38,8 @@ from appliance.bundle import golden, trust
 from appliance.bundle.shelf import FACTORY
 from appliance.phantom import instances, radiograph
 from appliance.phantom.chest import chest
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.results.mqtt import Envelope
+from appliance.store.journal import Journal
 
 FILE = Path(__file__).with_name("recording.json")
 RECORDS = os.environ.get("SCANSIDE_RECORD") == "1"
@@ -234,12 +235,16 @@ def test_the_messages_of_series_that_arrive_are_those_that_they_were(
         _until(lambda: _finals(state) == {key[1] for key in _keys(files)}, "three final reports")
         _put(state, late, tmp_path / "late")
         _until(lambda: _revisions(state) == 2, "a second revision")
-    with Journal.open(state / JOURNAL_NAME) as journal:
-        rows = [(row.topic, json.loads(row.payload)) for row in journal.waiting(1000)]
+    with Journal.open(state) as journal:
+        envelopes = [
+            Envelope.model_validate_json(row.body or b"")
+            for row in journal.owed.waiting("mqtt", 1000)
+        ]
+        rows = [(one.topic, json.loads(one.payload)) for one in envelopes]
         reports = {
             name: [
                 _lasting(json.loads(report.to_json()))
-                for report in journal.reports_of_study(found[0][1][0])
+                for report in journal.reports.of_study(found[0][1][0])
             ]
             for name, found in files.items()
         }
@@ -336,13 +341,13 @@ class _work:  # noqa: N801 - used as a function
 
 
 def _finals(state: Path) -> set[str]:
-    with Journal.open(state / JOURNAL_NAME) as journal:
-        return {row.series_uid for row in journal.series("analysed", "refused", "failed")}
+    with Journal.open(state) as journal:
+        return {row.series_uid for row in journal.series.all("analysed", "refused", "failed")}
 
 
 def _revisions(state: Path) -> int:
-    with Journal.open(state / JOURNAL_NAME) as journal:
-        finals = [r for r in journal.recent_reports(100) if r.stage.value == "final"]
+    with Journal.open(state) as journal:
+        finals = [r for r in journal.reports.recent(100) if r.stage.value == "final"]
         return max(report.revision for report in finals)
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,13 +20,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from appliance.publish import stage as mqtt
 from appliance.publish.link import Pace
+from appliance.publish.stage import Publisher
 from appliance.report import (
     BackendRef,
     BundleRef,
     Finding,
     Report,
+    SeriesKey,
     SeriesRef,
     Stage,
     Status,
@@ -34,15 +35,16 @@ from appliance.report import (
     report_id,
     tracking_uid,
 )
-from appliance.results import message
+from appliance.results import destinations, message, mqtt
+from appliance.results.owed import Owed
 from appliance.settings import Settings
-from appliance.store.database import Database
 from appliance.store.journal import Journal
+from appliance.store.patience import Patience
 from rigs.programs import program
 
 ROOT = "scanside/v1/ward/box1"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-QUICK = Pace(backoff_s=(0.1, 0.3), ack_s=5.0, tick_s=0.5)
+QUICK = Pace(patience=Patience(0.1, 0.3, 10), ack_s=5.0, tick_s=0.5)
 HANG_S = 60.0
 """A hang ends a test after so long; nothing takes a tenth of it, whatever else the machine does."""
 
@@ -138,18 +140,16 @@ class Served:
 
     settings: Settings
     journal: Journal
-    publisher: mqtt.Publisher
+    publisher: Publisher
     thread: threading.Thread
-    opened: tuple[Journal, Database]
+    opened: ExitStack
 
     def stop(self) -> None:
         self.publisher.stop()
         self.thread.join(HANG_S)
         assert not self.thread.is_alive()
-        self.publisher.close()
         self.journal.close()
-        for one in self.opened:
-            one.close()
+        self.opened.close()
 
 
 def a_report(name: str = "1", findings: int = 2) -> Report:
@@ -185,16 +185,20 @@ def a_report(name: str = "1", findings: int = 2) -> Report:
 
 def commit(journal: Journal, report: Report) -> list[message.Outgoing]:
     """As `work` does it."""
-    uid = f"1.2.{report.input_digest}"
-    messages = list(message.of_report(report, series_uid=uid, at=AT))
-    journal.commit_report(
-        report, series_uid=uid, study_uid="1.2", messages=messages, series_state="analysed"
-    )
-    return messages
+    key = SeriesKey("1.2", f"1.2.{report.input_digest}")
+    owed = destinations.of_report(report, key, at=AT)
+    journal.commit_report(report, key, owed=owed, series_state="analysed")
+    return list(message.of_report(report, series_uid=key.series, at=AT))
 
 
-def an_event(n: int) -> message.Outgoing:
+def a_message(n: int) -> message.Outgoing:
+    """A message; `n` makes another one."""
     return message.of_series("received", study="c" * 32, series_uid=f"1.2.3.{n}", slices=n, at=AT)
+
+
+def an_event(n: int) -> Owed:
+    """The same, as it is owed to the broker; of no series."""
+    return mqtt.enveloped(a_message(n))
 
 
 def ask(subscriber: Subscriber, verb: str, payload: dict[str, Any]) -> None:

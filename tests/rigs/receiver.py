@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.spool import SeriesKey, Spool
+from appliance.report import SeriesKey
+from appliance.store.events import E
+from appliance.store.journal import Journal
+from appliance.store.spool import Spool
 
 PROGRAM = """
 import logging, pathlib, sys
@@ -69,7 +70,7 @@ class Receiver:
         return {uid: path for key in spool.series() for uid, path in spool.instances(key).items()}
 
     def journal(self) -> Journal:
-        return Journal.open(self.state / JOURNAL_NAME)
+        return Journal.open(self.state)
 
     def outcomes(self, count: int) -> list[str | None]:
         """How the associations ended, once `count` have."""
@@ -84,9 +85,10 @@ class Receiver:
             time.sleep(0.02)
         return [r[0] for r in rows]
 
-    def events(self, kind: str) -> list[Any]:
+    def events(self, kind: type[E]) -> list[E]:
+        """The newest first."""
         with self.journal() as journal:
-            return journal.events(kind)
+            return [one.event for one in journal.events.of(kind)]
 
 
 def item(kind: int, data: bytes) -> bytes:

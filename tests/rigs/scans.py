@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from appliance.phantom import instances
 from appliance.phantom.chest import Phantom
+from appliance.report import SeriesKey
 from rigs.programs import program
 
 PHI = {
@@ -33,6 +34,10 @@ class Scan:
     study: str
     series: str
     files: tuple[Path, ...]
+
+    @property
+    def key(self) -> SeriesKey:
+        return SeriesKey(self.study, self.series)
 
 
 @dataclass

@@ -30,7 +30,7 @@ from appliance.demo.child import child, free_port
 from appliance.report import Report, pseudonym
 from appliance.results.message import series_id
 from appliance.settings import Settings, load
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.site_key import site_key
 from rigs.bundles import BUNDLE
 from rigs.programs import program
@@ -178,13 +178,13 @@ class Site:
         """Nothing waits in the outbox and nothing is being followed."""
         with self.journal() as journal:
             self.until(
-                lambda: not journal.series("open") and not journal.outbox_counts().waiting,
+                lambda: not journal.series.all("open") and not journal.owed.counts().waiting,
                 "rest",
             )
 
     @contextlib.contextmanager
     def journal(self) -> Iterator[Journal]:
-        with Journal.open(self.settings.state / JOURNAL_NAME) as journal:
+        with Journal.open(self.settings.state) as journal:
             yield journal
 
     def log(self) -> str:

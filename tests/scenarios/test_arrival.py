@@ -49,11 +49,13 @@ def test_a_series_over_one_association_is_received_preliminary_complete_and_anal
     assert times.complete
     assert times.inferred < times.complete, "one inference, before the verdict"
     with site.journal() as journal:
-        assert journal.report(report.report_id) == report
+        assert journal.reports.get(report.report_id) == report
         event = site.events(scan, "analysed")[0]
-        site.until(lambda: journal.delivered_at(event["event_id"]), "PUBACK in the journal")
+        site.until(
+            lambda: journal.owed.delivered_at("mqtt", event["event_id"]), "PUBACK in the journal"
+        )
         early_event = site.events(scan, "preliminary")[0]["event_id"]
-        delivered = journal.delivered_at(early_event)
+        delivered = journal.owed.delivered_at("mqtt", early_event)
     assert delivered
     delay = delivered - times.last_slice.timestamp()
     record_testsuite_property("last_slice_to_puback_of_preliminary_s", round(delay, 3))
@@ -118,7 +120,7 @@ def test_sent_again_in_any_transfer_syntax_nothing_new_is_said(
     site.report(other)
     assert (len(site.events(scan)), len(site.findings(report))) == before
     with site.journal() as journal:
-        assert journal.latest_report(scan.series) == report
+        assert journal.reports.latest(scan.key) == report
 
 
 @pytest.mark.parametrize(

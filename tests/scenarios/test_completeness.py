@@ -9,8 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from appliance.reasons import Code
-from appliance.report import Report, Status
-from appliance.store.spool import SeriesKey, Spool
+from appliance.report import Report, SeriesKey, Status
+from appliance.store.spool import Spool
 from rigs import site as sites
 from rigs.bundles import Bundles
 from rigs.scans import Scan, Scans

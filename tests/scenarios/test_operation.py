@@ -10,6 +10,7 @@ import pydicom
 
 from appliance.report import Status
 from appliance.stages import STAGES
+from appliance.store.events import Loaded
 from rigs.bundles import Bundles
 from rigs.scans import Scans
 from rigs.site import Site
@@ -30,8 +31,8 @@ def test_pause_holds_what_is_owed_and_resume_releases_it_in_order(site: Site, sc
         with site.journal() as journal:
             with site.held() as store:  # its end is not said before something was said early
                 store(scan.files)
-                site.until(lambda: journal.latest_report(scan.series), "report in the journal")
-            site.until(lambda: not journal.series("open"), "rest")
+                site.until(lambda: journal.reports.latest(scan.key), "report in the journal")
+            site.until(lambda: not journal.series.all("open"), "rest")
         assert not site.events(scan)
     finally:
         assert site.command("resume")["ok"]
@@ -68,8 +69,8 @@ def test_a_bundle_activated_while_running_is_used_from_the_next_study_on(
     assert report.status is Status.ANALYSED
     assert report.bundle.version == "90.0.0", "it began with that one"
     with site.journal() as journal:
-        (loaded,) = journal.events("loaded", 1)
-    nodule = [b["version"] for b in loaded.detail["bundles"] if b["name"] == "lung-nodule"]
+        (loaded,) = journal.events.of(Loaded, 1)
+    nodule = [b.version for b in loaded.event.bundles if b.name == "lung-nodule"]
     assert nodule == ["90.1.0"]
     site.scanside("bundle", "rollback", "lung-nodule")
     site.send(last)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pydicom
 
 from appliance.reasons import Code
-from appliance.report import Report
-from appliance.store.spool import SeriesKey, Spool
+from appliance.report import Report, SeriesKey
+from appliance.store.spool import Spool
 from rigs.bundles import Bundles
 from rigs.scans import Scan, Scans
 from rigs.site import Site
@@ -32,9 +32,9 @@ def test_with_the_broker_away_nothing_is_lost_and_everything_comes_in_order(
     with site.journal() as journal:
         with site.held() as store:  # its end is not said before something was said early
             store(scan.files)
-            site.until(lambda: journal.latest_report(scan.series), "report in the journal")
-        site.until(lambda: not journal.series("open"), "rest")
-        assert journal.outbox_counts().waiting > 0
+            site.until(lambda: journal.reports.latest(scan.key), "report in the journal")
+        site.until(lambda: not journal.series.all("open"), "rest")
+        assert journal.owed.counts().waiting > 0
     site.broker.start()
     _once(site, scan)
     new = [m for t, m in site.messages()[heard:] if "/study/" in t or "/finding/" in t]
@@ -53,7 +53,7 @@ def test_publish_killed_while_messages_are_owed_sends_them_after_its_restart(
     events = {m["event_id"] for m in (*site.events(scan), *site.findings(report))}
     site.settled()
     with site.journal() as journal:
-        assert all(journal.delivered_at(event) for event in events)
+        assert all(journal.owed.delivered_at("mqtt", event) for event in events)
 
 
 def test_work_killed_in_the_middle_of_a_series_reports_it_once(site: Site, scans: Scans) -> None:
@@ -103,7 +103,7 @@ def test_a_series_that_breaks_the_analysis_is_reported_failed_and_the_next_goes_
     assert [r["code"] for r in event["reasons"]] == [Code.BACKEND_FAILED.value]
     assert not event["report"]["findings"]
     with site.journal() as journal:
-        row = journal.series_of(poisoned.series)
+        row = journal.series.get(poisoned.key)
     assert row
     assert row.state == "failed"
     after = scans.make()

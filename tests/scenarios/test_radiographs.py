@@ -106,7 +106,7 @@ def test_what_is_not_meant_is_not_analysed_and_says_why(
     assert Code.MODALITY not in {reason.code for reason in report.reasons}
     assert report.findings == ()
     with site.journal() as journal:
-        row = journal.series_of(sent[name].series)
+        row = journal.series.get(sent[name].key)
     assert row
     assert row.state == state
 

@@ -33,9 +33,9 @@ from typing import Any, BinaryIO
 import pytest
 from pydicom.filereader import read_file_meta_info
 
-from appliance.report import Report
+from appliance.report import Report, SeriesKey
 from appliance.results.message import series_id
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 from rigs.bundles import Bundles
 from rigs.programs import program
 from rigs.scans import Scan, Scans

@@ -14,6 +14,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from appliance.reasons import Code
 from appliance.report import Report, Status
+from appliance.store.events import AssociationRefused
 from rigs.scans import Scan, Scans
 from rigs.site import Site
 
@@ -162,7 +163,7 @@ def test_it_is_not_analysed_and_says_why(
     assert not site.findings(report)
     assert not site.events(scan, "preliminary")
     with site.journal() as journal:
-        row = journal.series_of(scan.series)
+        row = journal.series.get(scan.key)
     assert row
     assert row.state == state
     assert [other.same_as(report) for other in from_disk].count(True) == 1
@@ -174,9 +175,9 @@ def test_a_sender_that_no_setting_names_is_rejected_and_the_log_says_what_to_cha
     scan = scans.make(single)
     assert site.send(scan, ae="STRANGER") != 0
     with site.journal() as journal:
-        refused = site.until(lambda: journal.events("association_refused", 1), "journal event")
-        assert journal.series_of(scan.series) is None
-    assert 'add [[dicom.allow]] ae_title = "STRANGER"' in refused[0].detail["remedy"]
+        refused = site.until(lambda: journal.events.of(AssociationRefused, 1), "journal event")
+        assert journal.series.get(scan.key) is None
+    assert 'add [[dicom.allow]] ae_title = "STRANGER"' in refused[0].event.remedy
     assert 'add [[dicom.allow]] ae_title = "STRANGER"' in site.log()
 
 

@@ -35,8 +35,8 @@ def test_a_thicker_series_that_comes_late_is_set_aside(site: Site, scans: Scans)
     assert [r["code"] for r in event["reasons"]] == [Code.BETTER_SERIES.value]
     assert not site.events(thick, "preliminary")
     with site.journal() as journal:
-        assert journal.latest_report(thin.series) == first
-        row = journal.series_of(thick.series)
+        assert journal.reports.latest(thin.key) == first
+        row = journal.series.get(thick.key)
     assert row
     assert row.state == "set_aside"
 

@@ -37,15 +37,16 @@ def clock(device: Device) -> Check:
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, {_ntp()}"
     if now < EARLIEST:
         return Check(name="clock", ok=False, text=text, remedy=remedy)
-    path = device.settings.state / "journal.sqlite"
-    if path.exists():
-        from appliance.store.journal import Journal  # noqa: PLC0415
+    from appliance.store.journal import Journal  # noqa: PLC0415
 
-        with contextlib.suppress(ScansideError), Journal.open(path) as opened:
-            latest = max((row.at for row in opened.audit_rows(1)), default=0.0)
-            if latest > (now + timedelta(minutes=1)).timestamp():
-                text += "; the journal has later rows"
-                return Check(name="clock", ok=False, text=text, remedy=remedy)
+    latest = 0.0
+    with contextlib.suppress(ScansideError):
+        if (opened := Journal.read(device.settings.state)) is not None:
+            with opened:
+                latest = max((row.at for row in opened.audit.rows(1)), default=0.0)
+    if latest > (now + timedelta(minutes=1)).timestamp():
+        text += "; the journal has later rows"
+        return Check(name="clock", ok=False, text=text, remedy=remedy)
     return Check(name="clock", ok=True, text=text)
 
 

@@ -43,13 +43,14 @@ def journal(device: Device) -> Check:
     """The journal opens and its audit chain holds."""
     from appliance.store.journal import Journal  # noqa: PLC0415
 
-    path = device.settings.state / "journal.sqlite"
-    if not path.exists():
-        return Check(name="journal", ok=True, text=f"{path} is made at the first start")
+    state = device.settings.state
     try:
-        with Journal.open(path) as opened:
-            broken = opened.verify_audit()
-            rows, head = opened.audit_head()
+        opened = Journal.read(state)
+        if opened is None:
+            return Check(name="journal", ok=True, text="made at the first start of a stage")
+        with opened:
+            broken = opened.audit.verify()
+            rows, head = opened.audit.head()
     except ScansideError as e:
         return Check(name="journal", ok=False, text=e.text, remedy=e.remedy)
     if broken is not None:
@@ -57,30 +58,32 @@ def journal(device: Device) -> Check:
             name="journal",
             ok=False,
             text=f"the audit chain is broken at row {broken}",
-            remedy=f"Keep a copy of {path} and call the fleet team: someone changed it.",
+            remedy=f"Keep a copy of {state} and call the fleet team: someone changed it.",
         )
     return Check(name="journal", ok=True, text=f"audit chain of {rows} rows holds, {head[:12]}")
 
 
 def outbox(device: Device) -> Check:
-    """How much lies in the spool and in the outbox; nothing is dead."""
+    """How much lies in the spool and is owed to each destination; nothing is dead."""
+    from appliance.results.destinations import DESTINATIONS  # noqa: PLC0415
     from appliance.store.journal import Journal  # noqa: PLC0415
 
     spool = device.settings.state / "spool"
     count, size = _size(spool)
     text = f"spool {count} files, {size / 1e6:.0f} MB"
-    path = device.settings.state / "journal.sqlite"
-    if not path.exists():
-        return Check(name="outbox", ok=True, text=f"{text}; outbox empty")
     try:
-        with Journal.open(path) as opened:
-            counts = opened.outbox_counts()
+        opened = Journal.read(device.settings.state)
+        if opened is None:
+            return Check(name="outbox", ok=True, text=f"{text}; outbox empty")
+        with opened:
+            owed = {one.name: opened.owed.counts(one.name) for one in DESTINATIONS}
     except ScansideError as e:
         return Check(name="outbox", ok=False, text=e.text, remedy=e.remedy)
-    text += f"; outbox {counts.waiting} waiting, {counts.dead} dead"
-    if counts.oldest_waiting is not None:
-        text += f", the oldest for {max(0.0, time.time() - counts.oldest_waiting):.0f} s"
-    if counts.dead:
+    for name, counts in owed.items():
+        text += f"; outbox to {name} {counts.waiting} waiting, {counts.dead} dead"
+        if counts.oldest_waiting is not None:
+            text += f", the oldest for {max(0.0, time.time() - counts.oldest_waiting):.0f} s"
+    if any(counts.dead for counts in owed.values()):
         remedy = "`scanside outbox list` says why; then `scanside outbox retry` or `drop SEQ`."
         return Check(name="outbox", ok=False, text=text, remedy=remedy)
     return Check(name="outbox", ok=True, text=text)

@@ -14,11 +14,11 @@ from appliance import line
 from appliance.bundle import trust
 from appliance.lines.choose import Chosen
 from appliance.reasons import Code
-from appliance.report import Report, Stage, Status
+from appliance.report import Report, SeriesKey, Stage, Status
 from appliance.runtime.bundles import OpenBundle, OpenBundles
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.kept import keep
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 from appliance.verbs import analyze
 from appliance.verbs.checks import analysis
 from appliance.verbs.checks.check import Device
@@ -113,13 +113,13 @@ def test_a_radiograph_is_reported_before_the_verdict(both: Device, xray: Xray) -
     followed = Followed(SeriesKey("1.2.3", "1.2.3.4"))
     followed.begin(None, Chosen((opened,)))
     followed.add("1", xray.bytes(xray.image()), at=5.0, tick=5.0)
-    with Journal.open(both.settings.state / JOURNAL_NAME) as journal:
+    with Journal.open(both.settings.state) as journal:
         said = Conclusions(both.settings, journal, Spool(both.settings.state))
         said.preliminary(followed, digest)
-        first = journal.latest_report("1.2.3.4", digest)
+        first = journal.reports.latest(followed.key, digest)
         said.final(followed, digest, ())
-        last = journal.latest_report("1.2.3.4", digest)
-        counts = journal.outbox_counts()
+        last = journal.reports.latest(followed.key, digest)
+        counts = journal.owed.counts()
     bundles.close()
     assert first is not None
     assert last is not None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from appliance.publish import again
 from appliance.publish import stage as mqtt
 from appliance.publish.link import Pace
 from appliance.settings import Settings
-from appliance.store.database import Database
+from appliance.store import bell
 from appliance.store.journal import Journal
+from appliance.store.lock import alone
 from rigs.peers import QUICK, Broker, Served, Subscriber
 
 
@@ -54,11 +55,14 @@ def serve() -> Iterator[Callable[..., Served]]:
     running: list[Served] = []
 
     def start(settings: Settings, pace: Pace = QUICK) -> Served:
-        path = settings.state / "journal.sqlite"
-        own, database = Journal.open(path), Database(path)
-        publisher = mqtt.Publisher(settings, own, again.Again(database), pace=pace)
+        with ExitStack() as stack:
+            stack.enter_context(alone(settings.state, mqtt.STAGE))
+            own = stack.enter_context(Journal.open(settings.state))
+            heard = stack.enter_context(bell.hearing(settings.state, mqtt.STAGE))
+            opened = stack.pop_all()
+        publisher = mqtt.Publisher(settings, own, heard, pace=pace)
         thread = threading.Thread(target=publisher.run, daemon=True)
-        stage = Served(settings, Journal.open(path), publisher, thread, (own, database))
+        stage = Served(settings, Journal.open(settings.state), publisher, thread, opened)
         thread.start()
         running.append(stage)
         return stage

@@ -22,10 +22,12 @@ from cryptography.x509.oid import NameOID
 from appliance.errors import SettingsInvalid
 from appliance.publish.link import Pace, tls_context
 from appliance.settings import TLS, Mqtt
+from appliance.store.events import BrokerAway, BrokerConnected
+from appliance.store.patience import Patience
 from rigs.peers import Broker, Served, an_event, until
 from rigs.programs import program
 
-PACE = Pace(ack_s=5.0, backoff_s=(0.05, 0.1), tick_s=0.5, connect_s=20.0)
+PACE = Pace(ack_s=5.0, patience=Patience(0.05, 0.1, 10), tick_s=0.5, connect_s=20.0)
 DAY = timedelta(days=1)
 HANG_S = 60.0
 
@@ -111,10 +113,10 @@ def secured(
 
 def refused(stage: Served) -> str:
     """What the stage wrote down of a broker that it could not use; nothing was delivered."""
-    stage.journal.post([an_event(1)])
-    text = until(lambda: stage.journal.events("broker_away"), HANG_S)[0].detail["text"]
-    assert stage.journal.outbox_counts().waiting == 1
-    assert not stage.journal.events("broker_connected")
+    stage.journal.owed.add([an_event(1)])
+    text = until(lambda: stage.journal.events.of(BrokerAway), HANG_S)[0].event.text
+    assert stage.journal.owed.counts().waiting == 1
+    assert not stage.journal.events.of(BrokerConnected)
     return str(text)
 
 
@@ -128,10 +130,10 @@ def test_with_both_certificates_everything_is_delivered(site, settings_for, serv
         listen += ["-F", "%p", "-C", "3", "-W", "60"]
         with subprocess.Popen(listen, stdout=subprocess.PIPE) as consumer:
             stage = serve(settings_for(broker.port, tls=TLS(ca=site.ca, cert=cert, key=key)), PACE)
-            until(lambda: stage.journal.events("broker_connected"), HANG_S)
-            stage.journal.post([an_event(n) for n in range(3)])
-            owed = [row.event_id for row in stage.journal.waiting(3)]
-            until(lambda: stage.journal.outbox_counts().delivered == 3, HANG_S)
+            until(lambda: stage.journal.events.of(BrokerConnected), HANG_S)
+            stage.journal.owed.add([an_event(n) for n in range(3)])
+            owed = [row.key for row in stage.journal.owed.waiting("mqtt", 3)]
+            until(lambda: stage.journal.owed.counts().delivered == 3, HANG_S)
             out, _ = consumer.communicate(timeout=HANG_S)
     assert [json.loads(line)["event_id"] for line in out.splitlines()] == owed
 
@@ -166,11 +168,11 @@ def test_without_a_certificate_of_ours_the_broker_s_no_is_written_down(
         refused(stage)
 
         def named() -> bool:  # sometimes the broker's reset overtakes its alert (RFC 8446 6)
-            events = stage.journal.events("broker_away")
-            return any("certificate" in str(e.detail["text"]).lower() for e in events)
+            events = stage.journal.events.of(BrokerAway)
+            return any("certificate" in e.event.text.lower() for e in events)
 
         until(named, HANG_S)
-        assert stage.journal.outbox_counts().waiting == 1
+        assert stage.journal.owed.counts().waiting == 1
 
 
 def test_a_broker_that_speaks_no_tls_is_refused(broker, site, settings_for, serve) -> None:

@@ -15,12 +15,15 @@ import pytest
 
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.publish import commands, pause
-from appliance.publish.link import Pace, backoff, next_protocol, password
+from appliance.publish.link import Pace, next_protocol, password
 from appliance.publish.presence import Presence
 from appliance.settings import Mqtt, Settings
 from appliance.store import bell
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.delivery import State
+from appliance.store.events import BrokerAway, BrokerConnected, CommandRefused, Loaded
+from appliance.store.journal import Journal
 from appliance.store.lock import alone
+from appliance.store.patience import Patience
 from rigs.peers import (
     HANG_S,
     ROOT,
@@ -35,6 +38,8 @@ from rigs.peers import (
     until,
 )
 from rigs.programs import program
+
+HASTE = Patience(0.01, 0.05, 10)
 
 
 def child(settings: Settings) -> subprocess.Popen[bytes]:
@@ -102,8 +107,8 @@ def test_what_is_owed_arrives_in_order_and_is_delivered_only_with_its_puback(
 ) -> None:
     stage = serve(settings_for(broker.port))
     sent = commit(stage.journal, a_report(findings=3))
-    bell.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().delivered == len(sent) == 4)
+    bell.ring(stage.settings.state, "publish")
+    until(lambda: stage.journal.owed.counts().delivered == len(sent) == 4)
     until(lambda: len(subscriber.payloads("/routine")) == 3)
     events = [m for m in subscriber.got if "/study/" in m.topic or "/finding/" in m.topic]
     assert [json.loads(m.payload)["event_id"] for m in events] == [
@@ -116,31 +121,31 @@ def test_what_is_owed_arrives_in_order_and_is_delivered_only_with_its_puback(
 def test_a_datagram_wakes_the_stage_at_once(broker, settings_for, serve) -> None:
     stage = serve(settings_for(broker.port), Pace(tick_s=10 * HANG_S))
     for n in range(20):
-        stage.journal.post([an_event(n)])
-        bell.wake(stage.settings.state)
-        until(lambda n=n: stage.journal.outbox_counts().delivered == n + 1)  # before any tick
+        stage.journal.owed.add([an_event(n)])
+        bell.ring(stage.settings.state, "publish")
+        until(lambda n=n: stage.journal.owed.counts().delivered == n + 1)  # before any tick
 
 
 def test_a_datagram_that_was_lost_costs_a_tick(broker, settings_for, serve) -> None:
     stage = serve(settings_for(broker.port), Pace(tick_s=0.5))
     for n in range(2):
-        stage.journal.post([an_event(n)])
-        until(lambda n=n: stage.journal.outbox_counts().delivered == n + 1)
+        stage.journal.owed.add([an_event(n)])
+        until(lambda n=n: stage.journal.owed.counts().delivered == n + 1)
 
 
 def test_order_is_kept_over_a_restart_of_the_broker(
     broker, subscriber, settings_for, serve
 ) -> None:
     settings = settings_for(broker.port)
-    with Journal.open(settings.state / "journal.sqlite") as journal:
-        journal.post([an_event(n) for n in range(200)])
-        owed = [row.event_id for row in journal.waiting(1000)]
+    with Journal.open(settings.state) as journal:
+        journal.owed.add([an_event(n) for n in range(200)])
+        owed = [row.key for row in journal.owed.waiting("mqtt", 1000)]
     stage = serve(settings)
     until(lambda: len(subscriber.payloads("/event")) >= 40)
     broker.stop()
-    assert stage.journal.outbox_counts().waiting > 0
+    assert stage.journal.owed.counts().waiting > 0
     broker.start()
-    until(lambda: stage.journal.outbox_counts().delivered == 200)
+    until(lambda: stage.journal.owed.counts().delivered == 200)
     until(lambda: len({p["event_id"] for p in subscriber.payloads("/event")}) == 200)
     assert list(dict.fromkeys(p["event_id"] for p in subscriber.payloads("/event"))) == owed
     seqs = [p["seq"] for p in subscriber.payloads("/event")]
@@ -150,12 +155,12 @@ def test_order_is_kept_over_a_restart_of_the_broker(
 def test_a_broker_that_is_away_at_first_costs_nothing(tmp_path, settings_for, serve) -> None:
     broker = Broker(tmp_path)
     stage = serve(settings_for(broker.port))
-    stage.journal.post([an_event(n) for n in range(3)])
-    until(lambda: stage.journal.events("broker_away"))
-    assert stage.journal.outbox_counts().waiting == 3
+    stage.journal.owed.add([an_event(n) for n in range(3)])
+    until(lambda: stage.journal.events.of(BrokerAway))
+    assert stage.journal.owed.counts().waiting == 3
     broker.start()
     try:
-        until(lambda: stage.journal.outbox_counts().delivered == 3)
+        until(lambda: stage.journal.owed.counts().delivered == 3)
         stage.stop()
     finally:
         broker.stop()
@@ -164,8 +169,8 @@ def test_a_broker_that_is_away_at_first_costs_nothing(tmp_path, settings_for, se
 def test_mqtt_3_1_1_does_the_same_on_a_real_broker(broker, subscriber, settings_for, serve) -> None:
     stage = serve(settings_for(broker.port, protocol="3.1.1"))
     commit(stage.journal, a_report())
-    bell.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().delivered == 3)
+    bell.ring(stage.settings.state, "publish")
+    until(lambda: stage.journal.owed.counts().delivered == 3)
     until(lambda: len(subscriber.payloads("/routine")) == 2)
     ask(subscriber, "ping", {"id": "x", "reply_to": f"{ROOT}/reply/me"})
     assert until(lambda: subscriber.payloads("/reply/me"))[0]["ok"]
@@ -177,8 +182,8 @@ def test_mqtt_3_1_1_does_the_same_on_a_real_broker(broker, subscriber, settings_
 def test_a_broker_that_knows_no_v5_is_spoken_to_in_3_1_1(way, settings_for, serve) -> None:
     old = Misbehaving(answers=lambda _n: 0, v5=way)
     stage = serve(settings_for(old.port))
-    stage.journal.post([an_event(1)])
-    until(lambda: stage.journal.outbox_counts().delivered == 1)
+    stage.journal.owed.add([an_event(1)])
+    until(lambda: stage.journal.owed.counts().delivered == 1)
     assert old.levels == [5, 4]
     old.close()
 
@@ -188,14 +193,15 @@ def test_a_broker_that_never_acknowledges_is_hung_up_on_and_nothing_counts_as_de
 ) -> None:
     mute = Misbehaving()
     stage = serve(
-        settings_for(mute.port), Pace(ack_s=0.3, backoff_s=(0.05, 0.1), tick_s=0.5, farewell_s=0.1)
+        settings_for(mute.port),
+        Pace(ack_s=0.3, patience=HASTE, tick_s=0.5, farewell_s=0.1),
     )
-    stage.journal.post([an_event(n) for n in range(30)])
-    bell.wake(stage.settings.state)
+    stage.journal.owed.add([an_event(n) for n in range(30)])
+    bell.ring(stage.settings.state, "publish")
     # a window cut short by a slow machine is no fault: the next connection sends it again
     until(lambda: len(mute.levels) >= 3 and 20 in sent_on(mute).values())
-    assert stage.journal.outbox_counts().delivered == 0
-    owed = [row.event_id for row in stage.journal.waiting(30)]
+    assert stage.journal.owed.counts().delivered == 0
+    owed = [row.key for row in stage.journal.owed.waiting("mqtt", 30)]
     assert len(owed) == 30
     assert max(sent_on(mute).values()) == 20  # the window
     for number in sent_on(mute):
@@ -209,13 +215,14 @@ def test_what_the_broker_acknowledged_before_it_fell_silent_is_not_sent_again(
 ) -> None:
     half = Misbehaving(answers=lambda n: 0 if n < 5 else None)
     stage = serve(
-        settings_for(half.port), Pace(ack_s=1.5, backoff_s=(0.05, 0.1), tick_s=0.5, farewell_s=0.1)
+        settings_for(half.port),
+        Pace(ack_s=1.5, patience=HASTE, tick_s=0.5, farewell_s=0.1),
     )
-    stage.journal.post([an_event(n) for n in range(10)])
-    bell.wake(stage.settings.state)
+    stage.journal.owed.add([an_event(n) for n in range(10)])
+    bell.ring(stage.settings.state, "publish")
     until(lambda: [n for n, _ in half.published if n == 1])
-    assert stage.journal.outbox_counts().delivered == 5
-    owed = [row.event_id for row in stage.journal.waiting(10)]
+    assert stage.journal.owed.counts().delivered == 5
+    owed = [row.key for row in stage.journal.owed.waiting("mqtt", 10)]
     until(lambda: 5 in [count for n, count in sent_on(half).items() if n > 0])
     for number in set(sent_on(half)) - {0}:
         sent = [event_of(b) for n, b in half.published if n == number]
@@ -228,30 +235,32 @@ def test_a_message_that_is_itself_at_fault_is_dead_and_the_rest_goes_on(
 ) -> None:
     strict = Misbehaving(answers=lambda n: 0x90 if n == 1 else 0)
     stage = serve(settings_for(strict.port))
-    stage.journal.post([an_event(n) for n in range(4)])
-    bell.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().delivered == 3 and stage.journal.dead())
-    (dead,) = stage.journal.dead()
+    stage.journal.owed.add([an_event(n) for n in range(4)])
+    bell.ring(stage.settings.state, "publish")
+    until(
+        lambda: stage.journal.owed.counts().delivered == 3 and stage.journal.owed.listed(State.DEAD)
+    )
+    (dead,) = stage.journal.owed.listed(State.DEAD)
     assert dead.last_error == "PUBACK 0x90"
     strict.close()
 
 
 def test_a_refusal_for_now_is_asked_again_and_never_buried(settings_for, serve) -> None:
     full = Misbehaving(answers=lambda n: 0x97 if n < 12 else 0)
-    stage = serve(settings_for(full.port), Pace(window=1, backoff_s=(0.01, 0.02), tick_s=0.5))
-    stage.journal.post([an_event(n) for n in range(2)])
-    bell.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().delivered == 2)
-    assert stage.journal.outbox_counts().dead == 0
+    stage = serve(settings_for(full.port), Pace(window=1, patience=HASTE, tick_s=0.5))
+    stage.journal.owed.add([an_event(n) for n in range(2)])
+    bell.ring(stage.settings.state, "publish")
+    until(lambda: stage.journal.owed.counts().delivered == 2)
+    assert stage.journal.owed.counts().dead == 0
     full.close()
 
 
 def test_a_topic_that_is_not_authorized_is_dead_after_ten_refusals(settings_for, serve) -> None:
     closed = Misbehaving(answers=lambda _n: 0x87)
-    stage = serve(settings_for(closed.port), Pace(window=1, backoff_s=(0.01, 0.02), tick_s=0.5))
-    stage.journal.post([an_event(1)])
-    bell.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().dead == 1)
+    stage = serve(settings_for(closed.port), Pace(window=1, patience=HASTE, tick_s=0.5))
+    stage.journal.owed.add([an_event(1)])
+    bell.ring(stage.settings.state, "publish")
+    until(lambda: stage.journal.owed.counts().dead == 1)
     assert len(closed.published) == 10
     closed.close()
 
@@ -260,11 +269,11 @@ def test_the_broker_s_receive_maximum_and_packet_size_are_kept(settings_for, ser
     small = Misbehaving(connack_properties=bytes((0x21, 0, 3, 0x27, 0, 0, 8, 0)))  # 3; 2048 bytes
     stage = serve(settings_for(small.port), Pace(ack_s=5, tick_s=0.3, farewell_s=0.1))
     commit(stage.journal, a_report(findings=20))  # its event is larger than 2048 bytes
-    bell.wake(stage.settings.state)
+    bell.ring(stage.settings.state, "publish")
     until(lambda: len(small.published) == 3)
     time.sleep(0.3)
     assert len(small.published) == 3
-    (dead,) = stage.journal.dead()
+    (dead,) = stage.journal.owed.listed(State.DEAD)
     assert "2048" in (dead.last_error or "")
     small.close()
 
@@ -280,13 +289,13 @@ def test_username_and_password_file(tmp_path: Path, settings_for, serve) -> None
         right = tmp_path / "right"
         right.write_text("s3cret\n")
         stage = serve(settings_for(broker.port, username="box", password_file=wrong))
-        stage.journal.post([an_event(1)])
-        until(lambda: stage.journal.events("broker_away"))
-        assert "authori" in str(stage.journal.events("broker_away")[0].detail).lower()
-        assert stage.journal.outbox_counts().waiting == 1
+        stage.journal.owed.add([an_event(1)])
+        until(lambda: stage.journal.events.of(BrokerAway))
+        assert "authori" in stage.journal.events.of(BrokerAway)[0].event.text.lower()
+        assert stage.journal.owed.counts().waiting == 1
         stage.stop()
         stage = serve(settings_for(broker.port, username="box", password_file=right))
-        until(lambda: stage.journal.outbox_counts().delivered == 1)
+        until(lambda: stage.journal.owed.counts().delivered == 1)
         stage.stop()
     finally:
         broker.stop()
@@ -305,13 +314,13 @@ def test_commands_are_obeyed_answered_and_audited(broker, subscriber, settings_f
     assert answers["update-check"]["text"] == "no update source configured"
     assert not answers["reboot"]["ok"]
     assert answers["reboot"]["verb"] == "unknown"
-    rows = reversed(stage.journal.audit_rows())  # no ping, it changes nothing
+    rows = reversed(stage.journal.audit.rows())  # no ping, it changes nothing
     assert [(row.action, row.detail["verb"]) for row in rows] == [
         ("command", verb) for verb in ("pause", "pause", "resume")
     ]
-    refused = [event.detail["verb"] for event in stage.journal.events("command_refused")]
+    refused = [one.event.verb for one in stage.journal.events.of(CommandRefused)]
     assert refused == ["unknown", "update-check"]
-    assert stage.journal.verify_audit() is None
+    assert stage.journal.audit.verify() is None
 
 
 def test_pause_holds_the_outbox_over_a_restart_and_resume_sends_it_in_order(
@@ -323,15 +332,15 @@ def test_pause_holds_the_outbox_over_a_restart_and_resume_sends_it_in_order(
     ask(subscriber, "pause", {})
     until(lambda: subscriber.states()[-1:] == ["degraded"])
     assert subscriber.payloads("/status")[-1]["reasons"] == ["paused"]
-    stage.journal.post([an_event(n) for n in range(5)])
-    bell.wake(settings.state)
+    stage.journal.owed.add([an_event(n) for n in range(5)])
+    bell.ring(settings.state, "publish")
     stage.stop()
     stage = serve(settings)
     until(lambda: subscriber.states()[-1:] == ["degraded"])
     time.sleep(0.7)
-    assert stage.journal.outbox_counts().waiting == 5
+    assert stage.journal.owed.counts().waiting == 5
     ask(subscriber, "resume", {})
-    until(lambda: stage.journal.outbox_counts().delivered == 5)
+    until(lambda: stage.journal.owed.counts().delivered == 5)
     until(lambda: subscriber.states()[-1:] == ["online"])
     until(lambda: len(subscriber.payloads("/event")) == 5)
     assert [p["slices"] for p in subscriber.payloads("/event")] == [0, 1, 2, 3, 4]
@@ -344,8 +353,8 @@ def test_resend_sends_a_report_again_under_the_same_ids(
     report = a_report()
     commit(stage.journal, report)
     commit(stage.journal, a_report("2"))
-    bell.wake(stage.settings.state)
-    until(lambda: stage.journal.outbox_counts().delivered == 6)
+    bell.ring(stage.settings.state, "publish")
+    until(lambda: stage.journal.owed.counts().delivered == 6)
     ask(subscriber, "resend", {"report_id": str(report.report_id), "reply_to": f"{ROOT}/reply/r"})
     assert until(lambda: subscriber.payloads("/reply/r"))[0]["text"] == "3 messages are sent again"
     until(lambda: len(subscriber.payloads("/event")) == 3)
@@ -361,12 +370,12 @@ def test_stat_marks_the_series_of_a_study_that_was_spoken_of(
     stage = serve(settings_for(broker.port))
     report = a_report()
     commit(stage.journal, report)
-    (uid,) = (s.series_uid for s in stage.journal.series())
+    (series,) = stage.journal.series.all()
     until(lambda: subscriber.states()[-1:] == ["online"])
     asking = {"study": report.study.pseudonym, "reply_to": f"{ROOT}/reply/s"}
     ask(subscriber, "stat", asking)
     assert until(lambda: subscriber.payloads("/reply/s"))[0]["text"] == "1 series are taken first"
-    assert stage.journal.series_of(uid).priority == "stat"
+    assert stage.journal.series.get(series.key).priority == "stat"
     ask(subscriber, "stat", {**asking, "study": "0" * 32})
     assert not until(lambda: subscriber.payloads("/reply/s")[1:])[0]["ok"]
 
@@ -395,8 +404,8 @@ def test_hostile_commands_neither_stop_the_stage_nor_get_an_answer_elsewhere(
     until(lambda: subscriber.payloads("/reply/last"))
     topics = {m.topic for m in subscriber.got} - {f"{ROOT}/cmd/ping"}
     assert topics == {f"{ROOT}/{t}" for t in ("status", "info", "health", "reply/last")}
-    assert len(stage.journal.events("command_refused")) == len(hostile)
-    assert not stage.journal.audit_rows()  # they are kept for ever
+    assert len(stage.journal.events.of(CommandRefused)) == len(hostile)
+    assert not stage.journal.audit.rows()  # they are kept for ever
     assert subscriber.states() == ["init", "online"]
 
 
@@ -410,7 +419,7 @@ def test_a_flood_of_commands_does_not_make_the_audit_grow_without_bound(
         ask(subscriber, ("pause", "resume")[n % 2], {"reply_to": f"{ROOT}/reply/x"})
     answers = until(lambda: (got := subscriber.payloads("/reply/x"))[39:] and got)
     assert [one["ok"] for one in answers] == [True] * 5 + [False] * 35
-    assert len(stage.journal.audit_rows()) == 5
+    assert len(stage.journal.audit.rows()) == 5
     assert "too many" in answers[-1]["text"]
     ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/ping"})
     assert until(lambda: subscriber.payloads("/reply/ping"))[0]["ok"]
@@ -430,19 +439,11 @@ def test_a_retained_command_is_not_obeyed(broker, subscriber, settings_for, serv
 
 def test_only_one_publish_stage_serves_a_state_folder(broker, settings_for, serve) -> None:
     stage = serve(settings_for(broker.port))
-    with pytest.raises(StateUnusable, match="another publish stage"):
-        bell.Bell(stage.settings.state)
-
-
-def test_backoff_grows_from_one_to_thirty_seconds_with_jitter() -> None:
-    bounds = (1.0, 30.0)
-    lowest = [backoff(n, bounds, lambda: 0.0) for n in range(1, 9)]
-    highest = [backoff(n, bounds, lambda: 1.0) for n in range(1, 9)]
-    assert lowest == sorted(lowest)
-    assert lowest[0] == 1.0
-    assert highest[-1] == 30.0
-    assert all(1.0 <= low < high <= 30.0 for low, high in zip(lowest, highest, strict=True))
-    assert backoff(10_000, bounds, lambda: 1.0) == 30.0
+    with (
+        pytest.raises(StateUnusable, match="another `scanside publish`"),
+        alone(stage.settings.state, "publish"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -488,19 +489,19 @@ def test_devices_of_one_name_at_two_sites_do_not_push_each_other_off_the_broker(
     other.state.mkdir(exist_ok=True)
     stages = [serve(settings) for settings in (one, other)]
     for stage in stages:
-        until(lambda stage=stage: stage.journal.events("broker_connected"))
+        until(lambda stage=stage: stage.journal.events.of(BrokerConnected))
     time.sleep(0.5)
-    assert [stage.journal.events("broker_away") for stage in stages] == [[], []]
+    assert [stage.journal.events.of(BrokerAway) for stage in stages] == [[], []]
 
 
 def test_a_work_that_ended_and_an_empty_shelf_are_degraded(settings_for) -> None:
     settings = settings_for(1)
-    with Journal.open(settings.state / JOURNAL_NAME) as journal:
+    with Journal.open(settings.state) as journal:
         presence = Presence(settings, journal)
         assert presence.state(False, commands_refused=False) == ("online", ())
         with alone(settings.state, "work"):
             assert presence.state(False, commands_refused=False) == ("online", ())
         assert presence.state(False, commands_refused=False) == ("degraded", ("work_down",))
-        journal.event("loaded", "work", bundles=[], backend="openvino fp32")
+        journal.events.add(Loaded(bundles=(), backend="openvino fp32"))
         with alone(settings.state, "work"):
             assert presence.state(False, commands_refused=False) == ("degraded", ("no_bundle",))

@@ -38,8 +38,8 @@ def test_every_schema_is_a_schema(name) -> None:
 def test_what_leaves_the_device_fits_its_schema(broker, subscriber, settings_for, serve) -> None:
     stage = serve(settings_for(broker.port, health_s=0.3))
     commit(stage.journal, a_report(findings=2))
-    stage.journal.post([an_event(1)])
-    bell.wake(stage.settings.state)
+    stage.journal.owed.add([an_event(1)])
+    bell.ring(stage.settings.state, "publish")
     until(lambda: subscriber.states()[-1:] == ["online"])
     ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/x"})
     until(lambda: subscriber.payloads("/reply/x") and subscriber.payloads("/health"))

@@ -29,6 +29,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
+from appliance.report import SeriesKey
+from appliance.store.events import AssociationRefused, InstanceRefused
 from rigs.receiver import MakeImage, RawScu, StartReceiver
 
 Start = Callable[..., Any]
@@ -68,7 +70,9 @@ def test_a_scanner_sends_a_series_and_it_is_in_the_spool_as_it_was(
         assert read.file_meta.ImplementationVersionName.startswith("SCANSIDE")
     assert one.outcomes(1) == ["released"]
     with one.journal() as journal:
-        (arrival,) = journal.associations_of(sent[0].SeriesInstanceUID)
+        (arrival,) = journal.series.arrivals(
+            SeriesKey(sent[0].StudyInstanceUID, sent[0].SeriesInstanceUID)
+        )
         assert (arrival.instances, arrival.association.calling_ae) == (5, "CT1")
         assert arrival.first_at <= arrival.last_at
     assert not list((one.state / "incoming").iterdir())
@@ -108,7 +112,7 @@ def test_the_same_instance_twice_is_success_and_stored_once(
         code, output = storescu(dcmtk, one.port, folder)
         assert code == 0, output
     assert len(one.stored()) == 3
-    assert one.events("instance_refused") == []
+    assert one.events(InstanceRefused) == []
 
 
 @pytest.mark.parametrize(
@@ -177,10 +181,10 @@ def test_other_content_under_a_known_uid_is_0111_and_both_are_in_the_journal(
     association.release()
     (path,) = one.stored().values()
     assert pydicom.dcmread(path).InstanceNumber == 1
-    (event,) = one.events("instance_refused")
+    (event,) = one.events(InstanceRefused)
     assert event.subject == first.SOPInstanceUID
-    assert event.detail["code"] == "duplicate_sop_instance"
-    assert event.detail["sha256"] != event.detail["sha256_stored"]
+    assert event.code == "duplicate_sop_instance"
+    assert event.sha256 != event.sha256_stored
 
 
 def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(
@@ -194,9 +198,9 @@ def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert b"Calling AE Title Not Recognized" in output
-    (event,) = one.events("association_refused")
+    (event,) = one.events(AssociationRefused)
     assert event.subject == "CT2"
-    assert event.detail["remedy"] == 'add [[dicom.allow]] ae_title = "CT2" host = "127.0.0.1"'
+    assert event.remedy == 'add [[dicom.allow]] ae_title = "CT2" host = "127.0.0.1"'
     assert one.stored() == {}
 
 
@@ -212,7 +216,7 @@ def test_an_unknown_called_ae_and_one_association_too_many_are_rejected(
     assert second.is_rejected
     assert second.acceptor.primitive.result == 2, "transient"
     first.release()
-    texts = [e.detail["text"] for e in one.events("association_refused")]
+    texts = [e.text for e in one.events(AssociationRefused)]
     assert "1 are open" in texts[0]
     assert "called 'OTHER', this is 'SCANSIDE'" in texts[1]
 
@@ -240,7 +244,7 @@ def test_four_senders_at_once_lose_nothing(
     assert set(one.stored()) == expected
     assert one.outcomes(4) == ["released"] * 4
     with one.journal() as journal:
-        assert len(journal.series("open")) == 4
+        assert len(journal.series.all("open")) == 4
 
 
 def test_the_same_series_sent_twice_at_once_is_stored_once(
@@ -256,11 +260,11 @@ def test_the_same_series_sent_twice_at_once_is_stored_once(
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
     assert len(one.stored()) == 30
-    assert one.events("instance_refused") == []
+    assert one.events(InstanceRefused) == []
     assert one.outcomes(2) == ["released"] * 2
     with one.journal() as journal:
-        (series,) = journal.series()
-        assert sum(a.instances for a in journal.associations_of(series.series_uid)) == 30
+        (series,) = journal.series.all()
+        assert sum(a.instances for a in journal.series.arrivals(series.key)) == 30
 
 
 def test_what_a_scanner_sends_along_does_not_break_the_study(

@@ -25,8 +25,10 @@ from pynetdicom import AE
 
 from appliance.dicom import pdu, policy
 from appliance.receive.intake import Intake
+from appliance.report import SeriesKey
 from appliance.settings import Allow, Dicom, Retain, Settings
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.events import DiskReserve, InstanceRefused
+from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 from rigs.receiver import MakeImage, RawScu, StartReceiver
 
@@ -65,8 +67,8 @@ def test_below_the_reserve_every_instance_is_a700_and_the_sender_keeps_it(
     association.release()
     assert statuses == [0xA700] * 3
     assert one.stored() == {}
-    (event,) = one.events("disk_reserve")
-    assert event.detail["reserve_mb"] == 900000000
+    (event,) = one.events(DiskReserve)
+    assert event.reserve_mb == 900000000
 
 
 def test_a_spool_that_cannot_be_written_is_a700_and_the_association_goes_on(
@@ -81,14 +83,14 @@ def test_a_spool_that_cannot_be_written_is_a700_and_the_association_goes_on(
     assert association.send_c_store(make_ct(2)).Status == 0
     association.release()
     assert len(one.stored()) == 2
-    assert [e.detail["code"] for e in one.events("instance_refused")] == ["disk_failed"]
+    assert [e.code for e in one.events(InstanceRefused)] == ["disk_failed"]
 
 
 def test_an_association_that_the_journal_cannot_take_is_refused_for_now(tmp_path: Path) -> None:
     allow = (Allow(ae_title="CT1", host="127.0.0.1"),)
     settings = Settings(state=tmp_path, dicom=Dicom(allow=allow), retain=Retain(reserve_mb=0))
     request = pdu.Request(1, "SCANSIDE", "CT1", policy.APPLICATION_CONTEXT, (), 0, "")
-    with Journal.open(tmp_path / JOURNAL_NAME) as journal:
+    with Journal.open(tmp_path) as journal:
         accepted: list[bool] = []
         intake = Intake(
             settings,
@@ -97,12 +99,12 @@ def test_an_association_that_the_journal_cannot_take_is_refused_for_now(tmp_path
             host="127.0.0.1",
             accepted=lambda: accepted.append(True),
         )
-        with journal._db.read() as db:
+        with journal._db.look() as db:
             db.execute("PRAGMA query_only = 1")  # what a full disk looks like to a writer
         assert intake.requested(request) == policy.TEMPORARY_CONGESTION
         assert not accepted
         intake.ended("lost")  # no error either
-        with journal._db.read() as db:
+        with journal._db.look() as db:
             db.execute("PRAGMA query_only = 0")
         assert intake.requested(request) is None
         assert accepted
@@ -124,7 +126,7 @@ def test_garbage_is_c000_and_its_bytes_are_in_the_quarantine(
     kept = sorted((one.state / "quarantine").glob("*.dcm"), key=lambda p: p.stat().st_size)
     assert kept[-1].read_bytes().endswith(junk)
     assert json.loads(kept[-1].with_suffix(".json").read_text())["why"]
-    codes = {e.subject: e.detail["quarantine"] for e in one.events("instance_refused")}
+    codes = {e.subject: e.quarantine for e in one.events(InstanceRefused)}
     assert codes["1.2.3"] == kept[-1].name
 
 
@@ -190,7 +192,7 @@ def test_a_missing_uid_is_c000(
     assert peer.store(sop, dataset_bytes(ds)) == 0xC000
     peer.release()
     assert len(list((one.state / "quarantine").glob("*.dcm"))) == 1
-    assert name in one.events("instance_refused")[0].detail["text"]
+    assert name in one.events(InstanceRefused)[0].text
 
 
 def test_class_or_instance_that_differ_between_command_and_data_set_are_a900(
@@ -223,7 +225,9 @@ def test_an_abort_in_mid_series_keeps_what_was_acknowledged_and_is_recorded(
     assert one.outcomes(1) == ["aborted"]
     assert len(one.stored()) == 3
     with one.journal() as journal:
-        (arrival,) = journal.associations_of(make_ct(0).SeriesInstanceUID)
+        (arrival,) = journal.series.arrivals(
+            SeriesKey(make_ct(0).StudyInstanceUID, make_ct(0).SeriesInstanceUID)
+        )
         assert arrival.instances == 3
 
 
@@ -389,7 +393,7 @@ def test_the_death_of_one_association_is_recorded_and_the_others_live(
     doomed, other = associate(one.port), associate(one.port)
     assert doomed.send_c_store(make_ct(0)).Status == 0
     with one.journal() as journal:
-        first, _ = journal.open_associations()
+        first, _ = journal.series.open_associations()
     os.kill(first.pid, signal.SIGKILL)
     assert one.outcomes(1) == ["lost"]
     assert other.send_c_store(make_ct(1)).Status == 0

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from appliance.report import Reason, Report, Status
 from appliance.results import message
 from appliance.verbs import schemas
-from rigs.peers import AT, a_report, an_event
+from rigs.peers import AT, a_message, a_report
 
 APPROVED = {
     # every message
@@ -76,7 +76,7 @@ def test_every_type_of_outgoing_message_has_a_schema() -> None:
 
 
 def test_a_payload_has_its_number_schema_and_notice() -> None:
-    payload = json.loads(an_event(3).message.to_json(17))
+    payload = json.loads(a_message(3).message.to_json(17))
     assert payload["seq"] == 17
     assert payload["schema"] == "scanside.message/1"
     assert payload["notice"] == "research use, not for clinical use"
@@ -141,4 +141,4 @@ def test_no_uid_of_the_scanner_leaves_where_the_site_keeps_them() -> None:
 @pytest.mark.parametrize("topic", ["", "/status", "a//b", "a/#", "+", "a\n", "$SYS/x", "a/" * 9])
 def test_topics_with_wildcards_or_empty_levels_are_impossible(topic) -> None:
     with pytest.raises(ValidationError):
-        message.Outgoing(topic=topic, qos=1, message=an_event(1).message)
+        message.Outgoing(topic=topic, qos=1, message=a_message(1).message)

@@ -6,22 +6,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from appliance.report import Report, Stage
-from appliance.results.message import of_report
+from appliance.report import Report, SeriesKey, Stage
+from appliance.results.destinations import DESTINATIONS, of_report
+from appliance.results.owed import Owed
 from appliance.retain.age import DAY_S, LEDGER_NAME, Ledger, Look
 from appliance.retain.stage import Deletable, deletable, run_once
 from appliance.settings import Retain, Settings
+from appliance.store.events import BrokerAway
 from appliance.store.files import Disk
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.rows import Kept, Series
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.spool import Spool
 
 NOW = 1_000_000_000.0
 RULES = Retain(days=14)
@@ -30,7 +32,7 @@ RULES = Retain(days=14)
 def kept(**changes: object) -> Kept:
     """A published series of yesterday; `changes` go to the series or to what surrounds it."""
     old = NOW - DAY_S
-    series = Series("1.2.3", "1.2", "analysed", "CT1", old, old, 10, 1, old)
+    series = Series("1.2", "1.2.3", "analysed", "CT1", old, old, 10, 1, old)
     outer = {k: changes.pop(k) for k in ("owed", "final", "reports") if k in changes}
     row = Kept(replace(series, **changes), 0, True, ("r1",))  # type: ignore[arg-type]
     return replace(row, **outer)  # type: ignore[arg-type]
@@ -87,6 +89,24 @@ class TightDisk(Disk):
         return self._free + self._each * (self._series - len(Spool(self._spool).series()))
 
 
+class Archive:
+    """A second destination, which gets the report as it is."""
+
+    name, stage, numbered = "archive", "deliver", False
+
+    def of_event(self, *_: object, **__: object) -> Iterator[Owed]:
+        return iter(())
+
+    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
+        yield Owed(self.name, f"{report.report_id} {report.stage}", key, report.to_json().encode())
+
+    def of_withdrawal(self, *_: object, **__: object) -> Iterator[Owed]:
+        return iter(())
+
+    def described(self, key: str, body: bytes | None) -> str:
+        return key
+
+
 Publish = Callable[..., None]
 
 
@@ -95,7 +115,12 @@ def publish(tmp_path: Path, make_report: Callable[..., Report], noon: datetime) 
     """Fill spool and journal with one published series of two instances."""
 
     def fill(
-        series: str, at: float, *, deliver: bool = True, stage: Stage = Stage.FINAL, judged: int = 2
+        series: str,
+        at: float,
+        *,
+        deliver: tuple[str, ...] = ("mqtt", "archive"),
+        stage: Stage = Stage.FINAL,
+        judged: int = 2,
     ) -> None:
         spool = Spool(tmp_path)
         for n in range(2):
@@ -103,18 +128,19 @@ def publish(tmp_path: Path, make_report: Callable[..., Report], noon: datetime) 
             temp.write_bytes(b"data")
             spool.store(temp, "1.2", series, f"{series}.{n}", lambda *_: True)
         report = make_report(series, stage=stage)
-        with Journal.open(tmp_path / JOURNAL_NAME, clock=lambda: at) as journal:
-            journal.set_series(series, "1.2", "open", at=at)
+        with Journal.open(tmp_path, clock=lambda: at) as journal:
+            key = SeriesKey("1.2", series)
+            journal.series.set(key, "open", at=at)
             journal.commit_report(
                 report,
-                series_uid=series,
-                study_uid="1.2",
-                messages=list(of_report(report, series_uid=series, at=noon)),
+                key,
+                owed=of_report(report, key, at=noon, to=[*DESTINATIONS, Archive()]),
                 series_state="analysed",
                 instances=judged,
             )
-            for message in journal.waiting(100) if deliver else []:
-                journal.delivered(message.seq)
+            for name in deliver:
+                waiting = journal.owed.waiting(name, 100)
+                journal.owed.ack(name, [one.key for one in waiting])
         folder = tmp_path / "reports" / str(report.report_id)
         folder.mkdir(parents=True)
         (folder / "lungs.npz").write_bytes(b"mask")
@@ -142,10 +168,10 @@ def test_an_old_published_series_goes_with_its_masks_and_rows(
     assert outcome.series == 1
     assert Spool(tmp_path).series() == [SeriesKey("1.2", "1.2")]
     assert len(list((tmp_path / "reports").iterdir())) == 1
-    with Journal.open(tmp_path / JOURNAL_NAME) as journal:
-        assert [s.series_uid for s in journal.series()] == ["1.2"]
-        assert journal.latest_report("1.1") is None
-        assert journal.outbox_counts().delivered == 2
+    with Journal.open(tmp_path) as journal:
+        assert [s.series_uid for s in journal.series.all()] == ["1.2"]
+        assert journal.reports.latest(SeriesKey("1.2", "1.1")) is None
+        assert journal.owed.counts().delivered == 3
 
 
 def test_space_is_made_by_the_oldest_and_no_more_than_needed(
@@ -159,10 +185,11 @@ def test_space_is_made_by_the_oldest_and_no_more_than_needed(
     assert [k.series for k in Spool(tmp_path).series()] == ["1.1", "1.2"]
 
 
-def test_an_undelivered_message_keeps_its_series_on_a_full_disk(
-    tmp_path: Path, publish: Publish
+@pytest.mark.parametrize("delivered", [(), ("mqtt",), ("archive",)])
+def test_what_one_destination_has_not_got_keeps_its_series_on_a_full_disk(
+    tmp_path: Path, publish: Publish, delivered: tuple[str, ...]
 ) -> None:
-    publish("1.1", NOW - 20 * DAY_S, deliver=False)
+    publish("1.1", NOW - 20 * DAY_S, deliver=delivered)
     disk = TightDisk(tmp_path, 1, free=0.0, each=10.0)
     outcome = run_once(settings(tmp_path, target_mb=100), disk=disk, look=after(20))
     assert (outcome.series, outcome.short) == (0, True)
@@ -245,8 +272,8 @@ def test_what_was_stamped_while_the_clock_was_wrong_is_kept_as_long(
 def test_a_change_makes_a_series_young_again(tmp_path: Path, publish: Publish) -> None:
     publish("1.1", NOW)
     run_once(settings(tmp_path), look=after(0))
-    with Journal.open(tmp_path / JOURNAL_NAME, clock=lambda: NOW + 10 * DAY_S) as journal:
-        journal.set_series("1.1", "1.2", "analysed", instances=2)
+    with Journal.open(tmp_path, clock=lambda: NOW + 10 * DAY_S) as journal:
+        journal.series.set(SeriesKey("1.2", "1.1"), "analysed", instances=2)
     for days, deleted in ((10, 0), (15, 0), (24.5, 1)):
         assert run_once(settings(tmp_path), look=after(days)).series == deleted
 
@@ -273,11 +300,11 @@ def test_a_ledger_that_is_damaged_or_cannot_be_written_keeps_everything(
 
 def test_events_go_by_their_stamps_only_while_the_clock_is_steady(tmp_path: Path) -> None:
     def events() -> int:
-        with Journal.open(tmp_path / JOURNAL_NAME) as journal:
-            return len(journal.events())
+        with Journal.open(tmp_path) as journal:
+            return len(journal.events.of(BrokerAway))
 
-    with Journal.open(tmp_path / JOURNAL_NAME, clock=lambda: NOW) as journal:
-        journal.event("kind", "subject")
+    with Journal.open(tmp_path, clock=lambda: NOW) as journal:
+        journal.events.add(BrokerAway(text="why"))
     run_once(settings(tmp_path), look=after(0))
     run_once(settings(tmp_path), look=after(1, wall=NOW + YEARS))
     assert events() == 1

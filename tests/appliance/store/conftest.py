@@ -22,15 +22,15 @@ class PowerCutError(Exception):
 class CutDisk(Disk):
     """Cuts the power before step number `at`, and then loses what no sync has made durable.
 
-    Data of files that were not synced is lost always. Names in folders that were not synced are
-    lost if `names_lost`, else kept: a file system may do either.
+    Data of files that were not synced is lost always, whoever wrote them. Names in folders that
+    were not synced are lost if `names_lost`, else kept: a file system may do either.
     """
 
     def __init__(self, root: Path, at: int, *, names_lost: bool) -> None:
         self._root = root
         self._left = at
         self._names_lost = names_lost
-        self._unsynced: set[int] = set()
+        self._synced = {path.stat().st_ino for path in root.rglob("*") if path.is_file()}
         self._undo: list[tuple[Path, Callable[[], None]]] = []
         self._stash = root / ".stash"
         self._stash.mkdir(exist_ok=True)
@@ -38,13 +38,13 @@ class CutDisk(Disk):
     def put(self, path: Path, data: bytes) -> None:
         self._step()
         super().put(path, data)
-        self._unsynced.add(path.stat().st_ino)
+        self._synced.discard(path.stat().st_ino)
         self._undo.append((path.parent, lambda: path.unlink(missing_ok=True)))
 
     def sync_file(self, path: Path) -> None:
         self._step()
         super().sync_file(path)
-        self._unsynced.discard(path.stat().st_ino)
+        self._synced.add(path.stat().st_ino)
 
     def sync_folder(self, path: Path) -> None:
         self._step()
@@ -88,7 +88,7 @@ class CutDisk(Disk):
             for _, undo in reversed(self._undo if self._names_lost else []):
                 undo()
             for path in self._root.rglob("*"):
-                if path.is_file() and path.stat().st_ino in self._unsynced:
+                if path.is_file() and path.stat().st_ino not in self._synced:
                     os.truncate(path, 0)
             raise PowerCutError
         self._left -= 1

@@ -1,13 +1,15 @@
-"""One process of a kind for each state folder."""
+"""Locks: one process of a kind, and one change at a time."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
+import appliance
 from appliance.errors import StateUnusable
-from appliance.store.lock import alone, is_held
+from appliance.store.lock import alone, is_held, locked
 
 
 def test_a_second_one_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -31,3 +33,37 @@ def test_others_see_whether_it_is_held_and_looking_takes_nothing_away(tmp_path: 
     assert is_held(tmp_path, "work") is False
     with alone(tmp_path, "work"):
         pass
+
+
+def test_a_lock_is_waited_for_unless_both_share_it(tmp_path: Path) -> None:
+    path, done = tmp_path / "lock", threading.Event()
+
+    def wait_for_it(*, shared: bool) -> threading.Thread:
+        def take() -> None:
+            with locked(path, shared=shared):
+                done.set()
+
+        done.clear()
+        thread = threading.Thread(target=take)
+        thread.start()
+        return thread
+
+    with locked(path, shared=True):
+        wait_for_it(shared=True).join(20)
+        assert done.is_set()
+        alone_thread = wait_for_it(shared=False)
+        assert not done.wait(0.1)
+    alone_thread.join(20)
+    assert done.is_set()
+
+
+def test_a_lock_that_cannot_be_made_is_state_unusable(tmp_path: Path) -> None:
+    with pytest.raises(StateUnusable), locked(tmp_path / "not" / "there"):
+        pass
+
+
+def test_there_is_one_implementation_of_locks_and_one_of_bells() -> None:
+    root = Path(appliance.__file__).parent
+    sources = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.py")}
+    assert [name for name, text in sources.items() if "fcntl" in text] == ["store/lock.py"]
+    assert [name for name, text in sources.items() if '.sock"' in text] == ["store/bell.py"]

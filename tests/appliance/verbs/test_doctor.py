@@ -19,9 +19,10 @@ import pytest
 
 from appliance.host import driver
 from appliance.results.message import of_series
+from appliance.results.mqtt import enveloped
 from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
-from appliance.store.journal import Journal
+from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.verbs import doctor
 from appliance.verbs.checks import machine
 from appliance.verbs.checks.check import Check
@@ -183,11 +184,11 @@ def test_a_broken_audit_chain_is_found(config, tmp_path: Path) -> None:
     path = config()
     state = tmp_path / "state"
     state.mkdir()
-    with Journal.open(state / "journal.sqlite") as journal:
-        journal.audit("anna", "bundle_activate", name="x")
-        journal.audit("anna", "bundle_activate", name="y")
+    with Journal.open(state) as journal:
+        journal.audit.add("anna", "bundle_activate", name="x")
+        journal.audit.add("anna", "bundle_activate", name="y")
     assert found(path, "journal").ok
-    with closing(sqlite3.connect(state / "journal.sqlite")) as db:
+    with closing(sqlite3.connect(state / JOURNAL_NAME)) as db:
         db.execute("DROP TRIGGER audit_never_changes")
         db.execute("UPDATE audit SET actor = 'nobody' WHERE id = 1")
         db.commit()
@@ -200,10 +201,11 @@ def test_dead_messages_are_a_failure_and_waiting_ones_are_not(config, tmp_path: 
     path = config()
     (tmp_path / "state").mkdir()
     at = machine.EARLIEST
-    with Journal.open(tmp_path / "state/journal.sqlite") as journal:
-        journal.post([of_series("received", study="a" * 32, series_uid="1.2", slices=1, at=at)])
+    with Journal.open(tmp_path / "state") as journal:
+        said = of_series("received", study="a" * 32, series_uid="1.2", slices=1, at=at)
+        journal.owed.add([enveloped(said)])
         assert found(path, "outbox").ok
-        journal.bury(journal.waiting(1)[0].seq, "PUBACK 0x90")
+        journal.owed.never("mqtt", str(said.message.event_id), "PUBACK 0x90")
     check = found(path, "outbox")
     assert not check.ok
     assert "scanside outbox" in check.remedy
@@ -320,7 +322,7 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     exists = Path.exists
 
     def denied(self: Path) -> bool:
-        if self.name == "journal.sqlite":
+        if self.name == JOURNAL_NAME:
             raise PermissionError(13, "Permission denied", str(self))
         return exists(self)
 
@@ -330,7 +332,7 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     assert len(checks) == len(doctor.CHECKS) + 2
     failed = [check for check in checks if "Permission denied" in check.text]
     assert {check.name for check in failed} == {"journal", "outbox", "clock"}
-    assert all("journal.sqlite" in c.text and "sudo -u" in c.remedy for c in failed)
+    assert all(JOURNAL_NAME in c.text and "sudo -u" in c.remedy for c in failed)
 
 
 def test_examining_leaves_nothing_behind(config, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from pydicom.uid import RLELossless
 
 from appliance.errors import BundleRefused, ScansideError
 from appliance.reasons import Code
-from appliance.report import Reason, Report, Stage, Status
+from appliance.report import Reason, Report, SeriesKey, Stage, Status
 from appliance.runtime.bundles import OpenBundles
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 from appliance.verbs import analyze, replay
 from appliance.work.stage import Work
@@ -32,7 +32,7 @@ def analysed(site: Device, dicom: Dicom, slices: list[Any]) -> Report:
         temp.write_bytes(dicom.bytes(ds))
         spool.store(temp, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID,
                     lambda a, b: a.read_bytes() == b.read_bytes())  # fmt: skip
-    with Journal.open(site.settings.state / JOURNAL_NAME) as journal:
+    with Journal.open(site.settings.state) as journal:
         bundles = OpenBundles(site.settings)
         bundles.refresh()
         work = Work(site.settings, journal, spool, bundles)
@@ -40,7 +40,9 @@ def analysed(site: Device, dicom: Dicom, slices: list[Any]) -> Report:
         until = time.monotonic() + 120
         while time.monotonic() < until:
             work.take_turn()
-            report = journal.latest_report(slices[0].SeriesInstanceUID)
+            report = journal.reports.latest(
+                SeriesKey(slices[0].StudyInstanceUID, slices[0].SeriesInstanceUID)
+            )
             if report is not None and report.stage is Stage.FINAL:
                 break
             time.sleep(min(0.05, work.wait_s()))
@@ -93,11 +95,11 @@ def test_measured_findings_are_the_same_again(
 
 
 def test_a_replay_changes_nothing(ready_site: Device, past: Report) -> None:
-    with Journal.open(ready_site.settings.state / JOURNAL_NAME) as journal:
-        before = [m.seq for m in journal.waiting(1000)]
+    with Journal.open(ready_site.settings.state) as journal:
+        before = [m.seq for m in journal.owed.waiting("mqtt", 1000)]
         _, now = replay.replay(ready_site.settings, str(past.report_id))
-        assert [m.seq for m in journal.waiting(1000)] == before
-        assert journal.report(past.report_id) == past
+        assert [m.seq for m in journal.owed.waiting("mqtt", 1000)] == before
+        assert journal.reports.get(past.report_id) == past
     assert now.same_as(past)
     assert now.revision == past.revision
 
@@ -129,8 +131,7 @@ def test_a_tampered_report_is_not_the_same(ready_site: Device, past: Report) -> 
     forged = past.model_copy(
         update={"limitations": (Reason(code=Code.SUSPECT_HU, text="x"), *past.limitations)}
     )
-    path = ready_site.settings.state / JOURNAL_NAME
-    with Journal.open(path) as journal, journal._db.write() as db:
+    with Journal.open(ready_site.settings.state) as journal, journal._db.write() as db:
         assert db.execute(
             "UPDATE reports SET json = ? WHERE report_id = ?",
             (forged.to_json(), str(past.report_id)),

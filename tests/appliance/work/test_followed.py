@@ -11,10 +11,9 @@ from appliance import line
 from appliance.bundle.trust import Bundle
 from appliance.lines.choose import Chosen
 from appliance.records import Header, Plane, Result
-from appliance.report import Coverage, Status
+from appliance.report import Coverage, SeriesKey, Status
 from appliance.runtime.bundles import OpenBundle
 from appliance.series.complete import SeriesFacts
-from appliance.store.spool import SeriesKey
 from appliance.work.followed import Followed
 
 KEY = SeriesKey("1.2", "1.2.3")

@@ -11,10 +11,10 @@ import pytest
 
 from appliance.bundle import archive
 from appliance.phantom.chest import Phantom
-from appliance.report import Report, Status
+from appliance.report import Report, SeriesKey, Status
 from appliance.runtime.bundles import OpenBundles
-from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.spool import SeriesKey, Spool
+from appliance.store.journal import Journal
+from appliance.store.spool import Spool
 from appliance.work.stage import Work
 
 STUDY, THIN, THICK = "1.2.9", "1.2.9.1", "1.2.9.2"
@@ -57,7 +57,7 @@ def arrives(site: Any, dicom: Any, tiny_bytes: bytes) -> Any:
         settings = site.settings
         spool = Spool(settings.state)
         bundles = OpenBundles(settings)
-        with Journal.open(settings.state / JOURNAL_NAME) as journal:
+        with Journal.open(settings.state) as journal:
             work = Work(settings, journal, spool, bundles)
             work.refresh()
             for uid in uids:
@@ -68,12 +68,12 @@ def arrives(site: Any, dicom: Any, tiny_bytes: bytes) -> Any:
                 work.look_everywhere()
                 while work.busy or work.wait_s() == 0:
                     work.take_turn()
-            reports = journal.reports_of_study(STUDY)
+            reports = journal.reports.of_study(STUDY)
             withdrawn = {report.supersedes for report in reports}
             standing = {
                 row.series_uid: report
-                for row in journal.series_of_study(STUDY)
-                for report in [journal.latest_report(row.series_uid, bundles.all[0].digest)]
+                for row in journal.series.of_study(STUDY)
+                for report in [journal.reports.latest(row.key, bundles.all[0].digest)]
                 if report is not None
                 and report.status is Status.ANALYSED
                 and report.report_id not in withdrawn

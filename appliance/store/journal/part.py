@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from appliance.store.database import Database
+from appliance.store.journal.database import Database
 
 _T = TypeVar("_T")
 
 
 class Part:
-    """A part of the journal: methods over one database, each one transaction."""
+    """A part of the journal: methods over one database.
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    A public method is one transaction; one that takes `db` is done within the caller's.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._db = database
         self._clock = clock
 

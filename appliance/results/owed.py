@@ -1,0 +1,85 @@
+"""What is owed to whom: one thing for one destination, and what a destination has to say.
+
+A destination is somebody outside the device who is told of results, such as the MQTT broker. The
+journal keeps what is owed to it until it was taken (`store/delivery.py`). The journal knows names,
+keys and bytes only; what the bytes mean is the destination's own affair.
+
+To add one: a module here with its rules, a row in `destinations.py`, and a stage that delivers.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Literal, Protocol
+
+from appliance.report import Report, SeriesKey
+
+SeriesEvent = Literal["received", "complete"]
+"""What is said of a series before there is a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A body that is too large for the journal: a file, durable before it is owed."""
+
+    path: PurePosixPath
+    """Relative to the state folder. It lies where it is deleted with its series."""
+
+
+Body = bytes | Callable[[int], bytes] | File
+"""The bytes; or what makes them of the number `seq` that is drawn in the same transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One thing that one destination is to have."""
+
+    destination: str
+    key: str
+    """Unique within its destination: what has a known key is owed already, and is not added."""
+    series: SeriesKey | None
+    """Whose deletion waits until this is delivered; None: nobody's."""
+    body: Body
+
+
+class Destination(Protocol):
+    """One row of the registry: how what happened becomes what is owed. Pure; no method waits."""
+
+    @property
+    def name(self) -> str:
+        """Stable: it stands in the journal."""
+        ...
+
+    @property
+    def stage(self) -> str:
+        """The stage that delivers it (`scanside STAGE`), woken when something is owed."""
+        ...
+
+    @property
+    def numbered(self) -> bool:
+        """Whether each body draws a `seq`. Where it draws none, it makes no gap in the count."""
+        ...
+
+    def of_event(
+        self, event: SeriesEvent, key: SeriesKey, *, study: str, slices: int, at: datetime
+    ) -> Iterator[Owed]:
+        """A fact of a series. study: its pseudonym."""
+        ...
+
+    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
+        """All of one report, in order; with the withdrawal of the one that it supersedes."""
+        ...
+
+    def of_withdrawal(
+        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+    ) -> Iterator[Owed]:
+        """A report does not count any more. key, study: of the series that replaces it."""
+        ...
+
+    def described(self, key: str, body: bytes | None) -> str:
+        """What one thing is, for a person's list; never an error, whatever the body is."""
+        ...

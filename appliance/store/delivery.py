@@ -1,0 +1,96 @@
+"""The states of what is owed to a destination, as one table. Pure; the journal's SQL asks it.
+
+    waiting     owed: it is sent, and sent again, until it was taken
+    delivered   taken by the destination
+    dead        it can never be delivered as it is: kept and shown, not sent; a person decides
+    dropped     given up by a person
+
+Rules
+- What the other side answers (ack, later, never) may come late, in any state, and is no error: an
+  ack is always believed, whatever became of it meanwhile; a refusal only counts while it waits.
+- What a person or a command asks (retry, again, drop) is refused where it makes no sense: only what
+  is dead is tried again by `retry`; `again` sends once more whatever was not dropped; only what is
+  still owed can be dropped.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from appliance.errors import ScansideError
+
+
+class State(str, Enum):
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    DROPPED = "dropped"
+
+
+class Event(str, Enum):
+    ACK = "ack"
+    """The destination has taken it."""
+    LATER = "later"
+    """Refused for now, or not answered: to be tried again."""
+    NEVER = "never"
+    """Refused for good, or tried often enough."""
+    RETRY = "retry"
+    """A person lets a dead one be sent again."""
+    AGAIN = "again"
+    """The consumer asks for it once more (the command `resend`)."""
+    DROP = "drop"
+    """A person gives it up."""
+
+
+class Forbidden(ScansideError):
+    """The event makes no sense in this state."""
+
+    code = "delivery_forbidden"
+    remedy = "`scanside outbox list` shows what waits and what is dead."
+
+
+FIRST: Final = State.WAITING
+"""The state of what is newly owed."""
+OWED: Final = (State.WAITING, State.DEAD)
+"""Its series is not deleted yet."""
+SETTLED: Final = (State.DELIVERED, State.DROPPED)
+
+_W, _D, _X, _G = State.WAITING, State.DELIVERED, State.DEAD, State.DROPPED
+TABLE: Final = MappingProxyType(
+    {
+        (_W, Event.ACK): _D,
+        (_W, Event.LATER): _W,
+        (_W, Event.NEVER): _X,
+        (_W, Event.AGAIN): _W,
+        (_W, Event.DROP): _G,
+        (_D, Event.ACK): _D,
+        (_D, Event.LATER): _D,
+        (_D, Event.NEVER): _D,
+        (_D, Event.AGAIN): _W,
+        (_X, Event.ACK): _D,
+        (_X, Event.LATER): _X,
+        (_X, Event.NEVER): _X,
+        (_X, Event.RETRY): _W,
+        (_X, Event.AGAIN): _W,
+        (_X, Event.DROP): _G,
+        (_G, Event.ACK): _D,
+        (_G, Event.LATER): _G,
+        (_G, Event.NEVER): _G,
+    }
+)
+"""(state, event) -> state. A pair that is not here is forbidden."""
+
+
+def after(state: State, event: Event) -> State:
+    """The state after the event; Forbidden where the event makes no sense in this state."""
+    try:
+        return TABLE[state, event]
+    except KeyError:
+        raise Forbidden(f"what is {state.value} cannot have {event.value!r}") from None
+
+
+def sources(event: Event) -> tuple[State, ...]:
+    """The states in which the event is allowed."""
+    return tuple(state for state in State if (state, event) in TABLE)

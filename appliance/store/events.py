@@ -1,0 +1,120 @@
+"""Every kind of fact that the journal's event log holds, each a record with its fields.
+
+Events are what a person may ask for later: refusals, outages, what was loaded. They decide nothing;
+the oldest are deleted. No patient data: UIDs, AE titles, addresses and texts of our own only.
+
+To add one: a class here. Its `kind` stands in the journal and is never renamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, TypeVar
+
+from appliance.report import BundleRef, Record
+
+E = TypeVar("E", bound="Event")
+
+
+class Event(Record):
+    """A fact. `subject`: whom or what it is about."""
+
+    kind: ClassVar[str]
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened(Generic[E]):
+    """An event as the journal has it."""
+
+    at: float
+    """Seconds since 1970, UTC."""
+    event: E
+
+
+class AssociationRefused(Event):
+    """`receive` let somebody not in. subject: the calling AE title."""
+
+    kind: ClassVar[str] = "association_refused"
+    text: str
+    remedy: str
+    """With the setting to change."""
+    host: str
+    called_ae: str
+
+
+class InstanceRefused(Event):
+    """`receive` did not take an image. subject: its SOP Instance UID, as far as it is one."""
+
+    kind: ClassVar[str] = "instance_refused"
+    status: str
+    """DIMSE status of the answer, four hexadecimal digits."""
+    code: str
+    text: str
+    association: str
+    quarantine: str | None = None
+    """Name of the file in the quarantine, where its bytes were kept."""
+    sha256: str | None = None
+    """Digests of the new and of the stored data set, where one UID came with two contents."""
+    sha256_stored: str | None = None
+
+
+class DiskReserve(Event):
+    """`receive` refuses images because the disk is nearly full; once an association.
+
+    subject: the calling AE title.
+    """
+
+    kind: ClassVar[str] = "disk_reserve"
+    reserve_mb: int
+    host: str
+
+
+class Loaded(Event):
+    """`work` has other bundles open than before."""
+
+    kind: ClassVar[str] = "loaded"
+    subject: str = "work"
+    bundles: tuple[BundleRef, ...]
+    backend: str | None = None
+    """Names and precisions of the backends in use."""
+
+
+class Engine(Event):
+    """Whether the GPU serves a bundle, and why not; or how far its engine is built."""
+
+    kind: ClassVar[str] = "engine"
+    subject: str = "work"
+    bundle: str
+    version: str
+    state: Literal["ready", "building", "fallback"]
+    code: str = ""
+    text: str
+    remedy: str = ""
+
+
+class BrokerAway(Event):
+    """`publish` has lost the broker, or does not reach it; once for each reason."""
+
+    kind: ClassVar[str] = "broker_away"
+    subject: str = "mqtt"
+    text: str
+
+
+class BrokerConnected(Event):
+    """`publish` has reached the broker."""
+
+    kind: ClassVar[str] = "broker_connected"
+    subject: str = "mqtt"
+    protocol: Literal["5", "3.1.1"]
+
+
+class CommandRefused(Event):
+    """A command over MQTT was not obeyed. `verb` is one of ours, or `unknown`."""
+
+    kind: ClassVar[str] = "command_refused"
+    subject: str = "mqtt"
+    verb: str
+    id: str
+    """As the sender gave it, if it is printable ASCII; else empty."""
+    text: str

@@ -1,0 +1,178 @@
+"""The journal: what happened, what was said, what is owed. One SQLite file for all stages.
+
+    journal.series    associations, what they brought, what `work` says of each series
+    journal.reports   reports as they were committed
+    journal.owed      the outbox: what is owed to each destination
+    journal.events    facts that a person may ask for, such as refusals
+    journal.audit     decisions that matter and who made them, hash-chained
+
+Rules
+- Every public method is one transaction; what it returned from is on disk (see `database`). What
+  spans parts is here.
+- Times are seconds since 1970, UTC, REAL. Reports and payloads carry their own ISO times.
+- A report and what is owed of it are committed together, or not at all.
+- A series is (study, series).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from appliance.report import Report, SeriesKey
+from appliance.results.owed import Owed
+from appliance.store import delivery
+from appliance.store.files import DISK, Disk
+from appliance.store.journal.audit import Audit
+from appliance.store.journal.database import Database
+from appliance.store.journal.event_log import EventLog
+from appliance.store.journal.owed import Outbox
+from appliance.store.journal.reports import Reports
+from appliance.store.journal.series import SeriesPart
+from appliance.store.rows import Kept, Series, SeriesState
+
+EVENTS_MAX = 100_000
+
+
+class Journal:
+    """Open with `Journal.open(state)`, as a context; one per process."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._db = database
+        self.audit = Audit(database, clock)
+        self.events = EventLog(database, clock)
+        self.series = SeriesPart(database, clock)
+        self.reports = Reports(database, clock)
+        self.owed = Outbox(database, clock, self.audit)
+
+    @classmethod
+    def open(
+        cls, state: Path, clock: Callable[[], float] = time.time, disk: Disk = DISK
+    ) -> Journal:
+        """Open or make the journal of a state folder. StateUnusable where it is newer than this
+        version, and where the folder is missing."""
+        return cls(Database.open(state, disk), clock)
+
+    @classmethod
+    def read(cls, state: Path) -> Journal | None:
+        """The journal for who only reads: nothing is made and nothing changed by it.
+
+        None where there is no journal yet. StateUnusable as `open`, and by every method that would
+        write.
+        """
+        database = Database.read(state)
+        return cls(database) if database is not None else None
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What `work` says.
+
+    def announce(self, key: SeriesKey, owed: Iterable[Owed], *, pseudonym: str) -> None:
+        """What is said of a series before there is a report, under its study's pseudonym."""
+        with self._db.write() as db:
+            self.owed.add_in(db, owed)
+            self.series.name_in(db, key, pseudonym)
+
+    def commit_report(
+        self,
+        report: Report,
+        key: SeriesKey,
+        *,
+        owed: Iterable[Owed],
+        series_state: SeriesState,
+        instances: int | None = None,
+    ) -> None:
+        """The report, all that is owed of it and the state of its series: one transaction.
+
+        A report that is there already (same report_id and stage) stays as it was first written.
+        """
+        with self._db.write() as db:
+            self.reports.add_in(db, report, key)
+            self.owed.add_in(db, owed)
+            self.series.set_in(db, key, series_state, instances=instances)
+            self.series.name_in(db, key, report.study.pseudonym)
+
+    # Deletion: for `retain`.
+
+    def kept(self) -> list[Kept]:
+        """Every series with what its deletion depends on, the oldest first."""
+        with self._db.look() as db:
+            rows = db.execute(
+                """SELECT series.*,
+                  (SELECT count(*) FROM owed WHERE owed.study_uid = series.study_uid
+                     AND owed.series_uid = series.series_uid AND owed.state IN (?, ?)) AS owed,
+                  (SELECT group_concat(DISTINCT report_id) FROM reports
+                     WHERE reports.study_uid = series.study_uid
+                     AND reports.series_uid = series.series_uid) AS report_ids,
+                  EXISTS (SELECT 1 FROM reports r WHERE r.study_uid = series.study_uid
+                     AND r.series_uid = series.series_uid
+                     AND NOT EXISTS (SELECT 1 FROM reports f WHERE f.report_id = r.report_id
+                       AND f.stage = 'final')
+                     AND NOT EXISTS (SELECT 1 FROM reports n WHERE n.study_uid = r.study_uid
+                       AND n.series_uid = r.series_uid
+                       AND n.bundle_digest = r.bundle_digest AND n.revision > r.revision)
+                  ) AS preliminary
+                FROM series ORDER BY last_at""",
+                delivery.OWED,
+            ).fetchall()
+        fields = [f.name for f in dataclasses.fields(Series)]
+        return [
+            Kept(
+                Series(**{name: r[name] for name in fields}),
+                r["owed"],
+                bool(r["report_ids"]) and not r["preliminary"],
+                tuple(sorted((r["report_ids"] or "").split(","))) if r["report_ids"] else (),
+            )
+            for r in rows
+        ]
+
+    def forget(self, series: Series) -> bool:
+        """Delete the rows of a series that is as the caller saw it, and what hangs on it.
+
+        False where it changed since. What was delivered goes with it; nothing owed is forgotten.
+        """
+        uids = (series.study_uid, series.series_uid)
+        with self._db.write() as db:
+            if self.owed.is_owed_in(db, series.key):
+                return False
+            if not db.execute(
+                "DELETE FROM series WHERE study_uid = ? AND series_uid = ? AND updated = ?",
+                (*uids, series.updated),
+            ).rowcount:
+                return False
+            for table in ("arrivals", "reports", "owed"):
+                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the three names above
+        return True
+
+    def purge(self, before: float) -> None:
+        """Delete events, ended associations without arrivals and what is settled, of no series.
+
+        Of newer events the last EVENTS_MAX stay: a peer that is refused all day fills no disk.
+        """
+        with self._db.write() as db:
+            db.execute(
+                """DELETE FROM events
+                WHERE at < ? OR id <= (SELECT max(id) FROM events) - ?""",
+                (before, EVENTS_MAX),
+            )
+            db.execute(
+                """DELETE FROM associations WHERE ended < ? AND NOT EXISTS
+                (SELECT 1 FROM arrivals WHERE association = associations.id)""",
+                (before,),
+            )
+            self.owed.purge_in(db, before)

@@ -1,0 +1,137 @@
+"""The journal of an earlier release (journal.sqlite, schema 1 or 2) becomes this release's.
+
+Rules
+- The old file and its log (`-wal`) are only read: the release that wrote them starts on them as if
+  nothing had been. It is their copy that SQLite opens, because SQLite would change them.
+- The new file is filled under another name, synced, and only then gets its own: a power cut at any
+  point leaves the old journal alone, or the new one whole. What a try left behind is thrown away.
+- Everything is carried over: associations, series, arrivals, reports, messages with their states,
+  events, and the audit as it is, so that its chain holds.
+- Messages become what is owed to the destination `mqtt`, under their numbers and event_ids. The
+  next `seq` lies SEQ_AHEAD above the old one: should the old release run again for a while, no
+  number of its own is used a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+from appliance.errors import StateUnusable
+from appliance.results import mqtt
+from appliance.store.files import Disk
+from appliance.store.journal.database import connected, refuse_newer, schema
+
+OLD_NAME = "journal.sqlite"
+LAST_OLD_VERSION = 2
+SEQ_AHEAD = 1_000_000
+
+_FILL = """
+INSERT INTO associations (id, calling_ae, called_ae, host, pid, pid_started, boot, opened, ended,
+    outcome)
+  SELECT id, calling_ae, called_ae, host, pid, pid_started, '', opened, ended, outcome
+  FROM old.associations ORDER BY rowid;
+INSERT INTO series (study_uid, series_uid, state, calling_ae, first_at, last_at, instances,
+    attempts, updated, priority, pseudonym)
+  SELECT study_uid, series_uid, state, calling_ae, first_at, last_at, instances, attempts, updated,
+    {priority}, (SELECT substr(topic, 7, 32) FROM old.messages WHERE
+      messages.series_uid = series.series_uid AND topic GLOB 'study/*/event' LIMIT 1)
+  FROM old.series ORDER BY rowid;
+INSERT INTO arrivals (association, study_uid, series_uid, first_at, last_at, instances)
+  SELECT association, study_uid, series_uid, first_at, last_at, instances
+  FROM old.arrivals ORDER BY rowid;
+INSERT INTO reports (report_id, study_uid, series_uid, bundle_digest, revision, supersedes, status,
+    stage, input_digest, json, created)
+  SELECT report_id, study_uid, series_uid, bundle_digest, revision, supersedes, status, stage,
+    input_digest, json, created
+  FROM old.reports ORDER BY rowid;
+INSERT INTO owed (id, destination, key, seq, study_uid, series_uid, body, created, state,
+    delivered_at, attempts, last_error)
+  SELECT seq, '{destination}', event_id, seq, series.study_uid, series.series_uid,
+    envelope(topic, qos, retain, payload), created, messages.state, delivered_at, messages.attempts,
+    last_error
+  FROM old.messages LEFT JOIN old.series ON series.series_uid = messages.series_uid ORDER BY seq;
+INSERT INTO events SELECT id, at, kind, subject, detail FROM old.events ORDER BY id;
+INSERT INTO audit SELECT id, at, actor, action, detail, previous, hash FROM old.audit ORDER BY id;
+UPDATE counters SET value =
+  (SELECT value FROM old.counters AS before WHERE before.name = counters.name);
+UPDATE counters SET value = value + {ahead} WHERE name = 'seq';
+"""
+
+
+def fill(state: Path, path: Path, disk: Disk) -> None:
+    """Make `path` of the old journal, if there is one. The caller holds the opener's lock."""
+    old = state / OLD_NAME
+    if not old.exists():
+        return
+    folder = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    disk.make_folder(folder)
+    try:
+        fresh = folder / path.name
+        copy = _copied(old, folder)
+        if _filled(copy, fresh):
+            for name in folder.glob(f"{copy.name}*"):
+                name.unlink()
+            disk.sync_file(fresh)
+            disk.move(fresh, path)
+    except (OSError, sqlite3.Error, StateUnusable):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
+
+
+def _copied(old: Path, folder: Path) -> Path:
+    """The old file and its log, in `folder`."""
+    sources = [old, old.with_name(f"{old.name}-wal")]
+    before = [_facts(source) for source in sources]
+    for source in sources:
+        with contextlib.suppress(FileNotFoundError):  # all is in the file itself
+            shutil.copyfile(source, folder / source.name)
+    if [_facts(source) for source in sources] != before:
+        raise StateUnusable(
+            f"{old} changes while it is read: the previous release still runs",
+            remedy="Stop all stages of the previous release, then start this one again.",
+            code="journal_in_use",
+        )
+    return folder / old.name
+
+
+def _facts(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _filled(copy: Path, fresh: Path) -> bool:
+    """Fill the new file; False where the old one is empty."""
+    with contextlib.closing(connected(copy)) as db:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    refuse_newer(version, copy, LAST_OLD_VERSION)
+    if version == 0:
+        return False
+    with contextlib.closing(connected(fresh)) as db:
+        # a power cut throws the whole file away, and the caller syncs it: no log is needed
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        db.create_function("envelope", 4, _envelope, deterministic=True)
+        db.execute("ATTACH ? AS old", (str(copy),))
+        statements = _FILL.format(
+            priority="priority" if version > 1 else "'routine'",
+            destination=mqtt.MQTT,
+            ahead=SEQ_AHEAD,
+        )
+        db.executescript(f"BEGIN;{schema()}{statements}COMMIT;")
+    return True
+
+
+def _envelope(topic: str, qos: int, retain: int, payload: str) -> bytes:
+    """A message of the old journal as MQTT keeps it now; unread, so that none is refused."""
+    envelope = mqtt.Envelope.model_construct(
+        topic=topic, qos=1 if qos else 0, retain=bool(retain), payload=payload
+    )
+    return envelope.model_dump_json().encode()

@@ -1,0 +1,247 @@
+"""The outbox: what is owed to each destination, in order, until it was taken.
+
+Rules
+- A key that its destination knows already is dropped silently, so a replay adds nothing.
+- A body that is a function gets the next `seq` of the device, which never goes back and is never
+  used twice. Other bodies draw none.
+- Each destination has its own order: the oldest that waits is the first. No query for one sees what
+  waits for another.
+- States change by the table of `delivery` alone. What a person decides is audited.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+
+from appliance.report import SeriesKey
+from appliance.results.owed import File, Owed
+from appliance.store import delivery
+from appliance.store.delivery import Event, State
+from appliance.store.journal.audit import Audit
+from appliance.store.journal.database import Database
+from appliance.store.journal.part import Part, as_row, next_value
+from appliance.store.rows import OwedCounts, OwedRow, Which
+
+
+class Outbox(Part):
+    """`journal.owed`."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], audit: Audit) -> None:
+        super().__init__(database, clock)
+        self._audit = audit
+
+    def add(self, owed: Iterable[Owed]) -> None:
+        """What is owed from now on; all in one transaction."""
+        with self._db.write() as db:
+            self.add_in(db, owed)
+
+    def add_in(self, db: sqlite3.Connection, owed: Iterable[Owed]) -> None:
+        """The same, within the caller's transaction."""
+        for one in owed:
+            known = "SELECT 1 FROM owed WHERE destination = ? AND key = ?"
+            if db.execute(known, (one.destination, one.key)).fetchone():
+                continue
+            seq, body = None, one.body
+            if callable(body):
+                seq = next_value(db, "seq")
+                body = body(seq)
+            file = str(body.path) if isinstance(body, File) else None
+            db.execute(
+                """INSERT INTO owed
+                (destination, key, seq, study_uid, series_uid, body, file, created, state)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                (
+                    one.destination,
+                    one.key,
+                    seq,
+                    one.series.study if one.series else None,
+                    one.series.series if one.series else None,
+                    None if isinstance(body, File) else body,
+                    file,
+                    self._clock(),
+                    delivery.FIRST,
+                ),
+            )
+
+    def next_seq(self) -> int:
+        """A number for a message that is not kept here (status, health)."""
+        with self._db.write() as db:
+            return next_value(db, "seq")
+
+    # Looking.
+
+    def waiting(self, destination: str, limit: int) -> list[OwedRow]:
+        """What is to be sent to one destination, in its order."""
+        return self._rows("destination = ? AND state = ?", (destination, State.WAITING), limit)
+
+    def listed(self, state: State, limit: int = -1) -> list[OwedRow]:
+        """What is in this state, of all destinations, in the order in which it was owed."""
+        return self._rows("state = ?", (state,), limit)
+
+    def delivered_at(self, destination: str, key: uuid.UUID | str) -> float | None:
+        """When it was delivered; None: not yet, or unknown."""
+        with self._db.look() as db:
+            row = db.execute(
+                "SELECT delivered_at FROM owed WHERE destination = ? AND key = ?",
+                (destination, str(key)),
+            ).fetchone()
+        return row[0] if row else None
+
+    def counts(self, destination: str | None = None) -> OwedCounts:
+        """How much there is in each state, of one destination or (None) of all."""
+        only, values = ("destination = ? AND", [destination]) if destination else ("", [])
+        with self._db.look() as db:
+            counts = {
+                state: db.execute(
+                    f"SELECT count(*) FROM owed WHERE {only} state = ?",  # noqa: S608 - the texts above
+                    (*values, state),
+                ).fetchone()[0]
+                for state in State
+            }
+            oldest = db.execute(
+                f"SELECT created FROM owed WHERE {only} state = ? ORDER BY id LIMIT 1",  # noqa: S608 - the texts above
+                (*values, State.WAITING),
+            ).fetchone()
+        return OwedCounts(
+            **{state.value: count for state, count in counts.items()},
+            oldest_waiting=oldest[0] if oldest else None,
+        )
+
+    # What the destination answered.
+
+    def ack(self, destination: str, keys: Sequence[str]) -> None:
+        """They were taken, whatever they were before; all in one transaction."""
+        at = self._clock()
+        with self._db.write() as db:
+            for row in _named(db, destination, keys):
+                db.execute(
+                    """UPDATE owed SET state = ?, delivered_at = ?, last_error = NULL
+                    WHERE id = ?""",
+                    (_after(row, Event.ACK), at, row["id"]),
+                )
+
+    def later(self, destination: str, key: str, error: str) -> int:
+        """One attempt was refused; it goes on waiting. Returns how many were refused so far."""
+        return self._refused(destination, key, Event.LATER, error)
+
+    def never(self, destination: str, key: str, error: str) -> int:
+        """It can never be delivered: it is dead. Returns how many attempts were refused."""
+        return self._refused(destination, key, Event.NEVER, error)
+
+    def _refused(self, destination: str, key: str, event: Event, error: str) -> int:
+        """A refusal counts only while it waits."""
+        with self._db.write() as db:
+            for row in _named(db, destination, [key]):
+                after, counts = _after(row, event), row["state"] == State.WAITING
+                db.execute(
+                    """UPDATE owed SET state = :after, attempts = attempts + :counts,
+                    last_error = iif(:counts, :error, last_error) WHERE id = :id""",
+                    {"after": after, "counts": counts, "error": error, "id": row["id"]},
+                )
+            rows = _named(db, destination, [key])
+        return int(rows[0]["attempts"]) if rows else 0
+
+    # What a consumer or a person asks.
+
+    def again(self, destination: str, keys: Sequence[str]) -> int:
+        """They are owed once more, as they were; how many. What was dropped stays dropped."""
+        allowed = delivery.sources(Event.AGAIN)
+        with self._db.write() as db:
+            rows = [r for r in _named(db, destination, keys) if State(r["state"]) in allowed]
+            for row in rows:
+                db.execute(
+                    "UPDATE owed SET state = ?, delivered_at = NULL, attempts = 0 WHERE id = ?",
+                    (_after(row, Event.AGAIN), row["id"]),
+                )
+        return len(rows)
+
+    def retry(self, actor: str, which: Which | None = None) -> int:
+        """What is dead (None: all of it) waits again; how many. Audited.
+
+        delivery.Forbidden where the one that is named is not dead.
+        """
+        with self._db.write() as db:
+            if which is None:
+                rows = db.execute(
+                    "SELECT id, state FROM owed WHERE state = ? ORDER BY id", (State.DEAD,)
+                ).fetchall()
+            else:
+                rows = _chosen(db, which)
+            self._decide(db, rows, Event.RETRY)
+            if rows:
+                named = {"key": which} if isinstance(which, str) else {"seq": which}
+                self._audit.add_in(db, actor, "outbox_retry", {**named, "count": len(rows)})
+        return len(rows)
+
+    def drop(self, actor: str, which: Which) -> int:
+        """A person gives it up; how many there were, 0 where it is unknown. Audited.
+
+        delivery.Forbidden where it is not owed.
+        """
+        with self._db.write() as db:
+            rows = _chosen(db, which)
+            self._decide(db, rows, Event.DROP)
+            if rows:
+                named = {"key": which} if isinstance(which, str) else {"seq": which}
+                self._audit.add_in(db, actor, "outbox_drop", {**named, "count": len(rows)})
+        return len(rows)
+
+    def _decide(self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], event: Event) -> None:
+        for row in rows:
+            db.execute(
+                "UPDATE owed SET state = ?, attempts = 0 WHERE id = ?",
+                (_after(row, event), row["id"]),
+            )
+
+    # For `Journal`, which deletes.
+
+    def is_owed_in(self, db: sqlite3.Connection, key: SeriesKey) -> bool:
+        """Whether anything of the series is not settled yet."""
+        return (
+            db.execute(
+                """SELECT 1 FROM owed WHERE study_uid = ? AND series_uid = ?
+                AND state IN (?, ?) LIMIT 1""",
+                (key.study, key.series, *delivery.OWED),
+            ).fetchone()
+            is not None
+        )
+
+    def purge_in(self, db: sqlite3.Connection, before: float) -> None:
+        """Delete what is settled, of no series, and older."""
+        db.execute(
+            """DELETE FROM owed WHERE series_uid IS NULL AND created < ? AND state IN (?, ?)""",
+            (before, *delivery.SETTLED),
+        )
+
+    def _rows(self, where: str, values: Sequence[str], limit: int) -> list[OwedRow]:
+        with self._db.look() as db:
+            rows = db.execute(
+                f"SELECT * FROM owed WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608 - the texts above
+                (*values, limit),
+            )
+            return [as_row(OwedRow, row) for row in rows]
+
+
+def _after(row: sqlite3.Row, event: Event) -> State:
+    return delivery.after(State(row["state"]), event)
+
+
+def _named(db: sqlite3.Connection, destination: str, keys: Sequence[str]) -> list[sqlite3.Row]:
+    """Those of these keys that the destination knows, in order."""
+    marks = ",".join("?" * len(keys))
+    return db.execute(
+        f"""SELECT id, state, attempts FROM owed
+        WHERE destination = ? AND key IN ({marks}) ORDER BY id""",  # noqa: S608 - question marks
+        (destination, *keys),
+    ).fetchall()
+
+
+def _chosen(db: sqlite3.Connection, which: Which) -> list[sqlite3.Row]:
+    """What a person named: by its seq, or by its key."""
+    column = "key" if isinstance(which, str) else "seq"
+    return db.execute(
+        f"SELECT id, state FROM owed WHERE {column} = ? ORDER BY id",  # noqa: S608 - one of two names
+        (which,),
+    ).fetchall()

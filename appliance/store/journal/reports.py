@@ -1,0 +1,105 @@
+"""Reports as they were committed: both stages, every revision, one row a report and stage."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from typing import Final
+
+from appliance.report import Report, SeriesKey
+from appliance.store.journal.part import Part
+
+ANY: Final = "any"
+"""In place of a bundle digest: whichever bundle. None means: the report that has no bundle."""
+
+
+class Reports(Part):
+    """`journal.reports`. They are added by `Journal.commit_report`."""
+
+    def get(self, report_id: uuid.UUID | str) -> Report | None:
+        """The report as committed; the final one where both stages are there."""
+        return self._one("report_id = ?", (str(report_id),))
+
+    def series_of(self, report_id: uuid.UUID | str) -> SeriesKey | None:
+        """The series that a report is about."""
+        with self._db.look() as db:
+            row = db.execute(
+                "SELECT study_uid, series_uid FROM reports WHERE report_id = ?", (str(report_id),)
+            ).fetchone()
+        return SeriesKey(row["study_uid"], row["series_uid"]) if row else None
+
+    def latest(self, key: SeriesKey, bundle_digest: str | None = ANY) -> Report | None:
+        """The latest revision, final before preliminary; of one bundle, of none (None), or ANY."""
+        where, values = "study_uid = ? AND series_uid = ?", (key.study, key.series)
+        if bundle_digest == ANY:
+            return self._one(where, values)
+        return self._one(f"{where} AND bundle_digest = ?", (*values, bundle_digest or ""))
+
+    def of_study(self, study_uid: str) -> list[Report]:
+        """All reports of a study, oldest first, both stages."""
+        with self._db.look() as db:
+            rows = db.execute(
+                "SELECT json FROM reports WHERE study_uid = ? ORDER BY created, rowid", (study_uid,)
+            )
+            return [Report.model_validate_json(r[0]) for r in rows]
+
+    def recent(self, limit: int) -> list[Report]:
+        """The newest reports first, both stages."""
+        with self._db.look() as db:
+            rows = db.execute(
+                "SELECT json FROM reports ORDER BY created DESC, rowid DESC LIMIT ?", (limit,)
+            )
+            return [Report.model_validate_json(r[0]) for r in rows]
+
+    def next_revision(
+        self, key: SeriesKey, bundle_digest: str | None, input_digest: str | None = None
+    ) -> int:
+        """The number for the next report of series and bundle, from 1.
+
+        With `input_digest`: the number that this very input already has, if it has one.
+        """
+        of = (key.study, key.series, bundle_digest or "")
+        with self._db.look() as db:
+            known = db.execute(
+                """SELECT revision FROM reports WHERE study_uid = ? AND series_uid = ?
+                AND bundle_digest = ? AND input_digest = ?""",
+                (*of, input_digest),
+            ).fetchone()
+            last = db.execute(
+                """SELECT max(revision) FROM reports WHERE study_uid = ? AND series_uid = ?
+                AND bundle_digest = ?""",
+                of,
+            ).fetchone()
+        return int(known[0]) if known else int(last[0] or 0) + 1
+
+    def add_in(self, db: sqlite3.Connection, report: Report, key: SeriesKey) -> None:
+        """One report; what is there already (same report_id and stage) stays as it was written."""
+        db.execute(
+            """INSERT INTO reports
+            (report_id, study_uid, series_uid, bundle_digest, revision, supersedes, status,
+             stage, input_digest, json, created)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (report_id, stage) DO NOTHING""",
+            (
+                str(report.report_id),
+                key.study,
+                key.series,
+                report.bundle.digest if report.bundle else "",
+                report.revision,
+                str(report.supersedes) if report.supersedes else None,
+                report.status.value,
+                report.stage.value,
+                report.input_digest,
+                report.to_json(),
+                self._clock(),
+            ),
+        )
+
+    def _one(self, where: str, values: tuple[str, ...]) -> Report | None:
+        with self._db.look() as db:
+            row = db.execute(
+                f"""SELECT json FROM reports WHERE {where}
+                ORDER BY revision DESC, stage = 'final' DESC, created DESC, rowid DESC LIMIT 1""",  # noqa: S608 - the texts above
+                values,
+            ).fetchone()
+        return Report.model_validate_json(row[0]) if row else None

@@ -1,0 +1,152 @@
+"""The file of the journal: opening it, and reading it without a trace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import appliance
+from appliance.errors import StateUnusable
+from appliance.report import SeriesKey
+from appliance.store.delivery import State
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal.database import schema
+
+WRITER = """
+import pathlib, sys
+from appliance.report import SeriesKey
+from appliance.store.journal import Journal
+journal = Journal.open(pathlib.Path(sys.argv[1]))
+journal.series.set(SeriesKey("1.2", "1.2.3"), "open")
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def left(folder: Path) -> dict[str, str]:
+    """Every file but SQLite's shared memory -> its digest."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if not path.name.endswith("-shm")
+    }
+
+
+def uids(state: Path) -> list[str] | None:
+    journal = Journal.read(state)
+    if journal is None:
+        return None
+    with journal:
+        return [series.series_uid for series in journal.series.all()]
+
+
+@pytest.mark.parametrize("opening", [Journal.open, Journal.read])
+def test_a_journal_of_a_newer_version_is_refused_with_a_remedy(tmp_path: Path, opening) -> None:
+    Journal.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / JOURNAL_NAME) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StateUnusable) as refused:
+        opening(tmp_path)
+    assert refused.value.code == "journal_too_new"
+    assert "Update the appliance" in refused.value.remedy
+
+
+@pytest.mark.parametrize("opening", [Journal.open, Journal.read])
+def test_a_file_that_is_no_journal_is_state_unusable(tmp_path: Path, opening) -> None:
+    (tmp_path / JOURNAL_NAME).write_bytes(b"not a database" * 100)
+    with pytest.raises(StateUnusable):
+        opening(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_state_unusable_and_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(StateUnusable):
+        Journal.open(tmp_path / "not")
+    assert Journal.read(tmp_path / "not") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_was_never_finished_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_NAME).touch()
+    assert Journal.read(tmp_path) is None
+    with Journal.open(tmp_path) as journal:
+        assert journal.series.all() == []
+
+
+def test_a_reader_leaves_the_folder_as_it_is_after_all_stages_have_ended(tmp_path: Path) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.series.set(SeriesKey("1.2", "1.2.3"), "open")
+    before = left(tmp_path)
+    assert uids(tmp_path) == ["1.2.3"]
+    assert left(tmp_path) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == [JOURNAL_NAME, f"{JOURNAL_NAME}.lock"]
+
+
+def test_a_reader_leaves_the_folder_as_it_is_while_a_stage_writes(tmp_path: Path) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.series.set(SeriesKey("1.2", "1.2.3"), "open")
+        before = left(tmp_path)
+        reader = Journal.read(tmp_path)
+        assert reader is not None
+        with reader:
+            journal.series.set(SeriesKey("1.2", "1.2.4"), "open")
+            assert len(reader.series.all()) == 2, "what is committed meanwhile is seen"
+        assert left(tmp_path).keys() == before.keys()
+
+
+@pytest.mark.parametrize("index", ["left", "lost"])
+def test_a_reader_sees_what_a_killed_stage_left_in_the_log_and_does_not_repair_it(
+    tmp_path: Path, index: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+        os.kill(writer.pid, signal.SIGKILL)
+    assert (tmp_path / f"{JOURNAL_NAME}-wal").stat().st_size > 0
+    if index == "lost":  # as a power cut may leave it
+        (tmp_path / f"{JOURNAL_NAME}-shm").unlink()
+    before, names = left(tmp_path), sorted(p.name for p in tmp_path.iterdir())
+    assert uids(tmp_path) == ["1.2.3"]
+    assert left(tmp_path) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    Journal.open(tmp_path).close()
+    reader = Journal.read(tmp_path)
+    assert reader is not None
+    with reader, pytest.raises(StateUnusable, match="readonly"):
+        reader.audit.add("alice", "login")
+
+
+def test_a_path_with_odd_characters_is_opened_and_read(tmp_path: Path) -> None:
+    state = tmp_path / "a b?c#d%20"
+    state.mkdir()
+    with Journal.open(state) as journal:
+        journal.series.set(SeriesKey("1.2", "1.2.3"), "open")
+    assert uids(state) == ["1.2.3"]
+    shutil.rmtree(state)
+
+
+def test_the_schema_knows_the_states_of_deliveries_and_the_code_says_its_name_once() -> None:
+    owed = re.search(r"CREATE TABLE owed.*?STRICT", schema(), re.S)
+    assert owed is not None
+    check = re.search(r"state IN \(([^)]*)\)", owed[0])
+    assert check is not None
+    assert re.findall(r"'(\w+)'", check[1]) == [state.value for state in State]
+    root = Path(appliance.__file__).parent
+    texts = [path.read_text() for path in root.rglob("*.py")]
+    assert sum(text.count(f'"{JOURNAL_NAME}"') for text in texts) == 1

@@ -1,0 +1,58 @@
+"""Facts that a person may ask for, by their kind."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from appliance.report import BundleRef
+from appliance.store import events
+from appliance.store.events import AssociationRefused, BrokerAway, Event, InstanceRefused, Loaded
+from appliance.store.journal import Journal
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(events, inspect.isclass)
+    if issubclass(kind, Event) and kind is not Event
+]
+
+
+def refused(subject: str) -> AssociationRefused:
+    return AssociationRefused(subject=subject, text="why", remedy="add it", host="h", called_ae="S")
+
+
+def test_events_are_found_by_kind_the_newest_first(journal: Journal) -> None:
+    journal.events.add(refused("CT1"))
+    image = InstanceRefused(
+        subject="1.2.3", status="C000", code="bad_uid", text="why", association="a"
+    )
+    journal.events.add(image)
+    journal.events.add(refused("CT2"))
+    found = journal.events.of(AssociationRefused)
+    assert [one.event for one in found] == [refused("CT2"), refused("CT1")]
+    assert found[0].at >= found[1].at
+    assert [one.event for one in journal.events.of(InstanceRefused)] == [image]
+    assert [one.event.subject for one in journal.events.of(AssociationRefused, 1)] == ["CT2"]
+
+
+def test_an_event_comes_back_as_it_was_written(journal: Journal) -> None:
+    loaded = Loaded(bundles=(BundleRef(name="b", version="1.0.0", digest="d" * 64),), backend=None)
+    journal.events.add(loaded)
+    assert [one.event for one in journal.events.of(Loaded)] == [loaded]
+
+
+@pytest.mark.parametrize("detail", ["{", "7", "null", '{"other": 1}', '{"text": "a", "more": 1}'])
+def test_a_row_that_does_not_fit_its_record_is_left_out(journal: Journal, detail: str) -> None:
+    journal.events.add(BrokerAway(text="before"))
+    with journal._db.write() as db:
+        db.execute(
+            "INSERT INTO events (at, kind, subject, detail) VALUES (1.0, 'broker_away', 'x', ?)",
+            (detail,),
+        )
+    assert [one.event.text for one in journal.events.of(BrokerAway)] == ["before"]
+
+
+def test_every_kind_has_its_own_name() -> None:
+    assert len({kind.kind for kind in KINDS}) == len(KINDS) >= 8
+    assert all(kind.__doc__ for kind in KINDS)

@@ -1,0 +1,198 @@
+"""The outbox: in order, each key once, numbers without a gap, states by the table."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from appliance.report import Report, SeriesKey, event_id
+from appliance.results import message, mqtt
+from appliance.results.owed import File, Owed
+from appliance.store.delivery import Forbidden, State
+from appliance.store.journal import Journal
+
+
+def keys(journal: Journal, destination: str = "mqtt") -> list[str]:
+    return [row.key for row in journal.owed.waiting(destination, 1000)]
+
+
+def test_what_is_owed_waits_until_it_was_taken_and_a_person_decides_about_the_dead(
+    journal: Journal, received
+) -> None:
+    owed = [received(n) for n in range(4)]
+    one, two, three, four = (o.key for o in owed)
+    journal.owed.add(owed)
+    journal.owed.ack("mqtt", [one])
+    assert journal.owed.later("mqtt", two, "broker away") == 1
+    assert keys(journal) == [two, three, four]
+    journal.owed.never("mqtt", three, "too large")
+    journal.owed.never("mqtt", four, "too large")
+    dead = journal.owed.listed(State.DEAD)
+    assert [(row.key, row.last_error) for row in dead] == [
+        (three, "too large"),
+        (four, "too large"),
+    ]
+    assert journal.owed.retry("alice", 3) == 1
+    assert journal.owed.drop("alice", 4) == 1
+    assert journal.owed.drop("alice", two) == 1
+    counts = journal.owed.counts()
+    assert (counts.waiting, counts.delivered, counts.dead, counts.dropped) == (1, 1, 0, 2)
+    assert counts.oldest_waiting is not None
+    assert [(r.action, r.detail) for r in journal.audit.rows()] == [
+        ("outbox_drop", {"key": two, "count": 1}),
+        ("outbox_drop", {"seq": 4, "count": 1}),
+        ("outbox_retry", {"seq": 3, "count": 1}),
+    ]
+    assert journal.owed.delivered_at("mqtt", one) is not None
+    assert journal.owed.delivered_at("mqtt", two) is None
+    assert journal.owed.delivered_at("mqtt", "unknown") is None
+
+
+def test_all_that_is_dead_is_retried_at_once_and_nothing_dead_is_no_decision(
+    journal: Journal, received
+) -> None:
+    assert journal.owed.retry("alice") == 0
+    journal.owed.add(received(n) for n in range(3))
+    for key in keys(journal)[:2]:
+        journal.owed.never("mqtt", key, "x")
+    assert journal.owed.retry("alice") == 2
+    assert len(keys(journal)) == 3
+    assert [row.attempts for row in journal.owed.waiting("mqtt", 3)] == [0, 0, 0]
+    assert [r.detail for r in journal.audit.rows()] == [{"seq": None, "count": 2}]
+
+
+def test_a_decision_that_makes_no_sense_changes_nothing_and_is_not_audited(
+    journal: Journal, received
+) -> None:
+    journal.owed.add([received()])
+    (key,) = keys(journal)
+    with pytest.raises(Forbidden):
+        journal.owed.retry("alice", 1)
+    journal.owed.ack("mqtt", [key])
+    with pytest.raises(Forbidden):
+        journal.owed.drop("alice", 1)
+    assert journal.owed.retry("alice", 99) == journal.owed.drop("alice", "unknown") == 0
+    assert journal.owed.counts().delivered == 1
+    assert not journal.audit.rows()
+
+
+def test_an_answer_that_comes_late_is_no_error_and_only_an_ack_is_believed(
+    journal: Journal, received
+) -> None:
+    journal.owed.add([received(n) for n in range(2)])
+    dropped, dead = keys(journal)
+    journal.owed.drop("alice", dropped)
+    journal.owed.never("mqtt", dead, "PUBACK 0x90")
+    for key in (dropped, dead):
+        journal.owed.later("mqtt", key, "late")
+        journal.owed.never("mqtt", key, "late")
+    counts = journal.owed.counts()
+    assert (counts.dropped, counts.dead) == (1, 1)
+    assert [row.last_error for row in journal.owed.listed(State.DEAD)] == ["PUBACK 0x90"]
+    journal.owed.ack("mqtt", [dead, dropped, "unknown"])
+    assert journal.owed.counts().delivered == 2
+    assert journal.owed.later("mqtt", "unknown", "x") == 0
+
+
+def test_again_takes_all_messages_of_one_report_and_its_withdrawal(
+    journal: Journal, make_report: Callable[..., Report], commit
+) -> None:
+    old = make_report()
+    commit(old)
+    commit(make_report(images="d" * 64, revision=2, supersedes=old.report_id))
+    journal.owed.ack("mqtt", keys(journal))
+    assert journal.owed.again("mqtt", mqtt.keys_of(old)) == 3
+    assert keys(journal)[-1] == str(event_id(old.report_id, "superseded"))
+    assert journal.owed.again("mqtt", mqtt.keys_of(make_report(images="e" * 64))) == 0
+
+
+def test_what_was_dropped_is_not_sent_again(journal: Journal, received) -> None:
+    journal.owed.add([received()])
+    (key,) = keys(journal)
+    journal.owed.drop("alice", key)
+    assert journal.owed.again("mqtt", [key]) == 0
+    assert keys(journal) == []
+
+
+def test_acknowledgements_that_came_together_are_one_transaction(
+    journal: Journal, received
+) -> None:
+    journal.owed.add([received(n) for n in range(20)])
+    said: list[str] = []
+    journal._db._db.set_trace_callback(said.append)
+    journal.owed.ack("mqtt", keys(journal)[:19])
+    journal._db._db.set_trace_callback(None)
+    assert said.count("COMMIT") == 1
+    counts = journal.owed.counts()
+    (left,) = journal.owed.waiting("mqtt", 20)
+    assert (counts.delivered, counts.waiting, counts.oldest_waiting) == (19, 1, left.created)
+
+
+def test_a_destination_sees_its_own_in_its_own_order_and_draws_no_number_unasked(
+    journal: Journal, key: SeriesKey, received
+) -> None:
+    archive = [Owed("archive", str(n), key, b"bytes %d" % n) for n in range(2)]
+    file = Owed("archive", "file", key, File(PurePosixPath("reports/1/a.dcm")))
+    journal.owed.add([archive[0], received(1), file, received(2), archive[1]])
+    assert [row.seq for row in journal.owed.waiting("mqtt", 10)] == [1, 2]
+    rows = journal.owed.waiting("archive", 10)
+    assert [(r.key, r.seq, r.body, r.file) for r in rows] == [
+        ("0", None, b"bytes 0", None),
+        ("file", None, None, "reports/1/a.dcm"),
+        ("1", None, b"bytes 1", None),
+    ]
+    journal.owed.ack("archive", ["0"])
+    journal.owed.never("archive", "file", "the archive does not take it")
+    assert (journal.owed.counts("archive").delivered, journal.owed.counts("mqtt").delivered) == (
+        1,
+        0,
+    )
+    assert journal.owed.counts().dead == 1
+    assert journal.owed.drop("alice", "file") == 1
+
+
+def test_a_key_that_its_destination_knows_is_dropped_silently_and_draws_no_number(
+    journal: Journal, received
+) -> None:
+    journal.owed.add([received(1), received(1), Owed("archive", received(1).key, None, b"other")])
+    journal.owed.add([received(1), received(2)])
+    assert [row.seq for row in journal.owed.waiting("mqtt", 10)] == [1, 2]
+    assert len(keys(journal, "archive")) == 1
+
+
+def _post_many(state: Path, number: int, noon: datetime) -> None:
+    with Journal.open(state) as journal:
+        for n in range(25):
+            said = message.of_series(
+                "received", study="c" * 32, series_uid="1.2.3", slices=number * 100 + n, at=noon
+            )
+            journal.owed.add([mqtt.enveloped(said)])
+            journal.owed.next_seq()
+            journal.audit.add("test", "posted", n=n)
+
+
+def test_several_processes_open_and_write_at_once_without_a_gap_or_a_double(
+    tmp_path: Path, noon: datetime
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_post_many, args=(tmp_path, n, noon)) for n in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    with Journal.open(tmp_path) as journal:
+        rows = journal.owed.waiting("mqtt", 1000)
+        seqs = [row.seq or 0 for row in rows]
+        assert len(set(seqs)) == 75
+        assert seqs == sorted(seqs)
+        assert journal.owed.next_seq() == 151
+        assert journal.audit.verify() is None
+        for row in rows:
+            payload = json.loads(mqtt.Envelope.model_validate_json(row.body or b"").payload)
+            assert payload["seq"] == row.seq

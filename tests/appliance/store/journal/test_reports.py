@@ -1,0 +1,53 @@
+"""Reports as they were committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.report import Report, SeriesKey, Stage
+from appliance.store.journal import ANY, Journal
+
+
+def test_the_final_report_comes_before_its_preliminary_and_a_higher_revision_before_both(
+    journal: Journal, key: SeriesKey, make_report: Callable[..., Report], commit
+) -> None:
+    preliminary = make_report(stage=Stage.PRELIMINARY)
+    final = make_report()
+    commit(final)
+    commit(preliminary)
+    digest = final.bundle.digest if final.bundle else None
+    assert journal.reports.latest(key) == final
+    assert journal.reports.next_revision(key, digest) == 2
+    assert journal.reports.next_revision(key, digest, final.input_digest) == 1
+    assert journal.reports.next_revision(key, None) == 1
+    later = make_report(images="d" * 64, revision=2, supersedes=final.report_id)
+    commit(later)
+    assert journal.reports.latest(key, digest) == later
+    assert journal.reports.latest(key, None) is None
+    assert journal.reports.latest(key, ANY) == later
+    assert journal.reports.recent(1) == [later]
+    assert journal.reports.of_study(key.study) == [final, preliminary, later]
+
+
+def test_a_report_is_found_by_its_id_and_so_is_its_series(
+    journal: Journal, key: SeriesKey, make_report: Callable[..., Report], commit
+) -> None:
+    report = make_report()
+    assert journal.reports.get(report.report_id) is None
+    assert journal.reports.series_of(report.report_id) is None
+    commit(report)
+    assert journal.reports.get(report.report_id) == report
+    assert journal.reports.series_of(report.report_id) == key
+
+
+def test_reports_of_one_series_uid_in_two_studies_are_not_mixed_up(
+    journal: Journal, key: SeriesKey, make_report: Callable[..., Report], commit
+) -> None:
+    other = SeriesKey("1.9", key.series)
+    one, two = make_report(), make_report(images="d" * 64)
+    commit(one)
+    commit(two, other)
+    digest = one.bundle.digest if one.bundle else None
+    assert (journal.reports.latest(key), journal.reports.latest(other)) == (one, two)
+    assert journal.reports.next_revision(other, digest) == 2
+    assert journal.reports.next_revision(SeriesKey("1.8", key.series), digest) == 1
