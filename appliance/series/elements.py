@@ -39,7 +39,7 @@ DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 
 PIXEL_DATA = raw.PIXEL_DATA
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
-_STRINGS = {"AE", "AS", "CS", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT"}
+_STRINGS = {"AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT"}
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
