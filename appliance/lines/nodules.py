@@ -14,7 +14,8 @@ Rules.
    of the figure reported, measured or not.
 3. Where spacing or thickness is too wide for nodules, only masses are looked for.
 4. HU out of range are a limitation. They refuse images that are DERIVED or SECONDARY by name,
-   because nobody knows what was done to them, and where no lungs are found they are the cause.
+   because nobody knows what was done to them, and where no lungs are found they are the cause,
+   unless the images show a part of the body without air.
 5. Where the images name another part of the body, the network of lungs alone looks at them first:
    only both lungs, cut at neither end, overrule what the header says.
 """
@@ -171,7 +172,9 @@ def _against(
         if seen := seen or next(iter(ends), None):
             return (doubt.model_copy(update={"text": f"{doubt.text} {seen}"}),)
     elif seen is not None:
-        return suspect or (Reason(code=Code.NO_LUNGS, text=seen, where="series"),)
+        if suspect and not content.airless(stack):
+            return suspect
+        return (Reason(code=Code.NO_LUNGS, text=seen, where="series"),)
     return ()
 
 

@@ -14,7 +14,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
 from appliance.bundle import match
@@ -87,7 +87,7 @@ class Slices:
         names = {plane.mark[0] for plane in max(phases, key=len, default=())}
         # `split` keeps one of each UID; that two have other pixels is for `assemble` to say
         stack = assemble.assemble([p for p in images if p.mark[0] in names], accepts)
-        headers = [plane.header for plane in images]
+        headers = {plane.header for plane in images}  # an image that came twice counts once
         contrary, every = _contrary(headers, accepts)
         if not isinstance(stack, Stack):
             if localizer := select.scout(headers, stack):
@@ -131,13 +131,15 @@ class Unknown(Slices):
         return super().images(instance, manifests, memory_bytes)
 
 
-def _contrary(headers: Sequence[Header], accepts: Accepts | None) -> tuple[Reason | None, bool]:
+def _contrary(headers: Set[Header], accepts: Accepts | None) -> tuple[Reason | None, bool]:
     """Why the part of the body that images name speaks against them, and whether each of them names
     such a part (rule 3)."""
     if accepts is None:
         return None, False
     of_part = {h.body_part: match.doubt(accepts, (h,)) for h in headers}
-    odd = sorted((h for h in headers if of_part[h.body_part]), key=select.place)
+    odd = sorted(
+        (h for h in headers if of_part[h.body_part]), key=lambda h: (select.place(h), repr(h))
+    )
     reason = of_part[odd[0].body_part] if odd else None
     if reason is None or len(odd) == len(headers):
         return reason, reason is not None

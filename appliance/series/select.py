@@ -5,8 +5,8 @@ By name. Image Type (0008,0008) is value 1 ORIGINAL or DERIVED, value 2 PRIMARY 
 Enhanced CT value 3 is VOLUME and the like and value 4 the derived contrast (C.8.16.1). The rows of
 `ROWS` are tried in order, the most telling first, so a DERIVED\\SECONDARY\\REFORMATTED image is
 `reformatted`. Values are compared word by word (`CT_SOM5 MPR` holds the word MPR). No Image Type is
-"unlabelled" and accepted, unless its slices are thicker than any slice is: then it is a view
-through the body.
+"unlabelled" and accepted, unless it is thicker than any slice is: then it is a view through the
+body. A few unlabelled images across the axial plane are localizers too (`scout`).
 
 DERIVED and SECONDARY alone are hints, in CT: archives, planning systems and compression write them
 on the scanner's own slices. Such a series is analysed if its HU are sane (lines/nodules.py), with
@@ -32,7 +32,7 @@ The others are `better_series`. A better one that comes late wins the same compa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from appliance.bundle.accepts import Accepts
@@ -188,14 +188,15 @@ def hints(headers: Sequence[Header]) -> tuple[Reason, ...]:
     )
 
 
-def scout(headers: Sequence[Header], reasons: Sequence[Reason]) -> Reason | None:
+def scout(headers: Collection[Header], reasons: Sequence[Reason]) -> Reason | None:
     """That a series which is not axial, whose images say nothing of their kind and are few, is a
     localizer; None where it is none."""
     across = any(reason.code is Code.NOT_AXIAL for reason in reasons)
-    few = len({h.sop_instance_uid for h in headers}) <= UNLABELLED_SCOUTS
-    if not (across and few and all(_is_ct(h) and not h.image_type for h in headers)):
+    count = len({h.sop_instance_uid for h in headers})
+    unlabelled = all(_is_ct(h) and not h.image_type for h in headers)
+    if not (across and unlabelled and count <= UNLABELLED_SCOUTS):
         return None
-    text = f"it is a localizer: {len(headers)} images across the axial plane, without Image Type"
+    text = f"it is a localizer: {count} images across the axial plane, without Image Type"
     return Reason(code=Code.LOCALIZER, text=text, where="series")
 
 

@@ -113,6 +113,17 @@ def test_another_body_part_is_the_reason_where_one_lung_is_missing(
     assert "Only one lung" in result.reasons[0].text
 
 
+def test_a_part_of_the_body_without_air_has_no_lungs_and_no_wrong_hu(
+    process: Process, dicom: Any
+) -> None:
+    slices = dicom.chest(lungs=False, BodyPartExamined=None)
+    for ds in slices:
+        pixels = np.frombuffer(ds.PixelData, "<i2").reshape(80, 80)
+        cut = np.ascontiguousarray(pixels[24:56, 24:56])
+        dicom.say(ds, Rows=32, Columns=32, PixelData=cut.tobytes())
+    assert codes(process(dicom.all(slices)).reasons) == [Code.NO_LUNGS]
+
+
 def test_another_body_part_is_the_reason_where_no_lungs_are(process: Process, dicom: Any) -> None:
     head = process(dicom.all(dicom.chest(lungs=False, BodyPartExamined="HEAD")))
     assert codes(head.reasons) == [Code.BODY_PART]
