@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import resources
@@ -160,6 +159,8 @@ def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:
         end.close()
     if index.exists():
         return connected(path, "mode=ro")
+    import tempfile  # noqa: PLC0415 - only a reader after a crash needs it
+
     folder = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="scanside-journal-")))
     for source in (path, log):
         shutil.copyfile(source, folder / source.name)
