@@ -153,16 +153,18 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:
     """A connection that leaves the folder as it is, in one of the three ways."""
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    if log.exists() and index.exists():
+        return connected(path, "mode=ro")
+    end.enter_context(locked_if_there(_opener(path)))  # from here on no stage can start
     if not log.exists():
-        end.enter_context(locked_if_there(_opener(path)))
-        if not log.exists():  # and now nobody can make one
-            return connected(path, "mode=ro&immutable=1")
-        end.close()
+        return connected(path, "mode=ro&immutable=1")
     if index.exists():
+        end.close()
         return connected(path, "mode=ro")
     folder = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="scanside-journal-")))
-    for source in (path, log):
-        shutil.copyfile(source, folder / source.name)
+    shutil.copyfile(path, folder / path.name)
+    with contextlib.suppress(FileNotFoundError):  # its last stage has just ended: all is in the file
+        shutil.copyfile(log, folder / log.name)
     return connected(folder / path.name)
 
 

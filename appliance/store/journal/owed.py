@@ -211,7 +211,7 @@ class Outbox(Part):
     def purge_in(self, db: sqlite3.Connection, before: float) -> None:
         """Delete what is settled, of no series, and older."""
         db.execute(
-            """DELETE FROM owed WHERE series_uid IS NULL AND created < ? AND state IN (?, ?)""",
+            "DELETE FROM owed WHERE study_uid IS NULL AND created < ? AND state IN (?, ?)",
             (before, *delivery.SETTLED),
         )
 
