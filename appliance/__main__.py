@@ -323,7 +323,7 @@ def main() -> None:
     try:
         app(prog_name="scanside")
     except ScansideError as e:
-        print(f"scanside: {e.line()}", file=sys.stderr)
+        print(f"scanside: {e.one_line()}", file=sys.stderr)
         sys.exit(1)
     except PermissionError as e:
         remedy = "Run it as the user that owns this, or correct its rights."

@@ -42,7 +42,7 @@ class ScansideError(Exception):
         if code is not None:
             self.code = code
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """The error as one line for a terminal or a log: text, then remedy."""
         return f"{self.text} [{self.code}] {self.remedy}"
 

@@ -43,7 +43,7 @@ class Row:
         """How many times faster than the peer."""
         return self.peer_s / self.ours_s
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """As printed."""
         return (
             f"{self.ratio:6.2f}x  {self.what}: {self.ours} {self.ours_s * 1e3:.0f} ms, "
@@ -100,11 +100,11 @@ def main() -> None:
             compared.comparisons() if name in wanted else ()
         ):
             row = Row(what, ours, peer, best(ours_run, asked.repeat), best(peer_run, asked.repeat))
-            print(row.line(), flush=True)
+            print(row.one_line(), flush=True)
             results.append({"part": name, **asdict(row), "ratio": row.ratio})
     for name, measured in MEASURED.items():
         for figure in measured.figures() if name in wanted else ():
-            print(figure.line(), flush=True)
+            print(figure.one_line(), flush=True)
             results.append({"part": name, **asdict(figure), "met": figure.met})
     _keep("-".join(sorted(set(wanted))), here, results)
 

@@ -136,4 +136,4 @@ _RELEASE = _pdu(0x05, bytes(4))
 
 if __name__ == "__main__":
     for figure in figures():
-        print(figure.line(), flush=True)
+        print(figure.one_line(), flush=True)

@@ -105,11 +105,11 @@ def _sent(site: Site, folder: Path, images: list[Any]) -> tuple[dict[str, float]
     site.ended([series])
     if scanner.wait(60):
         raise SystemExit("a sender failed")
-    reports = [said["report"] for _, _, said in site.heard if said.get("report")]
+    reports = [message["report"] for _, _, message in site.heard if message.get("report")]
     whole = [one for one in reports if one["series"]["slices"] == len(images)]
     if not whole:  # of a pause in the transfer there may be an earlier one
-        said = [(one["status"], one["series"]["slices"], one["reasons"]) for one in reports]
-        raise SystemExit(f"no report of all {len(images)} slices: {said}")
+        message = [(one["status"], one["series"]["slices"], one["reasons"]) for one in reports]
+        raise SystemExit(f"no report of all {len(images)} slices: {message}")
     report = whole[0]
     times = {
         name: datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
@@ -118,9 +118,10 @@ def _sent(site: Site, folder: Path, images: list[Any]) -> tuple[dict[str, float]
     }
     out = [
         at
-        for at, _, said in site.heard
-        if said.get("report") == report
-        or (said.get("report_id"), said.get("stage")) == (report["report_id"], report["stage"])
+        for at, _, message in site.heard
+        if message.get("report") == report
+        or (message.get("report_id"), message.get("stage"))
+        == (report["report_id"], report["stage"])
     ]
     return times, max(out)
 

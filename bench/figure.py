@@ -21,7 +21,7 @@ class Figure:
     def met(self) -> bool | None:
         return None if self.aim is None else self.value <= self.aim
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """As printed."""
         judged = {None: "      ", True: "met   ", False: "missed"}[self.met]
         aim = "" if self.aim is None else f" (aim {self.aim:g})"

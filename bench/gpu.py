@@ -215,9 +215,9 @@ def of_engines(loaded: Loaded, slices: int, repeat: int) -> Iterator[Figure]:
     for name, words in steps.items():
         began = time.monotonic()
         done = _run("-m", "compile", *words)
-        said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+        printed = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
         took = f" ({time.monotonic() - began:.0f} s)"
-        yield Figure(name, (said or [f"exit code {done.returncode}"])[-1] + took)
+        yield Figure(name, (printed or [f"exit code {done.returncode}"])[-1] + took)
         if done.returncode:
             return
     stack, what = stack_of(slices), f"prepare + infer, {slices} x 512 x 512"
@@ -329,7 +329,7 @@ def main() -> int:
         code = for_gpu(gpu)
         place(SHIPPED.parent, code)  # where a release has them, and the children look
     except (BackendUnavailable, BundleRefused) as e:
-        print(f"gpu-check: {e.line()}", file=sys.stderr)
+        print(f"gpu-check: {e.one_line()}", file=sys.stderr)
         return 1
     loaded = trust.check(FACTORY.read_bytes())
     rows = [contract()]

@@ -80,8 +80,8 @@ def with_tensorrt(loaded: Loaded, library: tensorrt.Library, architecture: str) 
     """Engines for this machine's GPU, built here and now, that know what a layer is made of."""
 
     def make(role: str, precision: str, data: bytes, shapes: Shapes) -> Engine:
-        told = {"precision": PRECISIONS[precision]}
-        network = networks_of(loaded)[role].model_copy(update=told)
+        timed = {"precision": PRECISIONS[precision]}
+        network = networks_of(loaded)[role].model_copy(update=timed)
         port = network.inputs[0].name
         plan = tensorrt.build(
             library, role, network, data, {port: shapes}, architecture=architecture, detailed=True
@@ -100,22 +100,22 @@ def timed(
         engine = make()
         held: list[int] = []
 
-        def room(size: int) -> int:
+        def place(size: int) -> int:
             held.append(device.cuda.allocate(max(1, size)))
             return held[-1]
 
         try:
             shapes, words = engine.shapes(shape), engine.outputs
             image = np.random.default_rng(1).random(tuple(shape), np.float32)
-            at = room(image.nbytes)
+            at = place(image.nbytes)
             outputs = {name: np.empty(shapes[name], words[name]) for name in words}
-            places = {name: room(nbytes(shapes[name], words[name])) for name in words}
-            told = (device.cuda.handle("compute"), at, places, room(engine.scratch_bytes))
+            places = {name: place(nbytes(shapes[name], words[name])) for name in words}
+            timed = (device.cuda.handle("compute"), at, places, place(engine.scratch_bytes))
 
             def once() -> None:
                 device.staging.up(at, image)
                 device.store.uploaded()
-                engine.run(*told)
+                engine.run(*timed)
                 device.cuda.finish("compute")
                 for name, array in outputs.items():
                     device.staging.down(array, places[name])
@@ -124,7 +124,7 @@ def timed(
             if not hasattr(engine, "layers_ms"):
                 return Timed(whole, {}, "this engine tells no times of its layers")
             try:
-                runs = [engine.layers_ms(*told) for _ in range(repeat)]
+                runs = [engine.layers_ms(*timed) for _ in range(repeat)]
             except EngineError as e:
                 return Timed(whole, {}, str(e))
             names = runs[0]
@@ -175,12 +175,12 @@ def by_layer(layers: Mapping[str, float], names: Sequence[str]) -> dict[str, flo
 
 def layer_table(role: str, names: Sequence[str], engines: Mapping[str, Timed | str]) -> str:
     """Markdown: a network's layers in milliseconds, and their sums; or why there are none."""
-    told = {p: one for p, one in engines.items() if isinstance(one, Timed) and not one.why}
-    columns = {p: by_layer(one.layers, names) for p, one in told.items()}
+    timed = {p: one for p, one in engines.items() if isinstance(one, Timed) and not one.why}
+    columns = {p: by_layer(one.layers, names) for p, one in timed.items()}
     silent = [
         f"{precision}: {one.why if isinstance(one, Timed) else one}"
         for precision, one in engines.items()
-        if precision not in told
+        if precision not in timed
     ]
     lines = [f"{role}, by layer" + "".join(f"; {line}" for line in silent)]
     if columns:
@@ -190,7 +190,7 @@ def layer_table(role: str, names: Sequence[str], engines: Mapping[str, Timed | s
             cells = (column[name] for column in columns.values())
             shown = (cell if isinstance(cell, str) else f"{cell:.3f}" for cell in cells)
             lines.append(f"| {name} | " + " | ".join(shown) + " |")
-        sums = (f"{sum(told[p].layers.values()):.3f}" for p in columns)
+        sums = (f"{sum(timed[p].layers.values()):.3f}" for p in columns)
         lines.append("| all | " + " | ".join(sums) + " |")
     return "\n".join(lines)
 
@@ -274,9 +274,9 @@ def ratios(
     sums = {"ours": 0.0, "theirs": 0.0}
     whole = True
     for role, row in engines.items():
-        said = []
+        compared = []
         for precision, one in row.items():
-            said.append(
+            compared.append(
                 f"{precision} {one.whole_s * 1e3:.2f} ms"
                 if isinstance(one, Timed)
                 else f"{precision}: {one}"
@@ -285,10 +285,10 @@ def ratios(
         if theirs is None or not isinstance(ours, Timed):
             whole = False
         else:
-            said.append(f"{torch} {theirs * 1e3:.2f} ms: INT8 is {theirs / ours.whole_s:.2f}x")
+            compared.append(f"{torch} {theirs * 1e3:.2f} ms: INT8 is {theirs / ours.whole_s:.2f}x")
             sums["ours"] += ours.whole_s
             sums["theirs"] += theirs
-        rows.append((f"{role}, host to host", "; ".join(said)))
+        rows.append((f"{role}, host to host", "; ".join(compared)))
     what = f"INT8 engines against {torch}, all networks, host to host"
     if whole and sums["ours"]:
         rows.append((what, f"{sums['theirs'] / sums['ours']:.2f}x (aim {AIM}x)"))

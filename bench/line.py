@@ -123,7 +123,7 @@ def _row(site: Site, series: str, began: float) -> Row:
         WHERE series_uid = ? AND destination = ? AND state = ? ORDER BY id""",
         (series, MQTT, State.DELIVERED),
     )
-    said = [
+    messages_said = [
         (
             json.loads(Envelope.model_validate_json(row["body"]).payload),
             row["created"],
@@ -132,9 +132,9 @@ def _row(site: Site, series: str, began: float) -> Row:
         for row in messages
     ]
     early_ones = [
-        one for one in said if "preliminary" in (one[0].get("event"), one[0].get("stage"))
+        one for one in messages_said if "preliminary" in (one[0].get("event"), one[0].get("stage"))
     ]
-    first = early_ones or said  # the verdict was there before anything preliminary
+    first = early_ones or messages_said  # the verdict was there before anything preliminary
     return {
         "sent": began,
         "images": early["series"]["slices"],
@@ -146,7 +146,7 @@ def _row(site: Site, series: str, began: float) -> Row:
         "committed": min(created for _, created, _ in first),
         "first_out": max(at for *_, at in first),
         "complete": _seconds(reports["final"]["times"]["complete"]),
-        "last_out": max(at for *_, at in said),
+        "last_out": max(at for *_, at in messages_said),
     }
 
 

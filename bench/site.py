@@ -92,10 +92,10 @@ class Site:
                 raise SystemExit(f"no word of {len(waiting)} series in {LOST_S:.0f} s")
             *lines, self._rest = (self._rest + os.read(self.subscriber, 1 << 20)).split(b"\n")
             for topic, _, payload in (line.partition(b" ") for line in lines):
-                said = json.loads(payload)
-                self.heard.append((time.time(), topic.decode(), said))
-                if said.get("event") in ("analysed", "not_analysed", "failed"):
-                    waiting.discard(said["series"])
+                message = json.loads(payload)
+                self.heard.append((time.time(), topic.decode(), message))
+                if message.get("event") in ("analysed", "not_analysed", "failed"):
+                    waiting.discard(message["series"])
         time.sleep(0.3)  # the broker's PUBACK to us may follow its message to the subscriber
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:

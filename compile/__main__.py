@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
         path, digest, held = kernels(args.out)
         print(f"{path}: {', '.join(map(str, held))}, sha256 {digest}")
     elif args.verb == "wheel":
-        print(wheel.wheel(args.out).line())
+        print(wheel.wheel(args.out).one_line())
     elif args.verb == "sbom":
         parts_list(args)
 
@@ -167,7 +167,7 @@ def compared(path: Path, backends: str | None, folder: Path | None, *, findings:
     loaded = trust.check(path.read_bytes())
     rows = []
     for row in compare.compare(loaded, two, folder=folder, instances=None if findings else ()):
-        print(row.line(), flush=True)
+        print(row.one_line(), flush=True)
         rows.append(row)
     print(compare.judge(rows, two))
 
@@ -177,7 +177,7 @@ def linted(path: Path) -> None:
     loaded = trust.check(path.read_bytes())
     found = lint_bundle(loaded)
     for finding in found:
-        print(finding.line())
+        print(finding.one_line())
     errors = sum(finding.severity == "error" for finding in found)
     if errors:
         raise BundleRefused(
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except ScansideError as e:
-        print(e.line(), file=sys.stderr)
+        print(e.one_line(), file=sys.stderr)
         return 1
     except OSError as e:
         print(f"{e.filename}: {e.strerror}", file=sys.stderr)

@@ -65,7 +65,7 @@ class OfTensor:
     def passed(self) -> bool:
         return max(self.max_abs, self.recorded) <= self.atol
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """For a terminal."""
         verdict = "ok  " if self.passed else "FAIL"
         return (
@@ -84,7 +84,7 @@ class OfFinding:
     passed: bool
     why: str = ""
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """For a terminal."""
         verdict = "ok  " if self.passed else "FAIL"
         return f"{verdict} {self.first or '-'} | {self.second or '-'} {self.why}".rstrip()
@@ -266,7 +266,7 @@ def judge(rows: Sequence[OfTensor | OfFinding], backends: Mapping[int, str] | Se
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise BundleRefused(
-            f"{backends[1]} differs from {backends[0]}: {failed[0].line()}{more}",
+            f"{backends[1]} differs from {backends[0]}: {failed[0].one_line()}{more}",
             code="compare_mismatch",
             remedy="It must not serve. Build the engines again with --float32, or keep the backend "
             "that was judged by.",

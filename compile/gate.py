@@ -37,7 +37,7 @@ class Passed:
     bytes: int
     seconds: float
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """For a terminal."""
         return (
             f"ok   {self.network:10} {self.what:13} {self.target}: "
@@ -71,7 +71,7 @@ def run(loaded: Loaded, targets: Sequence[str], say: Callable[[str], None]) -> f
     began = time.monotonic()
     count = 0
     for row in gate(loaded, targets):
-        say(row.line())
+        say(row.one_line())
         count += 1
     took = time.monotonic() - began
     ref = loaded.ref

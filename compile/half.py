@@ -83,7 +83,7 @@ def _lowered(loaded: Loaded, role: str) -> Lowered:
             raise
         return Lowered(network, "float32", e.text)
     gate = golden.Gate(passed=bool(results) and all(r.passed for r in results), results=results)
-    why = f"float16 is off by {gate.line()}"
+    why = f"float16 is off by {gate.one_line()}"
     return Lowered(data, "float16", why) if gate.passed else Lowered(network, "float32", why)
 
 

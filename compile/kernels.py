@@ -72,8 +72,8 @@ def build(nvcc: Path, wanted: Iterable[Code] = WANTED) -> bytes:
         command = [str(nvcc), "-std=c++17", "-O3", "-fatbin", *targets, SOURCE.name, "-o", NAME]
         ended = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
         if ended.returncode:
-            said = (ended.stderr or ended.stdout).strip().splitlines() or ["and said nothing"]
-            first = next((line for line in said if "error" in line), said[-1])
+            printed = (ended.stderr or ended.stdout).strip().splitlines() or ["and said nothing"]
+            first = next((line for line in printed if "error" in line), printed[-1])
             raise BackendUnavailable(
                 f"{nvcc} ended with {ended.returncode}: {first}",
                 code="nvcc_failed",

@@ -43,7 +43,7 @@ class Finding:
     text: str
     remedy: str
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """For a terminal."""
         return (
             f"{self.severity} {self.network}: {self.node}: {self.text} [{self.rule}] {self.remedy}"
@@ -266,10 +266,14 @@ def axes(graph: Graph, network: Network) -> Found:
         shape = [d.dim_value or -1 for d in port.type.tensor_type.shape.dim]
         if len(shape) > MAX_RANK:
             yield port.name, f"{len(shape)} axes", f"Use at most {MAX_RANK}."
-        for axis, (is_so, said) in enumerate(zip(shape, wanted.shape, strict=False)):
-            if (is_so == -1) != (said == -1):
+        for axis, (is_so, declared) in enumerate(zip(shape, wanted.shape, strict=False)):
+            if (is_so == -1) != (declared == -1):
                 free = "free" if is_so == -1 else "fixed"
-                yield port.name, f"axis {axis} is {free}, the manifest says {said}", "Export again."
+                yield (
+                    port.name,
+                    f"axis {axis} is {free}, the manifest says {declared}",
+                    "Export again.",
+                )
     for port in outputs:
         if len(port.type.tensor_type.shape.dim) > MAX_RANK:
             yield port.name, "too many axes", f"Use at most {MAX_RANK}."

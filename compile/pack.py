@@ -53,14 +53,14 @@ def pack(source: Path, *, goldens: bool = True) -> bytes:
         check_network(role, network, files[network.file])
         for finding in lint(files[network.file], network, role):
             if finding.severity == "error":
-                raise _refused(finding.line())
+                raise _refused(finding.one_line())
     data = archive.write({**files, MANIFEST: write(manifest)})
     loaded = trust.check(data)
     golden.require_cases(loaded)
     if goldens:
         result = golden.gate(loaded, onnxruntime_infer(loaded))
         if not result.passed:
-            raise _refused(f"golden cases do not pass on onnxruntime: {result.line()}")
+            raise _refused(f"golden cases do not pass on onnxruntime: {result.one_line()}")
     return data
 
 
@@ -83,14 +83,14 @@ def check_network(role: str, network: Network, data: bytes) -> None:
     weights = {t.name for t in model.graph.initializer}
     inputs = [_port(value, onnx) for value in model.graph.input if value.name not in weights]
     outputs = [_port(value, onnx) for value in model.graph.output]
-    for what, there, said in (
+    for what, there, declared in (
         ("inputs", inputs, network.inputs),
         ("outputs", outputs, network.outputs),
     ):
-        if sorted(there, key=_name) != sorted(said, key=_name):
+        if sorted(there, key=_name) != sorted(declared, key=_name):
             raise _refused(
                 f"network {role!r}: {network.file} has the {what} {_shown(there)}, "
-                f"{SOURCE} says {_shown(said)}"
+                f"{SOURCE} says {_shown(declared)}"
             )
 
 

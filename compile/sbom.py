@@ -133,10 +133,12 @@ def _file(name: str, data: bytes) -> Component:
 def _licenses(found: importlib.metadata.Distribution) -> list[License]:
     """What the metadata says: the SPDX expression, else the classifiers, else nothing (a free text
     `License` field is often the whole licence)."""
-    said = found.metadata
-    for expression in said.get_all("License-Expression") or ():
+    wheel_metadata = found.metadata
+    for expression in wheel_metadata.get_all("License-Expression") or ():
         return [LicenseFactory().make_from_string(expression)]
-    last = [c.split(" :: ")[-1] for c in said.get_all("Classifier") or () if "License ::" in c]
+    last = [
+        c.split(" :: ")[-1] for c in wheel_metadata.get_all("Classifier") or () if "License ::" in c
+    ]
     return [LicenseFactory().make_with_name(name) for name in sorted(set(last))]
 
 

@@ -141,9 +141,9 @@ def build(
 def accepted(engine: bytes | None, role: str, library: Library, errors: Sequence[str]) -> bytes:
     """Rule 4: the engine, where there is one and the log holds no error."""
     if engine is None or errors:
-        said = errors[0] if errors else "it gives no reason"
+        complaint = errors[0] if errors else "it gives no reason"
         raise BundleRefused(
-            f"network {role!r}: {library.name} {library.version} builds no engine: {said}",
+            f"network {role!r}: {library.name} {library.version} builds no engine: {complaint}",
             code="engine_build",
             remedy="If it names memory or CUDA, free memory and try again; else mend the network.",
         )
@@ -154,8 +154,8 @@ def _refused(role: str, parser: Any, logged: list[str]) -> BundleRefused:
     """What the parser does not take, by the name of the first such node."""
     found = [parser.get_error(i) for i in range(parser.num_errors)]
     if not found:
-        said = logged[0] if logged else "it gives no reason"
-        return BundleRefused(f"network {role!r}: the parser refuses it: {said}", code="engine_node")
+        why = logged[0] if logged else "it gives no reason"
+        return BundleRefused(f"network {role!r}: the parser refuses it: {why}", code="engine_node")
     first = found[0]
     node = first.node_name() or f"{first.node_operator() or 'node'} number {first.node()}"
     why = " ".join(first.desc().split())[:300]

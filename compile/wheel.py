@@ -47,7 +47,7 @@ class Wheel:
     kernels: tuple[Code, ...]
     bundles: tuple[str, ...]
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """For a terminal."""
         held = ", ".join(map(str, self.kernels))
         return (
@@ -90,8 +90,8 @@ def packed(root: Path, folder: Path) -> Path:
     )
     made = sorted(folder.glob("*.whl"))
     if ended.returncode or len(made) != 1:
-        said = (ended.stderr or ended.stdout).strip().splitlines()
-        raise _builder(f"hatchling ended with {ended.returncode}: {(said or ['?'])[-1][:300]}")
+        printed = (ended.stderr or ended.stdout).strip().splitlines()
+        raise _builder(f"hatchling ended with {ended.returncode}: {(printed or ['?'])[-1][:300]}")
     return made[0]
 
 
@@ -111,8 +111,8 @@ def check(data: bytes, code: bytes | None = None) -> tuple[tuple[Code, ...], tup
             return held.read(name)
 
         kernels = file(f"{BACKEND}/{NAME}")
-        said = file(f"{BACKEND}/{NAME}.sha256").split()[:1]
-        if said != [hashlib.sha256(kernels).hexdigest().encode()]:
+        printed = file(f"{BACKEND}/{NAME}.sha256").split()[:1]
+        if printed != [hashlib.sha256(kernels).hexdigest().encode()]:
             raise _incomplete(f"{NAME} is not the file that its digest was written for")
         if code is not None and kernels != code:
             raise _incomplete(f"{NAME} is not what was built")

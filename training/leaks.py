@@ -66,8 +66,8 @@ def _shared(items: Sequence[Item]) -> Iterator[str]:
                 first.setdefault(value, {}).setdefault(item.split, item)
         for value, splits in first.items():
             for a, b in itertools.combinations(splits.values(), 2):
-                said = f"of one patient ({value})" if what == "patient" else "the same pixels"
-                yield f"{_name(a)} and {_name(b)} are {said}"
+                how = f"of one patient ({value})" if what == "patient" else "the same pixels"
+                yield f"{_name(a)} and {_name(b)} are {how}"
 
 
 def _name(item: Item) -> str:
@@ -79,8 +79,8 @@ def _near(items: Sequence[Item], like: float) -> Iterator[str]:
     by_split = [[i for i in items if i.split == split] for split in dict.fromkeys(SPLITS)]
     for left, right in itertools.combinations([s for s in by_split if s], 2):
         turned = [
-            (said, np.ascontiguousarray(v).reshape(len(right), -1))
-            for said, v in views(np.stack([i.fingerprint for i in right]))
+            (how, np.ascontiguousarray(v).reshape(len(right), -1))
+            for how, v in views(np.stack([i.fingerprint for i in right]))
         ]
         for start in range(0, len(left), _CHUNK):
             some = left[start : start + _CHUNK]
@@ -90,10 +90,10 @@ def _near(items: Sequence[Item], like: float) -> Iterator[str]:
             for a, b in np.argwhere(best >= like):
                 if some[a].digest == right[b].digest:
                     continue
-                said = turned[view[a, b]][0]
+                how = turned[view[a, b]][0]
                 yield (
                     f"{_name(some[a])} and {_name(right[b])} are near-duplicates: "
-                    f"similarity {best[a, b]:.3f}{', ' * bool(said)}{said}"
+                    f"similarity {best[a, b]:.3f}{', ' * bool(how)}{how}"
                 )
 
 

@@ -19,8 +19,8 @@ from appliance.backend.device import ALIGNED, Bytes, DeviceError, Pinned, Stream
 from appliance.errors import BackendUnavailable
 
 KERNELS = {
-    f"{kind}_f32{ending}": told.itemsize
-    for kind, told in (
+    f"{kind}_f32{ending}": arguments.itemsize
+    for kind, arguments in (
         ("prepare", tables.PREPARE),
         ("gather", tables.GATHER),
         ("cubes", tables.CUBES),
@@ -111,12 +111,12 @@ class PyCuda:
         kernel: str,
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
-        told: NDArray[np.void],
+        arguments: NDArray[np.void],
         stream: Stream,
     ) -> None:
         with self._named():
             self._functions[kernel].prepared_async_call(
-                grid, block, self._streams[stream], told.tobytes()
+                grid, block, self._streams[stream], arguments.tobytes()
             )
 
     def record(self, stream: Stream) -> Any:

@@ -74,7 +74,7 @@ class Cuda(Protocol):
         kernel: str,
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
-        told: NDArray[np.void],
+        arguments: NDArray[np.void],
         stream: Stream,
     ) -> None:
         """A kernel of kernels.cu with its one struct."""

@@ -71,14 +71,14 @@ def shipped(architecture: str, *, integrated: bool, path: Path = SHIPPED) -> byt
     `fatbin_broken` or `fatbin_architecture`."""
     try:
         data = path.read_bytes()
-        said = path.with_name(f"{path.name}.sha256").read_text(encoding="ascii").split()
+        recorded = path.with_name(f"{path.name}.sha256").read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as e:
         raise BackendUnavailable(
             f"this release has no kernels for a GPU: {path.name}: {e}",
             code="kernels_missing",
             remedy=REMEDY,
         ) from e
-    if said[:1] != [hashlib.sha256(data).hexdigest()]:
+    if recorded[:1] != [hashlib.sha256(data).hexdigest()]:
         raise BackendUnavailable(
             f"{path.name} is not the file that its digest was written for",
             code="fatbin_broken",

@@ -211,10 +211,12 @@ class GpuBackend:
             held[at] = values
             return at
 
-        told, shape, grid = tables.prepare(stack, raw_of(device, stack, slots, put), ops, crop, put)
-        at, mark = self._room(nbytes(shape, FLOAT))
+        arguments, shape, grid = tables.prepare(
+            stack, raw_of(device, stack, slots, put), ops, crop, put
+        )
+        at, mark = self._reserve(nbytes(shape, FLOAT))
         device.tables.send()
-        first, taps = held[int(told["z"]["first"])], int(told["z"]["taps"])
+        first, taps = held[int(arguments["z"]["first"])], int(arguments["z"]["taps"])
         layers = 1 if streams else LAYERS if missing else shape[0]
         for start in range(0, shape[0], layers):
             stop = min(start + layers, shape[0])
@@ -228,7 +230,7 @@ class GpuBackend:
                     if i >= low or not streams:
                         device.store.bring(stack.planes[i], int(slots[i]))
                 device.store.uploaded()
-            part = told.copy()
+            part = arguments.copy()
             part["z"]["first"] += start * first.itemsize
             part["z"]["weights"] += start * taps * FLOAT.itemsize
             part["z"]["voxels"] = len(near)
@@ -260,7 +262,7 @@ class GpuBackend:
             size = read.patch.size if read.patch is not None else 0
             one = (views, size, size)
         each = nbytes(one, FLOAT)
-        at, mark = self._room(len(centers) * each)
+        at, mark = self._reserve(len(centers) * each)
         ending, streams, slots, missing = hold(device, stack)
         for i in () if streams else missing:
             device.store.bring(stack.planes[i], int(slots[i]))
@@ -273,14 +275,14 @@ class GpuBackend:
             raw = raw_of(device, stack, slots, device.tables.put)
             if read.cube is not None:
                 kernel = f"cubes_f32{ending}"
-                told, shape = tables.cubes(stack, raw, ops, part, device.tables.put)
+                arguments, shape = tables.cubes(stack, raw, ops, part, device.tables.put)
             else:
                 kernel = f"gather_f32{ending}"
-                told, shape = tables.gather(stack, raw, ops, part, views, device.tables.put)
-            told["out"] = at + start * each
+                arguments, shape = tables.gather(stack, raw, ops, part, views, device.tables.put)
+            arguments["out"] = at + start * each
             device.tables.send()
             device.store.uploaded()
-            device.cuda.launch(kernel, tables.blocks(shape), tables.BLOCK, told, "compute")
+            device.cuda.launch(kernel, tables.blocks(shape), tables.BLOCK, arguments, "compute")
             device.store.used()
             device.idle()  # the tables are free again
         patch = (len(centers) * one[0], 1, *one[1:])
@@ -298,7 +300,7 @@ class GpuBackend:
             if isinstance(data, OnDevice):
                 image = self._place(data) + start * nbytes(shape[1:], FLOAT)
             else:
-                image, _ = self._room(nbytes(part, FLOAT))
+                image, _ = self._reserve(nbytes(part, FLOAT))
                 device.staging.up(image, np.asarray(data[start : start + part[0]], np.float32))
                 device.store.uploaded()
             found.append(self._run(device, engine, role, part, image))
@@ -350,7 +352,7 @@ class GpuBackend:
             raise BackendUnavailable("the backend is closed", remedy="Restart the work stage.")
         return self._arena
 
-    def _room(self, size: int) -> tuple[int, int]:
+    def _reserve(self, size: int) -> tuple[int, int]:
         return self._arena_here().give(size)
 
     def _place(self, held: OnDevice) -> int:

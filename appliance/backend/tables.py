@@ -164,17 +164,17 @@ def prepare(
         reference.axis_weights(rows, pixel[0], whole.spacing_mm[1]),
         reference.axis_weights(columns, pixel[1], whole.spacing_mm[2]),
     )
-    told = np.zeros((), PREPARE)
-    told["from"] = _slices(stack, raw, put)
+    arguments = np.zeros((), PREPARE)
+    arguments["from"] = _slices(stack, raw, put)
     for name, axis, low, high in zip("zyx", weights, box.low, box.high, strict=True):
         first, near = taps(axis[low:high])
-        told[name] = (put(first), put(near), near.shape[1], len(first))
+        arguments[name] = (put(first), put(near), near.shape[1], len(first))
     values, multiple, fill = points(read.points, scale)
-    told["points"] = (put(values), len(values), fill)
+    arguments["points"] = (put(values), len(values), fill)
     grid = plan.sub_grid(whole, box)
     shape = plan.triple([n + -n % multiple for n in grid.shape])
-    told["depth"], told["height"], told["width"] = shape
-    return told, shape, grid
+    arguments["depth"], arguments["height"], arguments["width"] = shape
+    return arguments, shape, grid
 
 
 def gather(
@@ -203,12 +203,12 @@ def gather(
         far = np.clip([row - size // 2, column - size // 2], -(1 << 30), 1 << 30)
         corner[:] = (plane, *far)
     values, _, _ = points(read.points, scale)
-    told = np.zeros((), GATHER)
-    told["from"] = _slices(stack, raw, put)
-    told["corners"] = put(corners)
-    told["points"] = (put(values), len(values), 0.0)
-    told["patches"], told["views"], told["size"] = len(centers), views, size
-    return told, (len(centers) * views, size, size)
+    arguments = np.zeros((), GATHER)
+    arguments["from"] = _slices(stack, raw, put)
+    arguments["corners"] = put(corners)
+    arguments["points"] = (put(values), len(values), 0.0)
+    arguments["patches"], arguments["views"], arguments["size"] = len(centers), views, size
+    return arguments, (len(centers) * views, size, size)
 
 
 def cubes(
@@ -236,12 +236,12 @@ def cubes(
             if len(inside):
                 lower[axis, inside], pairs[axis, inside] = _two(near, of)
     values, _, _ = points(read.points, scale)
-    told = np.zeros((), CUBES)
-    told["from"] = _slices(stack, raw, put)
-    told["first"], told["weights"] = put(first), put(weights)
-    told["points"] = (put(values), len(values), 0.0)
-    told["cubes"], told["size"] = len(centers), size
-    return told, (len(centers) * size, size, size)
+    arguments = np.zeros((), CUBES)
+    arguments["from"] = _slices(stack, raw, put)
+    arguments["first"], arguments["weights"] = put(first), put(weights)
+    arguments["points"] = (put(values), len(values), 0.0)
+    arguments["cubes"], arguments["size"] = len(centers), size
+    return arguments, (len(centers) * size, size, size)
 
 
 def _two(near: NDArray[np.intp], weights: F32) -> tuple[I32, F32]:
@@ -266,7 +266,7 @@ def blocks(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return x, y, z
 
 
-def line(elements: int) -> tuple[int, int, int]:
+def row_of_blocks(elements: int) -> tuple[int, int, int]:
     """How many blocks of LINE cover so many elements."""
     return -(-elements // LINE[0]), 1, 1
 
@@ -282,11 +282,11 @@ def _slices(stack: Stack, raw: Raw, put: Address) -> NDArray[np.void]:
         if flipped:
             origin += (counts[axis] - 1) * steps[axis]
             steps[axis] = -steps[axis]
-    told = np.zeros((), _SLICES)
-    told["words"], told["slot"] = raw.words, put(raw.slot)
-    told["slope"], told["intercept"] = put(raw.slope), put(raw.intercept)
-    told["padding"] = put(raw.padding)
-    told["origin"], told["step_y"], told["step_x"] = origin, *steps
-    told["slice_words"], told["is_signed"] = rows * columns, raw.signed
-    told["planes"], told["rows"], told["columns"] = len(stack.planes), *counts
-    return told
+    arguments = np.zeros((), _SLICES)
+    arguments["words"], arguments["slot"] = raw.words, put(raw.slot)
+    arguments["slope"], arguments["intercept"] = put(raw.slope), put(raw.intercept)
+    arguments["padding"] = put(raw.padding)
+    arguments["origin"], arguments["step_y"], arguments["step_x"] = origin, *steps
+    arguments["slice_words"], arguments["is_signed"] = rows * columns, raw.signed
+    arguments["planes"], arguments["rows"], arguments["columns"] = len(stack.planes), *counts
+    return arguments

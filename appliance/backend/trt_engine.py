@@ -76,8 +76,8 @@ def version() -> str:
 
 def load() -> Library:
     """Import it (rule 1). BackendUnavailable as `version`."""
-    said = version()
-    return Library(importlib.import_module(NAME), said)
+    described = version()
+    return Library(importlib.import_module(NAME), described)
 
 
 class TrtEngine:
@@ -90,11 +90,11 @@ class TrtEngine:
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None or self._log.errors:
-            raise EngineError(self._said("it does not take this engine"))
+            raise EngineError(self._complaint("it does not take this engine"))
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._context = self._engine.create_execution_context(strategy)
         if self._context is None:
-            raise EngineError(self._said("it makes no execution context"))
+            raise EngineError(self._complaint("it makes no execution context"))
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
@@ -112,9 +112,9 @@ class TrtEngine:
 
     def shapes(self, shape: Sequence[int]) -> Mapping[str, tuple[int, ...]]:
         if not self._context.set_input_shape(self._image, tuple(shape)):
-            raise EngineError(self._said(f"it does not take an input of {tuple(shape)}"))
+            raise EngineError(self._complaint(f"it does not take an input of {tuple(shape)}"))
         if unknown := list(self._context.infer_shapes()):
-            raise EngineError(self._said(f"the shape of {unknown[0]} is not known"))
+            raise EngineError(self._complaint(f"the shape of {unknown[0]} is not known"))
         found = {name: tuple(self._context.get_tensor_shape(name)) for name in self.outputs}
         if bad := [name for name, of in found.items() if min(of, default=0) < 0]:
             raise EngineError(f"the shape of {bad[0]} depends on its values")
@@ -128,9 +128,9 @@ class TrtEngine:
             context.device_memory = scratch
         for name, at in {self._image: image, **outputs}.items():
             if not context.set_tensor_address(name, at):
-                raise EngineError(self._said(f"it does not take an address for {name}"))
+                raise EngineError(self._complaint(f"it does not take an address for {name}"))
         if not context.execute_async_v3(stream) or self._log.errors:
-            raise EngineError(self._said("it does not run"))
+            raise EngineError(self._complaint("it does not run"))
 
     def layers_ms(
         self, stream: int, image: int, outputs: Mapping[str, int], scratch: int
@@ -151,7 +151,7 @@ class TrtEngine:
     def close(self) -> None:
         self._context = self._engine = self._runtime = None  # in this order
 
-    def _said(self, otherwise: str) -> str:
+    def _complaint(self, otherwise: str) -> str:
         errors, self._log.errors = self._log.errors, []
         return f"TensorRT: {errors[0] if errors else otherwise}"
 
@@ -166,9 +166,11 @@ def _made_of(trt: Any, engine: Any) -> dict[str, str]:
     """Layer -> the nodes that it is made of ("Metadata"), of an engine built to say so."""
     if not hasattr(engine, "create_engine_inspector"):
         return {}
-    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    described = engine.create_engine_inspector().get_engine_information(
+        trt.LayerInformationFormat.JSON
+    )
     try:
-        layers = json.loads(said)["Layers"]
+        layers = json.loads(described)["Layers"]
         return {layer["Name"]: str(layer.get("Metadata", "")) for layer in layers}
     except (ValueError, KeyError, TypeError):  # names alone: the engine is not a detailed one
         return {}

@@ -61,7 +61,7 @@ class Gate(Record):
     passed: bool
     results: tuple[GoldenResult, ...]
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """The worst case in one line."""
         worst = max(self.results, key=_badness, default=None)
         if worst is None:

@@ -152,10 +152,10 @@ def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
 def none_accepts(bundles: Iterable[HasManifest], header: Header) -> tuple[Reason, ...]:
     """What a report says where `choose` gave nothing: each code once, then NO_BUNDLE."""
     held = tuple(bundles)
-    said = [accepts(b.manifest, header) for b in held]
+    refusals = [accepts(b.manifest, header) for b in held]
     # bundles of this modality know best: what else the others miss in it is no news
-    mine = [reasons for reasons in said if all(r.code is not Code.MODALITY for r in reasons)]
-    other = [[r for r in reasons if r.code is Code.MODALITY] for reasons in said]
+    mine = [reasons for reasons in refusals if all(r.code is not Code.MODALITY for r in reasons)]
+    other = [[r for r in reasons if r.code is Code.MODALITY] for reasons in refusals]
     by_code = {reason.code: reason for reasons in mine or other for reason in reasons}
     names = ", ".join(b.manifest.name for b in held) or "none"
     text = f"No active bundle is meant for this series (active: {names})."
@@ -190,14 +190,14 @@ def _parts(value: str) -> frozenset[str]:
     words = [word for word in re.split(r"[\W_]+", value) if word]
     spaced = "_".join(words)
 
-    def said(term: str) -> bool:
+    def refusals(term: str) -> bool:
         if term.startswith("="):
             return term[1:] in words
         if len(term) <= 4 and term.isascii():
             return any(word.startswith(term) for word in words)
         return term in spaced
 
-    return frozenset(part for part, terms in PARTS.items() if any(map(said, terms)))
+    return frozenset(part for part, terms in PARTS.items() if any(map(refusals, terms)))
 
 
 _remembered = lru_cache(maxsize=64)(_parts)

@@ -203,7 +203,7 @@ class Shelf:
                 with self._runner.open(loaded) as infer:
                     result = golden.gate(loaded, infer)
                 _require_passed(loaded, result)
-            self._tell("bundle add", loaded, signed_by=signed_by)
+            self._audit_change("bundle add", loaded, signed_by=signed_by)
             self._put(loaded, data, signed_by, result)
         return self._find(loaded.manifest.name, loaded.digest)
 
@@ -256,7 +256,7 @@ class Shelf:
                 code="bundle_golden",
             )
         now = next((e for e in self.list() if e.name == entry.name and e.active), None)
-        self._tell("bundle activate", loaded, before=now.digest if now else "-")
+        self._audit_change("bundle activate", loaded, before=now.digest if now else "-")
         table = self._read("active.json", ChoiceTable).root
         choice = Choice(active=entry.digest, previous=now.digest if now else None)
         self._write("active.json", ChoiceTable({**table, entry.name: choice}))
@@ -339,7 +339,7 @@ class Shelf:
                 choices[name] = Choice(active=choice.active, previous=previous)
         return choices
 
-    def _tell(self, action: str, loaded: Loaded, **more: str) -> None:
+    def _audit_change(self, action: str, loaded: Loaded, **more: str) -> None:
         if self._audit is not None:
             ref = loaded.ref
             self._audit(
@@ -420,7 +420,7 @@ def _require_passed(loaded: Loaded, result: golden.Gate) -> None:
     if not result.passed:
         name = " ".join(_key(loaded))
         raise BundleRefused(
-            f"{name}: golden cases do not pass on this backend: {result.line()}",
+            f"{name}: golden cases do not pass on this backend: {result.one_line()}",
             remedy="Use another backend ([work] backend), or a bundle made for this one.",
             code="bundle_golden",
         )

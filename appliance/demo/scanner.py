@@ -230,7 +230,7 @@ def _associate(
         event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # the answer is read as a PDU: pynetdicom may lose it when the peer closes right after it
-    def heard(event: Any) -> None:
+    def answered(event: Any) -> None:
         if isinstance(event.pdu, A_ASSOCIATE_AC):
             story["accepted"] = "yes"
         elif isinstance(event.pdu, A_ASSOCIATE_RJ):
@@ -256,7 +256,7 @@ def _associate(
         ae_title=to.ae_title,
         evt_handlers=[
             (evt.EVT_CONN_OPEN, opened),
-            (evt.EVT_PDU_RECV, heard),
+            (evt.EVT_PDU_RECV, answered),
             (evt.EVT_ABORTED, gone),
         ],
     )
@@ -368,7 +368,7 @@ def main(folder: Path, to: str, calling: str) -> int:
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
     except SendError as error:
-        err.print(f"scanside: {error.line()}", markup=False, soft_wrap=True)
+        err.print(f"scanside: {error.one_line()}", markup=False, soft_wrap=True)
         return 1
     skipped = f", {summary.skipped} other files skipped" if summary.skipped else ""
     out.print(f"{summary.sent} sent to {address} in {summary.seconds:.1f} s{skipped}")

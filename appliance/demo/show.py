@@ -246,16 +246,16 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
     ) as progress:
         task = progress.add_task("scanner sends", total=None)
 
-        def tell(done: int, total: int) -> None:
+        def show_progress(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total or None)
 
         if truth is not None:
-            summary = scanner.send(scanner.series(truth), to, progress=tell)
+            summary = scanner.send(scanner.series(truth), to, progress=show_progress)
         else:
             files = sorted(p for p in (series or Path()).rglob("*") if p.is_file())
             if not files:
                 raise PeerAway(f"{series}: no files", remedy="Name a folder of DICOM files.")
-            summary = scanner.send(files, to, progress=tell)
+            summary = scanner.send(files, to, progress=show_progress)
     for uid, status in summary.failed[:3]:
         console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
     if summary.failed and not summary.sent:  # then no report will come

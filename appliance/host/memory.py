@@ -34,7 +34,7 @@ Measured: 60 MB for the 6 MB of the first factory bundle, with OpenVINO."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Limit:
     """What this process may hold of series and of their analysis."""
 
     idle: tuple[int, int]
@@ -48,7 +48,7 @@ class Room:
             *(_plus(free, now[1] - self.idle[1]) for free in _physical(self.root)),
             _plus(_address_space(self.root), now[0] - self.idle[0]),
         ]
-        least = min((limit for limit in limits if limit is not None), default=None)
+        least = min((one for one in limits if one is not None), default=None)
         return None if least is None else max(0, least - RESERVE)
 
 
@@ -57,7 +57,7 @@ class Gauge:
     """A Room that is read a few times a second at most: each reading costs a millisecond, and every
     slice asks."""
 
-    room: Room
+    limit: Limit
     _left: int | None = None
     _read: float = -math.inf
 
@@ -65,13 +65,13 @@ class Gauge:
         """As Room says, at most FRESH_S ago: some 40 slices of 512 x 512, or 20 MB."""
         now = time.monotonic()
         if now - self._read > FRESH_S:
-            self._left, self._read = self.room.bytes(), now
+            self._left, self._read = self.limit.bytes(), now
         return self._left
 
 
-def room(root: Path = ROOT) -> Room:
+def limit(root: Path = ROOT) -> Limit:
     """To be asked once the bundles are open, before the first series."""
-    return Room(_statm(root), root)
+    return Limit(_statm(root), root)
 
 
 def give_back() -> None:

@@ -157,10 +157,10 @@ def _cells(outputs: Mapping[str, F32], head: DetectHead, grid: Grid) -> tuple[F3
 
 def _highest_around(heat: F32) -> F32:
     """The largest value of the 3x3x3 cells around each cell; there is nothing beyond the border."""
-    room = np.pad(heat, 1, constant_values=-np.inf)
-    room = np.maximum(np.maximum(room[:-2], room[1:-1]), room[2:])
-    room = np.maximum(np.maximum(room[:, :-2], room[:, 1:-1]), room[:, 2:])
-    return np.asarray(np.maximum(np.maximum(room[..., :-2], room[..., 1:-1]), room[..., 2:]))
+    padded = np.pad(heat, 1, constant_values=-np.inf)
+    padded = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    padded = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    return np.asarray(np.maximum(np.maximum(padded[..., :-2], padded[..., 1:-1]), padded[..., 2:]))
 
 
 def _centroid(heat: F32, cell: tuple[int, int, int]) -> NDArray[np.float64]:

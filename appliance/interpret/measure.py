@@ -254,8 +254,8 @@ def _crossings(level: F32, axis: int) -> F64:
 def _finer(level: F32, axis: int) -> F32:
     """Three values for each along an axis, linear between them."""
     values = np.moveaxis(level, axis, -1)
-    room = np.pad(values, [(0, 0), (0, 0), (1, 1)], mode="edge")
-    three = ((room[..., :-2] + 2 * values) / 3, values, (room[..., 2:] + 2 * values) / 3)
+    padded = np.pad(values, [(0, 0), (0, 0), (1, 1)], mode="edge")
+    three = ((padded[..., :-2] + 2 * values) / 3, values, (padded[..., 2:] + 2 * values) / 3)
     fine = np.stack(three, axis=-1).reshape(*values.shape[:2], -1)
     return np.asarray(np.moveaxis(fine, -1, axis))
 

@@ -307,8 +307,8 @@ def closed(voxels: Bool, radius_mm: float, spacing_mm: Vector) -> Bool:
     if not any(reach):
         return voxels
     more = -(voxels.shape[2] + 2 * reach[2]) % 8  # whole bytes, for `_grown`
-    room = np.pad(voxels, [(r, r) for r in reach[:2]] + [(reach[2], reach[2] + more)])
-    grown = _grown(room, radius_mm, spacing_mm, reach)
+    padded = np.pad(voxels, [(r, r) for r in reach[:2]] + [(reach[2], reach[2] + more)])
+    grown = _grown(padded, radius_mm, spacing_mm, reach)
     shrunk = ~_grown(~grown, radius_mm, spacing_mm, reach)
     inner = tuple(slice(r, r + n) for r, n in zip(reach, voxels.shape, strict=True))
     return np.asarray(shrunk[inner] | voxels)

@@ -82,7 +82,7 @@ class Ration:
         return True
 
 
-class Desk(Protocol):
+class Controls(Protocol):
     """What a command can do to the device. Each call is durable when it returns."""
 
     def resend(self, report_id: uuid.UUID) -> int:
@@ -140,7 +140,7 @@ def reply_topic(root: str, given: object) -> str | None:
     return relative if len(given) <= 256 and _REPLY.fullmatch(relative) else None
 
 
-def obey(asked: Asked, desk: Desk) -> Answer:
+def obey(asked: Asked, controls: Controls) -> Answer:
     """Do what was asked."""
     match asked.verb:
         case "ping":
@@ -148,22 +148,22 @@ def obey(asked: Asked, desk: Desk) -> Answer:
         case "resend":
             if asked.command.report_id is None:
                 return Answer(False, "resend needs report_id")
-            count = desk.resend(asked.command.report_id)
+            count = controls.resend(asked.command.report_id)
             if count == 0:
                 return Answer(False, "no such report, or its messages are no longer kept")
             return Answer(True, f"{count} messages are sent again")
         case "stat":
             if asked.command.study is None:
                 return Answer(False, "stat needs study")
-            count = desk.set_stat(asked.command.study)
+            count = controls.set_stat(asked.command.study)
             return Answer(
                 count > 0, f"{count} series are taken first" if count else "no such study"
             )
         case "pause":
-            changed = desk.set_paused(True)
+            changed = controls.set_paused(True)
             return Answer(True, "paused" if changed else "was paused already")
         case "resume":
-            changed = desk.set_paused(False)
+            changed = controls.set_paused(False)
             return Answer(True, "resumed" if changed else "was not paused")
         case "update-check":
             return Answer(False, "no update source configured")

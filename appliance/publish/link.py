@@ -196,7 +196,7 @@ class Link:
             self._client.subscribe(topic, qos=1)
 
     @property
-    def room(self) -> int:
+    def window_left(self) -> int:
         """How many QoS 1 messages may still leave (4.9)."""
         return self.window - len(self.unacked)
 
@@ -218,7 +218,9 @@ class Link:
             self.unacked[sent.mid] = Sent(key, time.monotonic())
 
     def flush_direct(self) -> None:
-        while self.direct and self.lost is None and (self.room > 0 or not self.direct[0].qos):
+        while (
+            self.direct and self.lost is None and (self.window_left > 0 or not self.direct[0].qos)
+        ):
             self.send(self.direct.popleft())
 
     def acknowledge(self, letter: paho.MQTTMessage) -> None:

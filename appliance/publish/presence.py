@@ -22,7 +22,7 @@ from appliance.store.events import Engine, Loaded
 from appliance.store.journal import Journal
 from appliance.store.lock import is_held
 
-SAID, MOST_TEXT = 20, 500
+LATEST_STATES, MOST_TEXT = 20, 500
 """Events looked through, characters of health's `engine`."""
 
 Numbered = tuple[message.Outgoing, int]
@@ -129,9 +129,9 @@ class Presence:
 
     def _engine(self) -> str | None:
         """What `work` said last of each bundle and the GPU (its event `engine`)."""
-        said: dict[str, str] = {}
-        for event in (one.event for one in self._journal.events.of(Engine, SAID)):
+        states: dict[str, str] = {}
+        for event in (one.event for one in self._journal.events.of(Engine, LATEST_STATES)):
             code = f" [{event.code}]" if event.code else ""
             where = event.state if event.state != "ready" else "gpu"
-            said.setdefault(event.bundle, f"{event.bundle}: {where}: {event.text}{code}")
-        return "; ".join(said[name] for name in sorted(said))[:MOST_TEXT] or None
+            states.setdefault(event.bundle, f"{event.bundle}: {where}: {event.text}{code}")
+        return "; ".join(states[name] for name in sorted(states))[:MOST_TEXT] or None

@@ -92,7 +92,7 @@ class Publisher:
         self._protocol: Protocol = "3.1.1" if settings.mqtt.protocol == "3.1.1" else "5"
         self._attempt = 0
         self._known: Known | None = None
-        self._told: tuple[message.DeviceState, tuple[str, ...]] | None = None
+        self._last_status: tuple[message.DeviceState, tuple[str, ...]] | None = None
         self._last_away: str | None = None
         self._next_health = 0.0
         self._next_tick = 0.0
@@ -132,7 +132,7 @@ class Publisher:
 
     def _serve(self, link: Link) -> None:
         """From CONNACK to the end of the connection."""
-        self._told = None
+        self._last_status = None
         greeted = False
         while not self._stopping and link.lost is None:
             now = time.monotonic()
@@ -140,7 +140,7 @@ class Publisher:
                 if not greeted:
                     greeted = True
                     self._greet(link)
-                self._turn(link, now)
+                self._serve_once(link, now)
             if why := self._mute(link, now):
                 link.hang_up(why)
                 break
@@ -202,21 +202,21 @@ class Publisher:
     def _greet(self, link: Link) -> None:
         self._last_away = None
         self._journal.events.add(BrokerConnected(protocol=link.protocol))
-        self._tell(link, "init", ())
+        self._send_status(link, "init", ())
         self._known = None
         link.subscribe(f"{self._root}/cmd/+")
         self._next_health = 0.0
         self._look_again()
 
-    def _turn(self, link: Link, now: float) -> None:
+    def _serve_once(self, link: Link, now: float) -> None:
         """One look at everything that may have changed."""
         self._settle(link)
-        self._hear(link)
+        self._obey_commands(link)
         if now >= self._next_tick and link.subscribed is not None:
             self._next_tick = now + self._pace.tick_s
             self._paused = pause.paused(self._settings.state)
             refused = link.subscribed >= 0x80
-            self._tell(link, *self._presence.state(self._paused, commands_refused=refused))
+            self._send_status(link, *self._presence.state(self._paused, commands_refused=refused))
             self._introduce(link)
         if link.lost is not None:
             return
@@ -230,11 +230,11 @@ class Publisher:
 
     def _pump(self, link: Link) -> None:
         """The oldest that are owed and not on their way, as many as there is room for."""
-        if self._paused or link.refused or link.room <= 0:
+        if self._paused or link.refused or link.window_left <= 0:
             return
         under_way = {sent.key for sent in link.unacked.values()}
         for row in self._journal.owed.waiting(MQTT, link.window):
-            if link.lost is not None or link.room <= 0:
+            if link.lost is not None or link.window_left <= 0:
                 return
             if row.key in under_way:
                 continue
@@ -277,7 +277,7 @@ class Publisher:
         self._journal.owed.never(MQTT, key, why)
         self._look_again()
 
-    def _hear(self, link: Link) -> None:
+    def _obey_commands(self, link: Link) -> None:
         """Commands: obeyed, written down, answered, and only then acknowledged."""
         while link.heard and link.lost is None:
             letter = link.heard.popleft()
@@ -336,10 +336,12 @@ class Publisher:
         """Something that the status shows may have changed."""
         self._next_tick = 0.0
 
-    def _tell(self, link: Link, state: message.DeviceState, reasons: tuple[str, ...]) -> None:
+    def _send_status(
+        self, link: Link, state: message.DeviceState, reasons: tuple[str, ...]
+    ) -> None:
         """Status, where it changed."""
-        if self._told != (state, reasons):
-            self._told = (state, reasons)
+        if self._last_status != (state, reasons):
+            self._last_status = (state, reasons)
             link.direct.append(self._letter(self._presence.status(state, reasons)))
 
     def _introduce(self, link: Link) -> None:
@@ -370,7 +372,7 @@ class Publisher:
         """What is still owed, as far as it goes quickly; `stopped`; then DISCONNECT."""
         if link.connack == 0:
             self._drain(link)
-            self._tell(link, "stopped", ())
+            self._send_status(link, "stopped", ())
             self._drain(link)
         link.goodbye()
 

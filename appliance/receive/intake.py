@@ -45,7 +45,7 @@ class _Series:
     first_at: float
     last_at: float
     instances: int = 1
-    told: int = 0
+    journalled: int = 0
     """How many of them the journal knows."""
 
 
@@ -74,7 +74,7 @@ class Intake:
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
         self._unannounced: SeriesKey | None = None
-        self._reserve_told = False
+        self._reserve_recorded = False
 
     def requested(self, request: pdu.Request) -> policy.Rejection | None:
         """Decide by the policy; a refusal is journalled with the setting to change."""
@@ -93,7 +93,7 @@ class Intake:
             )
         if not decision.allowed:
             LOG.warning("%s; %s", decision.text, decision.remedy)
-            self._tell(
+            self._record(
                 events.AssociationRefused(
                     subject=policy.plain(request.calling_ae),
                     text=decision.text,
@@ -109,7 +109,7 @@ class Intake:
                 calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
             )
         except StateUnusable as e:  # a full disk: the sender asks again later
-            LOG.error("association refused: %s", e.line())
+            LOG.error("association refused: %s", e.one_line())
             return policy.TEMPORARY_CONGESTION
         self._accepted()
         LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
@@ -130,10 +130,10 @@ class Intake:
     def reserve_reached(self) -> Answer:
         """A700, told to the journal once an association."""
         reserve = self._settings.retain.reserve_mb
-        if not self._reserve_told:
-            self._reserve_told = True
+        if not self._reserve_recorded:
+            self._reserve_recorded = True
             LOG.error("less than retain.reserve_mb = %d is free: instances are refused", reserve)
-            self._tell(
+            self._record(
                 events.DiskReserve(subject=self._calling, reserve_mb=reserve, host=self._host)
             )
         return Answer(OUT_OF_RESOURCES, "disk reserve reached")
@@ -160,22 +160,22 @@ class Intake:
         if key is None:
             return
         series = self._series[key]
-        if not series.told:
+        if not series.journalled:
             try:
                 self._arrived(key, series)
             except StateUnusable as e:  # it is in the spool, which is what counts; told again later
-                LOG.error("%s", e.line())
+                LOG.error("%s", e.one_line())
         self._hint(Hint(study=key.study, series=key.series))
 
     def ended(self, outcome: Outcome) -> None:
         """Everything this association brought, then its end, then the hint."""
         try:
             for key, series in self._series.items():
-                if series.told < series.instances:
+                if series.journalled < series.instances:
                     self._arrived(key, series)
             self._journal.series.association_ended(self._id, outcome)
         except StateUnusable as e:  # `work` counts what is in the spool and finds this process gone
-            LOG.error("%s", e.line())
+            LOG.error("%s", e.one_line())
         self._hint(Hint(association=self._id))
 
     def _note(self, key: SeriesKey) -> None:
@@ -196,14 +196,14 @@ class Intake:
             at=series.last_at,
             first_at=series.first_at,
         )
-        series.told = series.instances
+        series.journalled = series.instances
 
-    def _tell(self, event: events.Event) -> None:
+    def _record(self, event: events.Event) -> None:
         """Journalled; the answer to the peer does not depend on it."""
         try:
             self._journal.events.add(event)
         except StateUnusable as e:
-            LOG.error("%s", e.line())
+            LOG.error("%s", e.one_line())
 
     def _refused(
         self,
@@ -217,14 +217,14 @@ class Intake:
         if temp is not None and temp.exists():
             try:
                 if error.status == CANNOT_UNDERSTAND:
-                    quarantine = self.spool.quarantine(temp, error.line()).name
+                    quarantine = self.spool.quarantine(temp, error.one_line()).name
                 else:
                     temp.unlink()
             except (StateUnusable, OSError) as e:
                 LOG.error("%s", e)
         subject = "".join(c for c in sop[:64] if c in "0123456789.")
-        LOG.warning("instance %s refused: %s", subject, error.line())
-        self._tell(
+        LOG.warning("instance %s refused: %s", subject, error.one_line())
+        self._record(
             events.InstanceRefused(
                 subject=subject,
                 status=f"{error.status:04X}",
@@ -237,8 +237,8 @@ class Intake:
         )
         return Answer(error.status, error.text)
 
-    def _hint(self, said: Hint) -> None:
-        hint.send(self.spool.root, said)
+    def _hint(self, told_to_work: Hint) -> None:
+        hint.send(self.spool.root, told_to_work)
 
 
 class _File:

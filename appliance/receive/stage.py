@@ -81,7 +81,7 @@ def _recover_if_possible(settings: Settings) -> None:
     try:
         _recover(settings)
     except StateUnusable as e:
-        LOG.error("%s", e.line())
+        LOG.error("%s", e.one_line())
 
 
 def _recover(settings: Settings) -> None:

@@ -45,12 +45,12 @@ class Mqtt:
     def of_event(
         self, event: SeriesEvent, key: SeriesKey, *, study: str, slices: int, at: datetime
     ) -> Iterator[Owed]:
-        said = message.of_series(event, study=study, series_uid=key.series, slices=slices, at=at)
-        yield enveloped(said, key)
+        sent = message.of_series(event, study=study, series_uid=key.series, slices=slices, at=at)
+        yield enveloped(sent, key)
 
     def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
-        for said in message.of_report(report, series_uid=key.series, at=at):
-            yield enveloped(said, key)
+        for sent in message.of_report(report, series_uid=key.series, at=at):
+            yield enveloped(sent, key)
 
     def of_withdrawal(
         self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
@@ -82,5 +82,5 @@ def enveloped(outgoing: Outgoing, series: SeriesKey | None = None) -> Owed:
 def keys_of(report: Report) -> tuple[str, ...]:
     """The keys of all messages of a report, and of its withdrawal. They depend on it alone."""
     at = datetime.min.replace(tzinfo=timezone.utc)
-    own = (said.message.event_id for said in message.of_report(report, series_uid="", at=at))
+    own = (sent.message.event_id for sent in message.of_report(report, series_uid="", at=at))
     return (*map(str, own), str(event_id(report.report_id, "superseded")))

@@ -128,7 +128,7 @@ def main(
         try:
             run_once(settings)
         except ScansideError as e:
-            LOG.error("%s", e.line())
+            LOG.error("%s", e.one_line())
         except Exception:
             LOG.exception("a look over the state folder failed")
         if stop.wait(every_s):
@@ -164,7 +164,7 @@ def _ledger(state: Path, now: age.Look, things: Iterable[str], disk: Disk) -> ag
     try:
         disk.write(path, ledger.model_dump_json().encode())
     except StateUnusable as e:
-        LOG.error("%s", e.line())
+        LOG.error("%s", e.one_line())
     return ledger
 
 

@@ -67,7 +67,7 @@ class OpenBundle:
         except Poisoned as e:
             if self.spare is None or e.code != "backend_failed":
                 raise
-            log.error("%s; the CPU takes over", e.line())
+            log.error("%s; the CPU takes over", e.one_line())
             if isinstance(self.backend, GpuBackend) and self.backend.broken is not None:
                 self.gpu_failed(e)
         return line.finish(fold, self.bundle, self.spare(), context)
@@ -127,7 +127,7 @@ class OpenBundles:
                 wanted[entry.digest] = self._opened(self.shelf.ready(entry), entry)
                 log.info("bundle %s %s is open", entry.name, entry.version)
             except (ScansideError, MemoryError) as e:
-                why = e.line() if isinstance(e, ScansideError) else "no memory to open it"
+                why = e.one_line() if isinstance(e, ScansideError) else "no memory to open it"
                 log.error("bundle %s %s: %s", entry.name, entry.version, why)
                 wanted.update({o.bundle.ref.digest: o for o in before})
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
@@ -149,7 +149,7 @@ class OpenBundles:
             try:
                 opened = self._with_gpu(self.shelf.load(entry), entry)
             except ScansideError as e:
-                log.error("bundle %s %s: %s", entry.name, entry.version, e.line())
+                log.error("bundle %s %s: %s", entry.name, entry.version, e.one_line())
                 continue
             if opened is not None:
                 self._spares[digest] = before.backend
@@ -173,7 +173,7 @@ class OpenBundles:
             with self._infer(loaded) as infer:
                 gate = golden.gate(loaded, infer)
             if not gate.passed:
-                raise BundleRefused(f"{path}: {gate.line()}", code="bundle_golden")
+                raise BundleRefused(f"{path}: {gate.one_line()}", code="bundle_golden")
             self._open = {loaded.digest: self._opened(loaded)}
         else:
             self._open = {d: o for d, o in self._open.items() if o.bundle.ref.name == bundle}

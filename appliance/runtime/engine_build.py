@@ -31,7 +31,7 @@ LIMIT_S = 3600.0
 """Of all steps: TensorRT tries thousands of kernels, on an Orin for several minutes a network."""
 END_S = 5.0
 LINE = re.compile(r"(?P<text>.+) \[(?P<code>[a-z0-9_]+)\] (?P<remedy>.+)")
-"""ScansideError.line()."""
+"""ScansideError.one_line()."""
 POLITE: tuple[tuple[str, ...], ...] = (
     ("setpriv", "--pdeathsig", "KILL"),
     ("nice", "-n", "19"),

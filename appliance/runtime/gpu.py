@@ -64,7 +64,7 @@ class EngineState(Record):
     text: str
     remedy: str = ""
 
-    def line(self) -> str:
+    def one_line(self) -> str:
         """For a log, for health."""
         code = f" [{self.code}]" if self.code else ""
         where = {"ready": "gpu", "building": "cpu, building", "fallback": "cpu"}[self.state]
@@ -215,7 +215,7 @@ class GpuEngines:
                 bundle=before.bundle, version=before.version, state="fallback", code=error.code,
                 text=error.text, remedy=error.remedy,
             )  # fmt: skip
-            log.error("%s", row.line())
+            log.error("%s", row.one_line())
             self.states[loaded_digest] = row
         self._broken = error
 
@@ -253,7 +253,7 @@ class GpuEngines:
             gate = golden.gate(loaded, golden.through(backend))
             if not gate.passed:
                 raise BackendUnavailable(
-                    f"the engine computes something else: {gate.line()}",
+                    f"the engine computes something else: {gate.one_line()}",
                     code="engine_golden",
                     remedy=engines.REMEDY,
                 )
@@ -301,7 +301,7 @@ class GpuEngines:
     def _fall_back(self, loaded: Loaded, error: ScansideError) -> None:
         serving = self.states.get(loaded.digest)
         if serving is not None and serving.state == "ready":
-            log.error("%s %s: %s", loaded.ref.name, loaded.ref.version, error.line())
+            log.error("%s %s: %s", loaded.ref.name, loaded.ref.version, error.one_line())
             return  # a new build failed; what served goes on
         self._note(loaded, "fallback", error.text, error.code, error.remedy)
 
@@ -316,5 +316,5 @@ class GpuEngines:
             bundle=ref.name, version=ref.version, state=state, code=code, text=text, remedy=remedy
         )
         if self.states.get(loaded.digest) != row:
-            log.log(logging.INFO if code in ("", "no_gpu") else logging.ERROR, "%s", row.line())
+            log.log(logging.INFO if code in ("", "no_gpu") else logging.ERROR, "%s", row.one_line())
             self.states[loaded.digest] = row

@@ -207,7 +207,7 @@ def _alike(planes: Sequence[Plane]) -> list[Reason]:
     usual = next(
         p for p in planes if _rounded(p.geometry.row_lps + p.geometry.column_lps, 2) == common
     )
-    turned = [(p, _turn(p, usual)) for p in planes]
+    turned = [(p, _turned_by(p, usual)) for p in planes]
     odd = [p for p, angle in turned if angle > ORIENTATION_RAD]
     if odd:
         most = math.degrees(max(angle for _, angle in turned))
@@ -246,7 +246,7 @@ def _angle(a: Vector, b: Vector) -> float:
     return math.atan2(across, ax * bx + ay * by + az * bz)
 
 
-def _turn(plane: Plane, usual: Plane) -> float:
+def _turned_by(plane: Plane, usual: Plane) -> float:
     return max(
         _angle(plane.geometry.row_lps, usual.geometry.row_lps),
         _angle(plane.geometry.column_lps, usual.geometry.column_lps),

@@ -84,7 +84,7 @@ def of_frame(whole: Header, groups: Groups, *, strict: bool) -> Header:
     details = groups.macro(0x00189304, "CT Acquisition Details Sequence")
     kernel = groups.macro(0x00189314, "CT Reconstruction Sequence")
     cardiac = groups.macro(0x00189118, "Cardiac Synchronization Sequence")
-    said = {
+    of_the_frame = {
         "image_type": kind and tuple(t.upper() for t in _lenient_texts(kind, 0x00089007)),
         "kernel": kernel and _lenient_text(kernel, 0x00181210),
         "thickness_mm": measures and thickness_mm(measures, strict=strict),
@@ -93,7 +93,7 @@ def of_frame(whole: Header, groups: Groups, *, strict: bool) -> Header:
         "temporal_position": content and _lenient_integer(content, 0x00209128),
         "cardiac_phase": cardiac and _lenient_number(cardiac, 0x00209241),
     }
-    return replace(whole, **{k: v for k, v in said.items() if v is not None and v != ()})  # type: ignore[arg-type]
+    return replace(whole, **{k: v for k, v in of_the_frame.items() if v is not None and v != ()})  # type: ignore[arg-type]
 
 
 def named(instance: Instance) -> Instance:

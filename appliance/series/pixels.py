@@ -134,10 +134,10 @@ def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
     if len(groups) != form.frames:
         text = f"{e.where}: {form.frames} frames, functional groups or geometry of {len(groups)}"
         raise refused(Code.MISSING_GEOMETRY, text, e.where)
-    said = [_frame(e, whole, group, index) for index, group in enumerate(groups)]
+    described = [_frame(e, whole, group, index) for index, group in enumerate(groups)]
     return tuple(
         _image(e, form, one, words)
-        for one, words in zip(said, decode.frames(instance, form), strict=True)
+        for one, words in zip(described, decode.frames(instance, form), strict=True)
     )
 
 

@@ -134,8 +134,8 @@ Turn = tuple[bool, bool, bool]
 
 def _frontal(e: Elements) -> Turn:
     """How to lay it upright; VIEW_POSITION where it is no frontal view."""
-    said = {w for t in e.texts(VIEW, "View Position") for w in t.upper().replace("_", " ").split()}
-    other = next((name for name, words in VIEWS.items() if said & words), None)
+    named = {w for t in e.texts(VIEW, "View Position") for w in t.upper().replace("_", " ").split()}
+    other = next((name for name, words in VIEWS.items() if named & words), None)
     codes = {e.text(0x00080100, "Code Value") for e in e.items(VIEW_CODES, "View Code Sequence")}
     other = other or next((name for name, known in CODES.items() if codes & set(known)), None)
     letters = [t[:1].upper() for t in e.texts(ORIENTATION, "Patient Orientation")]
@@ -233,11 +233,11 @@ def _every(e: Elements, tag: int, name: str) -> tuple[float, ...]:
 
 def _lut(item: Elements, *, signed: bool) -> Lut:
     """LUT Descriptor and Data (C.11.1.1.1). Entries of 8 bits may stand in bytes or in words."""
-    said, little = item.binary(DESCRIPTOR, "LUT Descriptor")
-    if len(said) != 6:
-        raise item.invalid(DESCRIPTOR, "LUT Descriptor", f"has {len(said)} bytes, not 6")
+    descriptor, little = item.binary(DESCRIPTOR, "LUT Descriptor")
+    if len(descriptor) != 6:
+        raise item.invalid(DESCRIPTOR, "LUT Descriptor", f"has {len(descriptor)} bytes, not 6")
     order = "<" if little else ">"
-    count, first, bits = struct.unpack(f"{order}H{'h' if signed else 'H'}H", said)
+    count, first, bits = struct.unpack(f"{order}H{'h' if signed else 'H'}H", descriptor)
     count = count or 1 << 16
     if not 8 <= bits <= 16:
         raise item.invalid(DESCRIPTOR, "LUT Descriptor", f"asks for {bits} bits, not 8 to 16")

@@ -32,5 +32,5 @@ def priority(data: bytes) -> Priority:
 
 
 def _urgent(elements: Elements) -> bool:
-    said = elements.text(PRIORITY, "Requested Procedure Priority")
-    return said is not None and said.upper() in _URGENT
+    asked = elements.text(PRIORITY, "Requested Procedure Priority")
+    return asked is not None and asked.upper() in _URGENT

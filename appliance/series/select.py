@@ -94,10 +94,10 @@ def by_name(header: Header) -> Reason | None:
         if header.sop_class_uid in RADIOGRAPHS and row.code in {Code.PROJECTION, Code.DERIVED}:
             continue
         if signs := row.signs(header):
-            said = ", ".join(sorted(signs))
-            if not said.startswith("its"):
-                said = f"Image Type {said}"
-            return Reason(code=row.code, text=f"it is {row.what}: {said}", where="series")
+            named_as = ", ".join(sorted(signs))
+            if not named_as.startswith("its"):
+                named_as = f"Image Type {named_as}"
+            return Reason(code=row.code, text=f"it is {row.what}: {named_as}", where="series")
     return None
 
 

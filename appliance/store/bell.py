@@ -42,10 +42,10 @@ def hearing(state: Path, stage: str) -> Iterator[socket.socket]:
     path = _path(state, stage)
     with socket.socket(
         socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    ) as heard:
+    ) as rung:
         try:
             path.unlink(missing_ok=True)
-            heard.bind(str(path))
+            rung.bind(str(path))
             path.chmod(0o600)
         except OSError as e:
             raise StateUnusable(
@@ -53,15 +53,15 @@ def hearing(state: Path, stage: str) -> Iterator[socket.socket]:
                 remedy="Set `state` to a folder that is writable and whose path is short "
                 "(a unix socket's path has at most 107 bytes).",
             ) from e
-        yield heard
+        yield rung
 
 
-def take(heard: socket.socket) -> list[bytes]:
+def take(rung: socket.socket) -> list[bytes]:
     """Every ring that waits, in order; nothing where nobody rang."""
     payloads = []
     with contextlib.suppress(BlockingIOError):
         while True:
-            payloads.append(heard.recv(_LARGEST, socket.MSG_DONTWAIT))
+            payloads.append(rung.recv(_LARGEST, socket.MSG_DONTWAIT))
     return payloads
 
 

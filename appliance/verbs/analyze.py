@@ -60,7 +60,7 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         if bundle is not None:
             bundles.only(bundle)
         key = site_key(settings.state)
-        results = _results(every, bundles.all, memory.Gauge(memory.room()))
+        results = _results(every, bundles.all, memory.Gauge(memory.limit()))
         return [_sealed(result, key, settings) for result in results]
     finally:
         bundles.close()

@@ -74,7 +74,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         bundle, backend = _opened(bundles, past)
         files = sorted((kept[name] for name in names), key=lambda path: path.stat().st_mtime)
         # where there is less memory than then, it says so: refused as too large, not the same
-        left = memory.room().bytes()
+        left = memory.limit().bytes()
         result = line.process((path.read_bytes() for path in files), bundle, backend, left)
     finally:
         bundles.close()

@@ -37,7 +37,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-finding": message.FindingMessage,
     "message-reply": message.ReplyMessage,
 }
-SAID: dict[str, type[BaseModel]] = {"report": Report, **MESSAGES, "doctor": Examination}
+WRITTEN: dict[str, type[BaseModel]] = {"report": Report, **MESSAGES, "doctor": Examination}
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,
     "manifest": Manifest,
@@ -47,9 +47,11 @@ READ: dict[str, type[BaseModel]] = {
 
 def schemas() -> dict[str, str]:
     """File name -> text."""
-    said = {f"{name}.schema.json": _text(model, "serialization") for name, model in SAID.items()}
+    written = {
+        f"{name}.schema.json": _text(model, "serialization") for name, model in WRITTEN.items()
+    }
     read = {f"{name}.schema.json": _text(model, "validation") for name, model in READ.items()}
-    return {**said, **read}
+    return {**written, **read}
 
 
 class _Written(GenerateJsonSchema):

@@ -59,7 +59,7 @@ class Conclusions:
         self.spool = spool
         self._site_key = site_key(settings.state)
 
-    def say(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
+    def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
         study = pseudonym(self._site_key, followed.key.study)
         at = datetime.now(timezone.utc)

@@ -115,7 +115,7 @@ class Work:
                 return
             followed.deadline = math.inf  # until it was looked at
             if followed.attempts == 1:  # else it was heard before
-                self._guarded(followed, lambda f: self._waiting.hear(f.key))
+                self._guarded(followed, lambda f: self._waiting.read_priority(f.key))
         self._waiting.ask(key, ended=ended)
 
     def look(self, key: SeriesKey, *, ended: bool) -> None:
@@ -135,7 +135,7 @@ class Work:
         """Open the bundles that are active now; tell the journal where they changed."""
         in_use = {digest for f in self.following.values() for digest in f.opened}
         opened = self.bundles.refresh(in_use)
-        self._memory = self._memory or memory.Gauge(memory.room())
+        self._memory = self._memory or memory.Gauge(memory.limit())
         if opened != self._loaded:
             self._loaded = opened
             backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
@@ -207,9 +207,9 @@ class Work:
         try:
             header = pixels.header(data)
         except ScansideError as e:
-            log.info("series %s: %s", followed.uid, e.line())  # the fold keeps the reason
+            log.info("series %s: %s", followed.uid, e.one_line())  # the fold keeps the reason
         followed.begin(header, choose.bundles_for(header, followed.bundles))
-        self.conclusions.say("received", followed, 1)
+        self.conclusions.owe_event("received", followed, 1)
 
     # Judging: what is to be said.
 
@@ -239,7 +239,7 @@ class Work:
         if due is not None and due.deadline <= time.monotonic():
             self._guarded(due, self._judge)
 
-    def listen(self, hints: Hints) -> None:
+    def note_hints(self, hints: Hints) -> None:
         """Note where the hints point, or all that is open where some of them were lost."""
         keys: list[SeriesKey] = []
         if hints.full:  # the oldest arrival first
@@ -294,7 +294,7 @@ class Work:
         """The end of a series: a final report for each bundle."""
         count = len(followed.seen)
         log.info("series %s: %s by %s, %d images", followed.uid, verdict.state, verdict.rule, count)
-        self.conclusions.say("complete", followed, count)
+        self.conclusions.owe_event("complete", followed, count)
         with ExitStack() as reports:  # each is made, whatever another raises
             for digest in followed.opened:
                 reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
@@ -406,13 +406,13 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 busy = work.busy
                 building = bundles.engines is not None and bundles.engines.busy
                 most = BUILD_LOOK_S if building else math.inf
-                heard = wait(hints, signals, min(work.wait_s(), most))
-                if busy or heard.keys or heard.ended:
+                hints_now = wait(hints, signals, min(work.wait_s(), most))
+                if busy or hints_now.keys or hints_now.ended:
                     rested = False
                 elif not rested:  # LOOK_AGAIN_S without a word
                     bundles.rest()
                     rested = True
-                work.listen(heard)
+                work.note_hints(hints_now)
                 if time.monotonic() - looked > LOOK_AGAIN_S:
                     work.look_everywhere()
                     looked = time.monotonic()

@@ -57,7 +57,7 @@ class Waiting:
             return next(iter(since), None)
         return priority.first({key: (self._priority(key), at) for key, at in since.items()})
 
-    def hear(self, key: SeriesKey) -> None:
+    def read_priority(self, key: SeriesKey) -> None:
         """What an image of a new series says of its priority reaches the journal."""
         for path in list(self._spool.instances(key).values())[:1]:
             with suppress(Poisoned):  # it fails when it is looked at, and is counted there

@@ -44,12 +44,12 @@ def test_every_class_has_a_remedy(kind: type[ScansideError]) -> None:
 
 def test_an_error_is_one_line_of_text_code_and_remedy() -> None:
     error = errors.BrokerAway("no answer from 10.0.0.1:1883")
-    assert error.line() == (
+    assert error.one_line() == (
         "no answer from 10.0.0.1:1883 [broker_away] "
         "Check [mqtt] host and port, and that the broker runs."
     )
     own = ScansideError("x", remedy="Do this.", code="mine")
-    assert (own.line(), str(own)) == ("x [mine] Do this.", "x")
+    assert (own.one_line(), str(own)) == ("x [mine] Do this.", "x")
     assert ScansideError.code == "error"  # the class is not changed
 
 

@@ -107,7 +107,7 @@ def test_a_wrong_file_is_one_line_that_names_file_and_key(text: str, write) -> N
         load(path)
     assert str(path) in caught.value.text
     assert BAD[text] in caught.value.text
-    assert "\n" not in caught.value.line()
+    assert "\n" not in caught.value.one_line()
     assert caught.value.code == "settings_invalid"
 
 

@@ -218,7 +218,7 @@ def test_few_channels_are_advice() -> None:
     put(model, "first_w", np.zeros((CHANNELS, 1, 3, 3), np.int8))
     (found,) = lint(model.SerializeToString(), NETWORK, "propose")
     assert (found.rule, found.node, found.severity) == ("few_channels", "first", "advice")
-    assert found.line().startswith("advice propose: first: INT8 with 1 -> 16 channels")
+    assert found.one_line().startswith("advice propose: first: INT8 with 1 -> 16 channels")
 
 
 def test_int8_weights_on_a_float_input_are_advice() -> None:

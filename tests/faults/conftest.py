@@ -29,7 +29,7 @@ def installed(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
         work=Work(backend="onnxruntime", threads=1),
     )
     site_key(settings.state)
-    bundles = OpenBundles(settings, audit=lambda *_, **__: None)
-    entry = bundles.shelf.add(bundles.usual, allow_unsigned=True)
-    bundles.shelf.activate(entry.name, entry.version)
+    shelf = OpenBundles(settings, audit=lambda *_, **__: None).shelf
+    entry = shelf.add(bundles.usual, allow_unsigned=True)
+    shelf.activate(entry.name, entry.version)
     return settings.state

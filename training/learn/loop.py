@@ -279,9 +279,9 @@ class _Run:
         return figures
 
     def _note(self, step: int, loss: float, rate: float, judged: Mapping[str, float]) -> None:
-        said = " ".join(f"{name}={value:.5f}" for name, value in judged.items())
+        summary = " ".join(f"{name}={value:.5f}" for name, value in judged.items())
         with self.log.open("a", newline="") as file:
-            row = [step, f"{loss:.5f}", f"{rate:.3e}", self.skipped, said]
+            row = [step, f"{loss:.5f}", f"{rate:.3e}", self.skipped, summary]
             csv.writer(file).writerow(row)
 
     def _save(self, step: int) -> None:

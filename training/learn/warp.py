@@ -53,11 +53,11 @@ def way_back(
     the voxels, in any unit, it keeps real lengths.
     """
     size = np.ones(len(mirror)) if spacing is None else np.asarray(spacing, np.float64)
-    back = _turn(angle, about, len(mirror)).T * size[None, :] / size[:, None]
+    back = _rotation(angle, about, len(mirror)).T * size[None, :] / size[:, None]
     return np.asarray(mirror[:, None] * back / scale, np.float64)
 
 
-def _turn(angle: float, about: F64, dims: int) -> F64:
+def _rotation(angle: float, about: F64, dims: int) -> F64:
     """Rotation matrix; in 3D by Rodrigues' formula, in 2D as about the axis that is missing."""
     if dims == 2:
         return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

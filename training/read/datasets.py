@@ -73,9 +73,9 @@ def named_in(folder: Path) -> tuple[str, str]:
     """(Series Instance UID, Patient ID or "") of the first CT image of a DICOM folder."""
     for path, data in dicom_files(folder):
         try:
-            said = parse(data, (0x00100020, 0x0020000E), pixels=False, max_bytes=_MAX_HEADER)
-            uid = said.elements.uid(0x0020000E, "Series Instance UID")
-            return uid or "", said.elements.text(0x00100020, "Patient ID") or ""
+            instance = parse(data, (0x00100020, 0x0020000E), pixels=False, max_bytes=_MAX_HEADER)
+            uid = instance.elements.uid(0x0020000E, "Series Instance UID")
+            return uid or "", instance.elements.text(0x00100020, "Patient ID") or ""
         except SeriesRefused as e:
             raise DataError(f"{path}: {e.text}") from e
     raise DataError(f"{folder}: no DICOM file in it")

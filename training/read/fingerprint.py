@@ -57,14 +57,14 @@ def views(fingerprints: F32) -> list[tuple[str, F32]]:
         for count in range(4):
             for axes in itertools.combinations(range(3), count):
                 name = " and ".join(AXES_3D[a] for a in axes)
-                said = f"mirrored {name}" if name else ""
-                found.append((said, np.flip(fingerprints, tuple(a + 1 for a in axes))))
+                how = f"mirrored {name}" if name else ""
+                found.append((how, np.flip(fingerprints, tuple(a + 1 for a in axes))))
         return found
     found = []
     for turns in range(4):
         turned = np.rot90(fingerprints, turns, (1, 2))
-        said = f"turned by {90 * turns} degrees" if turns else ""
-        found.append((said, turned))
-        mirrored = "mirrored left to right" + (f" and {said}" if said else "")
+        how = f"turned by {90 * turns} degrees" if turns else ""
+        found.append((how, turned))
+        mirrored = "mirrored left to right" + (f" and {how}" if how else "")
         found.append((mirrored, np.rot90(np.flip(fingerprints, 2), turns, (1, 2))))
     return found

@@ -85,39 +85,39 @@ def canonical(
 def read_metaimage(path: Path) -> Volume:
     """A MetaImage of three axes and one number a voxel: .mhd with .raw or .zraw, or .mha."""
     whole = bytes_of(path)
-    said, rest = _meta_header(path, whole)
-    if said.get("NDims") != "3" or said.get("ElementNumberOfChannels", "1") != "1":
+    fields, rest = _meta_header(path, whole)
+    if fields.get("NDims") != "3" or fields.get("ElementNumberOfChannels", "1") != "1":
         raise DataError(f"{path}: not three axes with one number a voxel")
-    kind = META_TYPES.get(said.get("ElementType", ""))
+    kind = META_TYPES.get(fields.get("ElementType", ""))
     if kind is None:
-        raise DataError(f"{path}: ElementType is {said.get('ElementType', 'missing')}")
-    big = said.get("BinaryDataByteOrderMSB", said.get("ElementByteOrderMSB", "False"))
-    if said.get("BinaryData", "True").lower() != "true" or said.get("HeaderSize", "0") != "0":
+        raise DataError(f"{path}: ElementType is {fields.get('ElementType', 'missing')}")
+    big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
+    if fields.get("BinaryData", "True").lower() != "true" or fields.get("HeaderSize", "0") != "0":
         raise DataError(f"{path}: pixels as text or behind another header are not read")
-    size = [int(v) for v in _numbers(path, said, ("DimSize",), 3)]
-    name = said["ElementDataFile"]
+    size = [int(v) for v in _numbers(path, fields, ("DimSize",), 3)]
+    name = fields["ElementDataFile"]
     beside = path if name == "LOCAL" else path.parent / name
     if name != "LOCAL" and name != Path(name).name:
         raise DataError(f"{path}: ElementDataFile {name} is no file beside it")
     data = rest if name == "LOCAL" else bytes_of(beside)
-    if said.get("CompressedData", "False").lower() == "true":
+    if fields.get("CompressedData", "False").lower() == "true":
         data = _inflated(beside, data, _bytes(path, size, kind))
     values = _grid(beside, data, size, f"{'>' if big.lower() == 'true' else '<'}{kind}")
     matrix = ("TransformMatrix", "Rotation", "Orientation")
-    if not any(key in said for key in matrix):
-        said["TransformMatrix"] = "1 0 0 0 1 0 0 0 1"
+    if not any(key in fields for key in matrix):
+        fields["TransformMatrix"] = "1 0 0 0 1 0 0 0 1"
     return canonical(
         path,
         values,
-        np.array(_numbers(path, said, matrix, 9)).reshape(3, 3),
-        _numbers(path, said, ("ElementSpacing",), 3),
-        _numbers(path, said, ("Offset", "Position", "Origin"), 3),
+        np.array(_numbers(path, fields, matrix, 9)).reshape(3, 3),
+        _numbers(path, fields, ("ElementSpacing",), 3),
+        _numbers(path, fields, ("Offset", "Position", "Origin"), 3),
     )
 
 
 def _meta_header(path: Path, whole: bytes) -> tuple[dict[str, str], bytes]:
     """Keys and values down to ElementDataFile, which is the last, and the bytes behind it."""
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     at = 0
     while at < min(len(whole), _MAX_HEADER):
         end = whole.find(b"\n", at)
@@ -125,15 +125,15 @@ def _meta_header(path: Path, whole: bytes) -> tuple[dict[str, str], bytes]:
         key, equals, value = whole[at:end].decode("ascii", "replace").partition("=")
         if not equals:
             break
-        said[key.strip()] = value.strip()
+        fields[key.strip()] = value.strip()
         at = end + 1
         if key.strip() == "ElementDataFile" and value.strip():
-            return said, whole[at:]
+            return fields, whole[at:]
     raise DataError(f"{path}: no MetaImage header down to ElementDataFile: half-written?")
 
 
-def _numbers(path: Path, said: dict[str, str], keys: tuple[str, ...], count: int) -> list[float]:
-    text = next((said[key] for key in keys if key in said), None)
+def _numbers(path: Path, fields: dict[str, str], keys: tuple[str, ...], count: int) -> list[float]:
+    text = next((fields[key] for key in keys if key in fields), None)
     if text is None:
         raise DataError(f"{path}: {keys[0]} is missing")
     try:

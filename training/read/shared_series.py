@@ -61,8 +61,8 @@ def series_folder(shared: Path, name: str) -> Path:
     try:
         done = subprocess.run([str(unpack)], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as e:
-        said = e.stderr.strip().splitlines() or [f"ended with {e.returncode}"]
-        raise DataError(f"{unpack}: {said[-1]}") from e
+        printed = e.stderr.strip().splitlines() or [f"ended with {e.returncode}"]
+        raise DataError(f"{unpack}: {printed[-1]}") from e
     return Path(done.stdout.strip()) / name
 
 

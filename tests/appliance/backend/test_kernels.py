@@ -325,7 +325,7 @@ def check_slide(host: Host, data: st.DataObject) -> None:
                 wanted[(slice(None), *there)] += weights[place] * window[(slice(None), *place)]
     told = np.zeros((), tables.NORMALISE)
     told[()] = (summed.ctypes.data, total.ctypes.data, total.size, channels)
-    host.launch("normalise", tables.line(total.size), told, block=tables.LINE)
+    host.launch("normalise", tables.row_of_blocks(total.size), told, block=tables.LINE)
     mean = np.divide(wanted, weight_of, out=np.zeros_like(wanted), where=weight_of > 0)
     assert difference(summed, mean) < 1e-5
     assert difference(total, weight_of) < 1e-5

@@ -57,7 +57,7 @@ def test_a_case_beyond_its_tolerance_fails(
     gate = golden.gate(loaded, infer)
     assert not gate.passed
     assert gate.results[0].max_abs_diff == pytest.approx(5e-3, rel=0.01)
-    assert "allowed 0.001" in gate.line()
+    assert "allowed 0.001" in gate.one_line()
     networks.error = 5e-4
     assert golden.gate(loaded, infer).passed
 
@@ -86,7 +86,7 @@ def test_a_network_that_breaks_the_backend_fails(loaded: trust.Loaded) -> None:
 
     gate = golden.gate(loaded, broken)
     assert [r.passed for r in gate.results] == [False] * 3
-    assert "no usable output" in gate.line()
+    assert "no usable output" in gate.one_line()
 
 
 def test_a_network_without_a_case_has_not_passed(forge: Forge, infer: golden.Infer) -> None:

@@ -72,7 +72,7 @@ def test_the_limit_of_a_container_is_found_at_the_root_of_its_mount(machine: Pat
 
 def test_what_cannot_be_read_sets_no_limit(tmp_path: Path) -> None:
     assert memory.available(tmp_path) is None
-    assert memory.room(tmp_path).bytes() is None
+    assert memory.limit(tmp_path).bytes() is None
     _write(tmp_path / "proc/meminfo", "MemAvailable: lots\n")
     _write(tmp_path / "proc/self/cgroup", "0::/../..\nnonsense\n")
     _write(tmp_path / "proc/self/statm", "-\n")
@@ -80,28 +80,28 @@ def test_what_cannot_be_read_sets_no_limit(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_series_left_behind_is_room_for_the_next(machine: Path) -> None:
-    room = memory.room(machine)
-    assert room.bytes() == 8 * GB - memory.RESERVE
+    limit = memory.limit(machine)
+    assert limit.bytes() == 8 * GB - memory.RESERVE
     page = resource.getpagesize()
     _write(machine / "proc/self/statm", f"{4 * GB // page} {3 * GB // page} 0 0 0 0 0\n")
     _write(machine / "proc/meminfo", f"MemAvailable: {6 * GB // 1024} kB\n")
-    assert room.bytes() == 8 * GB - memory.RESERVE
+    assert limit.bytes() == 8 * GB - memory.RESERVE
 
 
 def test_this_machine_says_how_much_there_is() -> None:
     there = memory.available()
     assert there is not None
     assert there > 0
-    assert (memory.room().bytes() or 0) > 0
+    assert (memory.limit().bytes() or 0) > 0
 
 
 def test_a_limit_of_the_address_space_counts_from_the_size_with_bundles_open(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = memory.room(machine)
+    limit = memory.limit(machine)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3 * GB, 3 * GB))
     assert memory.available(machine) == GB
     page = resource.getpagesize()
     _write(machine / "proc/self/statm", f"{5 * GB // page // 2} {GB // page} 0 0 0 0 0\n")
     assert memory.available(machine) == GB // 2
-    assert room.bytes() == GB - memory.RESERVE
+    assert limit.bytes() == GB - memory.RESERVE

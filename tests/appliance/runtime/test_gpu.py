@@ -253,7 +253,7 @@ def test_what_the_machine_lacks_is_said_once_and_nothing_is_built(bench, code, c
     assert not engines.busy
     assert bench.looked == 1
     assert [r.message for r in caplog.records].count(
-        engines.states[bench.loaded.digest].line()
+        engines.states[bench.loaded.digest].one_line()
     ) == 1
     with pytest.raises(BackendUnavailable, match="it lacks this"):
         bench.open(bench.gpu(machine=lacking, required=True))

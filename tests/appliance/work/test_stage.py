@@ -288,10 +288,10 @@ def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: 
     key = box.arrive()
     box.journal.series.set(key, "open")  # as `receive` does, before its hint
     work = box.work(tiny)
-    work.listen(Hints(ended=True))
+    work.note_hints(Hints(ended=True))
     run(work)
     assert [s.state for s in box.journal.series.all()] == ["open"]
-    work.listen(Hints(full=True))
+    work.note_hints(Hints(full=True))
     run(work)
     assert [s.state for s in box.journal.series.all()] != ["open"]
 

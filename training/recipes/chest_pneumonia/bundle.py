@@ -52,7 +52,7 @@ def network(digest: str, precision: Precision = "int8") -> Network:
     )
 
 
-def line(heads: Mapping[str, float]) -> ClassifyImage:
+def line_model(heads: Mapping[str, float]) -> ClassifyImage:
     """The head, with the figures that were fitted out of fold."""
     return ClassifyImage(
         finding="pneumonia",
@@ -89,4 +89,5 @@ def described(
     )
     accepted = accepts.model_dump(mode="json", exclude_unset=True)
     networks = {"classify": network("0" * 64, precision)}
-    return source_folder.described(about, accepted, line(heads), networks, goldens, provenance)
+    line = line_model(heads)
+    return source_folder.described(about, accepted, line, networks, goldens, provenance)

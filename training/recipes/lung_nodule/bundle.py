@@ -104,7 +104,7 @@ def mass_head(
     return MassHead(detect=detect, scale=scale, bias=bias, threshold=threshold, least_mm=least_mm)
 
 
-def line(
+def line_model(
     calibration: Calibration,
     top_k: int = 24,
     *,
@@ -178,7 +178,7 @@ def described(
     `masses_mm`: spacing and thickness up to which only masses are looked for; None: refused above
     the limit of nodules.
     """
-    heads = line(calibration, top_k, cube=cube, mass=mass, measure=measure)
+    heads = line_model(calibration, top_k, cube=cube, mass=mass, measure=measure)
     accepts = Accepts(
         modality=("CT",),
         body_part=("CHEST", "THORAX", "LUNG"),

@@ -77,7 +77,7 @@ class Judged:
 def marks_of(volume: Volume, backend: Backend, head: MassHead) -> list[Candidate]:
     """Every mark of at least `head.least_mm`, best first, by the appliance's own steps."""
     stack = stack_of(volume)
-    lungs = lungs_of(stack, backend, bundle.line(PLAIN))
+    lungs = lungs_of(stack, backend, bundle.line_model(PLAIN))
     image = backend.prepare(stack, bundle.OPS["mass"], None)
     found = detect.candidates(backend.infer("mass", image), image, head.detect, lungs)
     return [c for c in found if c.diameter_mm >= head.least_mm]

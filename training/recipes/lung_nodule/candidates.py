@@ -183,7 +183,7 @@ def resliced(volume: Volume, thickness: float, noise_hu: float, rng: np.random.G
 
 def proposed(stack: Stack, backend: Backend, top: int) -> tuple[Candidate, ...]:
     """The line's candidates of a stack, best first."""
-    line = bundle.line(Calibration(propose=1, classify=0, bias=0, threshold=0.5), top)
+    line = bundle.line_model(Calibration(propose=1, classify=0, bias=0, threshold=0.5), top)
     image = backend.prepare(stack, bundle.OPS["segment"], None)
     lungs = segment.mask(backend.infer("segment", image), image, line.segment)
     if not lungs.voxels.any():

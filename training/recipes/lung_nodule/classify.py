@@ -130,8 +130,8 @@ def loss_with(k: Knobs, teachers: list[Teacher]) -> Any:
         if not teachers:
             return hard
         with torch.no_grad():
-            said, followed = seen(teachers[0], images)
-            theirs = torch.stack([said, *[one(images) for one in teachers[1:]]])
+            logits, followed = seen(teachers[0], images)
+            theirs = torch.stack([logits, *[one(images) for one in teachers[1:]]])
         total = (1 - k.soft) * hard
         total = total + k.soft * logit_loss(logit, theirs.float().mean(0), k.temperature)
         if k.attention:

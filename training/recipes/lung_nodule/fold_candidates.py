@@ -131,7 +131,7 @@ def kept(fold: Fold, threads: int = 1) -> Kept:
 
 def cut(volume: Volume, backend: Backend, fold: Fold) -> dict[str, Any]:
     """Candidates of one scan with their pixels."""
-    line = bundle.line(Calibration(propose=1, classify=0, bias=0, threshold=0.5), fold.top)
+    line = bundle.line_model(Calibration(propose=1, classify=0, bias=0, threshold=0.5), fold.top)
     head = line.propose.model_copy(update={"within_mm": fold.within_mm})
     line = line.model_copy(update={"propose": head})
     stack = stack_of(volume)
@@ -163,21 +163,21 @@ def save(
         for t in host.lesions
     ]
     with whole(path) as file:
-        told = np.array(json.dumps({"truth": truth, "lesions": lesions}))
-        np.savez(file, told=told, **arrays)
+        marks = np.array(json.dumps({"truth": truth, "lesions": lesions}))
+        np.savez(file, marks=marks, **arrays)
 
 
 def load(path: Path) -> Kept:
     """What `save` wrote."""
     with np.load(path) as file:
-        told = json.loads(str(file["told"]))
-        arrays = {name: file[name] for name in file if name != "told"}
-    return Kept(**arrays, truth=told["truth"], lesions=told["lesions"])
+        marks = json.loads(str(file["marks"]))
+        arrays = {name: file[name] for name in file if name != "marks"}
+    return Kept(**arrays, truth=marks["truth"], lesions=marks["lesions"])
 
 
 def patch_logits(patches: F16, backend: Backend) -> F64:
     """Logit of each patch [n, 48, 48], averaged over the line's views."""
-    head = bundle.line(Calibration(propose=1, classify=1, bias=0, threshold=0.5)).classify
+    head = bundle.line_model(Calibration(propose=1, classify=1, bias=0, threshold=0.5)).classify
     found = []
     for i in range(0, len(patches), 64):
         part = reference.views(np.asarray(patches[i : i + 64, None], np.float32), head.views)

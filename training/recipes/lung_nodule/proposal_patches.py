@@ -31,7 +31,7 @@ from training.read.volume import F32, F64, resample, window
 
 GRID_MM = 1.25
 SIDE = 64  # voxels of a patch
-ROOM = 80  # voxels of the piece that a turned patch is cut from
+TURNED_SIDE = 80  # voxels of the piece that a turned patch is cut from
 STRIDE = 4
 BODY_STRIDE = 2
 FAINT_HU = 110.0
@@ -93,7 +93,7 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
     """One patch of a host."""
     turned = rng.random() < d.turned
     stretch = np.exp(rng.uniform(np.log(0.85), np.log(1.2)) + rng.uniform(-1, 1, 3) * d.squeeze)
-    reach = (ROOM if turned else SIDE) * GRID_MM / stretch
+    reach = (TURNED_SIDE if turned else SIDE) * GRID_MM / stretch
     if host.lesions and rng.random() < d.real:
         focus = np.array(host.lesions[int(rng.integers(len(host.lesions)))].center_mm)
     else:
@@ -114,11 +114,11 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
         thickness = rng.uniform(min(spacing[0] * 1.2, 4.5), 5.0)
         body, _ = resliced(body, spacing, thickness)
         hu, spacing = resliced(hu, spacing, thickness)
-    room = ROOM if turned else SIDE
-    got = np.zeros((1, 2, room, room, room), np.float32)
+    side = TURNED_SIDE if turned else SIDE
+    got = np.zeros((1, 2, side, side, side), np.float32)
     got[:, 0] = -1000
     for into, values in zip(got[0], (hu, body), strict=True):
-        cut = resample(values, _three(spacing * stretch), [GRID_MM] * 3)[:room, :room, :room]
+        cut = resample(values, _three(spacing * stretch), [GRID_MM] * 3)[:side, :side, :side]
         into[: cut.shape[0], : cut.shape[1], : cut.shape[2]] = cut
     move = draw_move(rng, d) if turned else Move(np.eye(3), np.zeros(3))
     if turned:
@@ -126,16 +126,16 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
     image, body = got[0]
     lesions, plain, faint = list[Target](), list[Target](), list[Target]()
     for i, (t, contrast) in enumerate(zip(piece.targets, piece.contrast_hu, strict=True)):
-        here = in_patch(t, np.zeros(3), stretch, move, room)
+        here = in_patch(t, np.zeros(3), stretch, move, side)
         kind = lesions if i < piece.real else plain
         if i >= piece.real and contrast * _densest(body, here) < FAINT_HU:
             kind = faint
         kind.append(here)
-    unsure = [*faint, *(in_patch(spot, edge, stretch, move, room) for spot in host.spots)]
+    unsure = [*faint, *(in_patch(spot, edge, stretch, move, side) for spot in host.spots)]
     heat, size_map, weight = draw_targets([*lesions, *plain], len(lesions))
     weight *= away_from(unsure, STRIDE)
     if host.ignored.any():
-        weight *= seen(host, edge, stretch, move, room)
+        weight *= seen(host, edge, stretch, move, side)
     n = SIDE // BODY_STRIDE
     share = body.reshape((n, BODY_STRIDE) * 3).mean((1, 3, 5))
     share = np.where(away_from([*lesions, *unsure], BODY_STRIDE) > 0, share, UNKNOWN)
@@ -145,11 +145,11 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
     )
 
 
-def in_patch(t: Target, edge_mm: F64, stretch: F64, move: Move, room: int) -> Target:
+def in_patch(t: Target, edge_mm: F64, stretch: F64, move: Move, side: int) -> Target:
     """A target of the CT (or of the piece that begins at `edge_mm`), in mm from the patch's edge;
     it may lie outside."""
     at = (np.array(t.center_mm) - edge_mm) * stretch / GRID_MM - 0.5
-    (there,) = moved(at, move, (room,) * 3, (SIDE,) * 3)
+    (there,) = moved(at, move, (side,) * 3, (SIDE,) * 3)
     return Target(
         _three((there + 0.5) * GRID_MM), float(t.diameter_mm * np.prod(stretch) ** (1 / 3))
     )
@@ -305,13 +305,13 @@ def draw_targets(targets: Sequence[Target], real: int = 0) -> tuple[F32, F32, F3
     return heat, size.astype(np.float32), weight.astype(np.float32)
 
 
-def seen(host: Host, edge_mm: F64, stretch: F64, move: Move, room: int) -> F32:
+def seen(host: Host, edge_mm: F64, stretch: F64, move: Move, side: int) -> F32:
     """0 at the cells [16, 16, 16] near the host's boxed mass, else 1 (the elastic part is within
     the margin)."""
     n = SIDE // STRIDE
     cells = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), -1)
     voxels = (cells + 0.5) * STRIDE - 0.5 - (SIDE - 1) / 2 - move.shift
-    back = voxels @ move.matrix.T + (room - 1) / 2
+    back = voxels @ move.matrix.T + (side - 1) / 2
     at = ((back + 0.5) * GRID_MM / stretch + edge_mm) / 1.5
     index = np.clip(at.astype(int), 0, np.array(host.ignored.shape) - 1)
     near = ndimage.binary_dilation(host.ignored[tuple(np.moveaxis(index, -1, 0))], iterations=2)

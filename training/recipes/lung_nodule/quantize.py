@@ -182,9 +182,10 @@ def made_of(folder: Path, k: Knobs) -> dict[str, Any]:
 def done(folder: Path, made: dict[str, Any]) -> bool:
     """Whether quantize.json tells of this checkpoint and these knobs, and of the file beside it."""
     try:
-        said = json.loads((folder / "quantize.json").read_text())
+        measured = json.loads((folder / "quantize.json").read_text())
         return bool(
-            said["made_of"] == made and said["sha256"] == file_digest(folder / FILES["int8"])
+            measured["made_of"] == made
+            and measured["sha256"] == file_digest(folder / FILES["int8"])
         )
     except (OSError, ValueError, KeyError):
         return False

@@ -84,7 +84,7 @@ def test_masses_are_found_in_the_tensor_of_the_lungs() -> None:
 
 
 def test_ports_are_named_as_the_heads_read_them() -> None:
-    line = bundle.line(CALIBRATION)
+    line = bundle.line_model(CALIBRATION)
     names = {r: [p.name for p in bundle.network(r, "0" * 64).outputs] for r in bundle.FILES}
     assert names == {
         "segment": [line.segment.output],

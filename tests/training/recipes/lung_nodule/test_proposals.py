@@ -34,7 +34,7 @@ def test_the_line_names_the_place_of_a_bright_cell() -> None:
     volume = Volume("v", hu, (3.0, 3.0, 3.0), (-100.0, -50.0, 7.0))
     entries = {role: bundle.network(role, "0" * 64) for role in bundle.FILES}
     backend = CpuBackend("onnxruntime", entries, RUNS)  # type: ignore[arg-type]
-    line = bundle.line(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
+    line = bundle.line_model(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
     (found,) = proposed(stack_of(volume), backend, line)
     # cell c's centre lies 5 mm * (c + 0.5) from the outer edge, 1.5 mm before the first voxel
     assert found.center_lps_mm == pytest.approx((-49.0, -9.0, 38.0), abs=0.02)
@@ -47,5 +47,5 @@ def test_without_lungs_there_is_no_candidate() -> None:
     entries = {role: bundle.network(role, "0" * 64) for role in bundle.FILES}
     none = {**RUNS, "segment": lambda image: {"lungs": -np.ones_like(image)}}
     backend = CpuBackend("onnxruntime", entries, none)  # type: ignore[arg-type]
-    line = bundle.line(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
+    line = bundle.line_model(Calibration(propose=1.0, classify=0.5, bias=-1.0, threshold=0.5))
     assert proposed(stack_of(volume), backend, line) == ()
