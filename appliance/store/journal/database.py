@@ -163,7 +163,7 @@ def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:
         return connected(path, "mode=ro")
     folder = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="scanside-journal-")))
     shutil.copyfile(path, folder / path.name)
-    with contextlib.suppress(FileNotFoundError):  # its last stage has just ended: all is in the file
+    with contextlib.suppress(FileNotFoundError):  # the last stage has just ended
         shutil.copyfile(log, folder / log.name)
     return connected(folder / path.name)
 

@@ -151,10 +151,10 @@ def test_no_stage_starts_while_a_log_without_its_index_is_copied(
     copy, free = shutil.copyfile, []
 
     def copied(source: Path, target: Path) -> None:
-        with (tmp_path / f"{JOURNAL_NAME}.lock").open("rb+") as opener:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(opener, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                free.append(source)
+        opener = (tmp_path / f"{JOURNAL_NAME}.lock").open("rb+")
+        with opener, contextlib.suppress(BlockingIOError):
+            fcntl.flock(opener, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free.append(source)
         copy(source, target)
 
     monkeypatch.setattr(shutil, "copyfile", copied)
