@@ -67,9 +67,13 @@ class Database:
 
     @classmethod
     def read(cls: type[_D], state: Path) -> _D | None:
-        """The same for who only reads; None where there is no journal yet."""
+        """The same for who only reads; None where there is no journal yet.
+
+        StateUnusable (journal_waits) where there is one of an earlier release only.
+        """
         path = state / JOURNAL_NAME
         if not path.exists():
+            _refuse_earlier(state)
             return None
         with contextlib.ExitStack() as end, as_state_unusable(path):
             db = end.enter_context(contextlib.closing(_for_reading(path, end)))
@@ -148,6 +152,18 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     found = int(db.execute("PRAGMA user_version").fetchone()[0])
     refuse_newer(found, path)
     return found
+
+
+def _refuse_earlier(state: Path) -> None:
+    from appliance.store.journal import migrate  # noqa: PLC0415 - as in `Database.open`
+
+    if migrate.waits(state):
+        raise StateUnusable(
+            f"{state / migrate.OLD_NAME} is of an earlier release: the first stage takes it over",
+            remedy="Start the stages (`systemctl start scanside.target`, or `scanside run`), "
+            "then ask again.",
+            code="journal_waits",
+        )
 
 
 def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:

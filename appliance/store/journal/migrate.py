@@ -61,10 +61,19 @@ UPDATE counters SET value = value + {ahead} WHERE name = 'seq';
 """
 
 
-def fill(state: Path, path: Path, disk: Disk) -> None:
-    """Make `path` of the old journal, if there is one. The caller holds the opener's lock."""
+def waits(state: Path) -> bool:
+    """Whether an earlier release left a journal here; one that was never written is none."""
     old = state / OLD_NAME
-    if not old.exists():
+    return old.exists() and old.stat().st_size > 0
+
+
+def fill(state: Path, path: Path, disk: Disk) -> None:
+    """Make `path` of the old journal, if there is one. The caller holds the opener's lock.
+
+    StateUnusable names the old journal where it is damaged, and where the disk is full.
+    """
+    old = state / OLD_NAME
+    if not waits(state):
         return
     folder = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
@@ -77,9 +86,16 @@ def fill(state: Path, path: Path, disk: Disk) -> None:
                 name.unlink()
             disk.sync_file(fresh)
             disk.move(fresh, path)
-    except (OSError, sqlite3.Error, StateUnusable):
+    except StateUnusable:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    except (OSError, sqlite3.Error) as e:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StateUnusable(
+            f"{old} cannot be taken over: {e}",
+            remedy="Free twice its size on that disk. If the file is damaged, restore it from a "
+            "backup, or move it away: then what lies in the spool is analysed again.",
+        ) from e
     shutil.rmtree(folder)
 
 

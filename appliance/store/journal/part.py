@@ -34,7 +34,7 @@ def next_value(db: sqlite3.Connection, counter: str) -> int:
 
 def as_row(kind: type[_T], row: sqlite3.Row) -> _T:
     """The columns that the dataclass `kind` names."""
-    return kind(**{name: row[name] for name in _names(kind)})
+    return kind(**{name: row[name] for name in _names(cast(Any, kind))})
 
 
 @functools.cache

@@ -230,8 +230,35 @@ def test_an_old_journal_of_an_unknown_version_is_refused(tmp_path: Path) -> None
     assert refused.value.code == "journal_too_new"
 
 
+@pytest.mark.parametrize("damage", [b"this is no database", b"\xff" * 4096])
+def test_an_old_journal_that_is_damaged_is_named_and_stays_as_it_is(
+    old: Path, damage: bytes
+) -> None:
+    (old / f"{OLD_NAME}-wal").unlink()
+    (old / OLD_NAME).write_bytes(damage * 9)
+    before = digests(old)
+    with pytest.raises(StateUnusable, match=rf"{OLD_NAME} cannot be taken over") as refused:
+        Journal.open(old)
+    assert "backup" in refused.value.remedy
+    assert digests(old) == before
+    assert not (old / JOURNAL_NAME).exists()
+    assert not list(old.glob(".journal*"))
+
+
+def test_who_only_reads_an_old_journal_is_told_who_takes_it_over_and_makes_nothing(
+    old: Path,
+) -> None:
+    names = sorted(path.name for path in old.iterdir())
+    with pytest.raises(StateUnusable) as refused:
+        Journal.read(old)
+    assert refused.value.code == "journal_waits"
+    assert "scanside run" in refused.value.remedy
+    assert sorted(path.name for path in old.iterdir()) == names
+
+
 def test_an_old_journal_that_is_empty_is_a_fresh_start(tmp_path: Path) -> None:
     (tmp_path / OLD_NAME).touch()
+    assert Journal.read(tmp_path) is None
     with Journal.open(tmp_path) as journal:
         assert journal.owed.next_seq() == 1
 
