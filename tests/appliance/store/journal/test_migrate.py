@@ -6,7 +6,9 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,48 @@ def test_a_release_that_still_writes_is_named(old: Path, monkeypatch: pytest.Mon
         Journal.open(old)
     assert refused.value.code == "journal_in_use"
     assert "Stop all stages" in refused.value.remedy
+
+
+@pytest.fixture
+def previous_release(old: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the old journal open and does nothing."""
+    program = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+        "db.execute('SELECT * FROM series').fetchall(); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(old / OLD_NAME)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        yield process
+        process.kill()
+
+
+def test_a_previous_release_that_only_waits_is_in_the_way_too(
+    old: Path, previous_release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "PATIENCE_S", 0.0)
+    with pytest.raises(StateUnusable) as refused:
+        Journal.open(old)
+    assert refused.value.code == "journal_in_use"
+    assert not (old / JOURNAL_NAME).exists()
+
+
+def test_the_end_of_the_previous_release_is_waited_for(
+    old: Path, report: Report, version: int, previous_release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def sleep(_seconds: float) -> None:
+        looks.append(_seconds)
+        if len(looks) == 2:
+            previous_release.kill()
+            previous_release.wait()
+
+    monkeypatch.setattr(migrate.time, "sleep", sleep)
+    with Journal.open(old) as journal:
+        check(journal, report, version)
+    assert len(looks) == 2
 
 
 def test_an_old_journal_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
