@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import resources
@@ -177,6 +176,8 @@ def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:
     if index.exists():
         end.close()
         return connected(path, "mode=ro")
+    import tempfile  # noqa: PLC0415 - only a reader after a crash needs it
+
     folder = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="scanside-journal-")))
     shutil.copyfile(path, folder / path.name)
     with contextlib.suppress(FileNotFoundError):  # the last stage has just ended
