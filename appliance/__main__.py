@@ -202,6 +202,23 @@ def replay(report_id: str, config: Config = None) -> None:
     raise typer.Exit(verb.main(_settings(config), report_id))
 
 
+@app.command()
+def retry(
+    series: Annotated[
+        str | None, typer.Argument(help="Series Instance UID of one that failed.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that have failed.")] = False,
+    config: Config = None,
+) -> None:
+    """Try series that failed again (audited)."""
+    from appliance.verbs import retry as verb
+
+    _log(logging.WARNING)
+    if (series is None) != failed:
+        raise typer.BadParameter("name one series, or give --failed")
+    print(f"{verb.retry(_settings(config), series)} tried again")
+
+
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""

@@ -42,6 +42,7 @@ from appliance.report import (
     Status,
     StudyRef,
     Times,
+    input_digest,
     pseudonym,
     report_id,
     tracking_uid,
@@ -155,9 +156,12 @@ def process(
 
 
 def failed(fold: Fold, bundle: Bundle | None, reason: Reason) -> Result:
-    """What is said of a series that breaks the analysis: its facts and that it failed."""
+    """What is said of a series that breaks the analysis: its facts and that it failed.
+
+    Its digest is not that of an analysis: a later try that succeeds is a report of its own name."""
     result = _not_analysed(fold, fold.share(bundle), (reason,), Outline())
-    return replace(result, status=Status.FAILED)
+    digest = input_digest([("failed", result.input_digest)])
+    return replace(result, status=Status.FAILED, input_digest=digest)
 
 
 def set_aside(result: Result, reason: Reason) -> Result:
