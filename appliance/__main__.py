@@ -35,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 bundle_app = typer.Typer(help="The bundles on this device.", no_args_is_help=True)
-outbox_app = typer.Typer(help="What is owed to the broker, and what is dead.", no_args_is_help=True)
+outbox_app = typer.Typer(help="What is owed to whom, and what is dead.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(outbox_app, name="outbox")
 

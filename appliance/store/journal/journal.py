@@ -63,8 +63,8 @@ class Journal:
     def read(cls, state: Path) -> Journal | None:
         """The journal for who only reads: nothing is made and nothing changed by it.
 
-        None where there is no journal yet. StateUnusable as `open`, and by every method that would
-        write.
+        None where there is no journal yet. StateUnusable as `open`, where only an earlier release
+        left a journal (journal_waits), and by every method that would write.
         """
         database = Database.read(state)
         return cls(database) if database is not None else None

@@ -102,7 +102,7 @@ CREATE TABLE events (                   -- facts that a person may ask for, such
   subject TEXT NOT NULL,
   detail TEXT NOT NULL                  -- JSON
 ) STRICT;
-CREATE INDEX events_by_kind ON events (kind, at);
+CREATE INDEX events_by_kind ON events (kind, id);
 
 CREATE TABLE audit (                    -- append-only, hash-chained
   id INTEGER PRIMARY KEY,

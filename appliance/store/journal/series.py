@@ -196,8 +196,9 @@ class SeriesPart(Part):
     def name_in(self, db: sqlite3.Connection, key: SeriesKey, pseudonym: str) -> None:
         """Something was said of the series under this pseudonym of its study."""
         db.execute(
-            "UPDATE series SET pseudonym = ? WHERE study_uid = ? AND series_uid = ?",
-            (pseudonym, key.study, key.series),
+            """UPDATE series SET pseudonym = :pseudonym
+            WHERE study_uid = :study AND series_uid = :series AND pseudonym IS NOT :pseudonym""",
+            {"pseudonym": pseudonym, "study": key.study, "series": key.series},
         )
 
     def set_stat(self, key: SeriesKey) -> None:
