@@ -71,6 +71,8 @@ def scanside(
 
 
 def _settings(config: Path | None) -> site.Settings:
+    """The settings of a verb that may write into the state folder: what it writes is its own."""
+    os.umask(0o077)
     settings = site.load(site.find(config))
     _as_its_owner(settings.state)
     return settings
