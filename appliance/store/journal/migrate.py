@@ -17,12 +17,9 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import shutil
 import sqlite3
-import struct
 import time
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from appliance.errors import StateUnusable
 from appliance.results import mqtt
 from appliance.store.files import Disk
 from appliance.store.journal.database import connected, refuse_newer, schema
+from appliance.store.lock import is_byte_held
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +39,6 @@ PATIENCE_S = 60.0
 _LOOK_S = 0.1
 _OPEN_BYTE = 128
 """Of the index (`-shm`): whoever has the file open in WAL holds it (SQLite's UNIX_SHM_DMS)."""
-_FLOCK = "hhqqi"
-"""struct flock of fcntl(2), 64 bit: type, whence, start, length, pid."""
 
 _FILL = """
 INSERT INTO associations (id, calling_ae, called_ae, host, pid, pid_started, boot, opened, ended,
@@ -140,17 +136,8 @@ def _wait_until_closed(old: Path) -> None:
 
 
 def _is_open(old: Path) -> bool:
-    """Whether another process has the file open. To look takes nothing away from it."""
-    try:
-        handle = os.open(old.with_name(f"{old.name}-shm"), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _OPEN_BYTE, 1, 0)
-        answer = struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, asked))
-    finally:
-        os.close(handle)
-    return bool(answer[0] != fcntl.F_UNLCK)
+    """Whether another process has the file open."""
+    return is_byte_held(old.with_name(f"{old.name}-shm"), _OPEN_BYTE)
 
 
 def _in_use(old: Path) -> StateUnusable:
