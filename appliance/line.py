@@ -47,7 +47,7 @@ from appliance.report import (
     report_id,
     tracking_uid,
 )
-from appliance.series import pixels, select
+from appliance.series import kernel, pixels, select
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
 
@@ -186,6 +186,7 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
     )
     return Report(
         notice=result.notice,
+        appliance=identity.appliance,
         report_id=uid,
         input_digest=result.input_digest,
         revision=identity.revision,
@@ -262,6 +263,6 @@ def _facts(fold: Fold, share: Share, outline: Outline[Any], coverage: Coverage) 
         slices=share.count,
         spacing_mm=extent.spacing_mm if extent else None,
         thickness_mm=header.thickness_mm if header else None,
-        kernel=header.kernel if header else None,
+        kernel=kernel.published(header.kernel) if header else None,
         coverage=coverage,
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from appliance import line
+from appliance.host import facts
 from appliance.lines import choose
 from appliance.lines.fold import Share
 from appliance.lines.kind import Context
@@ -171,6 +172,7 @@ class Conclusions:
                 ),
                 supersedes=withdrawn[0] if withdrawn else None,
                 preliminary=concluded.preliminary,
+                appliance=facts.version(),
             ),
             Times(
                 first_slice=_utc(followed.first_at or None),
