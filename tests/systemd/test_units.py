@@ -127,3 +127,12 @@ def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")
     assert parser["Socket"]["ListenStream"] == "11112"
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_systemd_never_gives_a_stage_up(stage: str) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.read(UNITS / f"scanside-{stage}.service")
+    assert parser["Unit"]["StartLimitIntervalSec"] == "0"
+    assert dict(service(stage))["Restart"] == "always"
+    assert dict(service(stage))["RestartSec"] == "5"
