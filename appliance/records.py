@@ -308,3 +308,5 @@ class Identity:
     revision: int
     supersedes: str | None
     preliminary: bool
+    appliance: str | None = None
+    """Its version."""
