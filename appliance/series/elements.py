@@ -27,15 +27,11 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.values import convert_SQ
 
+from appliance.dicom.syntaxes import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.report import Reason
 from appliance.series import raw
-
-IMPLICIT_LE = "1.2.840.10008.1.2"
-EXPLICIT_LE = "1.2.840.10008.1.2.1"
-EXPLICIT_BE = "1.2.840.10008.1.2.2"
-DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 
 PIXEL_DATA = raw.PIXEL_DATA
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
@@ -214,11 +210,14 @@ class Instance:
     its end."""
 
 
-class reading:  # noqa: N801 - it reads as a statement
-    """Around every call into pydicom: no warning gets out, every error leaves as a refusal.
+def failed(error: BaseException) -> bool:
+    """Whether a library failed. A panic of a decoder written in Rust is no Exception, but it is an
+    error here."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
-    A panic of a decoder written in Rust is a BaseException, not an Exception: it is an error here.
-    """
+
+class reading:  # noqa: N801 - it reads as a statement
+    """Around every call into pydicom: no warning gets out, every error leaves as a refusal."""
 
     def __init__(
         self, where: str, code: Code = Code.UNREADABLE, what: str = "no DICOM data set can be read"
@@ -232,8 +231,7 @@ class reading:  # noqa: N801 - it reads as a statement
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.caught.__exit__(None, None, None)
-        panic = type(error).__module__ == "pyo3_runtime"
-        if (panic or isinstance(error, Exception)) and not isinstance(error, SeriesRefused):
+        if error is not None and failed(error) and not isinstance(error, SeriesRefused):
             text = f"{self.where}: {self.what} ({type(error).__name__})"
             raise refused(self.code, text, self.where) from error
 

@@ -30,19 +30,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.bundle.accepts import Accepts
+from appliance.dicom.storage import RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
 
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
-FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-RADIOGRAPHS = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
-        "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
-        FOR_PROCESSING,  # Digital X-Ray, for processing
-    }
-)
 LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCANOGRAM", "SURVIEW"}
 PROJECTION_WORDS = {
     "MIP", "MINIP", "AVERAGE", "PROJECTION", "RAYSUM", "MPVR", "VRT", "SSD", "VOLREN",
