@@ -4,9 +4,10 @@ Rules
 - Only headers are read, pixel data is skipped: well under a millisecond for a CT slice.
 - No length is trusted: every element, item and fragment must lie within the data (PS3.5 7.1, 7.5,
   A.4). A data set that ends inside an element is `truncated`.
-- What real scanners write is tolerated: wrong order of elements, an unknown VR in explicit VR
-  (read as if implicit, as pydicom does), trailing zeros, UN of undefined length (PS3.5 6.2.2: its
-  content is implicit little endian).
+- What real scanners write is tolerated: wrong order of elements, trailing zeros, UN of undefined
+  length (PS3.5 6.2.2: its content is implicit little endian), a VR that is left out in explicit VR
+  (two spaces: a length of 16 bits follows; other signs: 32 bits as in implicit VR, but 16 where
+  that would go beyond the data).
 - Texts of refusals name tags, never values: a value may be a name.
 - Deflated data sets (PS3.5 A.5) are inflated to at most 256 MiB, which also bounds the work.
 """
@@ -68,11 +69,16 @@ class _Syntax:
         return int(struct.unpack_from(f"{self.order}I", data, at)[0])
 
     def header(self, data: memoryview, at: int) -> tuple[int, bytes, int, int]:
-        """Tag, VR (empty if implicit), length, start of the value, of the element at `at`."""
+        """Tag, VR (empty if implicit or left out), length, start of the value of the element at
+        `at`."""
         group, element, vr, length = struct.unpack_from(f"{self.order}HH2sH", data, at)
         tag = group << 16 | element
         if not self.explicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
-            return tag, b"", self.long(data, at + 4), at + 8
+            whole = self.long(data, at + 4)
+            beyond = whole != _UNDEFINED and whole > len(data) - at - 8
+            if self.explicit and group != 0xFFFE and (vr == b"  " or beyond):
+                whole = length
+            return tag, b"", whole, at + 8
         if vr in _LONG_VRS:
             return tag, vr, self.long(data, at + 8), at + 12
         return tag, vr, length, at + 8

@@ -2,8 +2,9 @@
 
 Rules. What is not asked for is never converted: names and other free text stay bytes, so no
 character set (GB18030, ISO 2022, a wrong one) can matter. The explicit VR of an element is
-honoured; in Implicit VR the dictionary's is used (PS3.5 6.2). A decimal string is digits, sign,
-point and exponent and nothing else (PS3.5 table 6.2-1), so `NaN` and `1,5` are impossible values.
+honoured; in Implicit VR, for UN and where none is named, it is the dictionary's (PS3.5 6.2). A
+decimal string is digits, sign, point and exponent and nothing else (PS3.5 table 6.2-1), so `NaN`
+and `1,5` are impossible values.
 Without preamble and file meta group (PS3.10 7.1) a data set is read if it begins with group 0002
 or 0008; its VR encoding is then seen in its first element. Deflated data sets are inflated up to a
 limit, never further. A file that ends inside an element is unreadable. A refusal names tags and
@@ -325,12 +326,14 @@ def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> byt
 def _encoding(data: bytes, at: int, syntax: str | None, where: str) -> tuple[bool, bool]:
     """(little endian, implicit VR), seen in the first element; it may not contradict the syntax.
 
-    Some writers name Implicit VR and write Explicit or the reverse: what is there counts.
+    Some writers name Implicit VR and write Explicit or the reverse: what is there counts. Two
+    spaces are an explicit VR that was left out.
     """
     first = data[at : at + 6]
     little = syntax != EXPLICIT_BE if syntax else first[:2] != b"\x00\x08"
     group = int.from_bytes(first[:2], "little" if little else "big")
     if len(first) < 6 or not 0x0003 < group < 0x7FE1:
         raise refused(Code.UNREADABLE, f"{where}: no data set after the file meta group", where)
-    implicit = not (first[4:5].isalpha() and first[5:6].isalpha() and first[4:6].isupper())
-    return little, implicit
+    letters = first[4:5].isalpha() and first[5:6].isalpha() and first[4:6].isupper()
+    left_out = first[4:6] == b"  " and syntax not in {None, IMPLICIT_LE}
+    return little, not (letters or left_out)

@@ -141,3 +141,13 @@ def test_a_look_at_a_ct_slice_copies_none_of_its_pixels(make_ct: MakeImage) -> N
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < len(whole) / 10
+
+
+@pytest.mark.parametrize("blank", [b"  ", b"??"])
+def test_a_vr_that_is_left_out_has_a_length_of_16_bits(make_ct: MakeImage, blank: bytes) -> None:
+    ds = make_ct(0)
+    whole = part10(ds)
+    study, name = b"\x20\0\x0d\0", b"\x10\0\x10\0"
+    changed = whole.replace(study + b"UI", study + blank).replace(name + b"PN", name + blank)
+    assert changed != whole
+    assert peek(changed) == peek(whole)
