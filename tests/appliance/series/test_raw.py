@@ -101,9 +101,8 @@ def test_in_a_broken_file_it_finds_what_pydicom_finds_or_refuses(
     data = bytes(broken[: len(broken) - cut])
     with suppress(SeriesRefused), left_out_vrs() as left_out:
         instance = elements.parse(data, pixels.TAGS, pixels=True, max_bytes=MOST)
-        if not any(left_out) and elements._encoding(
-            data, elements._file_meta(data, "image")[1], syntax, ""
-        ) == (
+        begin = elements._file_meta(data, "image")[1]
+        if not any(left_out) and elements._encoding(data, begin, syntax, "") == (
             syntax != SYNTAXES["big endian"],
             syntax == SYNTAXES["implicit"],
         ):
