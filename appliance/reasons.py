@@ -66,6 +66,7 @@ class Code(str, Enum):
     SUSPECT_HU = "suspect_hu"
     TRANSFER_ABORTED = "transfer_aborted"
     UNEXPECTED_COUNT = "unexpected_count"
+    MADE_UIDS = "made_uids"
     # we failed
     POISONED = "poisoned"
     BACKEND_FAILED = "backend_failed"
@@ -123,6 +124,7 @@ REMEDIES: dict[Code, str] = {
     Code.SUSPECT_HU: "Check the scanner's calibration; air or blood is far from its usual HU.",
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",
+    Code.MADE_UIDS: "Keep the originals: only the same files in the same folder get these UIDs again.",
     Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
     Code.INTERNAL: "Run `scanside doctor` and send its output to the fleet team.",

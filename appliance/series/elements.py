@@ -249,11 +249,12 @@ def parse(
     where = "image"
     if data[128:132] != b"DICM" and data[:2] not in {b"\x02\x00", b"\x08\x00", b"\x00\x08"}:
         raise refused(Code.UNREADABLE, f"{where}: {len(data)} bytes that are not DICOM", where)
-    syntax, at = _file_meta(data, where)
+    meta = file_meta(data, where)
+    syntax, at = meta.syntax, meta.end
     deflated = syntax == DEFLATED_LE
     if deflated:
         data, at = _inflate(data[at:], max_bytes, where, whole=pixels), 0
-    little, implicit = _encoding(data, at, syntax, where)
+    little, implicit = encoding(data, at, syntax, where)
     found, at = _read(data, at, implicit, little, (tags, also), pixels=pixels)
     if not syntax:
         syntax = EXPLICIT_BE if not little else IMPLICIT_LE if implicit else EXPLICIT_LE
@@ -286,10 +287,20 @@ def _read(
             raise refused(Code.UNREADABLE, f"{where}: the file ends {e}", where) from e
 
 
-def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
-    """Transfer Syntax UID and the offset of the data set (PS3.10 7.1: Explicit VR LE)."""
+@dataclass(frozen=True)
+class FileMeta:
+    """What the file meta group says (PS3.10 7.1); None where it says nothing."""
+
+    syntax: str | None
+    sop_class: str | None
+    end: int
+    """Where the data set begins."""
+
+
+def file_meta(data: bytes, where: str) -> FileMeta:
+    """The file meta group, which is Explicit VR Little Endian; UNREADABLE where nothing follows."""
     at = 132 if data[128:132] == b"DICM" else 0
-    syntax = None
+    found: dict[int, str] = {}
     while data[at : at + 2] == b"\x02\x00":
         if len(data) < at + 12:
             raise refused(Code.UNREADABLE, f"{where}: the file meta group is cut", where)
@@ -297,13 +308,14 @@ def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
         head, length = 8, short
         if vr in raw.LONG_VRS:
             head, length = 12, struct.unpack_from("<I", data, at + 8)[0]
-        if element == 0x0010:
+        if element in {0x0002, 0x0010}:
             value = data[at + head : at + head + length]
-            syntax = value.decode("ascii", "replace").strip(" \0")
+            found[element] = value.decode("ascii", "replace").strip(" \0")
         at += head + length
     if at >= len(data):
         raise refused(Code.UNREADABLE, f"{where}: the file ends before its data set", where)
-    return syntax or None, at
+    named = found.get(0x0002, "")
+    return FileMeta(found.get(0x0010) or None, named if is_uid(named) else None, at)
 
 
 def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> bytes:
@@ -323,7 +335,7 @@ def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> byt
     return data
 
 
-def _encoding(data: bytes, at: int, syntax: str | None, where: str) -> tuple[bool, bool]:
+def encoding(data: bytes, at: int, syntax: str | None, where: str) -> tuple[bool, bool]:
     """(little endian, implicit VR), seen in the first element; it may not contradict the syntax.
 
     Some writers name Implicit VR and write Explicit or the reverse: what is there counts. Two

@@ -46,7 +46,7 @@ def made(make: Any, syntax: str) -> bytes:
 def by_pydicom(data: bytes, syntax: str) -> dict[int, Any]:
     """The values of `pixels.TAGS`, read by pydicom alone."""
     stream = io.BytesIO(data)
-    stream.seek(elements._file_meta(data, "image")[1])
+    stream.seek(elements.file_meta(data, "image").end)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = data_element_generator(
@@ -101,8 +101,8 @@ def test_in_a_broken_file_it_finds_what_pydicom_finds_or_refuses(
     data = bytes(broken[: len(broken) - cut])
     with suppress(SeriesRefused), left_out_vrs() as left_out:
         instance = elements.parse(data, pixels.TAGS, pixels=True, max_bytes=MOST)
-        begin = elements._file_meta(data, "image")[1]
-        if not any(left_out) and elements._encoding(data, begin, syntax, "") == (
+        begin = elements.file_meta(data, "image").end
+        if not any(left_out) and elements.encoding(data, begin, syntax, "") == (
             syntax != SYNTAXES["big endian"],
             syntax == SYNTAXES["implicit"],
         ):
