@@ -34,6 +34,7 @@ from appliance.report import (
     Reason,
     Record,
     Report,
+    Sentence,
     Stage,
     Status,
     event_id,
@@ -68,7 +69,7 @@ class Message(Record):
     event_id: uuid.UUID
     seq: int = Field(default=0, ge=0)
     at: datetime
-    notice: str = NOTICE
+    notice: Sentence = NOTICE
 
     def to_json(self, seq: int) -> str:
         """The payload with its number."""
@@ -102,7 +103,7 @@ class HealthMessage(Message):
     outbox_dead: int = Field(default=0, ge=0)
     oldest_waiting_s: float | None = None
     stages: dict[str, str] = Field(default_factory=dict)
-    engine: str | None = None
+    engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
 
 
@@ -146,7 +147,7 @@ class ReplyMessage(Message):
     """`unknown` stands for every verb that is none: what came is never repeated."""
     id: str = ""
     ok: bool
-    text: str = ""
+    text: Sentence = ""
 
 
 class Outgoing(Record):

@@ -20,6 +20,7 @@ def given(data: bytes, folder: str = "in") -> bytes:
     return made.with_uids(data, made.parent(lacks, folder))
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize("uid", ["", None, "anonymised"])
 def test_the_image_is_the_same_with_uids_made_for_it(
