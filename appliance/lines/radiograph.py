@@ -37,7 +37,7 @@ from appliance.preprocess.spec import Op
 from appliance.reasons import Code
 from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
 from appliance.report import Coverage, Finding, Reason
-from appliance.series import select
+from appliance.series import decoders, select
 from appliance.series.assemble import LOSSY_SYNTAXES
 from appliance.series.pixels import Parsed
 from appliance.series.radiograph import MAX_PIXELS, read
@@ -255,5 +255,7 @@ def _lossy(views: Sequence[View]) -> tuple[Reason, ...]:
     odd = [v for v in views if v.header.transfer_syntax_uid in LOSSY_SYNTAXES]
     if not odd:
         return ()
+    by = decoders.named(v.header.transfer_syntax_uid for v in odd)
     text = f"{len(odd)} of {len(views)} images may have lost detail by compression"
+    text += f" (decoded by {by})"
     return (Reason(code=Code.LOSSY, text=text, where="series"),)

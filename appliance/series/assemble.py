@@ -41,6 +41,7 @@ from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
 from appliance.records import Plane, Stack, Vector
 from appliance.report import Reason
+from appliance.series import decoders
 from appliance.series.content import hu_check, repeated
 from appliance.series.extent import SAME_POSITION_MM, Points, extent, place, steps
 
@@ -390,5 +391,7 @@ def _lossy(planes: Sequence[Plane]) -> list[Reason]:
     odd = [p for p in planes if p.header.transfer_syntax_uid in LOSSY_SYNTAXES]
     if not odd:
         return []
+    by = decoders.named(p.header.transfer_syntax_uid for p in odd)
     text = f"{len(odd)} of {len(planes)} images may have lost detail by compression: {_names(odd)}"
+    text += f" (decoded by {by})"
     return [_reason(Code.LOSSY, text)]

@@ -4,7 +4,8 @@ Rules.
 1. The fastest decoder of a syntax comes first (docs/decisions/0005-decoders.md has the figures).
 2. Of a lossless syntax every decoder gives the same words, so where the first fails a second one
    may read what the first will not. Of a lossy one there is no second: two decoders differ by a
-   grey level, and the same image must always be the same image.
+   grey level, and the same image must always be the same image. Its report
+   names the one.
 3. A second one must be as strict as the first, and must never end the process: that leaves JPEG
    and RLE with one.
 4. Zeros that CharLS will not have between data and end marker are taken away
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import imagecodecs
+import jpeg_ls
+import openjpeg
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
@@ -31,6 +34,13 @@ from appliance.series.layout import Layout
 Stored = NDArray[Any]
 Decode = Callable[[bytes, Layout, str], Stored]
 """(code, form, transfer syntax) -> [rows, columns] of words; raises what it likes."""
+
+
+def named(uids: Iterable[str | None]) -> str:
+    """The libraries, with their versions, that decode what may lose of these transfer syntaxes."""
+    rows = (syntaxes.BY_UID.get(uid or "") for uid in uids)
+    found = {_NAMES[TABLE[row.uid][0]] for row in rows if row is not None and row.lossy}
+    return ", ".join(sorted(found))
 
 
 def decode(code: bytes, form: Layout, syntax: str) -> Stored:
@@ -115,3 +125,9 @@ TABLE: dict[str, tuple[Decode, ...]] = {
     syntaxes.HTJ2K: (_OPENJPEG,),
 }
 """Transfer syntax -> its decoders, the first one first."""
+_NAMES = {
+    _jpeg: f"imagecodecs {imagecodecs.__version__}",
+    _JPEG_LS: f"pyjpegls {jpeg_ls.__version__}",
+    _OPENJPEG: f"pylibjpeg-openjpeg {openjpeg.__version__}",
+}
+"""The decoders of what may lose, as a report names them."""

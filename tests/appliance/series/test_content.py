@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,4 @@ def test_a_transfer_syntax_that_may_lose_is_a_limitation(make: Any) -> None:
         (reason,) = found.limitations
         assert reason.code is Code.LOSSY
         assert "1 of 6 images" in reason.text
+        assert re.search(r"\(decoded by [a-z0-9-]+ [0-9.]+\)", reason.text)
