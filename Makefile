@@ -2,7 +2,7 @@
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
 #   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
-#   make check                 style, types, import contracts, generated files, aarch64 wheels
+#   make check                 style, types, import contracts, generated files, licences, aarch64 wheels
 #   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
 #   make wheel                 the wheel of a release, with the kernels in it, and its parts list
@@ -41,6 +41,7 @@ check: setup-test
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m appliance.verbs.schemas --check
+	@$(PY) -m compile.licences
 	@$(PY) jetson/resolve.py
 
 bench: setup-bench

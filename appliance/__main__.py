@@ -97,8 +97,11 @@ def _log(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for library in ("pydicom", "pynetdicom", "openjpeg"):  # what matters of theirs is our error
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    for library in ("pydicom", "pynetdicom", "openjpeg"):
+        # What matters of theirs is our error, and their lines quote values of headers. No level
+        # holds: pydicom sets its own when it is imported, which may be much later.
+        logging.getLogger(library).propagate = False
+        logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 @app.command()

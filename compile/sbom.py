@@ -41,8 +41,14 @@ WHEEL = "scanside"
 
 def needed(extras: Sequence[str] = ()) -> list[importlib.metadata.Distribution]:
     """Every distribution that the wheel needs here, by name (rule 1)."""
+    asked = Requirement(f"{WHEEL}[{','.join(sorted(extras))}]")
+    return [one for one in closure([asked]) if canonicalize_name(one.metadata["Name"]) != WHEEL]
+
+
+def closure(asked: Iterable[Requirement]) -> list[importlib.metadata.Distribution]:
+    """Every distribution that is asked for here, and every one that these need, by name."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    left: list[tuple[str, tuple[str, ...]]] = [(WHEEL, tuple(sorted(extras)))]
+    left = [_part(requirement) for requirement in asked if _applies(requirement, ())]
     done: set[tuple[str, tuple[str, ...]]] = set()
     while left:
         name, wanted = left.pop()
@@ -53,10 +59,12 @@ def needed(extras: Sequence[str] = ()) -> list[importlib.metadata.Distribution]:
         for text in found[name].requires or ():
             requirement = Requirement(text)
             if _applies(requirement, wanted):
-                part = canonicalize_name(requirement.name)
-                left.append((part, tuple(sorted(requirement.extras))))
-    del found[WHEEL]
+                left.append(_part(requirement))
     return [found[name] for name in sorted(found)]
+
+
+def _part(requirement: Requirement) -> tuple[str, tuple[str, ...]]:
+    return canonicalize_name(requirement.name), tuple(sorted(requirement.extras))
 
 
 def sbom(

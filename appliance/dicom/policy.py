@@ -9,7 +9,8 @@ a scanner sends dose reports, presentation states and its vendor's objects along
 and one refused context fails the study at its console. `work` sets aside what it does not analyse.
 Everything else (query, worklist, print, commitment) is refused with reason 3, abstract syntax not
 supported. The acceptor chooses the transfer syntax (PS3.8 9.3.3.2): of those offered in a context
-the first in `TRANSFER_SYNTAXES`, where the uncompressed ones come first, then lossless, then lossy.
+the first in `TRANSFER_SYNTAXES`, which is the table of what `work` decodes (`syntaxes`), and video
+for classes that are not analysed.
 No role is negotiated: without an answer the requestor is SCU (PS3.7 D.3.3.4). No asynchronous
 operations window is answered: then it is 1, 1 (PS3.7 D.3.3.3).
 """
@@ -20,7 +21,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appliance.dicom import storage
+from appliance.dicom import storage, syntaxes
 from appliance.report import Priority
 from appliance.settings import Allow, Dicom, Settings
 
@@ -39,33 +40,7 @@ PROTOCOL_VERSION_NOT_SUPPORTED: Rejection = (1, 2, 2)
 TEMPORARY_CONGESTION: Rejection = (2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 
-TRANSFER_SYNTAXES = (
-    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
-    "1.2.840.10008.1.2",  # Implicit VR Little Endian
-    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
-    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
-    "1.2.840.10008.1.2.5",  # RLE Lossless
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
-    "1.2.840.10008.1.2.4.70",  # JPEG Lossless, SV1
-    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
-    "1.2.840.10008.1.2.4.201",  # High-Throughput JPEG 2000 Lossless
-    "1.2.840.10008.1.2.4.202",  # High-Throughput JPEG 2000 Lossless, RPCL
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
-    "1.2.840.10008.1.2.4.92",  # JPEG 2000 Multi-component Lossless
-    "1.2.840.10008.1.2.4.110",  # JPEG XL Lossless
-    "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
-    "1.2.840.10008.1.2.8.1",  # Deflated Image Frame Compression
-    "1.2.840.10008.1.2.4.81",  # JPEG-LS Near-lossless
-    "1.2.840.10008.1.2.4.50",  # JPEG Baseline
-    "1.2.840.10008.1.2.4.51",  # JPEG Extended
-    "1.2.840.10008.1.2.4.203",  # High-Throughput JPEG 2000
-    "1.2.840.10008.1.2.4.91",  # JPEG 2000
-    "1.2.840.10008.1.2.4.93",  # JPEG 2000 Multi-component
-    "1.2.840.10008.1.2.4.112",  # JPEG XL
-    # Video, which a study may hold: stored, set aside.
-    *(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)),
-    *(f"1.2.840.10008.1.2.4.{n}.1" for n in range(100, 107)),
-)
+TRANSFER_SYNTAXES = (*(row.uid for row in syntaxes.TABLE), *syntaxes.VIDEO)
 _RANK = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 
 
@@ -186,7 +161,8 @@ def _answer(context: Proposed) -> Context:
     any_of_them = offered[0] if offered else TRANSFER_SYNTAXES[0]  # not significant if refused
     if not stores(context.abstract_syntax) and context.abstract_syntax != VERIFICATION:
         return Context(context.id, context.abstract_syntax, any_of_them, NO_ABSTRACT_SYNTAX)
-    known = [uid for uid in offered if uid in _RANK]
+    video = () if context.abstract_syntax in storage.ANALYSED else syntaxes.VIDEO
+    known = [uid for uid in offered if uid in syntaxes.BY_UID or uid in video]
     if not known:
         return Context(context.id, context.abstract_syntax, any_of_them, NO_TRANSFER_SYNTAX)
     return Context(context.id, context.abstract_syntax, min(known, key=_RANK.__getitem__), ACCEPTED)

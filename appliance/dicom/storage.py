@@ -29,3 +29,23 @@ _BELOW = """
     1.1.481.24 1.1.481.25 34.7 34.10
 """
 CLASSES = frozenset(f"1.2.840.10008.5.1.4.{rest}" for rest in _BELOW.split())
+
+CT_IMAGES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.2",  # CT Image
+        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
+        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image
+    }
+)
+DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+RADIOGRAPHS = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
+        "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
+        DX_FOR_PROCESSING,
+    }
+)
+ANALYSED = CT_IMAGES | RADIOGRAPHS
+"""What a bundle may be for; everything else is stored and set aside."""
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+"""Media Storage Directory (PS3.10 8.6): DICOM, but no image, and never sent."""

@@ -37,7 +37,7 @@ from appliance.preprocess.spec import Op
 from appliance.reasons import Code
 from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
 from appliance.report import Coverage, Finding, Reason
-from appliance.series import select
+from appliance.series import decoders, select
 from appliance.series.assemble import may_have_lost
 from appliance.series.pixels import Parsed
 from appliance.series.radiograph import MAX_PIXELS, read
@@ -257,5 +257,7 @@ def _lossy(views: Sequence[View]) -> tuple[Reason, ...]:
     odd = [v for v in views if may_have_lost(v.header)]
     if not odd:
         return ()
+    by = decoders.named(v.header.transfer_syntax_uid for v in odd)
     text = f"{len(odd)} of {len(views)} images may have lost detail by compression"
+    text += f" (decoded by {by})" if by else ""
     return (Reason(code=Code.LOSSY, text=text, where="series"),)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
-from appliance.errors import InstanceRefused, ScansideError, StateUnusable
+from appliance.errors import InstanceRefused, StateUnusable
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
 from appliance.report import SeriesKey
 from appliance.settings import Settings
@@ -28,6 +28,7 @@ from appliance.store import events, hint
 from appliance.store.files import DISK, Disk
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
+from appliance.store.lock import locked
 from appliance.store.rows import Outcome
 from appliance.store.spool import Spool
 
@@ -140,7 +141,7 @@ class Intake:
 
     def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
         """The data set is complete in `temp`: the outcome table of this module."""
-        comparison = _Comparison()
+        comparison = _Comparison(self.spool.root / "run" / "decoding.lock")
         try:
             facts = _checked(announced, file)
             outcome = self.spool.store(
@@ -301,37 +302,39 @@ class _Nowhere:
 
 
 class _Comparison:
-    """Whether two files are the same image, and the digests of both where they are not."""
+    """Whether two files are the same image, and the digests of both where they are not.
 
-    def __init__(self) -> None:
+    Only one association at a time decodes, so what that needs is needed once, however many send.
+    """
+
+    def __init__(self, ration: Path) -> None:
         self.digests: dict[str, str] = {}
+        self._ration = ration
 
     def same(self, new: Path, stored: Path) -> bool:
-        one, other = new.read_bytes(), stored.read_bytes()
+        one, other = _mapped(new), _mapped(stored)
         facts, known = peek(one), peek(other)
-        if (
-            facts.transfer_syntax == known.transfer_syntax
-            and one[facts.dataset_at :] == other[known.dataset_at :]
-        ):
+        ours, theirs = one[facts.dataset_at :], other[known.dataset_at :]
+        if facts.transfer_syntax == known.transfer_syntax and ours == theirs:
             return True
-        if _pixels(one) is not None and _pixels(one) == _pixels(other):
-            return True
+        # here, because only duplicates that differ need the decoders
+        from appliance.series import same  # noqa: PLC0415
+
+        with locked(self._ration):
+            found = same.shown(one)
+            if found is not None and found == same.shown(other):
+                return True
         self.digests = {
-            "sha256": hashlib.sha256(one[facts.dataset_at :]).hexdigest(),
-            "sha256_stored": hashlib.sha256(other[known.dataset_at :]).hexdigest(),
+            "sha256": hashlib.sha256(ours).hexdigest(),
+            "sha256_stored": hashlib.sha256(theirs).hexdigest(),
         }
         return False
 
 
-def _pixels(data: bytes) -> tuple[str, ...] | None:
-    """Digest of each frame's pixels and geometry; None where there is no readable image."""
-    # here, because only duplicates that differ need the decoders
-    from appliance.series import pixels  # noqa: PLC0415
-
-    try:
-        return tuple(image.digest for image in pixels.read(data)) or None
-    except ScansideError:
-        return None
+def _mapped(path: Path) -> memoryview:
+    """A file's bytes, read when they are looked at."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _checked(announced: Announced, file: int) -> Peeked:

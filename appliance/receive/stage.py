@@ -16,7 +16,9 @@ Rules
 
   (PS3.4 B.2.3: A7xx out of resources, A9xx data set does not match SOP class, Cxxx cannot
   understand; PS3.7 annex C.) 0111 keeps both digests in the journal.
-- Same content: equal bytes after the meta information, else equal decoded pixels and geometry.
+- Same content: equal bytes after the meta information, else equal decoded pixels and geometry, of
+  every greyscale image (`series.same`). One association decodes at a time (`run/decoding.lock`),
+  and deflated data are inflated piece by piece (`peek`): many senders need no more than one.
 - The file is Part 10 with the transfer syntax negotiated; its meta information names us as writer.
 - After each stored instance a datagram to `run/work.sock` wakes `work`: {"series":.., "study":..};
   when an association ends, {"association":..}. A hint only: nobody there is no error.

@@ -42,6 +42,7 @@ from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
 from appliance.records import Header, Plane, Stack, Vector
 from appliance.report import Reason
+from appliance.series import decoders
 from appliance.series.content import hu_check, repeated
 from appliance.series.extent import SAME_POSITION_MM, Points, extent, place, steps
 
@@ -396,5 +397,7 @@ def _lossy(planes: Sequence[Plane]) -> list[Reason]:
     odd = [p for p in planes if may_have_lost(p.header)]
     if not odd:
         return []
+    by = decoders.named(p.header.transfer_syntax_uid for p in odd)
     text = f"{len(odd)} of {len(planes)} images may have lost detail by compression: {_names(odd)}"
+    text += f" (decoded by {by})" if by else ""
     return [_reason(Code.LOSSY, text)]

@@ -2,8 +2,9 @@
 
 Rules. What is not asked for is never converted: names and other free text stay bytes, so no
 character set (GB18030, ISO 2022, a wrong one) can matter. The explicit VR of an element is
-honoured; in Implicit VR the dictionary's is used (PS3.5 6.2). A decimal string is digits, sign,
-point and exponent and nothing else (PS3.5 table 6.2-1), so `NaN` and `1,5` are impossible values.
+honoured; in Implicit VR, for UN and where none is named, it is the dictionary's (PS3.5 6.2). A
+decimal string is digits, sign, point and exponent and nothing else (PS3.5 table 6.2-1), so `NaN`
+and `1,5` are impossible values.
 Without preamble and file meta group (PS3.10 7.1) a data set is read if it begins with group 0002
 or 0008; its VR encoding is then seen in its first element. Deflated data sets are inflated up to a
 limit, never further. A file that ends inside an element is unreadable. A refusal names tags and
@@ -27,15 +28,11 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.values import convert_SQ
 
+from appliance.dicom.syntaxes import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.report import Reason
 from appliance.series import raw
-
-IMPLICIT_LE = "1.2.840.10008.1.2"
-EXPLICIT_LE = "1.2.840.10008.1.2.1"
-EXPLICIT_BE = "1.2.840.10008.1.2.2"
-DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 
 PIXEL_DATA = raw.PIXEL_DATA
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
@@ -214,11 +211,14 @@ class Instance:
     its end."""
 
 
-class reading:  # noqa: N801 - it reads as a statement
-    """Around every call into pydicom: no warning gets out, every error leaves as a refusal.
+def failed(error: BaseException) -> bool:
+    """Whether a library failed. A panic of a decoder written in Rust is no Exception, but it is an
+    error here."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
-    A panic of a decoder written in Rust is a BaseException, not an Exception: it is an error here.
-    """
+
+class reading:  # noqa: N801 - it reads as a statement
+    """Around every call into pydicom: no warning gets out, every error leaves as a refusal."""
 
     def __init__(
         self, where: str, code: Code = Code.UNREADABLE, what: str = "no DICOM data set can be read"
@@ -232,8 +232,7 @@ class reading:  # noqa: N801 - it reads as a statement
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.caught.__exit__(None, None, None)
-        panic = type(error).__module__ == "pyo3_runtime"
-        if (panic or isinstance(error, Exception)) and not isinstance(error, SeriesRefused):
+        if error is not None and failed(error) and not isinstance(error, SeriesRefused):
             text = f"{self.where}: {self.what} ({type(error).__name__})"
             raise refused(self.code, text, self.where) from error
 
@@ -250,11 +249,12 @@ def parse(
     where = "image"
     if data[128:132] != b"DICM" and data[:2] not in {b"\x02\x00", b"\x08\x00", b"\x00\x08"}:
         raise refused(Code.UNREADABLE, f"{where}: {len(data)} bytes that are not DICOM", where)
-    syntax, at = _file_meta(data, where)
+    meta = file_meta(data, where)
+    syntax, at = meta.syntax, meta.end
     deflated = syntax == DEFLATED_LE
     if deflated:
         data, at = _inflate(data[at:], max_bytes, where, whole=pixels), 0
-    little, implicit = _encoding(data, at, syntax, where)
+    little, implicit = encoding(data, at, syntax, where)
     found, at = _read(data, at, implicit, little, (tags, also), pixels=pixels)
     if not syntax:
         syntax = EXPLICIT_BE if not little else IMPLICIT_LE if implicit else EXPLICIT_LE
@@ -287,10 +287,20 @@ def _read(
             raise refused(Code.UNREADABLE, f"{where}: the file ends {e}", where) from e
 
 
-def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
-    """Transfer Syntax UID and the offset of the data set (PS3.10 7.1: Explicit VR LE)."""
+@dataclass(frozen=True)
+class FileMeta:
+    """What the file meta group says (PS3.10 7.1); None where it says nothing."""
+
+    syntax: str | None
+    sop_class: str | None
+    end: int
+    """Where the data set begins."""
+
+
+def file_meta(data: bytes, where: str) -> FileMeta:
+    """The file meta group, which is Explicit VR Little Endian; UNREADABLE where nothing follows."""
     at = 132 if data[128:132] == b"DICM" else 0
-    syntax = None
+    found: dict[int, str] = {}
     while data[at : at + 2] == b"\x02\x00":
         if len(data) < at + 12:
             raise refused(Code.UNREADABLE, f"{where}: the file meta group is cut", where)
@@ -298,13 +308,14 @@ def _file_meta(data: bytes, where: str) -> tuple[str | None, int]:
         head, length = 8, short
         if vr in raw.LONG_VRS:
             head, length = 12, struct.unpack_from("<I", data, at + 8)[0]
-        if element == 0x0010:
+        if element in {0x0002, 0x0010}:
             value = data[at + head : at + head + length]
-            syntax = value.decode("ascii", "replace").strip(" \0")
+            found[element] = value.decode("ascii", "replace").strip(" \0")
         at += head + length
     if at >= len(data):
         raise refused(Code.UNREADABLE, f"{where}: the file ends before its data set", where)
-    return syntax or None, at
+    named = found.get(0x0002, "")
+    return FileMeta(found.get(0x0010) or None, named if is_uid(named) else None, at)
 
 
 def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> bytes:
@@ -324,15 +335,17 @@ def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> byt
     return data
 
 
-def _encoding(data: bytes, at: int, syntax: str | None, where: str) -> tuple[bool, bool]:
+def encoding(data: bytes, at: int, syntax: str | None, where: str) -> tuple[bool, bool]:
     """(little endian, implicit VR), seen in the first element; it may not contradict the syntax.
 
-    Some writers name Implicit VR and write Explicit or the reverse: what is there counts.
+    Some writers name Implicit VR and write Explicit or the reverse: what is there counts. Two
+    spaces are an explicit VR that was left out.
     """
     first = data[at : at + 6]
     little = syntax != EXPLICIT_BE if syntax else first[:2] != b"\x00\x08"
     group = int.from_bytes(first[:2], "little" if little else "big")
     if len(first) < 6 or not 0x0003 < group < 0x7FE1:
         raise refused(Code.UNREADABLE, f"{where}: no data set after the file meta group", where)
-    implicit = not (first[4:5].isalpha() and first[5:6].isalpha() and first[4:6].isupper())
-    return little, implicit
+    letters = first[4:5].isalpha() and first[5:6].isalpha() and first[4:6].isupper()
+    left_out = first[4:6] == b"  " and syntax not in {None, IMPLICIT_LE}
+    return little, not (letters or left_out)

@@ -4,7 +4,7 @@ Rules, in this order; the first that fails is the reason.
 
 1. It can be parsed (`elements`), and has its UIDs (`header`: MISSING_UID).
 2. It is CT (Modality, or one of the CT SOP classes): else MODALITY. `header` reads every IOD.
-3. It describes greyscale pixels of possible size (`decode.layout`).
+3. It describes greyscale pixels of possible size (`layout`).
 4. It says where it lies (`geometry`): MISSING_GEOMETRY, INVALID_VALUE.
 5. It has a rescale, and its pixels are all there and can be decoded (`decode.frames`). HU = slope
    * stored value + intercept (PS3.3 C.11.1; C.8.2.1: Type 1 in CT, of unit HU unless Rescale Type,
@@ -41,10 +41,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.bundle.match import MODALITIES
+from appliance.dicom.storage import CT_IMAGES
 from appliance.reasons import Code
 from appliance.records import Geometry, Header, Image
-from appliance.series import decode, elements
-from appliance.series.decode import Layout, Stored
+from appliance.series import decode, elements, layout
+from appliance.series.decoders import Stored
 from appliance.series.elements import Elements, Instance, reading, refused
 from appliance.series.geometry import ORIENTATION, POSITION, SPACING, geometry
 from appliance.series.header import (
@@ -57,16 +58,12 @@ from appliance.series.header import (
     of_instance,
 )
 from appliance.series.header import TAGS as HEADER_TAGS
+from appliance.series.layout import Layout
 
 __all__ = ["AIR_HU", "MAX_PIXELS", "Parsed", "header", "images", "padding", "parse", "read"]
 
 AIR_HU = -1000
 MAX_PIXELS = 1 << 28  # of one instance: 1024 frames of 512 x 512
-CT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
-    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image
-}
 _RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _PADDING, _PADDING_LIMIT, _MODALITY_LUT = 0x00280120, 0x00280121, 0x00283000
 _HU = re.compile(r"\W*(H\W?U|H[AO]UN?D?N?S?F[A-Z]*([\W_]+UNITS?)?)\W*")
@@ -74,7 +71,7 @@ _HU = re.compile(r"\W*(H\W?U|H[AO]UN?D?N?S?F[A-Z]*([\W_]+UNITS?)?)\W*")
 _TISSUE_HU = -500
 _LONGEST_MM = 2500.0
 TAGS = (
-    *HEADER_TAGS, *decode.TAGS, POSITION, ORIENTATION, SPACING, _PADDING, _PADDING_LIMIT,
+    *HEADER_TAGS, *layout.TAGS, POSITION, ORIENTATION, SPACING, _PADDING, _PADDING_LIMIT,
     _RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE, _MODALITY_LUT,
 )  # fmt: skip
 
@@ -128,12 +125,13 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Image, ...]:
 def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
     e = instance.elements
     whole = of_instance(instance, strict=True)
-    unnamed_ct = whole.modality is None and whole.sop_class_uid in CT_CLASSES
+    unnamed_ct = whole.modality is None and whole.sop_class_uid in CT_IMAGES
     if whole.modality != "CT" and not unnamed_ct:
         known = whole.modality in MODALITIES  # anything else may be a misplaced name
-        shown = f"Modality is {whole.modality}" if known else "SOP class and Modality are"
-        raise refused(Code.MODALITY, f"{e.where}: {shown}, not CT", e.where)
-    form = decode.layout(e, max_pixels)
+        shown = f"Modality is {whole.modality}, not CT"
+        text = shown if known else "neither its SOP class nor its Modality is that of a CT"
+        raise refused(Code.MODALITY, f"{e.where}: {text}", e.where)
+    form = layout.layout(e, max_pixels)
     groups: tuple[Groups | None, ...] = groups_of(e) or (None,)
     if len(groups) != form.frames:
         text = f"{e.where}: {form.frames} frames, functional groups or geometry of {len(groups)}"

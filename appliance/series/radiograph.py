@@ -3,7 +3,7 @@
 Rules, in this order; the first that fails is the reason.
 
 1. It can be parsed and has its UIDs; it is Computed Radiography or Digital X-Ray, for presentation
-   or for processing (`select.RADIOGRAPHS`): else MODALITY.
+   or for processing (`storage.RADIOGRAPHS`): else MODALITY.
 2. It is no view but a frontal one: VIEW_POSITION where View Position (0018,5101), View Code
    Sequence (0054,0220; PS3.16 CID 4010) or Patient Orientation (0020,0020) says another, or where
    one of these says lateral: Image Type (0008,0008) from value 4 on, which is the maker's own
@@ -43,16 +43,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.bundle.match import MODALITIES
+from appliance.dicom.storage import DX_FOR_PROCESSING, RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Greyscale, Header, Linear, Lut, Radiograph, VoiWindow
-from appliance.series import decode, shutter
+from appliance.series import decode, layout, shutter
 from appliance.series.elements import Elements, Instance, parse, reading, refused
 from appliance.series.header import TAGS as HEADER_TAGS
 from appliance.series.header import named, of_instance
+from appliance.series.layout import Layout
 from appliance.series.pixels import padding
-from appliance.series.select import FOR_PROCESSING, RADIOGRAPHS
 
-MAX_PIXELS = decode.MAX_FRAME_PIXELS
+MAX_PIXELS = layout.MAX_FRAME_PIXELS
 VIEW, VIEW_CODES, ORIENTATION = 0x00185101, 0x00540220, 0x00200020
 PROCESSING, PROTOCOL_CODES, IMAGE_TYPE = 0x00181400, 0x00400260, 0x00080008
 CODE_VALUE, CODE_MEANING = 0x00080100, 0x00080104
@@ -63,7 +64,7 @@ CENTER, WIDTH, FUNCTION = 0x00281050, 0x00281051, 0x00281056
 SHAPE, RELATIONSHIP, SIGN = 0x20500020, 0x00281040, 0x00281041
 SPACING, IMAGER_SPACING, ASPECT = 0x00280030, 0x00181164, 0x00280034
 TAGS = (
-    *HEADER_TAGS, *decode.TAGS, *shutter.TAGS, 0x00280120, 0x00280121, VIEW, VIEW_CODES,
+    *HEADER_TAGS, *layout.TAGS, *shutter.TAGS, 0x00280120, 0x00280121, VIEW, VIEW_CODES,
     ORIENTATION, PROCESSING, PROTOCOL_CODES, MODALITY_LUT, VOI_LUT, INTERCEPT, SLOPE, CENTER, WIDTH,
     FUNCTION, SHAPE, RELATIONSHIP, SIGN, SPACING, IMAGER_SPACING, ASPECT,
 )  # fmt: skip
@@ -113,7 +114,7 @@ def _radiograph(instance: Instance, max_pixels: int) -> Radiograph:
         text = f"{e.where}: Modality is {whole.modality}" if known else f"{e.where}: its SOP class"
         raise refused(Code.MODALITY, f"{text} is no radiograph of CR or DX", e.where)
     turn = _frontal(e)
-    form = decode.layout(e, max_pixels)
+    form = layout.layout(e, max_pixels)
     if form.frames != 1 or form.stored > 16 or form.allocated > 16:
         shown = f"{form.frames} frames" if form.frames != 1 else f"{form.stored} bits stored"
         text = f"{e.where}: {shown}; a radiograph has one frame and up to 16 bits"
@@ -196,14 +197,14 @@ def _turned(pixels: NDArray[Any], turn: Turn) -> tuple[NDArray[Any], NDArray[np.
 # The greyscale.
 
 
-def _greyscale(e: Elements, form: decode.Layout, whole: Header) -> Greyscale:
+def _greyscale(e: Elements, form: Layout, whole: Header) -> Greyscale:
     modality = _modality(e, form)
     inverse = form.photometric == "MONOCHROME1"
     shape = (e.text(SHAPE, "Presentation LUT Shape") or "").upper()
     if shape and shape != ("INVERSE" if inverse else "IDENTITY"):
         known = shape if shape in {"INVERSE", "IDENTITY"} else "unknown"
         raise e.invalid(SHAPE, "Presentation LUT Shape", f"is {known}, it is {form.photometric}")
-    if whole.sop_class_uid == FOR_PROCESSING:
+    if whole.sop_class_uid == DX_FOR_PROCESSING:
         _for_processing(e, inverse=inverse)
     return Greyscale(modality, _voi(e, _signed(modality, form)), inverse)
 
@@ -218,7 +219,7 @@ def _for_processing(e: Elements, *, inverse: bool) -> None:
         raise e.invalid(SIGN, "Pixel Intensity Relationship Sign", f"is {sign}: bones are dark")
 
 
-def _modality(e: Elements, form: decode.Layout) -> Linear | Lut:
+def _modality(e: Elements, form: Layout) -> Linear | Lut:
     item = e.first(MODALITY_LUT, "Modality LUT Sequence")
     if item is not None:
         return _lut(item, signed=form.signed)
@@ -228,7 +229,7 @@ def _modality(e: Elements, form: decode.Layout) -> Linear | Lut:
     return Linear(1.0 if slope is None else slope, intercept or 0.0)
 
 
-def _signed(modality: Linear | Lut, form: decode.Layout) -> bool:
+def _signed(modality: Linear | Lut, form: Layout) -> bool:
     """Whether modality values may be negative: then so is a VOI LUT's first value (C.11.2.1.1)."""
     if isinstance(modality, Lut):
         return False

@@ -3,7 +3,13 @@
 Rules. Elements of a stated length, nearly all there are, are read here, because every slice waits
 for it; sequences that nobody asks for are passed over where they are plain. Other values of
 undefined length are read by pydicom. The same values are found, and the same files are refused, as
-with pydicom's reader alone, broken files and its tolerance included.
+with pydicom's reader alone, broken files and its tolerance included, but for two things:
+
+- A VR of two spaces in explicit VR has a length of 16 bits (pydicom takes 32); what it is says the
+  dictionary. So has a VR of other signs that are no letters, where 32 bits would go beyond the
+  data: else it is implicit VR, to which some writers change over.
+- UN of undefined length holds items in Implicit VR Little Endian, in big endian too (CP-246, PS3.5
+  6.2.2); pydicom looks for big endian there.
 """
 
 from __future__ import annotations
@@ -25,10 +31,14 @@ Asked = tuple[Iterable[int], Iterable[int]]
 """Tags that are needed, so that a file which is cut inside one is refused by its name, and tags
 that may be asked for later."""
 _PIXEL_GROUP = 0x7FE00000
+_ITEM_HEAD = 8
 _UNDEFINED = 0xFFFFFFFF
 _CHARACTER_SET = 0x00080005
+_ITEM_GROUP = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEPTH = 8
+BLANK = "  "
+"""A VR that was left out."""
 _VR_NAMES = {vr.value.encode(): vr.value for vr in VR if len(vr.value) == 2}
 _VR_TEXTS = frozenset(_VR_NAMES.values())
 _HEADS = {
@@ -61,17 +71,15 @@ def read(
         elif tag >= _PIXEL_GROUP and not pixels:
             more = False
         elif length == _UNDEFINED:
-            end = _past(data, begin, little) if vr == "SQ" and tag not in kept else None
-            found, at, more, cut = (
-                ([], end, True, False) if end else _undefined(data, at, implicit, little)
-            )
+            found, at, more, cut = _undefined(data, at, implicit, little, asked=tag in kept)
             short |= cut
             elements.update((tag, element) for element in found if tag in kept)
         else:
             at = begin + length
             if tag in kept:
                 value = memoryview(data)[begin:at] if tag == PIXEL_DATA else data[begin:at]
-                elements[tag] = RawDataElement(tag, vr, length, value, begin, implicit, little)
+                known = None if vr == BLANK else vr
+                elements[tag] = RawDataElement(tag, known, length, value, begin, implicit, little)
                 if tag == _CHARACTER_SET:  # as pydicom, which takes no unknown one
                     convert_encodings(convert_string(value, little))
                 if tag == PIXEL_DATA:
@@ -88,10 +96,10 @@ def read(
 
 
 def _head(data: bytes, at: int, implicit: bool, little: bool) -> tuple[int, str | None, int, int]:
-    """Tag, VR (None in implicit VR), length and begin of the value of the element at `at`.
+    """Tag, VR (None in implicit VR, BLANK), length and begin of the value of the element at `at`.
 
-    What names no VR in explicit VR is implicit, as some writers change over; an unknown VR has a
-    short length (pydicom does the same). struct.error where the data end before.
+    An unknown VR has a short length (pydicom does the same). struct.error where the data end too
+    early.
     """
     plain, explicit, long = _HEADS[little]
     if not implicit:
@@ -102,13 +110,17 @@ def _head(data: bytes, at: int, implicit: bool, little: bool) -> tuple[int, str 
         if code in _VR_NAMES or b"AA" <= code <= b"ZZ":
             vr = _VR_NAMES.get(code) or code.decode("latin-1")
             return group << 16 | element, vr, length, at + 8
+        whole = plain.unpack_from(data, at)[2]
+        beyond = whole != _UNDEFINED and whole > len(data) - at - 8 >= length
+        if group != _ITEM_GROUP and (code == b"  " or beyond):
+            return group << 16 | element, BLANK, length, at + 8
     group, element, length = plain.unpack_from(data, at)
     return group << 16 | element, None, length, at + 8
 
 
-def _past(data: bytes, at: int, little: bool, depth: int = 0) -> int | None:
-    """Where a sequence of undefined length in explicit VR ends whose first item is at `at`; None
-    where anything in it is unusual: that is for pydicom to judge."""
+def _past(data: bytes, at: int, *, implicit: bool, little: bool, depth: int = 0) -> int | None:
+    """Where a sequence of undefined length ends whose first item is at `at`; None where anything in
+    it is unusual: that is for pydicom to judge."""
     if depth == _DEPTH:
         return None
     while len(data) - at >= 8:
@@ -122,15 +134,17 @@ def _past(data: bytes, at: int, little: bool, depth: int = 0) -> int | None:
         while at < end:
             if end - at < 12:
                 return None
-            tag, vr, size, begin = _head(data, at, False, little)
+            tag, vr, size, begin = _head(data, at, implicit, little)
             if tag == _ITEM_END:
                 at = begin
                 break
-            if vr not in _VR_TEXTS or tag == _CHARACTER_SET:
+            if tag == _CHARACTER_SET or not (implicit or vr in _VR_TEXTS or vr == BLANK):
                 return None
             inner = begin + size if size != _UNDEFINED else None
-            if inner is None and vr == "SQ":
-                inner = _past(data, begin, little, depth + 1)
+            if inner is None and (implicit or vr == "SQ"):
+                inner = _past(data, begin, implicit=implicit, little=little, depth=depth + 1)
+            elif inner is None and vr == "UN":
+                inner = _past(data, begin, implicit=True, little=True, depth=depth + 1)
             if inner is None or inner > end:
                 return None
             at = inner
@@ -140,11 +154,17 @@ def _past(data: bytes, at: int, little: bool, depth: int = 0) -> int | None:
 
 
 def _undefined(
-    data: bytes, at: int, implicit: bool, little: bool
+    data: bytes, at: int, implicit: bool, little: bool, *, asked: bool
 ) -> tuple[list[Any], int, bool, bool]:
     """The element of undefined length at `at` (none where it is broken off), where it ends, whether
-    another one follows, and whether a read got some bytes, but fewer than it asked for. By
-    pydicom."""
+    another one follows, and whether a read got some bytes, but fewer than it asked for. Plain
+    sequences that are not asked for and plain UN here, the rest by pydicom."""
+    tag, vr, _, begin = _head(data, at, implicit, little)
+    if vr == "UN" and (end := _past(data, begin, implicit=True, little=True)):
+        value = data[begin : end - _ITEM_HEAD]
+        return [RawDataElement(tag, vr, len(value), value, begin, True, True)], end, True, False
+    if vr == "SQ" and not asked and (end := _past(data, begin, implicit=False, little=little)):
+        return [], end, True, False
     stream = _Stream(data)
     stream.seek(at)
     heads = 0

@@ -36,21 +36,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from appliance.bundle.accepts import Accepts
+from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
 from appliance.series.assemble import may_have_lost
-from appliance.series.pixels import CT_CLASSES
 
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
-FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-RADIOGRAPHS = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
-        "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
-        FOR_PROCESSING,  # Digital X-Ray, for processing
-    }
-)
 LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCANOGRAM", "SURVIEW"}
 PROJECTION_WORDS = {
     "MIP", "MINIP", "AVERAGE", "PROJECTION", "RAYSUM", "MPVR", "VRT", "SSD", "VOLREN",
@@ -97,7 +89,7 @@ def _value(header: Header, index: int) -> str:
 
 
 def _is_ct(header: Header) -> bool:
-    return header.sop_class_uid in CT_CLASSES
+    return header.sop_class_uid in CT_IMAGES
 
 
 def _screen(header: Header) -> set[str]:

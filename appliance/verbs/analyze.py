@@ -1,7 +1,10 @@
 """`scanside analyze`: from disk, no network, the same line and the same reports.
 
-Files are grouped by what they say of themselves, not by folder. What is not DICOM is skipped; what
-is DICOM but names no study and series is one series a folder, so that its refusal is reported.
+Files are grouped by what they say of themselves, not by folder. What is not DICOM is skipped, and
+so is a media directory (PS3.10 8.6), whatever it is called. Files whose UIDs are missing, empty or
+no UIDs get some (`series.made`), with the limitation MADE_UIDS, also in a report that is not
+analysed; what is DICOM and still names no study and series is one series a folder, so that its
+refusal is reported.
 Nothing is written of what was analysed: no journal, no spool, no masks (but, at first use, the site
 key and the results of the golden cases).
 """
@@ -9,7 +12,7 @@ key and the results of the golden cases).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from appliance import line
+from appliance.dicom.storage import MEDIA_DIRECTORY
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
 from appliance.host import facts, memory
 from appliance.lines import choose
@@ -27,16 +31,14 @@ from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
 from appliance.runtime.bundles import OpenBundle, OpenBundles
-from appliance.series import pixels, select
+from appliance.series import made, pixels, select
+from appliance.series.elements import file_meta
 from appliance.series.select import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
 
 DICM_AT = 128
 """A Part-10 file has `DICM` here (PS3.10 7.1)."""
-
-DICOMDIR = "DICOMDIR"
-"""The directory of a medium (PS3.10 8.6): DICOM, but no image."""
 
 
 @dataclass
@@ -45,6 +47,20 @@ class OnDisk:
 
     header: Header | None = None
     files: list[Path] = field(default_factory=list)
+    parents: dict[Path, made.Parent] = field(default_factory=dict)
+    """Of the files that lack UIDs: what they are given."""
+
+    def read(self, file: Path) -> bytes:
+        """The bytes of one of its files, with UIDs."""
+        data = _bytes(file)
+        return made.with_uids(data, self.parents[file]) if file in self.parents else data
+
+    def limitations(self) -> tuple[Reason, ...]:
+        """What the report says of UIDs that were made."""
+        if not self.parents:
+            return ()
+        text = f"{len(self.parents)} of {len(self.files)} images had no UIDs: they were made here"
+        return (Reason(code=Code.MADE_UIDS, text=text, where="series"),)
 
 
 def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> list[Report]:
@@ -69,8 +85,18 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
 def find(path: Path) -> list[OnDisk]:
     """Every series below a folder (or in one file), in order of first appearance by path."""
     found: dict[tuple[str, str], OnDisk] = {}
+    parents: dict[object, made.Parent] = {}
+    root = path if path.is_dir() else path.parent
     for file in _files(path):
         data = _bytes(file)
+        if _is_media_directory(data):
+            continue
+        parent = None
+        if lacks := made.wanting(data):
+            folder = str(file.parent.relative_to(root))
+            alike = (folder, lacks.study, lacks.series, lacks.kind)
+            parent = parents.setdefault(alike, made.parent(lacks, folder))
+            data = made.with_uids(data, parent)
         try:
             header = pixels.header(data)
         except SeriesRefused as e:
@@ -81,14 +107,23 @@ def find(path: Path) -> list[OnDisk]:
         series = found.setdefault((header.study_uid, header.series_uid), OnDisk(header))
         series.header = min(series.header or header, header, key=select.place)
         series.files.append(file)
+        if parent is not None:
+            series.parents[file] = parent
     return list(found.values())
+
+
+def _is_media_directory(data: bytes) -> bool:
+    try:
+        return file_meta(data, "file").sop_class == MEDIA_DIRECTORY
+    except SeriesRefused:
+        return False
 
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     elif path.is_dir():
-        yield from sorted(p for p in path.rglob("*") if p.is_file() and p.name != DICOMDIR)
+        yield from sorted(p for p in path.rglob("*") if p.is_file())
     else:
         raise ScansideError(f"{path}: not there", code="no_such_path", remedy="Check the path.")
 
@@ -132,11 +167,15 @@ def _of_series(
     chosen = choose.bundles_for(series.header, bundles)
     fold = line.begin([opened.bundle for opened in chosen.bundles])
     for file in series.files:
-        fold = line.add(fold, _bytes(file), memory_bytes)
+        fold = line.add(fold, series.read(file), memory_bytes)
     context = Context(reasons=chosen.reasons, memory_bytes=memory_bytes)
-    if not chosen.bundles:
-        return [(None, line.finish(fold, None, None, context), None)]
-    return [(opened, *_of_bundle(fold, opened, context)) for opened in chosen.bundles]
+    found: list[tuple[OpenBundle | None, Result, SeriesSummary | None]]
+    if chosen.bundles:
+        found = [(opened, *_of_bundle(fold, opened, context)) for opened in chosen.bundles]
+    else:
+        found = [(None, line.finish(fold, None, None, context), None)]
+    more = series.limitations()
+    return [(o, replace(r, limitations=(*more, *r.limitations)), rival) for o, r, rival in found]
 
 
 def _of_bundle(

@@ -49,6 +49,30 @@ def reports_schema() -> dict[str, Any]:
     return dict(schema)
 
 
+# what is logged
+
+LATE = """
+import logging, sys
+from appliance.__main__ import _log
+_log()
+assert "pydicom" not in sys.modules
+import pydicom.config
+pydicom.config.debug(False, False)  # as at its import
+for library in ("pydicom", "pynetdicom", "pynetdicom.acse"):
+    logging.getLogger(library).error("a value: SECRET^NAME")
+logging.getLogger("appliance").info("ours")
+"""
+
+
+def test_a_library_that_quotes_headers_is_silent_however_late_it_is_imported() -> None:
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, env=env, check=True
+    )
+    assert "ours" in done.stderr
+    assert "SECRET" not in done.stdout + done.stderr
+
+
 # analyze
 
 

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import subprocess
 from datetime import datetime, timedelta, timezone
+from importlib import metadata
 
 from appliance.errors import ScansideError
 from appliance.host import facts
@@ -13,7 +14,7 @@ from appliance.verbs.checks.check import PATIENCE_S, Check, Device, importable
 
 EARLIEST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 DECODERS = (
-    ("JPEG Lossless and JPEG", "libjpeg", "pylibjpeg-libjpeg"),
+    ("JPEG Lossless and JPEG", "imagecodecs._jpeg8", "imagecodecs"),
     ("JPEG-LS", "jpeg_ls", "pyjpegls"),
     ("JPEG 2000", "openjpeg", "pylibjpeg-openjpeg"),
     ("RLE", "rle", "pylibjpeg-rle"),
@@ -60,7 +61,8 @@ def decoders(_device: Device) -> Check:
             text=f"cannot decode {', '.join(kind for kind, _ in missing)}",
             remedy=f"pip install {' '.join(package for _, package in missing)}",
         )
-    return Check(name="decoders", ok=True, text=", ".join(kind for kind, _, _ in DECODERS))
+    by = [f"{kind} by {package} {metadata.version(package)}" for kind, _, package in DECODERS]
+    return Check(name="decoders", ok=True, text=", ".join(by))
 
 
 def _ntp() -> str:

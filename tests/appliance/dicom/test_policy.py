@@ -153,6 +153,31 @@ def test_uncompressed_comes_before_lossless_before_lossy_whatever_the_order_offe
     assert (answer.result, answer.transfer_syntax) == (ACCEPTED, chosen)
 
 
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "1.2.840.10008.1.2.4.53",  # JPEG Spectral Selection, retired
+        "1.2.840.10008.1.2.4.55",  # JPEG Full Progression, retired
+        "1.2.840.10008.1.2.4.92",  # JPEG 2000 Multi-component Lossless
+        "1.2.840.10008.1.2.4.93",
+        "1.2.840.10008.1.2.4.110",  # JPEG XL
+        "1.2.840.10008.1.2.4.111",
+        "1.2.840.10008.1.2.4.112",
+        "1.2.840.10008.1.2.8.1",  # Deflated Image Frame Compression
+    ],
+)
+def test_a_transfer_syntax_that_nothing_here_decodes_is_not_accepted(uid: str) -> None:
+    alone, beside = negotiate([Proposed(1, CT, (uid,)), Proposed(3, CT, (uid, RLE))])
+    assert alone.result == NO_TRANSFER_SYNTAX
+    assert (beside.result, beside.transfer_syntax) == (ACCEPTED, RLE)
+
+
+def test_a_video_is_stored_but_not_as_an_image_that_is_analysed() -> None:
+    endoscopy, mpeg = "1.2.840.10008.5.1.4.1.1.77.1.1.1", "1.2.840.10008.1.2.4.102"
+    offered = [Proposed(n, uid, (mpeg,)) for n, uid in ((1, endoscopy), (3, CT))]
+    assert [a.result for a in negotiate(offered)] == [ACCEPTED, NO_TRANSFER_SYNTAX]
+
+
 def test_every_context_is_answered_in_its_order_with_a_reason() -> None:
     answers = negotiate(
         [

@@ -141,3 +141,45 @@ def test_a_look_at_a_ct_slice_copies_none_of_its_pixels(make_ct: MakeImage) -> N
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < len(whole) / 10
+
+
+@pytest.mark.parametrize("blank", [b"  ", b"??"])
+def test_a_vr_that_is_left_out_has_a_length_of_16_bits(make_ct: MakeImage, blank: bytes) -> None:
+    ds = make_ct(0)
+    whole = part10(ds)
+    study, name = b"\x20\0\x0d\0", b"\x10\0\x10\0"
+    changed = whole.replace(study + b"UI", study + blank).replace(name + b"PN", name + blank)
+    assert changed != whole
+    assert peek(changed) == peek(whole)
+
+
+def deflated(dataset: bytes) -> bytes:
+    """Part 10 whose data set is deflated."""
+    uid = b"1.2.840.10008.1.2.1.99"
+    engine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    meta = b"\x02\x00\x10\x00UI" + len(uid).to_bytes(2, "little") + uid
+    return bytes(128) + b"DICM" + meta + engine.compress(dataset) + engine.flush()
+
+
+def test_a_deflated_data_set_of_100_mib_needs_a_few_pieces_of_memory(make_ct: MakeImage) -> None:
+    ds = make_ct(0)
+    del ds.PixelData
+    whole = part10(ds)
+    length = 100 << 20
+    pixels = b"\xe0\x7f\x10\0OW\0\0" + length.to_bytes(4, "little") + bytes(length)
+    data = deflated(whole[peek(whole).dataset_at :] + pixels)
+    tracemalloc.start()
+    found = peek(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.study, found.pixels) == (ds.StudyInstanceUID, True)
+    assert most < 1 << 20
+
+
+def test_a_deflated_data_set_that_is_cut_anywhere_is_refused(make_ct: MakeImage) -> None:
+    whole = part10(make_ct(0))
+    data = deflated(whole[peek(whole).dataset_at :])
+    for end in range(200, len(data), 97):
+        with pytest.raises(InstanceRefused) as refused:
+            peek(data[:end])
+        assert refused.value.code == "truncated"

@@ -148,6 +148,32 @@ def test_the_same_instance_in_another_transfer_syntax_is_success_and_stored_once
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
 
 
+@pytest.mark.parametrize("modality", ["CR", "DX", "MR"])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_the_same_image_in_another_syntax_is_a_duplicate_in_every_modality(
+    receiver: StartReceiver, make_ct: MakeImage, syntax: Any, modality: str
+) -> None:
+    classes = {
+        "CR": "1.2.840.10008.5.1.4.1.1.1",
+        "DX": "1.2.840.10008.5.1.4.1.1.1.1",
+        "MR": "1.2.840.10008.5.1.4.1.1.4",
+    }
+    one, uid = receiver(), generate_uid()
+    first, again, other = (
+        make_ct(n, Modality=modality, SOPClassUID=classes[modality], SOPInstanceUID=uid)
+        for n in (0, 0, 1)
+    )
+    again.compress(syntax, generate_instance_uid=False)
+    ae = AE(ae_title="CT1")
+    for accepted in (ExplicitVRLittleEndian, syntax):
+        ae.add_requested_context(classes[modality], accepted)
+    association = ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE")
+    statuses = [association.send_c_store(ds).Status for ds in (first, again, other)]
+    association.release()
+    assert statuses == [0, 0, 0x0111]
+    assert len(one.stored()) == 1
+
+
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
 def test_what_comes_compressed_is_stored_as_it_came(
     receiver: StartReceiver, make_ct: MakeImage, syntax: Any

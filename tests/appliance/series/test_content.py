@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -141,3 +142,13 @@ def test_a_transfer_syntax_that_may_lose_is_a_limitation(make: Any) -> None:
         (reason,) = found.limitations
         assert reason.code is Code.LOSSY
         assert "1 of 6 images" in reason.text
+        assert re.search(r"\(decoded by [a-z0-9-]+ [0-9.]+\)", reason.text)
+
+
+def test_images_that_say_that_they_lost_detail_once_are_lossy_in_any_syntax(make: Any) -> None:
+    planes = [make.plane(float(z), native=hu, lossy=True) for z, hu in enumerate(chest())]
+    found = assemble(planes, None)
+    assert isinstance(found, Stack)
+    (reason,) = found.limitations
+    assert reason.code is Code.LOSSY
+    assert "decoded by" not in reason.text, "nothing lossy was decoded here"

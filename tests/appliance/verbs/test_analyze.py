@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
 from rich.console import Console
 
 from appliance import line
@@ -109,7 +110,6 @@ def test_what_is_not_dicom_is_skipped(ready_site: Device, dicom: Dicom, tmp_path
     (folder / "empty").write_bytes(b"")
     (folder / "short").write_bytes(b"DICM")
     (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(500))
-    (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + bytes(50))
     (folder / "gone").symlink_to("nowhere")
     os.mkfifo(folder / "pipe")
     reports = analyze.analyze(folder, ready_site.settings)
@@ -130,18 +130,78 @@ def test_broken_dicom_is_a_refused_series_not_skipped(
     assert (codes(broken), broken.series.slices) == ([Code.UNREADABLE], 1)
 
 
-def test_empty_uids_are_one_refused_series_a_folder(
+BLANK = {"SOPInstanceUID": "", "SeriesInstanceUID": "", "StudyInstanceUID": ""}
+
+
+@pytest.mark.parametrize("uid", ["", "anonymised", None])
+def test_files_without_uids_get_some_and_the_report_says_so(
+    uid: str | None, ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
+    slices = dicom.chest()
+    plain = dicom.write(slices, tmp_path / "plain")
+    for ds in slices:
+        for name in BLANK:
+            dicom.say(ds, **{name: uid})
+        dicom.say(ds, FrameOfReferenceUID=uid)
+    folder = dicom.write(slices, tmp_path / "in")
+    (before,) = analyze.analyze(plain, ready_site.settings)
+    (report,) = analyze.analyze(folder, ready_site.settings)
+    assert report.status is Status.ANALYSED
+    assert report.limitations[0].code is Code.MADE_UIDS
+    text = f"{len(slices)} of {len(slices)} images had no UIDs: they were made here"
+    assert report.limitations[0].text == text
+    assert report.limitations[1:] == before.limitations
+    assert [f.center_lps_mm for f in report.findings] == [f.center_lps_mm for f in before.findings]
+    (again,) = analyze.analyze(folder, ready_site.settings)
+    assert again.same_as(report)
+    assert again.report_id == report.report_id
+
+
+def test_files_without_uids_are_a_series_for_each_folder_modality_and_series_number(
     ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:
-    blank = {"SOPInstanceUID": "", "SeriesInstanceUID": "", "StudyInstanceUID": ""}
-    for name in ("a", "b"):
+    for name, number in (("a", 1), ("a", 2), ("b", 1)):
         slices = dicom.chest()[:4]
         for ds in slices:
-            dicom.say(ds, **blank)
-        dicom.write(slices, tmp_path / "in" / name)
+            dicom.say(ds, SeriesNumber=number, **BLANK)
+        dicom.write(slices, tmp_path / "in" / name / str(number))
+    for file in sorted((tmp_path / "in" / "a").rglob("*.dcm")):
+        file.rename(tmp_path / "in" / "a" / f"{file.parent.name}-{file.name}")
+    found = analyze.find(tmp_path / "in")
+    assert [len(series.files) for series in found] == [4, 4, 4]
+    assert len({s.header.study_uid for s in found if s.header}) == 3
     reports = analyze.analyze(tmp_path / "in", ready_site.settings)
-    assert [codes(r) for r in reports] == [[Code.MISSING_UID]] * 2
-    assert "3 more" in reports[0].reasons[0].text
+    assert [r.status for r in reports] == [Status.NOT_ANALYSED] * 3
+    assert {r.limitations[0].code for r in reports} == {Code.MADE_UIDS}
+
+
+def test_a_few_files_without_uids_of_instances_stay_in_their_series(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
+    slices = dicom.chest()
+    for ds in slices[3:5]:
+        dicom.say(ds, SOPInstanceUID="")
+    (report,) = analyze.analyze(dicom.write(slices, tmp_path / "in"), ready_site.settings)
+    assert report.status is Status.ANALYSED
+    assert report.limitations[0].text.startswith(f"2 of {len(slices)} images")
+
+
+def test_a_media_directory_is_skipped_by_its_class_and_not_by_its_name(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
+    slices = dicom.chest()
+    folder = dicom.write(slices, tmp_path / "in")
+    sorted(folder.iterdir())[0].rename(folder / "DICOMDIR")
+    index = Dataset()
+    index.FileSetID = "DISC"
+    index.file_meta = FileMetaDataset()
+    index.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    index.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    index.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    for name in ("DIRFILE", "dicomdir", "disc.dcmdir"):
+        index.save_as(folder / name, enforce_file_format=True)
+    (report,) = analyze.analyze(folder, ready_site.settings)
+    assert (report.status, report.series.slices) == (Status.ANALYSED, len(slices))
 
 
 def test_series_of_one_folder_are_told_apart_and_set_aside_by_name(
