@@ -12,10 +12,11 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | study/{pseudonym}/event  | 1   | no       | StudyEvent                                 |
 | finding/{urgency}        | 1   | no       | FindingMessage, one a finding              |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
+| study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
 
-All but `status`, `info`, `health` and `reply` go through the outbox. A figure the machine does not
-give is null, never 0. Texts come from this code, the settings or the bundle (its notice), never
-from a DICOM header.
+All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
+figure the machine does not give is null, never 0. Texts come from this code, the settings or the
+bundle (its notice), never from a DICOM header.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from appliance.report import (
     Report,
     Stage,
     Status,
+    Verb,
     event_id,
 )
 
@@ -53,7 +55,6 @@ EventName = Literal[
     "superseded",
     "feedback",
 ]
-Verb = Literal["ping", "resend", "stat", "pause", "resume", "update-check"]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
 
@@ -147,6 +148,14 @@ class ReplyMessage(Message):
     id: str = ""
     ok: bool
     text: str = ""
+
+
+class CheckMessage(Message):
+    """What `scanside doctor` sends to hear it again; a consumer passes it over."""
+
+    type: Literal["check"] = "check"
+    filler: str = ""
+    """Makes it as large as a report may be."""
 
 
 class Outgoing(Record):
