@@ -23,7 +23,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ALWAYS = ("tests/test_house.py", "tests/appliance/test_line.py")
-APART = ("tests/scenarios", "tests/faults", "tests/recording", "tests/acceptance", "tests/fuzz")
+APART = tuple(
+    f"tests/{folder}"
+    for folder in ("scenarios", "faults", "recording", "acceptance", "fuzz", "house")
+)
 DOCUMENTS = ("tests/docs", "tests/appliance/test_main.py")
 STYLE = (
     ("ruff", "check", "."),

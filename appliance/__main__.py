@@ -35,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 bundle_app = typer.Typer(help="The bundles on this device.", no_args_is_help=True)
-outbox_app = typer.Typer(help="What is owed to the broker, and what is dead.", no_args_is_help=True)
+outbox_app = typer.Typer(help="What is owed to whom, and what is dead.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(outbox_app, name="outbox")
 
@@ -71,6 +71,8 @@ def scanside(
 
 
 def _settings(config: Path | None) -> site.Settings:
+    """The settings of a verb that may write into the state folder: what it writes is its own."""
+    os.umask(0o077)
     settings = site.load(site.find(config))
     _as_its_owner(settings.state)
     return settings
@@ -200,6 +202,23 @@ def replay(report_id: str, config: Config = None) -> None:
 
     _log(logging.WARNING)
     raise typer.Exit(verb.main(_settings(config), report_id))
+
+
+@app.command()
+def retry(
+    series: Annotated[
+        str | None, typer.Argument(help="Series Instance UID of one that failed.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that have failed.")] = False,
+    config: Config = None,
+) -> None:
+    """Try series that failed again (audited)."""
+    from appliance.verbs import retry as verb
+
+    _log(logging.WARNING)
+    if (series is None) != failed:
+        raise typer.BadParameter("name one series, or give --failed")
+    print(f"{verb.retry(_settings(config), series)} tried again")
 
 
 @contextmanager

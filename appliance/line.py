@@ -42,11 +42,12 @@ from appliance.report import (
     Status,
     StudyRef,
     Times,
+    input_digest,
     pseudonym,
     report_id,
     tracking_uid,
 )
-from appliance.series import pixels, select
+from appliance.series import kernel, pixels, select
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
 
@@ -155,9 +156,12 @@ def process(
 
 
 def failed(fold: Fold, bundle: Bundle | None, reason: Reason) -> Result:
-    """What is said of a series that breaks the analysis: its facts and that it failed."""
+    """What is said of a series that breaks the analysis: its facts and that it failed.
+
+    Its digest is not that of an analysis: a later try that succeeds is a report of its own name."""
     result = _not_analysed(fold, fold.share(bundle), (reason,), Outline())
-    return replace(result, status=Status.FAILED)
+    digest = input_digest([("failed", result.input_digest)])
+    return replace(result, status=Status.FAILED, input_digest=digest)
 
 
 def set_aside(result: Result, reason: Reason) -> Result:
@@ -182,6 +186,7 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
     )
     return Report(
         notice=result.notice,
+        appliance=identity.appliance,
         report_id=uid,
         input_digest=result.input_digest,
         revision=identity.revision,
@@ -258,6 +263,6 @@ def _facts(fold: Fold, share: Share, outline: Outline[Any], coverage: Coverage) 
         slices=share.count,
         spacing_mm=extent.spacing_mm if extent else None,
         thickness_mm=header.thickness_mm if header else None,
-        kernel=header.kernel if header else None,
+        kernel=kernel.published(header.kernel) if header else None,
         coverage=coverage,
     )

@@ -69,6 +69,7 @@ class Code(str, Enum):
     # we failed
     POISONED = "poisoned"
     BACKEND_FAILED = "backend_failed"
+    MACHINE_DIED = "machine_died"
     INTERNAL = "internal"
 
 
@@ -123,8 +124,9 @@ REMEDIES: dict[Code, str] = {
     Code.SUSPECT_HU: "Check the scanner's calibration; air or blood is far from its usual HU.",
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",
-    Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team.",
+    Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team. `scanside retry` tries it again.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
+    Code.MACHINE_DIED: "Keep the series, look at the machine (power, heat, driver of the GPU), then: scanside retry.",
     Code.INTERNAL: "Run `scanside doctor` and send its output to the fleet team.",
 }
 

@@ -299,3 +299,5 @@ class Identity:
     revision: int
     supersedes: str | None
     preliminary: bool
+    appliance: str | None = None
+    """Its version."""

@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from appliance.reasons import REMEDIES, Code
 
@@ -43,6 +43,20 @@ class SeriesKey:
     series: str
 
 
+LONGEST_TEXT = 500
+
+
+def cut(text: object) -> object:
+    """A text of at most LONGEST_TEXT characters; what is no text is for the validator."""
+    if isinstance(text, str) and len(text) > LONGEST_TEXT:
+        return text[: LONGEST_TEXT - 1] + "…"
+    return text
+
+
+Sentence = Annotated[str, BeforeValidator(cut), Field(max_length=LONGEST_TEXT)]
+"""A text that is published: cut where it is longer, whatever it was made of."""
+
+
 class Record(BaseModel):
     """Base of everything that crosses a process or a disk: frozen, and no unknown key."""
 
@@ -53,7 +67,7 @@ class Reason(Record):
     """One reason or limitation: stable code, a sentence with the figure, where it was seen."""
 
     code: Code
-    text: str
+    text: Sentence
     where: str | None = None
     """What it is about: `image 12`, `z -34.5 mm`, `series`. Never a UID or a name."""
     remedy: str = ""
@@ -208,11 +222,18 @@ class Times(Record):
     committed: datetime | None = None
 
 
+NOT_COMPARED = frozenset({"times", "revision", "supersedes", "appliance"})
+"""Fields of a Report that may differ where two are the same (`Report.same_as`)."""
+
+
 class Report(Record):
     """scanside.report/1."""
 
     schema_: Literal["scanside.report/1"] = Field(default=SCHEMA, alias="schema")
-    notice: str = NOTICE
+    notice: Sentence = NOTICE
+    appliance: str | None = Field(
+        default=None, description="version of the appliance that made it; null before 0.2.0"
+    )
     report_id: uuid.UUID
     input_digest: Digest
     revision: int = Field(ge=1)
@@ -249,8 +270,8 @@ class Report(Record):
         return self.model_dump_json(by_alias=True)
 
     def same_as(self, other: Report) -> bool:
-        """Equal apart from times, revision and supersedes (DESIGN: contracts)."""
-        out = {"times", "revision", "supersedes"}
+        """Equal apart from times, revision, supersedes and the appliance's version."""
+        out = set(NOT_COMPARED)
         return self.model_dump(exclude=out) == other.model_dump(exclude=out)
 
 

@@ -47,7 +47,10 @@ class Allow(Record):
     @field_validator("host")
     @classmethod
     def _address(cls, value: str) -> str:
-        ipaddress.ip_network(value, strict=False)
+        network = ipaddress.ip_network(value, strict=False)
+        first = network.network_address
+        if isinstance(first, ipaddress.IPv6Address) and first.ipv4_mapped is not None:
+            raise ValueError(f"write {first.ipv4_mapped}: an IPv4 address, not one mapped to IPv6")
         return value
 
 

@@ -74,6 +74,9 @@ def parse_request(body: bytes) -> Request:
             application = _text(item)
         elif kind == 0x20:
             contexts.append(_proposed(item))
+            ids = [context.id for context in contexts]
+            if not ids[-1] & 1 or len(set(ids)) < len(ids):  # PS3.8 9.3.2.2: odd, each once
+                raise MalformedError(f"presentation context {ids[-1]} is even or comes twice")
         elif kind == 0x50:
             for sub, value in _items(item):
                 if sub == 0x51 and len(value) == 4:

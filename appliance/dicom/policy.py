@@ -102,8 +102,13 @@ class Context:
 
 
 def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> Decision:
-    """May this peer open an association? Spaces around AE titles do not count (PS3.5 6.2)."""
+    """May this peer open an association? Spaces around AE titles do not count (PS3.5 6.2).
+
+    A host that no line names gets one answer whatever it calls: it cannot try our AE title out.
+    """
     calling, called = calling_ae.strip(), called_ae.strip()
+    if not known_host(settings, host):
+        return _not_allowed(calling, host)
     if called != settings.ae_title:
         return Decision(
             CALLED_AE_NOT_RECOGNIZED,
@@ -112,12 +117,40 @@ def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> De
             f'set ae_title = "{settings.ae_title}" at the sender, or [dicom] ae_title here',
         )
     if _match(settings.allow, calling, host) is None:
-        return Decision(
-            CALLING_AE_NOT_RECOGNIZED,
-            f"association refused: calling AE '{plain(calling)}' from {host} is not allowed",
-            f'add [[dicom.allow]] ae_title = "{plain(calling)}" host = "{host}"',
-        )
+        return _not_allowed(calling, host)
     return Decision(None, f"association accepted: '{plain(calling)}' from {host}")
+
+
+def _not_allowed(calling: str, host: str) -> Decision:
+    return Decision(
+        CALLING_AE_NOT_RECOGNIZED,
+        f"association refused: calling AE '{plain(calling)}' from {host} is not allowed",
+        f'add [[dicom.allow]] ae_title = "{plain(calling)}" host = "{host}"',
+    )
+
+
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
+
+ADDRESS_NAME = "receive.address"
+"""In run/ while `receive` serves: the address that is bound."""
+
+
+def holds(bind: str, bound: str) -> bool:
+    """Whether a socket bound to `bound` is what `[dicom] bind` asks for."""
+    return bind in ANY_ADDRESS or unmapped(bind) == unmapped(bound)
+
+
+def unmapped(host: str) -> str:
+    """An address as it is written in settings and logs: of IPv4 where a socket of IPv6 shows it as
+    ::ffff:192.0.2.17 (RFC 4291 2.5.5.2), and without a zone."""
+    plain_host = host.partition("%")[0]
+    try:
+        address = ipaddress.ip_address(plain_host)
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def known_host(settings: Dicom, host: str) -> bool:
@@ -173,11 +206,9 @@ def _match(allowed: Iterable[Allow], calling: str, host: str) -> Allow | None:
 
 def _in_network(host: str, network: str) -> bool:
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(unmapped(host))
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return address in ipaddress.ip_network(network, strict=False)
 
 

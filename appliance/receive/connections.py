@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from appliance.dicom import policy
 from appliance.errors import SettingsInvalid
 
 LOG = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ def _accept(
         LOG.warning("accept failed: %s", e)
         time.sleep(PAUSE_S)
         return
-    host = str(address[0])
+    host = policy.unmapped(str(address[0]))
     known = doors.known(host)
     with connection:
         if len(children.accepted) >= doors.limit:

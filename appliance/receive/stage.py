@@ -60,7 +60,13 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     port_file = settings.state / "run" / "receive.port"
     DISK.write(port_file, f"{port}\n".encode())
     pdu.implementation_version()  # once, before the first fork: it reads the package's metadata
-    LOG.info("%s listens on %s port %d", settings.dicom.ae_title, settings.dicom.bind, port)
+    bound = policy.unmapped(str(listening.getsockname()[0]))
+    LOG.info("%s listens on %s port %d", settings.dicom.ae_title, bound, port)
+    address_file = settings.state / "run" / policy.ADDRESS_NAME
+    DISK.write(address_file, f"{bound}\n".encode())
+    if not policy.holds(settings.dicom.bind, bound):
+        text = "[dicom] bind = %s does not hold: the socket that systemd hands over is bound to %s"
+        LOG.error(text, settings.dicom.bind, bound)
     doors = connections.Doors(
         2 * settings.dicom.max_associations,
         functools.partial(policy.known_host, settings.dicom),
@@ -73,6 +79,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         ready or (lambda: None),
     )
     DISK.remove(port_file)
+    DISK.remove(address_file)
     return 0
 
 

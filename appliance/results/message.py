@@ -35,6 +35,7 @@ from appliance.report import (
     Reason,
     Record,
     Report,
+    Sentence,
     Stage,
     Status,
     Verb,
@@ -69,7 +70,7 @@ class Message(Record):
     event_id: uuid.UUID
     seq: int = Field(default=0, ge=0)
     at: datetime
-    notice: str = NOTICE
+    notice: Sentence = NOTICE
 
     def to_json(self, seq: int) -> str:
         """The payload with its number."""
@@ -103,7 +104,7 @@ class HealthMessage(Message):
     outbox_dead: int = Field(default=0, ge=0)
     oldest_waiting_s: float | None = None
     stages: dict[str, str] = Field(default_factory=dict)
-    engine: str | None = None
+    engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
 
 
@@ -147,14 +148,14 @@ class ReplyMessage(Message):
     """`unknown` stands for every verb that is none: what came is never repeated."""
     id: str = ""
     ok: bool
-    text: str = ""
+    text: Sentence = ""
 
 
 class CheckMessage(Message):
     """What `scanside doctor` sends to hear it again; a consumer passes it over."""
 
     type: Literal["check"] = "check"
-    filler: str = ""
+    filler: str = Field(default="", max_length=65536)
     """Makes it as large as a report may be."""
 
 
@@ -165,7 +166,13 @@ class Outgoing(Record):
     qos: Literal[0, 1]
     retain: bool = False
     message: (
-        StatusMessage | InfoMessage | HealthMessage | StudyEvent | FindingMessage | ReplyMessage
+        StatusMessage
+        | InfoMessage
+        | HealthMessage
+        | StudyEvent
+        | FindingMessage
+        | ReplyMessage
+        | CheckMessage
     ) = Field(discriminator="type")
 
 
@@ -282,6 +289,12 @@ def of_reply(
             event_id=event_id(device, f"reply {number}"), at=at, verb=verb, id=id, ok=ok, text=text
         ),
     )
+
+
+def of_check(topic: str, *, retain: bool, at: datetime, filler: str) -> Outgoing:
+    """What the doctor sends on one branch. Its event_id is random: each time is a new question."""
+    check = CheckMessage(event_id=uuid.uuid4(), at=at, filler=filler)
+    return Outgoing(topic=topic, qos=1, retain=retain, message=check)
 
 
 def of_series(

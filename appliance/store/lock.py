@@ -1,9 +1,10 @@
-"""The one implementation of flock(2): locks on files, which the kernel drops with their holder.
+"""The one place of flock(2): locks on files, which the kernel drops with their holder.
 
     locked           wait for a lock that others hold shortly: the spool, the shelf, an opener
     locked_if_there  the same for who only reads
     alone            one process of a kind for each state folder, or an error at once
     is_held          whether such a process lives, which takes nothing away from it
+    is_byte_held     whether a byte of a file is held by fcntl(2), as SQLite does; we never do
 
 A lock file is made at its first use, readable by its user alone, and never removed.
 """
@@ -13,12 +14,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.errors import StateUnusable
 from appliance.store.files import DISK
+
+_FLOCK = "hhqqi"
+"""struct flock of fcntl(2), 64 bit: type, whence, start, length, pid."""
 
 
 @contextlib.contextmanager
@@ -77,6 +82,23 @@ def is_held(state: Path, name: str) -> bool | None:
     finally:
         os.close(handle)
     return False
+
+
+def is_byte_held(path: Path, byte: int) -> bool:
+    """Whether another process holds this byte of the file; no where the file is missing.
+
+    Never of a file on which this process itself has such locks: to close it would drop them.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+        answer = struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, asked))
+    finally:
+        os.close(handle)
+    return bool(answer[0] != fcntl.F_UNLCK)
 
 
 def _of_stage(state: Path, name: str) -> Path:

@@ -57,10 +57,12 @@ class Series:
     instances: int | None
     """How many instances the state is about, as `work` said; None before any judgement."""
     attempts: int
-    """How often `work` began with it since something new came: a poisoned series counts up."""
+    """How often a step of it ended `work`, or raised, since something new came."""
     updated: float
     priority: Priority = "routine"
     """What an image or a command said; the sender's own is in the settings."""
+    suspected: int = 0
+    """How often the machine died while it was in hand, at one step, nothing finished between."""
 
     @property
     def key(self) -> SeriesKey:

@@ -15,7 +15,7 @@ Rules
   it, some exporters do it), and each series is judged by itself.
 - What is stored between two looks of the deletion is never deleted: `store` holds the spool's lock
   shared, `delete` holds it exclusively, and deletes only what the caller knows.
-- Names that are not ours are not listed and not touched.
+- Names that are not ours are not listed and not touched; nor is a symbolic link followed.
 """
 
 from __future__ import annotations
@@ -167,6 +167,8 @@ class Spool:
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder(key)) as entries:
             for entry in entries:
                 uid, suffix = os.path.splitext(entry.name)
+                if entry.is_symlink():
+                    continue  # not ours: an instance is a file
                 if suffix == _SUFFIX and len(uid) <= 64 and _UID.fullmatch(uid):
                     found[uid] = Path(entry.path)
         return dict(sorted(found.items()))
@@ -246,7 +248,9 @@ def _folders(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return [
-                e for e in entries if e.is_dir() and len(e.name) <= 64 and _UID.fullmatch(e.name)
+                e
+                for e in entries
+                if e.is_dir(follow_symlinks=False) and len(e.name) <= 64 and _UID.fullmatch(e.name)
             ]
     except FileNotFoundError:
         return []

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from appliance import line
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
-from appliance.host import memory
+from appliance.host import facts, memory
 from appliance.lines import choose
 from appliance.lines.fold import Fold
 from appliance.lines.kind import Context
@@ -160,6 +160,7 @@ def _sealed(result: Result, key: bytes, settings: Settings) -> Report:
         revision=1,
         supersedes=None,
         preliminary=False,
+        appliance=facts.version(),
     )
     return line.seal(result, identity, Times(committed=datetime.now(timezone.utc)))
 

@@ -15,10 +15,10 @@ from appliance import line
 from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Bundle
 from appliance.errors import BundleRefused, ScansideError
-from appliance.host import memory
+from appliance.host import facts, memory
 from appliance.reasons import Code
 from appliance.records import Identity
-from appliance.report import Report, Stage, Status, Times
+from appliance.report import NOT_COMPARED, Report, Stage, Status, Times
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
 from appliance.store.journal import Journal
@@ -86,6 +86,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         revision=past.revision,
         supersedes=None,
         preliminary=past.stage is Stage.PRELIMINARY,
+        appliance=facts.version(),
     )
     sealed = line.seal(result, identity, Times())
     return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
@@ -111,5 +112,5 @@ def differences(past: Report, now: Report) -> list[tuple[str, Any, Any]]:
     return [
         (name, left[name], right[name])
         for name in left
-        if name not in {"times", "revision", "supersedes"} and left[name] != right[name]
+        if name not in NOT_COMPARED and left[name] != right[name]
     ]

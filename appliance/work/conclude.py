@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from appliance import line
+from appliance.host import facts
 from appliance.lines import choose
+from appliance.lines.fold import Share
 from appliance.lines.kind import Context
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
@@ -83,6 +85,11 @@ class Conclusions:
         if result.status is Status.ANALYSED:
             result = replace(result, limitations=(*limitations, *result.limitations))
         self.commit(followed, digest, replace(concluded, result=result))
+
+    def is_final(self, followed: Followed, share: Share) -> bool:
+        """Whether the last word on just these images, for this bundle, has been said."""
+        last = self.journal.reports.latest(followed.key, share.key)
+        return last is not None and last.stage is Stage.FINAL and last.input_digest == share.digest
 
     def _concluded(self, followed: Followed, digest: str | None) -> Concluded:
         """The result of what is here; inferred again only if something came since."""
@@ -165,13 +172,14 @@ class Conclusions:
                 ),
                 supersedes=withdrawn[0] if withdrawn else None,
                 preliminary=concluded.preliminary,
+                appliance=facts.version(),
             ),
             Times(
-                first_slice=_utc(followed.first_at),
-                last_slice=_utc(followed.last_at),
+                first_slice=_utc(followed.first_at or None),
+                last_slice=_utc(followed.last_at or None),
                 released=_utc(max((at for at in released if at is not None), default=None)),
                 complete=None if concluded.preliminary else _utc(now),
-                prepared=_utc(followed.prepared_at),
+                prepared=_utc(followed.prepared_at or None),
                 inferred=_utc(concluded.inferred_at),
                 committed=_utc(now),
             ),

@@ -60,7 +60,7 @@ class Followed:
     """Bundle -> the latest analysis and when it was inferred."""
     deadline: float = 0.0
     attempts: int = 0
-    """As the journal counts them, this one included. Only the first shows anything early."""
+    """How many failed, as the journal counts them. Nothing is shown early after the first."""
     failed: bool = False
     """The last attempt failed: the next one waits for the deadline."""
     memory_bytes: int | None = None

@@ -15,10 +15,9 @@ Rules
 - Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
 - A newly activated bundle is taken up when the first series of a study begins. All series of one
   study that are followed together have the same bundles.
-- An attempt is counted before it is made, from the first slice on: a series that ends this process
-  or fails three times is reported as `failed` and left alone, and the next series goes on. One
-  bundle's failure does not keep back the report of another. A stop on purpose does not count, nor
-  does a state folder that fails (a full disk): that is no fault of the series.
+- A series whose own step ended this process, or raised, three times is reported as `failed` and
+  left alone, and the next series goes on (`blame`). One bundle's failure does not keep back the
+  report of another. A stop on purpose does not count, nor does a state folder that fails.
 - A series for which there is not enough memory beside the others is refused with the figures.
 - One process follows the series of a state folder; a second one is refused.
 """
@@ -31,15 +30,14 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from appliance import line
 from appliance.dicom import policy
-from appliance.errors import Poisoned, ScansideError, StateUnusable
+from appliance.errors import ScansideError, StateUnusable
 from appliance.host import memory, notify
 from appliance.lines import choose
-from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason, SeriesKey
 from appliance.runtime import engine_shelf as engines
@@ -49,9 +47,11 @@ from appliance.series import complete, pixels
 from appliance.settings import Settings
 from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
+from appliance.store.hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.spool import Spool
+from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
@@ -59,7 +59,6 @@ from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
 
-MAX_ATTEMPTS = 3
 RETRY_S = 2.0
 LOOK_AGAIN_S = 60.0
 """Longest sleep without a hint: for files that came while a hint was lost and no deadline stood."""
@@ -80,6 +79,7 @@ class Work:
         self.spool = spool
         self.bundles = bundles
         self.conclusions = Conclusions(settings, journal, spool)
+        self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
         self._gaps: dict[str, deque[float]] = {}
         self._waiting = Waiting(settings, journal, spool)
@@ -89,6 +89,12 @@ class Work:
         self._memory: memory.Gauge | None = None
         self._engine_states: dict[str, EngineState] = {}
         """As the journal has them."""
+        self._suspected: frozenset[SeriesKey] = frozenset()
+
+    def recover(self) -> None:
+        """Once, at the start: what ended the process before."""
+        self.blame.recover()
+        self._suspected = self.blame.suspected()
 
     # Looking: which files are new.
 
@@ -98,6 +104,9 @@ class Work:
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
         self.journal.series.recover_associations()
+        if self._loaded is not None:
+            there = self.spool.changed
+            self.blame.renew((o.digest for o in self._loaded), lambda key: bool(there(key)))
         before, self._looked = self._looked, {}
         for key in self.spool.series():
             changed = self.spool.changed(key)
@@ -114,7 +123,7 @@ class Work:
             if followed is None:
                 return
             followed.deadline = math.inf  # until it was looked at
-            if followed.attempts == 1:  # else it was heard before
+            if not followed.attempts and key not in self._suspected:  # else it was read before
                 self._guarded(followed, lambda f: self._waiting.read_priority(f.key))
         self._waiting.ask(key, ended=ended)
 
@@ -163,15 +172,20 @@ class Work:
             ring(self.settings.state, "publish")
 
     def _follow(self, key: SeriesKey) -> Followed | None:
-        """Begin with a series that has news; the attempt counts from here on."""
+        """Begin with a series that has news, and has not had all its chances."""
         if not self._news(key):
             return None
         of_study = next((f for f in self.following.values() if f.key.study == key.study), None)
         followed = Followed(key, of_study.bundles if of_study else self.refresh())
-        if self.journal.series.get(key) is None:  # `receive` ended before it could say so
+        row = self.journal.series.get(key)
+        if row is None:  # `receive` ended before it could say so
             self.journal.series.set(key, "open")
-        followed.attempts = self.journal.series.begin_attempt(key)
+        else:
+            followed.attempts = row.attempts
         self.following[key] = followed
+        if (reason := self.blame.against(row)) is not None:
+            self._give_up(followed, reason)  # before anything of it is opened
+            return None
         return followed
 
     def _news(self, key: SeriesKey) -> bool:
@@ -194,8 +208,6 @@ class Work:
                 continue
             if followed.fold is None:
                 self._begin(followed, data)
-            if followed.attempts > MAX_ATTEMPTS:
-                raise Poisoned(f"it ended this stage {followed.attempts - 1} times")
             age = max(0.0, time.time() - at)
             # what the last list did not show came after it, whatever the wall clock says
             followed.add(uid, data, at=at, tick=max(listed, time.monotonic() - age))
@@ -220,17 +232,21 @@ class Work:
 
     def wait_s(self) -> float:
         """Seconds until there is something to do."""
-        if self._waiting:
-            return 0.0
         now = time.monotonic()
-        next_one = min((f.deadline for f in self.following.values()), default=now + LOOK_AGAIN_S)
+        held_back = frozenset() if self._alone() else self._suspected
+        if self._waiting.any(but=held_back):
+            return 0.0
+        next_one = min(
+            (f.deadline for key, f in self.following.items() if key not in held_back),
+            default=now + LOOK_AGAIN_S,
+        )
         return min(max(0.0, next_one - now), LOOK_AGAIN_S)
 
     def take_turn(self) -> None:
         """Look at the series whose turn it is and judge it, as far as either is due."""
         now = time.monotonic()
         due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
-        key = self._waiting.first(due_since)
+        key = self._waiting.first(due_since, last=self._suspected, held_back=not self._alone())
         if key is None:
             return
         if (look := self._waiting.take(key)) is not None:
@@ -238,6 +254,10 @@ class Work:
         due = self.following.get(key)
         if due is not None and due.deadline <= time.monotonic():
             self._guarded(due, self._judge)
+
+    def _alone(self) -> bool:
+        """Whether nothing is followed but what is suspected: then such a series may be tried."""
+        return self.following.keys() <= self._suspected
 
     def note_hints(self, hints: Hints) -> None:
         """Note where the hints point, or all that is open where some of them were lost."""
@@ -251,20 +271,23 @@ class Work:
             self._note(key, ended=hints.ended or hints.full)
 
     def _guarded(self, followed: Followed, step: Callable[[Followed], None]) -> None:
-        """One step of one series; whatever it raises, the others go on."""
+        """One step of one series, which is in hand meanwhile; whatever it raises, the others go
+        on."""
+        judging = step == self._judge
         try:
-            step(followed)
+            with self.blame.step(followed.key, "judge" if judging else "read", lasting=judging):
+                step(followed)
             followed.failed = False
         except StateUnusable:
             raise
         except Exception as e:  # the loop of this verb
+            followed.attempts = self.blame.failed_once_more(followed.key)
             log.exception("series %s, attempt %d", followed.uid, followed.attempts)
             followed.failed = True
             followed.deadline = time.monotonic() + RETRY_S
-            counted = self.journal.series.begin_attempt(followed.key)
-            followed.attempts = max(followed.attempts + 1, counted)
-            if followed.attempts > MAX_ATTEMPTS:
-                self._give_up(followed, e)
+            reason = self.blame.against(self.journal.series.get(followed.key), e)
+            if reason is not None:
+                self._give_up(followed, reason)
 
     def _judge(self, followed: Followed) -> None:
         self._take_in(followed)
@@ -272,7 +295,7 @@ class Work:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
         verdict = self._verdict(followed)
-        early = self.settings.work.preliminary and followed.attempts == 1
+        early = self.settings.work.preliminary and not followed.attempts
         if verdict.state == "preliminary" and early:
             for digest in followed.opened:
                 self.conclusions.preliminary(followed, digest)
@@ -302,44 +325,24 @@ class Work:
             self._learn(followed)
         self._leave(followed)
 
-    def _give_up(self, followed: Followed, error: Exception) -> None:
+    def _give_up(self, followed: Followed, reason: Reason) -> None:
         """Report a series as `failed`, with nothing of the analysis but that it failed."""
-        of_backend = isinstance(error, ScansideError) and error.code == "backend_failed"
-        reason = Reason(
-            code=Code.BACKEND_FAILED if of_backend else Code.POISONED,
-            text=f"the analysis failed {MAX_ATTEMPTS} times ({type(error).__name__})",
-            where="series",
-        )
         fold = followed.fold or line.begin(())
         for share in fold.shares:
-            concluded = Concluded(line.failed(fold, share.bundle, reason))
-            self.conclusions.commit(followed, share.key, concluded)
+            if not self.conclusions.is_final(followed, share):  # one bundle keeps back no other
+                concluded = Concluded(line.failed(fold, share.bundle, reason))
+                self.conclusions.commit(followed, share.key, concluded)
         # what could not even be read counts as judged too: only news is tried again
         count = len(self.spool.instances(followed.key))
-        self.journal.series.set(followed.key, "failed", instances=count)
+        digests = [opened.digest for opened in followed.bundles]
+        self.journal.attempts.failed(followed.key, instances=count, made_of=made_of(digests))
         self._leave(followed)
 
     def _leave(self, followed: Followed) -> None:
         """Done with it until more comes; its slices leave the memory."""
-        self.journal.series.end_attempt(followed.key)
+        self.blame.finished(followed.key)
+        self._suspected -= {followed.key}
         del self.following[followed.key]
-
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """A stop on purpose or a state folder that fails is no failure of what is followed."""
-        try:
-            yield
-        except StateUnusable:
-            with suppress(StateUnusable):
-                self.stop()
-            raise
-        self.stop()
-
-    def stop(self) -> None:
-        """Take back the attempts of what is being followed and has not failed."""
-        for followed in self.following.values():
-            if not followed.failed:
-                self.journal.series.end_attempt(followed.key)
 
     def _moved_on(self, followed: Followed, association: str) -> bool:
         """Whether a later series is arriving in the same association."""
@@ -394,31 +397,31 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             signal.signal(number, ask_to_stop)
         bundles = OpenBundles(settings, builds=True)
         work = Work(settings, journal, spool, bundles)
-        with work.uncounted():
-            work.refresh()
-            engines.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
-            work.look_everywhere()
-            if ready is not None:
-                ready()
-            looked = time.monotonic()
-            rested = False
-            while not stop:
-                busy = work.busy
-                building = bundles.engines is not None and bundles.engines.busy
-                most = BUILD_LOOK_S if building else math.inf
-                hints_now = wait(hints, signals, min(work.wait_s(), most))
-                if busy or hints_now.keys or hints_now.ended:
-                    rested = False
-                elif not rested:  # LOOK_AGAIN_S without a word
-                    bundles.rest()
-                    rested = True
-                work.note_hints(hints_now)
-                if time.monotonic() - looked > LOOK_AGAIN_S:
-                    work.look_everywhere()
-                    looked = time.monotonic()
-                work.take_turn()
-                work.follow_builds()
-                notify.watchdog()
+        work.recover()
+        work.refresh()
+        engines.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
+        work.look_everywhere()
+        if ready is not None:
+            ready()
+        looked = time.monotonic()
+        rested = False
+        while not stop:
+            busy = work.busy
+            building = bundles.engines is not None and bundles.engines.busy
+            most = BUILD_LOOK_S if building else math.inf
+            hints_now = wait(hints, signals, min(work.wait_s(), most))
+            if busy or hints_now.keys or hints_now.ended:
+                rested = False
+            elif not rested:  # LOOK_AGAIN_S without a word
+                bundles.rest()
+                rested = True
+            work.note_hints(hints_now)
+            if time.monotonic() - looked > LOOK_AGAIN_S:
+                work.look_everywhere()
+                looked = time.monotonic()
+            work.take_turn()
+            work.follow_builds()
+            notify.watchdog()
         bundles.close()
         signals.close()
         sender.close()

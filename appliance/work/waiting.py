@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -36,8 +36,9 @@ class Waiting:
         self._spool = spool
         self._looks: dict[SeriesKey, Look] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._looks)
+    def any(self, *, but: Collection[SeriesKey] = ()) -> bool:
+        """Whether any series waits, but for these."""
+        return any(key not in but for key in self._looks)
 
     def ask(self, key: SeriesKey, *, ended: bool) -> None:
         """For a look at this series, in its turn."""
@@ -49,10 +50,19 @@ class Waiting:
         """The look at this series, if one is asked for: it is no longer."""
         return self._looks.pop(key, None)
 
-    def first(self, due: Mapping[SeriesKey, float]) -> SeriesKey | None:
-        """The most urgent of what waits for a look and what is `due`, each since when."""
+    def first(
+        self,
+        due: Mapping[SeriesKey, float],
+        last: Collection[SeriesKey] = (),
+        *,
+        held_back: bool = False,
+    ) -> SeriesKey | None:
+        """The most urgent of what waits for a look and what is `due`, each since when. Those in
+        `last` come after all others, or not at all while they are `held_back`."""
         since = {key: look.since for key, look in self._looks.items()}
         since |= {key: min(at, since.get(key, at)) for key, at in due.items()}
+        others = {key: at for key, at in since.items() if key not in last}
+        since = others if others or held_back else since
         if len(since) < 2:
             return next(iter(since), None)
         return priority.first({key: (self._priority(key), at) for key, at in since.items()})

@@ -156,9 +156,9 @@ def test_a_report_cannot_be_changed() -> None:
 
 
 FIELDS = {
-    "report": ["schema", "notice", "report_id", "input_digest", "revision", "supersedes", "status",
-               "stage", "reasons", "limitations", "coverage", "study", "series", "bundle",
-               "backend", "findings", "times"],
+    "report": ["schema", "notice", "appliance", "report_id", "input_digest", "revision",
+               "supersedes", "status", "stage", "reasons", "limitations", "coverage",
+               "study", "series", "bundle", "backend", "findings", "times"],
     "finding": ["id", "tracking_uid", "kind", "score", "threshold", "urgency", "center_lps_mm",
                 "box_lps_mm", "diameter_mm", "measured", "long_axis_mm", "short_axis_mm",
                 "mean_axis_mm", "equivalent_diameter_mm", "volume_mm3", "density", "side", "lobe",
@@ -275,3 +275,18 @@ def test_the_input_digest_tells_uid_from_digest_and_one_from_two() -> None:
         )
     }
     assert len(digests) == 5
+
+
+@pytest.mark.parametrize("length", [499, 500, 501, 5_000_000])
+def test_a_text_that_is_published_has_a_length(length: int) -> None:
+    reason = Reason(code=Code.NO_LUNGS, text="x" * length)
+    assert len(reason.text) == min(length, 500)
+    assert reason.text.startswith("x" * min(length, 499))
+    assert Reason.model_validate_json(reason.model_dump_json()) == reason
+
+
+def test_a_report_of_before_has_no_version_and_is_the_same() -> None:
+    now = report(limitations=(WHY,)).model_copy(update={"appliance": "1.2.3"})
+    before = json.loads(now.to_json())
+    del before["appliance"]
+    assert now.same_as(Report.model_validate(before))

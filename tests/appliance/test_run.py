@@ -1,4 +1,4 @@
-"""`scanside run`: four real stages under one parent, restarted when killed, stopped together."""
+"""`scanside run`: all real stages under one parent, restarted when killed, stopped together."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def parent(tmp_path: Path) -> Iterator[Parent]:
     started.end()
 
 
-def test_four_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent: Parent) -> None:
+def test_all_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent: Parent) -> None:
     parent.wait_ready()
     before = children(parent.process.pid)
-    assert set(before) == NAMES == {"publish", "work", "receive", "retain"}
+    assert set(before) == NAMES >= {"publish", "work", "receive", "retain"}
     assert parent.listens()
     os.kill(before["work"], signal.SIGKILL)
     until(

@@ -62,7 +62,7 @@ class Outage:
         return [str(json.loads(line)["event_id"]) for line in whole.splitlines()]
 
     def waiting(self) -> int:
-        return self.journal.owed.counts().waiting
+        return self.journal.owed.counts("mqtt").waiting
 
     @contextlib.contextmanager
     def publish(self) -> Iterator[subprocess.Popen[bytes]]:

@@ -48,7 +48,7 @@ def _away_for(site: Outage, reports: int, hang_s: float) -> None:
             grown = max(sizes) - sizes[0]
         until(lambda: len(site.arrived()) >= len(owed), hang_s)
         assert site.arrived() == owed  # no connection broke, so nothing came twice
-    counts = site.journal.owed.counts()
+    counts = site.journal.owed.counts("mqtt")
     assert (counts.delivered, counts.dead) == (len(owed), 0)
     _say(f"{reports} reports, {len(owed)} messages heard in order, publish {grown:.1f} MB larger")
     assert grown < GROWTH_MB

@@ -137,11 +137,10 @@ class Line:
         bundles = OpenBundles(self.settings)
         with self.journal() as opened:
             work = Work(self.settings, opened, self.spool, bundles)
-            with work.uncounted():
-                work.look_everywhere()
-                while work.following or not work.wait_s():
-                    time.sleep(work.wait_s())
-                    work.take_turn()
+            work.look_everywhere()
+            while work.following or not work.wait_s():
+                time.sleep(work.wait_s())
+                work.take_turn()
             with opened._db.look() as db:
                 self.told(
                     reports=db.execute("SELECT report_id, stage, input_digest FROM reports"),

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from appliance.host import driver, jetson
+from appliance.stages import STAGES
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DROP_IN = Path("scanside-work.service.d") / "50-gpu.conf"
-STAGES = ("receive", "work", "publish", "retain")
+NAMES = [stage.name for stage in STAGES]
 
 
 def service(stage: str) -> list[tuple[str, str]]:
@@ -88,7 +89,7 @@ def test_with_the_drop_in_work_sees_the_gpu_and_no_other_device(installed: Path)
 
 
 def test_without_the_drop_in_no_stage_has_devices() -> None:
-    assert all(dict(service(stage))["PrivateDevices"] == "yes" for stage in STAGES)
+    assert all(dict(service(stage))["PrivateDevices"] == "yes" for stage in NAMES)
     text = (UNITS / "gpu" / DROP_IN).read_text()
     assert "PrivateDevices=no" in text
     assert "SupplementaryGroups=video render" in text
@@ -100,7 +101,13 @@ def test_without_the_drop_in_no_stage_has_devices() -> None:
     assert not [path for path in UNITS.glob("*.*") if path.is_dir()]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def test_the_target_starts_every_stage() -> None:
+    parser = configparser.ConfigParser()
+    parser.read(UNITS / "scanside.target")
+    assert sorted(parser["Unit"]["Wants"].split()) == sorted(stage.unit for stage in STAGES)
+
+
+@pytest.mark.parametrize("stage", NAMES)
 def test_each_stage_is_a_verb_that_tells_when_it_is_ready(stage: str) -> None:
     pairs = dict(service(stage))
     assert pairs["ExecStart"] == f"/opt/scanside/bin/scanside {stage}"
@@ -120,3 +127,12 @@ def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")
     assert parser["Socket"]["ListenStream"] == "11112"
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_systemd_never_gives_a_stage_up(stage: str) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.read(UNITS / f"scanside-{stage}.service")
+    assert parser["Unit"]["StartLimitIntervalSec"] == "0"
+    assert dict(service(stage))["Restart"] == "always"
+    assert dict(service(stage))["RestartSec"] == "5"

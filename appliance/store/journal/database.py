@@ -66,9 +66,13 @@ class Database:
 
     @classmethod
     def read(cls: type[_D], state: Path) -> _D | None:
-        """The same for who only reads; None where there is no journal yet."""
+        """The same for who only reads; None where there is no journal yet.
+
+        StateUnusable (journal_waits) where there is one of an earlier release only.
+        """
         path = state / JOURNAL_NAME
         if not path.exists():
+            _refuse_earlier(state)
             return None
         with contextlib.ExitStack() as end, as_state_unusable(path):
             db = end.enter_context(contextlib.closing(_for_reading(path, end)))
@@ -149,21 +153,35 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return found
 
 
+def _refuse_earlier(state: Path) -> None:
+    from appliance.store.journal import migrate  # noqa: PLC0415 - as in `Database.open`
+
+    if migrate.waits(state):
+        raise StateUnusable(
+            f"{state / migrate.OLD_NAME} is of an earlier release: the first stage takes it over",
+            remedy="Start the stages (`systemctl start scanside.target`, or `scanside run`), "
+            "then ask again.",
+            code="journal_waits",
+        )
+
+
 def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:
     """A connection that leaves the folder as it is, in one of the three ways."""
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    if log.exists() and index.exists():
+        return connected(path, "mode=ro")
+    end.enter_context(locked_if_there(_opener(path)))  # from here on no stage can start
     if not log.exists():
-        end.enter_context(locked_if_there(_opener(path)))
-        if not log.exists():  # and now nobody can make one
-            return connected(path, "mode=ro&immutable=1")
-        end.close()
+        return connected(path, "mode=ro&immutable=1")
     if index.exists():
+        end.close()
         return connected(path, "mode=ro")
     import tempfile  # noqa: PLC0415 - only a reader after a crash needs it
 
     folder = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="scanside-journal-")))
-    for source in (path, log):
-        shutil.copyfile(source, folder / source.name)
+    shutil.copyfile(path, folder / path.name)
+    with contextlib.suppress(FileNotFoundError):  # the last stage has just ended
+        shutil.copyfile(log, folder / log.name)
     return connected(folder / path.name)
 
 

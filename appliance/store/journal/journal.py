@@ -1,6 +1,7 @@
 """The journal: what happened, what was said, what is owed. One SQLite file for all stages.
 
     journal.series    associations, what they brought, what `work` says of each series
+    journal.attempts  what came of the attempts to analyse a series
     journal.reports   reports as they were committed
     journal.owed      the outbox: what is owed to each destination
     journal.events    facts that a person may ask for, such as refusals
@@ -26,6 +27,7 @@ from appliance.report import Report, SeriesKey
 from appliance.results.owed import Owed
 from appliance.store import delivery
 from appliance.store.files import DISK, Disk
+from appliance.store.journal.attempts import Attempts
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.database import Database
 from appliance.store.journal.event_log import EventLog
@@ -45,6 +47,7 @@ class Journal:
         self.audit = Audit(database, clock)
         self.events = EventLog(database, clock)
         self.series = SeriesPart(database, clock)
+        self.attempts = Attempts(database, clock, self.series, self.audit)
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
 
@@ -60,8 +63,8 @@ class Journal:
     def read(cls, state: Path) -> Journal | None:
         """The journal for who only reads: nothing is made and nothing changed by it.
 
-        None where there is no journal yet. StateUnusable as `open`, and by every method that would
-        write.
+        None where there is no journal yet. StateUnusable as `open`, where only an earlier release
+        left a journal (journal_waits), and by every method that would write.
         """
         database = Database.read(state)
         return cls(database) if database is not None else None

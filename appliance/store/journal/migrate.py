@@ -3,6 +3,8 @@
 Rules
 - The old file and its log (`-wal`) are only read: the release that wrote them starts on them as if
   nothing had been. It is their copy that SQLite opens, because SQLite would change them.
+- A process of the old release that still has the old file open is waited for, up to PATIENCE_S:
+  what it writes later would be missing here, and what it publishes would be the old file's alone.
 - The new file is filled under another name, synced, and only then gets its own: a power cut at any
   point leaves the old journal alone, or the new one whole. What a try left behind is thrown away.
 - Everything is carried over: associations, series, arrivals, reports, messages with their states,
@@ -15,18 +17,28 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 from appliance.errors import StateUnusable
 from appliance.results import mqtt
 from appliance.store.files import Disk
 from appliance.store.journal.database import connected, refuse_newer, schema
+from appliance.store.lock import is_byte_held
+
+log = logging.getLogger(__name__)
 
 OLD_NAME = "journal.sqlite"
 LAST_OLD_VERSION = 2
 SEQ_AHEAD = 1_000_000
+PATIENCE_S = 60.0
+"""Longer than a receiver drains, shorter than systemd waits for the start of a stage."""
+_LOOK_S = 0.1
+_OPEN_BYTE = 128
+"""Of the index (`-shm`): whoever has the file open in WAL holds it (SQLite's UNIX_SHM_DMS)."""
 
 _FILL = """
 INSERT INTO associations (id, calling_ae, called_ae, host, pid, pid_started, boot, opened, ended,
@@ -61,11 +73,21 @@ UPDATE counters SET value = value + {ahead} WHERE name = 'seq';
 """
 
 
-def fill(state: Path, path: Path, disk: Disk) -> None:
-    """Make `path` of the old journal, if there is one. The caller holds the opener's lock."""
+def waits(state: Path) -> bool:
+    """Whether an earlier release left a journal here; one that was never written is none."""
     old = state / OLD_NAME
-    if not old.exists():
+    return old.exists() and old.stat().st_size > 0
+
+
+def fill(state: Path, path: Path, disk: Disk) -> None:
+    """Make `path` of the old journal, if there is one. The caller holds the opener's lock.
+
+    StateUnusable names the old journal where it is damaged, and where the disk is full.
+    """
+    old = state / OLD_NAME
+    if not waits(state):
         return
+    _wait_until_closed(old)
     folder = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
     disk.make_folder(folder)
@@ -77,9 +99,16 @@ def fill(state: Path, path: Path, disk: Disk) -> None:
                 name.unlink()
             disk.sync_file(fresh)
             disk.move(fresh, path)
-    except (OSError, sqlite3.Error, StateUnusable):
+    except StateUnusable:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    except (OSError, sqlite3.Error) as e:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StateUnusable(
+            f"{old} cannot be taken over: {e}",
+            remedy="Free twice its size on that disk. If the file is damaged, restore it from a "
+            "backup, or move it away: then what lies in the spool is analysed again.",
+        ) from e
     shutil.rmtree(folder)
 
 
@@ -91,12 +120,32 @@ def _copied(old: Path, folder: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):  # all is in the file itself
             shutil.copyfile(source, folder / source.name)
     if [_facts(source) for source in sources] != before:
-        raise StateUnusable(
-            f"{old} changes while it is read: the previous release still runs",
-            remedy="Stop all stages of the previous release, then start this one again.",
-            code="journal_in_use",
-        )
+        raise _in_use(old)
     return folder / old.name
+
+
+def _wait_until_closed(old: Path) -> None:
+    """StateUnusable (journal_in_use) where a process keeps the old file open for too long."""
+    end = time.monotonic() + PATIENCE_S
+    if _is_open(old):
+        log.warning("%s is open in the previous release, whose end is waited for", old)
+    while _is_open(old):
+        if time.monotonic() >= end:
+            raise _in_use(old)
+        time.sleep(_LOOK_S)
+
+
+def _is_open(old: Path) -> bool:
+    """Whether another process has the file open."""
+    return is_byte_held(old.with_name(f"{old.name}-shm"), _OPEN_BYTE)
+
+
+def _in_use(old: Path) -> StateUnusable:
+    return StateUnusable(
+        f"{old} is in use: the previous release still runs",
+        remedy="Stop all stages of the previous release, then start this one again.",
+        code="journal_in_use",
+    )
 
 
 def _facts(path: Path) -> tuple[int, int] | None:

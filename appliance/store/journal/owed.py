@@ -171,7 +171,7 @@ class Outbox(Part):
                     "SELECT id, state FROM owed WHERE state = ? ORDER BY id", (State.DEAD,)
                 ).fetchall()
             else:
-                rows = _chosen(db, which)
+                rows = _chosen(db, which, Event.RETRY)
             self._decide(db, rows, Event.RETRY)
             if rows:
                 named = {"key": which} if isinstance(which, str) else {"seq": which}
@@ -184,7 +184,7 @@ class Outbox(Part):
         delivery.Forbidden where it is not owed.
         """
         with self._db.write() as db:
-            rows = _chosen(db, which)
+            rows = _chosen(db, which, Event.DROP)
             self._decide(db, rows, Event.DROP)
             if rows:
                 named = {"key": which} if isinstance(which, str) else {"seq": which}
@@ -214,7 +214,7 @@ class Outbox(Part):
     def purge_in(self, db: sqlite3.Connection, before: float) -> None:
         """Delete what is settled, of no series, and older."""
         db.execute(
-            """DELETE FROM owed WHERE series_uid IS NULL AND created < ? AND state IN (?, ?)""",
+            "DELETE FROM owed WHERE study_uid IS NULL AND created < ? AND state IN (?, ?)",
             (before, *delivery.SETTLED),
         )
 
@@ -241,10 +241,15 @@ def _named(db: sqlite3.Connection, destination: str, keys: Sequence[str]) -> lis
     ).fetchall()
 
 
-def _chosen(db: sqlite3.Connection, which: Which) -> list[sqlite3.Row]:
-    """What a person named: by its seq, or by its key."""
+def _chosen(db: sqlite3.Connection, which: Which, event: Event) -> list[sqlite3.Row]:
+    """What a person named, by its seq or by its key, and may decide so about.
+
+    One key may be owed to several destinations: who has it already does not forbid to decide about
+    the others. Where the event is allowed nowhere, all of them, so that the table forbids it.
+    """
     column = "key" if isinstance(which, str) else "seq"
-    return db.execute(
+    rows = db.execute(
         f"SELECT id, state FROM owed WHERE {column} = ? ORDER BY id",  # noqa: S608 - one of two names
         (which,),
     ).fetchall()
+    return [row for row in rows if State(row["state"]) in delivery.sources(event)] or rows

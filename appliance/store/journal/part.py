@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -33,5 +34,9 @@ def next_value(db: sqlite3.Connection, counter: str) -> int:
 
 def as_row(kind: type[_T], row: sqlite3.Row) -> _T:
     """The columns that the dataclass `kind` names."""
-    names = [f.name for f in dataclasses.fields(cast(Any, kind))]
-    return kind(**{name: row[name] for name in names})
+    return kind(**{name: row[name] for name in _names(cast(Any, kind))})
+
+
+@functools.cache
+def _names(kind: type[object]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cast(Any, kind)))

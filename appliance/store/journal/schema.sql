@@ -1,7 +1,5 @@
 -- The journal's schema, version 3 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
 -- No row per slice: the spool is the truth for slices. A series is (study_uid, series_uid).
--- What a column or its comment calls "for ..." is not written yet: it waits for that issue, so that
--- it needs no other schema.
 
 CREATE TABLE associations (
   id TEXT PRIMARY KEY,                  -- ours, random
@@ -26,16 +24,16 @@ CREATE TABLE series (
   first_at REAL NOT NULL,               -- when its first and its latest instance came
   last_at REAL NOT NULL,
   instances INTEGER,                    -- how many the state is about; null: not judged yet
-  attempts INTEGER NOT NULL DEFAULT 0,  -- to analyse it, since something new came
-  attempt_boot TEXT,                    -- in which boot the last attempt was counted
+  attempts INTEGER NOT NULL DEFAULT 0,  -- that failed, since something new came (work/blame.py)
+  attempt_boot TEXT,                    -- in which boot the last of them was counted
   updated REAL NOT NULL,                -- when a sender or `work` last changed this row
   priority TEXT NOT NULL DEFAULT 'routine' CHECK (priority IN ('routine', 'stat')),
   pseudonym TEXT,                       -- of its study, once something was said of it
-  suspected INTEGER NOT NULL DEFAULT 0, -- for blame: how often `work` died while it was in hand
-  suspect_boot TEXT,                    -- for blame: in which boot that was last
-  suspect_step TEXT,                    -- for blame: at which step of the line that was last
-  failed_with TEXT,                     -- for a later retry: what it failed with, as
-                                        -- "<bundle digest> <appliance version>"
+  suspected INTEGER NOT NULL DEFAULT 0, -- how often the machine died while it was in hand
+  suspect_boot TEXT,                    -- in which boot that was last
+  suspect_step TEXT,                    -- at which step of `work` that was last
+  failed_with TEXT,                     -- what it failed with: digests of the open bundles, then
+                                        -- the version of the appliance
   PRIMARY KEY (study_uid, series_uid)
 ) STRICT;
 CREATE INDEX series_by_state ON series (state, last_at);
@@ -104,7 +102,7 @@ CREATE TABLE events (                   -- facts that a person may ask for, such
   subject TEXT NOT NULL,
   detail TEXT NOT NULL                  -- JSON
 ) STRICT;
-CREATE INDEX events_by_kind ON events (kind, at);
+CREATE INDEX events_by_kind ON events (kind, id);
 
 CREATE TABLE audit (                    -- append-only, hash-chained
   id INTEGER PRIMARY KEY,

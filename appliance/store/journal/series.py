@@ -196,27 +196,10 @@ class SeriesPart(Part):
     def name_in(self, db: sqlite3.Connection, key: SeriesKey, pseudonym: str) -> None:
         """Something was said of the series under this pseudonym of its study."""
         db.execute(
-            "UPDATE series SET pseudonym = ? WHERE study_uid = ? AND series_uid = ?",
-            (pseudonym, key.study, key.series),
+            """UPDATE series SET pseudonym = :pseudonym
+            WHERE study_uid = :study AND series_uid = :series AND pseudonym IS NOT :pseudonym""",
+            {"pseudonym": pseudonym, "study": key.study, "series": key.series},
         )
-
-    def begin_attempt(self, key: SeriesKey) -> int:
-        """Count one attempt, before it is made, so that a crash counts too. Returns the count."""
-        with self._db.write() as db:
-            row = db.execute(
-                """UPDATE series SET attempts = attempts + 1, attempt_boot = ?, updated = ?
-                WHERE study_uid = ? AND series_uid = ? RETURNING attempts""",
-                (boot_id(), self._clock(), key.study, key.series),
-            ).fetchone()
-        return int(row[0]) if row else 0
-
-    def end_attempt(self, key: SeriesKey) -> None:
-        """The attempt came through: whatever becomes of the next one, it is the first again."""
-        with self._db.write() as db:
-            db.execute(
-                "UPDATE series SET attempts = 0 WHERE study_uid = ? AND series_uid = ?",
-                (key.study, key.series),
-            )
 
     def set_stat(self, key: SeriesKey) -> None:
         """This series, and with it its study, is to be taken first."""

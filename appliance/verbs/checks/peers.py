@@ -6,6 +6,7 @@ import contextlib
 import errno
 import time
 
+from appliance.dicom import policy
 from appliance.errors import BrokerAway, ScansideError, SettingsInvalid
 from appliance.results import message
 from appliance.verbs.checks.check import PATIENCE_S, Check, Device
@@ -50,6 +51,14 @@ def dicom(device: Device) -> Check:
         elif problem.errno in (errno.EACCES, errno.EPERM):
             remedy = f"Ports below 1024 need a right that this user lacks: {elsewhere}."
         return Check(name="dicom port", ok=False, text=f"{text}: {problem.strerror}", remedy=remedy)
+    if (bound := _bound(device)) is not None and not policy.holds(ours.bind, bound):
+        return Check(
+            name="dicom port",
+            ok=False,
+            text=f"[dicom] bind = {ours.bind} does not hold: the socket of systemd is on {bound}",
+            remedy=f"In scanside-receive.socket: ListenStream={ours.bind}:{ours.port}, then "
+            "systemctl daemon-reload and restart it.",
+        )
     if ours.tls is not None:
         text += " answers; not asked further, as it wants TLS"
         return Check(name="dicom port", ok=True, text=text)
@@ -58,6 +67,15 @@ def dicom(device: Device) -> Check:
         text += ": what answers there is not DICOM"
         return Check(name="dicom port", ok=False, text=text, remedy=remedy)
     return Check(name="dicom port", ok=True, text=f"{text} {answer}")
+
+
+def _bound(device: Device) -> str | None:
+    """The address that a running receive has bound; None where none runs."""
+    try:
+        found = (device.settings.state / "run" / policy.ADDRESS_NAME).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
+    return found.strip()
 
 
 def broker(device: Device) -> Check:

@@ -126,11 +126,10 @@ def _heard_back(link: Link, root: str, mqtt: Mqtt, patience_s: float) -> Broker:
             raise BrokerAway(text, code=UNHEARD)
         unheard = []
         for branch, size in BRANCHES.items():
-            known = uuid.uuid4()
-            check = message.CheckMessage(
-                event_id=known, at=datetime.now(timezone.utc), filler="." * size
-            )
-            link.send(Direct(f"{root}/{branch}", check.to_json(0), 1, branch == OURS))
+            now = datetime.now(timezone.utc)
+            check = message.of_check(branch, retain=branch == OURS, at=now, filler="." * size)
+            known = check.message.event_id
+            link.send(Direct.of((check, 0), root))
             _wait(link, lambda known=known: _heard(link, known), patience_s)  # type: ignore[misc]
             refused = [reason for _, reason in link.acked if reason >= 0x80]
             why = f"PUBACK 0x{refused[0]:02x}" if refused else link.lost

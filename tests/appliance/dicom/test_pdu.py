@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 
+import pytest
+
 from appliance.dicom import pdu
 from appliance.dicom.policy import Context
 
@@ -53,3 +55,11 @@ def test_an_accept_is_read_by_pynetdicom_as_it_was_meant() -> None:
     assert primitive.maximum_length_received == 131072
     assert primitive.implementation_class_uid == pdu.IMPLEMENTATION_CLASS_UID
     assert len(pdu.implementation_version()) <= 16
+
+
+@pytest.mark.parametrize("numbers", [(2,), (0,), (1, 1), (1, 3, 1), (1, 254)])
+def test_context_numbers_are_odd_and_come_once(numbers: tuple[int, ...]) -> None:
+    one = pdu._item(0x20, b"\1\0\0\0" + pdu._item(0x30, b"1.2.3") + pdu._item(0x40, b"1.2.4"))
+    contexts = b"".join(one[:4] + bytes([number]) + one[5:] for number in numbers)
+    with pytest.raises(pdu.MalformedError, match="presentation context"):
+        pdu.parse_request(request_body().replace(one, contexts))

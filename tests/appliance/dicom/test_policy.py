@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 from pynetdicom.presentation import AllStoragePresentationContexts
 
 from appliance.dicom import storage
@@ -15,11 +16,13 @@ from appliance.dicom.policy import (
     TRANSFER_SYNTAXES,
     Proposed,
     decide,
+    holds,
     known_host,
     negotiate,
     priority,
     quiet_s,
     stores,
+    unmapped,
 )
 from appliance.settings import Allow, Dicom, Settings, Work
 
@@ -205,3 +208,51 @@ def test_the_storage_classes_are_all_that_pynetdicom_knows() -> None:
 def test_no_transfer_syntax_refers_to_pixels_elsewhere_and_none_is_listed_twice() -> None:
     assert len(set(TRANSFER_SYNTAXES)) == len(TRANSFER_SYNTAXES)
     assert not {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95"} & set(TRANSFER_SYNTAXES)
+
+
+@pytest.mark.parametrize("called", ["SCANSIDE", "PACS", ""])
+def test_a_host_that_is_not_named_does_not_learn_our_ae_title(called: str) -> None:
+    decision = decide(SETTINGS, calling_ae="CT1", called_ae=called, host="192.168.1.1")
+    assert decision.rejection == CALLING_AE_NOT_RECOGNIZED
+
+
+@pytest.mark.parametrize(
+    ("shown", "written"),
+    [
+        ("::ffff:192.0.2.17", "192.0.2.17"),
+        ("::FFFF:c000:211", "192.0.2.17"),
+        ("192.0.2.17", "192.0.2.17"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("no address", "no address"),
+    ],
+)
+def test_an_address_is_written_as_settings_have_it(shown: str, written: str) -> None:
+    assert unmapped(shown) == written
+
+
+def test_what_a_refusal_advises_is_accepted_by_the_settings() -> None:
+    host = unmapped("::ffff:10.0.0.5")
+    advised = decide(Dicom(), calling_ae="CT1", called_ae="SCANSIDE", host=host).remedy
+    assert f'host = "{host}"' in advised
+    allowed = Dicom(allow=(Allow(ae_title="CT1", host=host),))
+    assert decide(allowed, calling_ae="CT1", called_ae="SCANSIDE", host="::ffff:10.0.0.5").allowed
+
+
+def test_a_mapped_address_in_the_settings_names_the_one_to_write() -> None:
+    with pytest.raises(ValidationError, match=r"write 192\.0\.2\.17"):
+        Allow(ae_title="CT1", host="::ffff:192.0.2.17")
+
+
+@pytest.mark.parametrize(
+    ("bind", "bound", "held"),
+    [
+        ("0.0.0.0", "::", True),  # noqa: S104 - compared, not bound
+        ("::", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("192.0.2.1", "0.0.0.0", False),  # noqa: S104
+        ("127.0.0.1", "::", False),
+    ],
+)
+def test_a_bind_is_held_by_its_own_address_alone(bind: str, bound: str, held: bool) -> None:
+    assert holds(bind, bound) is held

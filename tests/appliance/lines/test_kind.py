@@ -29,7 +29,10 @@ from appliance.report import PLACE_OF, Coverage, Status
 
 ROOT = Path(__file__).resolve().parents[3]
 COARSE = (5.0, 3.5, 3.5)
-TINY = {SegmentProposeClassify: "tiny_bytes", ClassifyImage: "tiny_radiograph_bytes"}
+TINY = {
+    SegmentProposeClassify: "tiny_bytes",
+    ClassifyImage: "tiny_radiograph_bytes",
+}
 """The model of a kind -> the fixture with the bytes of its tiny bundle."""
 
 
@@ -52,7 +55,7 @@ def changed(bundle: bytes) -> bytes:
         for op in network["preprocess"]:
             if op["op"] == "resample":
                 op["spacing_mm"] = [mm * 1.2 for mm in op["spacing_mm"]]
-        if any(op["op"] == "square" for op in network["preprocess"]):
+        if all(op["op"] != "resample" for op in network["preprocess"]):
             network["preprocess"].append({"op": "zscore", "mean": 0.1, "std": 1.1})
     return archive.write(entries | {"manifest.json": json.dumps(manifest).encode()})
 

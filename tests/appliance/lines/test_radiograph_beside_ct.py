@@ -119,7 +119,7 @@ def test_a_radiograph_is_reported_before_the_verdict(both: Device, xray: Xray) -
         first = journal.reports.latest(followed.key, digest)
         said.final(followed, digest, ())
         last = journal.reports.latest(followed.key, digest)
-        counts = journal.owed.counts()
+        counts = journal.owed.counts("mqtt")
     bundles.close()
     assert first is not None
     assert last is not None

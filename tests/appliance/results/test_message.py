@@ -18,15 +18,17 @@ from rigs.peers import AT, a_message, a_report
 APPROVED = {
     # every message
     *("schema", "type", "event_id", "seq", "at", "notice"),
-    # status, info, health, reply
+    # status, info, health, reply, check
     *("state", "reasons", "version", "ae_title", "port", "bundles", "backend", "machine"),
     *("uptime_s", "load", "memory_available_mb", "disk_free_mb", "spool_series", "stages"),
     *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text", "engine"),
+    "filler",
     # study and finding
     *("event", "study", "series", "slices", "report", "withdrawn_report_id"),
     *("report_id", "stage", "finding", "bundle", "limitations"),
     # the report
     *("input_digest", "revision", "supersedes", "status", "coverage", "findings", "times"),
+    "appliance",
     *("code", "where", "remedy", "lungs", "z_mm", "pseudonym", "name", "digest"),
     *("modality", "spacing_mm", "thickness_mm", "kernel", "precision", "engine_digest"),
     *("first_slice", "last_slice", "released", "complete", "prepared", "inferred", "committed"),

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from appliance.report import Report, SeriesKey, Stage
-from appliance.results.destinations import DESTINATIONS, of_report
+from appliance.results.destinations import of_report
+from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Owed
 from appliance.retain.age import DAY_S, LEDGER_NAME, Ledger, Look
 from appliance.retain.stage import Deletable, deletable, run_once
@@ -134,7 +135,7 @@ def publish(tmp_path: Path, make_report: Callable[..., Report], noon: datetime) 
             journal.commit_report(
                 report,
                 key,
-                owed=of_report(report, key, at=noon, to=[*DESTINATIONS, Archive()]),
+                owed=of_report(report, key, at=noon, to=[Mqtt(), Archive()]),
                 series_state="analysed",
                 instances=judged,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 import appliance
 from appliance.errors import StateUnusable
-from appliance.store.lock import alone, is_held, locked
+from appliance.store.lock import alone, is_byte_held, is_held, locked
 
 
 def test_a_second_one_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -55,6 +57,24 @@ def test_a_lock_is_waited_for_unless_both_share_it(tmp_path: Path) -> None:
         assert not done.wait(0.1)
     alone_thread.join(20)
     assert done.is_set()
+
+
+def test_a_byte_that_another_process_holds_is_seen_and_stays_held(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    assert not is_byte_held(path, 128)
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w+b');"
+        "fcntl.lockf(file, fcntl.LOCK_SH, 1, 128); print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert is_byte_held(path, 128)
+        assert is_byte_held(path, 128)
+        assert not is_byte_held(path, 127)
+        holder.kill()
+    assert not is_byte_held(path, 128)
 
 
 def test_a_lock_that_cannot_be_made_is_state_unusable(tmp_path: Path) -> None:

@@ -166,3 +166,19 @@ def test_names_that_are_not_ours_are_not_listed(tmp_path: Path) -> None:
     (tmp_path / "spool" / STUDY / SERIES / ".1.2.dcm.tmp").write_text("x")
     assert spool.series() == [SeriesKey(STUDY, SERIES)]
     assert list(spool.instances(SeriesKey(STUDY, SERIES))) == [SOP]
+
+
+def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "state")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1.2.3.4.dcm").write_bytes(b"not ours")
+    study = tmp_path / "state" / "spool" / "1.2"
+    study.mkdir()
+    (study / "1.2.3").symlink_to(outside)
+    real = study / "1.2.5"
+    real.mkdir()
+    (real / "1.2.5.1.dcm").symlink_to(outside / "1.2.3.4.dcm")
+    (real / "1.2.5.2.dcm").write_bytes(b"ours")
+    assert spool.series() == [SeriesKey("1.2", "1.2.5")]
+    assert list(spool.instances(SeriesKey("1.2", "1.2.5"))) == ["1.2.5.2"]

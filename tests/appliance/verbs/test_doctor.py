@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from appliance import settings as site
 from appliance.host import driver
 from appliance.results.message import of_series
 from appliance.results.mqtt import enveloped
@@ -349,3 +350,17 @@ def test_json_and_table_and_the_exit_code(config, capsys) -> None:
     assert {"name", "ok", "text", "remedy"} == set(printed["checks"][0])
     assert doctor.main(path, as_json=False) == 1
     assert "FAIL" in capsys.readouterr().out
+
+
+def test_a_bind_that_the_socket_of_systemd_does_not_hold_names_the_line(config, tmp_path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = config(dicom="bind = '127.0.0.1'")
+        text = path.read_text()
+        port = text.partition("[dicom]")[2].partition("port = ")[2].partition("\n")[0]
+        path.write_text(text.replace(port, str(taken.getsockname()[1]), 1))
+        run = site.load(path).state / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "receive.address").write_text("::\n")
+        check = found(path, "dicom port")
+    assert not check.ok
+    assert "ListenStream=127.0.0.1:" in check.remedy

@@ -118,9 +118,8 @@ def run(work: Work) -> None:
 
 def serve(work: Work) -> None:
     """Look, then judge, as the stage does."""
-    with work.uncounted():
-        work.look_everywhere()
-        run(work)
+    work.look_everywhere()
+    run(work)
 
 
 @pytest.fixture
@@ -167,22 +166,6 @@ def test_one_bundle_that_fails_does_not_keep_back_the_report_of_another(
     assert not box.work(broken, tiny)._news(key), "it is left alone until more comes"
 
 
-def test_a_series_that_ended_the_stage_three_times_is_failed_and_its_pixels_are_not_read(
-    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key = box.arrive()
-    for _ in range(3):  # three processes that began with it and are gone
-        box.work(tiny).look(key, ended=True)
-    monkeypatch.setattr("appliance.line.add", lambda *_: pytest.fail("it was read"))
-    work = box.work(tiny)
-    work.look_everywhere()
-    run(work)
-    report = box.journal.reports.latest(key, tiny.bundle.ref.digest)
-    assert report is not None
-    assert report.status is Status.FAILED
-    assert [r.code for r in report.reasons] == [Code.POISONED]
-
-
 @pytest.mark.parametrize("error", [RuntimeError("a decoder"), MemoryError()])
 def test_what_cannot_be_added_fails_that_series_alone(
     box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -201,15 +184,6 @@ def test_what_cannot_be_added_fails_that_series_alone(
     row = box.journal.series.get(key)
     assert row is not None
     assert (row.state, row.instances, row.attempts) == ("failed", SLICES, 0)
-
-
-def test_a_stop_on_purpose_is_no_attempt(box: Box, tiny: OpenBundle) -> None:
-    key = box.arrive()
-    for _ in range(5):
-        work = box.work(tiny)
-        work.look(key, ended=False)
-        assert work.following[key].attempts == 1
-        work.stop()
 
 
 def test_a_state_folder_that_fails_is_no_attempt_of_the_series(
@@ -309,9 +283,7 @@ def _series(box: Box, report: Any) -> str:
 
 def test_a_restart_keeps_what_is_stat_before_what_is_routine(box: Box, tiny: OpenBundle) -> None:
     urgent = max(box.arrived(5))  # the last one that is found on disk
-    before = box.work(tiny)
-    before.look_everywhere()
-    before.stop()
+    box.work(tiny).look_everywhere()
     box.journal.series.set_stat(urgent)
     work = box.work(tiny)
     work.look_everywhere()

@@ -62,10 +62,10 @@ def arrive(journal: Journal, key: SeriesKey) -> Arrive:
 
 @pytest.fixture
 def commit(journal: Journal, key: SeriesKey, noon: datetime) -> Commit:
-    """A report, as `work` commits it."""
+    """A report, as `work` commits it where the broker is told alone."""
 
     def committed(report: Report, of: SeriesKey = key, **more: Any) -> None:
-        owed = destinations.of_report(report, of, at=noon)
+        owed = destinations.of_report(report, of, at=noon, to=[mqtt.Mqtt()])
         journal.commit_report(report, of, owed=owed, series_state="analysed", **more)
 
     return committed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -122,6 +124,42 @@ def test_a_reader_sees_what_a_killed_stage_left_in_the_log_and_does_not_repair_i
     assert uids(tmp_path) == ["1.2.3"]
     assert left(tmp_path) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+def test_a_reader_that_meets_the_end_of_the_last_stage_reads_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite removes the index first, then the log: here the log goes while it is looked for."""
+    with Journal.open(tmp_path) as journal:
+        journal.series.set(SeriesKey("1.2", "1.2.3"), "open")
+    log, copy = tmp_path / f"{JOURNAL_NAME}-wal", shutil.copyfile
+    log.touch()
+
+    def copied(source: Path, target: Path) -> None:
+        log.unlink(missing_ok=True)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    assert uids(tmp_path) == ["1.2.3"]
+
+
+def test_no_stage_starts_while_a_log_without_its_index_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal.open(tmp_path).close()
+    (tmp_path / f"{JOURNAL_NAME}-wal").touch()
+    copy, free = shutil.copyfile, []
+
+    def copied(source: Path, target: Path) -> None:
+        opener = (tmp_path / f"{JOURNAL_NAME}.lock").open("rb+")
+        with opener, contextlib.suppress(BlockingIOError):
+            fcntl.flock(opener, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free.append(source)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    assert uids(tmp_path) == []
+    assert free == []
 
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:

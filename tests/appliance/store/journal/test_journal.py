@@ -128,3 +128,30 @@ def test_what_is_settled_and_of_no_series_is_purged_when_it_is_old(
     assert journal.owed.delivered_at("mqtt", one) is None
     assert (journal.owed.counts().waiting, journal.owed.counts().dead) == (1, 1)
     assert not journal.events.of(BrokerAway)
+
+
+def test_what_a_stage_asks_again_and_again_is_found_by_an_index_in_its_order(
+    journal: Journal, key: SeriesKey
+) -> None:
+    """However many rows there are: nothing is sorted, and no row that is not meant is read."""
+    asked: list[str] = []
+    db = journal._db._db
+    db.set_trace_callback(asked.append)
+    journal.events.of(BrokerAway, 1)
+    journal.owed.waiting("mqtt", 20)
+    journal.owed.counts()
+    journal.owed.counts("mqtt")
+    journal.series.all("open")
+    journal.reports.next_revision(key, "d")
+    with journal._db.write() as inside:
+        journal.owed.purge_in(inside, 1.0)
+    db.set_trace_callback(None)
+    asked = [sql for sql in asked if sql.startswith(("SELECT", "DELETE"))]
+    plans = {
+        sql: [row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")] for sql in asked
+    }
+    assert len(plans) >= 12
+    for sql, plan in plans.items():
+        assert not [step for step in plan if "SCAN" in step or "TEMP" in step], sql
+    (purged,) = (plan for sql, plan in plans.items() if sql.startswith("DELETE"))
+    assert "study_uid" in purged[0]

@@ -6,7 +6,9 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -221,6 +223,48 @@ def test_a_release_that_still_writes_is_named(old: Path, monkeypatch: pytest.Mon
     assert "Stop all stages" in refused.value.remedy
 
 
+@pytest.fixture
+def previous_release(old: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the old journal open and does nothing."""
+    program = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+        "db.execute('SELECT * FROM series').fetchall(); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(old / OLD_NAME)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        yield process
+        process.kill()
+
+
+def test_a_previous_release_that_only_waits_is_in_the_way_too(
+    old: Path, previous_release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "PATIENCE_S", 0.0)
+    with pytest.raises(StateUnusable) as refused:
+        Journal.open(old)
+    assert refused.value.code == "journal_in_use"
+    assert not (old / JOURNAL_NAME).exists()
+
+
+def test_the_end_of_the_previous_release_is_waited_for(
+    old: Path, report: Report, version: int, previous_release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def sleep(_seconds: float) -> None:
+        looks.append(_seconds)
+        if len(looks) == 2:
+            previous_release.kill()
+            previous_release.wait()
+
+    monkeypatch.setattr(migrate.time, "sleep", sleep)
+    with Journal.open(old) as journal:
+        check(journal, report, version)
+    assert len(looks) == 2
+
+
 def test_an_old_journal_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / OLD_NAME) as db:
         db.execute("PRAGMA user_version = 3")
@@ -230,8 +274,35 @@ def test_an_old_journal_of_an_unknown_version_is_refused(tmp_path: Path) -> None
     assert refused.value.code == "journal_too_new"
 
 
+@pytest.mark.parametrize("damage", [b"this is no database", b"\xff" * 4096])
+def test_an_old_journal_that_is_damaged_is_named_and_stays_as_it_is(
+    old: Path, damage: bytes
+) -> None:
+    (old / f"{OLD_NAME}-wal").unlink()
+    (old / OLD_NAME).write_bytes(damage * 9)
+    before = digests(old)
+    with pytest.raises(StateUnusable, match=rf"{OLD_NAME} cannot be taken over") as refused:
+        Journal.open(old)
+    assert "backup" in refused.value.remedy
+    assert digests(old) == before
+    assert not (old / JOURNAL_NAME).exists()
+    assert not list(old.glob(".journal*"))
+
+
+def test_who_only_reads_an_old_journal_is_told_who_takes_it_over_and_makes_nothing(
+    old: Path,
+) -> None:
+    names = sorted(path.name for path in old.iterdir())
+    with pytest.raises(StateUnusable) as refused:
+        Journal.read(old)
+    assert refused.value.code == "journal_waits"
+    assert "scanside run" in refused.value.remedy
+    assert sorted(path.name for path in old.iterdir()) == names
+
+
 def test_an_old_journal_that_is_empty_is_a_fresh_start(tmp_path: Path) -> None:
     (tmp_path / OLD_NAME).touch()
+    assert Journal.read(tmp_path) is None
     with Journal.open(tmp_path) as journal:
         assert journal.owed.next_seq() == 1
 

@@ -81,6 +81,18 @@ def test_a_decision_that_makes_no_sense_changes_nothing_and_is_not_audited(
     assert not journal.audit.rows()
 
 
+def test_one_key_is_decided_about_wherever_it_is_still_owed(journal: Journal) -> None:
+    journal.owed.add(Owed(name, "k", None, b"x") for name in ("one", "two", "three"))
+    journal.owed.ack("one", ["k"])
+    journal.owed.never("two", "k", "no")
+    assert journal.owed.retry("alice", "k") == 1
+    assert (keys(journal, "one"), keys(journal, "two")) == ([], ["k"])
+    assert journal.owed.drop("alice", "k") == 2
+    with pytest.raises(Forbidden):
+        journal.owed.drop("alice", "k")
+    assert (journal.owed.counts().delivered, journal.owed.counts().dropped) == (1, 2)
+
+
 def test_an_answer_that_comes_late_is_no_error_and_only_an_ack_is_believed(
     journal: Journal, received
 ) -> None:

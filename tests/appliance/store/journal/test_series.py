@@ -52,29 +52,13 @@ def test_one_series_uid_in_two_studies_is_two_series(
     arrive(2, 110.0, association, other)
     journal.series.set(key, "analysed", instances=1)
     journal.series.set_stat(other)
-    assert journal.series.begin_attempt(other) == 1
+    assert journal.attempts.add(other) == 1
     assert [(s.key, s.state, s.priority, s.attempts) for s in journal.series.all()] == [
         (key, "analysed", "routine", 0),
         (other, "open", "stat", 1),
     ]
     assert [a.instances for a in journal.series.arrivals(other)] == [2]
     assert [s.key for s in journal.series.of_study("1.9")] == [other]
-
-
-def test_attempts_are_counted_before_they_are_made_and_start_anew_with_new_slices(
-    journal: Journal, key: SeriesKey, arrive
-) -> None:
-    arrive(1, 100.0)
-    assert [journal.series.begin_attempt(key) for _ in range(3)] == [1, 2, 3]
-    journal.series.set(key, "failed", instances=1)
-    arrive(1, 200.0)
-    series = journal.series.get(key)
-    assert series is not None
-    assert (series.state, series.attempts) == ("open", 0)
-    journal.series.begin_attempt(key)
-    journal.series.end_attempt(key)
-    assert [s.attempts for s in journal.series.all()] == [0]
-    assert journal.series.begin_attempt(SeriesKey("9", "9")) == 0, "of an unknown series"
 
 
 def test_associations_of_a_dead_process_are_recovered_as_lost_and_others_are_not(
