@@ -221,7 +221,9 @@ class Publisher:
     def _suspect(self, link: Link) -> None:
         """Whether the broker hung up on a message, or acknowledged all but that one."""
         unanswered = link.owed_under_way()
-        if not unanswered or link.refused or (link.silent and not link.overtaken):
+        if not unanswered or link.refused or link.taken_over:
+            return
+        if link.silent and not link.overtaken:
             return
         key, why = unanswered[0], str(link.lost)
         if self._suspicion.lost(key):

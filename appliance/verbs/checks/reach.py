@@ -119,25 +119,21 @@ def _heard_back(link: Link, root: str, mqtt: Mqtt, patience_s: float) -> Broker:
     """One message on each branch; nothing stays of it."""
     where = f"{mqtt.host}:{mqtt.port}"
     try:
-        link.subscribe(*(f"{root}/{branch}" for branch in BRANCHES), f"{root}/cmd/+")
-        _wait(link, lambda: link.subscribed is not None, patience_s)
-        if link.subscribed is None or link.subscribed >= 0x80:
-            text = f"{where} accepts us and lets us subscribe to nothing"
-            raise BrokerAway(text, code=UNHEARD)
+        if not _granted(link, (f"{root}/cmd/+",), patience_s):
+            raise BrokerAway(f"{where} does not let us hear {root}/cmd/+", code=UNHEARD)
+        listening = _granted(link, tuple(f"{root}/{branch}" for branch in BRANCHES), patience_s)
         unheard = []
         for branch, size in BRANCHES.items():
             now = datetime.now(timezone.utc)
             check = message.of_check(branch, retain=branch == OURS, at=now, filler="." * size)
-            known = check.message.event_id
             link.send(Direct.of((check, 0), root))
-            _wait(link, lambda known=known: _heard(link, known), patience_s)  # type: ignore[misc]
+            if not _answered(link, check.message.event_id, listening, patience_s):
+                unheard.append(branch)
             refused = [reason for _, reason in link.acked if reason >= 0x80]
             why = f"PUBACK 0x{refused[0]:02x}" if refused else link.lost
             if why is not None:
                 text = f"{where} does not take a message on {branch}: {why}"
                 raise BrokerAway(text, code=UNHEARD)
-            if not _heard(link, known):
-                unheard.append(branch)
     finally:
         if link.lost is None:
             link.send(Direct(f"{root}/{OURS}", "", 1, retain=True))
@@ -151,6 +147,23 @@ def _heard_back(link: Link, root: str, mqtt: Mqtt, patience_s: float) -> Broker:
     text += "; it takes QoS 0 only, so that nothing is confirmed" if not link.qos else ""
     text += f"; we may not hear {', '.join(unheard)} ourselves" if unheard else ""
     return Broker(text, unconfirmed=not link.qos)
+
+
+def _granted(link: Link, topics: tuple[str, ...], patience_s: float) -> bool:
+    """Whether the broker lets us subscribe to all of them."""
+    link.subscribed = None
+    link.subscribe(*topics)
+    _wait(link, lambda: link.subscribed is not None, patience_s)
+    return link.subscribed is not None and link.subscribed < 0x80
+
+
+def _answered(link: Link, known: uuid.UUID, listening: bool, patience_s: float) -> bool:
+    """Whether the message came back. Who may not listen waits for its acknowledgement alone."""
+    if not listening:
+        _wait(link, lambda: not link.unacked, patience_s)
+        return False
+    _wait(link, lambda: _heard(link, known), patience_s)
+    return _heard(link, known)
 
 
 def _heard(link: Link, known: uuid.UUID) -> bool:
