@@ -140,8 +140,10 @@ class Link:
         self.overtaken = False
         """Whether it acknowledged something later than what it did not (against 4.6)."""
         self.refused = False
+        self.hung_up = False
+        """Whether we ended it,"""
         self.silent = False
-        """Whether it was given up because the broker did not answer."""
+        """because the broker did not answer."""
         self.unacked: dict[int, Sent] = {}
         """In the order in which they were sent."""
         self.acked: list[tuple[Sent, int]] = []
@@ -314,6 +316,7 @@ class Link:
 
     def hang_up(self, why: str) -> None:
         """Close without DISCONNECT, so that the broker publishes the will (3.1.2.5)."""
+        self.hung_up = True
         self.lost = self.lost or why
         if (sock := self.socket()) is not None:
             with contextlib.suppress(OSError):

@@ -163,8 +163,8 @@ class Publisher:
                     self._greet(link)
                 self._serve_once(link, now)
             if why := self._mute(link, now):
-                link.silent = True
                 link.hang_up(why)
+                link.silent = True
                 break
             self._sign_of_life(now)
             link.wait(self._heard, 0.0 if link.heard else self._sleep_s(link, now))
@@ -208,7 +208,7 @@ class Publisher:
         """
         if link.taken_over:
             self._short = SHORT
-        elif self._stood(link) or link.connack != 0 or link.silent or link.owed_under_way():
+        elif self._stood(link) or link.connack != 0 or link.hung_up or link.owed_under_way():
             self._short = 0
         else:
             self._short += 1
@@ -225,12 +225,12 @@ class Publisher:
             return
         if link.silent and not link.overtaken:
             return
-        key, why = unanswered[0], str(link.lost)
+        key, why, alone = unanswered[0], str(link.lost), self._suspicion.alone
         if self._suspicion.lost(key):
             times = self._pace.patience.losses
             log.warning("message %s cost connection after connection: %s", key, why)
             self._bury(key, f"sent alone, it cost {times} connections, the last one by: {why}")
-        else:
+        elif alone:  # before that it is not known to be its fault
             self._journal.owed.later(MQTT, key, why)
 
     def _away(self, why: str, code: str = "") -> None:

@@ -250,6 +250,7 @@ def test_a_refusal_for_now_is_asked_again_and_never_buried(settings_for, serve) 
     bell.ring(stage.settings.state, "publish")
     until(lambda: stage.journal.owed.counts().delivered == 2)
     assert stage.journal.owed.counts().dead == 0
+    assert {e.event.code for e in stage.journal.events.of(BrokerAway)} == {""}
     full.close()
 
 
