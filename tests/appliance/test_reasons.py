@@ -16,9 +16,9 @@ FROZEN = {
     "secondary_capture", "better_series", "spacing_limited", "thickness_limited",
     "irregular_spacing", "gap_filled", "truncated_fov", "lungs_not_covered", "suspect_hu",
     "one_lung", "repeated_pixels", "lossy", "masses_only", "nothing_to_see", "view_position",
-    "age_unknown", "species", "secondary", "other_quantity",
     "made_uids", "transfer_aborted", "unexpected_count", "poisoned", "backend_failed", "internal",
     "machine_died",
+    "age_unknown", "species", "secondary", "other_quantity",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 
