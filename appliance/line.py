@@ -51,6 +51,11 @@ from appliance.series import kernel, pixels, select
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
 
+_OF_IMAGES = frozenset(
+    {Code.MODALITY, Code.SPECIES, Code.BODY_PART, Code.PATIENT_AGE, Code.AGE_UNKNOWN}
+)
+"""What one image may say against a bundle that another image of its series chose."""
+
 
 def begin(bundles: Sequence[Bundle]) -> Fold:
     """An empty series for these bundles; () where none accepts (the Result will say so)."""
@@ -100,7 +105,7 @@ def _contrary(share: Share, header: Header) -> tuple[Reason, ...]:
     return tuple(
         reason.model_copy(update={"text": f"{where}: {reason.text}", "where": where})
         for reason in match.accepts(share.manifest, header)
-        if reason.code in {Code.MODALITY, Code.BODY_PART, Code.PATIENT_AGE}
+        if reason.code in _OF_IMAGES
     )
 
 
@@ -112,7 +117,7 @@ def finish(
     share = fold.share(bundle)
     outline, refusals = share.outline, _refusals(fold, share)
     against = share.reading.against(share.images, refusals)
-    refused = (*context.reasons, *against, *outline.reasons)
+    refused = select.first_causes((*context.reasons, *against, *outline.reasons))
     if refused or outline.subject is None or bundle is None or backend is None:
         return _not_analysed(fold, share, refused or _no_bundle(), outline)
     analysis = kinds.of(bundle.manifest).analyse(

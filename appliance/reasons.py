@@ -44,6 +44,8 @@ class Code(str, Enum):
     MODALITY = "modality"
     BODY_PART = "body_part"
     PATIENT_AGE = "patient_age"
+    AGE_UNKNOWN = "age_unknown"
+    SPECIES = "species"
     NO_LUNGS = "no_lungs"
     # set aside by name or for a better series: not_analysed
     LOCALIZER = "localizer"
@@ -51,6 +53,7 @@ class Code(str, Enum):
     REFORMATTED = "reformatted"
     PROJECTION = "projection"
     SECONDARY_CAPTURE = "secondary_capture"
+    OTHER_QUANTITY = "other_quantity"
     BETTER_SERIES = "better_series"
     VIEW_POSITION = "view_position"
     # analysed, with limits
@@ -59,6 +62,7 @@ class Code(str, Enum):
     MASSES_ONLY = "masses_only"
     IRREGULAR_SPACING = "irregular_spacing"
     GAP_FILLED = "gap_filled"
+    SECONDARY = "secondary"
     LOSSY = "lossy"
     TRUNCATED_FOV = "truncated_fov"
     LUNGS_NOT_COVERED = "lungs_not_covered"
@@ -105,12 +109,15 @@ REMEDIES: dict[Code, str] = {
     Code.MODALITY: "The installed bundles do not analyse this modality.",
     Code.BODY_PART: "The installed bundles do not analyse this body part.",
     Code.PATIENT_AGE: "The installed bundles are not meant for a patient of this age, or of an unknown one.",
+    Code.AGE_UNKNOWN: "Send the images with the age or birth date of the patient; 0 years and above 120 are no age.",
+    Code.SPECIES: "The installed bundles are meant for people alone.",
     Code.NO_LUNGS: "No lungs were found in the images: send a chest CT.",
     Code.LOCALIZER: "Nothing to do: localizers are not analysed.",
     Code.DERIVED: "Nothing to do if the original series was sent as well.",
     Code.REFORMATTED: "Nothing to do if the original axial series was sent as well.",
     Code.PROJECTION: "Nothing to do if the original axial series was sent as well.",
     Code.SECONDARY_CAPTURE: "Nothing to do: secondary captures are not analysed.",
+    Code.OTHER_QUANTITY: "Nothing to do if the original series was sent as well: maps and virtual images are not analysed.",
     Code.BETTER_SERIES: "Nothing to do: a thinner or better suited series of this study was analysed.",
     Code.VIEW_POSITION: "Nothing to do if the frontal view was sent as well: other views are not analysed.",
     Code.SPACING_LIMITED: "Send a reconstruction of at most 2.5 mm increment for a full analysis.",
@@ -118,6 +125,7 @@ REMEDIES: dict[Code, str] = {
     Code.MASSES_ONLY: "Send a reconstruction of at most 5 mm to look for nodules, of at most 2.5 mm for a full analysis.",
     Code.IRREGULAR_SPACING: "Send a reconstruction with even increments for a full analysis.",
     Code.GAP_FILLED: "Send the missing images again for a full analysis.",
+    Code.SECONDARY: "Send the images as the scanner reconstructed them (ORIGINAL, PRIMARY), if they are still there.",
     Code.LOSSY: "Send the images uncompressed or losslessly compressed for a full analysis.",
     Code.TRUNCATED_FOV: "Send a reconstruction whose field of view holds both lungs.",
     Code.LUNGS_NOT_COVERED: "Send the images above or below; the lungs reach the end of the series.",
@@ -139,6 +147,7 @@ SET_ASIDE = frozenset(
         Code.REFORMATTED,
         Code.PROJECTION,
         Code.SECONDARY_CAPTURE,
+        Code.OTHER_QUANTITY,
         Code.BETTER_SERIES,
         Code.VIEW_POSITION,
     }

@@ -51,6 +51,15 @@ class Header:
     """From (0020,1002), (0020,1208) or (0020,1209): how many images the scanner announces."""
     manufacturer: str | None = None
     transfer_syntax_uid: str | None = None
+    age_unknown: bool = False
+    """Patient's Age says what no age is, and no birth date says better."""
+    other_species: bool = False
+    """It says that the patient is an animal, or something that we do not know."""
+    burned_in: bool = False
+    """Burned In Annotation (0028,0301) is YES."""
+    lossy: bool = False
+    """Lossy Image Compression (0028,2110) is 01: it may have lost detail once, whatever its
+    transfer syntax is now."""
 
 
 @dataclass(frozen=True, slots=True)

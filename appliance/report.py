@@ -30,6 +30,8 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns")
 Millimetres3 = tuple[float, float, float]
 Priority = Literal["routine", "stat"]
 """`stat`: analysed before what is `routine` (work/priority.py)."""
+Verb = Literal["ping", "resend", "stat", "pause", "resume", "update-check"]
+"""What may be asked of the device over MQTT (publish/commands.py)."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from appliance.errors import SettingsInvalid
-from appliance.report import Priority, Record
+from appliance.report import Priority, Record, Verb
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,6 +81,10 @@ class Mqtt(Record):
     protocol: Literal["5", "3.1.1", "auto"] = "auto"
     keepalive_s: int = Field(default=30, ge=5)
     health_s: float = Field(default=30.0, gt=0)
+    commands: tuple[Verb, ...] = ("ping", "resend", "stat", "resume")
+    """What is obeyed of those that may ask over MQTT; all else is answered with a refusal."""
+    pause_s: float = Field(default=3600.0, gt=0, le=604800)
+    """A pause ends by itself after so long."""
     tls: TLS | None = None
 
 

@@ -1,7 +1,8 @@
 """What a bundle is meant for: the intended use as figures and words that a series is held against.
 
-A missing tag passes on to a check of the content; a contrary value refuses (bundle/match.py says
-how each tag is read). The figures of slices bind a line that sees slices alone.
+A missing tag passes on to a check of the content; a contrary value refuses, but for a body part,
+which the images may overrule (bundle/match.py says how each tag is read). The figures of slices
+bind a line that sees slices alone.
 """
 
 from __future__ import annotations

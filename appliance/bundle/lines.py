@@ -42,6 +42,11 @@ class OfLine(Protocol):
         ...
 
     @property
+    def finds_organ(self) -> bool:
+        """Whether its networks find the organ, so that the images may overrule a body part."""
+        ...
+
+    @property
     def finds(self) -> tuple[str, ...]:
         """The kinds of finding that it may report (report.PLACE_OF)."""
         ...
@@ -102,6 +107,10 @@ class SegmentProposeClassify(Record):
 
     @property
     def sees_slices(self) -> bool:
+        return True
+
+    @property
+    def finds_organ(self) -> bool:
         return True
 
     @property
@@ -172,6 +181,10 @@ class ClassifyImage(Record):
 
     @property
     def sees_slices(self) -> bool:
+        return False
+
+    @property
+    def finds_organ(self) -> bool:
         return False
 
     @property

@@ -12,8 +12,12 @@ Rules.
    AND names a part known as another (PARTS). A value that names several parts, such as
    CHEST_ABDOMEN or TAP, is accepted if one of them is. A value nobody knows passes on like a
    missing one: it is a site's private name, and the content decides.
+   Where the bundle's networks find the organ, and `accepts` does not require the part, such a value
+   alone only casts doubt (`doubt`): the images may overrule it, if they show the organ whole.
 4. DR is no defined term of Modality, but is written for DX, and taken for it.
-5. A reason carries names from our own tables, never a scanner's free text.
+5. A reason carries names from our own tables, never a scanner's free text, and never an age: it
+   says on which side of the bundle's range the patient is.
+6. An age that is none (0 years, above 120) is unknown. Every patient is human, whatever the bundle.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
+from appliance.bundle.accepts import Accepts
 from appliance.bundle.manifest import Manifest
 from appliance.reasons import Code
 from appliance.records import Header
@@ -97,6 +102,7 @@ WRITTEN_FOR = {"DR": "DX"}
 REMEMBERED = 64
 """Longest value whose parts are remembered: every image of a series says the same one, and what is
 hostile is not kept."""
+_NO_AGE = "Patient's Age (0010,1010) says 0 years or more than 120"
 ROUNDING = 1.01
 """A thickness up to 1 % above a limit is rounding, as in series/assemble.py."""
 
@@ -112,7 +118,7 @@ B = TypeVar("B", bound=HasManifest)
 
 
 def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
-    """Why this bundle is not meant for the series; empty where it accepts."""
+    """Why this bundle is not meant for the series; empty where it accepts, perhaps with a doubt."""
     wants = manifest.accepts
     reasons: list[Reason] = []
     modality = (header.modality or "").strip().upper()
@@ -121,31 +127,74 @@ def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
         shown = modality if modality in MODALITIES else "unknown to us"
         text = f"The modality is {shown}, not {' or '.join(wants.modality)}."
         reasons.append(_reason(Code.MODALITY, text))
-    if other := contrary(header.body_part, wants.body_part):
-        text = f"The body part is {other}, not {' or '.join(wants.body_part)}."
-        reasons.append(_reason(Code.BODY_PART, text))
+    if header.other_species:
+        text = "Patient Species (0010,2201) or (0010,2202) names no human patient."
+        reasons.append(_reason(Code.SPECIES, text))
+    if part := _contrary(wants, header):
+        reasons.append(part)
     elif "body_part" in wants.required and not _names(header.body_part, wants.body_part):
         text = "Body Part Examined (0018,0015) is missing or unknown to us; this bundle needs it."
         reasons.append(_reason(Code.BODY_PART, text))
-    age = header.patient_age_years
-    if age is None and "age" in wants.required:
-        text = "Patient's Age (0010,1010) is missing; this bundle needs it."
-        reasons.append(_reason(Code.PATIENT_AGE, text))
-    if age is not None and wants.age_years is not None:
-        low, high = wants.age_years
-        if not low <= age <= high:
-            text = f"The patient is {age:.3g} years old; {low:g} to {high:g} are intended."
-            reasons.append(_reason(Code.PATIENT_AGE, text))
+    reasons += _age(wants, header)
     thickness = header.thickness_mm
     if thickness is not None and thickness > wants.spacing_mm.most * ROUNDING:
         limit = wants.spacing_mm.most
         text = f"The slices are {thickness:.3g} mm thick; at most {limit:g} mm are intended."
         reasons.append(_reason(Code.THICKNESS_TOO_WIDE, text))
+    content_decides = manifest.line.finds_organ and "body_part" not in wants.required
+    if content_decides and [reason.code for reason in reasons] == [Code.BODY_PART]:
+        return ()
     return tuple(reasons)
 
 
+def doubt(wants: Accepts, headers: Iterable[Header]) -> Reason | None:
+    """Of a series that was accepted: the contrary body part that its images name, which only what
+    they show may overrule; None where there is no doubt."""
+    found = (
+        _contrary(wants, header) for header in sorted(headers, key=lambda h: h.body_part or "")
+    )
+    return next((reason for reason in found if reason is not None), None)
+
+
+def limits(wants: Accepts, headers: Iterable[Header]) -> tuple[Reason, ...]:
+    """What a bundle that accepts a series says of what is unknown: the age, where it matters."""
+    if wants.age_years is None or not any(header.age_unknown for header in headers):
+        return ()
+    return (
+        _reason(Code.AGE_UNKNOWN, f"{_NO_AGE}: whether the bundle is meant for it is unknown."),
+    )
+
+
+def _contrary(wants: Accepts, header: Header) -> Reason | None:
+    """Rule 3."""
+    if contrary(header.body_part, wants.body_part) is None:
+        return None
+    named = parts((header.body_part or "").strip().upper())
+    shown = " and ".join(part for part in PARTS if part in named)
+    text = f"The body part is {shown}, not {' or '.join(wants.body_part)}."
+    return _reason(Code.BODY_PART, text)
+
+
+def _age(wants: Accepts, header: Header) -> list[Reason]:
+    """Rules 5 and 6."""
+    age, needed = header.patient_age_years, "age" in wants.required
+    if age is None and needed:
+        if header.age_unknown:
+            return [_reason(Code.AGE_UNKNOWN, f"{_NO_AGE}; this bundle needs it.")]
+        text = "Patient's Age (0010,1010) is missing; this bundle needs it."
+        return [_reason(Code.PATIENT_AGE, text)]
+    if age is None or wants.age_years is None:
+        return []
+    low, high = wants.age_years
+    if low <= age <= high:
+        return []
+    side = f"younger than {low:g}" if age < low else f"older than {high:g}"
+    text = f"The patient is {side} years; {low:g} to {high:g} are intended."
+    return [_reason(Code.PATIENT_AGE, text)]
+
+
 def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
-    """The bundles that accept the series, in the order given."""
+    """The bundles that accept the series, perhaps with a doubt, in the order given."""
     return tuple(bundle for bundle in bundles if not accepts(bundle.manifest, header))
 
 

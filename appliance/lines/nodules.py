@@ -13,6 +13,11 @@ Rules.
 2. Only what is to be reported is measured. The least size that a thick series reports is then that
    of the figure reported, measured or not.
 3. Where spacing or thickness is too wide for nodules, only masses are looked for.
+4. HU out of range are a limitation. They refuse images that are DERIVED or SECONDARY by name,
+   because nobody knows what was done to them, and where no lungs are found they are the cause,
+   unless the images show a part of the body without air.
+5. Where the images name another part of the body, the network of lungs alone looks at them first:
+   only both lungs, cut at neither end, overrule what the header says.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from numpy.typing import NDArray
 
 from appliance.backend.profile import Shapes, of_slices
 from appliance.backend.protocol import Backend
+from appliance.bundle import match
 from appliance.bundle.heads import MeasureHead
 from appliance.bundle.lines import Role, SegmentProposeClassify
 from appliance.bundle.manifest import Manifest, Network
@@ -36,7 +42,7 @@ from appliance.preprocess.spec import Crop, Cube, Op, Patch
 from appliance.reasons import Code
 from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor, Vector
 from appliance.report import Coverage, Finding, Reason
-from appliance.series import content
+from appliance.series import content, select
 
 LIMITED = frozenset({Code.SPACING_LIMITED, Code.THICKNESS_LIMITED, Code.MASSES_ONLY})
 """With one of these, nothing small is reported, and no volume."""
@@ -118,13 +124,14 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         more += plan.voxels(stack, _ops(manifest, "mass"), None)
     if text := budget.too_wide(whole + more, whole):
         return Analysis(too_wide=text)
+    suspect = content.hu_check(stack)
+    if suspect and not all(select.original(plane.header) for plane in stack.planes):
+        return Analysis(reasons=suspect)
     image = backend.prepare(stack, _ops(manifest, "segment"), None)
     lungs = segment.mask(backend.infer("segment", image), image, line.segment)
     coverage = segment.coverage(lungs, stack)
-    found_ml = segment.millilitres(lungs)
-    if found_ml < manifest.accepts.organ_ml:
-        text = f"{found_ml:.0f} ml of lung were found; {manifest.accepts.organ_ml:.0f} are expected"
-        return Analysis(reasons=(Reason(code=Code.NO_LUNGS, text=text, where="series"),))
+    if against := _against(lungs, coverage, stack, manifest, suspect):
+        return Analysis(reasons=against)
     masses = _masses(stack, image, lungs, manifest, line, backend)
     del image  # a volume that is not needed any more
     nodules: tuple[Candidate, ...] = ()
@@ -137,13 +144,38 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
     return Analysis(
         coverage=coverage,
         limitations=(
-            *content.hu_check(stack),
+            *suspect,
             *segment.limitations(lungs, coverage, stack),
             *segment.one_lung(lungs),
         ),
         findings=findings,
         masks=(lungs, *bodies),
     )
+
+
+def _against(
+    lungs: Mask,
+    coverage: Coverage,
+    stack: Stack,
+    manifest: Manifest,
+    suspect: tuple[Reason, ...],
+) -> tuple[Reason, ...]:
+    """Why images with these lungs are not analysed further (rules 4 and 5)."""
+    found_ml, least_ml = segment.millilitres(lungs), manifest.accepts.organ_ml
+    seen = None
+    if found_ml < least_ml:
+        seen = f"{found_ml:.0f} ml of lung were found; {least_ml:.0f} are expected"
+    doubt = match.doubt(manifest.accepts, (plane.header for plane in stack.planes))
+    if doubt is not None:
+        cut = (*segment.limitations(lungs, coverage, stack), *segment.one_lung(lungs))
+        ends = [r.text for r in cut if r.code in {Code.LUNGS_NOT_COVERED, Code.ONE_LUNG}]
+        if seen := seen or next(iter(ends), None):
+            return (doubt.model_copy(update={"text": f"{doubt.text} {seen}"}),)
+    elif seen is not None:
+        if suspect and not content.airless(stack):
+            return suspect
+        return (Reason(code=Code.NO_LUNGS, text=seen, where="series"),)
+    return ()
 
 
 def cube_voxels(manifest: Manifest) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from appliance.reasons import Code
 from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
 from appliance.report import Coverage, Finding, Reason
 from appliance.series import decoders, select
-from appliance.series.assemble import LOSSY_SYNTAXES
+from appliance.series.assemble import may_have_lost
 from appliance.series.pixels import Parsed
 from appliance.series.radiograph import MAX_PIXELS, read
 
@@ -110,7 +110,9 @@ class Radiographs:
         budget: Budget,
         context: Context,
     ) -> Analysis:
-        return analyse(subject, manifest, backend)
+        unknown = match.limits(manifest.accepts, [view.header for view in subject])
+        found = analyse(subject, manifest, backend)
+        return replace(found, limitations=(*found.limitations, *unknown))
 
     def usual_bytes(self, manifest: Manifest) -> int:
         return 0
@@ -252,7 +254,7 @@ def _heat_map(name: str, activation: NDArray[np.float32], one: View) -> HeatMap:
 
 
 def _lossy(views: Sequence[View]) -> tuple[Reason, ...]:
-    odd = [v for v in views if v.header.transfer_syntax_uid in LOSSY_SYNTAXES]
+    odd = [v for v in views if may_have_lost(v.header)]
     if not odd:
         return ()
     by = decoders.named(v.header.transfer_syntax_uid for v in odd)

@@ -6,15 +6,18 @@ Rules.
 1. A plane is resampled to every in-plane spacing that any bundle of the series asks for. A bundle's
    own memory counts its own spacings; what the device holds counts all of them once.
 2. Of a series with several phases the largest is analysed, and a limitation says so.
-3. A series that no bundle accepts is put in order as slices of CT, so that its report has facts.
+3. Where the images name a contrary body part, the whole series must, and what they show decides
+   (lines/nodules.py); if they are not even slices in order, the body part leads the reasons.
+4. A series that no bundle accepts is put in order as slices of CT, so that its report has facts.
    What is no CT is then not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
+from appliance.bundle import match
 from appliance.bundle.accepts import Accepts
 from appliance.bundle.manifest import Manifest
 from appliance.errors import SeriesRefused
@@ -22,9 +25,9 @@ from appliance.lines.kind import Extent, Outline, Seen
 from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Resample
 from appliance.reasons import Code
-from appliance.records import Plane, Stack
+from appliance.records import Header, Plane, Stack
 from appliance.report import Reason
-from appliance.series import assemble, pixels
+from appliance.series import assemble, pixels, select
 from appliance.series.pixels import Parsed
 
 HOLES = frozenset({Code.GAP_FILLED, Code.IRREGULAR_SPACING})
@@ -84,11 +87,22 @@ class Slices:
         names = {plane.mark[0] for plane in max(phases, key=len, default=())}
         # `split` keeps one of each UID; that two have other pixels is for `assemble` to say
         stack = assemble.assemble([p for p in images if p.mark[0] in names], accepts)
+        headers = {plane.header for plane in images}  # an image that came twice counts once
+        contrary, every = _contrary(headers, accepts)
         if not isinstance(stack, Stack):
-            return Outline(reasons=stack)
+            if localizer := select.scout(headers, stack):
+                return Outline(reasons=(localizer,))
+            return Outline(reasons=(contrary, *stack) if contrary else stack)
+        if contrary and not every:
+            return Outline(reasons=(contrary,))
         return Outline(
             subject=stack,
-            limitations=(*stack.limitations, *_of_phases(len(phases))),
+            limitations=(
+                *select.hints([plane.header for plane in stack.planes]),
+                *stack.limitations,
+                *(match.limits(accepts, headers) if accepts else ()),
+                *_of_phases(len(phases)),
+            ),
             uniform=not any(reason.code in HOLES for reason in stack.limitations),
             extent=Extent(
                 spacing_mm=stack.spacing_mm,
@@ -104,7 +118,7 @@ class Slices:
 
 
 class Unknown(Slices):
-    """kind.Reading of a series that no bundle accepts (rule 3)."""
+    """kind.Reading of a series that no bundle accepts (rule 4)."""
 
     def images(
         self,
@@ -115,6 +129,24 @@ class Unknown(Slices):
         if instance.header.modality != "CT":
             return (Seen(),) * len(manifests)
         return super().images(instance, manifests, memory_bytes)
+
+
+def _contrary(headers: Set[Header], accepts: Accepts | None) -> tuple[Reason | None, bool]:
+    """Why the part of the body that images name speaks against them, and whether each of them names
+    such a part (rule 3)."""
+    if accepts is None:
+        return None, False
+    of_part = {h.body_part: match.doubt(accepts, (h,)) for h in headers}
+    odd = sorted(
+        (h for h in headers if of_part[h.body_part]), key=lambda h: (select.place(h), repr(h))
+    )
+    reason = of_part[odd[0].body_part] if odd else None
+    if reason is None or len(odd) == len(headers):
+        return reason, reason is not None
+    number = odd[0].instance_number
+    where = "image" if number is None else f"image {number}"
+    text = f"{where}: {reason.text}" + (f" (and {len(odd) - 1} more like it)" if odd[1:] else "")
+    return reason.model_copy(update={"text": text, "where": where}), False
 
 
 def _of_phases(count: int) -> tuple[Reason, ...]:

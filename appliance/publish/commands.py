@@ -8,15 +8,18 @@ the sender's own `id`.
   reply and the command is refused. The v5 Response Topic (4.10) only mirrors it and is not read.
 - What cannot be obeyed is answered ok=false where there is a valid `reply_to`.
 - Each verb may be obeyed twice (QoS 1 delivers at least once, 4.3.2): all of them are idempotent.
-- What was obeyed is audited, but for pings; what was refused is an event, of which the journal
-  keeps the newest. An audit row is kept for ever, so only OBEYED_AN_HOUR are obeyed in an hour.
+- Only what `[mqtt] commands` lists is obeyed; a refusal names the line to add.
+- Every verb has a ration (RATIONS), so that whoever may ask can neither fill the disk nor keep the
+  device from its work; `resume` has none, as nobody must be able to keep findings back. Refusals
+  have one too: beyond it nothing is written down and nothing is answered.
 
 | verb         | does                                                                            |
 |--------------|---------------------------------------------------------------------------------|
 | ping         | answers                                                                         |
 | resend       | the messages of `report_id` are owed again, under the same event_ids            |
 | stat         | the series of `study` (its pseudonym) are analysed before all that are routine  |
-| pause        | holds the outbox (study events and findings); survives restarts; `degraded`     |
+| pause        | holds the outbox (study events and findings); survives restarts; `degraded`;    |
+|              | ends by itself after `[mqtt] pause_s`                                           |
 | resume       | sends what was held, in order                                                   |
 | update-check | answers that there is no update source                                          |
 """
@@ -27,15 +30,27 @@ import json
 import re
 import uuid
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 from pydantic import ValidationError
 
-from appliance.results.message import Command, Verb
+from appliance.report import Verb
+from appliance.results.message import Command
 
 LIMIT_BYTES = 4096
-OBEYED_AN_HOUR = 1000
+RATIONS: dict[Verb, tuple[int, float]] = {
+    "ping": (300, 60.0),
+    "resend": (1000, 3600.0),
+    "stat": (1000, 3600.0),
+    "pause": (1000, 3600.0),
+    "update-check": (60, 60.0),
+}
+"""So many are obeyed in so many seconds. An audit row is kept for ever: resend, stat and pause make
+one each, at most 24,000 a day of each verb. `resume` only makes one where it ends a pause."""
+REFUSALS = (60, 60.0)
+"""So many refusals in so many seconds are written down and answered."""
 _REPLY = re.compile(r"reply(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,7}")
 _ID = re.compile(r"[\x20-\x7e]{0,64}")
 _VERBS: dict[str, Verb] = {verb: verb for verb in get_args(Verb)}
@@ -62,21 +77,23 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was done."""
+    """What was done. `changed`: whether anything is other than before."""
 
     ok: bool
     text: str
+    changed: bool = False
 
 
 class Ration:
-    """At most OBEYED_AN_HOUR commands an hour: whoever may ask must not fill the disk by asking."""
+    """At most `count` in `seconds`, whatever is asked."""
 
-    def __init__(self) -> None:
-        self._taken: deque[float] = deque(maxlen=OBEYED_AN_HOUR)
+    def __init__(self, count: int, seconds: float) -> None:
+        self._seconds = seconds
+        self._taken: deque[float] = deque(maxlen=count)
 
     def take(self, now: float) -> bool:
-        """Whether one more may be obeyed. `now`: seconds of a clock that only goes on."""
-        if len(self._taken) == OBEYED_AN_HOUR and now - self._taken[0] < 3600.0:
+        """Whether one more is within it. `now`: seconds of a clock that only goes on."""
+        if len(self._taken) == self._taken.maxlen and now - self._taken[0] < self._seconds:
             return False
         self._taken.append(now)
         return True
@@ -140,6 +157,12 @@ def reply_topic(root: str, given: object) -> str | None:
     return relative if len(given) <= 256 and _REPLY.fullmatch(relative) else None
 
 
+def not_listed(verb: Verb, listed: Collection[Verb]) -> str:
+    """Why a verb that `[mqtt] commands` does not list is not obeyed, with the line to add."""
+    line = ", ".join(f'"{one}"' for one in (*listed, verb))
+    return f"not obeyed here; the settings may allow it: [mqtt] commands = [{line}]"
+
+
 def obey(asked: Asked, controls: Controls) -> Answer:
     """Do what was asked."""
     match asked.verb:
@@ -151,20 +174,20 @@ def obey(asked: Asked, controls: Controls) -> Answer:
             count = controls.resend(asked.command.report_id)
             if count == 0:
                 return Answer(False, "no such report, or its messages are no longer kept")
-            return Answer(True, f"{count} messages are sent again")
+            return Answer(True, f"{count} messages are sent again", changed=True)
         case "stat":
             if asked.command.study is None:
                 return Answer(False, "stat needs study")
             count = controls.set_stat(asked.command.study)
-            return Answer(
-                count > 0, f"{count} series are taken first" if count else "no such study"
-            )
+            if count == 0:
+                return Answer(False, "no such study")
+            return Answer(True, f"{count} series are taken first", changed=True)
         case "pause":
             changed = controls.set_paused(True)
-            return Answer(True, "paused" if changed else "was paused already")
+            return Answer(True, "paused" if changed else "was paused already", changed=changed)
         case "resume":
             changed = controls.set_paused(False)
-            return Answer(True, "resumed" if changed else "was not paused")
+            return Answer(True, "resumed" if changed else "was not paused", changed=changed)
         case "update-check":
             return Answer(False, "no update source configured")
 

@@ -1,9 +1,16 @@
-"""Holding the outbox: a file, because a pause must survive restarts and everyone may see it."""
+"""Holding the outbox: a file, because a pause must survive restarts and everyone may see it.
+
+Rules
+- The file says since when. A pause ends by itself after `[mqtt] pause_s`: who could pause, and
+  then was refused or went away, must not hold findings back for ever.
+- The clock of the machine may jump. Results that leave too early do no harm, so a pause that began
+  in the future, or whose file cannot be read, is over.
+"""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from appliance.store.files import DISK, Disk
@@ -12,8 +19,23 @@ PAUSED = Path("publish.paused")
 
 
 def paused(state: Path) -> bool:
-    """Whether the outbox is held."""
+    """Whether somebody holds the outbox, be it for too long."""
     return (state / PAUSED).exists()
+
+
+def is_over(state: Path, limit_s: float, now: datetime) -> bool:
+    """Whether there is a pause that lasted longer than `limit_s` seconds."""
+    try:
+        text = (state / PAUSED).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeDecodeError):
+        return True
+    try:
+        since = datetime.fromisoformat(json.loads(text)["since"])
+        return not since <= now < since + timedelta(seconds=limit_s)
+    except (ValueError, TypeError, KeyError):
+        return True
 
 
 def set_paused(state: Path, hold: bool, *, disk: Disk = DISK) -> bool:

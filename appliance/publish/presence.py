@@ -4,7 +4,8 @@ Rules
 - Each takes a number of the journal's `seq`, so that the whole device counts in one row.
 - `online` means that results leave and commands are heard. Whatever stands against that is named:
   paused, outbox_dead, commands_refused, disk_full, work_down (it ran here and does not now),
-  no_bundle (it runs without any); then the state is `degraded`.
+  no_bundle (it runs without any), broker_unconfirmed (the broker acknowledges nothing),
+  client_id_taken (another client has our id); then the state is `degraded`.
 - Which bundles and which backend are in use is what `work` wrote last: its event Loaded, else the
   newest report. Why a GPU does not serve, or how far its engine is built, is its event Engine.
 """
@@ -49,9 +50,9 @@ class Presence:
         self._device = message.root(settings.site.name, settings.site.device)
 
     def state(
-        self, paused: bool, *, commands_refused: bool
+        self, paused: bool, *, commands_refused: bool, broker: tuple[str, ...] = ()
     ) -> tuple[message.DeviceState, tuple[str, ...]]:
-        """`online`, or `degraded` with every reason."""
+        """`online`, or `degraded` with every reason. broker: those that the connection shows."""
         free = facts.disk_free_mb(self._settings.state)
         opened = self._journal.events.of(Loaded, 1)
         reasons = {
@@ -62,7 +63,7 @@ class Presence:
             "work_down": is_held(self._settings.state, "work") is False,
             "no_bundle": any(not one.event.bundles for one in opened),
         }
-        found = tuple(reason for reason, holds in reasons.items() if holds)
+        found = (*(reason for reason, holds in reasons.items() if holds), *broker)
         return ("degraded" if found else "online"), found
 
     def status(self, state: message.DeviceState, reasons: tuple[str, ...]) -> Numbered:

@@ -11,13 +11,22 @@ Rules (clauses: MQTT 5.0, and 3.1.1 where it says so)
 - Birth and will are on one retained topic (3.1.2.5): `init`, then `online` or `degraded` once
   commands are heard; `stopped` on purpose; `offline` from the broker. A session expiry above 0 and
   Clean Start 0 (3.1.2.4, 3.1.2.11.2) keep commands that come while the device is away.
-- v5 first; 3.1.1 where the broker refuses v5 or hangs up on it (4.13, 3.1.1: 3.1.4).
-- A broker that is away costs nothing but time: 1 to 30 s of growing, jittered pauses. One that is
+- What is asked of a broker is in `terms`: v5, a retained status and QoS 1 where it has them. One
+  without retained messages is spoken to without. One that takes QoS 0 only confirms nothing: what
+  is owed counts as delivered once the broker has read it, marked UNCONFIRMED, and the status says
+  `broker_unconfirmed`.
+- A broker that is away costs nothing but time: 1 to 30 s of growing, jittered pauses. Only progress
+  of what is owed ends their growth, or a connection that stood while nothing was owed. One that is
   there but does not acknowledge is hung up on, and nothing counts as delivered. One that refuses a
   message (a PUBACK of 0x80 and above, 3.4.2.1) is asked again; where the message itself is the
-  fault (0x90, 0x99, too large, or ten times 0x87), it is dead and the rest goes on.
+  fault (0x90, 0x95, 0x99, too large, or ten times 0x87), it is dead and the rest goes on. One that
+  has no word for it and hangs up on the message, or acknowledges all but it: `suspicion`.
+- A broker keeps one connection a client id (3.1.4). A second client of our id is named in the log,
+  the journal, the status (`client_id_taken`) and by the doctor.
+- What is owed goes before commands, and commands before replies: no flood of them delays a finding.
 - One thread. It sleeps in `select` until the broker speaks, a datagram on run/publish.sock says
   that something is owed, or the 5 s tick is due, which also covers a lost datagram.
+- The status is said again every 10 minutes: what anybody else wrote there does not stay.
 - No pixels: this stage reads the journal and the settings, nothing else of the state folder but
   its own socket and the pause marker.
 """
@@ -31,25 +40,26 @@ import signal
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from types import FrameType
 
-import paho.mqtt.client as paho
 from pydantic import ValidationError
 
 from appliance.errors import BrokerAway
 from appliance.host import notify
-from appliance.publish import commands, pause
-from appliance.publish.link import Direct, Link, Pace, Protocol, next_protocol
-from appliance.publish.presence import Known, Presence, utc_now
+from appliance.publish import pause, terms
+from appliance.publish.announce import Announcer, State
+from appliance.publish.answering import Answering
+from appliance.publish.link import Direct, Link, Pace
+from appliance.publish.presence import Presence, utc_now
+from appliance.publish.suspicion import Suspicion
 from appliance.results import message
-from appliance.results.mqtt import MQTT, Envelope, keys_of
-from appliance.settings import Settings
+from appliance.results.mqtt import MQTT, Envelope
+from appliance.settings import Settings, Site
 from appliance.store import bell
 from appliance.store.delivery import Event
 from appliance.store.events import BrokerAway as BrokerAwayEvent
-from appliance.store.events import BrokerConnected, CommandRefused
+from appliance.store.events import BrokerConnected
 from appliance.store.files import DISK
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
@@ -58,10 +68,18 @@ from appliance.store.patience import Fault
 log = logging.getLogger(__name__)
 
 STAGE = "publish"
+CLIENT_ID_TAKEN = "client_id_taken"
+SHORT = 3
+"""So many connections in a row that ended soon are not the network's whim."""
+UNCONFIRMED_BROKER = "broker_unconfirmed"
+"""Reasons of the status `degraded`."""
+UNCONFIRMED = "unconfirmed"
+"""The mark of what was delivered to a broker that confirms nothing; `resend` sends it again."""
 SUCCESS = (0x00, 0x10)  # Success, No matching subscribers (3.4.2.1)
 FAULTS = {  # (3.4.2.1)
     0x87: Fault.FORBIDDEN,  # Not authorized, for this topic
     0x90: Fault.OWN,  # Topic Name invalid
+    0x95: Fault.OWN,  # Packet too large; the library may take it for a broken protocol
     0x99: Fault.OWN,  # Payload format invalid
 }
 """Whose fault a reason of PUBACK is; of all others it is a broker's that is busy or broken."""
@@ -83,18 +101,23 @@ class Publisher:
         self._journal = journal
         self._pace = pace or Pace()
         self._presence = Presence(settings, journal)
+        self._announcer = Announcer(
+            self._presence,
+            message.root(settings.site.name, settings.site.device),
+            status_s=self._pace.status_s,
+            health_s=settings.mqtt.health_s,
+        )
         self._draw = draw
-        self._ration = commands.Ration()
+        self._answering = Answering(settings, journal, self._pause_changed)
+        self._suspicion = Suspicion(self._pace.patience)
         self._root = message.root(settings.site.name, settings.site.device)
         self._heard = heard
         self._stopping = False
         self._paused = pause.paused(settings.state)
-        self._protocol: Protocol = "3.1.1" if settings.mqtt.protocol == "3.1.1" else "5"
+        self._terms = self._best = terms.best(settings.mqtt.protocol)
         self._attempt = 0
-        self._known: Known | None = None
-        self._last_status: tuple[message.DeviceState, tuple[str, ...]] | None = None
+        self._short = 0
         self._last_away: str | None = None
-        self._next_health = 0.0
         self._next_tick = 0.0
         self._next_sign = 0.0
 
@@ -106,33 +129,31 @@ class Publisher:
     def run(self) -> None:
         """Serve until `stop`."""
         while not self._stopping:
-            tried = self._protocol
+            tried = self._terms
             link = self._connect()
             if link is not None:
                 self._serve(link)
-            fell_back = tried == "5" and self._protocol == "3.1.1"
-            if not self._stopping and not fell_back:
+            asks_less = tried.protocol == "5" and self._terms not in (tried, self._best)
+            if not self._stopping and not asks_less:
                 self._attempt += 1
                 self._pause(self._pace.patience.pause_s(self._attempt, self._draw))
 
     # The connection.
 
     def _connect(self) -> Link | None:
-        will = self._letter(self._presence.status("offline", ()))
-        mqtt = self._settings.mqtt
-        site = self._settings.site  # a broker keeps one connection a client id (3.1.4)
-        client_id = f"scanside-{site.name}-{site.device}"
-        link = Link(mqtt, self._protocol, client_id, will, self._pace)
+        client_id = client_id_of(self._settings.site)
+        will = self._announcer.will()
+        link = Link(self._settings.mqtt, self._terms, client_id, will, self._pace)
         try:
             link.open()
         except BrokerAway as e:
+            self._short = 0
             self._away(e.text)
             return None
         return link
 
     def _serve(self, link: Link) -> None:
         """From CONNACK to the end of the connection."""
-        self._last_status = None
         greeted = False
         while not self._stopping and link.lost is None:
             now = time.monotonic()
@@ -143,9 +164,10 @@ class Publisher:
                 self._serve_once(link, now)
             if why := self._mute(link, now):
                 link.hang_up(why)
+                link.silent = True
                 break
             self._sign_of_life(now)
-            link.wait(self._heard, self._sleep_s(link, now))
+            link.wait(self._heard, 0.0 if link.heard else self._sleep_s(link, now))
             bell.take(self._heard)
         if link.connack == 0:
             self._settle(link)
@@ -157,17 +179,66 @@ class Publisher:
     def _after(self, link: Link) -> None:
         """What the connection that ended says about the next one."""
         mqtt = self._settings.mqtt
-        self._away(f"{mqtt.host}:{mqtt.port}: {link.lost}")
-        if link.proved and not link.refused:
+        self._count_short(link)
+        if self._id_taken:
+            why = (
+                f"another client seems to connect as {client_id_of(self._settings.site)!r}, which "
+                "is our client id: give each device a name of its own in [site] device "
+                f"({link.lost})"
+            )
+            self._away(f"{mqtt.host}:{mqtt.port}: {why}", code=CLIENT_ID_TAKEN)
+        else:
+            self._away(f"{mqtt.host}:{mqtt.port}: {link.lost}")
+        self._suspect(link)
+        owed = not self._paused and bool(self._journal.owed.waiting(MQTT, 1))
+        if (link.delivered or (not owed and self._stood(link))) and not link.refused:
             self._attempt = 0
-        self._protocol = next_protocol(mqtt.protocol, self._protocol, link.outcome())
+        self._terms = terms.following(mqtt.protocol, self._terms, link.outcome())
 
-    def _away(self, why: str) -> None:
+    @property
+    def _id_taken(self) -> bool:
+        """Whether another client seems to have our id (see `_count_short`)."""
+        return self._short >= SHORT
+
+    def _count_short(self, link: Link) -> None:
+        """Connections in a row that the broker ended soon, and not for what was sent on them.
+
+        A broker that gives our id to another client says so in v5 (DISCONNECT 0x8E), if it is kind;
+        mosquitto 2.0.11 and every 3.1.1 broker just end the connection.
+        """
+        if link.taken_over:
+            self._short = SHORT
+        elif self._stood(link) or link.connack != 0 or link.hung_up or link.owed_under_way():
+            self._short = 0
+        else:
+            self._short += 1
+
+    def _stood(self, link: Link) -> bool:
+        """Whether the connection lasted: two devices of one id never let each other's."""
+        longest = 2 * self._pace.patience.longest_s
+        return link.connack == 0 and time.monotonic() - link.opened > longest
+
+    def _suspect(self, link: Link) -> None:
+        """Whether the broker hung up on a message, or acknowledged all but that one."""
+        unanswered = link.owed_under_way()
+        if not unanswered or link.refused or link.taken_over:
+            return
+        if link.silent and not link.overtaken:
+            return
+        key, why, alone = unanswered[0], str(link.lost), self._suspicion.alone
+        if self._suspicion.lost(key):
+            times = self._pace.patience.losses
+            log.warning("message %s cost connection after connection: %s", key, why)
+            self._bury(key, f"sent alone, it cost {times} connections, the last one by: {why}")
+        elif alone:  # before that it is not known to be its fault
+            self._journal.owed.later(MQTT, key, why)
+
+    def _away(self, why: str, code: str = "") -> None:
         """Once for each time that the broker goes away or gives another reason."""
         if why != self._last_away:
             self._last_away = why
             log.warning("broker away: %s", why)
-            self._journal.events.add(BrokerAwayEvent(text=why))
+            self._journal.events.add(BrokerAwayEvent(text=why, code=code))
 
     def _mute(self, link: Link, now: float) -> str | None:
         """Why the broker's silence is no longer waited for."""
@@ -182,7 +253,7 @@ class Publisher:
         due = [now + self._pace.tick_s, now + self._settings.mqtt.keepalive_s / 4, self._next_sign]
         due += [sent.at + self._pace.ack_s for sent in link.unacked.values()][:1]
         if link.connack == 0:
-            due.append(self._next_health)
+            due.append(self._announcer.health_due)
         if link.subscribed is None:
             due.append(link.opened + self._pace.ack_s)
         else:
@@ -201,38 +272,45 @@ class Publisher:
 
     def _greet(self, link: Link) -> None:
         self._last_away = None
-        self._journal.events.add(BrokerConnected(protocol=link.protocol))
-        self._send_status(link, "init", ())
-        self._known = None
+        self._journal.events.add(
+            BrokerConnected(protocol=link.protocol, retain=link.retain, qos=link.qos)
+        )
+        lacks = [
+            text
+            for text, there in (
+                ("keeps no retained messages", link.retain),
+                ("confirms nothing (QoS 0 only)", link.qos > 0),
+            )
+            if not there
+        ]
+        if lacks:
+            log.warning("the broker %s", " and ".join(lacks))
+        self._announcer.greet(link)
         link.subscribe(f"{self._root}/cmd/+")
-        self._next_health = 0.0
         self._look_again()
 
     def _serve_once(self, link: Link, now: float) -> None:
-        """One look at everything that may have changed."""
+        """One look at everything that may have changed; what is owed first, replies last."""
         self._settle(link)
-        self._obey_commands(link)
         if now >= self._next_tick and link.subscribed is not None:
             self._next_tick = now + self._pace.tick_s
-            self._paused = pause.paused(self._settings.state)
-            refused = link.subscribed >= 0x80
-            self._send_status(link, *self._presence.state(self._paused, commands_refused=refused))
-            self._introduce(link)
+            self._look_at_pause()
+            self._announcer.status(link, self._state(link))
+            self._announcer.introduce(link)
         if link.lost is not None:
             return
-        if now >= self._next_health:
-            self._next_health = now + self._settings.mqtt.health_s
-            health = self._presence.health(paused=self._paused)
-            expiry_s = max(1, round(3 * self._settings.mqtt.health_s))
-            link.send(self._letter(health, expiry_s=expiry_s))
+        self._announcer.health(link, now, paused=self._paused)
         link.flush_direct()
         self._pump(link)
+        self._answering.turn(link)
+        link.flush_replies()
 
     def _pump(self, link: Link) -> None:
         """The oldest that are owed and not on their way, as many as there is room for."""
-        if self._paused or link.refused or link.window_left <= 0:
+        alone = self._suspicion.alone
+        under_way = set(link.owed_under_way())
+        if self._paused or link.refused or link.window_left <= 0 or (alone and under_way):
             return
-        under_way = {sent.key for sent in link.unacked.values()}
         for row in self._journal.owed.waiting(MQTT, link.window):
             if link.lost is not None or link.window_left <= 0:
                 return
@@ -247,15 +325,23 @@ class Publisher:
             if link.too_large(topic, envelope.payload):
                 self._bury(row.key, f"larger than the broker's {link.largest} bytes")
                 continue
+            if alone and not (link.answered if link.qos else link.subscribed is not None):
+                return  # first something else must show that the connection works
             link.send(Direct(topic, envelope.payload, 1, envelope.retain), row.key)
+            if alone:
+                # the broker answers in order, so what follows shows whether it passed this one over
+                self._announcer.repeat(link)
+                link.flush_direct()
+                return
 
     def _settle(self, link: Link) -> None:
         """PUBACKs into the journal (3.4.2.1): those that came together cost one sync together."""
         acked, link.acked = link.acked, []
         taken = [sent.key for sent, reason in acked if reason in SUCCESS]
-        link.proved = link.proved or bool(taken)
         if owed := [key for key in taken if key is not None]:
-            self._journal.owed.ack(MQTT, owed)
+            link.delivered = True
+            self._suspicion.taken(owed)
+            self._journal.owed.ack(MQTT, owed, mark=None if link.qos else UNCONFIRMED)
         for sent, reason in acked:
             if reason not in SUCCESS and sent.key is not None:
                 self._refused(link, sent.key, reason)
@@ -277,58 +363,21 @@ class Publisher:
         self._journal.owed.never(MQTT, key, why)
         self._look_again()
 
-    def _obey_commands(self, link: Link) -> None:
-        """Commands: obeyed, written down, answered, and only then acknowledged."""
-        while link.heard and link.lost is None:
-            letter = link.heard.popleft()
-            self._answer(link, letter)
-            link.acknowledge(letter)
+    # The pause.
 
-    def _answer(self, link: Link, letter: paho.MQTTMessage) -> None:
-        asked = commands.parse(
-            self._root, letter.topic, bytes(letter.payload), retained=letter.retain
-        )
-        known = asked.command.id if isinstance(asked, commands.Asked) else asked.id
-        if isinstance(asked, commands.Refused):
-            answer = commands.Answer(False, asked.text)
-        elif asked.verb == "ping" or self._ration.take(time.monotonic()):
-            answer = commands.obey(asked, self)
-        else:
-            answer = commands.Answer(False, "too many commands, ask again in an hour")
-        if not answer.ok:
-            refused = CommandRefused(verb=asked.verb, id=known, text=answer.text)
-            self._journal.events.add(refused)
-        elif asked.verb != "ping":  # it changes nothing and comes all day long
-            self._journal.audit.add("mqtt", "command", verb=asked.verb, id=known, text=answer.text)
-        if asked.reply_to is None:
-            return
-        number = self._journal.owed.next_seq()
-        reply = message.of_reply(
-            asked.reply_to,
-            verb=asked.verb,
-            id=known,
-            ok=answer.ok,
-            text=answer.text,
-            device=self._root,
-            number=number,
-            at=utc_now(),
-        )
-        given = getattr(letter.properties, "CorrelationData", None)
-        link.direct.append(self._letter((reply, number), correlation=given))
-
-    # The commands' desk.
-
-    def resend(self, report_id: uuid.UUID) -> int:
-        report = self._journal.reports.get(report_id)
-        return 0 if report is None else self._journal.owed.again(MQTT, keys_of(report))
-
-    def set_stat(self, study: str) -> int:
-        return self._journal.series.set_stat_of_study(study)
-
-    def set_paused(self, paused: bool) -> bool:
-        self._paused = paused
+    def _pause_changed(self) -> None:
+        """A command held the outbox or let it go."""
+        self._paused = pause.paused(self._settings.state)
         self._look_again()
-        return pause.set_paused(self._settings.state, paused)
+
+    def _look_at_pause(self) -> None:
+        """Whether the outbox is held; a pause that lasted too long ends here."""
+        state = self._settings.state
+        if pause.is_over(state, self._settings.mqtt.pause_s, utc_now()):
+            pause.set_paused(state, False)
+            log.warning("the pause has ended by itself")
+            self._journal.audit.add("publish", "pause_expired")
+        self._paused = pause.paused(state)
 
     # Messages that do not pass the outbox.
 
@@ -336,43 +385,22 @@ class Publisher:
         """Something that the status shows may have changed."""
         self._next_tick = 0.0
 
-    def _send_status(
-        self, link: Link, state: message.DeviceState, reasons: tuple[str, ...]
-    ) -> None:
-        """Status, where it changed."""
-        if self._last_status != (state, reasons):
-            self._last_status = (state, reasons)
-            link.direct.append(self._letter(self._presence.status(state, reasons)))
-
-    def _introduce(self, link: Link) -> None:
-        """Info, where it changed."""
-        known = self._presence.known()
-        if self._known != known:
-            self._known = known
-            link.direct.append(self._letter(self._presence.info(known)))
-
-    def _letter(
-        self,
-        numbered: tuple[message.Outgoing, int],
-        *,
-        expiry_s: int | None = None,
-        correlation: bytes | None = None,
-    ) -> Direct:
-        outgoing, number = numbered
-        return Direct(
-            f"{self._root}/{outgoing.topic}",
-            outgoing.message.to_json(number),
-            outgoing.qos,
-            outgoing.retain,
-            expiry_s,
-            correlation,
+    def _state(self, link: Link) -> State:
+        """What the status is now."""
+        taken = self._id_taken and not self._stood(link)
+        broker = {UNCONFIRMED_BROKER: link.qos == 0, CLIENT_ID_TAKEN: taken}
+        refused = link.subscribed is None or link.subscribed >= 0x80
+        return self._presence.state(
+            self._paused,
+            commands_refused=refused,
+            broker=tuple(reason for reason, holds in broker.items() if holds),
         )
 
     def _farewell(self, link: Link) -> None:
         """What is still owed, as far as it goes quickly; `stopped`; then DISCONNECT."""
         if link.connack == 0:
             self._drain(link)
-            self._send_status(link, "stopped", ())
+            self._announcer.status(link, ("stopped", ()))
             self._drain(link)
         link.goodbye()
 
@@ -381,7 +409,8 @@ class Publisher:
         while link.lost is None and (left := end - time.monotonic()) > 0:
             link.flush_direct()
             self._pump(link)
-            if not link.direct and not link.unacked:
+            link.flush_replies()
+            if not link.direct and not link.replies and not link.unacked:
                 return
             link.wait(None, left)
             self._settle(link)
@@ -390,6 +419,11 @@ class Publisher:
         if now >= self._next_sign:
             self._next_sign = now + (notify.watchdog_s() or self._pace.tick_s)
             notify.watchdog()
+
+
+def client_id_of(site: Site) -> str:
+    """Under which id this device connects: its own only while no two devices have one name."""
+    return f"scanside-{site.name}-{site.device}"
 
 
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:

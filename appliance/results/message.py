@@ -12,10 +12,11 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | study/{pseudonym}/event  | 1   | no       | StudyEvent                                 |
 | finding/{urgency}        | 1   | no       | FindingMessage, one a finding              |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
+| study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
 
-All but `status`, `info`, `health` and `reply` go through the outbox. A figure the machine does not
-give is null, never 0. Texts come from this code, the settings or the bundle (its notice), never
-from a DICOM header.
+All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
+figure the machine does not give is null, never 0. Texts come from this code, the settings or the
+bundle (its notice), never from a DICOM header.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from appliance.report import (
     Sentence,
     Stage,
     Status,
+    Verb,
     event_id,
 )
 
@@ -54,7 +56,6 @@ EventName = Literal[
     "superseded",
     "feedback",
 ]
-Verb = Literal["ping", "resend", "stat", "pause", "resume", "update-check"]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
 
@@ -150,6 +151,14 @@ class ReplyMessage(Message):
     text: Sentence = ""
 
 
+class CheckMessage(Message):
+    """What `scanside doctor` sends to hear it again; a consumer passes it over."""
+
+    type: Literal["check"] = "check"
+    filler: str = Field(default="", max_length=65536)
+    """Makes it as large as a report may be."""
+
+
 class Outgoing(Record):
     """A message on its way: `topic` is relative to the device's root."""
 
@@ -157,7 +166,13 @@ class Outgoing(Record):
     qos: Literal[0, 1]
     retain: bool = False
     message: (
-        StatusMessage | InfoMessage | HealthMessage | StudyEvent | FindingMessage | ReplyMessage
+        StatusMessage
+        | InfoMessage
+        | HealthMessage
+        | StudyEvent
+        | FindingMessage
+        | ReplyMessage
+        | CheckMessage
     ) = Field(discriminator="type")
 
 
@@ -274,6 +289,12 @@ def of_reply(
             event_id=event_id(device, f"reply {number}"), at=at, verb=verb, id=id, ok=ok, text=text
         ),
     )
+
+
+def of_check(topic: str, *, retain: bool, at: datetime, filler: str) -> Outgoing:
+    """What the doctor sends on one branch. Its event_id is random: each time is a new question."""
+    check = CheckMessage(event_id=uuid.uuid4(), at=at, filler=filler)
+    return Outgoing(topic=topic, qos=1, retain=retain, message=check)
 
 
 def of_series(

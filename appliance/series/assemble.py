@@ -24,7 +24,8 @@ arrival. Every check runs; reasons come most fundamental first, each names image
 - neighbours that show the very same tissue at two positions are a reconstruction that got stuck, or
   a gateway's mistake: noise never repeats. Which of the places is theirs cannot be known:
   REPEATED_PIXELS.
-- images under a transfer syntax that may lose (PS3.5 A.4) are the limitation LOSSY.
+- images under a transfer syntax that may lose (PS3.5 A.4), or that say of themselves that they have
+  lost (PS3.3 C.7.6.1.1.5), are the limitation LOSSY.
 - steps, thickness, number of images, cover and field of view: extent.py.
 """
 
@@ -39,13 +40,13 @@ import numpy as np
 
 from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
-from appliance.records import Plane, Stack, Vector
+from appliance.records import Header, Plane, Stack, Vector
 from appliance.report import Reason
 from appliance.series import decoders
 from appliance.series.content import hu_check, repeated
 from appliance.series.extent import SAME_POSITION_MM, Points, extent, place, steps
 
-__all__ = ["MAX_SLICES", "assemble", "hu_check", "split"]
+__all__ = ["MAX_SLICES", "assemble", "hu_check", "may_have_lost", "split"]
 
 MAX_SLICES = 4000
 ORIENTATION_RAD = 0.01
@@ -387,8 +388,13 @@ def _repeated(planes: Sequence[Plane]) -> list[Reason]:
     return [_reason(Code.REPEATED_PIXELS, text, place(again[0]))]
 
 
+def may_have_lost(header: Header) -> bool:
+    """Whether an image may have lost detail by compression."""
+    return header.lossy or header.transfer_syntax_uid in LOSSY_SYNTAXES
+
+
 def _lossy(planes: Sequence[Plane]) -> list[Reason]:
-    odd = [p for p in planes if p.header.transfer_syntax_uid in LOSSY_SYNTAXES]
+    odd = [p for p in planes if may_have_lost(p.header)]
     if not odd:
         return []
     by = decoders.named(p.header.transfer_syntax_uid for p in odd)

@@ -1,7 +1,7 @@
 """What the pixels themselves say against a series: HU out of range, one image shown twice. Pure.
 
-`hu_check`, a limitation. Over a sample of pixels (every 4th of at most 24 planes, without padding),
-modes smoothed over 21 HU:
+`hu_check`, a limitation, or a refusal where nothing else speaks for the images. Over a sample of
+pixels (every 4th of at most 24 planes, without padding), modes smoothed over 21 HU:
 
 - below -1100 HU there is only fill, one or two exact values: at most 2 % are anything else.
 - air: the share of pixels below -600 HU is at least 2 % (some air is in every chest or head field
@@ -9,7 +9,9 @@ modes smoothed over 21 HU:
 - soft tissue: the mode between -300 and 400 HU is fat (about -100) or muscle and blood (30 to 70,
   more with contrast): it lies in [-150, 150].
 
-An intercept off by 1000 or 1024 or a slope off by two fails at least one of them.
+An intercept off by 1000 or 1024 or a slope off by two fails at least one of them. So do images that
+are cut to a part of the body without any air in it; but of these `airless` is true: at most 2 % of
+the pixels are below -300 HU, and at most 20 % above 800 HU, which is more bone than a head has.
 
 `repeated`, a refusal. Noise never repeats: neighbours with equal pixels come from a reconstruction
 or a gateway that got stuck. Images without tissue may be equal: air and padding are cut at a value.
@@ -33,6 +35,7 @@ STRIDE = 4
 FILL_BELOW = -1100
 AIR_BELOW, AIR_SHARE = -600, 0.02
 AIR_LOW, AIR_HIGH = -1070, -920
+BONE_ABOVE, BONE_SHARE = 800, 0.20
 TISSUE = (-300, 400)
 TISSUE_LOW, TISSUE_HIGH = -150, 150
 TISSUE_ABOVE = -500
@@ -69,6 +72,14 @@ def hu_check(stack: Stack) -> tuple[Reason, ...]:
     if not tissue.any() or not TISSUE_LOW <= mode <= TISSUE_HIGH:
         return (_suspect(f"soft tissue is about {mode} HU, expected -100 to 70"),)
     return ()
+
+
+def airless(stack: Stack) -> bool:
+    """Whether the images show the inside of a body with no air in it, at the usual HU."""
+    counts = _histogram(stack)
+    total = int(counts.sum())
+    thin, bone = counts[: _bin(TISSUE[0])].sum(), counts[_bin(BONE_ABOVE) :].sum()
+    return bool(thin <= AIR_SHARE * total and bone <= BONE_SHARE * total)
 
 
 def repeated(planes: Sequence[Plane]) -> list[Plane]:

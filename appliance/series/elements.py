@@ -36,7 +36,7 @@ from appliance.series import raw
 
 PIXEL_DATA = raw.PIXEL_DATA
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
-_STRINGS = {"AE", "AS", "CS", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT"}
+_STRINGS = {"AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UI", "UR", "UT"}
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 

@@ -11,7 +11,13 @@ can be set aside or refused by name. SOP class, SOP instance, study and series U
   quiet time decides), else Number of Study Related Instances (0020,1208) only where Number of
   Study Related Series (0020,1206) is 1. PS3.4 C.3.4: 1206 to 1209 are answers to a query,
   which some scanners write into images.
-- Patient's Age (0010,1010) is `nnnD|W|M|Y` (PS3.5 table 6.2-1, AS), else unknown.
+- Patient's Age (0010,1010) is `nnnD|W|M|Y` (PS3.5 table 6.2-1, AS), else unknown. 000Y and more
+  than 120 years are what anonymisers write: impossible, hence unknown (`age_unknown`). Patient's
+  Birth Date (0010,0030) decides where it and a date of the study are there and give 0 to 120 years:
+  the age is then counted from it in whole years, months, weeks or days, as Patient's Age says it.
+  The birth date itself goes no further.
+- A patient is human where Patient Species Description (0010,2201) and Code Sequence (0010,2202) are
+  missing or empty, or say so (`HUMAN`); anything else, unreadable or not, is another species.
 - Enhanced multi-frame: what the functional groups say of a frame (PS3.3 C.7.6.16, C.8.15.3) goes
   before the instance's own; `header` shows frame 0, `pixels.read` gives each frame its own.
 """
@@ -20,7 +26,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from datetime import date
 
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
@@ -28,11 +36,18 @@ from appliance.records import Header
 from appliance.series.elements import Elements, Instance, refused
 
 SHARED, PER_FRAME = 0x52009229, 0x52009230
+DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
+"""Of the study, the series, the acquisition and the image: the first that is a date counts."""
 TAGS = (
-    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00080070, 0x00101010, 0x00180015, 0x00180050,
-    0x00181120, 0x00181210, 0x0020000D, 0x0020000E, 0x00200012, 0x00200013, 0x00200052, 0x00200100,
-    0x00201002, 0x00201206, 0x00201208, 0x00201209, 0x00209241, SHARED, PER_FRAME,
+    0x00080008, 0x00080016, 0x00080018, *DATES, 0x00080060, 0x00080070, 0x00100030, 0x00101010,
+    0x00102201, 0x00102202, 0x00180015, 0x00180050, 0x00181120, 0x00181210, 0x0020000D, 0x0020000E,
+    0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00201002, 0x00201206, 0x00201208, 0x00201209,
+    0x00209241, 0x00280301, 0x00282110, SHARED, PER_FRAME,
 )  # fmt: skip
+HUMAN, HUMAN_CODES = {"homo sapiens", "human"}, {("SCT", "337915000"), ("SRT", "L-85B00")}
+"""Species Description in lower case; (Coding Scheme Designator, Code Value), PS3.16 CID 7454."""
+OLDEST = 120.0
+"""Years; an age above is none."""
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 MAX_HEADER_BYTES = 64 << 20
@@ -47,8 +62,14 @@ def of_any(instance: Instance) -> Header:
 
 def digest(header: Header) -> tuple[str, str]:
     """SOP Instance UID and SHA-256 of a header: equal for every transfer syntax of one instance."""
-    facts = replace(header, transfer_syntax_uid=None)
-    return header.sop_instance_uid, hashlib.sha256(repr(facts).encode()).hexdigest()
+    facts = replace(header, transfer_syntax_uid=None, lossy=False)
+    # what no instance needs to say is left out while it says nothing: the digests of before stay
+    said = ", ".join(
+        f"{f.name}={getattr(facts, f.name)!r}"
+        for f in fields(facts)
+        if f.default is MISSING or f.default is not False or getattr(facts, f.name)
+    )
+    return header.sop_instance_uid, hashlib.sha256(f"Header({said})".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,6 +128,7 @@ def named(instance: Instance) -> Instance:
 def of_instance(instance: Instance, *, strict: bool) -> Header:
     """Parsed instance -> Header. `strict` refuses an impossible thickness or tilt."""
     e = instance.elements
+    age, age_unknown = _age(e)
     return Header(
         sop_class_uid=_needed_uid(e, 0x00080016, "SOP Class UID"),
         sop_instance_uid=_needed_uid(e, 0x00080018, "SOP Instance UID"),
@@ -118,7 +140,7 @@ def of_instance(instance: Instance, *, strict: bool) -> Header:
         image_type=tuple(t.upper() for t in _lenient_texts(e, 0x00080008)),
         body_part=_upper(_lenient_text(e, 0x00180015)),
         kernel=_lenient_text(e, 0x00181210),
-        patient_age_years=age_years(_lenient_text(e, 0x00101010)),
+        patient_age_years=age,
         thickness_mm=thickness_mm(e, strict=strict),
         instance_number=_lenient_integer(e, 0x00200013),
         acquisition_number=_lenient_integer(e, 0x00200012),
@@ -128,11 +150,74 @@ def of_instance(instance: Instance, *, strict: bool) -> Header:
         expected_images=_expected(e),
         manufacturer=_lenient_text(e, 0x00080070),
         transfer_syntax_uid=instance.transfer_syntax_uid,
+        age_unknown=age_unknown,
+        other_species=_other_species(e),
+        burned_in=_upper(_lenient_text(e, 0x00280301)) == "YES",
+        lossy=_lenient_text(e, 0x00282110) == "01",
     )  # fmt: skip
 
 
+def _age(e: Elements) -> tuple[float | None, bool]:
+    return age(
+        _lenient_text(e, 0x00101010),
+        _lenient_text(e, 0x00100030),
+        [day for day in (_lenient_text(e, tag) for tag in DATES) if day is not None],
+    )
+
+
+def age(said: str | None, born: str | None, dates: Sequence[str]) -> tuple[float | None, bool]:
+    """Patient's Age, Birth Date and dates of the study -> years, and whether the age is said, but
+    impossible, so that it is unknown."""
+    found = _AGE.fullmatch((said or "").upper())
+    years = age_years(said)
+    impossible = years is not None and (years > OLDEST or (said or "").upper() == "000Y")
+    unit = found[2] if found and not impossible else "Y"
+    counted = _counted(born, dates, unit)
+    if counted is not None:
+        return counted, False
+    return (None, True) if impossible else (years, False)
+
+
+def _counted(born: str | None, dates: Sequence[str], unit: str) -> float | None:
+    """The age by the birth date, in whole units as years; months where years are none yet. None
+    where a date is missing or the age is none."""
+    first = _date(born)
+    last = next((day for day in map(_date, dates) if day is not None), None)
+    if first is None or last is None or not first <= last:
+        return None
+    months = 12 * (last.year - first.year) + last.month - first.month - (last.day < first.day)
+    if months > 12 * OLDEST:
+        return None
+    if unit in "DW":
+        days = int(_DAYS[unit])
+        return (last - first).days // days * days / 365.25
+    return float(months // 12) if unit == "Y" and months >= 12 else months / 12
+
+
+def _date(value: str | None) -> date | None:
+    """DA of PS3.5 table 6.2-1: YYYYMMDD."""
+    if value is None or len(value) != 8 or not (value.isascii() and value.isdigit()):
+        return None
+    try:
+        return date(int(value[:4]), int(value[4:6]), int(value[6:]))
+    except ValueError:
+        return None
+
+
+def _other_species(e: Elements) -> bool:
+    try:
+        words = {" ".join(t.casefold().split()) for t in e.texts(0x00102201, "")} - {""}
+        codes = {
+            (_upper(_lenient_text(code, 0x00080102)), _upper(_lenient_text(code, 0x00080100)))
+            for code in e.items(0x00102202, "")
+        }
+    except SeriesRefused:
+        return True
+    return not (words <= HUMAN and codes <= HUMAN_CODES)
+
+
 def age_years(value: str | None) -> float | None:
-    """`063Y`, `018M`, `003W`, `010D` -> years; None where it is anything else."""
+    """`063Y`, `018M`, `003W`, `010D` -> years, possible or not; None where it is anything else."""
     found = _AGE.fullmatch((value or "").upper())
     if found is None:
         return None

@@ -8,8 +8,9 @@ Rules, in this order; the first that fails is the reason.
 4. It says where it lies (`geometry`): MISSING_GEOMETRY, INVALID_VALUE.
 5. It has a rescale, and its pixels are all there and can be decoded (`decode.frames`). HU = slope
    * stored value + intercept (PS3.3 C.11.1; C.8.2.1: Type 1 in CT, of unit HU unless Rescale Type,
-   C.11.1.1.2, says otherwise). None: MISSING_RESCALE. Zero or not finite: INVALID_VALUE. A
-   Modality LUT Sequence or another Rescale Type: UNSUPPORTED_PIXELS.
+   C.11.1.1.2, says otherwise; HU written out, misspelt or not, is HU). None: MISSING_RESCALE. Zero
+   or not finite: INVALID_VALUE. A Modality LUT Sequence or another Rescale Type:
+   UNSUPPORTED_PIXELS.
 6. Padding is found on stored values, before rescaling, the range inclusive (PS3.3 C.7.5.1.1.2), and
    becomes -1000 HU with `padding` set. A padding value that Bits Stored cannot hold is against the
    clause, but is written: it is looked for in whole words, lest it be cut to a value of tissue. "No
@@ -33,6 +34,7 @@ from there, so that no element of a slice is read twice.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +66,8 @@ AIR_HU = -1000
 MAX_PIXELS = 1 << 28  # of one instance: 1024 frames of 512 x 512
 _RESCALE_INTERCEPT, _RESCALE_SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _PADDING, _PADDING_LIMIT, _MODALITY_LUT = 0x00280120, 0x00280121, 0x00283000
+_HU = re.compile(r"\W*(H\W?U|H[AO]UN?D?N?S?F[A-Z]*([\W_]+UNITS?)?)\W*")
+"""HU, [HU], and how people write Hounsfield units."""
 _TISSUE_HU = -500
 _LONGEST_MM = 2500.0
 TAGS = (
@@ -202,7 +206,7 @@ def _rescale(holder: Elements | None, e: Elements) -> Rescale:
     if slope == 0:
         raise e.invalid(_RESCALE_SLOPE, "Rescale Slope", "is 0")
     kind = holder.text(_RESCALE_TYPE, "Rescale Type")
-    if kind is not None and kind.upper() != "HU":
+    if kind is not None and not _HU.fullmatch(kind.upper()):
         text = f"{e.where}: Rescale Type (0028,1054) is not HU"
         raise refused(Code.UNSUPPORTED_PIXELS, text, e.where)
     return Rescale(slope, intercept)

@@ -5,8 +5,12 @@ Rules, in this order; the first that fails is the reason.
 1. It can be parsed and has its UIDs; it is Computed Radiography or Digital X-Ray, for presentation
    or for processing (`storage.RADIOGRAPHS`): else MODALITY.
 2. It is no view but a frontal one: VIEW_POSITION where View Position (0018,5101), View Code
-   Sequence (0054,0220; PS3.16 CID 4010) or Patient Orientation (0020,0020) says another. AP, PA,
-   nothing, and what nobody knows are taken for frontal.
+   Sequence (0054,0220; PS3.16 CID 4010) or Patient Orientation (0020,0020) says another, or where
+   one of these says lateral: Image Type (0008,0008) from value 4 on, which is the maker's own
+   (C.8.11.3.1.1; RT and LT name the side that a lateral was taken from), Acquisition Device
+   Processing Description (0018,1400), the codes and meanings of View and of Performed Protocol Code
+   Sequence (0040,0260). AP, PA, nothing, and what nobody knows are taken for frontal; so is free
+   text that names both views, because it names the examination.
 3. One frame of greyscale with at most 16 bits stored, 8 or 16 allocated: UNSUPPORTED_PIXELS. Size
    and pixels as for CT (`decode`).
 4. Its greyscale (PS3.4 N.2). Modality LUT: a table, a rescale, or neither, which is the identity.
@@ -30,7 +34,9 @@ lossless transfer syntax. Nothing but SeriesRefused leaves.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +55,8 @@ from appliance.series.pixels import padding
 
 MAX_PIXELS = layout.MAX_FRAME_PIXELS
 VIEW, VIEW_CODES, ORIENTATION = 0x00185101, 0x00540220, 0x00200020
+PROCESSING, PROTOCOL_CODES, IMAGE_TYPE = 0x00181400, 0x00400260, 0x00080008
+CODE_VALUE, CODE_MEANING = 0x00080100, 0x00080104
 MODALITY_LUT, VOI_LUT = 0x00283000, 0x00283010
 DESCRIPTOR, DATA = 0x00283002, 0x00283006
 INTERCEPT, SLOPE = 0x00281052, 0x00281053
@@ -57,8 +65,8 @@ SHAPE, RELATIONSHIP, SIGN = 0x20500020, 0x00281040, 0x00281041
 SPACING, IMAGER_SPACING, ASPECT = 0x00280030, 0x00181164, 0x00280034
 TAGS = (
     *HEADER_TAGS, *layout.TAGS, *shutter.TAGS, 0x00280120, 0x00280121, VIEW, VIEW_CODES,
-    ORIENTATION, MODALITY_LUT, VOI_LUT, INTERCEPT, SLOPE, CENTER, WIDTH, FUNCTION, SHAPE,
-    RELATIONSHIP, SIGN, SPACING, IMAGER_SPACING, ASPECT,
+    ORIENTATION, PROCESSING, PROTOCOL_CODES, MODALITY_LUT, VOI_LUT, INTERCEPT, SLOPE, CENTER, WIDTH,
+    FUNCTION, SHAPE, RELATIONSHIP, SIGN, SPACING, IMAGER_SPACING, ASPECT,
 )  # fmt: skip
 VIEWS = {
     "a lateral view": {"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "XTABLE", "XTL", "SAGITTAL"},
@@ -67,6 +75,11 @@ VIEWS = {
     "a lordotic or axial view": {"LORDOTIC", "AXIAL", "APICAL"},
 }
 """What View Position says word by word; LL to LLO are its defined terms (PS3.3 C.8.1.1)."""
+LATERAL = VIEWS["a lateral view"] | {"LATERALE", "SEITLICH", "PROFIL", "PERFIL"}
+FRONTAL = {"PA", "AP", "FRONTAL", "FRONTALE"}
+"""What free text says word by word."""
+LATERAL_SIDES = {"RT", "LT"}
+"""From Image Type value 4 on."""
 CODES = {
     "a lateral view": (
         *("399067008", "399173006", "399198007", "399352003", "399260004", "30730003"),
@@ -135,10 +148,19 @@ Turn = tuple[bool, bool, bool]
 
 def _frontal(e: Elements) -> Turn:
     """How to lay it upright; VIEW_POSITION where it is no frontal view."""
-    named = {w for t in e.texts(VIEW, "View Position") for w in t.upper().replace("_", " ").split()}
+    named = _words(e.texts(VIEW, "View Position"))
     other = next((name for name, words in VIEWS.items() if named & words), None)
-    codes = {e.text(0x00080100, "Code Value") for e in e.items(VIEW_CODES, "View Code Sequence")}
+    views = e.items(VIEW_CODES, "View Code Sequence")
+    protocols = e.items(PROTOCOL_CODES, "Performed Protocol Code Sequence")
+    codes = {item.text(CODE_VALUE, "Code Value") for item in (*views, *protocols)}
     other = other or next((name for name, known in CODES.items() if codes & set(known)), None)
+    texts = [
+        *((t,) for t in e.texts(PROCESSING, "Acquisition Device Processing Description")),
+        *(item.texts(CODE_MEANING, "Code Meaning") for item in (*views, *protocols)),
+    ]
+    of_maker = _words(e.texts(IMAGE_TYPE, "Image Type")[3:])
+    if of_maker & (LATERAL | LATERAL_SIDES) or any(map(_says_lateral, texts)):
+        other = other or "a lateral view"
     letters = [t[:1].upper() for t in e.texts(ORIENTATION, "Patient Orientation")]
     if {"A", "P"} & set(letters[:2]):
         other = other or "not seen from the front: its Patient Orientation"
@@ -149,6 +171,15 @@ def _frontal(e: Elements) -> Turn:
     swap = letters[0] in "HF"
     row, column = reversed(letters) if swap else letters
     return swap, column == "H", row == "R"
+
+
+def _words(values: Sequence[str]) -> set[str]:
+    return {word for value in values for word in re.split(r"[\W_]+", value.upper()) if word}
+
+
+def _says_lateral(values: Sequence[str]) -> bool:
+    words = _words(values)
+    return bool(words & LATERAL) and not words & FRONTAL
 
 
 def _turned(pixels: NDArray[Any], turn: Turn) -> tuple[NDArray[Any], NDArray[np.float64]]:

@@ -5,15 +5,21 @@ By name. Image Type (0008,0008) is value 1 ORIGINAL or DERIVED, value 2 PRIMARY 
 Enhanced CT value 3 is VOLUME and the like and value 4 the derived contrast (C.8.16.1). The rows of
 `ROWS` are tried in order, the most telling first, so a DERIVED\\SECONDARY\\REFORMATTED image is
 `reformatted`. Values are compared word by word (`CT_SOM5 MPR` holds the word MPR). No Image Type is
-"unlabelled" and accepted. DERIVED is set aside without exception, axial and primary or not: what
-was done to its pixels is not said in a way that can be judged. Not so of radiographs: one for
-presentation is DERIVED from the one for processing (C.8.11.3.1.1), and all are projections.
+"unlabelled" and accepted, unless it is thicker than any slice is: then it is a view through the
+body. A few unlabelled images across the axial plane are localizers too (`scout`).
+
+DERIVED and SECONDARY alone are hints, in CT: archives, planning systems and compression write them
+on the scanner's own slices. Such a series is analysed if its HU are sane (lines/nodules.py), with
+the limitation `derived` or `secondary`; where compression explains the word, `lossy` says it all.
+It is set aside if a word names another quantity than HU, or if text is burned into the pixels. In
+other classes than CT both words set aside, but not so DERIVED of radiographs: one for presentation
+is DERIVED from the one for processing (C.8.11.3.1.1), and all are projections.
 
 The best. Series of one study, frame of reference, acquisition and temporal position show the same
 anatomy: one of them is analysed, by `_rank`, in this order:
 
 1. axial;
-2. original or unlabelled;
+2. original and primary, or unlabelled;
 3. long enough for the bundle;
 4. within the intended use: in full, limited, masses alone, not;
 5. thinnest: the larger of spacing and thickness, then the spacing;
@@ -26,14 +32,15 @@ The others are `better_series`. A better one that comes late wins the same compa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from appliance.bundle.accepts import Accepts
-from appliance.dicom.storage import RADIOGRAPHS
+from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
+from appliance.series.assemble import may_have_lost
 
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
 LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SCANOGRAM", "SURVIEW"}
@@ -42,6 +49,23 @@ PROJECTION_WORDS = {
     "MAXIMUM", "MINIMUM", "MEAN", "MEDIAN", "STD_DEVIATION",
 }  # fmt: skip
 REFORMATTED_WORDS = {"MPR", "REFORMATTED", "RESAMPLED", "CPR", "CURVED", "CORONAL", "SAGITTAL"}
+SCREEN_WORDS = {"SCREEN", "SCREENSAVE", "SCREENSHOT", "CAPTURE", "PROT", "DOSE_INFO"}
+"""What a screen kept as CT is called: SCREEN SAVE, Siemens' PROT (the protocol as a picture)."""
+QUANTITIES = (
+    *("ADDITION", "ATOMIC", "CALCIUM", "CBF", "CBV", "DIVISION", "ELECTRON", "FFR", "FUSION"),
+    *("IODINE", "JOD", "MAT", "MATERIAL", "MONO", "MONOCHROMATIC", "MONOE", "MONOENERGETIC"),
+    *("MONOENERGY", "MTT", "MULTIPLICATION", "PBV", "PERF", "PERFUSION", "QUANTITY", "RHO"),
+    *("SUBTRACT", "SUBTRACTED", "SUBTRACTION", "TMAX", "TTD", "TTP", "URIC", "VIRTUAL", "VMI"),
+    *("VNC", "VNI", "VUE", "WATER", "ZEFF", "PARAMETRIC", "OVERLAY"),
+)
+"""Names of what is no HU of one exposure: iodine and perfusion maps, virtual images of dual energy
+(PS3.3 C.8.2.1.1.1 value 4: VMI, MAT_SPECIFIC, ELECTRON_DENSITY ...), subtractions. Compared with
+the letters between other signs, so MONO_70KEV and IODINE(WATER) are known; a name of five letters
+and more also where a longer word begins with it (IODINEMAP)."""
+THICKEST_MM = 50.0
+"""No slice is thicker; a localizer may say that it is as thick as the body."""
+UNLABELLED_SCOUTS = 3
+"""The most images that a series of localizers without Image Type has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,8 @@ class Row:
     what: str
     signs: Callable[[Header], set[str]]
     """What of the header says so, in words of this module; empty where the row does not apply."""
+    from_image_type: bool = True
+    """Whether the signs are words of Image Type."""
 
 
 def _words(header: Header) -> set[str]:
@@ -62,6 +88,45 @@ def _value(header: Header, index: int) -> str:
     return header.image_type[index] if index < len(header.image_type) else ""
 
 
+def _is_ct(header: Header) -> bool:
+    return header.sop_class_uid in CT_IMAGES
+
+
+def _screen(header: Header) -> set[str]:
+    return _words(header) & SCREEN_WORDS if _is_ct(header) else set()
+
+
+def _quantity(header: Header) -> set[str]:
+    if not _is_ct(header):
+        return set()
+    words = {w for value in header.image_type for w in re.split(r"[^A-Z]+", value) if w}
+    return {
+        name
+        for name in QUANTITIES
+        if name in words or (len(name) >= 5 and any(w.startswith(name) for w in words))
+    }
+
+
+def _burned_in(header: Header) -> set[str]:
+    burned = _is_ct(header) and header.burned_in and not original(header)
+    return {"Burned In Annotation YES"} if burned else set()
+
+
+def _thick(header: Header) -> set[str]:
+    thick = _is_ct(header) and not header.image_type and (header.thickness_mm or 0.0) > THICKEST_MM
+    return {f"Slice Thickness {header.thickness_mm:.0f} mm"} if thick else set()
+
+
+def _not_ct(header: Header, index: int, word: str) -> set[str]:
+    """The word that an image which is no CT has at this place."""
+    return {_value(header, index)} & {word} if not _is_ct(header) else set()
+
+
+def original(header: Header) -> bool:
+    """Whether it is as the scanner made it, by name: neither DERIVED nor SECONDARY."""
+    return _value(header, 0) != "DERIVED" and _value(header, 1) != "SECONDARY"
+
+
 def _secondary_class(header: Header) -> set[str]:
     uid = header.sop_class_uid
     known = uid == SECONDARY_CAPTURE_CLASS or uid.startswith(SECONDARY_CAPTURE_CLASS + ".")
@@ -70,11 +135,15 @@ def _secondary_class(header: Header) -> set[str]:
 
 ROWS = (
     Row(Code.LOCALIZER, "a localizer", lambda h: _words(h) & LOCALIZER_WORDS),
-    Row(Code.SECONDARY_CAPTURE, "a secondary capture", _secondary_class),
+    Row(Code.SECONDARY_CAPTURE, "a secondary capture", _secondary_class, False),
+    Row(Code.SECONDARY_CAPTURE, "a picture of a screen", _screen),
     Row(Code.PROJECTION, "a projection", lambda h: _words(h) & PROJECTION_WORDS),
     Row(Code.REFORMATTED, "a reformat", lambda h: _words(h) & REFORMATTED_WORDS),
-    Row(Code.SECONDARY_CAPTURE, "a secondary image", lambda h: {_value(h, 1)} & {"SECONDARY"}),
-    Row(Code.DERIVED, "derived from other images", lambda h: {_value(h, 0)} & {"DERIVED"}),
+    Row(Code.OTHER_QUANTITY, "no image of HU", _quantity),
+    Row(Code.SECONDARY_CAPTURE, "an image with text in its pixels", _burned_in, False),
+    Row(Code.LOCALIZER, "a view through the body", _thick, False),
+    Row(Code.SECONDARY_CAPTURE, "a secondary image", lambda h: _not_ct(h, 1, "SECONDARY")),
+    Row(Code.DERIVED, "derived from other images", lambda h: _not_ct(h, 0, "DERIVED")),
 )
 
 
@@ -88,10 +157,39 @@ def by_name(header: Header) -> Reason | None:
             continue
         if signs := row.signs(header):
             named_as = ", ".join(sorted(signs))
-            if not named_as.startswith("its"):
+            if row.from_image_type:
                 named_as = f"Image Type {named_as}"
             return Reason(code=row.code, text=f"it is {row.what}: {named_as}", where="series")
     return None
+
+
+def hints(headers: Sequence[Header]) -> tuple[Reason, ...]:
+    """The limitations `secondary` and `derived` of a CT series that is analysed nevertheless."""
+    of_code = {
+        Code.SECONDARY: [h for h in headers if _value(h, 1) == "SECONDARY"],
+        Code.DERIVED: [h for h in headers if _value(h, 0) == "DERIVED" and not may_have_lost(h)],
+    }
+    return tuple(
+        Reason(
+            code=code,
+            text=f"{len(named)} of {len(headers)} images are named {code.name} in their Image Type",
+            where="series",
+        )
+        for code, named in of_code.items()
+        if named
+    )
+
+
+def scout(headers: Collection[Header], reasons: Sequence[Reason]) -> Reason | None:
+    """That a series which is not axial, whose images say nothing of their kind and are few, is a
+    localizer; None where it is none."""
+    across = any(reason.code is Code.NOT_AXIAL for reason in reasons)
+    count = len({h.sop_instance_uid for h in headers})
+    unlabelled = all(_is_ct(h) and not h.image_type for h in headers)
+    if not (across and unlabelled and count <= UNLABELLED_SCOUTS):
+        return None
+    text = f"it is a localizer: {count} images across the axial plane, without Image Type"
+    return Reason(code=Code.LOCALIZER, text=text, where="series")
 
 
 def place(header: Header) -> tuple[bool, int, str]:
@@ -136,6 +234,26 @@ def summed_up(refusals: Sequence[Reason]) -> tuple[Reason, ...]:
     return tuple(found)
 
 
+CONSEQUENCES = frozenset(
+    (Code.NO_SLICES, Code.TOO_FEW_SLICES, Code.COVER_TOO_SHORT, Code.SPACING_TOO_WIDE,
+     Code.GAP_TOO_WIDE)
+)  # fmt: skip
+"""What follows from other reasons: of images that were refused, or that lie in another plane,
+number, cover and spacing say nothing."""
+INDEPENDENT = frozenset(
+    (Code.GANTRY_TILT, Code.DUPLICATE_POSITION, Code.REPEATED_PIXELS, Code.THICKNESS_TOO_WIDE)
+)
+"""Reasons from which nothing follows for the figures of the others."""
+
+
+def first_causes(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Reasons against a series, the most fundamental first, without the consequences of others: of
+    images that cannot be decoded it is not said that they are missing."""
+    if all(reason.code in CONSEQUENCES | INDEPENDENT for reason in reasons):
+        return tuple(reasons)
+    return tuple(reason for reason in reasons if reason.code not in CONSEQUENCES)
+
+
 def _by_image(reason: Reason) -> tuple[int, str]:
     """Numbers in order of numbers: image 2 before image 10."""
     number = re.search(r"\d+", reason.where or "")
@@ -153,7 +271,7 @@ class SeriesSummary:
     temporal_position: int | None
     axial: bool
     original: bool
-    """Image Type value 1 is ORIGINAL, or there is none."""
+    """Image Type names it neither DERIVED nor SECONDARY."""
     spacing_mm: float | None
     thickness_mm: float | None
     cover_mm: float
@@ -172,7 +290,7 @@ def summary(
         acquisition_number=header.acquisition_number,
         temporal_position=header.temporal_position,
         axial=axial,
-        original=_value(header, 0) in {"", "ORIGINAL"},
+        original=original(header),
         spacing_mm=spacing_mm,
         thickness_mm=header.thickness_mm,
         cover_mm=cover_mm,

@@ -99,6 +99,8 @@ class BrokerAway(Event):
     kind: ClassVar[str] = "broker_away"
     subject: str = "mqtt"
     text: str
+    code: str = ""
+    """`client_id_taken`: another client has our id; empty for all else."""
 
 
 class BrokerConnected(Event):
@@ -107,6 +109,10 @@ class BrokerConnected(Event):
     kind: ClassVar[str] = "broker_connected"
     subject: str = "mqtt"
     protocol: Literal["5", "3.1.1"]
+    retain: bool = True
+    """Whether it keeps retained messages."""
+    qos: int = 1
+    """0: it acknowledges nothing, so what is delivered is `unconfirmed`."""
 
 
 class CommandRefused(Event):

@@ -32,6 +32,9 @@ class Patience:
     """Pauses between attempts to reach the destination grow from one to the other."""
     refusals: int
     """After so many refusals what is forbidden is dead."""
+    losses: int = 3
+    """After so many connections that were lost on a thing it is sent alone; after as many more it
+    is dead."""
 
     def pause_s(self, attempt: int, draw: Callable[[], float]) -> float:
         """Seconds before attempt `attempt` (from 1): doubled each time, the upper half at random.

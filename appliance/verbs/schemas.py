@@ -36,6 +36,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-study": message.StudyEvent,
     "message-finding": message.FindingMessage,
     "message-reply": message.ReplyMessage,
+    "message-check": message.CheckMessage,
 }
 WRITTEN: dict[str, type[BaseModel]] = {"report": Report, **MESSAGES, "doctor": Examination}
 READ: dict[str, type[BaseModel]] = {

@@ -13,6 +13,7 @@ from typing import Literal
 
 from appliance import line
 from appliance.backend.protocol import Takes
+from appliance.bundle import match
 from appliance.lines import kinds
 from appliance.lines.choose import Chosen
 from appliance.lines.fold import Fold, Share
@@ -80,6 +81,14 @@ class Followed:
         """As many images are here as the scanner announced."""
         expected = self.header.expected_images if self.header else None
         return len(self.seen) == expected
+
+    @property
+    def doubtful(self) -> bool:
+        """Every bundle that took it doubts the part of the body that its header names."""
+        return self.header is not None and all(
+            opened is not None and match.doubt(opened.manifest.accepts, (self.header,)) is not None
+            for opened in self.opened.values()
+        )
 
     @property
     def plausible_s(self) -> float:

@@ -13,6 +13,7 @@ Rules
 - A later slice leads to a new revision that supersedes the first. The same input never does.
 - One series of a study and acquisition is analysed. A better one that comes late supersedes.
 - Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
+- A series whose body part no bundle is meant for is only judged when nothing else waits, and once.
 - A newly activated bundle is taken up when the first series of a study begins. All series of one
   study that are followed together have the same bundles.
 - A series whose own step ended this process, or raised, three times is reported as `failed` and
@@ -246,13 +247,18 @@ class Work:
         """Look at the series whose turn it is and judge it, as far as either is due."""
         now = time.monotonic()
         due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
-        key = self._waiting.first(due_since, last=self._suspected, held_back=not self._alone())
+        meant = {k: at for k, at in due_since.items() if not self.following[k].doubtful}
+        last, held_back = self._suspected, not self._alone()
+        key = self._waiting.first(meant, last, held_back=held_back)
+        idle = key is None
+        if idle:
+            key = self._waiting.first(due_since, last, held_back=held_back)
         if key is None:
             return
         if (look := self._waiting.take(key)) is not None:
             self.look(key, ended=look.ended)
         due = self.following.get(key)
-        if due is not None and due.deadline <= time.monotonic():
+        if due is not None and due.deadline <= time.monotonic() and (idle or not due.doubtful):
             self._guarded(due, self._judge)
 
     def _alone(self) -> bool:
@@ -295,7 +301,7 @@ class Work:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
         verdict = self._verdict(followed)
-        early = self.settings.work.preliminary and not followed.attempts
+        early = self.settings.work.preliminary and not (followed.attempts or followed.doubtful)
         if verdict.state == "preliminary" and early:
             for digest in followed.opened:
                 self.conclusions.preliminary(followed, digest)

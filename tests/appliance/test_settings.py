@@ -172,3 +172,13 @@ def test_systemd_says_where_the_state_is(uid: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/private/scanside")
     assert default_state() == Path("/var/lib/private/scanside")
+
+
+def test_what_may_be_asked_over_mqtt_is_a_list_of_known_verbs(write) -> None:  # type: ignore[no-untyped-def]
+    assert load(None).mqtt.commands == ("ping", "resend", "stat", "resume")
+    assert load(write('[mqtt]\ncommands = ["pause"]')).mqtt.commands == ("pause",)
+    assert load(write("[mqtt]\ncommands = []")).mqtt.commands == ()
+    with pytest.raises(SettingsInvalid, match=r"mqtt\.commands"):
+        load(write('[mqtt]\ncommands = ["reboot"]'))
+    with pytest.raises(SettingsInvalid, match=r"mqtt\.pause_s"):
+        load(write("[mqtt]\npause_s = 0"))

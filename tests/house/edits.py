@@ -98,6 +98,10 @@ MODEL = '''class BrightSlices(Record):
         return True
 
     @property
+    def finds_organ(self) -> bool:
+        return False
+
+    @property
     def finds(self) -> tuple[str, ...]:
         return ("brightness",)
 

@@ -280,8 +280,8 @@ folder = "{folder}/dropped"
 
 @pytest.fixture(scope="module")
 def device(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> Device:
-    """With the bundle of the new kind, and the series of a chest that is called an abdomen, so that
-    no other bundle answers for it."""
+    """With the bundle of the new kind, and the series of a child's chest, for which no other bundle
+    answers."""
     folder = tmp_path_factory.mktemp("device")
     config = folder / "scanside.toml"
     made = Device(copy, folder, free_port(), free_port(), config)
@@ -295,7 +295,7 @@ def device(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> Device:
     copy.python("-c", code, str(bundle), str(folder / "source"))
     made.scanside("bundle", "add", str(bundle), "--allow-unsigned")
     made.scanside("bundle", "activate", "tiny-brightness", "1.0.0")
-    Dicom().write(Dicom().chest(BodyPartExamined="ABDOMEN"), folder / "series")
+    Dicom().write(Dicom().chest(PatientAge="010Y"), folder / "series")
     return made
 
 

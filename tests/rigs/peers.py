@@ -216,9 +216,13 @@ class Misbehaving:
     """A TCP server that speaks just enough MQTT to do wrong; `answers` decides on each PUBLISH.
 
     `answers(n)`: None swallows the n-th PUBLISH (from 0), a number is the reason of its PUBACK.
+    `unwanted(body)`: whether a PUBLISH is one that it will not have; then it does what `way` says.
     """
 
     answers: Callable[[int], int | None] = lambda _n: None
+    unwanted: Callable[[bytes], bool] = lambda _body: False
+    way: str = "hang_up"
+    """hang_up | pass_over (everything after it is acknowledged)"""
     v5: str = "accept"
     """accept | refuse (3.1.1 CONNACK 0x01, as a 3.1.1 broker would) | hang_up"""
     connack_properties: bytes = b""
@@ -273,6 +277,10 @@ class Misbehaving:
             return
         n = len(self.published)
         self.published.append((number, body))
+        if self.unwanted(body):
+            if self.way == "hang_up":
+                raise EOFError
+            return
         reason = self.answers(n)
         if reason is not None:
             peer.sendall(

@@ -262,6 +262,7 @@ host = "127.0.0.0/8"
 priority = "stat"
 [mqtt]
 port = {broker}
+commands = ["ping", "resend", "stat", "pause", "resume"]
 [work]
 quiet_s = 1.2
 released_quiet_s = 0.5

@@ -23,14 +23,18 @@ BUNDLE = "chest-pneumonia"
 Change = Callable[[Dataset], object]
 CASES: dict[str, Change] = {
     "a child of four": lambda _: None,
-    "a child of six": lambda d: d.update({"PatientAge": "006Y"}),
-    "of unknown age": lambda d: d.pop("PatientAge"),
+    "a child of six": lambda d: d.update({"PatientAge": "006Y", "PatientBirthDate": ""}),
+    "of unknown age": lambda d: d.update({"PatientAge": "", "PatientBirthDate": ""}),
+    "grown up by the birth date": lambda d: d.update({"PatientBirthDate": "19410203"}),
+    "a dog": lambda d: d.update({"PatientSpeciesDescription": "Canine"}),
     "a lateral view": lambda d: d.update({"ViewPosition": "LL"}),
     "a knee": lambda d: d.update({"BodyPartExamined": "KNEE"}),
 }
 REFUSED = {
     "a child of six": (Code.PATIENT_AGE, "refused"),
     "of unknown age": (Code.PATIENT_AGE, "refused"),
+    "grown up by the birth date": (Code.PATIENT_AGE, "refused"),
+    "a dog": (Code.SPECIES, "refused"),
     "a lateral view": (Code.VIEW_POSITION, "set_aside"),
     "a knee": (Code.BODY_PART, "refused"),
 }
@@ -53,7 +57,7 @@ def sent(
     for name, change in CASES.items():
         study, series = (f"2.25.{uuid.uuid4().int}" for _ in range(2))
         image = radiograph.instance(pixels, study_uid=study, series_uid=series)
-        for tag, value in phi.items():
+        for tag, value in {**phi, "PatientBirthDate": ""}.items():
             setattr(image, tag, value)
         change(image)
         folder = root / "sent" / series

@@ -30,8 +30,19 @@ def head(image: Dataset, index: int) -> Dataset:
     return image
 
 
-def named_head(image: Dataset, _: int) -> Dataset:
+def named_head(image: Dataset, index: int) -> Dataset:
+    image = head(image, index)
     image.BodyPartExamined = "HEAD"
+    return image
+
+
+def animal(image: Dataset, _: int) -> Dataset:
+    image.PatientSpeciesDescription = "Canine"
+    return image
+
+
+def without_intercept(image: Dataset, _: int) -> Dataset:
+    image.RescaleIntercept = 0
     return image
 
 
@@ -110,6 +121,8 @@ def broken_off(image: Dataset, index: int) -> Dataset:
 CASES: dict[str, tuple[Callable[[Dataset, int], Dataset | None], Code, str]] = {
     "a head without a body part": (head, Code.NO_LUNGS, "refused"),
     "a head by name": (named_head, Code.BODY_PART, "refused"),
+    "an animal": (animal, Code.SPECIES, "refused"),
+    "HU 1024 too high": (without_intercept, Code.SUSPECT_HU, "refused"),
     "tilted": (tilted, Code.GANTRY_TILT, "refused"),
     "a single slice": (single, Code.TOO_FEW_SLICES, "refused"),
     "a gap": (gap, Code.GAP_TOO_WIDE, "refused"),
@@ -127,7 +140,11 @@ CASES: dict[str, tuple[Callable[[Dataset, int], Dataset | None], Code, str]] = {
     "a claim of 65,535 frames": (raw(0x00280008, "IS", b"65535 "), Code.TOO_LARGE, "refused"),
     "another modality": (magnetic, Code.MODALITY, "refused"),
     "a localizer": (image_type("ORIGINAL", "PRIMARY", "LOCALIZER"), Code.LOCALIZER, "set_aside"),
-    "derived": (image_type("DERIVED", "PRIMARY", "AXIAL"), Code.DERIVED, "set_aside"),
+    "an iodine map": (
+        image_type("DERIVED", "PRIMARY", "AXIAL", "IODINE"),
+        Code.OTHER_QUANTITY,
+        "set_aside",
+    ),
     "an MPR": (image_type("DERIVED", "SECONDARY", "MPR"), Code.REFORMATTED, "set_aside"),
     "a secondary capture": (captured, Code.SECONDARY_CAPTURE, "set_aside"),
 }

@@ -9,8 +9,8 @@ Rules.
    was written is read back through the appliance's line before it gets its name.
 2. The header is new: the host's geometry and the tags of KEPT, which name nobody; new UIDs; a
    notice in Series Description. Patient ID is the host patient's key, so that a host and what was
-   made of it fall into one split. There is no Image Type: the pixels are not ORIGINAL, and DERIVED
-   series are set aside by the appliance, which has to read these (`appliance.series.select`).
+   made of it fall into one split. There is no Image Type: the pixels are not ORIGINAL, and a series
+   named DERIVED is refused where its HU are odd (`appliance.series.select`), as a host's may be.
 3. Shapes come from LIDC patients of one split only (`study_index.split_of`); truth.json
    names each one's key. The recipes draw from train, so val is what they are measured on.
 4. A mask is the body alone, as mean occupancy of each voxel: spicules and tails are not in it. Axes

@@ -111,15 +111,18 @@ class Outbox(Part):
 
     # What the destination answered.
 
-    def ack(self, destination: str, keys: Sequence[str]) -> None:
-        """They were taken, whatever they were before; all in one transaction."""
+    def ack(self, destination: str, keys: Sequence[str], *, mark: str | None = None) -> None:
+        """They were taken, whatever they were before; all in one transaction.
+
+        mark: what stays to be said of it, in the place of the last error.
+        """
         at = self._clock()
         with self._db.write() as db:
             for row in _named(db, destination, keys):
                 db.execute(
-                    """UPDATE owed SET state = ?, delivered_at = ?, last_error = NULL
+                    """UPDATE owed SET state = ?, delivered_at = ?, last_error = ?
                     WHERE id = ?""",
-                    (_after(row, Event.ACK), at, row["id"]),
+                    (_after(row, Event.ACK), at, mark, row["id"]),
                 )
 
     def later(self, destination: str, key: str, error: str) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import time
 
 from appliance.dicom import policy
-from appliance.errors import BrokerAway, SettingsInvalid
+from appliance.errors import BrokerAway, ScansideError, SettingsInvalid
+from appliance.results import message
 from appliance.verbs.checks.check import PATIENCE_S, Check, Device
+
+LATELY_S = 600.0
+"""Two devices of one client id push each other off the broker far more often than this."""
 
 
 def allowed(device: Device) -> Check:
@@ -73,19 +79,53 @@ def _bound(device: Device) -> str | None:
 
 
 def broker(device: Device) -> Check:
-    """The broker takes a connection with our credentials."""
+    """The broker takes what `publish` sends, and nobody else has our client id."""
+    from appliance.publish import link  # noqa: PLC0415
     from appliance.verbs.checks import reach  # noqa: PLC0415
 
     mqtt = device.settings.mqtt
     try:
-        text = reach.broker(mqtt, f"scanside-{device.settings.site.device}-doctor", PATIENCE_S)
+        found = reach.broker(device.settings, PATIENCE_S)
     except BrokerAway as e:
         tls = " and [mqtt.tls] ca, cert, key" if mqtt.tls else ""
         remedy = f"Start the broker, or correct {device.setting('mqtt', 'host and port')}{tls}."
         if e.code == reach.REFUSED:
             change = device.setting("mqtt", "username and password_file, or protocol")
             remedy = f"Correct {change}."
+        elif e.code == reach.UNHEARD:
+            remedy = (
+                "At the broker, let our user write and read "
+                f"{message.root(device.settings.site.name, device.settings.site.device)}/# "
+                f"and send messages of {reach.REPORT_BYTES * 2} bytes (mosquitto: acl_file, "
+                "message_size_limit, max_packet_size)."
+            )
+        elif e.code == link.CLOCK:
+            remedy = (
+                "Set the clock of this machine first (`date`, or a time server in "
+                "/etc/systemd/timesyncd.conf). Only if it is right, renew the broker's certificate."
+            )
         return Check(name="broker", ok=False, text=e.text, remedy=remedy)
     except SettingsInvalid as e:
         return Check(name="broker", ok=False, text=e.text, remedy=f"{device.file}: {e.remedy}")
-    return Check(name="broker", ok=True, text=text)
+    if (text := _id_taken(device)) is not None:
+        remedy = f"Give each device a name of its own: {device.setting('site', 'device')}."
+        return Check(name="broker", ok=False, text=f"{found.text}; {text}", remedy=remedy)
+    remedy = ""
+    if found.unconfirmed:
+        remedy = "At the broker, allow QoS 1 (mosquitto: max_qos), or results may be lost there."
+    return Check(name="broker", ok=not found.unconfirmed, text=found.text, remedy=remedy)
+
+
+def _id_taken(device: Device) -> str | None:
+    """What `publish` wrote down of another client of its id lately."""
+    from appliance.store.events import BrokerAway as Away  # noqa: PLC0415
+    from appliance.store.journal import Journal  # noqa: PLC0415
+
+    with contextlib.suppress(ScansideError):
+        if (opened := Journal.read(device.settings.state)) is not None:
+            with opened:
+                for one in opened.events.of(Away, 20):
+                    lately = time.time() - one.at < LATELY_S
+                    if lately and one.event.code == "client_id_taken":
+                        return one.event.text
+    return None

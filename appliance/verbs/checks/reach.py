@@ -1,19 +1,41 @@
 """Asking the peers of this device whether they are there: for `doctor`, never on a slice's way.
 
-Each question is asked once, with patience, and leaves nothing behind: no session at the broker, no
-association, no bound port.
+Each question is asked once, with patience, and leaves nothing behind: no session and no retained
+message at the broker, no association, no bound port.
+
+The broker is asked as `publish` asks it: the same terms, credentials and branches of topics. The
+client id is the same with `-doctor` behind it: a broker would end the connection of `publish` for a
+second client of its id. What is sent is a CheckMessage, on topics that no consumer needs, one of
+them as large as a report may well be.
 """
 
 from __future__ import annotations
 
 import socket
 import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from appliance.errors import BrokerAway
-from appliance.publish.link import Link, Pace, Protocol, next_protocol
-from appliance.settings import Mqtt
+from appliance.publish.link import Direct, Link, Pace
+from appliance.publish.stage import client_id_of
+from appliance.publish.terms import Terms, best, following
+from appliance.results import message
+from appliance.settings import Mqtt, Settings
 
 REFUSED = "broker_refused"
+UNHEARD = "broker_unheard"
+OURS = "doctor"
+REPORT_BYTES = 32768
+BRANCHES = {
+    OURS: 0,
+    "study/doctor/event": REPORT_BYTES,
+    "finding/doctor": 0,
+    "reply/doctor": 0,
+}
+"""Where `publish` sends, with how much beside the message; OURS is retained as `status` is."""
 VERIFICATION = "1.2.840.10008.1.1"  # PS3.4 A
 
 
@@ -57,21 +79,99 @@ def echo(host: str, port: int, ae_title: str, patience_s: float) -> str | None:
     return None
 
 
-def broker(mqtt: Mqtt, client_id: str, patience_s: float) -> str:
-    """TCP, TLS, CONNECT with the credentials. BrokerAway, with code REFUSED where it said no."""
-    protocol: Protocol = "3.1.1" if mqtt.protocol == "3.1.1" else "5"
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What a broker showed."""
+
+    text: str
+    unconfirmed: bool
+    """Whether it takes QoS 0 only, so that nothing is confirmed."""
+
+
+def broker(settings: Settings, patience_s: float) -> Broker:
+    """Connect as `publish` does, send a message on each branch, and hear it again.
+
+    BrokerAway, with code REFUSED where the broker said no, UNHEARD where a message did not come
+    back or it hung up on one, CLOCK where its certificate is not valid by our clock.
+    """
+    mqtt, site = settings.mqtt, settings.site
+    root = message.root(site.name, site.device)
+    # an empty retained message deletes what is retained there (3.3.1.3): where we are cut off, the
+    # will cleans up
+    will = Direct(f"{root}/{OURS}", "", 1, retain=True)
+    asked, seen = best(mqtt.protocol), set[Terms]()
     while True:
-        link = Link(mqtt, protocol, client_id, None, Pace(connect_s=patience_s), session_s=0)
+        seen.add(asked)
+        pace = Pace(connect_s=patience_s)
+        link = Link(mqtt, asked, f"{client_id_of(site)}-{OURS}", will, pace, session_s=0)
         link.open()
-        end = time.monotonic() + patience_s
-        while link.connack is None and link.lost is None and time.monotonic() < end:
-            link.wait(None, 0.1)
+        _wait(link, lambda link=link: link.connack is not None, patience_s)  # type: ignore[misc]
         if link.connack == 0:
-            link.goodbye()
-            return f"{mqtt.host}:{mqtt.port} accepts us, MQTT {protocol}"
+            return _heard_back(link, root, mqtt, patience_s)
+        silent = link.lost is None
         link.hang_up("no CONNACK in time")
-        again = next_protocol(mqtt.protocol, protocol, link.outcome())
-        if again != "3.1.1" or again == protocol:
-            break
-        protocol = again
-    raise BrokerAway(f"{mqtt.host}:{mqtt.port} refuses us: {link.lost}", code=REFUSED)
+        asked = following(mqtt.protocol, asked, link.outcome())
+        if asked in seen or (silent and len(seen) > 1):
+            raise BrokerAway(f"{mqtt.host}:{mqtt.port} refuses us: {link.lost}", code=REFUSED)
+
+
+def _heard_back(link: Link, root: str, mqtt: Mqtt, patience_s: float) -> Broker:
+    """One message on each branch; nothing stays of it."""
+    where = f"{mqtt.host}:{mqtt.port}"
+    try:
+        if not _granted(link, (f"{root}/cmd/+",), patience_s):
+            raise BrokerAway(f"{where} does not let us hear {root}/cmd/+", code=UNHEARD)
+        listening = _granted(link, tuple(f"{root}/{branch}" for branch in BRANCHES), patience_s)
+        unheard = []
+        for branch, size in BRANCHES.items():
+            now = datetime.now(timezone.utc)
+            check = message.of_check(branch, retain=branch == OURS, at=now, filler="." * size)
+            link.send(Direct.of((check, 0), root))
+            if not _answered(link, check.message.event_id, listening, patience_s):
+                unheard.append(branch)
+            refused = [reason for _, reason in link.acked if reason >= 0x80]
+            why = f"PUBACK 0x{refused[0]:02x}" if refused else link.lost
+            if why is not None:
+                text = f"{where} does not take a message on {branch}: {why}"
+                raise BrokerAway(text, code=UNHEARD)
+    finally:
+        if link.lost is None:
+            link.send(Direct(f"{root}/{OURS}", "", 1, retain=True))
+            _wait(link, lambda: not link.unacked, patience_s)
+            link.goodbye()
+    if unheard and link.protocol == "3.1.1":  # it has no other word for a refusal (3.3.5)
+        text = f"{where} accepts us, and what we send on {', '.join(unheard)} does not come back"
+        raise BrokerAway(text, code=UNHEARD)
+    text = f"{where} accepts us, MQTT {link.protocol}"
+    text += "; it keeps no retained messages" if not link.retain else ""
+    text += "; it takes QoS 0 only, so that nothing is confirmed" if not link.qos else ""
+    text += f"; we may not hear {', '.join(unheard)} ourselves" if unheard else ""
+    return Broker(text, unconfirmed=not link.qos)
+
+
+def _granted(link: Link, topics: tuple[str, ...], patience_s: float) -> bool:
+    """Whether the broker lets us subscribe to all of them."""
+    link.subscribed = None
+    link.subscribe(*topics)
+    _wait(link, lambda: link.subscribed is not None, patience_s)
+    return link.subscribed is not None and link.subscribed < 0x80
+
+
+def _answered(link: Link, known: uuid.UUID, listening: bool, patience_s: float) -> bool:
+    """Whether the message came back. Who may not listen waits for its acknowledgement alone."""
+    if not listening:
+        _wait(link, lambda: not link.unacked, patience_s)
+        return False
+    _wait(link, lambda: _heard(link, known), patience_s)
+    return _heard(link, known)
+
+
+def _heard(link: Link, known: uuid.UUID) -> bool:
+    return any(str(known).encode() in letter.payload for letter in link.heard)
+
+
+def _wait(link: Link, what: Callable[[], bool], patience_s: float) -> None:
+    """Until it is so, the connection is lost, or patience ends."""
+    end = time.monotonic() + patience_s
+    while not what() and link.lost is None and time.monotonic() < end:
+        link.wait(None, 0.1)

@@ -69,13 +69,68 @@ def test_a_bundle_for_another_part_reads_the_same_table() -> None:
 
 def test_contrary_values_refuse_with_their_reasons(manifest: Manifest) -> None:
     assert codes(manifest, replace(CT, modality="MR")) == [Code.MODALITY]
-    assert codes(manifest, replace(CT, body_part="KNEE")) == [Code.BODY_PART]
     assert codes(manifest, replace(CT, patient_age_years=17.9)) == [Code.PATIENT_AGE]
     assert codes(manifest, replace(CT, patient_age_years=18.0)) == []
     assert codes(manifest, replace(CT, patient_age_years=120.5)) == [Code.PATIENT_AGE]
     assert codes(manifest, replace(CT, thickness_mm=5.04)) == []
     assert codes(manifest, replace(CT, thickness_mm=7.5)) == [Code.THICKNESS_TOO_WIDE]
     assert len(codes(manifest, replace(CT, modality="MR", body_part="KNEE"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        ("KNEE", "is LEG,"),
+        ("SKULL_TO_THIGH", "is HEAD and LEG,"),
+        ("THYROID", "is NECK,"),
+        ("UPPER ABDOMEN", "is ABDOMEN,"),
+    ],
+)
+def test_a_contrary_body_part_alone_casts_doubt_where_the_images_can_decide(
+    manifest: Manifest, part: str, shown: str
+) -> None:
+    header = replace(CT, body_part=part)
+    assert codes(manifest, header) == []
+    found = match.doubt(manifest.accepts, [CT, header])
+    assert found is not None
+    assert found.code is Code.BODY_PART
+    assert shown in found.text
+    assert match.doubt(manifest.accepts, [CT, replace(CT, body_part=None)]) is None
+    accepts = manifest.accepts.model_copy(update={"required": ("body_part",)})
+    needy = manifest.model_copy(update={"accepts": accepts})
+    assert codes(needy, header) == [Code.BODY_PART]
+
+
+def test_a_line_that_does_not_look_for_the_organ_refuses_a_contrary_body_part(
+    radiographs: Manifest,
+) -> None:
+    accepts = radiographs.accepts.model_copy(update={"required": ()})
+    lenient = radiographs.model_copy(update={"accepts": accepts})
+    assert codes(lenient, replace(DX, body_part="KNEE")) == [Code.BODY_PART]
+
+
+def test_no_bundle_is_meant_for_an_animal(manifest: Manifest, radiographs: Manifest) -> None:
+    assert codes(manifest, replace(CT, other_species=True)) == [Code.SPECIES]
+    assert codes(radiographs, replace(DX, other_species=True)) == [Code.SPECIES]
+    none = match.none_accepts([Held(manifest)], replace(CT, other_species=True))
+    assert [r.code for r in none] == [Code.SPECIES, Code.NO_BUNDLE]
+
+
+def test_an_impossible_age_is_unknown_and_limits_or_refuses(
+    manifest: Manifest, radiographs: Manifest
+) -> None:
+    unknown = {"patient_age_years": None, "age_unknown": True}
+    assert codes(manifest, replace(CT, **unknown)) == []
+    (limit,) = match.limits(manifest.accepts, [CT, replace(CT, **unknown)])
+    assert limit.code is Code.AGE_UNKNOWN
+    assert match.limits(manifest.accepts, [CT]) == ()
+    assert codes(radiographs, replace(DX, **unknown)) == [Code.AGE_UNKNOWN]
+
+
+@pytest.mark.parametrize("years", [3.0, 12.0, 17.9])
+def test_a_reason_says_a_range_and_never_the_age(manifest: Manifest, years: float) -> None:
+    (reason,) = match.accepts(manifest, replace(CT, patient_age_years=years))
+    assert reason.text == "The patient is younger than 18 years; 18 to 120 are intended."
 
 
 def test_a_bundle_that_finds_masses_may_take_thicker_slices(manifest: Manifest) -> None:
@@ -103,10 +158,10 @@ def test_choose_keeps_the_order_and_says_why_none(manifest: Manifest) -> None:
     adults, children = Held(manifest), Held(manifest.model_copy(update={"accepts": child}))
     assert match.choose([children, adults], CT) == (children, adults)
     assert match.choose([children, adults], replace(CT, patient_age_years=40.0)) == (adults,)
-    knee = replace(CT, body_part="KNEE")
-    assert match.choose([children, adults], knee) == ()
-    reasons = match.none_accepts([children, adults], knee)
-    assert [r.code for r in reasons] == [Code.BODY_PART, Code.NO_BUNDLE]
+    thick = replace(CT, thickness_mm=7.5)
+    assert match.choose([children, adults], thick) == ()
+    reasons = match.none_accepts([children, adults], thick)
+    assert [r.code for r in reasons] == [Code.THICKNESS_TOO_WIDE, Code.NO_BUNDLE]
     assert [r.code for r in match.none_accepts([], CT)] == [Code.NO_BUNDLE]
 
 
@@ -141,9 +196,10 @@ def test_the_bundles_of_the_modality_say_why_and_the_others_are_silent(
     assert match.choose(both, replace(CT, patient_age_years=40.0)) == (both[0],)
     older = match.none_accepts(both, replace(DX, patient_age_years=6.0))
     assert [r.code for r in older] == [Code.PATIENT_AGE, Code.NO_BUNDLE]
-    assert "6 years" in older[0].text
+    assert "older than 5 years" in older[0].text
     assert "0 to 5" in older[0].text
     child = match.none_accepts(both, replace(CT, patient_age_years=4.0))
+    assert "younger than 18 years" in child[0].text
     assert "18 to 120" in child[0].text
     ultrasound = match.none_accepts(both, replace(DX, modality="US", patient_age_years=None))
     assert [r.code for r in ultrasound] == [Code.MODALITY, Code.NO_BUNDLE]

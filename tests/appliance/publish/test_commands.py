@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from appliance.publish import commands
 from appliance.publish.commands import Asked, Refused, obey, parse, reply_topic
+from appliance.report import Verb
 
 ROOT = "scanside/v1/ward/box1"
 STUDY = "5d7c0c5a4b4f4a7e9c1f0d2b3a495867"
 REPORT = uuid.UUID("c9bf9e57-1685-4c89-bafb-ff5af830be8a")
 
 
-class Desk:
+class Device:
     def __init__(self, known: int = 3) -> None:
         self.known = known
         self.paused = False
@@ -45,7 +47,7 @@ def test_every_verb_parses_with_an_empty_payload(verb) -> None:
 
 
 def test_a_valid_reply_topic_is_kept_relative_to_the_root() -> None:
-    assert asked("ping", reply_to=f"{ROOT}/reply/desk-1/7").reply_to == "reply/desk-1/7"
+    assert asked("ping", reply_to=f"{ROOT}/reply/device-1/7").reply_to == "reply/device-1/7"
 
 
 @pytest.mark.parametrize(
@@ -119,41 +121,49 @@ def test_a_retained_command_is_refused() -> None:
 
 
 def test_pause_and_resume_may_be_obeyed_twice() -> None:
-    desk = Desk()
-    assert [obey(asked("pause"), desk).text, obey(asked("pause"), desk).text] == [
+    device = Device()
+    assert [obey(asked("pause"), device).text, obey(asked("pause"), device).text] == [
         "paused",
         "was paused already",
     ]
-    assert desk.paused
-    assert [obey(asked("resume"), desk).text, obey(asked("resume"), desk).text] == [
+    assert device.paused
+    assert [obey(asked("resume"), device).text, obey(asked("resume"), device).text] == [
         "resumed",
         "was not paused",
     ]
 
 
 def test_resend_says_how_many_and_fails_for_an_unknown_report() -> None:
-    assert obey(asked("resend", report_id=str(REPORT)), Desk()).ok
-    assert not obey(asked("resend", report_id=str(uuid.uuid4())), Desk()).ok
+    assert obey(asked("resend", report_id=str(REPORT)), Device()).ok
+    assert not obey(asked("resend", report_id=str(uuid.uuid4())), Device()).ok
 
 
 def test_stat_says_how_many_series_and_fails_for_an_unknown_study() -> None:
-    answer = obey(asked("stat", study=STUDY), Desk())
+    answer = obey(asked("stat", study=STUDY), Device())
     assert (answer.ok, answer.text) == (True, "3 series are taken first")
-    assert not obey(asked("stat", study="0" * 32), Desk()).ok
+    assert not obey(asked("stat", study="0" * 32), Device()).ok
 
 
 def test_update_check_says_the_truth() -> None:
-    answer = obey(asked("update-check"), Desk())
+    answer = obey(asked("update-check"), Device())
     assert (answer.ok, answer.text) == (False, "no update source configured")
 
 
-def test_no_more_than_so_many_an_hour_are_obeyed() -> None:
-    ration = commands.Ration()
-    assert all(ration.take(now=float(n)) for n in range(commands.OBEYED_AN_HOUR))
-    assert not ration.take(now=commands.OBEYED_AN_HOUR)
+def test_no_more_than_the_ration_are_obeyed() -> None:
+    ration = commands.Ration(5, 3600.0)
+    assert all(ration.take(now=float(n)) for n in range(5))
+    assert not ration.take(now=5.0)
     assert not ration.take(now=3599.9)
     assert ration.take(now=3600.0)  # the first one's hour is over
     assert not ration.take(now=3600.5)
+
+
+def test_every_verb_but_resume_has_a_ration() -> None:
+    assert set(commands.RATIONS) == set(get_args(Verb)) - {"resume"}
+
+
+def test_a_verb_that_is_not_listed_names_the_line() -> None:
+    assert commands.not_listed("pause", ("ping",)).endswith('[mqtt] commands = ["ping", "pause"]')
 
 
 json_values = st.recursive(
@@ -180,4 +190,4 @@ def test_nothing_that_arrives_breaks_the_parser(topic, payload, retained) -> Non
         assert not set(found.reply_to) & set("+#\0")
     if isinstance(found, Asked):
         assert not retained
-        obey(found, Desk())
+        obey(found, Device())

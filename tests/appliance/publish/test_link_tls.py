@@ -3,93 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from appliance.errors import SettingsInvalid
-from appliance.publish.link import Pace, tls_context
+from appliance.publish.link import Pace
+from appliance.publish.tls import tls_context
 from appliance.settings import TLS, Mqtt
 from appliance.store.events import BrokerAway, BrokerConnected
 from appliance.store.patience import Patience
+from rigs.authority import Authority
 from rigs.peers import Broker, Served, an_event, until
 from rigs.programs import program
 
 PACE = Pace(ack_s=5.0, patience=Patience(0.05, 0.1, 10), tick_s=0.5, connect_s=20.0)
-DAY = timedelta(days=1)
 HANG_S = 60.0
-
-
-@dataclass
-class Authority:
-    """A certificate authority of a site; PEM files in `folder`."""
-
-    folder: Path
-    name: str
-
-    def __post_init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._subject = _name(self.name)
-        certificate = (
-            _certificate(self._subject, self._subject, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        self.ca = self.folder / f"{self.name}.pem"
-        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str, address: str | None = None) -> tuple[Path, Path]:
-        """A certificate for `name` (and an IP address), and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName(name)]
-        if address is not None:
-            names.append(x509.IPAddress(ipaddress.ip_address(address)))
-        certificate = (
-            _certificate(_name(name), self._subject, key.public_key())
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        paths = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return paths
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.now(timezone.utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
-    )
 
 
 @pytest.fixture

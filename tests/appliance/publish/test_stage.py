@@ -7,20 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import SettingsInvalid, StateUnusable
-from appliance.publish import commands, pause
-from appliance.publish.link import Pace, next_protocol, password
+from appliance.publish.link import Pace, password
 from appliance.publish.presence import Presence
 from appliance.settings import Mqtt, Settings
 from appliance.store import bell
 from appliance.store.delivery import State
-from appliance.store.events import BrokerAway, BrokerConnected, CommandRefused, Loaded
+from appliance.store.events import BrokerAway, BrokerConnected, Loaded
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.patience import Patience
@@ -252,6 +250,7 @@ def test_a_refusal_for_now_is_asked_again_and_never_buried(settings_for, serve) 
     bell.ring(stage.settings.state, "publish")
     until(lambda: stage.journal.owed.counts().delivered == 2)
     assert stage.journal.owed.counts().dead == 0
+    assert {e.event.code for e in stage.journal.events.of(BrokerAway)} == {""}
     full.close()
 
 
@@ -301,142 +300,6 @@ def test_username_and_password_file(tmp_path: Path, settings_for, serve) -> None
         broker.stop()
 
 
-def test_commands_are_obeyed_answered_and_audited(broker, subscriber, settings_for, serve) -> None:
-    stage = serve(settings_for(broker.port))
-    until(lambda: subscriber.states()[-1:] == ["online"])
-    answers = {}
-    for verb in ("ping", "update-check", "pause", "pause", "resume", "reboot"):
-        ask(subscriber, verb, {"id": verb, "reply_to": f"{ROOT}/reply/{verb}"})
-        answers[verb] = until(lambda v=verb: subscriber.payloads(f"/reply/{v}"))[-1]
-    assert answers["ping"]["ok"]
-    assert answers["ping"]["text"] == "pong"
-    assert not answers["update-check"]["ok"]
-    assert answers["update-check"]["text"] == "no update source configured"
-    assert not answers["reboot"]["ok"]
-    assert answers["reboot"]["verb"] == "unknown"
-    rows = reversed(stage.journal.audit.rows())  # no ping, it changes nothing
-    assert [(row.action, row.detail["verb"]) for row in rows] == [
-        ("command", verb) for verb in ("pause", "pause", "resume")
-    ]
-    refused = [one.event.verb for one in stage.journal.events.of(CommandRefused)]
-    assert refused == ["unknown", "update-check"]
-    assert stage.journal.audit.verify() is None
-
-
-def test_pause_holds_the_outbox_over_a_restart_and_resume_sends_it_in_order(
-    broker, subscriber, settings_for, serve
-) -> None:
-    settings = settings_for(broker.port)
-    stage = serve(settings)
-    until(lambda: subscriber.states()[-1:] == ["online"])
-    ask(subscriber, "pause", {})
-    until(lambda: subscriber.states()[-1:] == ["degraded"])
-    assert subscriber.payloads("/status")[-1]["reasons"] == ["paused"]
-    stage.journal.owed.add([an_event(n) for n in range(5)])
-    bell.ring(settings.state, "publish")
-    stage.stop()
-    stage = serve(settings)
-    until(lambda: subscriber.states()[-1:] == ["degraded"])
-    time.sleep(0.7)
-    assert stage.journal.owed.counts().waiting == 5
-    ask(subscriber, "resume", {})
-    until(lambda: stage.journal.owed.counts().delivered == 5)
-    until(lambda: subscriber.states()[-1:] == ["online"])
-    until(lambda: len(subscriber.payloads("/event")) == 5)
-    assert [p["slices"] for p in subscriber.payloads("/event")] == [0, 1, 2, 3, 4]
-
-
-def test_resend_sends_a_report_again_under_the_same_ids(
-    broker, subscriber, settings_for, serve
-) -> None:
-    stage = serve(settings_for(broker.port))
-    report = a_report()
-    commit(stage.journal, report)
-    commit(stage.journal, a_report("2"))
-    bell.ring(stage.settings.state, "publish")
-    until(lambda: stage.journal.owed.counts().delivered == 6)
-    ask(subscriber, "resend", {"report_id": str(report.report_id), "reply_to": f"{ROOT}/reply/r"})
-    assert until(lambda: subscriber.payloads("/reply/r"))[0]["text"] == "3 messages are sent again"
-    until(lambda: len(subscriber.payloads("/event")) == 3)
-    first, _, again = subscriber.payloads("/event")
-    assert first == again
-    ask(subscriber, "resend", {"report_id": str(uuid.uuid4()), "reply_to": f"{ROOT}/reply/r"})
-    assert not until(lambda: subscriber.payloads("/reply/r")[1:])[0]["ok"]
-
-
-def test_stat_marks_the_series_of_a_study_that_was_spoken_of(
-    broker, subscriber, settings_for, serve
-) -> None:
-    stage = serve(settings_for(broker.port))
-    report = a_report()
-    commit(stage.journal, report)
-    (series,) = stage.journal.series.all()
-    until(lambda: subscriber.states()[-1:] == ["online"])
-    asking = {"study": report.study.pseudonym, "reply_to": f"{ROOT}/reply/s"}
-    ask(subscriber, "stat", asking)
-    assert until(lambda: subscriber.payloads("/reply/s"))[0]["text"] == "1 series are taken first"
-    assert stage.journal.series.get(series.key).priority == "stat"
-    ask(subscriber, "stat", {**asking, "study": "0" * 32})
-    assert not until(lambda: subscriber.payloads("/reply/s")[1:])[0]["ok"]
-
-
-def test_hostile_commands_neither_stop_the_stage_nor_get_an_answer_elsewhere(
-    broker, subscriber, settings_for, serve
-) -> None:
-    stage = serve(settings_for(broker.port))
-    until(lambda: subscriber.states()[-1:] == ["online"])
-    hostile: list[bytes] = [
-        b"\xff\xfe",
-        b"[" * 4000,
-        b"{" * 5000,
-        b'{"reply_to": "scanside/v1/ward/box1/status"}',
-        b'{"reply_to": "scanside/v1/ward/box1/reply/../status"}',
-        b'{"reply_to": "scanside/v1/ward/box2/reply/x"}',
-        b'{"reply_to": "$SYS/x"}',
-        b'{"reply_to": 7}',
-        b'{"id": "\\ud800"}',
-        b"1e999",
-        b"null",
-    ]
-    for payload in hostile:
-        subscriber.client.publish(f"{ROOT}/cmd/ping", payload, qos=1)
-    ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/last"})
-    until(lambda: subscriber.payloads("/reply/last"))
-    topics = {m.topic for m in subscriber.got} - {f"{ROOT}/cmd/ping"}
-    assert topics == {f"{ROOT}/{t}" for t in ("status", "info", "health", "reply/last")}
-    assert len(stage.journal.events.of(CommandRefused)) == len(hostile)
-    assert not stage.journal.audit.rows()  # they are kept for ever
-    assert subscriber.states() == ["init", "online"]
-
-
-def test_a_flood_of_commands_does_not_make_the_audit_grow_without_bound(
-    broker, subscriber, settings_for, serve, monkeypatch
-) -> None:
-    monkeypatch.setattr(commands, "OBEYED_AN_HOUR", 5)
-    stage = serve(settings_for(broker.port))
-    until(lambda: subscriber.states()[-1:] == ["online"])
-    for n in range(40):
-        ask(subscriber, ("pause", "resume")[n % 2], {"reply_to": f"{ROOT}/reply/x"})
-    answers = until(lambda: (got := subscriber.payloads("/reply/x"))[39:] and got)
-    assert [one["ok"] for one in answers] == [True] * 5 + [False] * 35
-    assert len(stage.journal.audit.rows()) == 5
-    assert "too many" in answers[-1]["text"]
-    ask(subscriber, "ping", {"reply_to": f"{ROOT}/reply/ping"})
-    assert until(lambda: subscriber.payloads("/reply/ping"))[0]["ok"]
-
-
-def test_a_retained_command_is_not_obeyed(broker, subscriber, settings_for, serve) -> None:
-    subscriber.client.publish(f"{ROOT}/cmd/pause", b"{}", qos=1, retain=True).wait_for_publish(
-        HANG_S
-    )
-    for protocol in ("5", "3.1.1"):
-        stage = serve(settings_for(broker.port, protocol=protocol))
-        until(lambda: subscriber.states()[-1:] == ["online"])
-        time.sleep(0.2)
-        assert not pause.paused(stage.settings.state)
-        stage.stop()
-
-
 def test_only_one_publish_stage_serves_a_state_folder(broker, settings_for, serve) -> None:
     stage = serve(settings_for(broker.port))
     with (
@@ -444,24 +307,6 @@ def test_only_one_publish_stage_serves_a_state_folder(broker, settings_for, serv
         alone(stage.settings.state, "publish"),
     ):
         pass
-
-
-@pytest.mark.parametrize(
-    ("setting", "tried", "outcome", "expected"),
-    [
-        ("auto", "5", "accepted", "5"),
-        ("auto", "5", "unsupported", "3.1.1"),
-        ("auto", "5", "closed", "3.1.1"),
-        ("auto", "5", "other", "5"),
-        ("auto", "3.1.1", "accepted", "5"),
-        ("auto", "3.1.1", "other", "3.1.1"),
-        ("auto", "3.1.1", "closed", "5"),
-        ("5", "5", "unsupported", "5"),
-        ("3.1.1", "3.1.1", "closed", "3.1.1"),
-    ],
-)
-def test_which_protocol_is_spoken_next(setting, tried, outcome, expected) -> None:
-    assert next_protocol(setting, tried, outcome) == expected
 
 
 def test_a_password_file_that_cannot_be_read_names_the_setting(tmp_path: Path) -> None:

@@ -307,6 +307,21 @@ def test_the_stage_outlives_a_broker_that(
     assert any(why in one.event.text for one in stage.journal.events.of(BrokerAway))
 
 
+def test_a_broker_that_says_that_another_client_took_our_place_is_believed_at_once(
+    meddler, settings_for, serve
+) -> None:
+    def misdeed(talk: Talk) -> None:
+        talk.accept()
+        talk.say(b"\xe0\x02\x8e\0")  # DISCONNECT: Session taken over (3.14.2.1)
+        talk.listen()
+
+    door = meddler(misdeed, 1)
+    stage = serve(settings_for(door.port, protocol="5"), PACE)
+    away = until(lambda: stage.journal.events.of(BrokerAway), HANG_S)[-1].event
+    assert away.code == "client_id_taken"
+    assert "[site] device" in away.text
+
+
 def test_with_1_000_owed_a_broker_that_acknowledges_nothing_costs_no_memory(
     meddler, subscriber, settings_for, serve
 ) -> None:

@@ -18,10 +18,11 @@ from rigs.peers import AT, a_message, a_report
 APPROVED = {
     # every message
     *("schema", "type", "event_id", "seq", "at", "notice"),
-    # status, info, health, reply
+    # status, info, health, reply, check
     *("state", "reasons", "version", "ae_title", "port", "bundles", "backend", "machine"),
     *("uptime_s", "load", "memory_available_mb", "disk_free_mb", "spool_series", "stages"),
     *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text", "engine"),
+    "filler",
     # study and finding
     *("event", "study", "series", "slices", "report", "withdrawn_report_id"),
     *("report_id", "stage", "finding", "bundle", "limitations"),

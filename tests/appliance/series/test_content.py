@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from appliance.reasons import Code
 from appliance.records import Stack
 from appliance.series.assemble import LOSSY_SYNTAXES, assemble
-from appliance.series.content import field_of_view, hu_check, repeated
+from appliance.series.content import airless, field_of_view, hu_check, repeated
 
 
 def chest(air: float = -1000, tissue: float = 50, seed: int = 0) -> list[NDArray[np.int16]]:
@@ -55,6 +55,25 @@ def test_a_wrong_intercept_is_suspect(make: Any, shift: int) -> None:
 def test_a_wrong_slope_is_suspect(make: Any, factor: float) -> None:
     wrong = [(p * factor).astype(np.float32) for p in chest()]
     assert codes(make, wrong) == [Code.SUSPECT_HU]
+
+
+def inside(seed: int = 0) -> list[NDArray[np.int16]]:
+    """Tissue from border to border with an eighth of bone in it, as in a brain cut close."""
+    hu = np.random.default_rng(seed).normal(40, 15, (6, 96, 96))
+    hu[:, :, :12] += 960
+    return list(hu.round().astype(np.int16))
+
+
+def test_images_of_a_body_s_inside_have_no_air_but_their_hu_are_right(make: Any) -> None:
+    assert codes(make, inside()) == [Code.SUSPECT_HU]
+    assert airless(make.stack(inside()))
+
+
+@pytest.mark.parametrize("wrong", [lambda p: p + np.int16(1024), lambda p: p // np.int16(2)])
+def test_wrong_hu_are_not_taken_for_a_body_s_inside(make: Any, wrong: Any) -> None:
+    planes = [wrong(p) for p in chest()]
+    assert codes(make, planes) == [Code.SUSPECT_HU]
+    assert not airless(make.stack(planes))
 
 
 def test_padding_is_not_taken_for_air(make: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from pydicom.uid import UID
 
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
+from appliance.records import Header
 from appliance.series import header as header_module
 from appliance.series import pixels
 from appliance.series.pixels import header
@@ -138,6 +141,111 @@ def test_spacing_between_slices_of_any_value_changes_nothing(make: Any) -> None:
 )
 def test_the_age_is_in_years(value: str, years: float | None) -> None:
     assert header_module.age_years(value) == pytest.approx(years)
+
+
+@pytest.mark.parametrize(
+    ("said", "born", "day", "years", "unknown"),
+    [
+        ("063Y", None, "20260105", 63, False),
+        ("000Y", None, "20260105", None, True),
+        ("126Y", None, None, None, True),
+        ("121Y", "18900101", "20260105", None, True),
+        ("120Y", None, None, 120, False),
+        ("000M", None, None, 0, False),
+        (None, None, "20260105", None, False),
+        (None, "20100301", "20260105", 15, False),
+        ("000Y", "20230601", "20260105", 2, False),
+        ("000Y", "20251001", "20260105", 3 / 12, False),
+        ("126Y", "19600105", "20260105", 66, False),
+        ("005Y", "20100106", "20260105", 15, False),
+        ("005Y", "20200201", "20260105", 5, False),
+        ("018Y", "20080106", "20260105", 17, False),
+        ("018Y", "20080105", "20260105", 18, False),
+        ("061M", "20201201", "20260105", 61 / 12, False),
+        ("010D", "20260101", "20260105", 4 / 365.25, False),
+        ("003W", "20251225", "20260105", 7 / 365.25, False),
+        ("005Y", "20270101", "20260105", 5, False),
+        ("005Y", "19000101", "20260105", 5, False),
+        ("005Y", "19", "20260105", 5, False),
+        ("005Y", "20200230", "20260105", 5, False),
+        ("005Y", "20100106", None, 5, False),
+        ("old", "20100106", "20260105", 15, False),
+    ],
+)
+def test_the_birth_date_decides_and_an_impossible_age_is_unknown(
+    said: str | None, born: str | None, day: str | None, years: float | None, unknown: bool
+) -> None:
+    found, is_unknown = header_module.age(said, born, [day] if day else [])
+    assert found == pytest.approx(years)
+    assert is_unknown is unknown
+
+
+def test_a_header_has_the_age_by_the_birth_date_and_not_the_birth_date(make: Any) -> None:
+    tags = {"PatientAge": "000Y", "PatientBirthDate": "19600105"}
+    found = header(make.bytes(make.ct(StudyDate="", SeriesDate="20260105", **tags)))
+    assert (found.patient_age_years, found.age_unknown) == (66, False)
+    assert "19600105" not in repr(found)
+    undated = header(make.bytes(make.ct(**tags)))
+    assert (undated.patient_age_years, undated.age_unknown) == (None, True)
+
+
+def species(scheme: str, code: str) -> dict[str, Any]:
+    item = Dataset()
+    item.CodingSchemeDesignator, item.CodeValue = scheme, code
+    return {"PatientSpeciesCodeSequence": [item]}
+
+
+@pytest.mark.parametrize(
+    ("tags", "other"),
+    [
+        ({}, False),
+        ({"PatientSpeciesDescription": ""}, False),
+        ({"PatientSpeciesDescription": "Homo sapiens"}, False),
+        ({"PatientSpeciesDescription": "HUMAN "}, False),
+        ({"PatientSpeciesCodeSequence": []}, False),
+        (species("SCT", "337915000"), False),
+        (species("SRT", "L-85B00"), False),
+        ({"PatientSpeciesDescription": "Canine"}, True),
+        ({"PatientSpeciesDescription": "unknown"}, True),
+        (species("SCT", "448771007"), True),
+        (species("99ACME", "337915000"), True),
+        ({"PatientSpeciesDescription": "Human", **species("SRT", "L-80700")}, True),
+    ],
+)
+def test_a_patient_is_human_unless_the_header_says_anything_else(
+    make: Any, tags: dict[str, Any], other: bool
+) -> None:
+    assert header(make.bytes(make.ct(**tags))).other_species is other
+
+
+def test_a_species_that_cannot_be_read_is_another_one(make: Any) -> None:
+    ds = make.ct()
+    ds.add_new(0x00102202, "LO", "Canine")
+    assert header(make.bytes(ds)).other_species
+
+
+def test_burned_in_text_and_lossy_compression_are_read(make: Any) -> None:
+    plain = header(make.bytes(make.ct(BurnedInAnnotation="NO", LossyImageCompression="00")))
+    assert (plain.burned_in, plain.lossy) == (False, False)
+    said = header(make.bytes(make.ct(BurnedInAnnotation="YES", LossyImageCompression="01")))
+    assert (said.burned_in, said.lossy) == (True, True)
+
+
+def test_the_digest_of_a_header_that_says_nothing_new_is_that_of_the_release_before() -> None:
+    """Reports of series that were refused unread keep their ids."""
+    old = (
+        "Header(sop_class_uid='1.2', sop_instance_uid='1.3', study_uid='1.4', series_uid='1.5', "
+        "frame_of_reference_uid=None, modality='CT', image_type=('ORIGINAL',), body_part=None, "
+        "kernel=None, patient_age_years=63.0, thickness_mm=None, instance_number=4, "
+        "acquisition_number=None, temporal_position=None, cardiac_phase=None, "
+        "gantry_tilt_deg=None, expected_images=None, manufacturer=None, transfer_syntax_uid=None)"
+    )
+    now = Header("1.2", "1.3", "1.4", "1.5", modality="CT", image_type=("ORIGINAL",),
+                 patient_age_years=63.0, instance_number=4, transfer_syntax_uid="1.2.840.10008.1.2",
+                 lossy=True)  # fmt: skip
+    assert header_module.digest(now) == ("1.3", hashlib.sha256(old.encode()).hexdigest())
+    animal = replace(now, other_species=True)
+    assert header_module.digest(animal) != header_module.digest(now)
 
 
 @pytest.mark.parametrize(

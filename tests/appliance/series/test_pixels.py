@@ -255,8 +255,10 @@ def test_a_modality_lut_or_another_unit_is_refused(make: Any) -> None:
     lut = make.ct()
     lut.ModalityLUTSequence = [Dataset()]
     assert make.code(make.bytes(lut)) is Code.UNSUPPORTED_PIXELS
-    assert make.code(make.bytes(make.ct(RescaleType="US"))) is Code.UNSUPPORTED_PIXELS
-    assert pixels.read(make.bytes(make.ct(RescaleType="HU")))
+    for other in ("US", "Z_EFF", "MGML", "HU_MOD", "HOUNSFIELD_MOD", "H"):
+        assert make.code(make.bytes(make.ct(RescaleType=other))) is Code.UNSUPPORTED_PIXELS
+    for hu in ("HU", "hu", "[HU]", "H.U.", "Houndsfield Unit", "HOUNSFIELD", "Hounsfeld units"):
+        assert pixels.read(make.bytes(make.ct(RescaleType=hu)))
 
 
 # --- multi-frame

@@ -120,6 +120,14 @@ def test_an_image_larger_than_there_is_room_for_is_refused_by_its_header(xray: X
         {"ViewPosition": None, "ViewCodeSequence": [{"CodeValue": "399198007"}]},
         {"ViewPosition": None, "ViewCodeSequence": [{"CodeValue": "R-10236"}]},
         {"ViewPosition": None, "ViewCodeSequence": None, "PatientOrientation": ["A", "F"]},
+        {"ImageType": ["DERIVED", "PRIMARY", "", "LATERAL"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "", "RT"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "", "CHEST LAT"]},
+        {"AcquisitionDeviceProcessingDescription": "CANINE LATERAL THORAX"},
+        {"AcquisitionDeviceProcessingDescription": "CHEST_LAT"},
+        {"ViewCodeSequence": [{"CodeValue": "L1", "CodeMeaning": "left lateral"}]},
+        {"PerformedProtocolCodeSequence": [{"CodeValue": "1", "CodeMeaning": "Thorax lateral"}]},
+        {"PerformedProtocolCodeSequence": [{"CodeValue": "399067008", "CodeMeaning": "x"}]},
     ],
 )
 def test_another_view_than_the_frontal_one_is_refused_by_name(
@@ -131,6 +139,22 @@ def test_another_view_than_the_frontal_one_is_refused_by_name(
 @pytest.mark.parametrize("view", ["AP", "PA", None, "SUPINE"])
 def test_a_frontal_view_and_one_that_says_nothing_known_are_read(xray: Xray, view: Any) -> None:
     assert read(xray, ViewPosition=view).stored.size
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"AcquisitionDeviceProcessingDescription": "CHEST PA/LAT"},
+        {"AcquisitionDeviceProcessingDescription": "COLLATERAL"},
+        {"PerformedProtocolCodeSequence": [{"CodeMeaning": "Chest, PA and lateral"}]},
+        {"ImageType": ["DERIVED", "PRIMARY", "", "POST_PROCESSED"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LATERAL"]},
+    ],
+)
+def test_what_names_both_views_or_is_no_view_refuses_nothing(
+    xray: Xray, tags: dict[str, Any]
+) -> None:
+    assert read(xray, **tags).stored.size
 
 
 @pytest.mark.parametrize(

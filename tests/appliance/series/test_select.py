@@ -16,7 +16,10 @@ from appliance.series.select import (
     best,
     better,
     by_name,
+    first_causes,
     groups,
+    hints,
+    scout,
     summary,
     summed_up,
 )
@@ -37,8 +40,18 @@ CT = Header("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.4", "1.2.5", "1.2.6", "CT
         ("ORIGINAL\\PRIMARY\\LOCALIZER\\CT_SOM5 TOP", Code.LOCALIZER),
         ("ORIGINAL\\PRIMARY\\SCOUT", Code.LOCALIZER),
         ("DERIVED\\PRIMARY\\LOCALIZER", Code.LOCALIZER),
-        ("DERIVED\\PRIMARY\\AXIAL", Code.DERIVED),
-        ("DERIVED\\PRIMARY\\AXIAL\\CT_SOM7 SPI DUAL", Code.DERIVED),
+        ("DERIVED\\PRIMARY\\AXIAL", None),
+        ("DERIVED\\PRIMARY\\AXIAL\\CT_SOM7 SPI DUAL", None),
+        ("DERIVED\\PRIMARY\\AXIAL\\MONO_70KEV", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\AXIAL\\MONOENERGETIC", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\AXIAL\\DET_VNC", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\AXIAL\\IODINE(WATER)", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\AXIAL\\IODINEMAP", Code.OTHER_QUANTITY),
+        ("ORIGINAL\\PRIMARY\\AXIAL\\PERFUSION", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\VOLUME\\SUBTRACTION", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\AXIAL\\EFF_ATOMIC_NUM", Code.OTHER_QUANTITY),
+        ("DERIVED\\PRIMARY\\AXIAL\\VMI", Code.OTHER_QUANTITY),
+        ("ORIGINAL\\PRIMARY\\AXIAL\\LOW DOSE", None),
         ("DERIVED\\SECONDARY\\REFORMATTED", Code.REFORMATTED),
         ("DERIVED\\SECONDARY\\REFORMATTED\\AVERAGE", Code.PROJECTION),
         ("DERIVED\\SECONDARY\\AXIAL\\CT_SOM5 MPR", Code.REFORMATTED),
@@ -48,9 +61,9 @@ CT = Header("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.4", "1.2.5", "1.2.6", "CT
         ("DERIVED\\SECONDARY\\MINIP", Code.PROJECTION),
         ("DERIVED\\SECONDARY\\PROJECTION IMAGE", Code.PROJECTION),
         ("DERIVED\\PRIMARY\\VOLUME\\MAXIMUM", Code.PROJECTION),
-        ("DERIVED\\SECONDARY", Code.SECONDARY_CAPTURE),
+        ("DERIVED\\SECONDARY", None),
         ("DERIVED\\SECONDARY\\SCREEN SAVE", Code.SECONDARY_CAPTURE),
-        ("ORIGINAL\\SECONDARY\\AXIAL", Code.SECONDARY_CAPTURE),
+        ("ORIGINAL\\SECONDARY\\AXIAL", None),
     ],
 )
 def test_image_type_sets_aside_by_name(image_type: str, code: Code | None) -> None:
@@ -76,6 +89,80 @@ def test_the_reason_says_which_word_decided_and_nothing_else_of_the_header() -> 
     reason = by_name(replace(CT, image_type=("DERIVED", "SECONDARY", "MIP", "DOE^JANE")))
     assert reason is not None
     assert reason.text == "it is a projection: Image Type MIP"
+
+
+SECONDARY = replace(CT, image_type=("ORIGINAL", "SECONDARY", "AXIAL"))
+DERIVED = replace(CT, image_type=("DERIVED", "PRIMARY", "AXIAL"))
+
+
+def test_secondary_and_derived_are_hints_in_ct_and_set_aside_elsewhere() -> None:
+    (reason,) = hints([SECONDARY, SECONDARY, CT])
+    assert reason.code is Code.SECONDARY
+    assert "2 of 3 images" in reason.text
+    assert [r.code for r in hints([DERIVED])] == [Code.DERIVED]
+    both = replace(CT, image_type=("DERIVED", "SECONDARY", "AXIAL"))
+    assert [r.code for r in hints([both])] == [Code.SECONDARY, Code.DERIVED]
+    assert hints([CT]) == ()
+    for header, code in ((SECONDARY, Code.SECONDARY_CAPTURE), (DERIVED, Code.DERIVED)):
+        reason_elsewhere = by_name(replace(header, sop_class_uid="1.2.840.10008.5.1.4.1.1.4"))
+        assert reason_elsewhere is not None
+        assert reason_elsewhere.code is code
+
+
+@pytest.mark.parametrize(
+    "lost", [{"lossy": True}, {"transfer_syntax_uid": "1.2.840.10008.1.2.4.81"}]
+)
+def test_what_compression_named_derived_is_lossy_and_no_more(lost: dict[str, Any]) -> None:
+    assert hints([replace(DERIVED, **lost)]) == ()
+    assert [r.code for r in hints([replace(SECONDARY, **lost)])] == [Code.SECONDARY]
+
+
+def test_text_burned_into_a_secondary_image_sets_it_aside() -> None:
+    for header in (SECONDARY, DERIVED):
+        reason = by_name(replace(header, burned_in=True))
+        assert reason is not None
+        assert reason.code is Code.SECONDARY_CAPTURE
+        assert "Burned In Annotation" in reason.text
+    assert by_name(replace(CT, burned_in=True)) is None
+
+
+def test_an_unlabelled_image_as_thick_as_a_body_is_a_localizer() -> None:
+    reason = by_name(replace(CT, thickness_mm=700.0))
+    assert reason is not None
+    assert reason.code is Code.LOCALIZER
+    assert "700 mm" in reason.text
+    assert by_name(replace(CT, thickness_mm=10.0)) is None
+    labelled = replace(CT, image_type=("ORIGINAL", "PRIMARY", "AXIAL"), thickness_mm=700.0)
+    assert by_name(labelled) is None, "what it says of its kind is believed, its thickness refuses"
+
+
+def test_a_few_unlabelled_images_across_the_axial_plane_are_a_localizer() -> None:
+    upright = [Reason(code=Code.NOT_AXIAL, text="90 degrees"),
+               Reason(code=Code.TOO_FEW_SLICES, text="2 images")]  # fmt: skip
+    two = [replace(CT, sop_instance_uid=f"1.2.3.{i}") for i in range(2)]
+    found = scout(two, upright)
+    assert found is not None
+    assert found.code is Code.LOCALIZER
+    assert scout(two, upright[1:]) is None
+    assert scout([*two, replace(DERIVED, sop_instance_uid="1.9")], upright) is None
+    many = [replace(CT, sop_instance_uid=f"1.2.3.{i}") for i in range(40)]
+    assert scout(many, upright) is None
+
+
+def test_consequences_of_a_refusal_are_left_out() -> None:
+    def named(*codes: Code) -> list[Reason]:
+        return [Reason(code=code, text="x") for code in codes]
+
+    gaps = named(Code.GAP_TOO_WIDE, Code.TOO_FEW_SLICES, Code.SPACING_TOO_WIDE)
+    assert list(first_causes(gaps)) == gaps
+    tilt = named(Code.GANTRY_TILT)
+    assert list(first_causes([*tilt, *gaps])) == [*tilt, *gaps]
+    for cause in (Code.UNDECODABLE_PIXELS, Code.NOT_AXIAL, Code.MISSING_RESCALE, Code.NO_BUNDLE):
+        assert [r.code for r in first_causes([*named(cause), *tilt, *gaps])] == [
+            cause,
+            Code.GANTRY_TILT,
+        ]
+    assert first_causes([]) == ()
 
 
 def test_refusals_of_images_are_summed_up_in_any_order() -> None:
@@ -134,6 +221,14 @@ def test_equal_series_are_told_apart_by_uid(make: Any) -> None:
 def test_an_unlabelled_series_is_as_good_as_an_original() -> None:
     one = summary(CT, axial=True, spacing_mm=1.0, cover_mm=300, slices=300)
     assert one.original
+
+
+@pytest.mark.parametrize("header", [SECONDARY, DERIVED])
+def test_a_secondary_or_derived_series_loses_to_an_original_one(make: Any, header: Header) -> None:
+    named = summary(
+        replace(header, series_uid="1.1"), axial=True, spacing_mm=0.5, cover_mm=300.0, slices=600
+    )
+    assert best([named, series("1.9")], make.accepts()).series_uid == "1.9"
 
 
 def test_series_of_one_acquisition_are_one_group() -> None:

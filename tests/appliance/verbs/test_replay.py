@@ -194,7 +194,7 @@ def test_an_unknown_report_is_a_clear_error(name: str, ready_site: Device, past:
 
 
 def test_a_refusal_has_nothing_to_recompute(ready_site: Device, dicom: Dicom) -> None:
-    slices = dicom.chest(series_uid="1.2.9.9", BodyPartExamined="KNEE")
+    slices = dicom.chest(series_uid="1.2.9.9", lungs=False)
     refused = analysed(ready_site, dicom, slices)
     assert refused.status is Status.NOT_ANALYSED
     with pytest.raises(ScansideError, match="is not_analysed") as caught:

@@ -303,6 +303,26 @@ def test_a_series_is_as_urgent_as_its_study(box: Box, tiny: OpenBundle) -> None:
     assert order(box)[0] == urgent.series
 
 
+def test_a_series_of_another_body_part_waits_for_all_others_and_is_urgent_for_nobody(
+    box: Box, tiny: OpenBundle
+) -> None:
+    doubtful = min(box.arrived(4))  # the first one that is found on disk
+    for path in box.spool.folder(doubtful).iterdir():
+        data = path.read_bytes()
+        assert b"CHEST " in data
+        path.write_bytes(data.replace(b"CHEST ", b"KNEE  "))
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    box.work(tiny).look_everywhere()
+    box.journal.series.set_stat(doubtful)
+    work = box.work(tiny)
+    work.look_everywhere()
+    run(work)
+    assert len(order(box)) == 4
+    assert order(box)[-1] == doubtful.series
+    (report,) = box.journal.reports.of_study(doubtful.study)
+    assert report.reasons[0].code is Code.BODY_PART
+
+
 def test_a_hint_is_only_ever_lost_where_the_socket_is_found_full(tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
