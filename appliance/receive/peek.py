@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.errors import InstanceRefused
 
@@ -64,6 +64,9 @@ class Data(Protocol):
     def take(self, at: int, count: int) -> bytes | memoryview:
         """`count` bytes from `at`, fewer where the data end; `at` is never far behind."""
 
+    def unpack(self, form: str, at: int) -> tuple[Any, ...]:
+        """The values of a struct at `at`; struct.error where the data end before."""
+
     def reaches(self, end: int) -> bool:
         """Whether there are bytes up to `end`; what lies well before it may be let go."""
 
@@ -80,6 +83,9 @@ class _Plain:
     def take(self, at: int, count: int) -> memoryview:
         return self._view[at : at + count]
 
+    def unpack(self, form: str, at: int) -> tuple[Any, ...]:
+        return struct.unpack_from(form, self._view, at)
+
     def reaches(self, end: int) -> bool:
         return end <= len(self._view)
 
@@ -88,7 +94,7 @@ class _Plain:
 
 
 class _Inflated:
-    """Deflated data (PS3.5 A.5: a raw RFC 1951 stream), of which `PIECE` to three are in memory."""
+    """Deflated data (PS3.5 A.5: a raw RFC 1951 stream), of which three pieces are held."""
 
     def __init__(self, view: memoryview) -> None:
         self._engine = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -101,6 +107,9 @@ class _Inflated:
     def take(self, at: int, count: int) -> bytes:
         self.reaches(at + count)
         return bytes(self._window[max(0, at - self._at) :][:count])
+
+    def unpack(self, form: str, at: int) -> tuple[Any, ...]:
+        return struct.unpack(form, self.take(at, struct.calcsize(form)))
 
     def reaches(self, end: int) -> bool:
         while end > self._at + len(self._window):
@@ -141,16 +150,16 @@ class _Syntax:
     order: str
 
     def tag(self, data: Data, at: int) -> int:
-        group, element = struct.unpack(f"{self.order}HH", data.take(at, 4))
+        group, element = data.unpack(f"{self.order}HH", at)
         return int(group) << 16 | int(element)
 
     def long(self, data: Data, at: int) -> int:
-        return int(struct.unpack(f"{self.order}I", data.take(at, 4))[0])
+        return int(data.unpack(f"{self.order}I", at)[0])
 
     def header(self, data: Data, at: int) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty if implicit or left out), length, start of the value of the element at
         `at`."""
-        group, element, vr, length = struct.unpack(f"{self.order}HH2sH", data.take(at, 8))
+        group, element, vr, length = data.unpack(f"{self.order}HH2sH", at)
         tag = group << 16 | element
         if not self.explicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
             whole = self.long(data, at + 4)
