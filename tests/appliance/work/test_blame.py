@@ -85,6 +85,13 @@ class Device:
         path.parent.mkdir(exist_ok=True)
         path.write_text(mark.model_dump_json())
 
+    def fail(self, key: SeriesKey) -> None:
+        """It ends `work` at its first read, as often as it takes."""
+        for _ in range(MAX_ATTEMPTS):
+            self.work().look_everywhere()
+            self.died(key, "read")
+        run(self.work())
+
     def last(self, key: SeriesKey) -> Report:
         found = self.journal.reports.latest(key)
         assert found is not None
@@ -222,10 +229,7 @@ def test_what_failed_is_tried_once_more_by_another_appliance_or_bundle(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (key,) = device.arrived(1)
-    for _ in range(MAX_ATTEMPTS):
-        device.work().look_everywhere()
-        device.died(key, "read")
-    run(device.work())
+    device.fail(key)
     assert device.state(key) == "failed"
     run(device.work())
     assert device.state(key) == "failed", "nothing has changed"
@@ -240,10 +244,7 @@ def test_what_failed_and_fails_again_after_an_update_is_left_alone(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (key,) = device.arrived(1)
-    for _ in range(MAX_ATTEMPTS):
-        device.work().look_everywhere()
-        device.died(key, "read")
-    run(device.work())
+    device.fail(key)
     monkeypatch.setattr(blame, "version", lambda _: "99.0.0")
     device.work().look_everywhere()
     device.died(key, "read")  # its one chance
