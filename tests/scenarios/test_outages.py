@@ -91,7 +91,7 @@ def test_a_series_that_breaks_the_analysis_is_reported_failed_and_the_next_goes_
     site.install(bundles.broken, "broken", "1.0.0")
 
     def child(image: pydicom.Dataset, _: int) -> pydicom.Dataset:
-        image.PatientAge = "010Y"
+        image.PatientAge, image.PatientBirthDate = "010Y", ""
         return image
 
     poisoned, good = scans.make(child), scans.make()
