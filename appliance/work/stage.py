@@ -41,7 +41,7 @@ from appliance.host import memory, notify
 from appliance.lines import choose
 from appliance.records import Header
 from appliance.report import Reason, SeriesKey
-from appliance.runtime import engine_shelf as engines
+from appliance.runtime import engine_shelf
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.runtime.gpu import EngineState
 from appliance.series import complete, pixels
@@ -234,7 +234,7 @@ class Work:
     def wait_s(self) -> float:
         """Seconds until there is something to do."""
         now = time.monotonic()
-        held_back = frozenset() if self._alone() else self._suspected
+        held_back = frozenset() if self._only_suspects() else self._suspected
         if self._waiting.any(but=held_back):
             return 0.0
         next_one = min(
@@ -248,7 +248,7 @@ class Work:
         now = time.monotonic()
         due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
         meant = {k: at for k, at in due_since.items() if not self.following[k].doubtful}
-        last, held_back = self._suspected, not self._alone()
+        last, held_back = self._suspected, not self._only_suspects()
         key = self._waiting.first(meant, last, held_back=held_back)
         idle = key is None
         if idle:
@@ -261,7 +261,7 @@ class Work:
         if due is not None and due.deadline <= time.monotonic() and (idle or not due.doubtful):
             self._guarded(due, self._judge)
 
-    def _alone(self) -> bool:
+    def _only_suspects(self) -> bool:
         """Whether nothing is followed but what is suspected: then such a series may be tried."""
         return self.following.keys() <= self._suspected
 
@@ -405,7 +405,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         work = Work(settings, journal, spool, bundles)
         work.recover()
         work.refresh()
-        engines.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
+        engine_shelf.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
         work.look_everywhere()
         if ready is not None:
             ready()
