@@ -1,0 +1,143 @@
+"""What a stage says of itself while it runs: run/STAGE.beat, for `publish` and the doctor to read.
+
+    {"stage", "pid", "boot", "tick", "step", "since", "oldest", "troubles": [{code, text, remedy}]}
+
+Rules
+- Ticks are seconds of the monotonic clock (CLOCK_MONOTONIC of clock_gettime(2)): they tell ages
+  within one boot, whatever is done to the clock of the day. A beat of another boot says nothing.
+- A stage beats from the loop that does its work, and at once when its step or troubles change. Who
+  does not beat any more is stuck or gone; which of both, its lock tells (`lock.is_held`).
+- Not durable: a beat is about now. It appears whole or not at all. A disk that takes none is no
+  error: the work goes on.
+- A trouble is what a person must know although the stage goes on. Each code has one remedy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from appliance.host.boot import boot_id
+from appliance.report import Record, Sentence
+from appliance.store.files import DISK
+
+LEAST_S = 1.0
+"""Between two beats that say the same."""
+
+
+class TroubleCode(str, Enum):
+    """What a stage may suffer from; it is also the reason of the status `degraded`."""
+
+    ASSOCIATIONS_FULL = "associations_full"
+    BUNDLE_REFUSED = "bundle_refused"
+    CLOCK_WRONG = "clock_wrong"
+    JOURNAL_DAMAGED = "journal_damaged"
+
+
+REMEDIES = MappingProxyType(
+    {
+        TroubleCode.ASSOCIATIONS_FULL: "Raise [dicom] max_associations, or find out which sender "
+        "keeps its associations open.",
+        TroubleCode.BUNDLE_REFUSED: "Install the bundle again (`scanside bundle add`), or go back "
+        "with `scanside bundle rollback`.",
+        TroubleCode.CLOCK_WRONG: "Set the clock of this device, and let it follow a time server of "
+        "the hospital.",
+        TroubleCode.JOURNAL_DAMAGED: "Look at what `scanside doctor` says of the journal, then "
+        "confirm it.",
+    }
+)
+
+
+class Trouble(Record):
+    """One of them, with the figure or the name that a person needs."""
+
+    code: TroubleCode
+    text: Sentence
+    remedy: str
+
+
+class Beat(Record):
+    """What one stage said last."""
+
+    stage: str
+    pid: int
+    boot: str
+    tick: float
+    step: str = ""
+    """What it does, such as `judge`; "" while it waits."""
+    since: float
+    """Tick at which this step began."""
+    oldest: float | None = None
+    """Tick at which the oldest of what waits for it came."""
+    troubles: tuple[Trouble, ...] = ()
+
+
+class Heart:
+    """The beats of this process as `stage`."""
+
+    def __init__(self, state: Path, stage: str) -> None:
+        self._path = state / "run" / f"{stage}.beat"
+        self._stage = stage
+        self._step, self._since = "", time.monotonic()
+        self._troubles: dict[TroubleCode, Trouble] = {}
+        self._last: Beat | None = None
+
+    def beat(self, step: str = "", *, oldest: float | None = None) -> None:
+        """The loop turns: at `step`, while the oldest of what waits came at the tick `oldest`."""
+        now = time.monotonic()
+        if step != self._step:
+            self._step, self._since = step, now
+        last = self._last
+        troubles = tuple(self._troubles[code] for code in sorted(self._troubles))
+        if (
+            last is not None
+            and now - last.tick < LEAST_S
+            and (last.step, last.troubles) == (step, troubles)
+        ):
+            return
+        self._last = Beat(
+            stage=self._stage,
+            pid=os.getpid(),
+            boot=boot_id(),
+            tick=now,
+            step=step,
+            since=self._since,
+            oldest=oldest,
+            troubles=troubles,
+        )
+        self._write(self._last.model_dump_json().encode())
+
+    def suffer(self, code: TroubleCode, text: str) -> None:
+        """From the next beat on the stage has this trouble."""
+        self._troubles[code] = Trouble(code=code, text=text, remedy=REMEDIES[code])
+
+    def recover(self, code: TroubleCode) -> None:
+        """It has it no more, if it had it."""
+        self._troubles.pop(code, None)
+
+    def _write(self, data: bytes) -> None:
+        temp = self._path.with_name(f".{self._path.name}.tmp")
+        with contextlib.suppress(OSError):
+            DISK.make_folder(self._path.parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            handle = os.open(temp, flags, 0o600)
+            try:
+                os.write(handle, data)
+            finally:
+                os.close(handle)
+            temp.replace(self._path)
+
+
+def read(state: Path, stage: str) -> Beat | None:
+    """What the stage said last in this boot; None where it said nothing that can be read."""
+    try:
+        beat = Beat.model_validate_json((state / "run" / f"{stage}.beat").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return beat if beat.boot == boot_id() else None

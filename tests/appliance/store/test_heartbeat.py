@@ -1,0 +1,87 @@
+"""What a stage says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.store import heartbeat
+from appliance.store.heartbeat import REMEDIES, Heart, TroubleCode, read
+
+
+def test_a_beat_says_the_step_and_what_waits(tmp_path: Path) -> None:
+    heart = Heart(tmp_path, "work")
+    heart.beat("judge", oldest=12.5)
+    beat = read(tmp_path, "work")
+    assert beat is not None
+    assert (beat.stage, beat.step, beat.oldest, beat.troubles) == ("work", "judge", 12.5, ())
+    assert beat.since <= beat.tick
+
+
+def test_a_step_that_goes_on_keeps_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "LEAST_S", 0.0)
+    heart = Heart(tmp_path, "work")
+    heart.beat("judge")
+    first = read(tmp_path, "work")
+    heart.beat("judge")
+    second = read(tmp_path, "work")
+    heart.beat("read")
+    third = read(tmp_path, "work")
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert second.since == first.since
+    assert third.since >= second.tick
+
+
+def test_what_does_not_change_is_not_written_again_at_once(tmp_path: Path) -> None:
+    heart = Heart(tmp_path, "work")
+    heart.beat()
+    before = (tmp_path / "run" / "work.beat").stat().st_ino
+    heart.beat()
+    assert (tmp_path / "run" / "work.beat").stat().st_ino == before
+
+
+def test_a_trouble_is_said_at_the_next_beat_until_it_ends(tmp_path: Path) -> None:
+    heart = Heart(tmp_path, "work")
+    heart.beat()
+    heart.suffer(TroubleCode.BUNDLE_REFUSED, "lung-nodule 1.2.0: its digest differs")
+    heart.beat()
+    ill = read(tmp_path, "work")
+    heart.recover(TroubleCode.BUNDLE_REFUSED)
+    heart.recover(TroubleCode.CLOCK_WRONG)
+    heart.beat()
+    well = read(tmp_path, "work")
+    assert ill is not None
+    assert [trouble.code for trouble in ill.troubles] == [TroubleCode.BUNDLE_REFUSED]
+    assert "bundle add" in ill.troubles[0].remedy
+    assert well is not None
+    assert well.troubles == ()
+
+
+def test_a_beat_of_another_boot_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Heart(tmp_path, "work").beat()
+    monkeypatch.setattr(heartbeat, "boot_id", lambda: "another")
+    assert read(tmp_path, "work") is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"stage": "work"}'])
+def test_what_cannot_be_read_says_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "work.beat").write_bytes(data)
+    assert read(tmp_path, "work") is None
+
+
+def test_a_disk_that_takes_no_beat_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_bytes(b"in the way")
+    Heart(tmp_path, "work").beat()
+    assert read(tmp_path, "work") is None
+
+
+def test_each_trouble_has_its_remedy() -> None:
+    assert set(REMEDIES) == set(TroubleCode)
