@@ -48,8 +48,8 @@ from appliance.store.journal import Journal
 console = Console(highlight=False)
 ENDINGS = ("analysed", "not_analysed", "failed")
 DRAWN = (
-    "The radiograph is drawn and shows no patient: it is the chest phantom at the size of a child of "
-    "four, with both lower lungs filled as in pneumonia. What a network says of a drawing is no "
+    "The radiograph is drawn and shows no patient: it is the chest phantom at the size of a child "
+    "of four, with both lower lungs filled as in pneumonia. What a network says of a drawing is no "
     "evidence of what it finds in patients."
 )
 HIT_MM = 5.0
