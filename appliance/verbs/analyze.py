@@ -27,6 +27,7 @@ from appliance.host import facts, memory
 from appliance.lines import choose
 from appliance.lines.fold import Fold
 from appliance.lines.kind import Context
+from appliance.naming import Naming
 from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
@@ -75,9 +76,9 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         bundles.refresh()
         if bundle is not None:
             bundles.only(bundle)
-        key = site_key(settings.state)
+        naming = Naming(site_key(settings.state))
         results = _results(every, bundles.all, memory.Gauge(memory.limit()))
-        return [_sealed(result, key, settings) for result in results]
+        return [_sealed(result, naming, settings) for result in results]
     finally:
         bundles.close()
 
@@ -192,9 +193,9 @@ def _of_bundle(
     return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
 
 
-def _sealed(result: Result, key: bytes, settings: Settings) -> Report:
+def _sealed(result: Result, naming: Naming, settings: Settings) -> Report:
     identity = Identity(
-        site_key=key,
+        naming=naming,
         publish_uids=settings.site.publish_uids,
         revision=1,
         supersedes=None,

@@ -1,7 +1,8 @@
 """`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
 
 Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
-revision and supersedes. What differs is printed field by field.
+revision and supersedes. What differs is printed field by field. A report of before release 0.2.0
+has ids that are not made of the site key (`naming`): all else of it is compared.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Bundle
 from appliance.errors import BundleRefused, ScansideError
 from appliance.host import facts, memory
+from appliance.naming import Naming, is_keyed
 from appliance.reasons import Code
 from appliance.records import Identity
 from appliance.report import NOT_COMPARED, Report, Stage, Status, Times
@@ -81,12 +83,13 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
     # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
     of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
     identity = Identity(
-        site_key=site_key(settings.state),
+        naming=Naming(site_key(settings.state)),
         publish_uids=settings.site.publish_uids,
         revision=past.revision,
         supersedes=None,
         preliminary=past.stage is Stage.PRELIMINARY,
         appliance=facts.version(),
+        before=None if is_keyed(past.report_id) else past,
     )
     sealed = line.seal(result, identity, Times())
     return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
