@@ -11,6 +11,7 @@ key and the results of the golden cases).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -56,10 +57,13 @@ class OnDisk:
         data = _bytes(file)
         return made.with_uids(data, self.parents[file]) if file in self.parents else data
 
+    reused: bool = False
+    """Another study has the same Series Instance UID."""
+
     def limitations(self) -> tuple[Reason, ...]:
-        """What the report says of UIDs that were made."""
+        """What the report says of UIDs that were made, or given twice."""
         if not self.parents:
-            return ()
+            return (select.reused_uid(),) if self.reused else ()
         text = f"{len(self.parents)} of {len(self.files)} images had no UIDs: they were made here"
         return (Reason(code=Code.MADE_UIDS, text=text, where="series"),)
 
@@ -110,6 +114,9 @@ def find(path: Path) -> list[OnDisk]:
         series.files.append(file)
         if parent is not None:
             series.parents[file] = parent
+    studies = Counter(uid for study, uid in found if study)
+    for (study, uid), series in found.items():
+        series.reused = bool(study) and studies[uid] > 1
     return list(found.values())
 
 

@@ -28,8 +28,9 @@ from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
-"""Limitations that the verdict over the transfer adds (series/complete.py)."""
+OF_ARRIVAL = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT, Code.SERIES_UID_REUSED})
+"""Limitations that no kept file of the series can show: what the verdict over the transfer adds
+(series/complete.py), and what else is on the device."""
 
 
 def main(settings: Settings, report_id: str) -> int:
@@ -80,8 +81,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         result = line.process((path.read_bytes() for path in files), bundle, backend, left)
     finally:
         bundles.close()
-    # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
-    of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
+    of_arrival = tuple(r for r in past.limitations if r.code in OF_ARRIVAL)
     identity = Identity(
         naming=Naming(site_key(settings.state)),
         publish_uids=settings.site.publish_uids,
@@ -92,7 +92,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         before=None if is_keyed(past.report_id) else past,
     )
     sealed = line.seal(result, identity, Times())
-    return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
+    return past, sealed.model_copy(update={"limitations": (*of_arrival, *sealed.limitations)})
 
 
 def _opened(bundles: OpenBundles, past: Report) -> tuple[Bundle, Backend]:

@@ -5,6 +5,7 @@
 Rules
 - The same input is inferred once: what went out as `preliminary` is committed again as `final`.
 - The same input never makes a new revision; other input supersedes what was said before.
+- A series whose Series Instance UID another study has too is kept apart from it, and says so.
 - Only what is analysed and final withdraws the report of another series of the study; each such
   report is withdrawn once, by the first better series.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
@@ -29,6 +30,7 @@ from appliance.records import Identity, Result
 from appliance.report import Reason, Report, Stage, Status, Times
 from appliance.results import destinations
 from appliance.results.owed import SeriesEvent
+from appliance.series import select
 from appliance.settings import Settings
 from appliance.store.bell import ring
 from appliance.store.journal import Journal
@@ -119,7 +121,10 @@ class Conclusions:
         facts = replace(
             concluded.result.facts, study_uid=followed.key.study, series_uid=followed.uid
         )  # where no image had a readable header, the spool still knows whose they are
-        result = replace(concluded.result, facts=facts)
+        limitations = concluded.result.limitations
+        if self.journal.series.is_reused(followed.key):
+            limitations = (select.reused_uid(), *limitations)
+        result = replace(concluded.result, facts=facts, limitations=limitations)
         previous = self.journal.reports.latest(followed.key, digest)
         known = previous is not None and previous.input_digest == result.input_digest
         state: SeriesState = "open" if concluded.preliminary else _state(result)

@@ -1,4 +1,4 @@
-"""What is committed of a series whose report was begun by the release before."""
+"""What is committed: a report that the release before began, and one UID under two studies."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 import time
 import uuid
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
 from appliance.naming import Naming
-from appliance.report import Report, SeriesKey, Stage
+from appliance.reasons import Code
+from appliance.report import Report, SeriesKey, Stage, Status
 from appliance.results import mqtt
 from appliance.results.message import FindingMessage, Outgoing, StudyEvent
+from appliance.retain.stage import run_once
 from appliance.runtime.bundles import OpenBundles
+from appliance.settings import Retain, Settings
 from appliance.store.journal import Journal
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
@@ -133,3 +137,64 @@ def test_what_is_known_of_an_input_is_not_named_anew(
         journal.commit_report(before, key, owed=(), series_state="open")
         assert work_until_final(ready_site, journal, key) == before
         assert journal.reports.of_study(key.study) == [before]
+
+
+def test_one_series_uid_under_two_studies_is_two_series_to_the_end(
+    ready_site: Device, dicom: Dicom
+) -> None:
+    """Reports, messages, files and deletion of one never touch the other."""
+    state, series = ready_site.settings.state, "1.2.826.0.1.3680043.10.1.2"
+    first, other = SeriesKey("1.2.3", series), SeriesKey("1.2.4", series)
+    arrive(ready_site, dicom, dicom.chest(study_uid=first.study))
+    with Journal.open(state) as journal:
+        alone = work_until_final(ready_site, journal, first)
+        arrive(ready_site, dicom, dicom.chest(study_uid=other.study)[2:])
+        second = work_until_final(ready_site, journal, other)
+
+        assert Code.SERIES_UID_REUSED not in codes(alone)
+        assert codes(second)[0] is Code.SERIES_UID_REUSED
+        assert second.status is alone.status is Status.ANALYSED
+        assert (second.revision, second.supersedes) == (1, None)
+        assert journal.reports.latest(first) == alone
+        assert alone.study.pseudonym != second.study.pseudonym
+        assert alone.report_id != second.report_id
+        tracked = [f.tracking_uid for report in (alone, second) for f in report.findings]
+        assert len(tracked) == len(set(tracked)) > 2
+        for key, report, count in ((first, alone, 24), (other, second, 22)):
+            said = [
+                mqtt.Envelope.model_validate_json(row.body or b"")
+                for row in journal.owed.of_study("mqtt", key.study)
+            ]
+            study = report.study.pseudonym
+            assert {one.topic for one in said} == {f"study/{study}/event", "finding/routine"}
+            assert {json.loads(one.payload)["study"] for one in said} == {study}
+            assert not any("superseded" in one.payload for one in said)
+            assert len(Spool(state).instances(key)) == count
+
+        journal.owed.ack("mqtt", [row.key for row in journal.owed.of_study("mqtt", first.study)])
+        (before,) = (row for row in journal.kept() if row.series.key == other)
+    everything = Settings(state=state, retain=Retain(target_free_mb=10**9))
+    assert run_once(everything).series == 1
+    with Journal.open(state) as journal:
+        assert [row for row in journal.kept() if row.series.key == other] == [before]
+        assert journal.series.get(first) is None
+        assert journal.reports.latest(other) == second
+        assert [r.report_id for r in journal.reports.recent(9)] == [second.report_id]
+    assert Spool(state).series() == [other]
+    assert (state / "reports" / str(second.report_id)).exists()
+    assert not (state / "reports" / str(alone.report_id)).exists()
+
+
+def test_from_disk_both_series_say_that_one_uid_was_given_twice(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
+    dicom.write(dicom.chest(study_uid="1.2.3"), tmp_path / "in" / "a")
+    dicom.write(dicom.chest(study_uid="1.2.4"), tmp_path / "in" / "b")
+    reports = analyze(tmp_path / "in", ready_site.settings)
+    assert [codes(report)[0] for report in reports] == [Code.SERIES_UID_REUSED] * 2
+    (one,) = analyze(tmp_path / "in" / "a", ready_site.settings)
+    assert Code.SERIES_UID_REUSED not in codes(one)
+
+
+def codes(report: Report) -> list[Code]:
+    return [limitation.code for limitation in report.limitations]
