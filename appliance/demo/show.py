@@ -39,7 +39,7 @@ from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.phantom import chest as phantoms
 from appliance.phantom import radiograph
-from appliance.report import NOTICE, Finding, Report, Status
+from appliance.report import NOTICE, Finding, Report, SeriesKey, Status
 from appliance.results.message import StudyEvent
 from appliance.results.mqtt import MQTT
 from appliance.settings import Settings, load
@@ -95,10 +95,11 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         _send(truth, series, settings)
         with console.status("waiting for the report ..."):
             received = _wait(subscriber)
-        report, which = received.event.report, received.event.series
+        report = received.event.report
         if report is None:
             raise SeriesRefused(received.event.reasons[0])
         _timing(settings, received)
+        which = _series_of(report, settings)
         _table(report, truth)
         out.mkdir(parents=True, exist_ok=True)
         for old in (out / "findings.png", *out.glob("heat-map-*.png")):
@@ -344,6 +345,15 @@ def _timing(settings: Settings, received: Received) -> None:
             for name in ("prepared", "inferred", "complete"):
                 if times.get(name):
                     console.print(f"  [dim]{name} at +{_seconds(times[name]) - last:.2f} s[/dim]")
+
+
+def _series_of(report: Report, settings: Settings) -> SeriesKey | None:
+    """Which of the series that were sent a report is about."""
+    journal = Journal.read(settings.state)
+    if journal is None:
+        return None
+    with journal:
+        return journal.reports.series_of(report.report_id)
 
 
 def _seconds(stamp: str) -> float:

@@ -39,7 +39,6 @@ import pytest
 from pydicom.filereader import read_file_meta_info
 
 from appliance.report import Report, SeriesKey
-from appliance.results.message import series_id
 from appliance.retain import stage as retain
 from appliance.settings import load
 from appliance.store.hand import Hand
@@ -89,11 +88,11 @@ class Heard:
 
     def ended(self, scan: Scan) -> bool:
         self.listen()
-        return str(series_id(scan.series)) in self.endings
+        return str(self.site.naming.series(scan.key)) in self.endings
 
     def standing(self, scan: Scan) -> list[Report]:
         """The final reports of a series that nothing has withdrawn."""
-        ends = self.endings[str(series_id(scan.series))].values()
+        ends = self.endings[str(self.site.naming.series(scan.key))].values()
         reports = [Report.model_validate(m["report"]) for m in ends]
         return [r for r in reports if str(r.report_id) not in self.withdrawn]
 
