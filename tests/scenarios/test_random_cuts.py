@@ -398,6 +398,11 @@ def test_at_random_cuts_under_continuous_sending_nothing_is_lost_and_nothing_dou
     standing = {scan.series: heard.standing(scan) for scan in scanners.sent}
     expected = _told(standing[whole.series][0])
     not_one = {series: len(r) for series, r in standing.items() if len(r) != 1}
+    failed = [
+        series
+        for series, said in heard.endings.items()
+        if any(message["event"] == "failed" for message in said.values())
+    ]
     ids = {str(r.report_id) for reports in standing.values() for r in reports}
     partial = [s.series for s in scanners.sent if _slices(standing[s.series]) != len(s.files)]
     lost_findings = [
@@ -434,6 +439,7 @@ def test_at_random_cuts_under_continuous_sending_nothing_is_lost_and_nothing_dou
             f" stages that ended by themselves: {stages.by_themselves}"
         )
     assert expected
+    assert not failed
     assert not lost
     assert (owed.waiting, owed.dead) == (0, 0)
     assert not left, "`retain` went on where it was cut, and deleted all"
