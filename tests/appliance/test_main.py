@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -71,6 +72,27 @@ def test_a_library_that_quotes_headers_is_silent_however_late_it_is_imported() -
     )
     assert "ours" in done.stderr
     assert "SECRET" not in done.stdout + done.stderr
+
+
+# a stage
+
+
+def test_a_stage_that_systemd_started_counts_its_quick_ends(tmp_path: Path) -> None:
+    config, count = tmp_path / "scanside.toml", tmp_path / "state" / "run" / "receive.starts"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(
+            f'state = "{tmp_path / "state"}"\n[dicom]\nbind = "127.0.0.1"\nport = {port}\n'
+        )
+        command = [sys.executable, "-m", "appliance", "receive", "--config", str(config)]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        for ours, quick in (({"INVOCATION_ID": "1"}, 1), ({"INVOCATION_ID": "2"}, 2), ({}, 2)):
+            kept = {k: v for k, v in env.items() if k != "INVOCATION_ID"}
+            done = subprocess.run(
+                command, env=kept | ours, capture_output=True, text=True, timeout=120, check=False
+            )
+            assert_one_line(done, "cannot listen")
+            assert json.loads(count.read_text()) == {"quick": quick}
 
 
 # analyze

@@ -32,6 +32,7 @@ from appliance.settings import Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store import hint
 from appliance.store.events import Engine, Loaded
+from appliance.store.heartbeat import Heart
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
@@ -400,7 +401,8 @@ def test_what_is_said_of_the_gpu_is_journalled_once_and_health_repeats_it(
     )
     work.follow_builds()
     assert len(box.journal.events.of(Engine)) == 2
-    outgoing, _ = Presence(box.settings, box.journal).health(paused=False)
+    heart = Heart(box.settings.state, "publish")
+    outgoing, _ = Presence(box.settings, box.journal, heart).health(paused=False)
     assert isinstance(outgoing.message, HealthMessage)
     assert outgoing.message.engine == "tiny: fallback: it refuses Conv_7 [engine_node]"
 
