@@ -30,12 +30,10 @@ import math
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from appliance import line
-from appliance.dicom import policy
 from appliance.errors import ScansideError, StateUnusable
 from appliance.host import memory
 from appliance.lines import choose
@@ -57,6 +55,7 @@ from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
+from appliance.work.quiet import QuietTimes
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -89,7 +88,7 @@ class Work:
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
-        self._gaps: dict[str, deque[float]] = {}
+        self._quiet_times = QuietTimes(settings, journal)
         self._waiting = Waiting(settings, journal, spool)
         self._looked: dict[SeriesKey, int] = {}
         """Series without news -> when their folder had changed."""
@@ -334,7 +333,7 @@ class Work:
             self.journal.series.arrivals(followed.key),
             lambda association: self._moved_on(followed, association),
         )
-        return complete.verdict(facts, self._quiet(followed))
+        return complete.verdict(facts, self._quiet_times.of(followed))
 
     def _conclude(self, followed: Followed, verdict: complete.Verdict) -> None:
         """The end of a series: a final report for each bundle."""
@@ -345,7 +344,7 @@ class Work:
             for digest in followed.opened:
                 reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
         if followed.header is not None and verdict.state == "complete":
-            self._learn(followed)
+            self._quiet_times.learn(followed)
         self._leave(followed)
 
     def _give_up(self, followed: Followed, reason: Reason) -> None:
@@ -377,24 +376,6 @@ class Work:
             for other in self.following.values()
             if other is not followed
         )
-
-    def _quiet(self, followed: Followed) -> complete.Quiet:
-        """Quiet times of the AE title that sent this series: set, else learned, else default."""
-        work = self.settings.work
-        row = self.journal.series.get(followed.key)
-        ae = row.calling_ae if row else ""
-        most = policy.quiet_s(self.settings, ae)
-        return complete.Quiet(
-            released_s=work.released_quiet_s,
-            setting_s=complete.learned_quiet(list(self._gaps.get(ae, ())), setting_s=most),
-            aborted_s=work.aborted_quiet_s,
-            plausible_s=followed.plausible_s,
-        )
-
-    def _learn(self, followed: Followed) -> None:
-        row = self.journal.series.get(followed.key)
-        if row is not None and row.calling_ae:
-            self._gaps.setdefault(row.calling_ae, deque(maxlen=2000)).extend(followed.gaps)
 
 
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
