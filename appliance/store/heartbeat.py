@@ -103,7 +103,8 @@ class Heart:
         self._path = state / "run" / f"{stage}.beat"
         self._stage = stage
         self._began = self._since = time.monotonic()
-        self._step, self._oldest = "", None  # type: tuple[str, float | None]
+        self._step = ""
+        self._oldest: float | None = None
         self._troubles: dict[TroubleCode, Trouble] = {}
         self._last: Beat | None = None
         self._fed = -math.inf
@@ -162,7 +163,8 @@ class Heart:
 
     def _progress(self, now: float) -> None:
         """What follows from it beside the beat: the watchdog is fed, quick ends are forgotten."""
-        if now - self._fed >= (notify.watchdog_s() or math.inf):
+        # not only when it is due: a step that lasts may follow, and must have all of its time
+        if now - self._fed >= min(LEAST_S, notify.watchdog_s() or math.inf):
             self._fed = now
             notify.watchdog()
         if not self._lasted and now - self._began >= starts.LASTED_S:

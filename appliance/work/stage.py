@@ -342,6 +342,7 @@ class Work:
         self.conclusions.owe_event("complete", followed, count)
         with ExitStack() as reports:  # each is made, whatever another raises
             for digest in followed.opened:
+                reports.callback(self.heart.go_on)
                 reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
         if followed.header is not None and verdict.state == "complete":
             self._quiet_times.learn(followed)
