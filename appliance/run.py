@@ -3,8 +3,7 @@
 On a device systemd does this, one unit a stage. The rules are the same: each stage is a process of
 its own; one that dies is started again, slower each time (1 s doubling to 30 s); SIGTERM, Ctrl-C or
 the end of the terminal stops all, senders first, so that what was acknowledged is still worked on
-and published. The pause is this parent's alone: its children are not told that systemd started it,
-and so do not wait as well (store/starts.py).
+and published. The pause is this parent's: that of `store/starts.py` is for what systemd starts.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,16 +89,10 @@ def _keep_running(stage: Child, now: float, config: Path | None) -> None:
         stage.started = now
         stage.process = subprocess.Popen(
             command,
-            env=_environment(os.environ, stage.notify_path),
+            env={**os.environ, "NOTIFY_SOCKET": stage.notify_path},
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - one thread here
             start_new_session=True,  # Ctrl-C reaches the parent alone, which stops them in order
         )
-
-
-def _environment(ours: Mapping[str, str], notify_path: str) -> dict[str, str]:
-    """Of a child: it notifies us, and what systemd says to us (systemd.exec(5)) is not for it."""
-    kept = {k: v for k, v in ours.items() if k != "INVOCATION_ID" and not k.startswith("WATCHDOG_")}
-    return {**kept, "NOTIFY_SOCKET": notify_path}
 
 
 def _end_with_parent() -> None:

@@ -7,8 +7,8 @@ Rules
   JetPack 6 has 249. So it grows here, before the stage begins, up to LONGEST_S.
 - A start counts from its beginning. It is forgotten once the process has worked for LASTED_S, or
   has ended as it was asked to. So a machine that dies each time counts too: no boot ends the count.
-- Only where systemd started the process (INVOCATION_ID, systemd.exec(5)). A person at a terminal
-  waits for nothing, and `scanside run` has a pause of its own.
+- Only where systemd itself started this process (SYSTEMD_EXEC_PID, systemd.exec(5), from release
+  248 on). A person at a terminal waits for nothing, and `scanside run` has a pause of its own.
 - Not durable, and no error: a disk that takes no count costs only the pause.
 """
 
@@ -59,7 +59,8 @@ def counted(
 ) -> Iterator[None]:
     """One life of the stage, after the pause that its last ones earned. Leaving it without an
     exception was a stop on purpose."""
-    if "INVOCATION_ID" not in (os.environ if environ is None else environ):
+    meant_for = (os.environ if environ is None else environ).get("SYSTEMD_EXEC_PID")
+    if meant_for != str(os.getpid()):
         yield
         return
     quick = _read(state, stage)

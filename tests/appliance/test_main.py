@@ -86,11 +86,13 @@ def test_a_stage_that_systemd_started_counts_its_quick_ends(tmp_path: Path) -> N
         )
         command = [sys.executable, "-m", "appliance", "receive", "--config", str(config)]
         env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        for ours, quick in (({"INVOCATION_ID": "1"}, 1), ({"INVOCATION_ID": "2"}, 2), ({}, 2)):
-            kept = {k: v for k, v in env.items() if k != "INVOCATION_ID"}
+        # as systemd does, and then as a parent that systemd started
+        for how, quick in (("exec", 1), ("exec", 2), ("", 2)):
+            script = f'export SYSTEMD_EXEC_PID=$$; {how} "$@"; exit $?'
             done = subprocess.run(
-                command, env=kept | ours, capture_output=True, text=True, timeout=120, check=False
-            )
+                ["/bin/sh", "-c", script, "sh", *command],
+                env=env, capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
             assert_one_line(done, "cannot listen")
             assert json.loads(count.read_text()) == {"quick": quick}
 

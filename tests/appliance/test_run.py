@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from appliance import run
 from appliance.stages import STAGES
 
 NAMES = {row.name for row in STAGES}
@@ -148,11 +147,6 @@ def test_ctrl_c_or_a_closed_terminal_stops_all_with_exit_0(
     assert parent.process.wait(PATIENCE_S) == 0, parent.log.read_text()
     assert not [pid for pid in everyone.values() if Path(f"/proc/{pid}").exists()]
     assert "Traceback" not in parent.log.read_text()
-
-
-def test_a_child_is_not_told_that_systemd_started_it() -> None:
-    ours = {"INVOCATION_ID": "1", "WATCHDOG_USEC": "9", "WATCHDOG_PID": "7", "NOTIFY_SOCKET": "/a"}
-    assert run._environment({**ours, "HOME": "/"}, "/b") == {"HOME": "/", "NOTIFY_SOCKET": "/b"}
 
 
 def test_a_wrong_settings_file_is_one_line_and_starts_nothing(tmp_path: Path) -> None:
