@@ -19,6 +19,8 @@ import pytest
 
 from appliance import settings as site
 from appliance.host import clock, driver
+from appliance.naming import Naming
+from appliance.report import SeriesKey
 from appliance.results.message import of_series
 from appliance.results.mqtt import enveloped
 from appliance.runtime import gpu as runtime_gpu
@@ -203,7 +205,8 @@ def test_dead_messages_are_a_failure_and_waiting_ones_are_not(config, tmp_path: 
     (tmp_path / "state").mkdir()
     at = clock.EARLIEST
     with Journal.open(tmp_path / "state") as journal:
-        said = of_series("received", study="a" * 32, series_uid="1.2", slices=1, at=at)
+        naming = Naming(b"k" * 32)
+        said = of_series("received", SeriesKey("1.1", "1.2"), naming=naming, slices=1, at=at)
         journal.owed.add([enveloped(said)])
         assert found(path, "outbox").ok
         journal.owed.never("mqtt", str(said.message.event_id), "PUBACK 0x90")
