@@ -101,7 +101,6 @@ class Intake:
             LOG.error("association refused: %s", e.one_line())
             return policy.TEMPORARY_CONGESTION
         if full is not None:
-            self._tell(Note.SHARE_TAKEN if full.of_share else Note.ALL_TAKEN)
             return self._not_let_in(request, full)
         self._calling = calling
         self._tell(Note.ACCEPTED)
@@ -111,11 +110,13 @@ class Intake:
     def _not_let_in(
         self, request: pdu.Request, decision: policy.Decision
     ) -> policy.Rejection | None:
-        """Said in log and journal, but for a question of our own doctor."""
+        """Said in log, journal and status, but for a question of our own doctor."""
         dicom = self._settings.dicom
         if policy.is_doctor(dicom, calling_ae=request.calling_ae, host=self._host):
             LOG.info("the doctor asked whether anybody answers here")
         else:
+            if decision.rejection == policy.LOCAL_LIMIT_EXCEEDED:
+                self._tell(Note.SHARE_TAKEN if decision.of_share else Note.ALL_TAKEN)
             LOG.warning("%s; %s", decision.text, decision.remedy)
             self._record(
                 events.AssociationRefused(

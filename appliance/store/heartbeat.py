@@ -55,8 +55,8 @@ class TroubleCode(str, Enum):
 
 REMEDIES = MappingProxyType(
     {
-        TroubleCode.ASSOCIATIONS_FULL: "Raise [dicom] max_associations, or find out which sender "
-        "keeps its associations open.",
+        TroubleCode.ASSOCIATIONS_FULL: "Raise [dicom] max_associations or share, or find out which "
+        "sender keeps its associations open.",
         TroubleCode.BUNDLE_REFUSED: "Install the bundle again (`scanside bundle add`), or go back "
         "with `scanside bundle rollback`.",
         TroubleCode.CLOCK_WRONG: "Set the clock of this device, and let it follow a time server of "

@@ -290,6 +290,24 @@ def test_our_own_doctor_leaves_no_refusal_behind(receiver: StartReceiver) -> Non
         assert journal.series.open_associations() == []
 
 
+def test_a_doctor_that_finds_no_place_is_no_illness(receiver: StartReceiver) -> None:
+    both = "".join(
+        f'[[dicom.allow]]\nae_title = "{title}"\nhost = "127.0.0.1"\n'
+        for title in ("CT1", "CT2", "SCANSIDE")
+    )
+    one = receiver(dicom="max_associations = 2", more=both)
+    held = [associate(one.port), associate(one.port, title="CT2")]
+    for calling, refusals in (("SCANSIDE", []), ("CT1", ["CT1"])):
+        ae = AE(ae_title=calling)
+        ae.add_requested_context(CTImageStorage)
+        assert ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE").is_rejected
+        assert [event.subject for event in one.events(AssociationRefused)] == refusals
+    until(lambda: ["all associations are open" in text for text in fullness(one)] == [True])
+    for association in held:
+        association.release()
+    until(lambda: not fullness(one))
+
+
 def test_a_killed_receive_keeps_the_next_one_out_no_longer_than_its_children_need(
     receiver: StartReceiver, make_ct: MakeImage
 ) -> None:
