@@ -47,6 +47,11 @@ from appliance.store.journal import Journal
 
 console = Console(highlight=False)
 ENDINGS = ("analysed", "not_analysed", "failed")
+DRAWN = (
+    "The radiograph is drawn and shows no patient: it is the chest phantom at the size of a child "
+    "of four, with both lower lungs filled as in pneumonia. What a network says of a drawing is no "
+    "evidence of what it finds in patients."
+)
 HIT_MM = 5.0
 """A finding hits a nodule within its radius, at least this (DESIGN: evaluate)."""
 
@@ -64,7 +69,7 @@ class Received:
 
 def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) -> int:
     """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed).
-    `projected`: the phantom as a radiograph."""
+    `projected`: the phantom as a radiograph, with a consolidation drawn into it."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
@@ -81,8 +86,9 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         )
         truth = None
         if projected:
-            with console.status("making a radiograph of the chest phantom ..."):
+            with console.status("drawing a radiograph of the chest phantom ..."):
                 series = _radiograph(folder / "radiograph")
+            console.print(DRAWN)
         elif series is None:
             with console.status("making a chest phantom (lungs, ribs, vessels, nodules) ..."):
                 truth = phantoms.chest()
@@ -228,9 +234,10 @@ def _appliance(folder: Path) -> Iterator[None]:
 
 
 def _radiograph(folder: Path) -> Path:
-    """The phantom, seen from the front, as one file in this folder."""
+    """The phantom with filled lower lungs, seen from the front, as one file in this folder."""
     folder.mkdir()
-    image = radiograph.instance(radiograph.projected(phantoms.chest()))
+    body = radiograph.consolidated(phantoms.chest())
+    image = radiograph.instance(radiograph.projected(body))
     image.save_as(folder / "radiograph.dcm", enforce_file_format=True)
     return folder
 
