@@ -227,6 +227,22 @@ def retry(
     print(f"{verb.retry(_settings(config), series)} tried again")
 
 
+@app.command()
+def discard(
+    series: Annotated[str, typer.Argument(help="Series Instance UID.")],
+    study: Annotated[
+        str | None, typer.Option(help="Study Instance UID, where two studies have the series.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Delete the images of a series, to be sent again (audited)."""
+    from appliance.verbs import discard as verb
+
+    _log(logging.WARNING)
+    count = verb.discard(_settings(config), series, study)
+    print(f"{count} images are deleted: send the series again")
+
+
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""

@@ -8,7 +8,6 @@ not wait for. A crash in between leaves the spool ahead of the journal, never be
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import mmap
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, StateUnusable
+from appliance.receive.duplicates import Comparison
 from appliance.receive.fullness import Note
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
 from appliance.report import SeriesKey
@@ -77,6 +77,7 @@ class Intake:
         self._series: dict[SeriesKey, _Series] = {}
         self._unannounced: SeriesKey | None = None
         self._reserve_recorded = False
+        self._headers_told: set[tuple[str, str, tuple[str, ...]]] = set()
 
     def requested(self, request: pdu.Request) -> policy.Rejection | None:
         """Decide by the policy; a refusal is journalled with the setting to change."""
@@ -154,18 +155,21 @@ class Intake:
 
     def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
         """The data set is complete in `temp`: the outcome table of this module."""
-        comparison = _Comparison(self.spool.root / "run" / "decoding.lock")
+        comparison = Comparison(self.spool.root / "run" / "decoding.lock")
+        facts: Peeked | None = None
         try:
             facts = _checked(announced, file)
             outcome = self.spool.store(
                 temp, facts.study, facts.series, facts.sop_instance, comparison.same
             )
         except InstanceRefused as e:
+            self._note_header(facts, comparison.changed, refused=True)
             return self._refused(announced.sop_instance, e, temp, comparison.digests)
         except (StateUnusable, OSError) as e:
             return self._refused(announced.sop_instance, _disk_failed(e), temp)
         if outcome == "stored" and facts.study and facts.series:
             self._note(SeriesKey(facts.study, facts.series))
+        self._note_header(facts, comparison.changed, refused=False)
         return Answer(SUCCESS)
 
     def answered(self) -> None:
@@ -200,6 +204,25 @@ class Intake:
             series.instances += 1
         else:
             self._series[key] = _Series(now, now)
+
+    def _note_header(
+        self, facts: Peeked | None, changed: tuple[str, ...], *, refused: bool
+    ) -> None:
+        """Another header than the one that is kept: told once a series and kind of change."""
+        if not changed or facts is None:
+            return
+        event = events.HeaderChanged(
+            subject=facts.series or "",
+            study=facts.study or "",
+            instance=facts.sop_instance or "",
+            changed=changed,
+            refused=refused,
+            association=self._id,
+        )
+        of = (event.study, event.subject, changed)
+        if of not in self._headers_told:
+            self._headers_told.add(of)
+            self._record(event)
 
     def _arrived(self, key: SeriesKey, series: _Series) -> None:
         self._journal.series.arrived(
@@ -312,42 +335,6 @@ class _Nowhere:
 
     def drop(self) -> None:
         pass
-
-
-class _Comparison:
-    """Whether two files are the same image, and the digests of both where they are not.
-
-    Only one association at a time decodes, so what that needs is needed once, however many send.
-    """
-
-    def __init__(self, ration: Path) -> None:
-        self.digests: dict[str, str] = {}
-        self._ration = ration
-
-    def same(self, new: Path, stored: Path) -> bool:
-        one, other = _mapped(new), _mapped(stored)
-        facts, known = peek(one), peek(other)
-        ours, theirs = one[facts.dataset_at :], other[known.dataset_at :]
-        if facts.transfer_syntax == known.transfer_syntax and ours == theirs:
-            return True
-        # here, because only duplicates that differ need the decoders
-        from appliance.series import same  # noqa: PLC0415
-
-        with locked(self._ration):
-            found = same.shown(one)
-            if found is not None and found == same.shown(other):
-                return True
-        self.digests = {
-            "sha256": hashlib.sha256(ours).hexdigest(),
-            "sha256_stored": hashlib.sha256(theirs).hexdigest(),
-        }
-        return False
-
-
-def _mapped(path: Path) -> memoryview:
-    """A file's bytes, read when they are looked at."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _checked(announced: Announced, file: int) -> Peeked:

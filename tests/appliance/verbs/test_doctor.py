@@ -19,7 +19,6 @@ import pytest
 
 from appliance import settings as site
 from appliance.host import clock, driver
-from appliance.naming import Naming
 from appliance.report import SeriesKey
 from appliance.results.message import of_series
 from appliance.results.mqtt import enveloped
@@ -29,6 +28,7 @@ from appliance.store.events import BrokerConnected
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.verbs import doctor
 from appliance.verbs.checks.check import Check
+from rigs.reports import NAMING
 
 
 def a_free_port() -> int:
@@ -205,8 +205,7 @@ def test_dead_messages_are_a_failure_and_waiting_ones_are_not(config, tmp_path: 
     (tmp_path / "state").mkdir()
     at = clock.EARLIEST
     with Journal.open(tmp_path / "state") as journal:
-        naming = Naming(b"k" * 32)
-        said = of_series("received", SeriesKey("1.1", "1.2"), naming=naming, slices=1, at=at)
+        said = of_series("received", SeriesKey("1.2", "1.2.3"), naming=NAMING, slices=1, at=at)
         journal.owed.add([enveloped(said)])
         assert found(path, "outbox").ok
         journal.owed.never("mqtt", str(said.message.event_id), "PUBACK 0x90")
@@ -346,7 +345,7 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     checks = doctor.examine(path).checks
     assert len(checks) == len(doctor.CHECKS) + 2
     failed = [check for check in checks if "Permission denied" in check.text]
-    assert {check.name for check in failed} == {"journal", "outbox", "clock"}
+    assert {check.name for check in failed} == {"journal", "outbox", "clock", "corrections"}
     assert all(JOURNAL_NAME in c.text and "sudo -u" in c.remedy for c in failed)
 
 
