@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, StateUnusable
+from appliance.receive.books import AWAY
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
 from appliance.report import SeriesKey
 from appliance.settings import Settings
@@ -33,6 +35,7 @@ from appliance.store.rows import Outcome
 from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 B.2.3
 NOT_THE_SOP_CLASS = 0xA900
@@ -61,6 +64,7 @@ class Intake:
         *,
         host: str,
         accepted: Callable[[], None] = lambda: None,
+        stand_in: Callable[[], Journal] | None = None,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,6 +75,7 @@ class Intake:
         self._clock = clock
         self._host = host
         self._accepted = accepted
+        self._stand_in = stand_in
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
@@ -86,7 +91,7 @@ class Intake:
             host=self._host,
         )
         limit = self._settings.dicom.max_associations
-        if decision.allowed and len(self._journal.series.open_associations()) >= limit:
+        if decision.allowed and self._asked(_open_associations) >= limit:
             decision = policy.Decision(
                 policy.LOCAL_LIMIT_EXCEEDED,
                 f"association refused: {limit} are open",
@@ -106,8 +111,10 @@ class Intake:
             return decision.rejection
         self._calling = request.calling_ae
         try:
-            self._id = self._journal.series.association_opened(
-                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
+            self._id = self._asked(
+                lambda journal: journal.series.association_opened(
+                    calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
+                )
             )
         except StateUnusable as e:  # a full disk: the sender asks again later
             LOG.error("association refused: %s", e.one_line())
@@ -115,6 +122,16 @@ class Intake:
         self._accepted()
         LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
         return None
+
+    def _asked(self, question: Callable[[Journal], _T]) -> _T:
+        """What the journal says; where it is damaged, what stands in for it from now on."""
+        try:
+            return question(self._journal)
+        except StateUnusable as e:
+            if e.code not in AWAY or self._stand_in is None:
+                raise
+            self._journal = self._stand_in()
+            return question(self._journal)
 
     def begin(self, announced: Announced) -> association.Sink:
         """A file in incoming/ for the data set, or nothing where the reserve is reached."""
@@ -240,6 +257,10 @@ class Intake:
 
     def _hint(self, told_to_work: Hint) -> None:
         hint.send(self.spool.root, told_to_work)
+
+
+def _open_associations(journal: Journal) -> int:
+    return len(journal.series.open_associations())
 
 
 class _File:

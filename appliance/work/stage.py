@@ -49,7 +49,8 @@ from appliance.settings import Settings
 from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
 from appliance.store.hand import Hand
-from appliance.store.journal import Journal
+from appliance.store.heartbeat import Heart
+from appliance.store.journal import Journal, Manner, damage
 from appliance.store.lock import alone
 from appliance.store.spool import Spool
 from appliance.work.blame import Blame, made_of
@@ -81,6 +82,7 @@ class Work:
         self.bundles = bundles
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
+        self.heart = Heart(settings.state, "work")
         self.following: dict[SeriesKey, Followed] = {}
         self._gaps: dict[str, deque[float]] = {}
         self._waiting = Waiting(settings, journal, spool)
@@ -104,6 +106,7 @@ class Work:
 
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
+        self._look_after_journal()
         self.journal.series.recover_associations()
         if self._loaded is not None:
             there = self.spool.changed
@@ -116,6 +119,12 @@ class Work:
             settled = changed is not None and time.time_ns() - changed > SETTLED_NS
             if changed is not None and settled and key not in self.following:
                 self._looked[key] = changed
+
+    def _look_after_journal(self) -> None:
+        """Keep its ledger short, and say that it was damaged until a person confirms it."""
+        self.journal.tidy(self.settings.state)
+        damage.tell(self.settings.state, self.heart)
+        self.heart.beat()
 
     def _note(self, key: SeriesKey, *, ended: bool) -> None:
         """To be looked at in its turn; of a new series with its priority."""
@@ -391,7 +400,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
 
     with (
         alone(settings.state, "work"),
-        Journal.open(settings.state) as journal,
+        Journal.open(settings.state, manner=Manner.MEND) as journal,
         hearing(settings.state, "work") as hints,
         ExitStack() as end,
     ):
