@@ -148,6 +148,8 @@ class Line:
                 )
         bundles.close()
         for path in sorted((self.settings.state / "reports").rglob("*.*")):
+            if path.suffix == ".entry":  # made of the journal, later
+                continue
             self.told(kept=str(path.relative_to(self.settings.state)), sha256=sha256(path))
 
     def publish(self) -> None:

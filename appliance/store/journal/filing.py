@@ -52,17 +52,18 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     """
     path = state / LEDGER_NAME
     size, found = path.stat().st_size, ledger.read(path)
-    committed = set(map(tuple, db.execute("SELECT report_id, stage FROM reports")))
-    left = [entry for ids, entry in found.reports.items() if ids in committed]
+    committed = "SELECT 1 FROM reports WHERE report_id = ? AND stage = ?"
+    known = [entry for ids, entry in found.reports.items() if db.execute(committed, ids).fetchone()]
+    left = [entry for entry in known if not _place(state, entry).exists()]
     for entry in left[:MOST]:
-        _file(state, entry, disk)
-    states = {
-        (row[0], row[1]): row[2] for row in db.execute("SELECT destination, key, state FROM owed")
-    }
-    owed = [entry for ids, entry in found.owed.items() if states.get(ids) in delivery.OWED]
+        disk.make_folder(_place(state, entry).parent)
+        disk.write(_place(state, entry), encoded([entry]))
+    query = "SELECT state FROM owed WHERE destination = ? AND key = ?"
+    states = {ids: db.execute(query, ids).fetchone() for ids in found.owed}
+    owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
     live: list[Entry] = [*owed, *left[MOST:], DrawnEntry(seq=_drawn(db))]
     fresh = b"".join(encoded([entry]) for entry in live)
-    never_was = len(left) < len(found.reports) or not found.owed.keys() <= states.keys()
+    never_was = len(known) < len(found.reports) or None in states.values()
     if never_was or (size > SMALL and 2 * len(fresh) <= size):
         disk.write(path, fresh)
 
@@ -76,11 +77,8 @@ def filed(state: Path) -> Iterator[ReportEntry]:
                     yield entry
 
 
-def _file(state: Path, entry: ReportEntry, disk: Disk) -> None:
-    path = state / FOLDER / entry.report_id / f"{entry.stage}{_SUFFIX}"
-    if not path.exists():
-        disk.make_folder(path.parent)
-        disk.write(path, encoded([entry]))
+def _place(state: Path, entry: ReportEntry) -> Path:
+    return state / FOLDER / entry.report_id / f"{entry.stage}{_SUFFIX}"
 
 
 def _owed(db: sqlite3.Connection) -> Iterator[OwedEntry]:

@@ -52,6 +52,8 @@ class Journal:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._db = database
         self._clock = clock
+        self._tidied: int | None = None
+        """Bytes of the ledger when it was last tidied."""
         self.audit = Audit(database, clock)
         self.events = EventLog(database, clock)
         self.series = SeriesPart(database, clock)
@@ -159,8 +161,11 @@ class Journal:
 
     def tidy(self, state: Path, disk: Disk = DISK) -> None:
         """Reports of the ledger go into files, and the ledger is shortened (`filing`)."""
+        if self._db.ledger.size() == self._tidied:
+            return  # nothing was added since
         with self._db.write() as db:
             filing.tidy(state, db, disk)
+        self._tidied = self._db.ledger.size()
 
     def whole(self) -> str | None:
         """What is wrong with the file, by all that SQLite checks; None: nothing."""

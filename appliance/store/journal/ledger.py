@@ -176,6 +176,12 @@ class Ledger:
         self._lasting = False
         self._before: int | None = None
 
+    def size(self) -> int:
+        """Bytes of its file; 0 where there is none."""
+        with suppress(FileNotFoundError):
+            return self._path.stat().st_size if self._path is not None else 0
+        return 0
+
     def note(self, entry: Entry, *, lasting: bool = True) -> None:
         """Part of the transaction that is under way. lasting: durable before it is committed."""
         self._noted.append(entry)
