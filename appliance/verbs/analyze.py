@@ -11,6 +11,7 @@ key and the results of the golden cases).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -27,6 +28,7 @@ from appliance.host import facts, memory
 from appliance.lines import choose
 from appliance.lines.fold import Fold
 from appliance.lines.kind import Context
+from appliance.naming import Naming
 from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
@@ -55,10 +57,13 @@ class OnDisk:
         data = _bytes(file)
         return made.with_uids(data, self.parents[file]) if file in self.parents else data
 
+    reused: bool = False
+    """Another study has the same Series Instance UID."""
+
     def limitations(self) -> tuple[Reason, ...]:
-        """What the report says of UIDs that were made."""
+        """What the report says of UIDs that were made, or given twice."""
         if not self.parents:
-            return ()
+            return (select.reused_uid(),) if self.reused else ()
         text = f"{len(self.parents)} of {len(self.files)} images had no UIDs: they were made here"
         return (Reason(code=Code.MADE_UIDS, text=text, where="series"),)
 
@@ -75,9 +80,9 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         bundles.refresh()
         if bundle is not None:
             bundles.only(bundle)
-        key = site_key(settings.state)
+        naming = Naming(site_key(settings.state))
         results = _results(every, bundles.all, memory.Gauge(memory.limit()))
-        return [_sealed(result, key, settings) for result in results]
+        return [_sealed(result, naming, settings) for result in results]
     finally:
         bundles.close()
 
@@ -109,6 +114,9 @@ def find(path: Path) -> list[OnDisk]:
         series.files.append(file)
         if parent is not None:
             series.parents[file] = parent
+    studies = Counter(uid for study, uid in found if study)
+    for (study, uid), series in found.items():
+        series.reused = bool(study) and studies[uid] > 1
     return list(found.values())
 
 
@@ -192,9 +200,9 @@ def _of_bundle(
     return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
 
 
-def _sealed(result: Result, key: bytes, settings: Settings) -> Report:
+def _sealed(result: Result, naming: Naming, settings: Settings) -> Report:
     identity = Identity(
-        site_key=key,
+        naming=naming,
         publish_uids=settings.site.publish_uids,
         revision=1,
         supersedes=None,

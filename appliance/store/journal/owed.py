@@ -79,6 +79,11 @@ class Outbox(Part):
         """What is in this state, of all destinations, in the order in which it was owed."""
         return self._rows("state = ?", (state,), limit)
 
+    def of_study(self, destination: str, study_uid: str) -> list[OwedRow]:
+        """All that one destination was ever owed of the series of a study and that is still kept,
+        whatever became of it, in its order."""
+        return self._rows("destination = ? AND study_uid = ?", (destination, study_uid), -1)
+
     def delivered_at(self, destination: str, key: uuid.UUID | str) -> float | None:
         """When it was delivered; None: not yet, or unknown."""
         with self._db.look() as db:
