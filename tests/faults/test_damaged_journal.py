@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from appliance.report import Report
+from appliance.report import Report, Status
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.journal.ledger import LEDGER_NAME
 from appliance.store.journal.migrate import SEQ_AHEAD
@@ -74,7 +74,7 @@ def survives(owing: Owing, folder: Path, change: Callable[[bytearray], None]) ->
     state = folder / "state"
     with line(folder, state, copy) as running:
         site = running.site
-        assert site.report(owing.waiting).findings
+        assert site.report(owing.waiting).status is Status.ANALYSED
         wait_for(lambda: owing.events <= heard(running), "what was owed")
         report = site.report(owing.reported)
         assert (report.report_id, report.revision) == (owing.report.report_id, 1)
@@ -135,11 +135,11 @@ def test_a_journal_that_is_damaged_under_running_stages_is_replaced_under_them(
         os.close(journal)
         assert set(running.store(scans[1].files).values()) == {"Success"}
         running.begin("work")  # if it has not met it by itself
-        assert running.site.report(scans[1]).findings
+        assert running.site.report(scans[1]).status is Status.ANALYSED
         told = wait_for(lambda: damage.read(state), "record of the damage")
         assert told.file is not None
         assert set(running.store(scans[2].files).values()) == {"Success"}
-        assert running.site.report(scans[2]).findings
+        assert running.site.report(scans[2]).status is Status.ANALYSED
         running.site.settled()
         with running.site.journal() as mended:
             again = mended.reports.latest(scans[0].key)

@@ -10,8 +10,8 @@ Rules
 - The old file and its log (`-wal`) get a second name and are never deleted; the log of the old file
   is gone before the new one takes the place, because SQLite would put it into the new one.
 - Each step is durable before the next, and journal-damaged.json says since the first one that this
-  is under way: after a power cut, a kill or a full disk the next start goes on. Until then nothing
-  is owed to anybody from the new file, because nobody has it.
+  is under way: after a power cut, a kill or a full disk the next start does all of it again. Until
+  then nobody has used the new file, even where it has taken the place already.
 - The next `seq` lies SEQ_AHEAD above the last known one: no number comes twice.
 - All that is owed waits again under the same keys; what was dead dies again by the same answer.
   What was delivered just before may be sent once more.
@@ -63,13 +63,12 @@ def mend(state: Path, why: str, disk: Disk) -> None:
     try:
         told = _set_aside(state, path, why, disk)
         old = state / told.file if told.file else None
-        if old is None or not _replaced(path, old):
-            disk.make_folder(folder)
-            told = _filled(state, folder / path.name, told, old, disk)
-            damage.write(state, told, disk)
-            for suffix in (WAL, INDEX):
-                disk.remove(path.with_name(path.name + suffix))
-            disk.move(folder / path.name, path)
+        disk.make_folder(folder)
+        told = _filled(state, folder / path.name, told, old, disk)
+        damage.write(state, told, disk)
+        for suffix in (WAL, INDEX):
+            disk.remove(path.with_name(path.name + suffix))
+        disk.move(folder / path.name, path)
         damage.write(state, told.model_copy(update={"finished": True}), disk)
     except (OSError, sqlite3.Error, StateUnusable) as e:
         raise StateUnusable(
@@ -109,11 +108,6 @@ def _free(path: Path, date: str) -> str:
         count += 1
         name = f"{path.name}{SET_ASIDE}{date}-{count}"
     return name
-
-
-def _replaced(path: Path, old: Path) -> bool:
-    """Whether the new file has taken the place already, before a try was interrupted."""
-    return path.exists() and old.exists() and not path.samefile(old)
 
 
 def _filled(state: Path, fresh: Path, told: Damage, old: Path | None, disk: Disk) -> Damage:

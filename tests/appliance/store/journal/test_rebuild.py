@@ -22,6 +22,7 @@ from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.journal.ledger import LEDGER_NAME
 from appliance.store.journal.migrate import SEQ_AHEAD
 from appliance.store.spool import Spool
+from rigs.reports import NAMING
 
 SEED = 20261129
 PAGE = 4096
@@ -62,7 +63,9 @@ def state(tmp_path: Path, make_report: Callable[..., Report], noon: datetime) ->
         for report, key in (
             (first, keys[0]), (final, keys[0]), (second, keys[0]), (other, keys[1]),
         ):  # fmt: skip
-            owed = list(destinations.of_report(report, key, at=noon, to=[mqtt.Mqtt()]))
+            owed = list(
+                destinations.of_report(report, key, at=noon, naming=NAMING, to=[mqtt.Mqtt()])
+            )
             final_one = report.stage is Stage.FINAL
             journal.commit_report(
                 report,
@@ -114,7 +117,7 @@ def test_the_new_journal_knows_owes_and_counts_what_the_old_one_did(state: Path)
         assert {row.key for row in journal.owed.waiting("mqtt", 100)} == before["owed"]
         rows = {s.key: (s.state, s.instances) for s in journal.series.all()}
         assert rows == before["series"]
-        assert journal.series.set_stat_of_study("c" * 32) == 2
+        assert journal.series.set_stat_of_study(before["reports"][0].study.pseudonym) == 2
         # what the file cannot say any more, the ledger does
         assert journal.owed.next_seq() > SEQ_AHEAD
         assert journal.audit.verify() is None
@@ -175,7 +178,7 @@ def test_what_a_failed_transaction_would_have_owed_is_not_owed(
     state: Path, make_report: Callable[..., Report], noon: datetime
 ) -> None:
     key, report = SeriesKey("1.2", "1.2.5"), make_report("1.2.5", images="9" * 64)
-    owed = list(destinations.of_report(report, key, at=noon, to=[mqtt.Mqtt()]))
+    owed = list(destinations.of_report(report, key, at=noon, naming=NAMING, to=[mqtt.Mqtt()]))
     with Journal.open(state) as journal:
         size = (state / LEDGER_NAME).stat().st_size
 
@@ -198,7 +201,7 @@ def test_a_transaction_that_a_kill_ended_is_taken_out_by_the_next_work(
 ) -> None:
     """Its line is there, and the journal knows nothing of it: it was never said."""
     key, report = SeriesKey("1.2", "1.2.5"), make_report("1.2.5", images="9" * 64)
-    owed = list(destinations.of_report(report, key, at=noon, to=[mqtt.Mqtt()]))
+    owed = list(destinations.of_report(report, key, at=noon, naming=NAMING, to=[mqtt.Mqtt()]))
     journal_alone = (state / JOURNAL_NAME).read_bytes()
     with Journal.open(state) as journal:
         journal.commit_report(report, key, owed=owed, series_state="analysed", instances=10)
