@@ -121,6 +121,17 @@ def test_after_any_damage_all_stages_start_and_what_was_owed_is_delivered(
         shutil.rmtree(folder)
 
 
+def spoil(state: Path) -> None:
+    """Junk in all pages but the first one, and in all that lies in the log."""
+    pages = state / JOURNAL_NAME, PAGE, PAGE
+    frames = state / f"{JOURNAL_NAME}-wal", 32 + 24, PAGE + 24  # SQLite file format, 4.1
+    for path, begin, step in (pages, frames):
+        handle = os.open(path, os.O_WRONLY)
+        for at in range(begin, os.fstat(handle).st_size - PAGE + 1, step):
+            os.pwrite(handle, b"junk" * (PAGE // 4), at)
+        os.close(handle)
+
+
 def test_a_journal_that_is_damaged_under_running_stages_is_replaced_under_them(
     installed: Path, small_scans: Any, tmp_path: Path
 ) -> None:
@@ -129,10 +140,7 @@ def test_a_journal_that_is_damaged_under_running_stages_is_replaced_under_them(
     with line(tmp_path, state, installed) as running:
         assert set(running.store(scans[0].files).values()) == {"Success"}
         before = running.site.report(scans[0])
-        journal = os.open(state / JOURNAL_NAME, os.O_WRONLY)
-        for page in range(1, os.fstat(journal).st_size // PAGE):
-            os.pwrite(journal, b"junk" * (PAGE // 4), page * PAGE)
-        os.close(journal)
+        spoil(state)
         assert set(running.store(scans[1].files).values()) == {"Success"}
         running.begin("work")  # if it has not met it by itself
         assert running.site.report(scans[1]).status is Status.ANALYSED

@@ -237,8 +237,9 @@ def _make_sure(state: Path, path: Path, disk: Disk, manner: Manner, users: Share
         return
     if manner is Manner.HURRY:
         raise _not_ready(path)
-    certain = doubt if doubt is not None and doubt.startswith(damage.CERTAINLY) else None
-    why = pending.why if unfinished and pending else certain
+    why = pending.why if unfinished and pending else None
+    if why is None and doubt is not None and doubt.startswith(damage.CERTAINLY):
+        why = doubt.removeprefix(damage.CERTAINLY)
     why = why or damage.wrong(path, schema(), VERSION)
     if why is not None:
         if manner is not Manner.MEND:
