@@ -22,7 +22,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from appliance import line
-from appliance.dicom.storage import MEDIA_DIRECTORY
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
 from appliance.host import facts, memory
 from appliance.lines import choose
@@ -34,7 +33,7 @@ from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.series import made, pixels, select
-from appliance.series.elements import file_meta
+from appliance.series.elements import is_media_directory
 from appliance.series.select import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
@@ -94,7 +93,7 @@ def find(path: Path) -> list[OnDisk]:
     root = path if path.is_dir() else path.parent
     for file in _files(path):
         data = _bytes(file)
-        if _is_media_directory(data):
+        if is_media_directory(data):
             continue
         parent = None
         if lacks := made.wanting(data):
@@ -118,13 +117,6 @@ def find(path: Path) -> list[OnDisk]:
     for (study, uid), series in found.items():
         series.reused = bool(study) and studies[uid] > 1
     return list(found.values())
-
-
-def _is_media_directory(data: bytes) -> bool:
-    try:
-        return file_meta(data, "file").sop_class == MEDIA_DIRECTORY
-    except SeriesRefused:
-        return False
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from appliance.errors import BundleRefused
-from compile import lock
+from compile import licences, lock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,6 +95,10 @@ def test_torch_is_in_no_lock_and_no_test_library_on_a_device() -> None:
     assert all("torch" not in found for found in names.values())
     assert {"pydicom", "openvino", "onnx", "cryptography"} <= names["device"]
     assert not {"pytest", "hypothesis", "mypy", "hatchling"} & names["device"]
+
+
+def test_what_a_device_installs_is_what_its_licences_are_looked_at_for() -> None:
+    assert lock.LOCKS["device"] == ("dependencies", *licences.EXTRAS)
 
 
 def test_what_is_written_reads_back() -> None:
