@@ -121,8 +121,10 @@ class Work:
                 self._looked[key] = changed
 
     def _look_after_journal(self) -> None:
-        """Keep its ledger short, and say that it was damaged until a person confirms it."""
-        self.journal.tidy(self.settings.state)
+        """Keep its ledger short where no series waits, and say that it was damaged until a person
+        confirms it."""
+        if not self.busy:
+            self.journal.tidy(self.settings.state)
         damage.tell(self.settings.state, self.heart)
         self.heart.beat()
 

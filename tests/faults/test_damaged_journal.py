@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from appliance.report import Report, Status
+from appliance.store import heartbeat
+from appliance.store.heartbeat import TroubleCode
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.journal.ledger import LEDGER_NAME
 from appliance.store.journal.migrate import SEQ_AHEAD
@@ -121,6 +123,12 @@ def test_after_any_damage_all_stages_start_and_what_was_owed_is_delivered(
         shutil.rmtree(folder)
 
 
+def troubles(state: Path) -> set[TroubleCode]:
+    """What `work` suffers from."""
+    beat = heartbeat.read(state, "work")
+    return {trouble.code for trouble in beat.troubles} if beat is not None else set()
+
+
 def spoil(state: Path) -> None:
     """Junk in all pages but the first one, and in all that lies in the log."""
     pages = state / JOURNAL_NAME, PAGE, PAGE
@@ -149,6 +157,9 @@ def test_a_journal_that_is_damaged_under_running_stages_is_replaced_under_them(
         assert set(running.store(scans[2].files).values()) == {"Success"}
         assert running.site.report(scans[2]).status is Status.ANALYSED
         running.site.settled()
+        wait_for(lambda: TroubleCode.JOURNAL_DAMAGED in troubles(state), "trouble")
+        assert told.file in running.site.scanside("journal", "confirm")
+        assert damage.read(state) is None
         with running.site.journal() as mended:
             again = mended.reports.latest(scans[0].key)
             assert mended.owed.next_seq() > SEQ_AHEAD
