@@ -143,10 +143,13 @@ def _stage(row: Stage) -> Callable[[Path | None], None]:
 
     def serve(config: Config = None) -> None:
         from appliance.host import notify
+        from appliance.store import starts
 
         _log()
         settings = _settings(config)
-        raise typer.Exit(import_module(row.module).main(settings, ready=notify.ready))
+        with starts.counted(settings.state, row.name):
+            code = import_module(row.module).main(settings, ready=notify.ready)
+        raise typer.Exit(code)
 
     return serve
 

@@ -21,6 +21,7 @@ from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, StateUnusable
 from appliance.receive.duplicates import Comparison
+from appliance.receive.fullness import Note
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
 from appliance.report import SeriesKey
 from appliance.settings import Settings
@@ -28,6 +29,7 @@ from appliance.store import events, hint
 from appliance.store.files import DISK, Disk
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
+from appliance.store.lock import locked
 from appliance.store.rows import Outcome
 from appliance.store.spool import Spool
 
@@ -59,7 +61,7 @@ class Intake:
         spool: Spool,
         *,
         host: str,
-        accepted: Callable[[], None] = lambda: None,
+        tell: Callable[[Note], None] = lambda _: None,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -69,7 +71,7 @@ class Intake:
         self._disk = disk
         self._clock = clock
         self._host = host
-        self._accepted = accepted
+        self._tell = tell
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
@@ -79,20 +81,43 @@ class Intake:
 
     def requested(self, request: pdu.Request) -> policy.Rejection | None:
         """Decide by the policy; a refusal is journalled with the setting to change."""
+        dicom, calling = self._settings.dicom, request.calling_ae
         decision = policy.decide(
-            self._settings.dicom,
-            calling_ae=request.calling_ae,
-            called_ae=request.called_ae,
-            host=self._host,
+            dicom, calling_ae=calling, called_ae=request.called_ae, host=self._host
         )
-        limit = self._settings.dicom.max_associations
-        if decision.allowed and len(self._journal.series.open_associations()) >= limit:
-            decision = policy.Decision(
-                policy.LOCAL_LIMIT_EXCEEDED,
-                f"association refused: {limit} are open",
-                "raise [dicom] max_associations, or let the sender use fewer",
-            )
         if not decision.allowed:
+            return self._not_let_in(request, decision)
+        run = self.spool.root / "run"
+        try:
+            self._disk.make_folder(run)
+            with locked(run / "associations.lock"):  # so that no two take the last place
+                opened = self._journal.series.open_associations()
+                senders = [(one.calling_ae, one.host) for one in opened]
+                full = policy.room(dicom, senders, calling_ae=calling, host=self._host)
+                if full is None:
+                    self._id = self._journal.series.association_opened(
+                        calling_ae=calling, called_ae=request.called_ae, host=self._host
+                    )
+        except StateUnusable as e:  # a full disk: the sender asks again later
+            LOG.error("association refused: %s", e.one_line())
+            return policy.TEMPORARY_CONGESTION
+        if full is not None:
+            return self._not_let_in(request, full)
+        self._calling = calling
+        self._tell(Note.ACCEPTED)
+        LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
+        return None
+
+    def _not_let_in(
+        self, request: pdu.Request, decision: policy.Decision
+    ) -> policy.Rejection | None:
+        """Said in log, journal and status, but for a question of our own doctor."""
+        dicom = self._settings.dicom
+        if policy.is_doctor(dicom, calling_ae=request.calling_ae, host=self._host):
+            LOG.info("the doctor asked whether anybody answers here")
+        else:
+            if decision.rejection == policy.LOCAL_LIMIT_EXCEEDED:
+                self._tell(Note.SHARE_TAKEN if decision.of_share else Note.ALL_TAKEN)
             LOG.warning("%s; %s", decision.text, decision.remedy)
             self._record(
                 events.AssociationRefused(
@@ -103,18 +128,7 @@ class Intake:
                     called_ae=policy.plain(request.called_ae),
                 )
             )
-            return decision.rejection
-        self._calling = request.calling_ae
-        try:
-            self._id = self._journal.series.association_opened(
-                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
-            )
-        except StateUnusable as e:  # a full disk: the sender asks again later
-            LOG.error("association refused: %s", e.one_line())
-            return policy.TEMPORARY_CONGESTION
-        self._accepted()
-        LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
-        return None
+        return decision.rejection
 
     def begin(self, announced: Announced) -> association.Sink:
         """A file in incoming/ for the data set, or nothing where the reserve is reached."""
