@@ -152,7 +152,6 @@ def test_a_damage_that_is_met_at_work_is_mended_at_the_next_start_and_not_met_ag
 
 
 def test_what_is_no_text_where_text_should_be_is_a_damage(tmp_path: Path, key: SeriesKey) -> None:
-    """Python raises UnicodeDecodeError there, which is no error of SQLite."""
     with Journal.open(tmp_path) as journal:
         journal.series.set(key, "open")
         with journal._db.write() as db:
@@ -160,11 +159,15 @@ def test_what_is_no_text_where_text_should_be_is_a_damage(tmp_path: Path, key: S
         with pytest.raises(StateUnusable) as met:
             journal.series.all()
         assert met.value.code == "journal_damaged"
+        assert str(damage.suspected(tmp_path / JOURNAL_NAME)).startswith(damage.CERTAINLY)
+
+
+def test_a_schema_that_is_no_text_is_a_damage(tmp_path: Path) -> None:
+    """Python raises UnicodeDecodeError there, which is no error of SQLite."""
+    Journal.open(tmp_path).close()
     path = tmp_path / JOURNAL_NAME
-    assert str(damage.suspected(path)).startswith(damage.CERTAINLY)
     data = bytearray(path.read_bytes())
-    at = data.index(b"CREATE TABLE events")
-    data[at + 8] = 0xD8
+    data[data.index(b"CREATE TABLE events") + 8] = 0xD8
     path.write_bytes(data)
     assert damage.wrong(path, schema(), VERSION)
 
