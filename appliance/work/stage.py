@@ -130,7 +130,6 @@ class Work:
         if not self.busy:
             self.journal.tidy(self.settings.state)
         damage.tell(self.settings.state, self.heart)
-        self.heart.beat()
 
     def _note(self, key: SeriesKey, *, ended: bool) -> None:
         """To be looked at in its turn; of a new series with its priority."""

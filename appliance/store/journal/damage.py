@@ -106,7 +106,10 @@ def tell(state: Path, heart: Heart) -> None:
 
 
 def is_certain(error: Exception) -> bool:
-    """Whether SQLite says with this that the file is damaged."""
+    """Whether SQLite says with this that the file is damaged. What it read from there may be no
+    text at all, even in its own message."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return isinstance(error, sqlite3.DatabaseError) and any(t in str(error) for t in _CERTAIN)
 
 
@@ -198,7 +201,7 @@ def wrong(path: Path, schema: str, version: int) -> str | None:
             db.execute("BEGIN IMMEDIATE")  # a header may forbid to write
             db.execute("ROLLBACK")
             return _pages(db) or _figures(db, ledger.read(path.with_name(LEDGER_NAME)))
-    except sqlite3.DatabaseError as e:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
         may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         if is_certain(e) or not is_passing(e) or ("readonly" in str(e) and may_write):
             return str(e)

@@ -189,8 +189,9 @@ class Database:
             with as_state_unusable(self._path):
                 yield
         except StateUnusable as e:
-            if self._users is not None and isinstance(e.__cause__, sqlite3.Error):
-                damage.suspect(self._path, e.__cause__)
+            cause = e.__cause__
+            if self._users is not None and isinstance(cause, (sqlite3.Error, UnicodeDecodeError)):
+                damage.suspect(self._path, cause)
             raise
 
     def _refuse_replaced(self) -> None:
@@ -283,7 +284,7 @@ def as_state_unusable(path: Path) -> Iterator[None]:
     """What SQLite and the disk raise, as StateUnusable."""
     try:
         yield
-    except (sqlite3.Error, OSError) as e:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as e:
         if damage.is_certain(e):
             raise damaged(path, str(e)) from e
         raise StateUnusable(f"{path}: {e}") from e

@@ -151,7 +151,7 @@ def _last_words(old: Path | None) -> tuple[int, str]:
         return seq, head
     unreadable = contextlib.suppress(sqlite3.Error, TypeError, ValueError)
     # read only, it stays as it is
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connected(old, "mode=ro")) as db:
+    with unreadable, contextlib.closing(connected(old, "mode=ro")) as db:
         with unreadable:
             last = db.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
             head = f"row {int(last[0])}, {last[1]}" if last else "no row"

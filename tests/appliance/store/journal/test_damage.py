@@ -151,6 +151,27 @@ def test_a_damage_that_is_met_at_work_is_mended_at_the_next_start_and_not_met_ag
             assert again.series.get(key) is not None
 
 
+def test_what_is_no_text_where_text_should_be_is_a_damage(tmp_path: Path, key: SeriesKey) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.series.set(key, "open")
+        with journal._db.write() as db:
+            db.execute("UPDATE series SET calling_ae = CAST(x'd8d8' AS TEXT)")
+        with pytest.raises(StateUnusable) as met:
+            journal.series.all()
+        assert met.value.code == "journal_damaged"
+        assert str(damage.suspected(tmp_path / JOURNAL_NAME)).startswith(damage.CERTAINLY)
+
+
+def test_a_schema_that_is_no_text_is_a_damage(tmp_path: Path) -> None:
+    """Python raises UnicodeDecodeError there, which is no error of SQLite."""
+    Journal.open(tmp_path).close()
+    path = tmp_path / JOURNAL_NAME
+    data = bytearray(path.read_bytes())
+    data[data.index(b"CREATE TABLE events") + 8] = 0xD8
+    path.write_bytes(data)
+    assert damage.wrong(path, schema(), VERSION)
+
+
 def test_a_full_disk_and_a_lock_are_no_reason_to_suspect_the_file(tmp_path: Path) -> None:
     for text in ("database or disk is full", "database is locked", "unable to open database file"):
         damage.suspect(tmp_path / JOURNAL_NAME, sqlite3.OperationalError(text))
