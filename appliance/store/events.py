@@ -59,6 +59,14 @@ class InstanceRefused(Event):
     sha256_stored: str | None = None
 
 
+class ImagesSetAside(Event):
+    """Images came after the final report of their series that do not belong to it: the report
+    stays. subject: the SeriesInstanceUID."""
+
+    kind: ClassVar[str] = "images_set_aside"
+    text: str
+
+
 class DiskReserve(Event):
     """`receive` refuses images because the disk is nearly full; once an association.
 
