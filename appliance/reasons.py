@@ -73,6 +73,7 @@ class Code(str, Enum):
     MADE_UIDS = "made_uids"
     SET_ASIDE_IMAGES = "set_aside_images"
     JOINED_ACQUISITIONS = "joined_acquisitions"
+    SERIES_UID_REUSED = "series_uid_reused"
     # we failed
     POISONED = "poisoned"
     BACKEND_FAILED = "backend_failed"
@@ -138,6 +139,7 @@ REMEDIES: dict[Code, str] = {
     Code.MADE_UIDS: "Keep the originals: only the same files in the same folder get these UIDs again.",
     Code.SET_ASIDE_IMAGES: "Send again, uncompressed, a slice that could not be read; what is no slice of the series needs nothing.",
     Code.JOINED_ACQUISITIONS: "Look twice at what lies at a seam: the patient may have breathed or moved between the acquisitions.",
+    Code.SERIES_UID_REUSED: "Correct the Series Instance UID where it was given twice; each series is judged by itself.",
     Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team. `scanside retry` tries it again.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
     Code.MACHINE_DIED: "Keep the series, look at the machine (power, heat, driver of the GPU), then: scanside retry.",

@@ -17,7 +17,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.report import NOTICE, BackendRef, BundleRef, Coverage, Finding, Reason, Status
+from appliance.naming import Naming
+from appliance.report import (
+    NOTICE,
+    BackendRef,
+    BundleRef,
+    Coverage,
+    Finding,
+    Reason,
+    Report,
+    Status,
+)
 
 Vector = tuple[float, float, float]
 Pair = tuple[float, float]
@@ -309,10 +319,12 @@ class Result:
 class Identity:
     """What only the outside knows and a report needs."""
 
-    site_key: bytes = field(repr=False)
+    naming: Naming
     publish_uids: bool
     revision: int
     supersedes: str | None
     preliminary: bool
     appliance: str | None = None
     """Its version."""
+    before: Report | None = None
+    """The report that the same series, bundle and input have already: its names stay."""
