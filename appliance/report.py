@@ -224,6 +224,9 @@ class Times(Record):
 
 NOT_COMPARED = frozenset({"times", "revision", "supersedes", "appliance"})
 """Fields of a Report that may differ where two are the same (`Report.same_as`)."""
+OF_OTHER_IMAGES = frozenset({Code.SET_ASIDE_IMAGES, Code.GAP_FILLED})
+"""Limitations that may differ too where something is set aside: that it is, and the hole that it
+leaves. The input digest covers neither, and is compared."""
 
 
 class Report(Record):
@@ -270,9 +273,18 @@ class Report(Record):
         return self.model_dump_json(by_alias=True)
 
     def same_as(self, other: Report) -> bool:
-        """Equal apart from times, revision, supersedes and the appliance's version."""
-        out = set(NOT_COMPARED)
-        return self.model_dump(exclude=out) == other.model_dump(exclude=out)
+        """Equal apart from times, revision, supersedes, the appliance's version, and the images
+        beside that are set aside."""
+        aside = any(
+            reason.code is Code.SET_ASIDE_IMAGES
+            for reason in (*self.limitations, *other.limitations)
+        )
+        passing = OF_OTHER_IMAGES if aside else frozenset()
+        return self._compared(passing) == other._compared(passing)
+
+    def _compared(self, passing: frozenset[Code]) -> dict[str, object]:
+        kept = tuple(reason for reason in self.limitations if reason.code not in passing)
+        return self.model_copy(update={"limitations": kept}).model_dump(exclude=set(NOT_COMPARED))
 
 
 def input_digest(digests: Iterable[tuple[str, str]]) -> str:

@@ -3,15 +3,15 @@
 `work` and `analyze` both ask here, so that there is one rule whichever way a study came.
 
 Rules.
-1. Bundles are chosen by one header of the series. A series whose header cannot be read, or that is
-   set aside by name, is for no bundle; its own reasons say why.
+1. Bundles are chosen by one header of the series, the first that any bundle accepts. A header that
+   cannot be read, or of what is set aside by name, is for no bundle; its own reasons say why.
 2. Of the series that show the same anatomy at the same time (select.groups) the best for a bundle
    stands (select.best). Only a volume that could be put in order has rivals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -40,6 +40,16 @@ def bundles_for(header: Header | None, among: Sequence[B]) -> Chosen[B]:
         return Chosen()
     accepting = match.choose(among, header)
     return Chosen(accepting, () if accepting else match.none_accepts(among, header))
+
+
+def bundles_for_any(headers: Iterable[Header], among: Sequence[B]) -> Chosen[B]:
+    """Those that accept the first of these headers that any accepts, by the numbers of the images;
+    else what is said of the first. A localizer may come first, and is for none."""
+    in_order = sorted(headers, key=select.place)
+    chosen = (bundles_for(header, among) for header in in_order)
+    return next(
+        (one for one in chosen if one.bundles), bundles_for(next(iter(in_order), None), among)
+    )
 
 
 def summary(header: Header | None, outline: Outline[Any]) -> SeriesSummary | None:

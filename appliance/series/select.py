@@ -40,6 +40,7 @@ from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
+from appliance.series import pose
 from appliance.series.assemble import may_have_lost
 
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
@@ -147,6 +148,10 @@ ROWS = (
 )
 
 
+BY_NAME = frozenset(row.code for row in ROWS)
+"""Codes of what is set aside by name."""
+
+
 def by_name(header: Header) -> Reason | None:
     """Why an image is set aside by its Image Type or SOP class; None where it is not.
 
@@ -198,10 +203,9 @@ def place(header: Header) -> tuple[bool, int, str]:
     return number is None, number or 0, header.sop_instance_uid
 
 
-def of_image(named: Reason | None, header: Header) -> Reason | None:
+def of_image(named: Reason, header: Header) -> Reason:
     """What `by_name` says, with the image that it is about."""
-    where = "image" if header.instance_number is None else f"image {header.instance_number}"
-    return named and named.model_copy(update={"where": where})
+    return named.model_copy(update={"where": pose.image(header)})
 
 
 def of_series(named: Sequence[Reason | None]) -> Reason | None:
@@ -226,12 +230,17 @@ def summed_up(refusals: Sequence[Reason]) -> tuple[Reason, ...]:
     """
     found = []
     for code in Code:
-        same = sorted((r for r in refusals if r.code is code), key=_by_image)
+        same = in_order([r for r in refusals if r.code is code])
         if same:
             more = len(same) - 1
             text = same[0].text + (f" (and {more} more like it)" if more else "")
             found.append(same[0].model_copy(update={"text": text}))
     return tuple(found)
+
+
+def in_order(reasons: Sequence[Reason]) -> list[Reason]:
+    """Reasons of single images by the numbers of these."""
+    return sorted(reasons, key=_by_image)
 
 
 CONSEQUENCES = frozenset(

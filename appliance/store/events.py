@@ -59,6 +59,14 @@ class InstanceRefused(Event):
     sha256_stored: str | None = None
 
 
+class ImagesSetAside(Event):
+    """Images came after the final report of their series that do not belong to it: the report
+    stays. subject: the SeriesInstanceUID."""
+
+    kind: ClassVar[str] = "images_set_aside"
+    text: str
+
+
 class HeaderChanged(Event):
     """`receive` got an image that it has, with another header; the first one stays. Once an
     association, series and kind of change. subject: the Series Instance UID."""

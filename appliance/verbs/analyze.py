@@ -44,9 +44,9 @@ DICM_AT = 128
 
 @dataclass
 class OnDisk:
-    """One series: its files, and the header of the lowest Instance Number that is readable."""
+    """One series: its files, and the headers that are readable."""
 
-    header: Header | None = None
+    headers: list[Header] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     parents: dict[Path, made.Parent] = field(default_factory=dict)
     """Of the files that lack UIDs: what they are given."""
@@ -108,8 +108,8 @@ def find(path: Path) -> list[OnDisk]:
                 continue
             found.setdefault(("", str(file.parent)), OnDisk()).files.append(file)
             continue
-        series = found.setdefault((header.study_uid, header.series_uid), OnDisk(header))
-        series.header = min(series.header or header, header, key=select.place)
+        series = found.setdefault((header.study_uid, header.series_uid), OnDisk())
+        series.headers.append(header)
         series.files.append(file)
         if parent is not None:
             series.parents[file] = parent
@@ -164,7 +164,7 @@ def _of_series(
 
     Its pixels are let go with the return, before the next series is read.
     """
-    chosen = choose.bundles_for(series.header, bundles)
+    chosen = choose.bundles_for_any(series.headers, bundles)
     fold = line.begin([opened.bundle for opened in chosen.bundles])
     for file in series.files:
         fold = line.add(fold, series.read(file), memory_bytes)
@@ -189,7 +189,8 @@ def _of_bundle(
         return line.failed(
             fold, opened.bundle, Reason(code=code, text=e.text, where="series")
         ), None
-    return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
+    share = fold.share(opened.bundle)
+    return result, choose.summary(fold.header_of(share, share.outline), share.outline)
 
 
 def _sealed(result: Result, naming: Naming, settings: Settings) -> Report:

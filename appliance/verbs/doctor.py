@@ -41,6 +41,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     analysis.gpu,
     analysis.bundles,
     analysis.memory,
+    state.images,
     peers.broker,
     state.outbox,
     corrections.corrections,

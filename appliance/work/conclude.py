@@ -22,7 +22,6 @@ from datetime import datetime, timezone
 from appliance import line
 from appliance.host import facts
 from appliance.lines import choose
-from appliance.lines.fold import Share
 from appliance.lines.kind import Context
 from appliance.naming import Naming
 from appliance.reasons import SET_ASIDE
@@ -38,7 +37,7 @@ from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
-from appliance.work import discarded, rivals
+from appliance.work import discarded, late, rivals
 from appliance.work.followed import Followed
 
 log = logging.getLogger("scanside.work")
@@ -87,11 +86,7 @@ class Conclusions:
         if result.status is Status.ANALYSED:
             result = replace(result, limitations=(*limitations, *result.limitations))
         self.commit(followed, digest, replace(concluded, result=result))
-
-    def is_final(self, followed: Followed, share: Share) -> bool:
-        """Whether the last word on just these images, for this bundle, has been said."""
-        last = self.journal.reports.latest(followed.key, share.key)
-        return last is not None and last.stage is Stage.FINAL and last.input_digest == share.digest
+        followed.concluded.add(digest)
 
     def _concluded(self, followed: Followed, digest: str | None) -> Concluded:
         """The result of what is here; inferred again only if something came since."""
@@ -100,12 +95,13 @@ class Conclusions:
         share = fold.share(opened.bundle if opened else None)
         reasons = followed.refused
         withdraws: tuple[str, ...] = ()
-        mine = choose.summary(fold.header, share.outline)
+        mine = choose.summary(fold.header_of(share, share.outline), share.outline)
         if opened is not None and mine is not None:
             reasons, withdraws = rivals.judged(self.journal, self.spool, followed.key, opened, mine)
         kept = followed.results.get(digest)
         if not reasons and kept is not None and kept[0].input_digest == share.digest:
-            return Concluded(kept[0], inferred_at=kept[1], withdraws=withdraws)
+            result = line.renewed(kept[0], fold, opened.bundle if opened else None)
+            return Concluded(result, inferred_at=kept[1], withdraws=withdraws)
         context = Context(reasons=reasons, memory_bytes=followed.memory_bytes)
         if opened is None:
             result = line.finish(fold, None, None, context)
@@ -136,6 +132,8 @@ class Conclusions:
         ):
             if instances is not None:
                 self.journal.series.set(followed.key, state, instances=instances)
+                if result.status is not Status.FAILED:
+                    late.note(self.journal, followed, digest, previous)
             return
         withdrawn = list(concluded.withdraws)
         if previous is not None and (own := previous.supersedes if known else previous.report_id):

@@ -30,19 +30,18 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 from appliance import line
-from appliance.errors import ScansideError, StateUnusable
+from appliance.errors import StateUnusable
 from appliance.host import memory
-from appliance.lines import choose
-from appliance.records import Header
 from appliance.report import Reason, SeriesKey
 from appliance.runtime import engine_shelf
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.runtime.gpu import EngineState
-from appliance.series import complete, pixels
+from appliance.series import complete
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.bell import hearing, ring
@@ -51,6 +50,7 @@ from appliance.store.hand import Hand
 from appliance.store.heartbeat import BEAT_S, Heart, living
 from appliance.store.journal import Journal, Manner, damage
 from appliance.store.spool import Spool
+from appliance.work import beginning
 from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
@@ -223,22 +223,18 @@ class Work:
             at, data = arrived[uid], self.spool.read(fresh[uid])
             if at is None or data is None:  # deleted meanwhile
                 continue
-            if followed.fold is None:
-                self._begin(followed, data)
+            if not followed.chosen:
+                self._begin(followed, data, fresh)
             age = max(0.0, time.time() - at)
             # what the last list did not show came after it, whatever the wall clock says
             followed.add(uid, data, at=at, tick=max(listed, time.monotonic() - age))
             followed.prepared_at = time.time()
 
-    def _begin(self, followed: Followed, data: bytes) -> None:
-        """Choose the bundles by the first image, and say that a series is arriving."""
-        header: Header | None = None
-        try:
-            header = pixels.header(data)
-        except ScansideError as e:
-            log.info("series %s: %s", followed.uid, e.one_line())  # the fold keeps the reason
-        followed.begin(header, choose.bundles_for(header, followed.bundles))
-        self.conclusions.owe_event("received", followed, 1)
+    def _begin(self, followed: Followed, data: bytes, files: Mapping[str, Path]) -> None:
+        """Choose the bundles by this image, the first or the first that any accepts."""
+        earlier = (self.spool.read(files[uid]) for uid in sorted(followed.seen & files.keys()))
+        if beginning.begin(followed, data, earlier):
+            self.conclusions.owe_event("received", followed, 1)
 
     # Judging: what is to be said.
 
@@ -347,7 +343,7 @@ class Work:
         """The end of a series: a final report for each bundle."""
         count = len(followed.seen)
         log.info("series %s: %s by %s, %d images", followed.uid, verdict.state, verdict.rule, count)
-        self.conclusions.owe_event("complete", followed, count)
+        self.conclusions.owe_event("complete", followed, followed.belonging)
         with ExitStack() as reports:  # each is made, whatever another raises
             for digest in followed.opened:
                 reports.callback(self.heart.go_on)
@@ -360,7 +356,7 @@ class Work:
         """Report a series as `failed`, with nothing of the analysis but that it failed."""
         fold = followed.fold or line.begin(())
         for share in fold.shares:
-            if not self.conclusions.is_final(followed, share):  # one bundle keeps back no other
+            if share.key not in followed.concluded:  # one bundle keeps back no other
                 concluded = Concluded(line.failed(fold, share.bundle, reason))
                 self.conclusions.commit(followed, share.key, concluded)
         # what could not even be read counts as judged too: only news is tried again

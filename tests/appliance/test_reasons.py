@@ -19,6 +19,7 @@ FROZEN = {
     "made_uids", "transfer_aborted", "unexpected_count", "poisoned", "backend_failed", "internal",
     "machine_died", "series_uid_reused",
     "age_unknown", "species", "secondary", "other_quantity",
+    "set_aside_images", "joined_acquisitions",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

@@ -74,6 +74,30 @@ def journal(device: Device) -> Check:
     return Check(name="journal", ok=True, text=f"audit chain of {rows} rows holds, {head[:12]}")
 
 
+def images(device: Device) -> Check:
+    """Whether images came late that do not belong to their series; the newest is shown."""
+    from appliance.store.events import ImagesSetAside  # noqa: PLC0415
+    from appliance.store.journal import Journal  # noqa: PLC0415
+
+    try:
+        opened = Journal.read(device.settings.state)
+        if opened is None:
+            return Check(name="images", ok=True, text="none came yet")
+        with opened:
+            late = opened.events.of(ImagesSetAside)
+    except ScansideError as e:
+        return Check(name="images", ok=False, text=e.text, remedy=e.remedy)
+    if not late:
+        return Check(name="images", ok=True, text="all belong to their series, or came in time")
+    event = late[0].event
+    text = f"{len(late)} times images came late that do not belong to their series; last of series "
+    text += f"{event.subject}: {event.text}"
+    remedy = (
+        "Nothing to do here: the report stays. Look at what the sender files under this series."
+    )
+    return Check(name="images", ok=True, text=text, remedy=remedy)
+
+
 def outbox(device: Device) -> Check:
     """How much lies in the spool and is owed to each destination; nothing is dead."""
     from appliance.results.destinations import DESTINATIONS  # noqa: PLC0415

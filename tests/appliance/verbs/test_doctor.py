@@ -369,7 +369,8 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     checks = doctor.examine(path).checks
     assert len(checks) == len(doctor.CHECKS) + 2
     failed = [check for check in checks if "Permission denied" in check.text]
-    assert {check.name for check in failed} == {"journal", "outbox", "clock", "corrections"}
+    refused = {"journal", "images", "outbox", "clock", "corrections"}
+    assert {check.name for check in failed} == refused
     assert all(JOURNAL_NAME in c.text and "sudo -u" in c.remedy for c in failed)
 
 
