@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
 from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
-from appliance.results.owed import Destination, Owed, SeriesEvent
+from appliance.results.owed import Destination, Owed, SeriesEvent, Withdrawn
 
 DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
 
@@ -32,18 +31,19 @@ def of_report(
     report: Report,
     key: SeriesKey,
     *,
-    withdraws: Sequence[uuid.UUID | str] = (),
+    withdraws: Sequence[Withdrawn] = (),
     at: datetime,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
     """What every destination is owed of a report: first the withdrawals, then the report.
 
-    withdraws: reports beside the one that it supersedes.
+    withdraws: reports of other series that do not stand any more.
     """
     study = report.study.pseudonym
     for one in to:
-        for report_id in withdraws:
-            yield from _counted(one, one.of_withdrawal(report_id, key, study=study, at=at))
+        for old in withdraws:
+            owed = one.of_withdrawal(old.report_id, old.by, study=study, at=at, edition=old.edition)
+            yield from _counted(one, owed)
         yield from _counted(one, one.of_report(report, key, at=at))
 
 

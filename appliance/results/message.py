@@ -14,6 +14,11 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 | study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
 
+A report is said again where what it says of other series of its study changes, or where it stands
+again: under its `report_id`, with the next `edition`. The edition is part of the event_id, also of
+the `superseded` of a later edition, so that a consumer that drops doubles does not drop it. The
+event carries the whole report; finding messages that were sent are not repeated.
+
 All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
 figure the machine does not give is null, never 0. Texts come from this code, the settings or the
 bundle (its notice), never from a DICOM header.
@@ -316,14 +321,15 @@ def of_series(
 
 
 def of_withdrawal(
-    report_id: uuid.UUID | str, study: str, *, series_uid: str, at: datetime
+    report_id: uuid.UUID | str, study: str, *, series_uid: str, at: datetime, edition: int = 1
 ) -> Outgoing:
-    """`superseded`: this report does not count any more. series_uid: whose report replaces it."""
+    """`superseded`: this report does not count any more. series_uid: whose report replaces it.
+    edition: of the report that is withdrawn."""
     return Outgoing(
         topic=f"study/{study}/event",
         qos=1,
         message=StudyEvent(
-            event_id=event_id(report_id, "superseded"),
+            event_id=event_id(report_id, _numbered("superseded", edition)),
             at=at,
             event="superseded",
             study=study,
@@ -337,7 +343,7 @@ def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outg
     """All messages of one report, in order: the withdrawn one, the event, then each finding.
 
     A finding's event_id depends on the report alone, so a final report that only confirms its
-    preliminary one sends no finding twice (the outbox drops a known event_id).
+    preliminary one, and a later edition, send no finding twice (the outbox drops a known event_id).
     """
     topic = f"study/{report.study.pseudonym}/event"
     series = series_id(series_uid)
@@ -350,7 +356,7 @@ def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outg
         topic=topic,
         qos=1,
         message=StudyEvent(
-            event_id=event_id(report.report_id, event),
+            event_id=event_id(report.report_id, _numbered(event, report.edition)),
             at=at,
             event=event,
             study=report.study.pseudonym,
@@ -379,3 +385,8 @@ def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outg
                 notice=report.notice,
             ),
         )
+
+
+def _numbered(event: str, edition: int) -> str:
+    """What an event_id is made of: the first edition of a report has no number."""
+    return event if edition == 1 else f"{event} {edition}"

@@ -53,9 +53,18 @@ class Mqtt:
             yield enveloped(sent, key)
 
     def of_withdrawal(
-        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+        self,
+        report_id: uuid.UUID | str,
+        key: SeriesKey,
+        *,
+        study: str,
+        at: datetime,
+        edition: int = 1,
     ) -> Iterator[Owed]:
-        yield enveloped(message.of_withdrawal(report_id, study, series_uid=key.series, at=at), key)
+        sent = message.of_withdrawal(
+            report_id, study, series_uid=key.series, at=at, edition=edition
+        )
+        yield enveloped(sent, key)
 
     def described(self, key: str, body: bytes | None) -> str:
         try:
@@ -80,7 +89,8 @@ def enveloped(outgoing: Outgoing, series: SeriesKey | None = None) -> Owed:
 
 
 def keys_of(report: Report) -> tuple[str, ...]:
-    """The keys of all messages of a report, and of its withdrawal. They depend on it alone."""
+    """The keys of all messages of a report, as its edition has them, and of its withdrawal. They
+    depend on it alone."""
     at = datetime.min.replace(tzinfo=timezone.utc)
     own = (sent.message.event_id for sent in message.of_report(report, series_uid="", at=at))
     return (*map(str, own), str(event_id(report.report_id, "superseded")))

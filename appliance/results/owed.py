@@ -46,6 +46,17 @@ class Owed:
     body: Body
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A report that does not count any more."""
+
+    report_id: uuid.UUID
+    edition: int
+    """Which edition of it is withdrawn: it may be said again, and withdrawn again."""
+    by: SeriesKey
+    """The series that stands in its place."""
+
+
 class Destination(Protocol):
     """One row of the registry: how what happened becomes what is owed. Pure; no method waits."""
 
@@ -71,13 +82,21 @@ class Destination(Protocol):
         ...
 
     def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
-        """All of one report, in order; with the withdrawal of the one that it supersedes."""
+        """All of one report, in order; with the withdrawal of the one that it supersedes. What a
+        later edition repeats has the key that it had."""
         ...
 
     def of_withdrawal(
-        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+        self,
+        report_id: uuid.UUID | str,
+        key: SeriesKey,
+        *,
+        study: str,
+        at: datetime,
+        edition: int = 1,
     ) -> Iterator[Owed]:
-        """A report does not count any more. key, study: of the series that replaces it."""
+        """This edition of a report does not count any more. key, study: of the series that
+        replaces it."""
         ...
 
     def described(self, key: str, body: bytes | None) -> str:

@@ -11,7 +11,7 @@ key and the results of the golden cases).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,11 +29,12 @@ from appliance.lines.fold import Fold
 from appliance.lines.kind import Context
 from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
-from appliance.report import NOTICE, Reason, Report, Status, Times
+from appliance.report import NOTICE, Reason, Report, SeriesKey, Status, Times
+from appliance.results.message import series_id
 from appliance.runtime.bundles import OpenBundle, OpenBundles
-from appliance.series import made, pixels, select
+from appliance.series import made, pixels, select, standing
 from appliance.series.elements import file_meta
-from appliance.series.select import SeriesSummary
+from appliance.series.standing import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
 
@@ -76,8 +77,8 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         if bundle is not None:
             bundles.only(bundle)
         key = site_key(settings.state)
-        results = _results(every, bundles.all, memory.Gauge(memory.limit()))
-        return [_sealed(result, key, settings) for result in results]
+        left = memory.Gauge(memory.limit())
+        return _reports(every, bundles.all, left, lambda result: _sealed(result, key, settings))
     finally:
         bundles.close()
 
@@ -137,23 +138,30 @@ def _bytes(file: Path) -> bytes:
         ) from e
 
 
-def _results(
-    every: Sequence[OnDisk], bundles: Sequence[OpenBundle], left: memory.Gauge
-) -> list[Result]:
-    """Each series through the line; then, of a study and acquisition, only the best stays."""
-    results: list[Result] = []
-    rivals: dict[str, list[tuple[int, SeriesSummary, OpenBundle]]] = {}
+def _reports(
+    every: Sequence[OnDisk],
+    bundles: Sequence[OpenBundle],
+    left: memory.Gauge,
+    seal: Callable[[Result], Report],
+) -> list[Report]:
+    """Each series through the line; then what becomes of each, as far as others show the same."""
+    reports: list[Report] = []
+    rivals: dict[str, list[tuple[int, SeriesSummary]]] = {}
     for series in every:
         for opened, result, rival in _of_series(series, bundles, left.bytes()):
-            if opened and rival and result.status is Status.ANALYSED:
-                rivals.setdefault(opened.digest, []).append((len(results), rival, opened))
-            results.append(result)
-    for analysed in rivals.values():
-        beaten = choose.beaten([one for _, one, _ in analysed], analysed[0][2].manifest.accepts)
-        for at, one, _ in analysed:
-            if one in beaten:
-                results[at] = line.set_aside(results[at], select.better(beaten[one]))
-    return results
+            if opened and rival:
+                rivals.setdefault(opened.digest, []).append((len(reports), rival))
+            reports.append(seal(result))
+    accepts = {opened.digest: opened.manifest.accepts for opened in bundles}
+    for digest, analysed in rivals.items():
+        found = standing.standing([one for _, one in analysed], accepts[digest])
+        for at, one in analysed:
+            reports[at] = choose.restated(reports[at], found[one.key], _named)
+    return reports
+
+
+def _named(key: SeriesKey) -> str:
+    return str(series_id(key.series))
 
 
 def _of_series(
@@ -189,7 +197,7 @@ def _of_bundle(
         return line.failed(
             fold, opened.bundle, Reason(code=code, text=e.text, where="series")
         ), None
-    return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
+    return result, choose.summary(fold.header, fold.share(opened.bundle).outline, result)
 
 
 def _sealed(result: Result, key: bytes, settings: Settings) -> Report:

@@ -1,7 +1,7 @@
 """`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
 
 Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
-revision and supersedes. What differs is printed field by field.
+revision, edition and supersedes. What differs is printed field by field.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
-"""Limitations that the verdict over the transfer adds (series/complete.py)."""
+NOT_OF_THE_IMAGES = frozenset({Code.ALSO_SHOWN_IN, Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
+"""Limitations that other series of the study, and the verdict over the transfer, add
+(series/standing.py, series/complete.py)."""
 
 
 def main(settings: Settings, report_id: str) -> int:
@@ -78,8 +79,8 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         result = line.process((path.read_bytes() for path in files), bundle, backend, left)
     finally:
         bundles.close()
-    # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
-    of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
+    # What other series and the transfer said is no part of the kept inputs.
+    from_outside = tuple(r for r in past.limitations if r.code in NOT_OF_THE_IMAGES)
     identity = Identity(
         site_key=site_key(settings.state),
         publish_uids=settings.site.publish_uids,
@@ -89,7 +90,7 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         appliance=facts.version(),
     )
     sealed = line.seal(result, identity, Times())
-    return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
+    return past, sealed.model_copy(update={"limitations": (*from_outside, *sealed.limitations)})
 
 
 def _opened(bundles: OpenBundles, past: Report) -> tuple[Bundle, Backend]:

@@ -99,16 +99,21 @@ class Journal:
         owed: Iterable[Owed],
         series_state: SeriesState,
         instances: int | None = None,
+        restated: Iterable[tuple[SeriesKey, Report, SeriesState]] = (),
     ) -> None:
         """The report, all that is owed of it and the state of its series: one transaction.
 
-        A report that is there already (same report_id and stage) stays as it was first written.
+        A report that is there already (same report_id and stage) stays as it was first written, but
+        for a later edition. restated: such editions of the reports of other series.
         """
         with self._db.write() as db:
             self.reports.add_in(db, report, key)
             self.owed.add_in(db, owed)
             self.series.set_in(db, key, series_state, instances=instances)
             self.series.name_in(db, key, report.study.pseudonym)
+            for other, edition, state in restated:
+                self.reports.add_in(db, edition, other)
+                self.series.restate_in(db, other, state)
 
     # Deletion: for `retain`.
 

@@ -73,13 +73,17 @@ class Reports(Part):
         return int(known[0]) if known else int(last[0] or 0) + 1
 
     def add_in(self, db: sqlite3.Connection, report: Report, key: SeriesKey) -> None:
-        """One report; what is there already (same report_id and stage) stays as it was written."""
+        """One report; what is there already (same report_id and stage) stays as it was written, but
+        for a later edition of it."""
         db.execute(
             """INSERT INTO reports
             (report_id, study_uid, series_uid, bundle_digest, revision, supersedes, status,
              stage, input_digest, json, created)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (report_id, stage) DO NOTHING""",
+            ON CONFLICT (report_id, stage) DO UPDATE SET status = excluded.status,
+              supersedes = excluded.supersedes, json = excluded.json
+            WHERE json_extract(excluded.json, '$.edition')
+              > coalesce(json_extract(reports.json, '$.edition'), 1)""",
             (
                 str(report.report_id),
                 key.study,

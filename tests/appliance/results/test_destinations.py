@@ -6,6 +6,7 @@ hide what it does to another.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ from appliance.report import (
 )
 from appliance.results import destinations
 from appliance.results.destinations import DESTINATIONS
-from appliance.results.owed import Destination, File, Owed
+from appliance.results.owed import Destination, File, Owed, Withdrawn
 from appliance.stages import STAGES
 from appliance.store.delivery import Forbidden, State
 from appliance.store.journal import Journal
@@ -47,10 +48,14 @@ class Archive:
 
     def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
         path = File(PurePosixPath("reports", str(report.report_id), "report.dcm"))
-        yield Owed(self.name, f"{report.report_id} {report.stage.value}", key, path)
+        yield Owed(
+            self.name, f"{report.report_id} {report.stage.value} {report.edition}", key, path
+        )
 
-    def of_withdrawal(self, report_id: Any, key: SeriesKey, **_: Any) -> Iterator[Owed]:
-        yield Owed(self.name, f"{report_id} superseded", key, b"withdrawn")
+    def of_withdrawal(
+        self, report_id: Any, key: SeriesKey, *, edition: int = 1, **_: Any
+    ) -> Iterator[Owed]:
+        yield Owed(self.name, f"{report_id} superseded {edition}", key, b"withdrawn")
 
     def described(self, key: str, body: bytes | None) -> str:
         return key
@@ -113,16 +118,34 @@ def test_a_report_is_owed_in_order_with_what_it_withdraws_first(
 ) -> None:
     old = a_report("d")
     report = a_report(revision=2, supersedes=old.report_id)
-    commit(journal, report, withdraws=["7c9e6679-7425-40de-944b-e07fc1f90ae7"])
+    other = uuid.UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    commit(journal, report, withdraws=[Withdrawn(other, 1, KEY)])
     expected = [
-        *destination.of_withdrawal(
-            "7c9e6679-7425-40de-944b-e07fc1f90ae7", KEY, study=STUDY, at=NOON
-        ),
+        *destination.of_withdrawal(other, KEY, study=STUDY, at=NOON),
         *destination.of_report(report, KEY, at=NOON),
     ]
     assert keys(journal, destination) == [one.key for one in expected]
     assert {one.series for one in expected} == {KEY}
     assert {one.destination for one in expected} == {destination.name}
+
+
+def test_a_later_edition_of_a_report_and_its_withdrawal_are_owed_beside_the_earlier(
+    journal: Journal, destination: Destination
+) -> None:
+    commit(journal, a_report())
+    first = keys(journal, destination)
+    again = a_report(edition=2)
+    commit(journal, again)
+    commit(journal, again)
+    second = keys(journal, destination)
+    assert second[: len(first)] == first
+    assert len(second) == len(first) + 1, "its findings are not repeated"
+    gone = [
+        owed.key
+        for n in (1, 2, 2)
+        for owed in destination.of_withdrawal(again.report_id, KEY, study=STUDY, at=NOON, edition=n)
+    ]
+    assert gone[0] != gone[1] == gone[2]
 
 
 def test_each_key_is_owed_once_whatever_is_said_again(

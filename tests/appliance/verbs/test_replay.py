@@ -212,4 +212,4 @@ def test_the_list_of_inputs_holds_every_image(
 
 def test_what_the_transfer_said_is_taken_over(past: Report) -> None:
     """An aborted transfer is a limitation that no kept file can show."""
-    assert {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT} == replay.OF_TRANSFER
+    assert {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT} < replay.NOT_OF_THE_IMAGES

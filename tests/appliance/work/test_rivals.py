@@ -91,11 +91,6 @@ def test_the_thin_series_of_an_axial_scan_stands_in_either_order(
     assert set(arrives(*order, degrees=0.0)) == {THIN}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the cover of this series is taken along the normal, that of the other along z: of 152 "
-    "mm at 15 degrees only 147 are left, and the bundle wants 150; the series that comes last wins",
-)
 def test_the_thin_series_of_an_oblique_scan_stands_though_the_thick_one_comes_later(
     arrives: Any,
 ) -> None:

@@ -41,13 +41,22 @@ class Folder:
             study = report.study.pseudonym
             yield from self.of_withdrawal(report.supersedes, key, study=study, at=at)
         named = f"{report.report_id}.{report.stage.value}"
+        if report.edition > 1:
+            named += f".{report.edition}"
         yield Owed(FOLDER, named, key, report.to_json().encode())
 
     def of_withdrawal(
-        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+        self,
+        report_id: uuid.UUID | str,
+        key: SeriesKey,
+        *,
+        study: str,
+        at: datetime,
+        edition: int = 1,
     ) -> Iterator[Owed]:
         said = {"event": "superseded", "study": study, "withdrawn_report_id": str(report_id)}
-        yield _owed(f"{report_id}.superseded", key, {**said, "at": at.isoformat()})
+        named = f"{report_id}.superseded" + (f".{edition}" if edition > 1 else "")
+        yield _owed(named, key, {**said, "at": at.isoformat()})
 
     def described(self, key: str, body: bytes | None) -> str:
         return key
