@@ -48,15 +48,15 @@ def bundles_for(header: Header | None, among: Sequence[B]) -> Chosen[B]:
     return Chosen(accepting, () if accepting else match.none_accepts(among, header))
 
 
-def summary(
-    header: Header | None, outline: Outline[Any], result: Result | None = None
-) -> SeriesSummary | None:
-    """What the choice between series needs of one; None where it has no rivals. Without a result it
-    is enough to rank the series, not to let it stand in the place of another."""
-    if header is None or outline.extent is None or not isinstance(outline.subject, Stack):
+def summary(outline: Outline[Any], result: Result | None = None) -> SeriesSummary | None:
+    """What the choice between series needs of one; None where it has no rivals. The first of the
+    images that are analysed says to which group it belongs. Without a result it is enough to rank
+    the series, not to let it stand in the place of another."""
+    if outline.extent is None or not isinstance(outline.subject, Stack):
         return None
     if result is not None and result.status is not Status.ANALYSED:
         return None
+    header = min((plane.header for plane in outline.subject.planes), key=select.place)
     grid = plan.grid_of(outline.subject)
     limitations = result.limitations if result else ()
     return SeriesSummary(

@@ -197,7 +197,7 @@ def _of_bundle(
         return line.failed(
             fold, opened.bundle, Reason(code=code, text=e.text, where="series")
         ), None
-    return result, choose.summary(fold.header, fold.share(opened.bundle).outline, result)
+    return result, choose.summary(fold.share(opened.bundle).outline, result)
 
 
 def _sealed(result: Result, key: bytes, settings: Settings) -> Report:

@@ -102,7 +102,7 @@ class Conclusions:
         share = fold.share(opened.bundle if opened else None)
         kept = followed.results.get(digest)
         if kept is not None and kept[0].input_digest == share.digest:
-            summary = choose.summary(fold.header, share.outline, kept[0])
+            summary = choose.summary(share.outline, kept[0])
             return Concluded(kept[0], inferred_at=kept[1], summary=summary)
         context = Context(reasons=followed.refused, memory_bytes=followed.memory_bytes)
         if opened is None:
@@ -112,7 +112,7 @@ class Conclusions:
         if result.status is not Status.ANALYSED:
             return Concluded(result)
         followed.results[digest] = result, time.time()
-        summary = choose.summary(fold.header, share.outline, result)
+        summary = choose.summary(share.outline, result)
         return Concluded(result, inferred_at=time.time(), summary=summary)
 
     def outranked(self, followed: Followed) -> bool:
@@ -124,7 +124,7 @@ class Conclusions:
         opened, fold = followed.opened[digest], followed.fold
         if opened is None or digest is None or fold is None:
             return False
-        mine = choose.summary(fold.header, fold.share(opened.bundle).outline)
+        mine = choose.summary(fold.share(opened.bundle).outline)
         others = self._rivals(followed, digest)
         return mine is not None and others.outrank(mine, opened.manifest.accepts)
 

@@ -162,6 +162,8 @@ def of_others(report: Report) -> tuple[object, ...] | None:
 
 def _other(key: SeriesKey, said: Report, state: Path, spool: Spool) -> Other | None:
     compared = kept_record(state, said.report_id, COMPARED, Compared)
+    if compared is not None and compared.summary.key != key:
+        compared = None
     if said.status is Status.ANALYSED:
         summary = compared.summary if compared else _unknown(key, said, spool)
         return Other(summary, said, choose.own_words(said)) if summary else None

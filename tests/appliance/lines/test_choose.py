@@ -54,7 +54,7 @@ def thin_and_thick(tiny: Bundle, tiny_backend: Backend, dicom: Any) -> Summaries
         for file in dicom.all(dicom.chest(step_mm=step, study_uid="1.2.3", series_uid=uid)):
             fold = line.add(fold, file)
         result = line.finish(fold, tiny, tiny_backend)
-        one = choose.summary(fold.header, fold.shares[0].outline, result)
+        one = choose.summary(fold.shares[0].outline, result)
         assert one is not None
         found.append(one)
     return found[0], found[1]
@@ -95,7 +95,7 @@ def test_without_a_result_a_series_can_be_ranked_and_replaces_nothing(
     fold = line.begin([tiny])
     for file in dicom.all(dicom.chest(step_mm=4.5, study_uid="1.2.3", series_uid="1.2.3.0")):
         fold = line.add(fold, file)
-    one = choose.summary(fold.header, fold.shares[0].outline)
+    one = choose.summary(fold.shares[0].outline)
     assert one is not None
     accepts = tiny.manifest.accepts
     assert rank(one, accepts) < rank(thick, accepts)
@@ -103,8 +103,7 @@ def test_without_a_result_a_series_can_be_ranked_and_replaces_nothing(
 
 
 def test_what_could_not_be_put_in_order_has_no_rivals() -> None:
-    assert choose.summary(CT, Outline()) is None
-    assert choose.summary(None, Outline()) is None
+    assert choose.summary(Outline()) is None
 
 
 # What the report says
