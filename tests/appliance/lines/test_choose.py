@@ -69,6 +69,28 @@ def test_the_thinner_series_of_an_acquisition_stands(
         assert (found[thin.key], found[thick.key]) == (Standing(), Standing(by=thin))
 
 
+@pytest.mark.parametrize(
+    "image_type", [["ORIGINAL", "SECONDARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"]]
+)
+def test_a_secondary_or_derived_series_loses_to_an_original_one(
+    thin_and_thick: Summaries,
+    tiny: Bundle,
+    tiny_backend: Backend,
+    dicom: Any,
+    image_type: list[str],
+) -> None:
+    _, thick = thin_and_thick
+    fold = line.begin([tiny])
+    named = dicom.chest(step_mm=4.5, study_uid="1.2.3", series_uid="1.2.3.0", ImageType=image_type)
+    for file in dicom.all(named):
+        fold = line.add(fold, file)
+    result = line.finish(fold, tiny, tiny_backend)
+    thin = choose.summary(fold.shares[0].outline, result)
+    assert thin is not None
+    assert rank(thick, tiny.manifest.accepts) < rank(thin, tiny.manifest.accepts)
+    assert standing([thin, thick], tiny.manifest.accepts)[thick.key].by is None
+
+
 def test_series_of_two_acquisitions_both_stand_and_name_nothing(
     thin_and_thick: Summaries, tiny: Bundle
 ) -> None:

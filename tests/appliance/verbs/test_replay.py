@@ -16,6 +16,7 @@ from appliance.errors import BundleRefused, ScansideError
 from appliance.reasons import Code
 from appliance.report import Reason, Report, SeriesKey, Stage, Status
 from appliance.runtime.bundles import OpenBundles
+from appliance.series import standing
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 from appliance.verbs import analyze, replay
@@ -210,6 +211,21 @@ def test_the_list_of_inputs_holds_every_image(
     assert names == sorted(ds.SOPInstanceUID for ds in dicom.chest())
 
 
-def test_what_the_transfer_said_is_taken_over(past: Report) -> None:
-    """An aborted transfer is a limitation that no kept file can show."""
-    assert {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT} < replay.NOT_OF_THE_IMAGES
+def test_what_the_transfer_and_other_series_said_is_taken_over(
+    ready_site: Device, past: Report
+) -> None:
+    """An aborted transfer and a series beside it are limitations that no kept file can show."""
+    assert {
+        Code.ALSO_SHOWN_IN,
+        Code.TRANSFER_ABORTED,
+        Code.UNEXPECTED_COUNT,
+    } == replay.NOT_OF_THE_IMAGES
+    limits = (standing.also_shown_in("another"), *past.limitations)
+    with Journal.open(ready_site.settings.state) as journal:
+        key = journal.reports.series_of(past.report_id)
+        assert key is not None
+        again = past.model_copy(update={"limitations": limits, "edition": 2})
+        journal.commit_report(again, key, owed=(), series_state="analysed")
+    then, now = replay.replay(ready_site.settings, str(past.report_id))
+    assert then == again
+    assert now.same_as(then)
