@@ -143,10 +143,13 @@ def _stage(row: Stage) -> Callable[[Path | None], None]:
 
     def serve(config: Config = None) -> None:
         from appliance.host import notify
+        from appliance.store import starts
 
         _log()
         settings = _settings(config)
-        raise typer.Exit(import_module(row.module).main(settings, ready=notify.ready))
+        with starts.counted(settings.state, row.name):
+            code = import_module(row.module).main(settings, ready=notify.ready)
+        raise typer.Exit(code)
 
     return serve
 
@@ -222,6 +225,22 @@ def retry(
     if (series is None) != failed:
         raise typer.BadParameter("name one series, or give --failed")
     print(f"{verb.retry(_settings(config), series)} tried again")
+
+
+@app.command()
+def discard(
+    series: Annotated[str, typer.Argument(help="Series Instance UID.")],
+    study: Annotated[
+        str | None, typer.Option(help="Study Instance UID, where two studies have the series.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Delete the images of a series, to be sent again (audited)."""
+    from appliance.verbs import discard as verb
+
+    _log(logging.WARNING)
+    count = verb.discard(_settings(config), series, study)
+    print(f"{count} images are deleted: send the series again")
 
 
 @contextmanager
@@ -328,15 +347,16 @@ def outbox_retry(
 def outbox_drop(
     seq: Annotated[int | None, typer.Argument(help="One message.")] = None,
     key: Key = None,
+    to: Annotated[str | None, typer.Option(help="For this destination alone.")] = None,
     config: Config = None,
 ) -> None:
-    """Give one message up for good (audited)."""
+    """Give one message up for good (audited): for each that it is owed to, or for one."""
     from appliance.verbs import outbox
 
     which = key if seq is None else seq
     if which is None:
         raise typer.BadParameter("name what is to be dropped: SEQ, or --key KEY")
-    outbox.drop(_settings(config), which)
+    outbox.drop(_settings(config), which, to)
     print(f"dropped {which}")
 
 

@@ -28,7 +28,7 @@ from appliance.series.standing import SeriesSummary, Standing, Volume
 
 B = TypeVar("B", bound=match.HasManifest)
 
-OF_THE_IMAGES = frozenset({Code.MADE_UIDS})
+OF_THE_IMAGES = frozenset({Code.MADE_UIDS, Code.SERIES_UID_REUSED})
 """Limitations that hold whether or not the series is analysed."""
 
 

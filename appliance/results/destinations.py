@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
+from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Destination, Owed, SeriesEvent, Withdrawn
@@ -17,34 +18,39 @@ def of_event(
     event: SeriesEvent,
     key: SeriesKey,
     *,
-    study: str,
+    naming: Naming,
     slices: int,
     at: datetime,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
-    """What every destination is owed of a fact of a series. study: its pseudonym."""
+    """What every destination is owed of a fact of a series."""
     for one in to:
-        yield from _counted(one, one.of_event(event, key, study=study, slices=slices, at=at))
+        yield from _counted(one, one.of_event(event, key, naming=naming, slices=slices, at=at))
 
 
 def of_report(
     report: Report,
     key: SeriesKey,
     *,
+    naming: Naming,
     withdraws: Sequence[Withdrawn] = (),
     at: datetime,
+    completes: Report | None = None,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
     """What every destination is owed of a report: first the withdrawals, then the report.
 
-    withdraws: reports of other series that do not stand any more.
+    withdraws: reports that do not stand any more, beside the one that it supersedes.
+    completes: an earlier form of it.
     """
-    study = report.study.pseudonym
     for one in to:
         for old in withdraws:
-            owed = one.of_withdrawal(old.report_id, old.by, study=study, at=at, edition=old.edition)
+            owed = one.of_withdrawal(
+                old.report_id, old.by, naming=naming, at=at, edition=old.edition
+            )
             yield from _counted(one, owed)
-        yield from _counted(one, one.of_report(report, key, at=at))
+        owed = one.of_report(report, key, naming=naming, at=at, completes=completes)
+        yield from _counted(one, owed)
 
 
 def _counted(destination: Destination, owed: Iterator[Owed]) -> Iterator[Owed]:

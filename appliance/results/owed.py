@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
+from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 
 SeriesEvent = Literal["received", "complete"]
@@ -76,27 +77,37 @@ class Destination(Protocol):
         ...
 
     def of_event(
-        self, event: SeriesEvent, key: SeriesKey, *, study: str, slices: int, at: datetime
+        self, event: SeriesEvent, key: SeriesKey, *, naming: Naming, slices: int, at: datetime
     ) -> Iterator[Owed]:
-        """A fact of a series. study: its pseudonym."""
+        """A fact of a series."""
         ...
 
-    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
-        """All of one report, in order; with the withdrawal of the one that it supersedes. What a
-        later edition repeats has the key that it had."""
+    def of_report(
+        self,
+        report: Report,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        completes: Report | None = None,
+    ) -> Iterator[Owed]:
+        """All of one report, in order; with the withdrawal of the one that it supersedes.
+
+        completes: an earlier form of it, its preliminary one or the edition before; what was owed
+        with that one is not owed again.
+        """
         ...
 
     def of_withdrawal(
         self,
-        report_id: uuid.UUID | str,
+        report_id: uuid.UUID,
         key: SeriesKey,
         *,
-        study: str,
+        naming: Naming,
         at: datetime,
         edition: int = 1,
     ) -> Iterator[Owed]:
-        """This edition of a report does not count any more. key, study: of the series that
-        replaces it."""
+        """This edition of a report does not count any more. key: of the series that replaces it."""
         ...
 
     def described(self, key: str, body: bytes | None) -> str:

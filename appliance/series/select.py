@@ -246,3 +246,9 @@ def _by_image(reason: Reason) -> tuple[int, str]:
     """Numbers in order of numbers: image 2 before image 10."""
     number = re.search(r"\d+", reason.where or "")
     return int(number[0]) if number else 0, reason.text
+
+
+def reused_uid() -> Reason:
+    """What the reports of a series say whose Series Instance UID another study has too."""
+    text = "The Series Instance UID is known under another study too."
+    return Reason(code=Code.SERIES_UID_REUSED, text=text, where="series")

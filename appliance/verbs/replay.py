@@ -1,7 +1,8 @@
 """`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
 
 Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
-revision, edition and supersedes. What differs is printed field by field.
+revision, edition and supersedes. What differs is printed field by field. A report of before release
+0.2.0 has ids that are not made of the site key (`naming`): all else of it is compared.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Bundle
 from appliance.errors import BundleRefused, ScansideError
 from appliance.host import facts, memory
+from appliance.naming import Naming, is_keyed
 from appliance.reasons import Code
 from appliance.records import Identity
 from appliance.report import NOT_COMPARED, Report, Stage, Status, Times
@@ -26,9 +28,11 @@ from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-NOT_OF_THE_IMAGES = frozenset({Code.ALSO_SHOWN_IN, Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
-"""Limitations that other series of the study, and the verdict over the transfer, add
-(series/standing.py, series/complete.py)."""
+OF_ARRIVAL = frozenset(
+    {Code.ALSO_SHOWN_IN, Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT, Code.SERIES_UID_REUSED}
+)
+"""Limitations that no kept file of the series can show: what the verdict over the transfer adds
+(series/complete.py), and what else is on the device."""
 
 
 def main(settings: Settings, report_id: str) -> int:
@@ -79,18 +83,18 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         result = line.process((path.read_bytes() for path in files), bundle, backend, left)
     finally:
         bundles.close()
-    # What other series and the transfer said is no part of the kept inputs.
-    from_outside = tuple(r for r in past.limitations if r.code in NOT_OF_THE_IMAGES)
+    of_arrival = tuple(r for r in past.limitations if r.code in OF_ARRIVAL)
     identity = Identity(
-        site_key=site_key(settings.state),
+        naming=Naming(site_key(settings.state)),
         publish_uids=settings.site.publish_uids,
         revision=past.revision,
         supersedes=None,
         preliminary=past.stage is Stage.PRELIMINARY,
         appliance=facts.version(),
+        before=None if is_keyed(past.report_id) else past,
     )
     sealed = line.seal(result, identity, Times())
-    return past, sealed.model_copy(update={"limitations": (*from_outside, *sealed.limitations)})
+    return past, sealed.model_copy(update={"limitations": (*of_arrival, *sealed.limitations)})
 
 
 def _opened(bundles: OpenBundles, past: Report) -> tuple[Bundle, Backend]:

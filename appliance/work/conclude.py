@@ -5,6 +5,7 @@
 Rules
 - The same input is inferred once: what went out as `preliminary` is committed again as `final`.
 - The same input never makes a new revision; other input supersedes what was said before.
+- A series whose Series Instance UID another study has too is kept apart from it, and says so.
 - Each final report is judged with those of the other series of its study (`rivals`): what becomes
   of them is committed with it. Nothing preliminary is said of a series in whose place another
   stands.
@@ -25,12 +26,13 @@ from appliance.host import facts
 from appliance.lines import choose
 from appliance.lines.fold import Share
 from appliance.lines.kind import Context
+from appliance.naming import Naming
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
-from appliance.report import Reason, Report, SeriesKey, Stage, Status, Times, pseudonym
+from appliance.report import Reason, Report, SeriesKey, Stage, Status, Times
 from appliance.results import destinations
-from appliance.results.message import series_id
 from appliance.results.owed import SeriesEvent
+from appliance.series import select
 from appliance.series.standing import SeriesSummary, Standing
 from appliance.settings import Settings
 from appliance.store.bell import ring
@@ -39,6 +41,7 @@ from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
+from appliance.work import discarded
 from appliance.work.followed import Followed
 from appliance.work.rivals import Judged, Rivals, of_others
 
@@ -63,14 +66,13 @@ class Conclusions:
         self.settings = settings
         self.journal = journal
         self.spool = spool
-        self._site_key = site_key(settings.state)
+        self._naming = Naming(site_key(settings.state))
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
-        study = pseudonym(self._site_key, followed.key.study)
-        at = datetime.now(timezone.utc)
-        owed = destinations.of_event(event, followed.key, study=study, slices=slices, at=at)
-        self.journal.announce(followed.key, owed, pseudonym=study)
+        at, naming, key = datetime.now(timezone.utc), self._naming, followed.key
+        owed = destinations.of_event(event, key, naming=naming, slices=slices, at=at)
+        self.journal.announce(key, owed, pseudonym=naming.study(key.study))
         self._wake()
 
     def preliminary(self, followed: Followed, digest: str | None) -> None:
@@ -137,7 +139,11 @@ class Conclusions:
         facts = replace(
             concluded.result.facts, study_uid=followed.key.study, series_uid=followed.uid
         )  # where no image had a readable header, the spool still knows whose they are
-        concluded = replace(concluded, result=replace(concluded.result, facts=facts))
+        limitations = concluded.result.limitations
+        if self.journal.series.is_reused(followed.key):
+            limitations = (select.reused_uid(), *limitations)
+        result = replace(concluded.result, facts=facts, limitations=limitations)
+        concluded = replace(concluded, result=result)
         previous = self.journal.reports.latest(followed.key, digest)
         if previous is not None and previous.input_digest != concluded.result.input_digest:
             known, before = None, previous
@@ -148,10 +154,10 @@ class Conclusions:
         judged = self._judged(followed, digest, concluded)
         if concluded.preliminary and judged.what.by is not None:
             return
-        supersedes = known.supersedes if known else before.report_id if before else None
-        supersedes = supersedes or judged.first_withdrawn
+        own = known.supersedes if known else before.report_id if before else None
+        supersedes = own or next(iter(judged.replaced), None)
         analysed = self._sealed(followed, digest, concluded, supersedes)
-        report = _said(analysed, known, concluded, judged.what)
+        report = self._said(analysed, known, concluded, judged.what)
         instances = None if concluded.preliminary else len(followed.seen)
         if report is known and not judged.changes:
             self.journal.series.set(followed.key, _state(report), instances=instances)
@@ -164,7 +170,7 @@ class Conclusions:
         self.journal.commit_report(
             report,
             followed.key,
-            owed=judged.owed(report, at=at),
+            owed=judged.owed(report, naming=self._naming, at=at, completes=known),
             series_state="open" if concluded.preliminary else _state(report),
             instances=instances,
             restated=[(key, c.after, _state(c.after)) for key, c in judged.changes.items()],
@@ -176,14 +182,34 @@ class Conclusions:
         )  # fmt: skip
 
     def _judged(self, followed: Followed, digest: str | None, concluded: Concluded) -> Judged:
-        """What becomes of the series, and of the others of its study."""
-        opened = followed.opened.get(digest)
+        """What becomes of the series, of the others of its study, and of its reports that nobody
+        else takes back."""
+        key, opened = followed.key, followed.opened.get(digest)
+        gone: tuple[uuid.UUID, ...] = ()
+        if not concluded.preliminary:
+            gone = tuple(discarded.left_over(self.journal, key, followed.opened))
         if opened is None or digest is None:
-            return Judged(followed.key)
+            return Judged(key, left_over=gone)
         others = self._rivals(followed, digest)
         found = others.standing(concluded.summary, opened.manifest.accepts)
-        changes = {} if concluded.preliminary else others.changes(found, _named)
-        return Judged(followed.key, found.get(followed.key, Standing()), changes)
+        changes = {} if concluded.preliminary else others.changes(found, self._named)
+        return Judged(key, found.get(key, Standing()), changes, gone)
+
+    def _said(
+        self, analysed: Report, known: Report | None, concluded: Concluded, what: Standing
+    ) -> Report:
+        """The report of a series; `known` itself where that was final and nothing new is said."""
+        report = analysed
+        if concluded.summary is not None:
+            report = choose.restated(analysed, what, self._named)
+        if known is None or known.stage is not Stage.FINAL:
+            return report
+        if not _differs(known, report):
+            return known
+        return report.model_copy(update={"edition": known.edition + 1})
+
+    def _named(self, key: SeriesKey) -> str:
+        return str(self._naming.series(key))
 
     def _wake(self) -> None:
         """The stages that deliver: something is owed."""
@@ -198,18 +224,17 @@ class Conclusions:
         supersedes: uuid.UUID | None,
     ) -> Report:
         released = [a.association.ended for a in self.journal.series.arrivals(followed.key)]
-        now = time.time()
+        now, input_digest = time.time(), concluded.result.input_digest
         return line.seal(
             concluded.result,
             Identity(
-                site_key=self._site_key,
+                naming=self._naming,
                 publish_uids=self.settings.site.publish_uids,
-                revision=self.journal.reports.next_revision(
-                    followed.key, digest, concluded.result.input_digest
-                ),
+                revision=self.journal.reports.next_revision(followed.key, digest, input_digest),
                 supersedes=str(supersedes) if supersedes else None,
                 preliminary=concluded.preliminary,
                 appliance=facts.version(),
+                before=self.journal.reports.of_input(followed.key, digest, input_digest),
             ),
             Times(
                 first_slice=_utc(followed.first_at or None),
@@ -223,26 +248,10 @@ class Conclusions:
         )
 
 
-def _said(analysed: Report, known: Report | None, concluded: Concluded, what: Standing) -> Report:
-    """The report of a series; `known` itself where that was final and nothing new is said."""
-    report = analysed
-    if concluded.summary is not None:
-        report = choose.restated(analysed, what, _named)
-    if known is None or known.stage is not Stage.FINAL:
-        return report
-    if not _differs(known, report):
-        return known
-    return report.model_copy(update={"edition": known.edition + 1})
-
-
 def _differs(before: Report, now: Report) -> bool:
     """Whether the same images, judged again, say something else of other series."""
     both = of_others(before), of_others(now)
     return None not in both and both[0] != both[1]
-
-
-def _named(key: SeriesKey) -> str:
-    return str(series_id(key.series))
 
 
 def _state(said: Result | Report) -> SeriesState:

@@ -18,10 +18,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from appliance.bundle.accepts import Accepts
 from appliance.lines import choose
+from appliance.naming import Naming
 from appliance.reasons import Code
 from appliance.report import Record, Report, SeriesKey, Stage, Status
 from appliance.results import destinations
@@ -75,19 +77,23 @@ class Judged:
     what: Standing = field(default_factory=Standing)
     changes: Mapping[SeriesKey, Change] = field(default_factory=dict)
 
+    left_over: tuple[uuid.UUID, ...] = ()
+    """Reports of this series that no other report of it takes back."""
+
+    @property
+    def replaced(self) -> tuple[uuid.UUID, ...]:
+        """The reports in whose place this series stands."""
+        return tuple(old.report_id for old in self.withdrawn if old.by == self.key)
+
     @property
     def withdrawn(self) -> tuple[Withdrawn, ...]:
         """What stands no more."""
-        return tuple(
+        others = (
             Withdrawn(change.before.report_id, change.before.edition, change.by)
             for change in self.changes.values()
             if change.by is not None and change.before.status is Status.ANALYSED
         )
-
-    @property
-    def first_withdrawn(self) -> uuid.UUID | None:
-        """The first report in whose place this series stands."""
-        return next((old.report_id for old in self.withdrawn if old.by == self.key), None)
+        return (*others, *(Withdrawn(gone, 1, self.key) for gone in self.left_over))
 
     def keep(self, state: Path, summary: SeriesSummary | None, analysed: Report) -> None:
         """For the next choice: of this series, and of those that the journal says no more."""
@@ -98,12 +104,15 @@ class Judged:
         for change in self.changes.values():
             keep_record(state, change.after.report_id, COMPARED, change.kept)
 
-    def owed(self, report: Report, *, at: datetime) -> Iterator[Owed]:
+    def owed(
+        self, report: Report, *, naming: Naming, at: datetime, completes: Report | None
+    ) -> Iterator[Owed]:
         """Withdrawals, the report, then what is said again of others."""
-        yield from destinations.of_report(report, self.key, withdraws=self.withdrawn, at=at)
+        of_report = partial(destinations.of_report, naming=naming, at=at)
+        yield from of_report(report, self.key, withdraws=self.withdrawn, completes=completes)
         for key, change in self.changes.items():
             if change.by is None:
-                yield from destinations.of_report(change.after, key, at=at)
+                yield from of_report(change.after, key, completes=change.before)
 
 
 class Rivals:

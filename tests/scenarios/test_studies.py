@@ -9,7 +9,6 @@ from pydicom.dataset import Dataset
 from appliance.phantom.chest import Phantom, chest
 from appliance.reasons import Code
 from appliance.report import Report, Status
-from appliance.results.message import series_id
 from rigs.scans import Change, Scan, Scans
 from rigs.site import Site
 
@@ -104,6 +103,11 @@ def right_half(image: Dataset, index: int) -> Dataset:
     return image
 
 
+def named(site: Site, scan: Scan) -> str:
+    """What a series is called outside the device."""
+    return str(site.naming.series(scan.key))
+
+
 def beside(report: Report) -> list[str]:
     return [r.text for r in report.limitations if r.code is Code.ALSO_SHOWN_IN]
 
@@ -125,7 +129,7 @@ def test_a_thinner_part_of_a_chest_withdraws_nothing_and_each_names_the_other(
     later = site.report(second)
     for report, other in ((said, second), (later, first)):
         assert report.status is Status.ANALYSED
-        assert [str(series_id(other.series)) in text for text in beside(report)] == [True]
+        assert [named(site, other) in text for text in beside(report)] == [True]
     assert said.report_id == site.report(first).report_id
     assert said.edition == 2
     assert not site.events(whole, "superseded")

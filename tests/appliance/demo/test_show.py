@@ -14,6 +14,7 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import pytest
 
 from appliance.demo import drawn, show
@@ -27,14 +28,16 @@ from appliance.report import (
     BundleRef,
     Reason,
     Report,
+    SeriesKey,
     SeriesRef,
     Stage,
     Status,
     StudyRef,
     Times,
 )
-from appliance.results.message import StudyEvent, series_id
+from appliance.results.message import StudyEvent
 from appliance.settings import Settings
+from rigs.reports import NAMING
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 needs_broker = pytest.mark.skipif(
@@ -81,6 +84,23 @@ def test_ctrl_c_sigterm_or_a_closed_terminal_leaves_neither_processes_nor_files(
     assert not list(folder.iterdir())
 
 
+@pytest.mark.long
+@needs_broker
+def test_the_demo_of_a_radiograph_ends_with_a_finding_and_its_heat_map(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", "demo", "--radiograph", "--once", "--out", tmp_path],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "The radiograph is drawn and shows no patient" in said
+    found = Report.model_validate_json((tmp_path / "report.json").read_text())
+    assert [finding.kind for finding in found.findings] == ["pneumonia"]
+    assert found.notice.startswith("demonstration")
+    assert cv2.imread(str(tmp_path / "heat-map-1.png")) is not None
+    assert not (tmp_path / "findings.png").exists()
+
+
 def test_where_no_image_was_stored_it_does_not_wait_for_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +119,7 @@ def event(name: str, series: str, report: Report | None = None) -> bytes:
     said = StudyEvent.model_validate(
         {
             "event_id": uuid.uuid4(), "at": AT, "event": name, "study": "0" * 32,
-            "series": series_id(series), "report": report,
+            "series": NAMING.series(SeriesKey("1", series)), "report": report,
             "reasons": report.reasons if report else (),
         }
     )  # fmt: skip
@@ -131,7 +151,7 @@ def test_of_a_study_with_a_localizer_it_shows_what_was_analysed(
         event("received", "1.3"),
     ]
     received = show._wait(io.BytesIO(b"".join(lines)))
-    assert received.event.series == series_id("1.2")
+    assert received.event.series == NAMING.series(SeriesKey("1", "1.2"))
     assert received.event.report == analysed
     assert len(received.lines) == 6
     assert "not_analysed: localizer" in " ".join(capsys.readouterr().out.split())
@@ -152,6 +172,6 @@ def test_of_a_study_with_a_localizer_the_picture_is_of_the_series_of_the_report(
             scout.Rows //= 2
             scout.PixelData = scout.PixelData[: len(scout.PixelData) // 2]
             scout.save_as(study / "scout.dcm", enforce_file_format=True)
-    hu, spacing, _ = drawn._volume(study, series_id("1.2.1"))
+    hu, spacing, _ = drawn._volume(study, SeriesKey("1.2", "1.2.1"))
     assert hu.shape == (8, *phantom.hu.shape[1:])
     assert spacing == pytest.approx(phantom.spacing_mm)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from appliance.bundle import archive
+from appliance.naming import Naming
 from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
 from appliance.report import Report, SeriesKey, Status
-from appliance.results.message import series_id
 from appliance.results.mqtt import Envelope
 from appliance.runtime.bundles import OpenBundles
 from appliance.store.journal import Journal
+from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from appliance.verbs import analyze
 from appliance.work.stage import Work
@@ -73,6 +74,11 @@ class Box:
         self.spool = Spool(device.settings.state)
         self.bundles = OpenBundles(device.settings)
 
+    def named(self, uid: str) -> str:
+        """What a series is called outside the device."""
+        naming = Naming(site_key(self.device.settings.state))
+        return str(naming.series(SeriesKey(STUDY, uid)))
+
     def put(self, uid: str, images: Slices, study: str = STUDY) -> None:
         folder = self.spool.folder(SeriesKey(study, uid))
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +123,7 @@ class Box:
 
     def events(self, uid: str) -> list[tuple[str, int]]:
         """What was said of the reports of a series, in order: event and edition."""
-        named, found = str(series_id(uid)), []
+        named, found = self.named(uid), []
         ids = {str(r.report_id) for r in self.journal.reports.of_study(STUDY)}
         own = {m["report"]["report_id"] for m in self.messages()
                if m["type"] == "study" and m["report"] and m["series"] == named} & ids  # fmt: skip
@@ -178,7 +184,7 @@ def test_the_journal_says_what_analyze_says_whichever_series_came_first(
     for uid, report in box.said().items():
         others = stands - {uid} if uid in stands else set()
         assert codes(report).count(Code.ALSO_SHOWN_IN) == len(others)
-        assert all(str(series_id(other)) in names(report) for other in others)
+        assert all(box.named(other) in names(report) for other in others)
 
 
 def test_a_part_that_comes_later_withdraws_nothing_and_each_report_names_the_other(
@@ -257,8 +263,8 @@ def test_a_report_of_before_stands_beside_whatever_comes(box: Box) -> None:
     assert box.said()[THICK].coverage.lungs_z_mm is None
     box.come(THIN)
     assert box.standing() == {THIN, THICK}
-    assert str(series_id(THICK)) in names(box.said()[THIN])
-    assert str(series_id(THIN)) in names(box.said()[THICK])
+    assert box.named(THICK) in names(box.said()[THIN])
+    assert box.named(THIN) in names(box.said()[THICK])
 
 
 def test_a_restart_and_a_resend_change_nothing(box: Box) -> None:
