@@ -175,20 +175,6 @@ def failed(fold: Fold, bundle: Bundle | None, reason: Reason) -> Result:
     return replace(result, status=Status.FAILED, input_digest=digest)
 
 
-def set_aside(result: Result, reason: Reason) -> Result:
-    """A result that is not to be used after all, because another series of the study is better."""
-    return replace(
-        result,
-        status=Status.NOT_ANALYSED,
-        reasons=(reason,),
-        limitations=(),
-        backend=None,
-        findings=(),
-        masks=(),
-        maps=(),
-    )
-
-
 def seal(result: Result, identity: Identity, times: Times) -> Report:
     """Result and what only the outside knows -> Report: ids, pseudonym, revision, times.
 

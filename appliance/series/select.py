@@ -1,4 +1,6 @@
-"""Which series of a study are analysed: set aside by name, and the best of what is left. Pure.
+"""Which series are set aside by name, and what else is said of images by their names. Pure.
+
+Which series of a study stand is in standing.py.
 
 By name. Image Type (0008,0008) is value 1 ORIGINAL or DERIVED, value 2 PRIMARY or SECONDARY, value
 3 AXIAL or LOCALIZER in CT, then whatever the maker writes (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1); in
@@ -14,19 +16,6 @@ the limitation `derived` or `secondary`; where compression explains the word, `l
 It is set aside if a word names another quantity than HU, or if text is burned into the pixels. In
 other classes than CT both words set aside, but not so DERIVED of radiographs: one for presentation
 is DERIVED from the one for processing (C.8.11.3.1.1), and all are projections.
-
-The best. Series of one study, frame of reference, acquisition and temporal position show the same
-anatomy: one of them is analysed, by `_rank`, in this order:
-
-1. axial;
-2. original and primary, or unlabelled;
-3. long enough for the bundle;
-4. within the intended use: in full, limited, masses alone, not;
-5. thinnest: the larger of spacing and thickness, then the spacing;
-6. the kernel the bundle prefers, in the bundle's order;
-7. more slices; then the lowest UID, so that every arrival order gives the same answer.
-
-The others are `better_series`. A better one that comes late wins the same comparison later.
 """
 
 from __future__ import annotations
@@ -35,7 +24,6 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from appliance.bundle.accepts import Accepts
 from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Header
@@ -269,96 +257,7 @@ def _by_image(reason: Reason) -> tuple[int, str]:
     return int(number[0]) if number else 0, reason.text
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesSummary:
-    """What the choice between the series of a study needs."""
-
-    study_uid: str
-    series_uid: str
-    frame_of_reference_uid: str | None
-    acquisition_number: int | None
-    temporal_position: int | None
-    axial: bool
-    original: bool
-    """Image Type names it neither DERIVED nor SECONDARY."""
-    spacing_mm: float | None
-    thickness_mm: float | None
-    cover_mm: float
-    kernel: str | None
-    slices: int
-
-
-def summary(
-    header: Header, *, axial: bool, spacing_mm: float | None, cover_mm: float, slices: int
-) -> SeriesSummary:
-    """One header of the series and what its positions say -> SeriesSummary."""
-    return SeriesSummary(
-        study_uid=header.study_uid,
-        series_uid=header.series_uid,
-        frame_of_reference_uid=header.frame_of_reference_uid,
-        acquisition_number=header.acquisition_number,
-        temporal_position=header.temporal_position,
-        axial=axial,
-        original=original(header),
-        spacing_mm=spacing_mm,
-        thickness_mm=header.thickness_mm,
-        cover_mm=cover_mm,
-        kernel=header.kernel,
-        slices=slices,
-    )
-
-
-def groups(series: Sequence[SeriesSummary]) -> tuple[tuple[SeriesSummary, ...], ...]:
-    """Series that show the same anatomy at the same time, together; in a fixed order."""
-    found: dict[tuple[str, ...], list[SeriesSummary]] = {}
-    for one in sorted(series, key=lambda s: s.series_uid):
-        key = (one.study_uid, one.frame_of_reference_uid, one.acquisition_number,
-               one.temporal_position)  # fmt: skip
-        found.setdefault(tuple(str(k) for k in key), []).append(one)
-    return tuple(tuple(found[key]) for key in sorted(found))
-
-
-def best(series: Sequence[SeriesSummary], accepts: Accepts) -> SeriesSummary:
-    """The one series of a group that is analysed; ValueError where there is none."""
-    return min(series, key=lambda s: _rank(s, accepts))
-
-
 def reused_uid() -> Reason:
     """What the reports of a series say whose Series Instance UID another study has too."""
     text = "The Series Instance UID is known under another study too."
     return Reason(code=Code.SERIES_UID_REUSED, text=text, where="series")
-
-
-def better(chosen: SeriesSummary) -> Reason:
-    """What the report of every other series of the group says."""
-    spacing = "unknown" if chosen.spacing_mm is None else f"{chosen.spacing_mm:.2f} mm"
-    text = f"another series of this acquisition is analysed: spacing {spacing}, "
-    text += f"{chosen.slices} images"
-    return Reason(code=Code.BETTER_SERIES, text=text, where="series")
-
-
-Rank = tuple[bool, bool, bool, int, float, float, int, int, str]
-
-
-def _rank(one: SeriesSummary, accepts: Accepts) -> Rank:
-    """Smaller is better; see the rules above."""
-    spacing = float("inf") if one.spacing_mm is None else round(one.spacing_mm, 2)
-    effective = max(spacing, round(one.thickness_mm or 0.0, 2))
-    limits = accepts.spacing_mm
-    use = sum(effective > most for most in (limits.full, limits.limited, limits.most))
-    return (
-        not one.axial,
-        not one.original,
-        one.cover_mm < accepts.cover_mm,
-        use,
-        effective,
-        spacing,
-        _kernel_rank(one.kernel, accepts.kernels_preferred),
-        -one.slices,
-        one.series_uid,
-    )
-
-
-def _kernel_rank(kernel: str | None, preferred: Sequence[str]) -> int:
-    name = (kernel or "").casefold()
-    return next((i for i, k in enumerate(preferred) if k.casefold() == name), len(preferred))

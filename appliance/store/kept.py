@@ -1,4 +1,5 @@
-"""What is kept beside a report, in reports/<report id>/: masks, heat maps, the list of inputs.
+"""What is kept beside a report, in reports/<report id>/: masks, heat maps, the list of inputs, and
+records of what its stage must know again.
 
 Durable before the report is committed.
 """
@@ -7,15 +8,19 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from appliance.records import Result
-from appliance.report import Report
+from appliance.report import Record, Report
 from appliance.store.files import DISK
+
+R = TypeVar("R", bound=Record)
 
 
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
@@ -39,6 +44,21 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
         np.savez_compressed(packed, values=heat.values, to_stored=heat.to_stored)
         DISK.write(folder / f"{heat.name}.npz", packed.getvalue())
     return folder
+
+
+def keep_record(state: Path, report_id: uuid.UUID, name: str, record: Record) -> None:
+    """A record beside a report, durable; what was there under this name is replaced."""
+    folder = state / "reports" / str(report_id)
+    DISK.make_folder(folder)
+    DISK.write(folder / f"{name}.json", record.model_dump_json(by_alias=True).encode())
+
+
+def kept_record(state: Path, report_id: uuid.UUID, name: str, model: type[R]) -> R | None:
+    """The same again; None where it is not kept, or not to be understood."""
+    with suppress(OSError, ValueError):
+        path = state / "reports" / str(report_id) / f"{name}.json"
+        return model.model_validate_json(path.read_bytes())
+    return None
 
 
 def inputs(state: Path, report_id: str) -> list[str] | None:

@@ -32,9 +32,9 @@ from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
 from appliance.runtime.bundles import OpenBundle, OpenBundles
-from appliance.series import made, pixels, select
+from appliance.series import made, pixels, select, standing
 from appliance.series.elements import is_media_directory
-from appliance.series.select import SeriesSummary
+from appliance.series.standing import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
 
@@ -80,8 +80,8 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         if bundle is not None:
             bundles.only(bundle)
         naming = Naming(site_key(settings.state))
-        results = _results(every, bundles.all, memory.Gauge(memory.limit()))
-        return [_sealed(result, naming, settings) for result in results]
+        left = memory.Gauge(memory.limit())
+        return _reports(every, bundles.all, left, naming, settings)
     finally:
         bundles.close()
 
@@ -137,23 +137,28 @@ def _bytes(file: Path) -> bytes:
         ) from e
 
 
-def _results(
-    every: Sequence[OnDisk], bundles: Sequence[OpenBundle], left: memory.Gauge
-) -> list[Result]:
-    """Each series through the line; then, of a study and acquisition, only the best stays."""
-    results: list[Result] = []
-    rivals: dict[str, list[tuple[int, SeriesSummary, OpenBundle]]] = {}
+def _reports(
+    every: Sequence[OnDisk],
+    bundles: Sequence[OpenBundle],
+    left: memory.Gauge,
+    naming: Naming,
+    settings: Settings,
+) -> list[Report]:
+    """Each series through the line; then what becomes of each, as far as others show the same."""
+    reports: list[Report] = []
+    rivals: dict[str, list[tuple[int, SeriesSummary]]] = {}
     for series in every:
         for opened, result, rival in _of_series(series, bundles, left.bytes()):
-            if opened and rival and result.status is Status.ANALYSED:
-                rivals.setdefault(opened.digest, []).append((len(results), rival, opened))
-            results.append(result)
-    for analysed in rivals.values():
-        beaten = choose.beaten([one for _, one, _ in analysed], analysed[0][2].manifest.accepts)
-        for at, one, _ in analysed:
-            if one in beaten:
-                results[at] = line.set_aside(results[at], select.better(beaten[one]))
-    return results
+            if opened and rival:
+                rivals.setdefault(opened.digest, []).append((len(reports), rival))
+            reports.append(_sealed(result, naming, settings))
+    accepts = {opened.digest: opened.manifest.accepts for opened in bundles}
+    for digest, analysed in rivals.items():
+        found = standing.standing([one for _, one in analysed], accepts[digest])
+        for at, one in analysed:
+            what = found[one.key]
+            reports[at] = choose.restated(reports[at], what, lambda key: str(naming.series(key)))
+    return reports
 
 
 def _of_series(
@@ -189,8 +194,7 @@ def _of_bundle(
         return line.failed(
             fold, opened.bundle, Reason(code=code, text=e.text, where="series")
         ), None
-    share = fold.share(opened.bundle)
-    return result, choose.summary(fold.header_of(share, share.outline), share.outline)
+    return result, choose.summary(fold.share(opened.bundle).outline, result)
 
 
 def _sealed(result: Result, naming: Naming, settings: Settings) -> Report:

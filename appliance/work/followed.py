@@ -66,6 +66,8 @@ class Followed:
     """Bundles whose last word on just these images is committed."""
     failed: bool = False
     """The last attempt failed: the next one waits for the deadline."""
+    outranked: bool = False
+    """A better series of its study was analysed: this one is likely to be analysed for nothing."""
     memory_bytes: int | None = None
     """For its pixels and their analysis; None where the machine does not say."""
 
@@ -91,6 +93,11 @@ class Followed:
             opened is not None and match.doubt(opened.manifest.accepts, (self.header,)) is not None
             for opened in self.opened.values()
         )
+
+    @property
+    def last(self) -> bool:
+        """It is judged when nothing else is to be done, once, and nothing is said early of it."""
+        return self.doubtful or self.outranked
 
     @property
     def plausible_s(self) -> float:

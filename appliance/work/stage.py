@@ -11,9 +11,10 @@ Rules
 - A plausible end is inferred at once and goes out as `preliminary`; the verdict makes it `final`
   without a second inference if nothing came.
 - A later slice leads to a new revision that supersedes the first. The same input never does.
-- One series of a study and acquisition is analysed. A better one that comes late supersedes.
+- Which series of a study stand is judged anew at each final report, whichever came first.
 - Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
-- A series whose body part no bundle is meant for is only judged when nothing else waits, and once.
+- A series whose body part no bundle is meant for, or a better one of which was analysed, is only
+  judged when nothing else waits, and once.
 - A newly activated bundle is taken up when the first series of a study begins. All series of one
   study that are followed together have the same bundles.
 - A series whose own step ended this process, or raised, three times is reported as `failed` and
@@ -94,6 +95,8 @@ class Work:
         """Series without news -> when their folder had changed."""
         self._loaded: tuple[OpenBundle, ...] | None = None
         self._memory: memory.Gauge | None = None
+        self._idle = True
+        """Nothing else was to be done when the series in hand was taken."""
         self._engine_states: dict[str, EngineState] = {}
         """As the journal has them."""
         self._suspected: frozenset[SeriesKey] = frozenset()
@@ -263,7 +266,7 @@ class Work:
         """Look at the series whose turn it is and judge it, as far as either is due."""
         now = time.monotonic()
         due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
-        meant = {k: at for k, at in due_since.items() if not self.following[k].doubtful}
+        meant = {k: at for k, at in due_since.items() if not self.following[k].last}
         last, held_back = self._suspected, not self._only_suspects()
         key = self._waiting.first(meant, last, held_back=held_back)
         idle = key is None
@@ -274,7 +277,8 @@ class Work:
         if (look := self._waiting.take(key)) is not None:
             self.look(key, ended=look.ended)
         due = self.following.get(key)
-        if due is not None and due.deadline <= time.monotonic() and (idle or not due.doubtful):
+        if due is not None and due.deadline <= time.monotonic() and (idle or not due.last):
+            self._idle = idle
             self._guarded(due, self._judge)
 
     def _only_suspects(self) -> bool:
@@ -320,7 +324,11 @@ class Work:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
         verdict = self._verdict(followed)
-        early = self.settings.work.preliminary and not (followed.attempts or followed.doubtful)
+        if verdict.state != "wait":
+            followed.outranked = self.conclusions.outranked(followed)
+            if followed.last and not self._idle:
+                return  # still due: once nothing else is
+        early = self.settings.work.preliminary and not (followed.attempts or followed.last)
         if verdict.state == "preliminary" and early:
             for digest in followed.opened:
                 self.heart.go_on()

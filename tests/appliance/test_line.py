@@ -239,15 +239,6 @@ def test_reasons_of_the_outside_refuse_and_come_first(
     limit = Reason(code=Code.TRANSFER_ABORTED, text="it broke off", where="series")
     limited = line.finish(fold, tiny, tiny_backend, Context(limitations=(limit,)))
     assert limited.limitations[0] == limit
-    aside = line.set_aside(limited, better)
-    assert aside.status is Status.NOT_ANALYSED
-    assert (aside.reasons, aside.limitations, aside.findings, aside.masks, aside.backend) == (
-        (better,),
-        (),
-        (),
-        (),
-        None,
-    )
     broken = line.failed(fold, tiny, Reason(code=Code.POISONED, text="three times"))
     assert (broken.status, codes(broken.reasons)) == (Status.FAILED, [Code.POISONED])
     assert broken.input_digest != result.input_digest, "a later try that succeeds has its own id"

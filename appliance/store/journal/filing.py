@@ -54,7 +54,7 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     size, found = path.stat().st_size, ledger.read(path)
     committed = "SELECT 1 FROM reports WHERE report_id = ? AND stage = ?"
     known = [entry for ids, entry in found.reports.items() if db.execute(committed, ids).fetchone()]
-    left = [entry for entry in known if not _place(state, entry).exists()]
+    left = [entry for entry in known if not _is_filed(state, entry)]
     for entry in left[:MOST]:
         disk.make_folder(_place(state, entry).parent)
         disk.write(_place(state, entry), encoded([entry]))
@@ -75,6 +75,13 @@ def filed(state: Path) -> Iterator[ReportEntry]:
             for entry in ledger.decoded(path.read_bytes()):
                 if isinstance(entry, ReportEntry):
                     yield entry
+
+
+def _is_filed(state: Path, entry: ReportEntry) -> bool:
+    """Whether its file says just this: a later edition of a report takes the place of its file."""
+    with contextlib.suppress(OSError):
+        return _place(state, entry).read_bytes() == encoded([entry])
+    return False
 
 
 def _place(state: Path, entry: ReportEntry) -> Path:

@@ -18,6 +18,7 @@ Rules
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -136,28 +137,46 @@ class Journal:
         owed: Iterable[Owed],
         series_state: SeriesState,
         instances: int | None = None,
+        restated: Iterable[tuple[SeriesKey, Report, SeriesState]] = (),
     ) -> None:
         """The report, all that is owed of it and the state of its series: one transaction.
 
-        A report that is there already (same report_id and stage) stays as it was first written.
+        A report that is there already (same report_id and stage) stays as it was first written, but
+        for a later edition. restated: such editions of the reports of other series.
         """
         with self._db.write() as db:
-            at = self._clock()
-            if self.reports.add_in(db, report, key, created=at):
-                entry = ReportEntry(
-                    study=key.study,
-                    series=key.series,
-                    report_id=str(report.report_id),
-                    stage=report.stage.value,
-                    state=series_state,
-                    instances=instances,
-                    created=at,
-                    report=report.to_json(),
-                )
-                self._db.ledger.note(entry)
+            self._write_report(db, report, key, series_state, instances)
             self.owed.add_in(db, owed)
             self.series.set_in(db, key, series_state, instances=instances)
             self.series.name_in(db, key, report.study.pseudonym)
+            for other, edition, state in restated:
+                counted = self.series.instances_in(db, other)
+                self._write_report(db, edition, other, state, counted)
+                self.series.restate_in(db, other, state)
+
+    def _write_report(
+        self,
+        db: sqlite3.Connection,
+        report: Report,
+        key: SeriesKey,
+        state: SeriesState,
+        instances: int | None,
+    ) -> None:
+        """A report, also into the ledger where it is new. state, instances: as the series has them
+        with it."""
+        at = self._clock()
+        if self.reports.add_in(db, report, key, created=at):
+            entry = ReportEntry(
+                study=key.study,
+                series=key.series,
+                report_id=str(report.report_id),
+                stage=report.stage.value,
+                state=state,
+                instances=instances,
+                created=at,
+                report=report.to_json(),
+            )
+            self._db.ledger.note(entry)
 
     def tidy(self, state: Path, disk: Disk = DISK) -> None:
         """Reports of the ledger go into files, and the ledger is shortened (`filing`)."""

@@ -101,16 +101,20 @@ class Reports(Part):
         *,
         created: float | None = None,
     ) -> bool:
-        """One report; what is there already (same report_id and stage) stays as it was written.
+        """One report; what is there already (same report_id and stage) stays as it was written, but
+        for a later edition of it.
 
-        created: when it was committed, None: now. Whether it was added.
+        created: when it was committed, None: now. Whether it was written.
         """
-        added = db.execute(
+        written = db.execute(
             """INSERT INTO reports
             (report_id, study_uid, series_uid, bundle_digest, revision, supersedes, status,
              stage, input_digest, json, created)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (report_id, stage) DO NOTHING""",
+            ON CONFLICT (report_id, stage) DO UPDATE SET status = excluded.status,
+              supersedes = excluded.supersedes, json = excluded.json
+            WHERE json_extract(excluded.json, '$.edition')
+              > coalesce(json_extract(reports.json, '$.edition'), 1)""",
             (
                 str(report.report_id),
                 key.study,
@@ -125,7 +129,7 @@ class Reports(Part):
                 self._clock() if created is None else created,
             ),
         )
-        return added.rowcount > 0
+        return written.rowcount > 0
 
     def _one(self, where: str, values: tuple[str, ...]) -> Report | None:
         with self._db.look() as db:

@@ -222,6 +222,22 @@ class SeriesPart(Part):
             },
         )
 
+    def instances_in(self, db: sqlite3.Connection, key: SeriesKey) -> int | None:
+        """How many instances the state of a series is about."""
+        row = db.execute(
+            "SELECT instances FROM series WHERE study_uid = ? AND series_uid = ?",
+            (key.study, key.series),
+        ).fetchone()
+        return row[0] if row else None
+
+    def restate_in(self, db: sqlite3.Connection, key: SeriesKey, state: SeriesState) -> None:
+        """Another series of its study decided what became of this one; not while it arrives."""
+        db.execute(
+            """UPDATE series SET state = ?, updated = ? WHERE study_uid = ? AND series_uid = ?
+            AND state IN ('analysed', 'set_aside')""",
+            (state, self._clock(), key.study, key.series),
+        )
+
     def name_in(self, db: sqlite3.Connection, key: SeriesKey, pseudonym: str) -> None:
         """Something was said of the series under this pseudonym of its study."""
         db.execute(

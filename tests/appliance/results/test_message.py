@@ -29,7 +29,7 @@ APPROVED = {
     *("report_id", "stage", "finding", "bundle", "limitations"),
     # the report
     *("input_digest", "revision", "supersedes", "status", "coverage", "findings", "times"),
-    "appliance",
+    *("appliance", "edition", "lungs_z_mm", "sides", "fov_mm"),
     *("code", "where", "remedy", "lungs", "z_mm", "pseudonym", "name", "digest"),
     *("modality", "spacing_mm", "thickness_mm", "kernel", "precision", "engine_digest"),
     *("first_slice", "last_slice", "released", "complete", "prepared", "inferred", "committed"),
