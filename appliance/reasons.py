@@ -71,6 +71,7 @@ class Code(str, Enum):
     TRANSFER_ABORTED = "transfer_aborted"
     UNEXPECTED_COUNT = "unexpected_count"
     MADE_UIDS = "made_uids"
+    BUNDLE_FALLBACK = "bundle_fallback"
     # we failed
     POISONED = "poisoned"
     BACKEND_FAILED = "backend_failed"
@@ -134,6 +135,7 @@ REMEDIES: dict[Code, str] = {
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",
     Code.MADE_UIDS: "Keep the originals: only the same files in the same folder get these UIDs again.",
+    Code.BUNDLE_FALLBACK: "Run `scanside doctor`, install the named bundle again, then send the series again.",
     Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team. `scanside retry` tries it again.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
     Code.MACHINE_DIED: "Keep the series, look at the machine (power, heat, driver of the GPU), then: scanside retry.",

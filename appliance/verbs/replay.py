@@ -26,8 +26,9 @@ from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT})
-"""Limitations that the verdict over the transfer adds (series/complete.py)."""
+OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT, Code.BUNDLE_FALLBACK})
+"""Limitations of that moment: those that the verdict over the transfer adds (series/complete.py),
+and that another bundle should have been used."""
 
 
 def main(settings: Settings, report_id: str) -> int:

@@ -49,6 +49,7 @@ from appliance.settings import Settings
 from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
 from appliance.store.hand import Hand
+from appliance.store.heartbeat import Heart
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.spool import Spool
@@ -56,6 +57,7 @@ from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
+from appliance.work.refusals import Refusals
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -73,12 +75,19 @@ class Work:
     """The series that are arriving, and what to do with each. One thread, no locks."""
 
     def __init__(
-        self, settings: Settings, journal: Journal, spool: Spool, bundles: OpenBundles
+        self,
+        settings: Settings,
+        journal: Journal,
+        spool: Spool,
+        bundles: OpenBundles,
+        heart: Heart | None = None,
     ) -> None:
         self.settings = settings
         self.journal = journal
         self.spool = spool
         self.bundles = bundles
+        self.heart = heart or Heart(settings.state, "work")
+        self._refusals = Refusals(settings.state, journal, self.heart)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -145,6 +154,7 @@ class Work:
         """Open the bundles that are active now; tell the journal where they changed."""
         in_use = {digest for f in self.following.values() for digest in f.opened}
         opened = self.bundles.refresh(in_use)
+        self._refusals.note(self.bundles.troubles)
         self._memory = self._memory or memory.Gauge(memory.limit())
         if opened != self._loaded:
             self._loaded = opened
@@ -401,7 +411,12 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        bundles = OpenBundles(settings, builds=True)
+        bundles = OpenBundles(
+            settings,
+            lambda action, detail: journal.audit.add("work", action, **detail),
+            builds=True,
+            alive=notify.watchdog,
+        )
         work = Work(settings, journal, spool, bundles)
         work.recover()
         work.refresh()
@@ -427,6 +442,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 looked = time.monotonic()
             work.take_turn()
             work.follow_builds()
+            work.heart.beat()
             notify.watchdog()
         bundles.close()
         signals.close()

@@ -18,7 +18,7 @@ FROZEN = {
     "one_lung", "repeated_pixels", "lossy", "masses_only", "nothing_to_see", "view_position",
     "made_uids", "transfer_aborted", "unexpected_count", "poisoned", "backend_failed", "internal",
     "machine_died",
-    "age_unknown", "species", "secondary", "other_quantity",
+    "age_unknown", "species", "secondary", "other_quantity", "bundle_fallback",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

@@ -17,6 +17,8 @@ from appliance.store.journal.part import Part, next_value
 from appliance.store.rows import AuditRow
 
 FIRST_HASH = "0" * 64
+BEGUN_ANEW = "journal_begun_anew"
+"""Action of the first row of a chain that follows a damaged journal; it names the head before."""
 
 
 class Audit(Part):
@@ -43,7 +45,17 @@ class Audit(Part):
         """The newest first."""
         with self._db.look() as db:
             rows = db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
-        return [AuditRow(**{**dict(r), "detail": json.loads(r["detail"])}) for r in rows]
+        return [_row(one) for one in rows]
+
+    def of(self, actions: Sequence[str]) -> list[AuditRow]:
+        """Every row of these actions, the oldest first."""
+        marks = ", ".join("?" * len(actions))
+        with self._db.look() as db:
+            rows = db.execute(
+                f"SELECT * FROM audit WHERE action IN ({marks}) ORDER BY id",  # noqa: S608 - marks
+                tuple(actions),
+            ).fetchall()
+        return [_row(one) for one in rows]
 
     def head(self) -> tuple[int, str]:
         """Number and hash of the last row: published, it holds the whole chain in place."""
@@ -65,6 +77,10 @@ class Audit(Part):
                     return expected
                 previous, expected = row["hash"], expected + 1
         return None if count == expected - 1 else expected
+
+
+def _row(row: sqlite3.Row) -> AuditRow:
+    return AuditRow(**{**dict(row), "detail": json.loads(row["detail"])})
 
 
 def _hash(content: Sequence[Any]) -> str:
