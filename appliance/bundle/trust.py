@@ -145,7 +145,8 @@ def signer(loaded: Loaded, keys: Iterable[Key], admitted: Collection[str] = ()) 
     if loaded.signature is None:
         raise BundleRefused(
             f"{_what(loaded)} is not signed",
-            remedy="Add a signed bundle; only for development: `bundle add --allow-unsigned`.",
+            remedy="Add a signed bundle; for development sign it with a key of your own: "
+            "python -m compile keygen --kind development.",
             code="bundle_unsigned",
         )
     for key in keys:

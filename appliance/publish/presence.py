@@ -125,6 +125,7 @@ class Presence:
             oldest_waiting_s=None if oldest is None else max(0.0, at.timestamp() - oldest),
             stages={"publish": "paused" if paused else "running"},
             engine=self._engine(),
+            audit_head=self._journal.audit.head(),
         )
         return made, number
 

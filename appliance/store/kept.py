@@ -1,6 +1,6 @@
 """What is kept beside a report, in reports/<report id>/: masks, heat maps, the list of inputs.
 
-Durable before the report is committed.
+Durable before the report is committed. No symbolic link in reports/ is followed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import numpy as np
 
 from appliance.records import Result
 from appliance.report import Report
+from appliance.store import plain
 from appliance.store.files import DISK
+
+FOLDER = "reports"
 
 
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
     """Masks, heat maps and the list of inputs, durable, under reports/<report id>/."""
-    folder = state / "reports" / str(report.report_id)
-    DISK.make_folder(folder)
+    folder = plain.real_folder(state / FOLDER) / str(report.report_id)
+    DISK.make_folder(plain.real_folder(folder))
     DISK.settle(folder.parent)  # it may be there from a try that ended before its name was durable
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
     for mask in result.masks:
@@ -44,7 +47,7 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
 def inputs(state: Path, report_id: str) -> list[str] | None:
     """SOP Instance UIDs that a report was made of; None where they are not kept."""
     with suppress(OSError, ValueError):
-        found = json.loads((state / "reports" / report_id / "inputs.json").read_text())
+        found = json.loads(plain.read(state, FOLDER, report_id, "inputs.json"))
         if isinstance(found, list):
             return [str(uid) for uid in found]
     return None

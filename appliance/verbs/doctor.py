@@ -39,6 +39,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     analysis.backend,
     analysis.gpu,
     analysis.bundles,
+    analysis.site_key,
     analysis.memory,
     peers.broker,
     state.outbox,

@@ -33,7 +33,7 @@ from appliance.store.bell import ring
 from appliance.store.journal import Journal
 from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
-from appliance.store.site_key import site_key
+from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
 from appliance.work import rivals
 from appliance.work.followed import Followed
@@ -60,6 +60,7 @@ class Conclusions:
         self.journal = journal
         self.spool = spool
         self._site_key = site_key(settings.state)
+        register(journal, self._site_key, "work")
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""

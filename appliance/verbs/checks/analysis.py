@@ -123,6 +123,17 @@ def _shelf(device: Device) -> Shelf:
     return Shelf(settings.state, allow_unsigned=settings.bundles.allow_unsigned)
 
 
+def site_key(device: Device) -> Check:
+    """The key that makes pseudonyms is the one that the audit knows."""
+    from appliance.verbs import site_key as verb  # noqa: PLC0415
+
+    try:
+        text = verb.show(device.settings)
+    except ScansideError as e:
+        return Check(name="site key", ok=False, text=e.text, remedy=e.remedy)
+    return Check(name="site key", ok=True, text=text)
+
+
 def memory(device: Device) -> Check:
     """There is memory to open the active bundles and to analyse a usual chest CT with each."""
     from appliance.host import memory as machine_memory  # noqa: PLC0415
