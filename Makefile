@@ -2,15 +2,16 @@
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
 #   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
-#   make check                 style, types, import contracts, generated files, licences, aarch64 wheels
+#   make check                 style, types, import contracts, generated files, licences, locks, aarch64 wheels
 #   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
 #   make wheel                 the wheel of a release, with the kernels in it, and its parts list
+#   make lock                  locks/ anew: the newest releases that pyproject.toml allows
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo quick test test-long check bench gpu-check wheel bundles setup-demo setup-test setup-bench setup-train setup-release
+.PHONY: demo quick test test-long check bench gpu-check wheel lock bundles setup-demo setup-test setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo
@@ -42,6 +43,7 @@ check: setup-test
 	@.venv/bin/lint-imports
 	@$(PY) -m appliance.verbs.schemas --check
 	@$(PY) -m compile.licences
+	@$(PY) -m compile.lock --check
 	@$(PY) jetson/resolve.py
 
 bench: setup-bench
@@ -54,6 +56,10 @@ wheel: setup-release
 	@$(PY) -m compile wheel -o dist
 	@$(PY) -m compile sbom appliance/factory/bundles/*.scanside --extras openvino,engine \
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
+
+lock: setup-test
+	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[lock]'
+	@$(PY) -m compile.lock
 
 bundles: setup-train
 	@tasks=$$($(PY) -m training.run --list) || exit 1; \

@@ -343,15 +343,16 @@ def outbox_retry(
 def outbox_drop(
     seq: Annotated[int | None, typer.Argument(help="One message.")] = None,
     key: Key = None,
+    to: Annotated[str | None, typer.Option(help="For this destination alone.")] = None,
     config: Config = None,
 ) -> None:
-    """Give one message up for good (audited)."""
+    """Give one message up for good (audited): for each that it is owed to, or for one."""
     from appliance.verbs import outbox
 
     which = key if seq is None else seq
     if which is None:
         raise typer.BadParameter("name what is to be dropped: SEQ, or --key KEY")
-    outbox.drop(_settings(config), which)
+    outbox.drop(_settings(config), which, to)
     print(f"dropped {which}")
 
 

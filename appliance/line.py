@@ -37,15 +37,13 @@ from appliance.report import (
     Coverage,
     Reason,
     Report,
+    SeriesKey,
     SeriesRef,
     Stage,
     Status,
     StudyRef,
     Times,
     input_digest,
-    pseudonym,
-    report_id,
-    tracking_uid,
 )
 from appliance.series import kernel, pixels, select
 from appliance.series.header import digest as header_digest
@@ -184,11 +182,15 @@ def set_aside(result: Result, reason: Reason) -> Result:
 
 
 def seal(result: Result, identity: Identity, times: Times) -> Report:
-    """Result and what only the outside knows -> Report: ids, pseudonym, revision, times."""
+    """Result and what only the outside knows -> Report: ids, pseudonym, revision, times.
+
+    A report that is known under another id (`Identity.before`) keeps it, and its tracking UIDs."""
     facts = result.facts
-    uid = report_id(
-        facts.series_uid, result.bundle.digest if result.bundle else None, result.input_digest
-    )
+    naming, before = identity.naming, identity.before
+    key = SeriesKey(facts.study_uid, facts.series_uid)
+    bundle_digest = result.bundle.digest if result.bundle else None
+    uid = before.report_id if before else naming.report(key, bundle_digest, result.input_digest)
+    tracked = {finding.id: finding.tracking_uid for finding in before.findings} if before else {}
     return Report(
         notice=result.notice,
         appliance=identity.appliance,
@@ -201,7 +203,7 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
         reasons=result.reasons,
         limitations=result.limitations,
         coverage=facts.coverage,
-        study=StudyRef(pseudonym=pseudonym(identity.site_key, facts.study_uid)),
+        study=StudyRef(pseudonym=naming.study(facts.study_uid)),
         series=SeriesRef(
             instance_uid=facts.series_uid if identity.publish_uids else None,
             modality=facts.modality,
@@ -215,7 +217,7 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
         findings=tuple(
             finding.model_copy(
                 update={
-                    "tracking_uid": tracking_uid(uid, finding.id),
+                    "tracking_uid": tracked.get(finding.id) or naming.tracking(uid, finding.id),
                     "key_sop_instance_uid": finding.key_sop_instance_uid
                     if identity.publish_uids
                     else None,

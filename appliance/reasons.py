@@ -72,6 +72,7 @@ class Code(str, Enum):
     UNEXPECTED_COUNT = "unexpected_count"
     MADE_UIDS = "made_uids"
     BUNDLE_FALLBACK = "bundle_fallback"
+    SERIES_UID_REUSED = "series_uid_reused"
     # we failed
     POISONED = "poisoned"
     BACKEND_FAILED = "backend_failed"
@@ -136,6 +137,7 @@ REMEDIES: dict[Code, str] = {
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",
     Code.MADE_UIDS: "Keep the originals: only the same files in the same folder get these UIDs again.",
     Code.BUNDLE_FALLBACK: "Run `scanside doctor`, install the named bundle again, then send the series again.",
+    Code.SERIES_UID_REUSED: "Correct the Series Instance UID where it was given twice; each series is judged by itself.",
     Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team. `scanside retry` tries it again.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
     Code.MACHINE_DIED: "Keep the series, look at the machine (power, heat, driver of the GPU), then: scanside retry.",

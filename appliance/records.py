@@ -11,13 +11,23 @@ Voxel coordinates are centres: voxel 0 is at 0.0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.report import NOTICE, BackendRef, BundleRef, Coverage, Finding, Reason, Status
+from appliance.naming import Naming
+from appliance.report import (
+    NOTICE,
+    BackendRef,
+    BundleRef,
+    Coverage,
+    Finding,
+    Reason,
+    Report,
+    Status,
+)
 
 Vector = tuple[float, float, float]
 Pair = tuple[float, float]
@@ -303,10 +313,12 @@ class Result:
 class Identity:
     """What only the outside knows and a report needs."""
 
-    site_key: bytes = field(repr=False)
+    naming: Naming
     publish_uids: bool
     revision: int
     supersedes: str | None
     preliminary: bool
     appliance: str | None = None
     """Its version."""
+    before: Report | None = None
+    """The report that the same series, bundle and input have already: its names stay."""

@@ -5,13 +5,12 @@ number or free text of the scanner, but the name of the kernel. `not_analysed` i
 other and can never be read as a negative: it has reasons and no findings. Positions are DICOM
 patient coordinates (LPS, PS3.3 C.7.6.2.1.1) in millimetres; what is found in a radiograph has none,
 but a heat map kept on the device. `score` is detection confidence, never
-a probability of malignancy. Ids are derived (RFC 9562 UUIDv5), so a replay is harmless.
+a probability of malignancy. Ids are derived (`naming`), so a replay is harmless.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from appliance.reasons import REMEDIES, Code
 SCHEMA: Literal["scanside.report/1"] = "scanside.report/1"
 NOTICE = "research use, not for clinical use"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns")
+"""Of ids that are no secret: what the device says of itself, its implementation, its parts list."""
 
 Millimetres3 = tuple[float, float, float]
 Priority = Literal["routine", "stat"]
@@ -284,23 +284,3 @@ def input_digest(digests: Iterable[tuple[str, str]]) -> str:
     for uid, digest in sorted(digests):
         whole.update(f"{uid} {digest}\n".encode())
     return whole.hexdigest()
-
-
-def report_id(series_uid: str, bundle_digest: str | None, digest: str) -> uuid.UUID:
-    """UUIDv5 of series, bundle and input: a replay has the same id."""
-    return uuid.uuid5(NAMESPACE, f"report {series_uid} {bundle_digest or '-'} {digest}")
-
-
-def event_id(subject: uuid.UUID | str, event: str, finding: int | None = None) -> uuid.UUID:
-    """UUIDv5 of (report or series, event, finding): a consumer can drop doubles by it."""
-    return uuid.uuid5(NAMESPACE, f"event {subject} {event} {'-' if finding is None else finding}")
-
-
-def tracking_uid(report: uuid.UUID, finding: int) -> str:
-    """2.25 UID (PS3.5 B.2) of one finding of one report."""
-    return f"2.25.{uuid.uuid5(NAMESPACE, f'tracking {report} {finding}').int}"
-
-
-def pseudonym(site_key: bytes, study_uid: str) -> str:
-    """First 16 bytes, hex, of HMAC-SHA-256(site key, StudyInstanceUID)."""
-    return hmac.new(site_key, study_uid.encode(), hashlib.sha256).digest()[:16].hex()

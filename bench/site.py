@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.demo.child import child, free_port
-from appliance.results.message import series_id
 from appliance.store.journal import JOURNAL_NAME
 
 STORESCU = Path("/usr/bin/storescu")
@@ -86,7 +85,7 @@ class Site:
 
     def ended(self, series: Collection[str]) -> None:
         """Returns when the last of these series has its closing event at the subscriber."""
-        waiting = {str(series_id(uid)) for uid in series}
+        waiting = set(series)
         while waiting:
             if not select.select([self.subscriber], [], [], LOST_S)[0]:
                 raise SystemExit(f"no word of {len(waiting)} series in {LOST_S:.0f} s")
@@ -95,8 +94,13 @@ class Site:
                 message = json.loads(payload)
                 self.heard.append((time.time(), topic.decode(), message))
                 if message.get("event") in ("analysed", "not_analysed", "failed"):
-                    waiting.discard(message["series"])
+                    waiting -= self._series_of(message["report"]["report_id"])
         time.sleep(0.3)  # the broker's PUBACK to us may follow its message to the subscriber
+
+    def _series_of(self, report_id: str) -> set[str]:
+        """Which series a report is about; only the device knows."""
+        found = self.rows("SELECT series_uid FROM reports WHERE report_id = ?", (report_id,))
+        return {row["series_uid"] for row in found}
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Rows of the journal, read from outside."""

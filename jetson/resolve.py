@@ -2,70 +2,60 @@
 
     python jetson/resolve.py
 
-Asks pip to resolve the wheel's dependencies, with the extras of a device, for aarch64 and the
-Python of each JetPack, from wheels alone: nothing is installed, and a package that would have to be
-built on the device fails. `make check` runs it. TensorRT and pycuda are not in this set: the first
-comes with JetPack, the second is built on the device (jetson/README.md).
+A Jetson installs locks/device.txt (jetson/README.md). For the Python of each JetPack pip is asked
+for the wheel of each of its lines on aarch64; nothing is installed. A line without a wheel would
+have to be built on the device: it fails, and so does one whose wheel is not in the lock. `make
+check` runs it. TensorRT and pycuda are not in this set: the first comes with JetPack, the second is
+built on the device.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-EXTRAS = ("openvino", "engine")
-JETPACKS = {"6.2 (Ubuntu 22.04)": ("3.10", (2, 35)), "7.2 (Ubuntu 24.04)": ("3.12", (2, 39))}
-"""JetPack -> its Python and its C library, which says which wheels it can load (PEP 600)."""
-ROOT = Path(__file__).resolve().parents[1]
+from appliance.errors import BundleRefused
+from compile import lock
 
-
-def wanted(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
-    """The requirements of a device, as pyproject.toml has them."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    return [*project["dependencies"], *(r for name in EXTRAS for r in extras[name])]
+JETPACKS = {
+    "6.2 (Ubuntu 22.04)": lock.Target("3.10", "aarch64"),
+    "7.2 (Ubuntu 24.04)": lock.Target("3.12", "aarch64"),
+}
 
 
-def platforms(libc: tuple[int, int]) -> list[str]:
-    """The platform tags that such a machine can load, the newest first."""
-    major, newest = libc
-    tags = [f"manylinux_{major}_{minor}_aarch64" for minor in range(newest, 16, -1)]
-    return [*tags, "manylinux2014_aarch64", "linux_aarch64"]
+def wanted(target: lock.Target) -> list[lock.Pin]:
+    """The lines of the device's lock that are for this target."""
+    text = (lock.ROOT / "locks" / "device.txt").read_text(encoding="utf-8")
+    return [pin for pin in lock.read(text) if target.takes(pin.marker)]
 
 
-def resolve(python: str, libc: tuple[int, int]) -> list[str]:
-    """What pip would install, as `name version`; CalledProcessError with what pip says."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        words = ["install", "--dry-run", "--ignore-installed", "--quiet", "--only-binary=:all:"]
-        words += ["--disable-pip-version-check", "--target", folder, "--report", str(report)]
-        words += [w for tag in platforms(libc) for w in ("--platform", tag)]
-        words += ["--implementation", "cp", "--python-version", python, *wanted()]
-        command = [sys.executable, "-m", "pip", *words]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-        found = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return sorted(f"{one['metadata']['name']} {one['metadata']['version']}" for one in found)
+def wrong(pins: Sequence[lock.Pin], found: Mapping[str, str]) -> list[str]:
+    """What cannot be installed, of the SHA-256 of the wheels that pip found by name."""
+    lines = []
+    for pin in pins:
+        if pin.name not in found:
+            lines.append(f"{pin.name} {pin.version}: no wheel")
+        elif found[pin.name] not in pin.hashes:
+            lines.append(f"{pin.name} {pin.version}: its wheel is not the one of locks/device.txt")
+    return lines
 
 
 def main() -> int:
-    """0 where every JetPack resolves."""
+    """0 where every JetPack gets all of it."""
     failed = False
-    for name, (python, libc) in JETPACKS.items():
+    for name, target in JETPACKS.items():
+        pins = wanted(target)
         try:
-            found = resolve(python, libc)
-        except subprocess.CalledProcessError as e:
+            lines = wrong(pins, lock.wheels(pins, target))
+        except BundleRefused as e:
+            lines = [e.one_line()]
+        if lines:
             failed = True
-            said = [line for line in e.stderr.splitlines() if line.startswith("ERROR")]
-            print(f"JetPack {name}, Python {python}: does not resolve", *said, sep="\n  ")
+            print(
+                f"JetPack {name}, Python {target.python}: cannot be installed", *lines, sep="\n  "
+            )
         else:
-            print(f"JetPack {name}, Python {python}, aarch64: {len(found)} wheels, none to build")
+            print(f"JetPack {name}, {target}: {len(pins)} wheels, none to build")
     return int(failed)
 
 

@@ -4,7 +4,6 @@ radiograph with its heat map."""
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from appliance.demo.overlay import overlay
 from appliance.errors import SeriesRefused
 from appliance.phantom.chest import Nodule, Phantom
 from appliance.records import Image, Radiograph
-from appliance.report import Report
-from appliance.results.message import series_id
+from appliance.report import Report, SeriesKey
 from appliance.series import pixels, radiograph, select
 
 
@@ -28,10 +26,10 @@ def of_volume(
     missed: Sequence[Nodule],
     series: Path | None,
     out: Path,
-    which: uuid.UUID | None = None,
+    which: SeriesKey | None = None,
 ) -> Path:
     """findings.png: a row of slices through each finding and each missed nodule. `which`: the
-    series of the folder that the report is about, by the name that it has in messages."""
+    series of the folder that the report is about; None: there is one only."""
     if truth is not None:
         hu: np.ndarray[Any, Any] = truth.hu
         spacing, origin = truth.spacing_mm, truth.origin_lps_mm
@@ -51,7 +49,7 @@ def of_volume(
 
 
 def of_radiographs(
-    report: Report, state: Path, series: Path, out: Path, which: uuid.UUID | None = None
+    report: Report, state: Path, series: Path, out: Path, which: SeriesKey | None = None
 ) -> Iterator[Path]:
     """heat-map-N.png: the key image of each finding with the heat map kept beside the report."""
     images = _radiographs(series, which)
@@ -72,7 +70,7 @@ def of_radiographs(
         yield path
 
 
-def _radiographs(folder: Path, which: uuid.UUID | None) -> list[Radiograph]:
+def _radiographs(folder: Path, which: SeriesKey | None) -> list[Radiograph]:
     """A series' frontal radiographs in the order of key images."""
     images = []
     for data in _files(folder, which):
@@ -81,17 +79,18 @@ def _radiographs(folder: Path, which: uuid.UUID | None) -> list[Radiograph]:
     return sorted(images, key=lambda image: select.place(image.header))
 
 
-def _files(folder: Path, which: uuid.UUID | None) -> Iterator[bytes]:
+def _files(folder: Path, which: SeriesKey | None) -> Iterator[bytes]:
     """The files of one series of a folder; None: of all."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()
         with contextlib.suppress(SeriesRefused):
-            if which in (None, series_id(pixels.header(data).series_uid)):
+            found = pixels.header(data)
+            if which in (None, SeriesKey(found.study_uid, found.series_uid)):
                 yield data
 
 
 def _volume(
-    folder: Path, which: uuid.UUID | None
+    folder: Path, which: SeriesKey | None
 ) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], tuple[float, float, float]]:
     """A series' images as one volume [z, y, x], axial and unrotated, for a picture only."""
     images: list[Image] = []

@@ -39,7 +39,7 @@ from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.phantom import chest as phantoms
 from appliance.phantom import radiograph
-from appliance.report import NOTICE, Finding, Report, Status
+from appliance.report import NOTICE, Finding, Report, SeriesKey, Status
 from appliance.results.message import StudyEvent
 from appliance.results.mqtt import MQTT
 from appliance.settings import Settings, load
@@ -47,6 +47,11 @@ from appliance.store.journal import Journal
 
 console = Console(highlight=False)
 ENDINGS = ("analysed", "not_analysed", "failed")
+DRAWN = (
+    "The radiograph is drawn and shows no patient: it is the chest phantom at the size of a child "
+    "of four, with both lower lungs filled as in pneumonia. What a network says of a drawing is no "
+    "evidence of what it finds in patients."
+)
 HIT_MM = 5.0
 """A finding hits a nodule within its radius, at least this (DESIGN: evaluate)."""
 
@@ -64,7 +69,7 @@ class Received:
 
 def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) -> int:
     """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed).
-    `projected`: the phantom as a radiograph."""
+    `projected`: the phantom as a radiograph, with a consolidation drawn into it."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
@@ -81,18 +86,20 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         )
         truth = None
         if projected:
-            with console.status("making a radiograph of the chest phantom ..."):
+            with console.status("drawing a radiograph of the chest phantom ..."):
                 series = _radiograph(folder / "radiograph")
+            console.print(DRAWN)
         elif series is None:
             with console.status("making a chest phantom (lungs, ribs, vessels, nodules) ..."):
                 truth = phantoms.chest()
         _send(truth, series, settings)
         with console.status("waiting for the report ..."):
             received = _wait(subscriber)
-        report, which = received.event.report, received.event.series
+        report = received.event.report
         if report is None:
             raise SeriesRefused(received.event.reasons[0])
         _timing(settings, received)
+        which = _series_of(report, settings)
         _table(report, truth)
         out.mkdir(parents=True, exist_ok=True)
         for old in (out / "findings.png", *out.glob("heat-map-*.png")):
@@ -227,9 +234,10 @@ def _appliance(folder: Path) -> Iterator[None]:
 
 
 def _radiograph(folder: Path) -> Path:
-    """The phantom, seen from the front, as one file in this folder."""
+    """The phantom with filled lower lungs, seen from the front, as one file in this folder."""
     folder.mkdir()
-    image = radiograph.instance(radiograph.projected(phantoms.chest()))
+    body = radiograph.consolidated(phantoms.chest())
+    image = radiograph.instance(radiograph.projected(body))
     image.save_as(folder / "radiograph.dcm", enforce_file_format=True)
     return folder
 
@@ -337,6 +345,15 @@ def _timing(settings: Settings, received: Received) -> None:
             for name in ("prepared", "inferred", "complete"):
                 if times.get(name):
                     console.print(f"  [dim]{name} at +{_seconds(times[name]) - last:.2f} s[/dim]")
+
+
+def _series_of(report: Report, settings: Settings) -> SeriesKey | None:
+    """Which of the series that were sent a report is about."""
+    journal = Journal.read(settings.state)
+    if journal is None:
+        return None
+    with journal:
+        return journal.reports.series_of(report.report_id)
 
 
 def _seconds(stamp: str) -> float:

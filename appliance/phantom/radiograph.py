@@ -6,13 +6,19 @@ Rules of this module:
 1. Pure: the same phantom gives the same instance, UIDs included; no clock.
 2. A parallel projection: attenuation is summed from front to back (Beer and Lambert), water 0.02 a
    millimetre and in proportion to HU + 1000, so bones are bright. No scatter, no grid.
-3. It is a valid Digital X-Ray Image for presentation (PS3.3 A.26) and says in its tags that no
+3. A consolidation is drawn into the volume before it is projected, as air spaces filled with fluid:
+   what was air within an ellipsoid comes closer to the HU of fluid, bones, heart and vessels stay.
+   `LOWER_LUNGS` is large enough for the demonstration bundle to call it: smaller ones, or one side
+   alone, it does not (docs/radiographs.md has the figures).
+4. It is a valid Digital X-Ray Image for presentation (PS3.3 A.26) and says in its tags that no
    patient is behind it. The age is that of a small child, for whom the demonstration bundle is.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +31,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from appliance.phantom.chest import Phantom
 from appliance.phantom.instances import meta, uid
+from appliance.phantom.raster import Point
 
 WATER = 0.02
 CHILD = 0.5
@@ -33,7 +40,50 @@ PIXEL_MM = 0.3
 BORDER = 0.06
 """Of each edge: what the collimator keeps dark."""
 
+AIR_BELOW = -300
+"""HU: below it a voxel is lung or airway, which fluid can fill."""
+FLUID = 30
+"""HU of what fills them."""
+EDGE_MM = 15.0
+"""Over so much of its shortest radius a consolidation fades out."""
+
 Pixels = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """An ellipsoid of filled air spaces: centre (LPS mm), half axes (x, y, z, mm), and the share of
+    the air that fluid replaces in its middle (0..1)."""
+
+    center_lps_mm: Point
+    radii_mm: Point
+    filled: float = 0.95
+
+
+LOWER_LUNGS = (
+    Consolidation((-75.0, 5.0, -85.0), (78.0, 78.0, 105.0)),
+    Consolidation((80.0, 5.0, -75.0), (66.0, 78.0, 95.0)),
+)
+"""Both lower zones of `chest`, the right one more: within the body at every height."""
+
+
+def consolidated(phantom: Phantom, areas: Many[Consolidation] = LOWER_LUNGS) -> Phantom:
+    """The phantom with these areas of its lungs filled (rule 3)."""
+    z, y, x = (
+        (phantom.origin_lps_mm[axis] + np.arange(size) * step).astype(np.float32)
+        for axis, size, step in zip((2, 1, 0), phantom.hu.shape, phantom.spacing_mm, strict=True)
+    )
+    hu = phantom.hu.copy()
+    for area in areas:
+        cx, cy, cz = area.center_lps_mm
+        rx, ry, rz = area.radii_mm
+        plane = (((x - cx) / rx) ** 2)[None, :] + (((y - cy) / ry) ** 2)[:, None]
+        for k in np.flatnonzero(np.abs(z - cz) < rz):
+            inside = (1 - np.sqrt(plane + ((z[k] - cz) / rz) ** 2)) * min(area.radii_mm) / EDGE_MM
+            share = area.filled * np.clip(inside, 0, 1)
+            air = hu[k] < AIR_BELOW
+            hu[k][air] += ((FLUID - hu[k]) * share)[air].astype(np.int16)
+    return replace(phantom, hu=hu)
 
 
 def projected(phantom: Phantom, *, border: float = BORDER, noise: float = 6.0) -> Pixels:

@@ -22,7 +22,7 @@ from appliance.publish import commands, pause
 from appliance.publish.link import Direct, Link
 from appliance.publish.presence import utc_now
 from appliance.results import message
-from appliance.results.mqtt import MQTT, keys_of
+from appliance.results.mqtt import MQTT, is_about
 from appliance.settings import Settings
 from appliance.store.events import CommandRefused
 from appliance.store.journal import Journal
@@ -104,7 +104,12 @@ class Answering:
 
     def resend(self, report_id: uuid.UUID) -> int:
         report = self._journal.reports.get(report_id)
-        return 0 if report is None else self._journal.owed.again(MQTT, keys_of(report))
+        key = self._journal.reports.series_of(report_id)
+        if report is None or key is None:
+            return 0
+        of_study = self._journal.owed.of_study(MQTT, key.study)
+        keys = [row.key for row in of_study if is_about(row.body, report)]
+        return self._journal.owed.again(MQTT, keys)
 
     def set_stat(self, study: str) -> int:
         return self._journal.series.set_stat_of_study(study)

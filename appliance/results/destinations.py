@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
+from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Destination, Owed, SeriesEvent
@@ -18,33 +19,36 @@ def of_event(
     event: SeriesEvent,
     key: SeriesKey,
     *,
-    study: str,
+    naming: Naming,
     slices: int,
     at: datetime,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
-    """What every destination is owed of a fact of a series. study: its pseudonym."""
+    """What every destination is owed of a fact of a series."""
     for one in to:
-        yield from _counted(one, one.of_event(event, key, study=study, slices=slices, at=at))
+        yield from _counted(one, one.of_event(event, key, naming=naming, slices=slices, at=at))
 
 
 def of_report(
     report: Report,
     key: SeriesKey,
     *,
-    withdraws: Sequence[uuid.UUID | str] = (),
+    naming: Naming,
+    withdraws: Sequence[str] = (),
     at: datetime,
+    completes: Report | None = None,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
     """What every destination is owed of a report: first the withdrawals, then the report.
 
-    withdraws: reports beside the one that it supersedes.
+    withdraws: ids of reports beside the one that it supersedes. completes: its preliminary form.
     """
-    study = report.study.pseudonym
     for one in to:
-        for report_id in withdraws:
-            yield from _counted(one, one.of_withdrawal(report_id, key, study=study, at=at))
-        yield from _counted(one, one.of_report(report, key, at=at))
+        for report_id in map(uuid.UUID, withdraws):
+            withdrawal = one.of_withdrawal(report_id, key, naming=naming, at=at)
+            yield from _counted(one, withdrawal)
+        owed = one.of_report(report, key, naming=naming, at=at, completes=completes)
+        yield from _counted(one, owed)
 
 
 def _counted(destination: Destination, owed: Iterator[Owed]) -> Iterator[Owed]:

@@ -28,7 +28,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from appliance.naming import Naming
 from appliance.report import (
+    NAMESPACE,
     NOTICE,
     BundleRef,
     Digest,
@@ -37,10 +39,10 @@ from appliance.report import (
     Record,
     Report,
     Sentence,
+    SeriesKey,
     Stage,
     Status,
     Verb,
-    event_id,
 )
 
 SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
@@ -191,9 +193,9 @@ def root(site: str, device: str) -> str:
     return f"{ROOT}/{site}/{device}"
 
 
-def series_id(series_uid: str) -> uuid.UUID:
-    """UUIDv5 that stands for a series outside the device."""
-    return event_id(series_uid, "series")
+def _own_event(device: str, what: str, number: int) -> uuid.UUID:
+    """UUIDv5 for what the device says of itself; no patient is concerned (`naming`)."""
+    return uuid.uuid5(NAMESPACE, f"event {device} {what} {number}")
 
 
 def of_status(
@@ -205,7 +207,7 @@ def of_status(
         qos=1,
         retain=True,
         message=StatusMessage(
-            event_id=event_id(device, f"status {state} {number}"),
+            event_id=_own_event(device, f"status {state}", number),
             at=at,
             state=state,
             reasons=reasons,
@@ -231,7 +233,7 @@ def of_info(
         qos=1,
         retain=True,
         message=InfoMessage(
-            event_id=event_id(device, f"info {number}"),
+            event_id=_own_event(device, "info", number),
             at=at,
             version=version,
             ae_title=ae_title,
@@ -266,7 +268,7 @@ def of_health(
         topic="health",
         qos=0,
         message=HealthMessage(
-            event_id=event_id(device, f"health {number}"),
+            event_id=_own_event(device, "health", number),
             at=at,
             uptime_s=uptime_s,
             load=load,
@@ -299,7 +301,12 @@ def of_reply(
         topic=topic,
         qos=1,
         message=ReplyMessage(
-            event_id=event_id(device, f"reply {number}"), at=at, verb=verb, id=id, ok=ok, text=text
+            event_id=_own_event(device, "reply", number),
+            at=at,
+            verb=verb,
+            id=id,
+            ok=ok,
+            text=text,
         ),
     )
 
@@ -311,80 +318,90 @@ def of_check(topic: str, *, retain: bool, at: datetime, filler: str) -> Outgoing
 
 
 def of_series(
-    event: EventName, *, study: str, series_uid: str, slices: int, at: datetime
+    event: EventName, key: SeriesKey, *, naming: Naming, slices: int, at: datetime
 ) -> Outgoing:
     """`received` or `complete`: facts of a series before there is a report."""
+    study, series = naming.study(key.study), naming.series(key)
     return Outgoing(
         topic=f"study/{study}/event",
         qos=1,
         message=StudyEvent(
-            event_id=event_id(series_uid, f"{event} {slices}"),
+            event_id=naming.event(series, f"{event} {slices}"),
             at=at,
             event=event,
             study=study,
-            series=series_id(series_uid),
+            series=series,
             slices=slices,
         ),
     )
 
 
 def of_withdrawal(
-    report_id: uuid.UUID | str, study: str, *, series_uid: str, at: datetime
+    report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
 ) -> Outgoing:
-    """`superseded`: this report does not count any more. series_uid: whose report replaces it."""
+    """`superseded`: this report does not count any more. key: of the series that replaces it."""
+    study = naming.study(key.study)
     return Outgoing(
         topic=f"study/{study}/event",
         qos=1,
         message=StudyEvent(
-            event_id=event_id(report_id, "superseded"),
+            event_id=naming.event(report_id, "superseded"),
             at=at,
             event="superseded",
             study=study,
-            series=series_id(series_uid),
-            withdrawn_report_id=uuid.UUID(str(report_id)),
+            series=naming.series(key),
+            withdrawn_report_id=report_id,
         ),
     )
 
 
-def of_report(report: Report, *, series_uid: str, at: datetime) -> Iterator[Outgoing]:
+def of_report(
+    report: Report,
+    key: SeriesKey,
+    *,
+    naming: Naming,
+    at: datetime,
+    completes: Report | None = None,
+) -> Iterator[Outgoing]:
     """All messages of one report, in order: the withdrawn one, the event, then each finding.
 
-    A finding's event_id depends on the report alone, so a final report that only confirms its
-    preliminary one sends no finding twice (the outbox drops a known event_id).
+    completes: its preliminary form, whose findings were sent with it and are not sent again.
     """
-    topic = f"study/{report.study.pseudonym}/event"
-    series = series_id(series_uid)
+    study = report.study.pseudonym
     if report.supersedes is not None:
-        yield of_withdrawal(report.supersedes, report.study.pseudonym, series_uid=series_uid, at=at)
+        yield of_withdrawal(report.supersedes, key, naming=naming, at=at)
     event: EventName = report.status.value
     if report.status is Status.ANALYSED and report.stage is Stage.PRELIMINARY:
         event = "preliminary"
     yield Outgoing(
-        topic=topic,
+        topic=f"study/{study}/event",
         qos=1,
         message=StudyEvent(
-            event_id=event_id(report.report_id, event),
+            event_id=naming.event(report.report_id, event),
             at=at,
             event=event,
-            study=report.study.pseudonym,
-            series=series,
+            study=study,
+            series=naming.series(key),
             slices=report.series.slices,
             report=report,
             reasons=report.reasons,
             notice=report.notice,
         ),
     )
+    sent = {finding.id for finding in completes.findings} if completes else set()
     for finding in report.findings:
+        if finding.id in sent:
+            continue
         if report.bundle is None:
             raise ValueError("findings without a bundle")
         yield Outgoing(
             topic=f"finding/{finding.urgency.value}",
             qos=1,
             message=FindingMessage(
-                event_id=event_id(report.report_id, "finding", finding.id),
+                event_id=naming.event(report.report_id, "finding", finding.id),
                 at=at,
                 report_id=report.report_id,
-                study=report.study.pseudonym,
+                study=study,
                 stage=report.stage,
                 finding=finding,
                 bundle=report.bundle,

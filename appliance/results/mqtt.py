@@ -5,18 +5,22 @@ Rules
   the stage `publish` know that; to the journal it is bytes.
 - The key is the event_id. So what is said twice under one event_id is sent once.
 - Each payload carries the next `seq` of the device.
+- The messages of a report are found by what they say (`is_about`), for the stage `publish` cannot
+  compute their keys: it has no site key.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Literal
 
 from pydantic import ValidationError
 
-from appliance.report import Record, Report, SeriesKey, event_id
+from appliance.naming import Naming
+from appliance.report import Record, Report, SeriesKey
 from appliance.results import message
 from appliance.results.message import Outgoing, Topic
 from appliance.results.owed import Owed, SeriesEvent
@@ -43,19 +47,27 @@ class Mqtt:
     numbered = True
 
     def of_event(
-        self, event: SeriesEvent, key: SeriesKey, *, study: str, slices: int, at: datetime
+        self, event: SeriesEvent, key: SeriesKey, *, naming: Naming, slices: int, at: datetime
     ) -> Iterator[Owed]:
-        sent = message.of_series(event, study=study, series_uid=key.series, slices=slices, at=at)
-        yield enveloped(sent, key)
+        yield enveloped(message.of_series(event, key, naming=naming, slices=slices, at=at), key)
 
-    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
-        for sent in message.of_report(report, series_uid=key.series, at=at):
-            yield enveloped(sent, key)
+    def of_report(
+        self,
+        report: Report,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        completes: Report | None = None,
+    ) -> Iterator[Owed]:
+        sent = message.of_report(report, key, naming=naming, at=at, completes=completes)
+        for outgoing in sent:
+            yield enveloped(outgoing, key)
 
     def of_withdrawal(
-        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+        self, report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
     ) -> Iterator[Owed]:
-        yield enveloped(message.of_withdrawal(report_id, study, series_uid=key.series, at=at), key)
+        yield enveloped(message.of_withdrawal(report_id, key, naming=naming, at=at), key)
 
     def described(self, key: str, body: bytes | None) -> str:
         try:
@@ -79,8 +91,19 @@ def enveloped(outgoing: Outgoing, series: SeriesKey | None = None) -> Owed:
     return Owed(MQTT, str(outgoing.message.event_id), series, body)
 
 
-def keys_of(report: Report) -> tuple[str, ...]:
-    """The keys of all messages of a report, and of its withdrawal. They depend on it alone."""
-    at = datetime.min.replace(tzinfo=timezone.utc)
-    own = (sent.message.event_id for sent in message.of_report(report, series_uid="", at=at))
-    return (*map(str, own), str(event_id(report.report_id, "superseded")))
+def is_about(body: bytes | None, report: Report) -> bool:
+    """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
+    withdrawal, or the withdrawal of the one that it supersedes. It may be of an earlier release."""
+    try:
+        said = json.loads(Envelope.model_validate_json(body or b"").payload)
+    except ValueError:  # a ValidationError is one too
+        return False
+    if not isinstance(said, dict):
+        return False
+    uid = str(report.report_id)
+    if said.get("withdrawn_report_id") is not None:
+        return said["withdrawn_report_id"] in (uid, str(report.supersedes))
+    whole = said.get("report")
+    if isinstance(whole, dict):
+        return (whole.get("report_id"), whole.get("stage")) == (uid, report.stage.value)
+    return said.get("report_id") == uid

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
+from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 
 SeriesEvent = Literal["received", "complete"]
@@ -65,19 +66,30 @@ class Destination(Protocol):
         ...
 
     def of_event(
-        self, event: SeriesEvent, key: SeriesKey, *, study: str, slices: int, at: datetime
+        self, event: SeriesEvent, key: SeriesKey, *, naming: Naming, slices: int, at: datetime
     ) -> Iterator[Owed]:
-        """A fact of a series. study: its pseudonym."""
+        """A fact of a series."""
         ...
 
-    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
-        """All of one report, in order; with the withdrawal of the one that it supersedes."""
+    def of_report(
+        self,
+        report: Report,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        completes: Report | None = None,
+    ) -> Iterator[Owed]:
+        """All of one report, in order; with the withdrawal of the one that it supersedes.
+
+        completes: its preliminary form; what was owed with that one is not owed again.
+        """
         ...
 
     def of_withdrawal(
-        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+        self, report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
     ) -> Iterator[Owed]:
-        """A report does not count any more. key, study: of the series that replaces it."""
+        """A report does not count any more. key: of the series that replaces it."""
         ...
 
     def described(self, key: str, body: bytes | None) -> str:

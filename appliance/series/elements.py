@@ -28,6 +28,7 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.values import convert_SQ
 
+from appliance.dicom.storage import MEDIA_DIRECTORY
 from appliance.dicom.syntaxes import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
@@ -316,6 +317,14 @@ def file_meta(data: bytes, where: str) -> FileMeta:
         raise refused(Code.UNREADABLE, f"{where}: the file ends before its data set", where)
     named = found.get(0x0002, "")
     return FileMeta(found.get(0x0010) or None, named if is_uid(named) else None, at)
+
+
+def is_media_directory(data: bytes) -> bool:
+    """Whether a file says that it is a media directory (PS3.10 8.6), whatever it is called."""
+    try:
+        return file_meta(data, "file").sop_class == MEDIA_DIRECTORY
+    except SeriesRefused:
+        return False
 
 
 def _inflate(deflated: bytes, max_bytes: int, where: str, *, whole: bool) -> bytes:

@@ -314,6 +314,12 @@ def best(series: Sequence[SeriesSummary], accepts: Accepts) -> SeriesSummary:
     return min(series, key=lambda s: _rank(s, accepts))
 
 
+def reused_uid() -> Reason:
+    """What the reports of a series say whose Series Instance UID another study has too."""
+    text = "The Series Instance UID is known under another study too."
+    return Reason(code=Code.SERIES_UID_REUSED, text=text, where="series")
+
+
 def better(chosen: SeriesSummary) -> Reason:
     """What the report of every other series of the group says."""
     spacing = "unknown" if chosen.spacing_mm is None else f"{chosen.spacing_mm:.2f} mm"

@@ -11,6 +11,7 @@ key and the results of the golden cases).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -21,18 +22,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from appliance import line
-from appliance.dicom.storage import MEDIA_DIRECTORY
 from appliance.errors import Poisoned, ScansideError, SeriesRefused
 from appliance.host import facts, memory
 from appliance.lines import choose
 from appliance.lines.fold import Fold
 from appliance.lines.kind import Context
+from appliance.naming import Naming
 from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.series import made, pixels, select
-from appliance.series.elements import file_meta
+from appliance.series.elements import is_media_directory
 from appliance.series.select import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
@@ -55,10 +56,13 @@ class OnDisk:
         data = _bytes(file)
         return made.with_uids(data, self.parents[file]) if file in self.parents else data
 
+    reused: bool = False
+    """Another study has the same Series Instance UID."""
+
     def limitations(self) -> tuple[Reason, ...]:
-        """What the report says of UIDs that were made."""
+        """What the report says of UIDs that were made, or given twice."""
         if not self.parents:
-            return ()
+            return (select.reused_uid(),) if self.reused else ()
         text = f"{len(self.parents)} of {len(self.files)} images had no UIDs: they were made here"
         return (Reason(code=Code.MADE_UIDS, text=text, where="series"),)
 
@@ -75,9 +79,9 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         bundles.refresh()
         if bundle is not None:
             bundles.only(bundle)
-        key = site_key(settings.state)
+        naming = Naming(site_key(settings.state))
         results = _results(every, bundles.all, memory.Gauge(memory.limit()))
-        return [_sealed(result, key, settings) for result in results]
+        return [_sealed(result, naming, settings) for result in results]
     finally:
         bundles.close()
 
@@ -89,7 +93,7 @@ def find(path: Path) -> list[OnDisk]:
     root = path if path.is_dir() else path.parent
     for file in _files(path):
         data = _bytes(file)
-        if _is_media_directory(data):
+        if is_media_directory(data):
             continue
         parent = None
         if lacks := made.wanting(data):
@@ -109,14 +113,10 @@ def find(path: Path) -> list[OnDisk]:
         series.files.append(file)
         if parent is not None:
             series.parents[file] = parent
+    studies = Counter(uid for study, uid in found if study)
+    for (study, uid), series in found.items():
+        series.reused = bool(study) and studies[uid] > 1
     return list(found.values())
-
-
-def _is_media_directory(data: bytes) -> bool:
-    try:
-        return file_meta(data, "file").sop_class == MEDIA_DIRECTORY
-    except SeriesRefused:
-        return False
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -192,9 +192,9 @@ def _of_bundle(
     return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
 
 
-def _sealed(result: Result, key: bytes, settings: Settings) -> Report:
+def _sealed(result: Result, naming: Naming, settings: Settings) -> Report:
     identity = Identity(
-        site_key=key,
+        naming=naming,
         publish_uids=settings.site.publish_uids,
         revision=1,
         supersedes=None,

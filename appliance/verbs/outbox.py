@@ -51,11 +51,12 @@ def retry(settings: Settings, which: Which | None = None) -> int:
     return count
 
 
-def drop(settings: Settings, which: Which) -> None:
-    """A person gives one up. Audited by the journal; ScansideError where it is not owed."""
-    if not _decided(settings, lambda journal: journal.owed.drop(_actor(), which)):
+def drop(settings: Settings, which: Which, to: str | None = None) -> None:
+    """A person gives one up, for the destination `to` or for each that it is owed to. Audited by
+    the journal; ScansideError where it is not owed."""
+    if not _decided(settings, lambda journal: journal.owed.drop(_actor(), which, to)):
         raise ScansideError(
-            f"message {which} is neither waiting nor dead",
+            f"message {which} is neither waiting nor dead{f' for {to}' if to else ''}",
             remedy="`scanside outbox list` shows what is owed.",
             code="not_owed",
         )

@@ -1,7 +1,8 @@
 """`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
 
 Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
-revision and supersedes. What differs is printed field by field.
+revision and supersedes. What differs is printed field by field. A report of before release 0.2.0
+has ids that are not made of the site key (`naming`): all else of it is compared.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Bundle
 from appliance.errors import BundleRefused, ScansideError
 from appliance.host import facts, memory
+from appliance.naming import Naming, is_keyed
 from appliance.reasons import Code
 from appliance.records import Identity
 from appliance.report import NOT_COMPARED, Report, Stage, Status, Times
@@ -26,9 +28,16 @@ from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-OF_TRANSFER = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT, Code.BUNDLE_FALLBACK})
-"""Limitations of that moment: those that the verdict over the transfer adds (series/complete.py),
-and that another bundle should have been used."""
+OF_ARRIVAL = frozenset(
+    {
+        Code.TRANSFER_ABORTED,
+        Code.UNEXPECTED_COUNT,
+        Code.SERIES_UID_REUSED,
+        Code.BUNDLE_FALLBACK,
+    }
+)
+"""Limitations that no kept file of the series can show: what the verdict over the transfer adds
+(series/complete.py), what else is on the device, and that another bundle should have been used."""
 
 
 def main(settings: Settings, report_id: str) -> int:
@@ -79,18 +88,18 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         result = line.process((path.read_bytes() for path in files), bundle, backend, left)
     finally:
         bundles.close()
-    # What the transfer said (aborted, fewer than announced) is no part of the kept inputs.
-    of_transfer = tuple(r for r in past.limitations if r.code in OF_TRANSFER)
+    of_arrival = tuple(r for r in past.limitations if r.code in OF_ARRIVAL)
     identity = Identity(
-        site_key=site_key(settings.state),
+        naming=Naming(site_key(settings.state)),
         publish_uids=settings.site.publish_uids,
         revision=past.revision,
         supersedes=None,
         preliminary=past.stage is Stage.PRELIMINARY,
         appliance=facts.version(),
+        before=None if is_keyed(past.report_id) else past,
     )
     sealed = line.seal(result, identity, Times())
-    return past, sealed.model_copy(update={"limitations": (*of_transfer, *sealed.limitations)})
+    return past, sealed.model_copy(update={"limitations": (*of_arrival, *sealed.limitations)})
 
 
 def _opened(bundles: OpenBundles, past: Report) -> tuple[Bundle, Backend]:

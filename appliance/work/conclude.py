@@ -5,6 +5,7 @@
 Rules
 - The same input is inferred once: what went out as `preliminary` is committed again as `final`.
 - The same input never makes a new revision; other input supersedes what was said before.
+- A series whose Series Instance UID another study has too is kept apart from it, and says so.
 - Only what is analysed and final withdraws the report of another series of the study; each such
   report is withdrawn once, by the first better series.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
@@ -23,11 +24,13 @@ from appliance.host import facts
 from appliance.lines import choose
 from appliance.lines.fold import Share
 from appliance.lines.kind import Context
+from appliance.naming import Naming
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
-from appliance.report import Reason, Report, Stage, Status, Times, pseudonym
+from appliance.report import Reason, Report, Stage, Status, Times
 from appliance.results import destinations
 from appliance.results.owed import SeriesEvent
+from appliance.series import select
 from appliance.settings import Settings
 from appliance.store.bell import ring
 from appliance.store.journal import Journal
@@ -59,15 +62,15 @@ class Conclusions:
         self.settings = settings
         self.journal = journal
         self.spool = spool
-        self._site_key = site_key(settings.state)
-        register(journal, self._site_key, "work")
+        key = site_key(settings.state)
+        register(journal, key, "work")
+        self._naming = Naming(key)
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
-        study = pseudonym(self._site_key, followed.key.study)
-        at = datetime.now(timezone.utc)
-        owed = destinations.of_event(event, followed.key, study=study, slices=slices, at=at)
-        self.journal.announce(followed.key, owed, pseudonym=study)
+        at, naming, key = datetime.now(timezone.utc), self._naming, followed.key
+        owed = destinations.of_event(event, key, naming=naming, slices=slices, at=at)
+        self.journal.announce(key, owed, pseudonym=naming.study(key.study))
         self._wake()
 
     def preliminary(self, followed: Followed, digest: str | None) -> None:
@@ -120,7 +123,10 @@ class Conclusions:
         facts = replace(
             concluded.result.facts, study_uid=followed.key.study, series_uid=followed.uid
         )  # where no image had a readable header, the spool still knows whose they are
-        result = replace(concluded.result, facts=facts)
+        limitations = concluded.result.limitations
+        if self.journal.series.is_reused(followed.key):
+            limitations = (select.reused_uid(), *limitations)
+        result = replace(concluded.result, facts=facts, limitations=limitations)
         previous = self.journal.reports.latest(followed.key, digest)
         known = previous is not None and previous.input_digest == result.input_digest
         state: SeriesState = "open" if concluded.preliminary else _state(result)
@@ -143,7 +149,14 @@ class Conclusions:
         self.journal.commit_report(
             report,
             followed.key,
-            owed=destinations.of_report(report, followed.key, withdraws=withdrawn[1:], at=at),
+            owed=destinations.of_report(
+                report,
+                followed.key,
+                naming=self._naming,
+                withdraws=withdrawn[1:],
+                at=at,
+                completes=previous if known else None,
+            ),
             series_state=state,
             instances=instances,
         )
@@ -162,18 +175,17 @@ class Conclusions:
         self, followed: Followed, digest: str | None, concluded: Concluded, withdrawn: list[str]
     ) -> Report:
         released = [a.association.ended for a in self.journal.series.arrivals(followed.key)]
-        now = time.time()
+        now, input_digest = time.time(), concluded.result.input_digest
         return line.seal(
             concluded.result,
             Identity(
-                site_key=self._site_key,
+                naming=self._naming,
                 publish_uids=self.settings.site.publish_uids,
-                revision=self.journal.reports.next_revision(
-                    followed.key, digest, concluded.result.input_digest
-                ),
+                revision=self.journal.reports.next_revision(followed.key, digest, input_digest),
                 supersedes=withdrawn[0] if withdrawn else None,
                 preliminary=concluded.preliminary,
                 appliance=facts.version(),
+                before=self.journal.reports.of_input(followed.key, digest, input_digest),
             ),
             Times(
                 first_slice=_utc(followed.first_at or None),

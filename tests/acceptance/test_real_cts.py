@@ -26,6 +26,7 @@ from appliance.bundle.shelf import FACTORY
 from appliance.bundle.trust import Bundle
 from appliance.errors import SeriesRefused
 from appliance.lines.kind import Context
+from appliance.naming import Naming
 from appliance.phantom import chest as phantoms
 from appliance.phantom.instances import series
 from appliance.reasons import Code
@@ -90,7 +91,7 @@ def result_of(factory: Factory, ct_series: Callable[[str], Path]) -> Callable[[s
 
 
 def sealed(result: Result) -> Report:
-    return line.seal(result, Identity(b"k", False, 1, None, preliminary=False), Times())
+    return line.seal(result, Identity(Naming(b"k"), False, 1, None, preliminary=False), Times())
 
 
 def codes(result: Result) -> set[Code]:

@@ -18,6 +18,7 @@ from appliance.backend.protocol import Backend
 from appliance.bundle import trust
 from appliance.bundle.shelf import Shelf
 from appliance.bundle.trust import Bundle
+from appliance.naming import Naming
 from appliance.phantom import chest as phantoms
 from appliance.records import Identity, Result
 from appliance.report import Report, Times
@@ -196,7 +197,7 @@ def seal() -> Seal:
     """Result -> Report of a first, final revision."""
 
     def sealed(result: Result, *, publish_uids: bool = False, key: bytes = b"k" * 32) -> Report:
-        identity = Identity(key, publish_uids, 1, None, preliminary=False)
+        identity = Identity(Naming(key), publish_uids, 1, None, preliminary=False)
         at = datetime(2026, 1, 5, tzinfo=timezone.utc)
         return line.seal(result, identity, Times(committed=at))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,42 @@ def test_without_root_the_printed_command_can_be_typed_as_it_stands(machine: Pat
     assert install.endswith("install -y --no-install-recommends mosquitto mosquitto-clients")
 
 
+@pytest.mark.parametrize(
+    ("want", "locks"),
+    {"demo": "device build", "test": "check", "train": "check", "bench": "check bench"}.items(),
+)
+def test_what_is_installed_is_locked_by_hash_again_when_a_lock_is_newer(
+    machine: Path, want: str, locks: str
+) -> None:
+    checkout, programs = machine / "checkout", machine / "bin"
+    setup = checkout / ".ci" / "setup"
+    setup.write_text(re.sub(r"^\tneed .*", "\t:", setup.read_text(), flags=re.M))
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$*" >> {machine}/asked\n')
+    python.chmod(0o755)
+    (programs / "touch").symlink_to(str(shutil.which("touch")))
+    (checkout / "locks").mkdir()
+    old = time.time() - 60
+    for path in ("pyproject.toml", "locks/check.txt", "locks/device.txt"):
+        (checkout / path).touch()
+        os.utime(checkout / path, (old, old))
+
+    def asked() -> list[str]:
+        (machine / "asked").unlink(missing_ok=True)
+        subprocess.run([setup, want], env={"PATH": str(programs)}, timeout=60, check=True)
+        seen = machine / "asked"
+        return seen.read_text().splitlines() if seen.exists() else []
+
+    (hashed,) = (line for line in asked() if "--require-hashes" in line)
+    assert hashed.endswith(" ".join(f"-r locks/{name}.txt" for name in locks.split()))
+    assert "--no-deps" in hashed
+    assert asked() == [], "nothing is new"
+    new = time.time() + 60
+    os.utime(checkout / "locks" / "device.txt", (new, new))
+    assert any("--require-hashes" in line for line in asked())
+
+
 @pytest.mark.parametrize("toolkit", ["none", "on the path", "in CUDA_HOME"])
 def test_a_release_gets_nvcc_from_wheels_only_where_there_is_none(
     machine: Path, toolkit: str
@@ -61,6 +100,8 @@ def test_a_release_gets_nvcc_from_wheels_only_where_there_is_none(
     python.write_text(f'#!/bin/sh\necho "$*" >> {machine}/asked\n')
     python.chmod(0o755)
     (checkout / "pyproject.toml").touch()
+    (checkout / "locks").mkdir()
+    (checkout / "locks" / "check.txt").touch()
     for name in ("touch", "rm"):
         (programs / name).symlink_to(str(shutil.which(name)))
     cuda = machine / "cuda" / "bin"
@@ -72,7 +113,8 @@ def test_a_release_gets_nvcc_from_wheels_only_where_there_is_none(
         [checkout / ".ci" / "setup", "release"],
         env={"PATH": str(programs), "CUDA_HOME": str(cuda.parent)}, timeout=60, check=True,
     )  # fmt: skip
-    (line,) = (machine / "asked").read_text().splitlines()
-    wanted = "openvino,engine,release" + (",kernels" if toolkit == "none" else "")
-    assert line.endswith(f"-e .[{wanted}]")
+    locked, ours, *others = (machine / "asked").read_text().splitlines()
+    assert locked.endswith("--no-deps --require-hashes -r locks/check.txt")
+    assert ours.endswith("--no-deps --no-build-isolation -e .")
+    assert [line.rpartition(" ")[2] for line in others] == [".[kernels]"] * (toolkit == "none")
     assert not (machine / "installed").exists()  # no broker, no dcmtk

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from appliance.demo.child import child, free_port
+from appliance.naming import Naming
 from appliance.settings import load
 from appliance.store.site_key import site_key
 from rigs.programs import program
@@ -178,8 +179,8 @@ def line(
         subscriber = stack.enter_context(
             child(subscribe, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         )
-        key = site_key(settings.state)
-        site = Site(folder, config, settings, broker, process=None, key=key)  # type: ignore[arg-type]
+        naming = Naming(site_key(settings.state))
+        site = Site(folder, config, settings, broker, process=None, naming=naming)  # type: ignore[arg-type]
         threading.Thread(target=listen, args=(site, subscriber.stdout), daemon=True).start()
         running = Line(site, {})
         stack.callback(lambda: [running.end(name) for name in reversed(list(running.kept))])

@@ -30,7 +30,7 @@ from faults.workload import Line
 from rigs.scans import Scan
 from rigs.site import Broker
 
-TRIES = 4
+TRIES = 12
 FEW = 4  # images of the series that is refused
 SOCKETS = "work.sock"
 ANSWER = Point("sendto", "", 2, without=SOCKETS)  # the first is A-ASSOCIATE-AC
@@ -218,6 +218,7 @@ def killed(
         found, seen = run(folder / str(n), trace, aim)
         if point.hit(seen):
             return found
+        aim = point.again(seen, aim)
     raise AssertionError(
         f"{stage} was never killed {name}: {[c for c in seen if c.result is None]}"
     )

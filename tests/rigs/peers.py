@@ -32,8 +32,6 @@ from appliance.report import (
     Stage,
     Status,
     StudyRef,
-    report_id,
-    tracking_uid,
 )
 from appliance.results import destinations, message, mqtt
 from appliance.results.owed import Owed
@@ -41,6 +39,7 @@ from appliance.settings import Settings
 from appliance.store.journal import Journal
 from appliance.store.patience import Patience
 from rigs.programs import program
+from rigs.reports import NAMING
 
 ROOT = "scanside/v1/ward/box1"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -156,21 +155,22 @@ def a_report(name: str = "1", findings: int = 2) -> Report:
     """An analysed report; `name` makes another one."""
     bundle = BundleRef(name="lung-nodule", version="1.0.0", digest="b" * 64)
     digest = name.encode().hex().rjust(64, "0")
-    rid = report_id(f"1.2.{name}", bundle.digest, digest)
+    key = SeriesKey("1.2", f"1.2.{digest}")
+    rid = NAMING.report(key, bundle.digest, digest)
     return Report(
         report_id=rid,
         input_digest=digest,
         revision=1,
         status=Status.ANALYSED,
         stage=Stage.FINAL,
-        study=StudyRef(pseudonym="a" * 32),
+        study=StudyRef(pseudonym=NAMING.study(key.study)),
         series=SeriesRef(slices=100, modality="CT"),
         bundle=bundle,
         backend=BackendRef(name="openvino", precision="fp32"),
         findings=tuple(
             Finding(
                 id=i,
-                tracking_uid=tracking_uid(rid, i),
+                tracking_uid=NAMING.tracking(rid, i),
                 kind="nodule",
                 score=0.9,
                 threshold=0.5,
@@ -186,14 +186,15 @@ def a_report(name: str = "1", findings: int = 2) -> Report:
 def commit(journal: Journal, report: Report) -> list[message.Outgoing]:
     """As `work` does it."""
     key = SeriesKey("1.2", f"1.2.{report.input_digest}")
-    owed = destinations.of_report(report, key, at=AT)
+    owed = destinations.of_report(report, key, naming=NAMING, at=AT)
     journal.commit_report(report, key, owed=owed, series_state="analysed")
-    return list(message.of_report(report, series_uid=key.series, at=AT))
+    return list(message.of_report(report, key, naming=NAMING, at=AT))
 
 
 def a_message(n: int) -> message.Outgoing:
     """A message; `n` makes another one."""
-    return message.of_series("received", study="c" * 32, series_uid=f"1.2.3.{n}", slices=n, at=AT)
+    key = SeriesKey("1.2", f"1.2.3.{n}")
+    return message.of_series("received", key, naming=NAMING, slices=n, at=AT)
 
 
 def an_event(n: int) -> Owed:

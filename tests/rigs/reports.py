@@ -8,19 +8,22 @@ from datetime import datetime, timezone
 
 import pytest
 
+from appliance.naming import Naming
 from appliance.report import (
     BackendRef,
     BundleRef,
     Finding,
     Report,
+    SeriesKey,
     SeriesRef,
     Stage,
     Status,
     StudyRef,
-    report_id,
 )
 
 DIGEST = "a" * 64
+NAMING = Naming(bytes(range(32)))
+"""Of a site whose key is known."""
 
 
 @pytest.fixture
@@ -46,13 +49,13 @@ def make_report() -> Callable[..., Report]:
             key_image=0,
         )
         return Report(
-            report_id=report_id(series, DIGEST, images),
+            report_id=NAMING.report(SeriesKey("1.2", series), DIGEST, images),
             input_digest=images,
             revision=revision,
             supersedes=supersedes,
             status=Status.ANALYSED,
             stage=stage,
-            study=StudyRef(pseudonym="c" * 32),
+            study=StudyRef(pseudonym=NAMING.study("1.2")),
             series=SeriesRef(slices=10),
             bundle=BundleRef(name="lung-nodule", version="1.0.0", digest=DIGEST),
             backend=BackendRef(name="reference", precision="fp32"),

@@ -27,8 +27,8 @@ import pynetdicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from appliance.demo.child import child, free_port
-from appliance.report import Report, pseudonym
-from appliance.results.message import series_id
+from appliance.naming import Naming
+from appliance.report import Report
 from appliance.settings import Settings, load
 from appliance.store.journal import Journal
 from appliance.store.site_key import site_key
@@ -80,7 +80,7 @@ class Site:
     settings: Settings
     broker: Broker
     process: subprocess.Popen[bytes]
-    key: bytes
+    naming: Naming
     heard: list[tuple[str, str]] = field(default_factory=list)
     """(topic, payload) of every message that the subscriber heard."""
     arrival: threading.Condition = field(default_factory=threading.Condition)
@@ -132,8 +132,8 @@ class Site:
 
     def events(self, scan: Scan, *names: str) -> list[Message]:
         """Study events of this series, in order; with `names` only those."""
-        topic = f"/study/{pseudonym(self.key, scan.study)}/event"
-        mine = str(series_id(scan.series))
+        topic = f"/study/{self.naming.study(scan.study)}/event"
+        mine = str(self.naming.series(scan.key))
         return [
             m
             for t, m in self.messages()
@@ -313,12 +313,12 @@ def running(folder: Path, bundle: Path, aborted_quiet_s: float = 2 * WAIT_S) -> 
         ready = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         ready.bind(ready_at)
         ready.settimeout(WAIT_S)
-        site = Site(folder, config, settings, broker, process=None, key=b"")  # type: ignore[arg-type]
+        site = Site(folder, config, settings, broker, process=None, naming=Naming(b""))  # type: ignore[arg-type]
         site.install(bundle, BUNDLE, "90.0.0")
         run = [sys.executable, "-m", "appliance", "run", "--config", str(config)]
         site.process = stack.enter_context(child(run, stderr=log, env=environment))
         assert b"READY=1" in ready.recv(4096), site.log()
-        site.key = site_key(settings.state)
+        site.naming = Naming(site_key(settings.state))
         listener = threading.Thread(target=listen, args=(site, subscriber.stdout), daemon=True)
         listener.start()
         yield site

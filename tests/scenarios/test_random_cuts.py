@@ -6,8 +6,13 @@ there, every series has one report that stands, and no finding is lost or said t
 The stages run as under systemd, each by itself and started again at once; `scanside run` waits up
 to 30 s before a restart, which would leave most of the time without anything to cut.
 
-A series that ended `work` three times is reported as `failed` (MAX_ATTEMPTS), and that is right. So
-`work` is cut at most twice while any one series is under way, and another stage instead.
+`retain` deletes all that it may whenever it starts; it starts when it is to be cut, and is cut
+within its first seconds. Before that, all that was acknowledged must lie in the spool; what it then
+took is judged by what the subscriber heard of it.
+
+No series may fail. One that ended `work` three times while in hand is `failed` by rule, and that is
+right: `work` is halted first, and goes on where the series in hand was cut twice already. However
+often it is cut, those that wait are not to blame.
 """
 
 from __future__ import annotations
@@ -34,7 +39,9 @@ import pytest
 from pydicom.filereader import read_file_meta_info
 
 from appliance.report import Report, SeriesKey
-from appliance.results.message import series_id
+from appliance.retain import stage as retain
+from appliance.settings import load
+from appliance.store.hand import Hand
 from appliance.store.spool import Spool
 from rigs.bundles import Bundles
 from rigs.programs import program
@@ -44,15 +51,17 @@ from rigs.site import Site, running
 CUTS = int(os.environ.get("SCANSIDE_CUTS", "1000"))
 SEED = 20261120
 LONGEST_S = 40 * 60.0
-BETWEEN_CUTS_S = (0.05, 2.0)
+BETWEEN_CUTS_S = (0.05, 1.9)
+RETAIN_CUT_S = (0.3, 2.0)
+"""After its start; it deletes from about half a second on."""
 SENDERS = 2
 UNDER_WAY = 3
 """Series of one sender that have no report yet; more than that and it waits."""
 WORK_CUTS_A_SERIES = 2
 REPORT_WITHIN_S = 240.0
 STAGES = ("publish", "work", "receive")
-TARGETS = ("association", "receive", "receive parent", "work", "publish")
-WEIGHTS = (3, 1, 1, 2, 2)
+TARGETS = ("association", "receive", "receive parent", "work", "publish", "retain")
+WEIGHTS = (3, 1, 1, 2, 2, 1)
 OF = {"association": "receive", "receive parent": "receive"}
 ENDINGS = ("analysed", "not_analysed", "failed")
 SAID = re.compile(r"Sending file: (?P<file>\S+)|Received Store Response \((?P<answer>[^)]*)\)")
@@ -79,11 +88,11 @@ class Heard:
 
     def ended(self, scan: Scan) -> bool:
         self.listen()
-        return str(series_id(scan.series)) in self.endings
+        return str(self.site.naming.series(scan.key)) in self.endings
 
     def standing(self, scan: Scan) -> list[Report]:
         """The final reports of a series that nothing has withdrawn."""
-        ends = self.endings[str(series_id(scan.series))].values()
+        ends = self.endings[str(self.site.naming.series(scan.key))].values()
         reports = [Report.model_validate(m["report"]) for m in ends]
         return [r for r in reports if str(r.report_id) not in self.withdrawn]
 
@@ -119,6 +128,8 @@ class Stages:
     cut: set[int] = field(default_factory=set)
     by_themselves: list[tuple[str, int]] = field(default_factory=list)
     """Stages that ended without a cut."""
+    in_hand: Counter[SeriesKey] = field(default_factory=Counter)
+    """How often `work` was cut with this series in hand."""
 
     def keep_running(self) -> None:
         for name in STAGES:
@@ -129,15 +140,26 @@ class Stages:
                     time.sleep(1)
                 process = None
             if process is None:
-                command = [sys.executable, "-m", "appliance", name, "--config"]
-                self.running[name] = subprocess.Popen(
-                    [*command, str(self.site.config)], stderr=self.log, start_new_session=True
-                )
+                self.running[name] = self._start(name, self.site.config)
+
+    def _start(self, name: str, config: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "appliance", name, "--config", str(config)]
+        return subprocess.Popen(command, stderr=self.log, start_new_session=True)
+
+    @property
+    def short_of_space(self) -> Path:
+        """Settings by which `retain` deletes all that it may at its first look."""
+        path = self.site.config.with_name("retain.toml")
+        text = self.site.config.read_text()
+        path.write_text(re.sub("target_free_mb = .*", "target_free_mb = 900000000", text))
+        return path
 
     def kill(self, target: str) -> bool:
         """kill -9; False where there is nothing of that kind now."""
         process = self.running[OF.get(target, target)]
         if process.poll() is not None:
+            return False
+        if target == "work" and not self._may_end(process):
             return False
         children = []
         if target in {"association", "receive"}:
@@ -154,6 +176,26 @@ class Stages:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return True
+
+    def _may_end(self, work: subprocess.Popen[bytes]) -> bool:
+        """Halts it; False, and it goes on, where the series in hand has no cut left."""
+        work.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, work.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        held = Hand(self.site.settings.state).last()
+        if held is not None and self.in_hand[held.key] >= WORK_CUTS_A_SERIES:
+            work.send_signal(signal.SIGCONT)
+            return False
+        if held is not None:
+            self.in_hand[held.key] += 1
+        return True
+
+    def kill_retain(self, after_s: float) -> None:
+        """Starts `retain` short of space, and kills it so much later."""
+        process = self._start("retain", self.short_of_space)
+        time.sleep(after_s)
+        process.kill()
+        if process.wait() != -signal.SIGKILL:
+            self.by_themselves.append(("retain", process.returncode))
 
     def stop(self) -> dict[str, int]:
         """SIGTERM for each, senders first; their exit codes."""
@@ -203,8 +245,8 @@ class Scanners:
     """Scans, each begun; in order of their beginning."""
     acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """series -> SOP Instance UIDs"""
-    under_way: dict[str, int] = field(default_factory=dict)
-    """series without a report -> cuts of `work` since it began"""
+    deleted: set[str] = field(default_factory=set)
+    """series of which `retain` has left no slice"""
     associations: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -223,7 +265,6 @@ class Scanners:
     def send(self, scan: Scan) -> None:
         with self.lock:
             self.sent.append(scan)
-            self.under_way[scan.series] = 0
         uids = {str(p): str(read_file_meta_info(p).MediaStorageSOPInstanceUID) for p in scan.files}
         until = time.monotonic() + REPORT_WITHIN_S
         while uids:
@@ -257,22 +298,26 @@ class Scanners:
             assert time.monotonic() < until, f"no {what} within {REPORT_WITHIN_S:.0f} s"
             time.sleep(0.2)
 
-    def may_cut_work(self) -> bool:
+    def lost(self) -> dict[str, set[str]]:
+        """series -> acknowledged slices that are not in the spool though `retain` left it."""
+        spool = Spool(self.site.settings.state)
         with self.lock:
-            return all(n < WORK_CUTS_A_SERIES for n in self.under_way.values())
+            known = {scan: set(self.acknowledged[scan.series]) for scan in self.sent}
+        gone = {
+            scan.series: uids - spool.instances(scan.key).keys()
+            for scan, uids in known.items()
+            if scan.series not in self.deleted
+        }
+        return {series: uids for series, uids in gone.items() if uids}
 
-    def work_was_cut(self) -> None:
-        with self.lock:
-            for series in self.under_way:
-                self.under_way[series] += 1
+    def took(self) -> None:
+        """After `retain`: notes what it deleted, whole series alone."""
+        for series, uids in self.lost().items():
+            if uids == self.acknowledged[series]:
+                self.deleted.add(series)
 
     def _waiting(self, scans: list[Scan]) -> list[Scan]:
-        left = [s for s in scans if not self.heard.ended(s)]
-        with self.lock:
-            for scan in scans:
-                if scan not in left:
-                    self.under_way.pop(scan.series, None)
-        return left
+        return [s for s in scans if not self.heard.ended(s)]
 
 
 def _told(report: Report) -> list[Any]:
@@ -283,7 +328,9 @@ def _slices(reports: list[Report]) -> int | None:
     return reports[0].series.slices if reports else None
 
 
-def _cut(stages: Stages, scanners: Scanners, senders: list[Future[None]]) -> Counter[str]:
+def _cut(
+    stages: Stages, scanners: Scanners, senders: list[Future[None]], say: Callable[[str], None]
+) -> Counter[str]:
     """Kill at random until there were enough cuts or time is up; how many of each kind."""
     random_ = random.Random(SEED)
     cuts: Counter[str] = Counter()
@@ -295,14 +342,59 @@ def _cut(stages: Stages, scanners: Scanners, senders: list[Future[None]]) -> Cou
             break  # it failed, and says why
         stages.keep_running()
         if time.monotonic() >= next_at:
-            if (target != "work" or scanners.may_cut_work()) and stages.kill(target):
+            if target == "retain":
+                assert not scanners.lost()
+                stages.kill_retain(random_.uniform(*RETAIN_CUT_S))
+                scanners.took()
+            if target == "retain" or stages.kill(target):
                 cuts[target] += 1
-                if target == "work":
-                    scanners.work_was_cut()
+                if cuts.total() % 100 == 0:
+                    say(f"{cuts.total()} cuts, {len(scanners.sent)} series")
                 next_at = time.monotonic() + random_.uniform(*BETWEEN_CUTS_S)
             target = random_.choices(TARGETS, WEIGHTS)[0]
         time.sleep(0.02)
     return cuts
+
+
+def _wrong(scanners: Scanners, heard: Heard, expected: list[Any]) -> dict[str, list[Any]]:
+    """What the subscriber should not have heard, or not missed, by its name."""
+    standing = {scan.series: heard.standing(scan) for scan in scanners.sent}
+    ids = {str(r.report_id) for reports in standing.values() for r in reports}
+    return {
+        "series failed": [
+            series
+            for series, said in heard.endings.items()
+            if any(message["event"] == "failed" for message in said.values())
+        ],
+        "series without one report that stands": [
+            series for series, reports in standing.items() if len(reports) != 1
+        ],
+        "series reported in part": [
+            s.series for s in scanners.sent if _slices(standing[s.series]) != len(s.files)
+        ],
+        "series with other findings": [
+            series
+            for series, reports in standing.items()
+            if reports and _told(reports[0]) != expected
+        ],
+        "findings lost": [
+            (series, f.id)
+            for series, reports in standing.items()
+            for f in (reports[0].findings if reports else ())
+            if f.id not in heard.findings[str(reports[0].report_id)]
+        ],
+        "findings doubled": [
+            (report, finding)
+            for report, findings in heard.findings.items()
+            for finding, events in findings.items()
+            if len(events) != 1
+        ],
+        "reports that neither stand nor are withdrawn": [
+            report
+            for report, findings in heard.findings.items()
+            if findings and report not in ids | heard.withdrawn
+        ],
+    }
 
 
 @pytest.mark.long
@@ -316,13 +408,16 @@ def test_at_random_cuts_under_continuous_sending_nothing_is_lost_and_nothing_dou
     whole = scans.make()
     scanners.send(whole)  # before any cut: what the others are held against
     scanners.wait(lambda: heard.ended(whole), "report")
-    scanners.under_way.clear()
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", end="", flush=True)  # noqa: T201 - it takes a quarter of an hour
 
     began = time.monotonic()
     with ThreadPoolExecutor(SENDERS) as pool:
         senders = [pool.submit(scanners.send_on) for _ in range(SENDERS)]
         try:
-            cuts = _cut(stages, scanners, senders)
+            cuts = _cut(stages, scanners, senders, say)
         finally:
             took = time.monotonic() - began
             scanners.stop.set()
@@ -335,56 +430,34 @@ def test_at_random_cuts_under_continuous_sending_nothing_is_lost_and_nothing_dou
     time.sleep(1)  # the subscriber's ear is behind the PUBACK
     heard.listen()
 
-    spool = Spool(site.settings.state)
+    lost = scanners.lost()
+    with site.journal() as journal:
+        owed = journal.owed.counts()
+    after = retain.run_once(load(stages.short_of_space))
+    left = [s.series for s in scanners.sent if Spool(site.settings.state).instances(s.key)]
+    expected = _told(heard.standing(whole)[0])
+    wrong = _wrong(scanners, heard, expected)
     slices = sum(len(uids) for uids in scanners.acknowledged.values())
-    lost = {
-        scan.series: gone
-        for scan in scanners.sent
-        if (
-            gone := scanners.acknowledged[scan.series]
-            - spool.instances(SeriesKey(scan.study, scan.series)).keys()
-        )
-    }
-    standing = {scan.series: heard.standing(scan) for scan in scanners.sent}
-    expected = _told(standing[whole.series][0])
-    not_one = {series: len(r) for series, r in standing.items() if len(r) != 1}
-    ids = {str(r.report_id) for reports in standing.values() for r in reports}
-    partial = [s.series for s in scanners.sent if _slices(standing[s.series]) != len(s.files)]
-    lost_findings = [
-        (series, f.id)
-        for series, reports in standing.items()
-        for f in (reports[0].findings if reports else ())
-        if f.id not in heard.findings[str(reports[0].report_id)]
-    ]
-    other = [
-        series for series, reports in standing.items() if reports and _told(reports[0]) != expected
-    ]
-    doubled = [
-        (report, finding)
-        for report, findings in heard.findings.items()
-        for finding, events in findings.items()
-        if len(events) != 1
-    ]
-    orphans = [r for r, f in heard.findings.items() if f and r not in ids | heard.withdrawn]
     again = sum(n - 1 for n in heard.events.values())
     with capsys.disabled():
         print(  # noqa: T201 - the counts are what this is run for
             f"\nseed {SEED}: {cuts.total()} cuts in {took:.0f} s {dict(cuts)}\n"
             f"{len(scanners.sent)} series in {scanners.associations} associations,"
-            f" {slices} slices acknowledged, {sum(map(len, lost.values()))} lost\n"
-            f"{len(ids)} reports stand, {len(heard.withdrawn)} withdrawn,"
-            f" {len(expected)} findings each: {len(lost_findings)} lost, {len(doubled)} doubled,"
-            f" {len(orphans)} reports neither stand nor are withdrawn\n"
+            f" {slices} slices acknowledged, {sum(map(len, lost.values()))} lost;"
+            f" `retain` deleted {len(scanners.deleted)} series when it was cut,"
+            f" {after.series} at the end;"
+            f" `work` was cut with {len(stages.in_hand)} series in hand,"
+            f" {sum(n > 1 for n in stages.in_hand.values())} of them twice\n"
+            f"{len(heard.withdrawn)} reports withdrawn, {len(expected)} findings each;"
+            f" { {what: len(which) for what, which in wrong.items()} }\n"
             f"{len(heard.events)} events, {again} times the same event_id again on the wire;"
             f" refused {dict(scanners.refused)};"
             f" stages that ended by themselves: {stages.by_themselves}"
         )
     assert expected
+    assert {what: which for what, which in wrong.items() if which} == {}
     assert not lost
-    assert not not_one
-    assert not lost_findings
-    assert not doubled
-    assert not orphans
-    assert not partial
-    assert not other
+    assert (owed.waiting, owed.dead) == (0, 0)
+    assert not left, "`retain` went on where it was cut, and deleted all"
+    assert CUTS < 100 or set(cuts) == set(TARGETS)
     assert not stages.by_themselves

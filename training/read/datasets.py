@@ -28,7 +28,7 @@ from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.records import Plane, Stack
 from appliance.series import assemble, pixels
-from appliance.series.elements import parse
+from appliance.series.elements import is_media_directory, parse
 from training.errors import DataError
 from training.read.image_files import bytes_of, canonical, read_metaimage, read_nifti
 from training.read.volume import Volume
@@ -53,13 +53,16 @@ def read(path: Path) -> Volume:
 
 
 def dicom_files(folder: Path) -> Iterator[tuple[Path, bytes]]:
-    """Name and bytes of each DICOM file right in a folder; what is not DICOM is left out."""
+    """Name and bytes of each DICOM file right in a folder; what is not DICOM is left out, and so is
+    a media directory, whatever it is called."""
     try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "DICOMDIR")
+        files = sorted(p for p in folder.iterdir() if p.is_file())
     except OSError as e:
         raise DataError(f"{folder}: {e.strerror}") from e
     for path in files:
         data = bytes_of(path)
+        if is_media_directory(data):
+            continue
         if data[128:132] != b"DICM" and path.suffix.lower() != ".dcm":
             try:
                 pixels.header(data)

@@ -80,6 +80,11 @@ class Outbox(Part):
         """What is in this state, of all destinations, in the order in which it was owed."""
         return self._rows("state = ?", (state,), limit)
 
+    def of_study(self, destination: str, study_uid: str) -> list[OwedRow]:
+        """All that one destination was ever owed of the series of a study and that is still kept,
+        whatever became of it, in its order."""
+        return self._rows("destination = ? AND study_uid = ?", (destination, study_uid), -1)
+
     def delivered_at(self, destination: str, key: uuid.UUID | str) -> float | None:
         """When it was delivered; None: not yet, or unknown."""
         with self._db.look() as db:
@@ -178,17 +183,19 @@ class Outbox(Part):
                 self._audit.add_in(db, actor, "outbox_retry", {**named, "count": len(rows)})
         return len(rows)
 
-    def drop(self, actor: str, which: Which) -> int:
-        """A person gives it up; how many there were, 0 where it is unknown. Audited.
+    def drop(self, actor: str, which: Which, destination: str | None = None) -> int:
+        """A person gives it up, for one destination or (None) for each that it is owed to; how many
+        there were, 0 where it is unknown. Audited.
 
         delivery.Forbidden where it is not owed.
         """
         with self._db.write() as db:
-            rows = _chosen(db, which, Event.DROP)
+            rows = _chosen(db, which, Event.DROP, destination)
             self._decide(db, rows, Event.DROP)
             if rows:
                 named = {"key": which} if isinstance(which, str) else {"seq": which}
-                self._audit.add_in(db, actor, "outbox_drop", {**named, "count": len(rows)})
+                only = {"to": destination} if destination else {}
+                self._audit.add_in(db, actor, "outbox_drop", {**named, **only, "count": len(rows)})
         return len(rows)
 
     def _decide(self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], event: Event) -> None:
@@ -241,15 +248,19 @@ def _named(db: sqlite3.Connection, destination: str, keys: Sequence[str]) -> lis
     ).fetchall()
 
 
-def _chosen(db: sqlite3.Connection, which: Which, event: Event) -> list[sqlite3.Row]:
-    """What a person named, by its seq or by its key, and may decide so about.
+def _chosen(
+    db: sqlite3.Connection, which: Which, event: Event, destination: str | None = None
+) -> list[sqlite3.Row]:
+    """What a person named, by its seq or by its key (of one destination alone, where that is named
+    too), and may decide so about.
 
     One key may be owed to several destinations: who has it already does not forbid to decide about
     the others. Where the event is allowed nowhere, all of them, so that the table forbids it.
     """
     column = "key" if isinstance(which, str) else "seq"
     rows = db.execute(
-        f"SELECT id, state FROM owed WHERE {column} = ? ORDER BY id",  # noqa: S608 - one of two names
-        (which,),
+        f"""SELECT id, state FROM owed WHERE {column} = ? AND destination = coalesce(?, destination)
+        ORDER BY id""",  # noqa: S608 - one of two names
+        (which, destination),
     ).fetchall()
     return [row for row in rows if State(row["state"]) in delivery.sources(event)] or rows

@@ -35,6 +35,15 @@ class Reports(Part):
             return self._one(where, values)
         return self._one(f"{where} AND bundle_digest = ?", (*values, bundle_digest or ""))
 
+    def of_input(
+        self, key: SeriesKey, bundle_digest: str | None, input_digest: str
+    ) -> Report | None:
+        """The report of just this input; the final one where both stages are there."""
+        return self._one(
+            "study_uid = ? AND series_uid = ? AND bundle_digest = ? AND input_digest = ?",
+            (key.study, key.series, bundle_digest or "", input_digest),
+        )
+
     def of_study(self, study_uid: str) -> list[Report]:
         """All reports of a study, oldest first, both stages."""
         with self._db.look() as db:

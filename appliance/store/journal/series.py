@@ -234,6 +234,17 @@ class SeriesPart(Part):
             ).fetchone()
         return as_row(Series, row) if row else None
 
+    def is_reused(self, key: SeriesKey) -> bool:
+        """Whether a series of another study has the same Series Instance UID."""
+        with self._db.look() as db:
+            return (
+                db.execute(
+                    "SELECT 1 FROM series WHERE series_uid = ? AND study_uid != ? LIMIT 1",
+                    (key.series, key.study),
+                ).fetchone()
+                is not None
+            )
+
     def of_study(self, study_uid: str) -> list[Series]:
         """In order of their first arrival."""
         with self._db.look() as db:

@@ -27,14 +27,16 @@ from appliance.report import (
     BundleRef,
     Reason,
     Report,
+    SeriesKey,
     SeriesRef,
     Stage,
     Status,
     StudyRef,
     Times,
 )
-from appliance.results.message import StudyEvent, series_id
+from appliance.results.message import StudyEvent
 from appliance.settings import Settings
+from rigs.reports import NAMING
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 needs_broker = pytest.mark.skipif(
@@ -99,7 +101,7 @@ def event(name: str, series: str, report: Report | None = None) -> bytes:
     said = StudyEvent.model_validate(
         {
             "event_id": uuid.uuid4(), "at": AT, "event": name, "study": "0" * 32,
-            "series": series_id(series), "report": report,
+            "series": NAMING.series(SeriesKey("1", series)), "report": report,
             "reasons": report.reasons if report else (),
         }
     )  # fmt: skip
@@ -131,7 +133,7 @@ def test_of_a_study_with_a_localizer_it_shows_what_was_analysed(
         event("received", "1.3"),
     ]
     received = show._wait(io.BytesIO(b"".join(lines)))
-    assert received.event.series == series_id("1.2")
+    assert received.event.series == NAMING.series(SeriesKey("1", "1.2"))
     assert received.event.report == analysed
     assert len(received.lines) == 6
     assert "not_analysed: localizer" in " ".join(capsys.readouterr().out.split())
@@ -152,6 +154,6 @@ def test_of_a_study_with_a_localizer_the_picture_is_of_the_series_of_the_report(
             scout.Rows //= 2
             scout.PixelData = scout.PixelData[: len(scout.PixelData) // 2]
             scout.save_as(study / "scout.dcm", enforce_file_format=True)
-    hu, spacing, _ = drawn._volume(study, series_id("1.2.1"))
+    hu, spacing, _ = drawn._volume(study, SeriesKey("1.2", "1.2.1"))
     assert hu.shape == (8, *phantom.hu.shape[1:])
     assert spacing == pytest.approx(phantom.spacing_mm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,56 @@ def test_the_projection_shows_the_patients_left_on_the_right_and_the_head_on_top
     row, column = np.unravel_index(int(np.argmax(cv2.blur(pixels, (9, 9)))), pixels.shape)
     assert row < pixels.shape[0] / 3
     assert column > pixels.shape[1] * 2 / 3
+
+
+def test_a_consolidation_fills_air_alone_and_fades_out(phantom: Phantom) -> None:
+    hu = np.full((40, 30, 50), -850, np.int16)
+    hu[:, :, 25:] = 40  # the left half is solid
+    hu[:, 10, :] = -200  # a vessel's edge is no air
+    lungs = replace(phantom, hu=hu)
+    area = radiograph.Consolidation((98.0, 58.0, 78.0), (60.0, 50.0, 50.0), filled=0.5)
+    filled = radiograph.consolidated(lungs, (area,))
+    changed = filled.hu != hu
+    assert not changed[hu >= radiograph.AIR_BELOW].any()
+    assert filled.hu[19, 14, 24] == pytest.approx(-410, abs=2)  # half of the way to 30
+    assert not changed[19, 14, 8], "further away than its half axis"
+    edge = filled.hu[19, 14, 10:25].astype(int)
+    assert (np.diff(edge) >= 0).all()
+    assert np.abs(np.diff(edge)).max() < 200
+    assert (lungs.hu == hu).all(), "the phantom itself is as before"
+
+
+def test_the_drawn_pneumonia_stays_within_the_body() -> None:
+    healthy = chest(spacing_mm=(4.0, 4.0, 4.0))
+    changed = radiograph.consolidated(healthy).hu != healthy.hu
+    for before, now in zip(healthy.hu, changed, strict=True):
+        outside = (before < radiograph.AIR_BELOW).astype(np.uint8)
+        cv2.floodFill(outside, None, (0, 0), 2)
+        assert not now[outside == 2].any()
+    assert changed.mean() > 0.01
+
+
+def test_the_factory_bundle_calls_the_drawn_pneumonia_and_not_the_healthy_phantom(
+    xray: Xray,
+) -> None:
+    path = Path(trust.__file__).parents[1] / "factory" / "bundles" / "chest-pneumonia.scanside"
+    loaded = trust.check(path.read_bytes())
+    healthy = chest(spacing_mm=(4.0, 4.0, 4.0))
+    pictures = [radiograph.projected(one) for one in (healthy, radiograph.consolidated(healthy))]
+    files = [xray.bytes(radiograph.instance(one)) for one in pictures]
+    backend = open_backend("onnxruntime", dict(loaded.manifest.networks), loaded.networks, 1)
+    well, ill = (line.process([one], loaded.bundle, backend) for one in files)
+    backend.close()
+    assert (well.status, well.findings) == (Status.ANALYSED, ())
+    (finding,) = ill.findings
+    assert finding.kind == "pneumonia"
+    assert finding.score > 0.85
+    (heat,) = ill.maps
+    share = overlay.heat_on(
+        image_of(radiograph.instance(pictures[1]), xray), heat.values, heat.to_stored
+    )
+    half = share.shape[0] // 2
+    assert share[half:].mean() > 2 * share[:half].mean(), "the lower zones were filled"
 
 
 def test_the_same_phantom_gives_the_same_instance(phantom: Phantom, xray: Xray) -> None:

@@ -6,6 +6,7 @@ hide what it does to another.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,6 @@ from appliance.report import (
     Stage,
     Status,
     StudyRef,
-    report_id,
 )
 from appliance.results import destinations
 from appliance.results.destinations import DESTINATIONS
@@ -31,10 +31,11 @@ from appliance.results.owed import Destination, File, Owed
 from appliance.stages import STAGES
 from appliance.store.delivery import Forbidden, State
 from appliance.store.journal import Journal
+from rigs.reports import NAMING
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 KEY = SeriesKey("1.2", "1.2.3")
-STUDY = "c" * 32
+STUDY = NAMING.study(KEY.study)
 
 
 class Archive:
@@ -45,7 +46,7 @@ class Archive:
     def of_event(self, *_: Any, **__: Any) -> Iterator[Owed]:
         return iter(())
 
-    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
+    def of_report(self, report: Report, key: SeriesKey, **_: Any) -> Iterator[Owed]:
         path = File(PurePosixPath("reports", str(report.report_id), "report.dcm"))
         yield Owed(self.name, f"{report.report_id} {report.stage.value}", key, path)
 
@@ -80,7 +81,7 @@ def a_report(images: str = "b", **changes: Any) -> Report:
         for n in (1, 2)
     )  # fmt: skip
     fields = {
-        "report_id": report_id(KEY.series, bundle.digest, images * 64),
+        "report_id": NAMING.report(KEY, bundle.digest, images * 64),
         "input_digest": images * 64,
         "revision": 1,
         "status": Status.ANALYSED,
@@ -95,7 +96,7 @@ def a_report(images: str = "b", **changes: Any) -> Report:
 
 
 def commit(journal: Journal, report: Report, **more: Any) -> None:
-    owed = destinations.of_report(report, KEY, at=NOON, to=ALL, **more)
+    owed = destinations.of_report(report, KEY, naming=NAMING, at=NOON, to=ALL, **more)
     journal.commit_report(report, KEY, owed=owed, series_state="analysed", instances=10)
 
 
@@ -113,12 +114,11 @@ def test_a_report_is_owed_in_order_with_what_it_withdraws_first(
 ) -> None:
     old = a_report("d")
     report = a_report(revision=2, supersedes=old.report_id)
-    commit(journal, report, withdraws=["7c9e6679-7425-40de-944b-e07fc1f90ae7"])
+    other = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    commit(journal, report, withdraws=[other])
     expected = [
-        *destination.of_withdrawal(
-            "7c9e6679-7425-40de-944b-e07fc1f90ae7", KEY, study=STUDY, at=NOON
-        ),
-        *destination.of_report(report, KEY, at=NOON),
+        *destination.of_withdrawal(uuid.UUID(other), KEY, naming=NAMING, at=NOON),
+        *destination.of_report(report, KEY, naming=NAMING, at=NOON),
     ]
     assert keys(journal, destination) == [one.key for one in expected]
     assert {one.series for one in expected} == {KEY}
@@ -130,7 +130,7 @@ def test_each_key_is_owed_once_whatever_is_said_again(
 ) -> None:
     for _ in range(2):
         commit(journal, a_report())
-        event = destinations.of_event("received", KEY, study=STUDY, slices=1, at=NOON, to=ALL)
+        event = destinations.of_event("received", KEY, naming=NAMING, slices=1, at=NOON, to=ALL)
         journal.announce(KEY, event, pseudonym=STUDY)
     found = keys(journal, destination)
     assert len(found) == len(set(found)) >= 1
@@ -226,4 +226,4 @@ def test_a_destination_that_draws_a_number_unasked_is_a_fault_of_ours() -> None:
         numbered = True
 
     with pytest.raises(ValueError, match="numbered"):
-        list(destinations.of_report(a_report(), KEY, at=NOON, to=(Wrong(),)))
+        list(destinations.of_report(a_report(), KEY, naming=NAMING, at=NOON, to=(Wrong(),)))

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from appliance.report import Reason, Report, Status
+from appliance.report import Reason, Report, SeriesKey, Status
 from appliance.results import message
 from appliance.verbs import schemas
 from rigs.peers import AT, a_message, a_report
+from rigs.reports import NAMING
 
 APPROVED = {
     # every message
@@ -39,6 +40,7 @@ APPROVED = {
     *("measured", "long_axis_mm", "short_axis_mm", "mean_axis_mm", "equivalent_diameter_mm"),
     *("volume_mm3", "density", "side", "lobe", "key_image", "heat_map"),
 }
+KEY = SeriesKey("1.2", "1.2.3")
 FORBIDDEN = ("patient", "birth", "accession", "physician", "operator", "institution", "address")
 
 
@@ -87,8 +89,8 @@ def test_a_payload_has_its_number_schema_and_notice() -> None:
 
 def test_a_report_is_its_event_and_one_message_a_finding() -> None:
     report = a_report(findings=2)
-    first, *rest = message.of_report(report, series_uid="1.2.3", at=AT)
-    assert first.topic == f"study/{'a' * 32}/event"
+    first, *rest = message.of_report(report, KEY, naming=NAMING, at=AT)
+    assert first.topic == f"study/{report.study.pseudonym}/event"
     assert isinstance(first.message, message.StudyEvent)
     assert first.message.event == "analysed"
     assert first.message.report == report
@@ -98,7 +100,7 @@ def test_a_report_is_its_event_and_one_message_a_finding() -> None:
 
 def test_a_withdrawal_comes_before_what_supersedes_it() -> None:
     report = a_report(findings=0).model_copy(update={"supersedes": uuid.uuid4()})
-    withdrawn, analysed = (o.message for o in message.of_report(report, series_uid="1", at=AT))
+    withdrawn, analysed = (o.message for o in message.of_report(report, KEY, naming=NAMING, at=AT))
     assert isinstance(withdrawn, message.StudyEvent)
     assert isinstance(analysed, message.StudyEvent)
     assert (withdrawn.event, withdrawn.withdrawn_report_id) == ("superseded", report.supersedes)
@@ -113,7 +115,7 @@ def test_a_refusal_carries_its_reasons_and_no_finding() -> None:
             "reasons": (Reason(code="gantry_tilt", text="tilt 12 degrees"),),
         }
     )
-    (only,) = message.of_report(refused, series_uid="1", at=AT)
+    (only,) = message.of_report(refused, KEY, naming=NAMING, at=AT)
     assert isinstance(only.message, message.StudyEvent)
     assert only.message.event == "not_analysed"
     assert only.message.reasons == refused.reasons
@@ -121,7 +123,7 @@ def test_a_refusal_carries_its_reasons_and_no_finding() -> None:
 
 def test_the_same_events_have_the_same_ids_and_others_have_others() -> None:
     def ids(name: str) -> list[uuid.UUID]:
-        made = message.of_report(a_report(name), series_uid=name, at=AT)
+        made = message.of_report(a_report(name), KEY, naming=NAMING, at=AT)
         return [o.message.event_id for o in made]
 
     assert ids("1") == ids("1")
@@ -131,10 +133,11 @@ def test_the_same_events_have_the_same_ids_and_others_have_others() -> None:
 
 def test_no_uid_of_the_scanner_leaves_where_the_site_keeps_them() -> None:
     uid = "1.3.12.2.1107.5.1.4"
+    key = SeriesKey("1.2", uid)
     report = a_report()
     for outgoing in (
-        *message.of_report(report, series_uid=uid, at=AT),
-        message.of_series("complete", study="c" * 32, series_uid=uid, slices=9, at=AT),
+        *message.of_report(report, key, naming=NAMING, at=AT),
+        message.of_series("complete", key, naming=NAMING, slices=9, at=AT),
     ):
         assert uid not in outgoing.topic
         assert uid not in outgoing.message.to_json(1)

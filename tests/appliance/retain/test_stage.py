@@ -25,6 +25,7 @@ from appliance.store.files import Disk
 from appliance.store.journal import Journal
 from appliance.store.rows import Kept, Series
 from appliance.store.spool import Spool
+from rigs.reports import NAMING
 
 NOW = 1_000_000_000.0
 RULES = Retain(days=14)
@@ -98,7 +99,7 @@ class Archive:
     def of_event(self, *_: object, **__: object) -> Iterator[Owed]:
         return iter(())
 
-    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
+    def of_report(self, report: Report, key: SeriesKey, **_: object) -> Iterator[Owed]:
         yield Owed(self.name, f"{report.report_id} {report.stage}", key, report.to_json().encode())
 
     def of_withdrawal(self, *_: object, **__: object) -> Iterator[Owed]:
@@ -135,7 +136,7 @@ def publish(tmp_path: Path, make_report: Callable[..., Report], noon: datetime) 
             journal.commit_report(
                 report,
                 key,
-                owed=of_report(report, key, at=noon, to=[Mqtt(), Archive()]),
+                owed=of_report(report, key, naming=NAMING, at=noon, to=[Mqtt(), Archive()]),
                 series_state="analysed",
                 instances=judged,
             )

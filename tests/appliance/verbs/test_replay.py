@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,31 @@ def test_a_tampered_report_is_not_the_same(ready_site: Device, past: Report) -> 
     assert [name for name, _, _ in replay.differences(before, now)] == ["limitations"]
 
 
+def test_of_a_report_of_before_everything_but_its_ids_is_compared(
+    ready_site: Device, past: Report
+) -> None:
+    old = uuid.uuid5(uuid.NAMESPACE_OID, "report")
+    findings = tuple(f.model_copy(update={"tracking_uid": f"2.25.{f.id}"}) for f in past.findings)
+    before = past.model_copy(update={"report_id": old, "findings": findings})
+    reports = ready_site.settings.state / "reports"
+    (reports / str(past.report_id)).rename(reports / str(old))
+
+    def put(report: Report) -> None:
+        with Journal.open(ready_site.settings.state) as journal, journal._db.write() as db:
+            ids = (str(past.report_id), str(old))
+            assert db.execute(
+                "UPDATE reports SET report_id = ?, json = ? WHERE report_id IN (?, ?)",
+                (str(old), report.to_json(), *ids),
+            ).rowcount
+
+    put(before)
+    assert replay.main(ready_site.settings, str(old)) == 0
+    higher = findings[0].model_copy(update={"score": 0.123})
+    put(before.model_copy(update={"findings": (higher, *findings[1:])}))
+    forged, now = replay.replay(ready_site.settings, str(old))
+    assert [name for name, _, _ in replay.differences(forged, now)] == ["findings"]
+
+
 def test_later_slices_of_the_series_are_left_out(
     ready_site: Device, past: Report, dicom: Dicom
 ) -> None:
@@ -182,7 +208,7 @@ def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Device, past: R
 
 def test_a_bundle_that_is_gone_is_a_clear_error(ready_site: Device, past: Report) -> None:
     shutil.rmtree(ready_site.settings.state / "bundles")
-    with pytest.raises(BundleRefused, match="not on the shelf any more"):
+    with pytest.raises(BundleRefused, match="its line in installed.json is missing"):
         replay.replay(ready_site.settings, str(past.report_id))
 
 
@@ -210,6 +236,7 @@ def test_the_list_of_inputs_holds_every_image(
     assert names == sorted(ds.SOPInstanceUID for ds in dicom.chest())
 
 
-def test_what_the_transfer_said_is_taken_over(past: Report) -> None:
-    """An aborted transfer is a limitation that no kept file can show."""
-    assert {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT} == replay.OF_TRANSFER
+def test_what_no_kept_file_can_show_is_taken_over(past: Report) -> None:
+    """An aborted transfer, a Series Instance UID that another study has too, a damaged bundle."""
+    of_transfer = {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT}
+    assert {*of_transfer, Code.SERIES_UID_REUSED, Code.BUNDLE_FALLBACK} == replay.OF_ARRIVAL

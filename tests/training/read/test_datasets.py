@@ -100,6 +100,21 @@ def test_a_dicom_folder_is_read_by_position_beside_other_files(
     is_the_scan(folder)
 
 
+def test_a_media_directory_is_left_out_by_its_class_and_not_by_its_name(
+    tmp_path: Path, write_ct: Any
+) -> None:
+    folder = write_ct(tmp_path / "ct", HU, SPACING, ORIGIN)
+    sorted(folder.iterdir())[0].rename(folder / "DICOMDIR")
+    index = pydicom.Dataset()
+    index.FileSetID = "DISC"
+    index.file_meta = pydicom.dataset.FileMetaDataset()
+    index.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    index.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    index.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    index.save_as(folder / "DIRFILE", enforce_file_format=True)
+    is_the_scan(folder)
+
+
 def test_a_metaimage_as_luna16_ships_it_is_read(tmp_path: Path) -> None:
     is_the_scan(metaimage(tmp_path))
 

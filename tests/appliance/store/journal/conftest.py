@@ -13,6 +13,7 @@ from appliance.report import Report, SeriesKey
 from appliance.results import destinations, message, mqtt
 from appliance.results.owed import Owed
 from appliance.store.journal import Journal
+from rigs.reports import NAMING
 
 Arrive = Callable[..., str]
 Commit = Callable[..., None]
@@ -36,9 +37,7 @@ def received(key: SeriesKey, noon: datetime) -> Received:
 
     def make(slices: int = 1) -> Owed:
         return mqtt.enveloped(
-            message.of_series(
-                "received", study="c" * 32, series_uid=key.series, slices=slices, at=noon
-            )
+            message.of_series("received", key, naming=NAMING, slices=slices, at=noon)
         )
 
     return make
@@ -65,7 +64,7 @@ def commit(journal: Journal, key: SeriesKey, noon: datetime) -> Commit:
     """A report, as `work` commits it where the broker is told alone."""
 
     def committed(report: Report, of: SeriesKey = key, **more: Any) -> None:
-        owed = destinations.of_report(report, of, at=noon, to=[mqtt.Mqtt()])
+        owed = destinations.of_report(report, of, naming=NAMING, at=noon, to=[mqtt.Mqtt()])
         journal.commit_report(report, of, owed=owed, series_state="analysed", **more)
 
     return committed

@@ -19,6 +19,7 @@ from appliance.results.mqtt import Envelope
 from appliance.results.owed import Owed
 from appliance.store.events import BrokerAway
 from appliance.store.journal import Journal
+from rigs.reports import NAMING
 
 
 def waiting(journal: Journal) -> list[Envelope]:
@@ -37,8 +38,8 @@ def test_a_report_is_committed_with_all_its_messages_and_a_replay_adds_nothing(
     assert [row.seq for row in rows] == [1, 2, 3]
     found = waiting(journal)
     assert [one.topic for one in found] == [
-        f"study/{'c' * 32}/event",
-        f"study/{'c' * 32}/event",
+        f"study/{NAMING.study('1.2')}/event",
+        f"study/{NAMING.study('1.2')}/event",
         "finding/routine",
     ]
     payloads = [json.loads(one.payload) for one in found]
@@ -71,7 +72,7 @@ def _commit_forever(state: Path, noon: datetime, queue: Any) -> None:
     with Journal.open(state) as journal:
         for n in range(10_000):
             said = message.of_series(
-                "received", study="c" * 32, series_uid="1.2.3", slices=n, at=noon
+                "received", SeriesKey("1.2", "1.2.3"), naming=NAMING, slices=n, at=noon
             )
             journal.owed.add([mqtt.enveloped(said)])
             queue.put(n)

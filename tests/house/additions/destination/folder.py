@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
-from appliance.results.message import series_id
 from appliance.results.owed import Owed, SeriesEvent
 
 FOLDER = "folder"
@@ -30,22 +30,30 @@ class Folder:
     numbered = False
 
     def of_event(
-        self, event: SeriesEvent, key: SeriesKey, *, study: str, slices: int, at: datetime
+        self, event: SeriesEvent, key: SeriesKey, *, naming: Naming, slices: int, at: datetime
     ) -> Iterator[Owed]:
-        series = str(series_id(key.series))
+        study, series = naming.study(key.study), str(naming.series(key))
         said = {"event": event, "study": study, "series": series, "slices": slices}
         yield _owed(f"{series}.{event}.{slices}", key, {**said, "at": at.isoformat()})
 
-    def of_report(self, report: Report, key: SeriesKey, *, at: datetime) -> Iterator[Owed]:
+    def of_report(
+        self,
+        report: Report,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        completes: Report | None = None,
+    ) -> Iterator[Owed]:
         if report.supersedes is not None:
-            study = report.study.pseudonym
-            yield from self.of_withdrawal(report.supersedes, key, study=study, at=at)
+            yield from self.of_withdrawal(report.supersedes, key, naming=naming, at=at)
         named = f"{report.report_id}.{report.stage.value}"
         yield Owed(FOLDER, named, key, report.to_json().encode())
 
     def of_withdrawal(
-        self, report_id: uuid.UUID | str, key: SeriesKey, *, study: str, at: datetime
+        self, report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
     ) -> Iterator[Owed]:
+        study = naming.study(key.study)
         said = {"event": "superseded", "study": study, "withdrawn_report_id": str(report_id)}
         yield _owed(f"{report_id}.superseded", key, {**said, "at": at.isoformat()})
 
