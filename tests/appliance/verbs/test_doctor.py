@@ -361,7 +361,7 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     failed = [check for check in checks if "Permission denied" in check.text]
     assert {check.name for check in failed} == {
         *("journal", "outbox", "clock"),
-        *("bundles", "memory"),  # the audit says which bundles count
+        *("bundles", "memory", "site_key"),  # the audit says which bundles and which key count
     }
     assert all(JOURNAL_NAME in c.text and "sudo -u" in c.remedy for c in failed)
 
