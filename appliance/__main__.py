@@ -143,10 +143,13 @@ def _stage(row: Stage) -> Callable[[Path | None], None]:
 
     def serve(config: Config = None) -> None:
         from appliance.host import notify
+        from appliance.store import starts
 
         _log()
         settings = _settings(config)
-        raise typer.Exit(import_module(row.module).main(settings, ready=notify.ready))
+        with starts.counted(settings.state, row.name):
+            code = import_module(row.module).main(settings, ready=notify.ready)
+        raise typer.Exit(code)
 
     return serve
 
@@ -222,6 +225,22 @@ def retry(
     if (series is None) != failed:
         raise typer.BadParameter("name one series, or give --failed")
     print(f"{verb.retry(_settings(config), series)} tried again")
+
+
+@app.command()
+def discard(
+    series: Annotated[str, typer.Argument(help="Series Instance UID.")],
+    study: Annotated[
+        str | None, typer.Option(help="Study Instance UID, where two studies have the series.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Delete the images of a series, to be sent again (audited)."""
+    from appliance.verbs import discard as verb
+
+    _log(logging.WARNING)
+    count = verb.discard(_settings(config), series, study)
+    print(f"{count} images are deleted: send the series again")
 
 
 @app.command("site-key")

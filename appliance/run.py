@@ -3,7 +3,7 @@
 On a device systemd does this, one unit a stage. The rules are the same: each stage is a process of
 its own; one that dies is started again, slower each time (1 s doubling to 30 s); SIGTERM, Ctrl-C or
 the end of the terminal stops all, senders first, so that what was acknowledged is still worked on
-and published.
+and published. The pause is this parent's: that of `store/starts.py` is for what systemd starts.
 """
 
 from __future__ import annotations

@@ -69,9 +69,16 @@ class Dicom(Record):
     port: int = Field(default=11112, ge=0, le=65535)
     allow: tuple[Allow, ...] = ()
     max_associations: int = Field(default=32, ge=1)
+    share: float = Field(default=0.75, gt=0, le=1)
+    """How much of max_associations one sender (AE title and host) may hold, at least one."""
     max_pdu_bytes: int = Field(default=131072, ge=4096)
     idle_s: float = Field(default=60.0, gt=0)
     tls: TLS | None = None
+
+    @property
+    def most_of_one_sender(self) -> int:
+        """Associations that one sender may hold at a time."""
+        return max(1, int(self.max_associations * self.share + 1e-9))
 
 
 class Mqtt(Record):

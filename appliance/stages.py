@@ -1,4 +1,5 @@
-"""The one table of stages: what `scanside run` starts, what systemd starts, what the README shows.
+"""The one table of stages: what `scanside run` starts, what systemd starts, what the README shows,
+and of whom `status`, `health` and the doctor say how they do.
 
 A stage is a process of its own. Its module has `main(settings, ready) -> int`, which serves in the
 foreground until SIGTERM and calls `ready` once it serves. To add one: a folder with stage.py, a row

@@ -18,7 +18,7 @@ operations window is answered: then it is 1, 1 (PS3.7 D.3.3.3).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from appliance.dicom import storage, syntaxes
@@ -51,6 +51,8 @@ class Decision:
     rejection: Rejection | None
     text: str
     remedy: str = ""
+    of_share: bool = False
+    """Whether there would be a place for another sender."""
 
     @property
     def allowed(self) -> bool:
@@ -126,6 +128,42 @@ def unmapped(host: str) -> str:
         return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+def room(
+    settings: Dicom, opened: Collection[tuple[str, str]], *, calling_ae: str, host: str
+) -> Decision | None:
+    """Why there is no place for one more association of this allowed sender; None where there is.
+
+    opened: calling AE title and host of each that is open. A sender is an AE title at a host; the
+    refusal is transient (PS3.8 9.3.4: source 3, reason 2), so it may ask again.
+    """
+    limit, share = settings.max_associations, settings.most_of_one_sender
+    calling, at = calling_ae.strip(), unmapped(host)
+    if len(opened) >= limit:
+        return Decision(
+            LOCAL_LIMIT_EXCEEDED,
+            f"association refused: {limit} are open",
+            "raise [dicom] max_associations, or let the senders use fewer",
+        )
+    mine = sum((ae.strip(), unmapped(other)) == (calling, at) for ae, other in opened)
+    if mine >= share:
+        return Decision(
+            LOCAL_LIMIT_EXCEEDED,
+            f"association refused: '{plain(calling)}' from {at} has {mine} open, its share of "
+            f"{limit}",
+            "raise [dicom] share or max_associations, or let the sender use fewer",
+            of_share=True,
+        )
+    return None
+
+
+def is_doctor(settings: Dicom, *, calling_ae: str, host: str) -> bool:
+    """Whether our own doctor asks: under our own AE title, from this machine itself."""
+    here = ("127.0.0.0/8", "::1")
+    return calling_ae.strip() == settings.ae_title and (
+        any(_in_network(host, one) for one in here) or unmapped(host) == unmapped(settings.bind)
+    )
 
 
 def known_host(settings: Dicom, host: str) -> bool:

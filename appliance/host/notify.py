@@ -2,8 +2,8 @@
 
 Rules. Without $NOTIFY_SOCKET everything here does nothing. A name that begins with "@" lies in the
 abstract namespace (unix(7)). Nothing raises: a stage that cannot tell systemd how it does goes on
-working, and systemd's own watchdog then decides. The watchdog is fed at half of $WATCHDOG_USEC
-(sd_watchdog_enabled(3)), and only from the loop that does the work.
+working, and systemd's own watchdog then decides. The watchdog (sd_watchdog_enabled(3)) is fed by
+the beats of a stage alone (store/heartbeat.py): they are progress.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ def ready(text: str = "", *, environ: Mapping[str, str] | None = None) -> bool:
 def watchdog(text: str = "", *, environ: Mapping[str, str] | None = None) -> bool:
     """The loop still turns."""
     return notify("WATCHDOG=1", *_status(text), environ=environ)
+
+
+def status(text: str, *, environ: Mapping[str, str] | None = None) -> bool:
+    """What it does, for `systemctl status`."""
+    return notify(*_status(text), environ=environ)
 
 
 def stopping(*, environ: Mapping[str, str] | None = None) -> bool:

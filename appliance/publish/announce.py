@@ -1,8 +1,9 @@
 """When the device speaks of itself on a connection: `status`, `info`, `health`.
 
 Rules
-- `status` is said at every change, and again after `Pace.status_s`: it is retained, and what
-  anybody else wrote there must not stay. `info` is said at every change, and once a connection.
+- `status` is said at every change of its state or reasons, and again after `Pace.status_s`: it is
+  retained, and what anybody else wrote there must not stay. `info` is said at every change, and
+  once a connection.
 - `health` is sent every `[mqtt] health_s`, and expires after three times as long.
 - What they say is composed by `presence`.
 """

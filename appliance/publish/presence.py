@@ -2,26 +2,33 @@
 
 Rules
 - Each takes a number of the journal's `seq`, so that the whole device counts in one row.
-- `online` means that results leave and commands are heard. Whatever stands against that is named:
-  paused, outbox_dead, commands_refused, disk_full, work_down (it ran here and does not now),
-  no_bundle (it runs without any), broker_unconfirmed (the broker acknowledges nothing),
-  client_id_taken (another client has our id); then the state is `degraded`.
+- `online` means that every stage serves, results leave and commands are heard. Whatever stands
+  against that is named: paused, outbox_dead, commands_refused, disk_full, no_bundle (`work` has
+  none), broker_unconfirmed (the broker acknowledges nothing), client_id_taken (another client has
+  our id), how a stage does (work_down, work_stuck, receive_down ...: store/conditions.py) and what
+  it suffers from (clock_wrong ...: store/heartbeat.py). Then the state is `degraded`.
+- Where nothing stands against it but that stages have not begun to serve yet (work_starting ...),
+  the state is `init`.
+- `health` names every stage, with the word that `status` and the doctor have for it.
 - Which bundles and which backend are in use is what `work` wrote last: its event Loaded, else the
   newest report. Why a GPU does not serve, or how far its engine is built, is its event Engine.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from appliance.host import facts
+from appliance.host import clock, facts
 from appliance.report import BundleRef
 from appliance.results import message
 from appliance.settings import Settings
+from appliance.store import conditions
+from appliance.store.conditions import Condition, State
 from appliance.store.events import Engine, Loaded
+from appliance.store.heartbeat import Heart, TroubleCode
 from appliance.store.journal import Journal
-from appliance.store.lock import is_held
 
 LATEST_STATES, MOST_TEXT = 20, 500
 """Events looked through, characters of health's `engine`."""
@@ -44,15 +51,19 @@ class Known:
 class Presence:
     """Composes the three messages from settings, journal and machine."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
+    def __init__(self, settings: Settings, journal: Journal, heart: Heart) -> None:
         self._settings = settings
         self._journal = journal
+        self._heart = heart
+        self._clock = clock.Watch(journal.events.latest_at())
         self._device = message.root(settings.site.name, settings.site.device)
 
     def state(
         self, paused: bool, *, commands_refused: bool, broker: tuple[str, ...] = ()
     ) -> tuple[message.DeviceState, tuple[str, ...]]:
-        """`online`, or `degraded` with every reason. broker: those that the connection shows."""
+        """`online`, or `degraded` or `init` with every reason. broker: those that the connection
+        shows."""
+        self._look_at_clock()
         free = facts.disk_free_mb(self._settings.state)
         opened = self._journal.events.of(Loaded, 1)
         reasons = {
@@ -60,11 +71,25 @@ class Presence:
             "outbox_dead": self._journal.owed.counts().dead > 0,
             "commands_refused": commands_refused,
             "disk_full": free is not None and free < self._settings.retain.reserve_mb,
-            "work_down": is_held(self._settings.state, "work") is False,
             "no_bundle": any(not one.event.bundles for one in opened),
         }
-        found = (*(reason for reason, holds in reasons.items() if holds), *broker)
+        ours = (*(reason for reason, holds in reasons.items() if holds), *broker)
+        found = (*ours, *conditions.reasons(self._conditions()))
+        if found and all(map(conditions.is_starting, found)):
+            return "init", found
         return ("degraded" if found else "online"), found
+
+    def _conditions(self) -> dict[str, Condition]:
+        return conditions.look(self._settings.state)
+
+    def _look_at_clock(self) -> None:
+        """Whether the clock of this machine can be right; said with the next beat."""
+        wrong = self._clock.wrong(utc_now().timestamp(), time.monotonic())
+        if wrong is None:
+            self._heart.recover(TroubleCode.CLOCK_WRONG)
+        else:
+            self._heart.suffer(TroubleCode.CLOCK_WRONG, wrong)
+        self._heart.go_on()
 
     def status(self, state: message.DeviceState, reasons: tuple[str, ...]) -> Numbered:
         number = self._journal.owed.next_seq()
@@ -111,6 +136,9 @@ class Presence:
         owed = self._journal.owed.counts()
         oldest = owed.oldest_waiting
         at = utc_now()
+        stages = {name: one.state.value for name, one in self._conditions().items()}
+        if paused and stages.get("publish") == State.RUNNING:
+            stages["publish"] = "paused"
         made = message.of_health(
             device=self._device,
             number=number,
@@ -123,7 +151,7 @@ class Presence:
             outbox_waiting=owed.waiting,
             outbox_dead=owed.dead,
             oldest_waiting_s=None if oldest is None else max(0.0, at.timestamp() - oldest),
-            stages={"publish": "paused" if paused else "running"},
+            stages=stages,
             engine=self._engine(),
             audit_head=self._journal.audit.head(),
         )

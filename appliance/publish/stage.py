@@ -28,7 +28,7 @@ Rules (clauses: MQTT 5.0, and 3.1.1 where it says so)
   that something is owed, or the 5 s tick is due, which also covers a lost datagram.
 - The status is said again every 10 minutes: what anybody else wrote there does not stay.
 - No pixels: this stage reads the journal and the settings, nothing else of the state folder but
-  its own socket and the pause marker.
+  run/, where the stages say how they do, and the pause marker.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ from appliance.store.delivery import Event
 from appliance.store.events import BrokerAway as BrokerAwayEvent
 from appliance.store.events import BrokerConnected
 from appliance.store.files import DISK
+from appliance.store.heartbeat import Heart, living
 from appliance.store.journal import Journal
-from appliance.store.lock import alone
 from appliance.store.patience import Fault
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Publisher:
         settings: Settings,
         journal: Journal,
         heard: socket.socket,
+        heart: Heart,
         *,
         pace: Pace | None = None,
         draw: Callable[[], float] = random.random,
@@ -100,7 +101,8 @@ class Publisher:
         self._settings = settings
         self._journal = journal
         self._pace = pace or Pace()
-        self._presence = Presence(settings, journal)
+        self._heart = heart
+        self._presence = Presence(settings, journal, heart)
         self._announcer = Announcer(
             self._presence,
             message.root(settings.site.name, settings.site.device),
@@ -119,7 +121,6 @@ class Publisher:
         self._short = 0
         self._last_away: str | None = None
         self._next_tick = 0.0
-        self._next_sign = 0.0
 
     def stop(self) -> None:
         """End at the next turn of the loop. May be called from a signal handler or a thread."""
@@ -166,7 +167,7 @@ class Publisher:
                 link.hang_up(why)
                 link.silent = True
                 break
-            self._sign_of_life(now)
+            self._heart.beat()
             link.wait(self._heard, 0.0 if link.heard else self._sleep_s(link, now))
             bell.take(self._heard)
         if link.connack == 0:
@@ -250,7 +251,7 @@ class Publisher:
 
     def _sleep_s(self, link: Link, now: float) -> float:
         """Seconds until something is due without anybody's asking."""
-        due = [now + self._pace.tick_s, now + self._settings.mqtt.keepalive_s / 4, self._next_sign]
+        due = [now + self._pace.tick_s, now + self._settings.mqtt.keepalive_s / 4]
         due += [sent.at + self._pace.ack_s for sent in link.unacked.values()][:1]
         if link.connack == 0:
             due.append(self._announcer.health_due)
@@ -264,7 +265,7 @@ class Publisher:
         """Wait before the next attempt; only `stop` cuts it short."""
         end = time.monotonic() + seconds
         while not self._stopping and (left := end - time.monotonic()) > 0:
-            self._sign_of_life(time.monotonic())
+            self._heart.beat()
             select.select([self._heard], [], [], min(left, self._pace.tick_s))
             bell.take(self._heard)
 
@@ -415,11 +416,6 @@ class Publisher:
             link.wait(None, left)
             self._settle(link)
 
-    def _sign_of_life(self, now: float) -> None:
-        if now >= self._next_sign:
-            self._next_sign = now + (notify.watchdog_s() or self._pace.tick_s)
-            notify.watchdog()
-
 
 def client_id_of(site: Site) -> str:
     """Under which id this device connects: its own only while no two devices have one name."""
@@ -430,11 +426,11 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside publish`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
     DISK.make_folder(settings.state)
     with (
-        alone(settings.state, STAGE),
+        living(settings.state, STAGE) as heart,
         Journal.open(settings.state) as journal,
         bell.hearing(settings.state, STAGE) as heard,
     ):
-        publisher = Publisher(settings, journal, heard)
+        publisher = Publisher(settings, journal, heard, heart)
 
         def end(_number: int, _frame: FrameType | None) -> None:
             notify.stopping()

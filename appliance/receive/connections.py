@@ -11,6 +11,9 @@ Rules
   from then on when it accepts). How long it may wait at all is the association's (PS3.8 9.1.5).
 - At most `limit` accepted ones, whatever they do. More are closed unheard; the polite limit, with
   an A-ASSOCIATE-RJ, is the association's own and lower.
+- The parent beats (store/heartbeat.py) at each turn of its loop: its beats say whether new senders
+  get in. A child closes the lock of the stage, with which it was forked: it may outlive a parent
+  that is killed, and must not keep the next one out.
 - SIGTERM or SIGINT: close the listening socket, wait for the children, but no longer than
   `DRAIN_S`. Children ignore both signals, because a service manager sends them to the whole group.
 """
@@ -31,6 +34,8 @@ from dataclasses import dataclass, field
 
 from appliance.dicom import policy
 from appliance.errors import SettingsInvalid
+from appliance.receive.fullness import Fullness, Note
+from appliance.store.heartbeat import BEAT_S, Heart
 
 LOG = logging.getLogger(__name__)
 DRAIN_S = 30.0
@@ -38,7 +43,8 @@ WAITING = 16
 STRANGERS = 4
 BACKLOG = 128
 DROP = signal.SIGUSR1
-_PID = struct.Struct("i")
+_NOTE = struct.Struct("ib")
+"""Process id and Note of a child."""
 PAUSE_S = 0.1  # where the machine has nothing left to give, do not ask in a circle
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
@@ -53,8 +59,9 @@ class Doors:
     """Whether a host is named in the settings."""
 
 
-Serve = Callable[[socket.socket, str, Callable[[], None]], None]
-"""(connection, host, accepted): speak with one peer; call `accepted` before its A-ASSOCIATE-AC."""
+Serve = Callable[[socket.socket, str, Callable[[Note], None]], None]
+"""(connection, host, tell): speak with one peer; `tell` ACCEPTED before its A-ASSOCIATE-AC, or why
+there is no place for it before its A-ASSOCIATE-RJ."""
 
 
 @dataclass(slots=True)
@@ -63,9 +70,10 @@ class _Children:
 
     waiting: dict[int, tuple[str, bool]] = field(default_factory=dict)
     """Host and whether it is known; the oldest first."""
-    dropped: set[int] = field(default_factory=set)
-    """They were asked to end and have not."""
-    accepted: set[int] = field(default_factory=set)
+    dropped: dict[int, str] = field(default_factory=dict)
+    """Host of those that were asked to end and have not."""
+    accepted: dict[int, str] = field(default_factory=dict)
+    """Host of each."""
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.dropped) + len(self.accepted)
@@ -102,6 +110,7 @@ def run(
     serve: Serve,
     crashed: Callable[[], None],
     ready: Callable[[], object],
+    heart: Heart,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -110,7 +119,8 @@ def run(
     """
     woken, wake = socket.socketpair()
     accepted_in, accepted_out = socket.socketpair()
-    """A child that accepts says its process id."""
+    """A child that accepts or refuses says so, with its process id."""
+    fullness = Fullness(heart)
     for end in (woken, wake, accepted_in):
         end.setblocking(False)
     stopped: list[int] = []
@@ -127,10 +137,11 @@ def run(
     try:
         ready()
         while not stopped:
-            readable, _, _ = select.select([listening, woken, accepted_in], [], [])
+            heart.beat()
+            readable, _, _ = select.select([listening, woken, accepted_in], [], [], BEAT_S)
             _empty(woken)
-            _note_accepted(accepted_in, children)
-            _reap(children, crashed)
+            _take_notes(accepted_in, children, fullness)
+            _reap(children, crashed, fullness)
             if listening in readable:
                 _accept(
                     listening,
@@ -139,10 +150,12 @@ def run(
                     serve,
                     accepted_out,
                     [woken, wake, accepted_in],
+                    fullness,
+                    heart.lock,
                 )
         listening.close()
         LOG.info("draining %d associations", len(children))
-        _drain(children, woken, crashed)
+        _drain(children, woken, crashed, fullness)
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in previous.items():
@@ -158,6 +171,8 @@ def _accept(
     serve: Serve,
     accepted_out: socket.socket,
     ours: list[socket.socket],
+    fullness: Fullness,
+    lock: int | None,
 ) -> None:
     try:
         connection, address = listening.accept()
@@ -170,6 +185,7 @@ def _accept(
     with connection:
         if len(children.accepted) >= doors.limit:
             LOG.warning("connection from %s closed: too many at once", host)
+            fullness.refused(host, Note.ALL_TAKEN)
             return
         if sum(named is known for _, named in children.waiting.values()) >= (
             WAITING if known else STRANGERS
@@ -182,26 +198,34 @@ def _accept(
             time.sleep(PAUSE_S)
             return
         if child == 0:
+            if lock is not None:
+                os.close(lock)
             _child(connection, host, serve, accepted_out, [listening, *ours])
         children.waiting[child] = host, known
 
 
 def _drop(children: _Children, pid: int) -> None:
     host, _ = children.waiting.pop(pid)
-    children.dropped.add(pid)
+    children.dropped[pid] = host
     LOG.warning("connection from %s dropped: too many wait, it was the oldest", host)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, DROP)
 
 
-def _note_accepted(accepted_in: socket.socket, children: _Children) -> None:
-    """Whose association was accepted."""
+def _take_notes(accepted_in: socket.socket, children: _Children, fullness: Fullness) -> None:
+    """Whose association was accepted, and who found no place."""
     with contextlib.suppress(BlockingIOError):
-        while note := accepted_in.recv(_PID.size):
-            (pid,) = _PID.unpack(note)
-            if children.waiting.pop(pid, None) is not None or pid in children.dropped:
-                children.dropped.discard(pid)
-                children.accepted.add(pid)
+        while data := accepted_in.recv(_NOTE.size):
+            pid, number = _NOTE.unpack(data)
+            host, _ = children.waiting.get(pid) or (children.dropped.get(pid), False)
+            if host is None:  # it has ended already
+                continue
+            if (note := Note(number)) is not Note.ACCEPTED:
+                fullness.refused(host, note)
+                continue
+            children.waiting.pop(pid, None)
+            children.dropped.pop(pid, None)
+            children.accepted[pid] = host
 
 
 def _child(
@@ -213,10 +237,11 @@ def _child(
 ) -> None:
     """All of a child's life; never returns."""
 
-    def accepted() -> None:
-        signal.signal(DROP, signal.SIG_IGN)
+    def tell(note: Note) -> None:
+        if note is Note.ACCEPTED:
+            signal.signal(DROP, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # the parent is gone: nobody counts any more
-            accepted_out.send(_PID.pack(os.getpid()))
+            accepted_out.send(_NOTE.pack(os.getpid(), note))
 
     code = 1
     try:
@@ -227,7 +252,7 @@ def _child(
         for inherited in ours:
             inherited.close()
         connection.setblocking(True)
-        serve(connection, host, accepted)
+        serve(connection, host, tell)
         code = 0
     except Exception:
         LOG.exception("association from %s failed", host)
@@ -238,7 +263,7 @@ def _child(
         os._exit(code)
 
 
-def _reap(children: _Children, crashed: Callable[[], None]) -> None:
+def _reap(children: _Children, crashed: Callable[[], None], fullness: Fullness) -> None:
     while len(children):
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -247,8 +272,9 @@ def _reap(children: _Children, crashed: Callable[[], None]) -> None:
         if pid == 0:
             return
         children.waiting.pop(pid, None)
-        children.dropped.discard(pid)
-        children.accepted.discard(pid)
+        children.dropped.pop(pid, None)
+        if (host := children.accepted.pop(pid, None)) is not None:
+            fullness.ended(host)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == DROP:
             continue
         if status != 0:
@@ -256,13 +282,15 @@ def _reap(children: _Children, crashed: Callable[[], None]) -> None:
             crashed()
 
 
-def _drain(children: _Children, woken: socket.socket, crashed: Callable[[], None]) -> None:
+def _drain(
+    children: _Children, woken: socket.socket, crashed: Callable[[], None], fullness: Fullness
+) -> None:
     deadline = time.monotonic() + DRAIN_S
-    _reap(children, crashed)
+    _reap(children, crashed, fullness)
     while len(children) and (left := deadline - time.monotonic()) > 0:
         select.select([woken], [], [], left)
         _empty(woken)
-        _reap(children, crashed)
+        _reap(children, crashed, fullness)
     for pid in {*children.waiting, *children.dropped, *children.accepted}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

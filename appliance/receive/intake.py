@@ -8,7 +8,6 @@ not wait for. A crash in between leaves the spool ahead of the journal, never be
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import mmap
 import os
@@ -21,6 +20,8 @@ from pathlib import Path
 from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, StateUnusable
+from appliance.receive.duplicates import Comparison
+from appliance.receive.fullness import Note
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
 from appliance.report import SeriesKey
 from appliance.settings import Settings
@@ -60,7 +61,7 @@ class Intake:
         spool: Spool,
         *,
         host: str,
-        accepted: Callable[[], None] = lambda: None,
+        tell: Callable[[Note], None] = lambda _: None,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -70,29 +71,53 @@ class Intake:
         self._disk = disk
         self._clock = clock
         self._host = host
-        self._accepted = accepted
+        self._tell = tell
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
         self._unannounced: SeriesKey | None = None
         self._reserve_recorded = False
+        self._headers_told: set[tuple[str, str, tuple[str, ...]]] = set()
 
     def requested(self, request: pdu.Request) -> policy.Rejection | None:
         """Decide by the policy; a refusal is journalled with the setting to change."""
+        dicom, calling = self._settings.dicom, request.calling_ae
         decision = policy.decide(
-            self._settings.dicom,
-            calling_ae=request.calling_ae,
-            called_ae=request.called_ae,
-            host=self._host,
+            dicom, calling_ae=calling, called_ae=request.called_ae, host=self._host
         )
-        limit = self._settings.dicom.max_associations
-        if decision.allowed and len(self._journal.series.open_associations()) >= limit:
-            decision = policy.Decision(
-                policy.LOCAL_LIMIT_EXCEEDED,
-                f"association refused: {limit} are open",
-                "raise [dicom] max_associations, or let the sender use fewer",
-            )
         if not decision.allowed:
+            return self._not_let_in(request, decision)
+        run = self.spool.root / "run"
+        try:
+            self._disk.make_folder(run)
+            with locked(run / "associations.lock"):  # so that no two take the last place
+                opened = self._journal.series.open_associations()
+                senders = [(one.calling_ae, one.host) for one in opened]
+                full = policy.room(dicom, senders, calling_ae=calling, host=self._host)
+                if full is None:
+                    self._id = self._journal.series.association_opened(
+                        calling_ae=calling, called_ae=request.called_ae, host=self._host
+                    )
+        except StateUnusable as e:  # a full disk: the sender asks again later
+            LOG.error("association refused: %s", e.one_line())
+            return policy.TEMPORARY_CONGESTION
+        if full is not None:
+            return self._not_let_in(request, full)
+        self._calling = calling
+        self._tell(Note.ACCEPTED)
+        LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
+        return None
+
+    def _not_let_in(
+        self, request: pdu.Request, decision: policy.Decision
+    ) -> policy.Rejection | None:
+        """Said in log, journal and status, but for a question of our own doctor."""
+        dicom = self._settings.dicom
+        if policy.is_doctor(dicom, calling_ae=request.calling_ae, host=self._host):
+            LOG.info("the doctor asked whether anybody answers here")
+        else:
+            if decision.rejection == policy.LOCAL_LIMIT_EXCEEDED:
+                self._tell(Note.SHARE_TAKEN if decision.of_share else Note.ALL_TAKEN)
             LOG.warning("%s; %s", decision.text, decision.remedy)
             self._record(
                 events.AssociationRefused(
@@ -103,18 +128,7 @@ class Intake:
                     called_ae=policy.plain(request.called_ae),
                 )
             )
-            return decision.rejection
-        self._calling = request.calling_ae
-        try:
-            self._id = self._journal.series.association_opened(
-                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
-            )
-        except StateUnusable as e:  # a full disk: the sender asks again later
-            LOG.error("association refused: %s", e.one_line())
-            return policy.TEMPORARY_CONGESTION
-        self._accepted()
-        LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
-        return None
+        return decision.rejection
 
     def begin(self, announced: Announced) -> association.Sink:
         """A file in incoming/ for the data set, or nothing where the reserve is reached."""
@@ -141,18 +155,21 @@ class Intake:
 
     def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
         """The data set is complete in `temp`: the outcome table of this module."""
-        comparison = _Comparison(self.spool.root / "run" / "decoding.lock")
+        comparison = Comparison(self.spool.root / "run" / "decoding.lock")
+        facts: Peeked | None = None
         try:
             facts = _checked(announced, file)
             outcome = self.spool.store(
                 temp, facts.study, facts.series, facts.sop_instance, comparison.same
             )
         except InstanceRefused as e:
+            self._note_header(facts, comparison.changed, refused=True)
             return self._refused(announced.sop_instance, e, temp, comparison.digests)
         except (StateUnusable, OSError) as e:
             return self._refused(announced.sop_instance, _disk_failed(e), temp)
         if outcome == "stored" and facts.study and facts.series:
             self._note(SeriesKey(facts.study, facts.series))
+        self._note_header(facts, comparison.changed, refused=False)
         return Answer(SUCCESS)
 
     def answered(self) -> None:
@@ -187,6 +204,25 @@ class Intake:
             series.instances += 1
         else:
             self._series[key] = _Series(now, now)
+
+    def _note_header(
+        self, facts: Peeked | None, changed: tuple[str, ...], *, refused: bool
+    ) -> None:
+        """Another header than the one that is kept: told once a series and kind of change."""
+        if not changed or facts is None:
+            return
+        event = events.HeaderChanged(
+            subject=facts.series or "",
+            study=facts.study or "",
+            instance=facts.sop_instance or "",
+            changed=changed,
+            refused=refused,
+            association=self._id,
+        )
+        of = (event.study, event.subject, changed)
+        if of not in self._headers_told:
+            self._headers_told.add(of)
+            self._record(event)
 
     def _arrived(self, key: SeriesKey, series: _Series) -> None:
         self._journal.series.arrived(
@@ -299,42 +335,6 @@ class _Nowhere:
 
     def drop(self) -> None:
         pass
-
-
-class _Comparison:
-    """Whether two files are the same image, and the digests of both where they are not.
-
-    Only one association at a time decodes, so what that needs is needed once, however many send.
-    """
-
-    def __init__(self, ration: Path) -> None:
-        self.digests: dict[str, str] = {}
-        self._ration = ration
-
-    def same(self, new: Path, stored: Path) -> bool:
-        one, other = _mapped(new), _mapped(stored)
-        facts, known = peek(one), peek(other)
-        ours, theirs = one[facts.dataset_at :], other[known.dataset_at :]
-        if facts.transfer_syntax == known.transfer_syntax and ours == theirs:
-            return True
-        # here, because only duplicates that differ need the decoders
-        from appliance.series import same  # noqa: PLC0415
-
-        with locked(self._ration):
-            found = same.shown(one)
-            if found is not None and found == same.shown(other):
-                return True
-        self.digests = {
-            "sha256": hashlib.sha256(ours).hexdigest(),
-            "sha256_stored": hashlib.sha256(theirs).hexdigest(),
-        }
-        return False
-
-
-def _mapped(path: Path) -> memoryview:
-    """A file's bytes, read when they are looked at."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _checked(announced: Announced, file: int) -> Peeked:

@@ -23,7 +23,9 @@ Rules
 - After each stored instance a datagram to `run/work.sock` wakes `work`: {"series":.., "study":..};
   when an association ends, {"association":..}. A hint only: nobody there is no error.
 - No patient data in any log or journal row: UIDs, AE titles and addresses only.
-- One process an association (`connections`), one thread (`association`).
+- One process an association (`connections`), one thread (`association`). No sender holds more than
+  its share of them ([dicom] share), so another scanner always gets in. Who finds no place is told
+  to try again later (PS3.8 9.3.4), and status and doctor say so (`fullness`).
 """
 
 from __future__ import annotations
@@ -38,10 +40,12 @@ from collections.abc import Callable
 from appliance.dicom import association, pdu, policy
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.receive import connections
+from appliance.receive.fullness import Note
 from appliance.receive.intake import Intake
 from appliance.settings import TLS, Settings
 from appliance.store import hint
 from appliance.store.files import DISK
+from appliance.store.heartbeat import Heart, living
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
@@ -53,6 +57,11 @@ TLS_HANDSHAKE_S = 10.0
 
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     """Run in the foreground until SIGTERM; `ready` is called once connections are accepted."""
+    with living(settings.state, "receive") as heart:
+        return _run(settings, ready or (lambda: None), heart)
+
+
+def _run(settings: Settings, ready: Callable[[], object], heart: Heart) -> int:
     DISK.make_folder(settings.state / "run")
     Spool(settings.state).clear_incoming(2 * settings.dicom.idle_s)
     _recover(settings)
@@ -78,7 +87,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         doors,
         functools.partial(_serve, settings, tls),
         functools.partial(_recover_if_possible, settings),
-        ready or (lambda: None),
+        ready,
+        heart,
     )
     DISK.remove(port_file)
     DISK.remove(address_file)
@@ -120,7 +130,7 @@ def _serve(
     tls: ssl.SSLContext | None,
     connection: socket.socket,
     host: str,
-    accepted: Callable[[], None],
+    tell: Callable[[Note], None],
 ) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -135,7 +145,7 @@ def _serve(
         contextlib.closing(connection),
         Journal.open(settings.state) as journal,
     ):
-        intake = Intake(settings, journal, Spool(settings.state), host=host, accepted=accepted)
+        intake = Intake(settings, journal, Spool(settings.state), host=host, tell=tell)
         outcome, why = association.serve(
             connection,
             intake,

@@ -115,6 +115,7 @@ class HealthMessage(Message):
     outbox_dead: int = Field(default=0, ge=0)
     oldest_waiting_s: float | None = None
     stages: dict[str, str] = Field(default_factory=dict)
+    """By name: absent, down, starting, stuck or running (store/conditions.py); publish: paused."""
     engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
     audit_head: AuditHead | None = None

@@ -23,6 +23,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,9 @@ from pathlib import Path
 from appliance.errors import ScansideError, StateUnusable
 from appliance.retain import age
 from appliance.settings import Retain, Settings
+from appliance.store.conditions import DELETE
 from appliance.store.files import DISK, Disk
+from appliance.store.heartbeat import BEAT_S, Heart, living
 from appliance.store.journal import Journal
 from appliance.store.rows import Kept, Series
 from appliance.store.spool import Spool
@@ -83,8 +86,9 @@ def run_once(
     *,
     disk: Disk = DISK,
     look: Callable[[], age.Look] = age.look,
+    progress: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """One look over the state folder: delete by age, then by space."""
+    """One look over the state folder: delete by age, then by space. `progress`: before each."""
     spool = Spool(settings.state, disk)
     now = look()
     days_s = settings.retain.days * age.DAY_S
@@ -98,6 +102,7 @@ def run_once(
         quarantined = _clean_quarantine(spool, ledger, settings.retain, disk)
         count = 0
         for candidate in candidates:
+            progress()
             if not candidate.aged and _enough(disk, settings):
                 continue
             count += _delete(spool, journal, settings.state, candidate.kept)
@@ -122,17 +127,29 @@ def main(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if ready is not None:
-        ready()
-    while True:
-        try:
-            run_once(settings)
-        except ScansideError as e:
-            LOG.error("%s", e.one_line())
-        except Exception:
-            LOG.exception("a look over the state folder failed")
-        if stop.wait(every_s):
-            return 0
+    with living(settings.state, "retain") as heart:
+        if ready is not None:
+            ready()
+        while True:
+            heart.beat(DELETE)
+            try:
+                run_once(settings, progress=heart.go_on)
+            except ScansideError as e:
+                LOG.error("%s", e.one_line())
+            except Exception:
+                LOG.exception("a look over the state folder failed")
+            if _stopped(stop, every_s, heart):
+                return 0
+
+
+def _stopped(stop: threading.Event, within_s: float, heart: Heart) -> bool:
+    """Whether it is to stop before the next look."""
+    end = time.monotonic() + within_s
+    while (left := end - time.monotonic()) > 0:
+        heart.beat()
+        if stop.wait(min(left, BEAT_S)):
+            return True
+    return stop.is_set()
 
 
 def _enough(disk: Disk, settings: Settings) -> bool:

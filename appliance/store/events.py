@@ -59,6 +59,21 @@ class InstanceRefused(Event):
     sha256_stored: str | None = None
 
 
+class HeaderChanged(Event):
+    """`receive` got an image that it has, with another header; the first one stays. Once an
+    association, series and kind of change. subject: the Series Instance UID."""
+
+    kind: ClassVar[str] = "header_changed"
+    study: str
+    instance: str
+    """SOP Instance UID of the first such image."""
+    changed: tuple[str, ...]
+    """Names of what differs (series/changed.py), never the values."""
+    refused: bool
+    """Whether it was answered 0111: it is a correction that waits."""
+    association: str
+
+
 class DiskReserve(Event):
     """`receive` refuses images because the disk is nearly full; once an association.
 

@@ -53,8 +53,12 @@ def locked_if_there(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(state: Path, name: str) -> Iterator[None]:
-    """Hold run/<name>.lock; StateUnusable (already_running) where another process holds it."""
+def alone(state: Path, name: str) -> Iterator[int]:
+    """Hold run/<name>.lock; StateUnusable (already_running) where another process holds it.
+
+    Gives the descriptor that holds it: a process that was forked holds the lock too, until it
+    closes it.
+    """
     path = _of_stage(state, name)
     DISK.make_folder(path.parent)
     with _opened(path) as handle:
@@ -66,7 +70,7 @@ def alone(state: Path, name: str) -> Iterator[None]:
                 remedy="Stop the other one first, or set `state` to another folder.",
                 code="already_running",
             ) from e
-        yield
+        yield handle
 
 
 def is_held(state: Path, name: str) -> bool | None:

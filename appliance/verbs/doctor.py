@@ -25,12 +25,13 @@ from appliance import settings as site
 from appliance.errors import SettingsInvalid
 from appliance.host import jetson
 from appliance.report import Record
-from appliance.verbs.checks import analysis, machine, peers, state
+from appliance.verbs.checks import analysis, corrections, machine, peers, stages, state
 from appliance.verbs.checks.check import Check, Device
 
 CHECKS: tuple[Callable[[Device], Check], ...] = (
     machine.machine,
     machine.clock,
+    stages.stages,
     state.state,
     state.journal,
     peers.allowed,
@@ -43,6 +44,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     analysis.memory,
     peers.broker,
     state.outbox,
+    corrections.corrections,
 )
 
 

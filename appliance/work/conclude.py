@@ -38,7 +38,7 @@ from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
-from appliance.work import rivals
+from appliance.work import discarded, rivals
 from appliance.work.followed import Followed
 
 log = logging.getLogger("scanside.work")
@@ -142,6 +142,8 @@ class Conclusions:
         withdrawn = list(concluded.withdraws)
         if previous is not None and (own := previous.supersedes if known else previous.report_id):
             withdrawn.insert(0, str(own))
+        if not concluded.preliminary:
+            withdrawn += discarded.left_over(self.journal, followed.key, followed.opened)
         report = self._sealed(followed, digest, replace(concluded, result=result), withdrawn)
         if not known:
             keep(self.settings.state, report, result, sorted(followed.seen))

@@ -29,6 +29,6 @@ class Refusals:
             self._heart.suffer(TroubleCode.BUNDLE_REFUSED, text)
         else:
             self._heart.recover(TroubleCode.BUNDLE_REFUSED)
-        self._heart.beat()
+        self._heart.go_on()
         self._journal.events.add(BundlesRefused(text=text))
         ring(self._state, "publish")

@@ -30,14 +30,12 @@ import math
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from appliance import line
-from appliance.dicom import policy
 from appliance.errors import ScansideError, StateUnusable
-from appliance.host import memory, notify
+from appliance.host import memory
 from appliance.lines import choose
 from appliance.records import Header
 from appliance.report import Reason, SeriesKey
@@ -46,17 +44,18 @@ from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.runtime.gpu import EngineState
 from appliance.series import complete, pixels
 from appliance.settings import Settings
+from appliance.store import conditions
 from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
 from appliance.store.hand import Hand
-from appliance.store.heartbeat import Heart
+from appliance.store.heartbeat import BEAT_S, Heart, living
 from appliance.store.journal import Journal
-from appliance.store.lock import alone
 from appliance.store.spool import Spool
 from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
+from appliance.work.quiet import QuietTimes
 from appliance.work.refusals import Refusals
 from appliance.work.waiting import Waiting
 
@@ -91,7 +90,7 @@ class Work:
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
-        self._gaps: dict[str, deque[float]] = {}
+        self._quiet_times = QuietTimes(settings, journal)
         self._waiting = Waiting(settings, journal, spool)
         self._looked: dict[SeriesKey, int] = {}
         """Series without news -> when their folder had changed."""
@@ -153,7 +152,8 @@ class Work:
     def refresh(self) -> tuple[OpenBundle, ...]:
         """Open the bundles that are active now; tell the journal where they changed."""
         in_use = {digest for f in self.following.values() for digest in f.opened}
-        opened = self.bundles.refresh(in_use)
+        with self.heart.at(conditions.OPEN):
+            opened = self.bundles.refresh(in_use)
         self._refusals.note(self.bundles.troubles)
         self._memory = self._memory or memory.Gauge(memory.limit())
         if opened != self._loaded:
@@ -214,6 +214,7 @@ class Work:
         fresh = self.spool.instances(followed.key)
         arrived = {uid: self.spool.arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
         for uid in sorted(arrived, key=lambda uid: (arrived[uid] or 0.0, uid)):
+            self.heart.go_on()
             at, data = arrived[uid], self.spool.read(fresh[uid])
             if at is None or data is None:  # deleted meanwhile
                 continue
@@ -253,6 +254,10 @@ class Work:
         )
         return min(max(0.0, next_one - now), LOOK_AGAIN_S)
 
+    def beat(self) -> None:
+        """The loop turns, and so long does the oldest series wait for its turn."""
+        self.heart.beat(oldest=self._waiting.oldest())
+
     def take_turn(self) -> None:
         """Look at the series whose turn it is and judge it, as far as either is due."""
         now = time.monotonic()
@@ -291,7 +296,10 @@ class Work:
         on."""
         judging = step == self._judge
         try:
-            with self.blame.step(followed.key, "judge" if judging else "read", lasting=judging):
+            with (
+                self.blame.step(followed.key, "judge" if judging else "read", lasting=judging),
+                self.heart.at(conditions.JUDGE if judging else conditions.WAITING),
+            ):
                 step(followed)
             followed.failed = False
         except StateUnusable:
@@ -314,6 +322,7 @@ class Work:
         early = self.settings.work.preliminary and not (followed.attempts or followed.doubtful)
         if verdict.state == "preliminary" and early:
             for digest in followed.opened:
+                self.heart.go_on()
                 self.conclusions.preliminary(followed, digest)
             # what the lung mask says may change the verdict
             verdict = self._verdict(followed)
@@ -327,7 +336,7 @@ class Work:
             self.journal.series.arrivals(followed.key),
             lambda association: self._moved_on(followed, association),
         )
-        return complete.verdict(facts, self._quiet(followed))
+        return complete.verdict(facts, self._quiet_times.of(followed))
 
     def _conclude(self, followed: Followed, verdict: complete.Verdict) -> None:
         """The end of a series: a final report for each bundle."""
@@ -336,9 +345,10 @@ class Work:
         self.conclusions.owe_event("complete", followed, count)
         with ExitStack() as reports:  # each is made, whatever another raises
             for digest in followed.opened:
+                reports.callback(self.heart.go_on)
                 reports.callback(self.conclusions.final, followed, digest, verdict.limitations)
         if followed.header is not None and verdict.state == "complete":
-            self._learn(followed)
+            self._quiet_times.learn(followed)
         self._leave(followed)
 
     def _give_up(self, followed: Followed, reason: Reason) -> None:
@@ -371,24 +381,6 @@ class Work:
             if other is not followed
         )
 
-    def _quiet(self, followed: Followed) -> complete.Quiet:
-        """Quiet times of the AE title that sent this series: set, else learned, else default."""
-        work = self.settings.work
-        row = self.journal.series.get(followed.key)
-        ae = row.calling_ae if row else ""
-        most = policy.quiet_s(self.settings, ae)
-        return complete.Quiet(
-            released_s=work.released_quiet_s,
-            setting_s=complete.learned_quiet(list(self._gaps.get(ae, ())), setting_s=most),
-            aborted_s=work.aborted_quiet_s,
-            plausible_s=followed.plausible_s,
-        )
-
-    def _learn(self, followed: Followed) -> None:
-        row = self.journal.series.get(followed.key)
-        if row is not None and row.calling_ae:
-            self._gaps.setdefault(row.calling_ae, deque(maxlen=2000)).extend(followed.gaps)
-
 
 def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
@@ -400,7 +392,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         stop = True
 
     with (
-        alone(settings.state, "work"),
+        living(settings.state, "work") as heart,
         Journal.open(settings.state) as journal,
         hearing(settings.state, "work") as hints,
         ExitStack() as end,
@@ -415,35 +407,33 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             settings,
             lambda action, detail: journal.audit.add("work", action, **detail),
             builds=True,
-            alive=notify.watchdog,
+            alive=heart.go_on,
         )
-        work = Work(settings, journal, spool, bundles)
+        work = Work(settings, journal, spool, bundles, heart)
         work.recover()
         work.refresh()
         engine_shelf.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
         work.look_everywhere()
         if ready is not None:
             ready()
-        looked = time.monotonic()
-        rested = False
+        looked = quiet_since = time.monotonic()
         while not stop:
+            work.beat()
             busy = work.busy
             building = bundles.engines is not None and bundles.engines.busy
-            most = BUILD_LOOK_S if building else math.inf
+            most = BUILD_LOOK_S if building else BEAT_S
             hints_now = wait(hints, signals, min(work.wait_s(), most))
             if busy or hints_now.keys or hints_now.ended:
-                rested = False
-            elif not rested:  # LOOK_AGAIN_S without a word
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since >= LOOK_AGAIN_S:
                 bundles.rest()
-                rested = True
+                quiet_since = math.inf  # until a word comes
             work.note_hints(hints_now)
             if time.monotonic() - looked > LOOK_AGAIN_S:
                 work.look_everywhere()
                 looked = time.monotonic()
             work.take_turn()
             work.follow_builds()
-            work.heart.beat()
-            notify.watchdog()
         bundles.close()
         signals.close()
         sender.close()

@@ -40,6 +40,10 @@ class Waiting:
         """Whether any series waits, but for these."""
         return any(key not in but for key in self._looks)
 
+    def oldest(self) -> float | None:
+        """Since which tick of the monotonic clock the first of them waits; None where none does."""
+        return min((look.since for look in self._looks.values()), default=None)
+
     def ask(self, key: SeriesKey, *, ended: bool) -> None:
         """For a look at this series, in its turn."""
         before = self._looks.get(key)

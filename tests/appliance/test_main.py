@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -71,6 +72,29 @@ def test_a_library_that_quotes_headers_is_silent_however_late_it_is_imported() -
     )
     assert "ours" in done.stderr
     assert "SECRET" not in done.stdout + done.stderr
+
+
+# a stage
+
+
+def test_a_stage_that_systemd_started_counts_its_quick_ends(tmp_path: Path) -> None:
+    config, count = tmp_path / "scanside.toml", tmp_path / "state" / "run" / "receive.starts"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(
+            f'state = "{tmp_path / "state"}"\n[dicom]\nbind = "127.0.0.1"\nport = {port}\n'
+        )
+        command = [sys.executable, "-m", "appliance", "receive", "--config", str(config)]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        # as systemd does, and then as a parent that systemd started
+        for how, quick in (("exec", 1), ("exec", 2), ("", 2)):
+            script = f'export SYSTEMD_EXEC_PID=$$; {how} "$@"; exit $?'
+            done = subprocess.run(
+                ["/bin/sh", "-c", script, "sh", *command],
+                env=env, capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+            assert_one_line(done, "cannot listen")
+            assert json.loads(count.read_text()) == {"quick": quick}
 
 
 # analyze

@@ -13,6 +13,8 @@ import pytest
 
 from appliance.host import driver, jetson
 from appliance.stages import STAGES
+from appliance.store import conditions, starts
+from appliance.store.heartbeat import START
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DROP_IN = Path("scanside-work.service.d") / "50-gpu.conf"
@@ -127,6 +129,15 @@ def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")
     assert parser["Socket"]["ListenStream"] == "11112"
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_the_watchdog_ends_what_makes_no_progress_and_nothing_that_does(stage: str) -> None:
+    pairs = dict(service(stage))
+    assert int(pairs["WatchdogSec"]) > conditions.longest_s(stage)
+    # until it serves it may first wait after quick ends, and then start as slowly as it may
+    start = starts.LONGEST_S + (conditions.ALLOWED_S[START] if stage == "work" else 0.0)
+    assert int(pairs["TimeoutStartSec"]) > start
 
 
 @pytest.mark.parametrize("stage", NAMES)

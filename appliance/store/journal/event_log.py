@@ -9,9 +9,20 @@ from pydantic import ValidationError
 from appliance.store.events import E, Event, Happened
 from appliance.store.journal.part import Part
 
+NEWEST = 10
+"""Rows that tell what time it was: more than a start writes, and few, so that those which a wrong
+clock wrote do not speak for long."""
+
 
 class EventLog(Part):
     """`journal.events`."""
+
+    def latest_at(self) -> float | None:
+        """The latest time that one of the NEWEST rows has; None where there is none."""
+        with self._db.look() as db:
+            newest = "SELECT at FROM events ORDER BY id DESC LIMIT ?"
+            row = db.execute(f"SELECT max(at) FROM ({newest})", (NEWEST,)).fetchone()  # noqa: S608 - ours
+        return None if row[0] is None else float(row[0])
 
     def add(self, event: Event) -> None:
         """One fact, now."""

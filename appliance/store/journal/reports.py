@@ -52,6 +52,16 @@ class Reports(Part):
             )
             return [Report.model_validate_json(r[0]) for r in rows]
 
+    def of_series(self, key: SeriesKey) -> list[Report]:
+        """All reports of a series, oldest first, both stages."""
+        with self._db.look() as db:
+            rows = db.execute(
+                """SELECT json FROM reports WHERE study_uid = ? AND series_uid = ?
+                ORDER BY created, rowid""",
+                (key.study, key.series),
+            )
+            return [Report.model_validate_json(r[0]) for r in rows]
+
     def recent(self, limit: int) -> list[Report]:
         """The newest reports first, both stages."""
         with self._db.look() as db:

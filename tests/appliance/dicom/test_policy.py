@@ -11,16 +11,19 @@ from appliance.dicom.policy import (
     ACCEPTED,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
+    LOCAL_LIMIT_EXCEEDED,
     NO_ABSTRACT_SYNTAX,
     NO_TRANSFER_SYNTAX,
     TRANSFER_SYNTAXES,
     Proposed,
     decide,
     holds,
+    is_doctor,
     known_host,
     negotiate,
     priority,
     quiet_s,
+    room,
     stores,
     unmapped,
 )
@@ -97,6 +100,49 @@ def test_a_title_that_anyone_may_choose_cannot_forge_a_log_line() -> None:
     accepted = decide(anyone, calling_ae="A\nERROR b\x1b[2J", called_ae="SCANSIDE", host="10.0.0.5")
     assert accepted.allowed
     assert accepted.text.isprintable()
+
+
+CT1, CT2 = ("CT1", "10.0.0.5"), ("CT2", "10.0.0.6")
+
+
+@pytest.mark.parametrize(
+    ("most", "share", "of_one"),
+    [(100, 0.29, 29), (32, 0.75, 24), (4, 0.75, 3), (1, 0.75, 1), (2, 0.1, 1), (9, 1, 9)],
+)
+def test_one_sender_holds_no_more_than_its_share(most: int, share: float, of_one: int) -> None:
+    dicom = Dicom(max_associations=most, share=share)
+    assert room(dicom, [CT1] * (of_one - 1), calling_ae="CT1 ", host="10.0.0.5") is None
+    refused = room(dicom, [CT1] * of_one, calling_ae="CT1 ", host="::ffff:10.0.0.5")
+    assert refused is not None
+    assert refused.rejection == LOCAL_LIMIT_EXCEEDED == (2, 3, 2)
+    assert refused.of_share == (of_one < most)
+    assert "[dicom]" in refused.remedy
+    other = room(dicom, [CT1] * of_one, calling_ae="CT2", host="10.0.0.6")
+    assert (other is None) == (of_one < most)
+
+
+def test_all_places_together_are_no_more_than_there_are() -> None:
+    full = room(Dicom(max_associations=2), [CT1, CT2], calling_ae="CT3", host="10.0.0.7")
+    assert full is not None
+    assert not full.of_share
+    assert full.text == "association refused: 2 are open"
+
+
+@pytest.mark.parametrize(
+    ("calling", "host", "ours"),
+    [
+        ("SCANSIDE", "127.0.0.1", True),
+        ("SCANSIDE ", "::1", True),
+        ("SCANSIDE", "10.0.0.1", True),  # our own address
+        ("SCANSIDE", "10.0.0.2", False),
+        ("CT1", "127.0.0.1", False),
+        ("SCANSIDE", "not an address", False),
+    ],
+)
+def test_the_doctor_asks_under_our_own_name_from_this_machine(
+    calling: str, host: str, ours: bool
+) -> None:
+    assert is_doctor(Dicom(bind="10.0.0.1"), calling_ae=calling, host=host) is ours
 
 
 def test_hosts_of_any_allowed_peer_are_known() -> None:

@@ -12,7 +12,9 @@ import pytest
 from appliance.publish import stage as mqtt
 from appliance.publish.link import Pace
 from appliance.settings import Settings
+from appliance.stages import STAGES
 from appliance.store import bell
+from appliance.store.heartbeat import living
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from rigs.peers import QUICK, Broker, Served, Subscriber
@@ -33,9 +35,20 @@ def subscriber(broker: Broker) -> Iterator[Subscriber]:
 
 
 @pytest.fixture
-def settings_for(tmp_path: Path) -> Callable[..., Settings]:
+def others() -> Iterator[ExitStack]:
+    """The locks of the stages other than `publish`: they run, and say nothing of themselves."""
+    with ExitStack() as held:
+        yield held
+
+
+@pytest.fixture
+def settings_for(tmp_path: Path, others: ExitStack) -> Callable[..., Settings]:
+    """Settings of a device whose other stages serve."""
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
+    for row in STAGES:
+        if row.name != mqtt.STAGE:
+            others.enter_context(alone(state, row.name))
 
     def make(port: int, **mqtt_keys: object) -> Settings:
         return Settings.model_validate(
@@ -56,11 +69,11 @@ def serve() -> Iterator[Callable[..., Served]]:
 
     def start(settings: Settings, pace: Pace = QUICK) -> Served:
         with ExitStack() as stack:
-            stack.enter_context(alone(settings.state, mqtt.STAGE))
+            heart = stack.enter_context(living(settings.state, mqtt.STAGE))
             own = stack.enter_context(Journal.open(settings.state))
             heard = stack.enter_context(bell.hearing(settings.state, mqtt.STAGE))
             opened = stack.pop_all()
-        publisher = mqtt.Publisher(settings, own, heard, pace=pace)
+        publisher = mqtt.Publisher(settings, own, heard, heart, pace=pace)
         thread = threading.Thread(target=publisher.run, daemon=True)
         stage = Served(settings, Journal.open(settings.state), publisher, thread, opened)
         thread.start()

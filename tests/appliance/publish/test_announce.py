@@ -12,6 +12,7 @@ from appliance.publish.link import Link, Pace
 from appliance.publish.presence import Presence
 from appliance.publish.terms import Terms
 from appliance.settings import Settings
+from appliance.store.heartbeat import Heart
 from appliance.store.journal import Journal
 from rigs.peers import ROOT
 
@@ -22,7 +23,7 @@ def announcer(settings_for) -> Iterator[Callable[[float], tuple[Announcer, Link]
     with Journal.open(settings.state) as journal:
 
         def make(status_s: float) -> tuple[Announcer, Link]:
-            presence = Presence(settings, journal)
+            presence = Presence(settings, journal, Heart(settings.state, "publish"))
             made = Announcer(presence, ROOT, status_s=status_s, health_s=30.0)
             return made, Link(settings.mqtt, Terms(), "box", None, Pace())
 

@@ -1,23 +1,179 @@
-"""What the device says of itself beyond its status."""
+"""What the device says of itself: its state with every reason, and its health."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+
+import pytest
 
 from appliance.publish.presence import Presence
 from appliance.results.message import HealthMessage
-from appliance.settings import Settings
+from appliance.settings import Retain, Settings
+from appliance.stages import STAGES
+from appliance.store import conditions
+from appliance.store.events import BrokerConnected, Loaded
+from appliance.store.heartbeat import Heart, TroubleCode, living
 from appliance.store.journal import Journal
 
+DAY_S = 86400.0
+State = tuple[str, tuple[str, ...]]
 
-def test_health_carries_the_head_of_the_audit(tmp_path: Path) -> None:
+
+@dataclass
+class Stages:
+    """The stages of one device, which the test starts and ends."""
+
+    settings: Settings
+    journal: Journal
+    hearts: dict[str, Heart] = field(default_factory=dict)
+    _running: dict[str, ExitStack] = field(default_factory=dict)
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            self._running[name] = ExitStack()
+            held = self._running[name].enter_context(living(self.settings.state, name))
+            self.hearts[name] = held
+
+    def serve(self, *names: str) -> None:
+        for name in names:
+            self.hearts[name].beat()
+
+    def end(self, name: str) -> None:
+        self._running.pop(name).close()
+
+    def close(self) -> None:
+        for name in list(self._running):
+            self.end(name)
+
+    def presence(self) -> Presence:
+        return Presence(self.settings, self.journal, self.hearts["publish"])
+
+    def state(self, presence: Presence | None = None) -> State:
+        found = presence or self.presence()
+        return found.state(False, commands_refused=False)
+
+    def words(self, *, paused: bool = False) -> dict[str, str]:
+        """What `health` says of each stage."""
+        outgoing, _ = self.presence().health(paused=paused)
+        assert isinstance(outgoing.message, HealthMessage)
+        return outgoing.message.stages
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Stages]:
+    settings = Settings(state=tmp_path, retain=Retain(reserve_mb=0))
     with Journal.open(tmp_path) as journal:
-        presence = Presence(Settings(state=tmp_path), journal)
-        for action in (None, "a decision", "another one"):
-            if action is not None:
-                journal.audit.add("tests", action)
-            health = presence.health(paused=False)[0].message
-            assert isinstance(health, HealthMessage)
-            assert health.audit_head is not None
-            assert (health.audit_head.row, health.audit_head.hash) == journal.audit.head()
-        assert health.audit_head.row == 2
+        made = Stages(settings, journal)
+        made.start("publish")
+        made.serve("publish")
+        yield made
+        made.close()
+
+
+@contextmanager
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if the appliance had started long ago."""
+    with monkeypatch.context() as changed:
+        changed.setattr(conditions, "STARTING_S", 0.0)
+        yield
+
+
+OTHERS = tuple(row.name for row in STAGES if row.name != "publish")
+
+
+def test_it_is_not_online_before_every_stage_serves(device: Stages) -> None:
+    starting = tuple(f"{name}_starting" for name in OTHERS)
+    assert device.state() == ("init", starting)
+    device.start(*OTHERS)
+    assert device.state() == ("init", starting)
+    device.serve("receive", "retain")
+    assert device.state() == ("init", ("work_starting",))
+    device.serve("work")
+    assert device.state() == ("online", ())
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_stage_that_ended_is_named(
+    device: Stages, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    device.end(name)
+    with long_ago(monkeypatch):
+        assert device.state() == ("degraded", (f"{name}_down",))
+        assert device.words()[name] == "down"
+
+
+def test_what_starts_beside_what_is_ill_is_degraded(
+    device: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.start("work", "receive")
+    device.serve("receive")
+    with long_ago(monkeypatch):
+        assert device.state() == ("degraded", ("work_starting", "retain_down"))
+
+
+def test_a_work_without_a_bundle_is_degraded(device: Stages) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    device.journal.events.add(Loaded(bundles=(), backend="openvino fp32"))
+    assert device.state() == ("degraded", ("no_bundle",))
+
+
+def test_what_a_stage_suffers_from_is_a_reason_while_it_lasts(device: Stages) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    device.hearts["receive"].suffer(TroubleCode.ASSOCIATIONS_FULL, "all 32 are open")
+    device.serve("receive")
+    assert device.state() == ("degraded", ("associations_full",))
+    device.hearts["receive"].recover(TroubleCode.ASSOCIATIONS_FULL)
+    device.serve("receive")
+    assert device.state() == ("online", ())
+
+
+def test_health_names_every_stage(device: Stages) -> None:
+    device.start(*OTHERS)
+    device.serve("receive", "retain")
+    words = {"publish": "running", "work": "starting", "receive": "running", "retain": "running"}
+    assert device.words() == words
+    assert device.words(paused=True) == words | {"publish": "paused"}
+
+
+def test_a_clock_that_contradicts_the_journal_is_a_reason(device: Stages) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    assert device.state() == ("online", ())
+    with Journal.open(device.settings.state, lambda: time.time() + DAY_S) as tomorrow:
+        tomorrow.events.add(BrokerConnected(protocol="5"))
+    assert device.state() == ("degraded", ("clock_wrong",))
+
+
+def test_a_clock_that_jumps_back_is_a_reason_until_it_has_caught_up(
+    device: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    presence = device.presence()
+    assert device.state(presence) == ("online", ())
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    with monkeypatch.context() as jumped:
+        jumped.setattr("appliance.publish.presence.utc_now", lambda: yesterday)
+        assert device.state(presence) == ("degraded", ("clock_wrong",))
+    assert device.state(presence) == ("online", ())
+
+
+def test_health_carries_the_head_of_the_audit(device: Stages) -> None:
+    presence, journal = device.presence(), device.journal
+    for action in (None, "a decision", "another one"):
+        if action is not None:
+            journal.audit.add("tests", action)
+        health = presence.health(paused=False)[0].message
+        assert isinstance(health, HealthMessage)
+        assert health.audit_head is not None
+        assert (health.audit_head.row, health.audit_head.hash) == journal.audit.head()
+    assert journal.audit.head()[0] == 2

@@ -14,11 +14,10 @@ import pytest
 
 from appliance.errors import SettingsInvalid, StateUnusable
 from appliance.publish.link import Pace, password
-from appliance.publish.presence import Presence
 from appliance.settings import Mqtt, Settings
 from appliance.store import bell
 from appliance.store.delivery import State
-from appliance.store.events import BrokerAway, BrokerConnected, Loaded
+from appliance.store.events import BrokerAway, BrokerConnected
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.patience import Patience
@@ -337,16 +336,3 @@ def test_devices_of_one_name_at_two_sites_do_not_push_each_other_off_the_broker(
         until(lambda stage=stage: stage.journal.events.of(BrokerConnected))
     time.sleep(0.5)
     assert [stage.journal.events.of(BrokerAway) for stage in stages] == [[], []]
-
-
-def test_a_work_that_ended_and_an_empty_shelf_are_degraded(settings_for) -> None:
-    settings = settings_for(1)
-    with Journal.open(settings.state) as journal:
-        presence = Presence(settings, journal)
-        assert presence.state(False, commands_refused=False) == ("online", ())
-        with alone(settings.state, "work"):
-            assert presence.state(False, commands_refused=False) == ("online", ())
-        assert presence.state(False, commands_refused=False) == ("degraded", ("work_down",))
-        journal.events.add(Loaded(bundles=(), backend="openvino fp32"))
-        with alone(settings.state, "work"):
-            assert presence.state(False, commands_refused=False) == ("degraded", ("no_bundle",))

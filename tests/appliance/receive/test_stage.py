@@ -30,8 +30,10 @@ from pydicom.uid import (
 from pynetdicom import AE
 
 from appliance.report import SeriesKey
-from appliance.store.events import AssociationRefused, InstanceRefused
-from rigs.receiver import MakeImage, RawScu, StartReceiver
+from appliance.store import heartbeat
+from appliance.store.events import AssociationRefused, HeaderChanged, InstanceRefused
+from rigs.peers import until
+from rigs.receiver import ALLOW, MakeImage, RawScu, Receiver, StartReceiver
 
 Start = Callable[..., Any]
 
@@ -213,6 +215,52 @@ def test_other_content_under_a_known_uid_is_0111_and_both_are_in_the_journal(
     assert event.sha256 != event.sha256_stored
 
 
+CORRECTED = {"PatientID": "OTHER-ID", "BodyPartExamined": "HEAD"}
+RENAMED = {"PatientName": "SECRET^NAME^^DR"}
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_a_corrected_header_is_0111_and_the_journal_names_what_changed(
+    receiver: StartReceiver, make_ct: MakeImage, syntax: Any
+) -> None:
+    one = receiver()
+    images = [make_ct(n, **(CORRECTED if again else {})) for again in (False, True) for n in (0, 1)]
+    if syntax.is_encapsulated:
+        for ds in images[2:]:
+            ds.compress(syntax, generate_instance_uid=False)
+    ae = AE(ae_title="CT1")
+    for accepted in {ExplicitVRLittleEndian, syntax}:
+        ae.add_requested_context(CTImageStorage, accepted)
+    association = ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE")
+    answers = [association.send_c_store(ds) for ds in images]
+    association.release()
+    assert [answer.Status for answer in answers] == [0, 0, 0x0111, 0x0111]
+    assert "another header" in answers[2].ErrorComment
+    assert {pydicom.dcmread(path).PatientID for path in one.stored().values()} == {"SECRET-ID"}
+    (event,) = one.events(HeaderChanged)
+    assert (event.subject, event.study) == (images[0].SeriesInstanceUID, images[0].StudyInstanceUID)
+    assert (event.instance, event.refused) == (images[0].SOPInstanceUID, True)
+    assert event.changed == ("Patient ID", "body part")
+    assert {event.code for event in one.events(InstanceRefused)} == {"changed_header"}
+    assert "SECRET" not in one.log.read_text()
+    assert "OTHER-ID" not in one.log.read_text()
+
+
+def test_the_spelling_of_a_name_alone_is_success_and_the_first_one_stays(
+    receiver: StartReceiver, make_ct: MakeImage
+) -> None:
+    one = receiver()
+    association = associate(one.port)
+    for changes in ({}, RENAMED):
+        assert association.send_c_store(make_ct(0, **changes)).Status == 0
+    association.release()
+    (path,) = one.stored().values()
+    assert pydicom.dcmread(path).PatientName == "SECRET^NAME"
+    (event,) = one.events(HeaderChanged)
+    assert (event.changed, event.refused) == (("name",), False)
+    assert one.events(InstanceRefused) == []
+
+
 def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(
     receiver: StartReceiver, dcmtk: Start, make_ct: MakeImage, save: Start
 ) -> None:
@@ -245,6 +293,81 @@ def test_an_unknown_called_ae_and_one_association_too_many_are_rejected(
     texts = [e.text for e in one.events(AssociationRefused)]
     assert "1 are open" in texts[0]
     assert "called 'OTHER', this is 'SCANSIDE'" in texts[1]
+
+
+def fullness(one: Receiver) -> list[str]:
+    """What `receive` says that it suffers from."""
+    beat = heartbeat.read(one.state, "receive")
+    assert beat is not None
+    return [trouble.text for trouble in beat.troubles]
+
+
+def test_one_sender_never_keeps_the_other_scanner_out(receiver: StartReceiver) -> None:
+    other = '[[dicom.allow]]\nae_title = "CT2"\nhost = "127.0.0.1"\n'
+    one = receiver(dicom="max_associations = 4", more=ALLOW + other)
+    held = [associate(one.port) for _ in range(3)]
+    ae = AE(ae_title="CT1")
+    ae.add_requested_context(CTImageStorage)
+    refused = ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE").acceptor.primitive
+    assert (refused.result, refused.result_source, refused.diagnostic) == (2, 3, 2)
+    until(lambda: any("share" in text for text in fullness(one)))
+    (event,) = one.events(AssociationRefused)
+    assert "'CT1' from 127.0.0.1 has 3 open, its share of 4" in event.text
+    assert "[dicom] share" in event.remedy
+    scanner = AE(ae_title="CT2")
+    scanner.add_requested_context(CTImageStorage)
+    with_place = scanner.associate("127.0.0.1", one.port, ae_title="SCANSIDE")
+    assert with_place.is_established
+    held.pop().release()
+    until(lambda: not fullness(one))
+    held.append(associate(one.port))
+    for association in (*held, with_place):
+        association.release()
+
+
+def test_our_own_doctor_leaves_no_refusal_behind(receiver: StartReceiver) -> None:
+    one = receiver()
+    for calling in ("SCANSIDE", "CT9"):
+        ae = AE(ae_title=calling)
+        ae.add_requested_context(CTImageStorage)
+        assert ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE").is_rejected
+    assert [event.subject for event in one.events(AssociationRefused)] == ["CT9"]
+    with one.journal() as journal:
+        assert journal.series.open_associations() == []
+
+
+def test_a_doctor_that_finds_no_place_is_no_illness(receiver: StartReceiver) -> None:
+    both = "".join(
+        f'[[dicom.allow]]\nae_title = "{title}"\nhost = "127.0.0.1"\n'
+        for title in ("CT1", "CT2", "SCANSIDE")
+    )
+    one = receiver(dicom="max_associations = 2", more=both)
+    held = [associate(one.port), associate(one.port, title="CT2")]
+    for calling, refusals in (("SCANSIDE", []), ("CT1", ["CT1"])):
+        ae = AE(ae_title=calling)
+        ae.add_requested_context(CTImageStorage)
+        assert ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE").is_rejected
+        assert [event.subject for event in one.events(AssociationRefused)] == refusals
+    until(lambda: ["all associations are open" in text for text in fullness(one)] == [True])
+    for association in held:
+        association.release()
+    until(lambda: not fullness(one))
+
+
+def test_a_killed_receive_keeps_the_next_one_out_no_longer_than_its_children_need(
+    receiver: StartReceiver, make_ct: MakeImage
+) -> None:
+    one = receiver()
+    association = associate(one.port)
+    one.process.kill()  # its child, which serves the association, lives on
+    one.process.wait()
+    one.start()
+    other = associate(one.port)
+    assert other.send_c_store(make_ct(0)).Status == 0
+    assert association.send_c_store(make_ct(1)).Status == 0
+    other.release()
+    association.release()
+    assert len(one.stored()) == 2
 
 
 def test_four_senders_at_once_lose_nothing(

@@ -24,6 +24,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
 from appliance.dicom import pdu, policy
+from appliance.receive.fullness import Note
 from appliance.receive.intake import Intake
 from appliance.report import SeriesKey
 from appliance.settings import Allow, Dicom, Retain, Settings
@@ -91,13 +92,13 @@ def test_an_association_that_the_journal_cannot_take_is_refused_for_now(tmp_path
     settings = Settings(state=tmp_path, dicom=Dicom(allow=allow), retain=Retain(reserve_mb=0))
     request = pdu.Request(1, "SCANSIDE", "CT1", policy.APPLICATION_CONTEXT, (), 0, "")
     with Journal.open(tmp_path) as journal:
-        accepted: list[bool] = []
+        accepted: list[Note] = []
         intake = Intake(
             settings,
             journal,
             Spool(tmp_path),
             host="127.0.0.1",
-            accepted=lambda: accepted.append(True),
+            tell=accepted.append,
         )
         with journal._db.look() as db:
             db.execute("PRAGMA query_only = 1")  # what a full disk looks like to a writer
@@ -107,7 +108,7 @@ def test_an_association_that_the_journal_cannot_take_is_refused_for_now(tmp_path
         with journal._db.look() as db:
             db.execute("PRAGMA query_only = 0")
         assert intake.requested(request) is None
-        assert accepted
+        assert accepted == [Note.ACCEPTED]
 
 
 # The data

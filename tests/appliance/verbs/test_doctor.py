@@ -20,15 +20,17 @@ import pytest
 
 from appliance import settings as site
 from appliance.bundle import trust
-from appliance.host import driver
+from appliance.host import clock, driver
+from appliance.report import SeriesKey
 from appliance.results.message import of_series
 from appliance.results.mqtt import enveloped
 from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
+from appliance.store.events import BrokerConnected
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.verbs import doctor
-from appliance.verbs.checks import machine
 from appliance.verbs.checks.check import Check
+from rigs.reports import NAMING
 
 
 def a_free_port() -> int:
@@ -203,9 +205,9 @@ def test_a_broken_audit_chain_is_found(config, tmp_path: Path) -> None:
 def test_dead_messages_are_a_failure_and_waiting_ones_are_not(config, tmp_path: Path) -> None:
     path = config()
     (tmp_path / "state").mkdir()
-    at = machine.EARLIEST
+    at = clock.EARLIEST
     with Journal.open(tmp_path / "state") as journal:
-        said = of_series("received", study="a" * 32, series_uid="1.2", slices=1, at=at)
+        said = of_series("received", SeriesKey("1.2", "1.2.3"), naming=NAMING, slices=1, at=at)
         journal.owed.add([enveloped(said)])
         assert found(path, "outbox").ok
         journal.owed.never("mqtt", str(said.message.event_id), "PUBACK 0x90")
@@ -238,8 +240,19 @@ def test_a_missing_decoder_names_the_package(config, monkeypatch) -> None:
 
 
 def test_a_clock_before_this_software_is_found(config, monkeypatch) -> None:
-    monkeypatch.setattr(machine, "EARLIEST", machine.EARLIEST.replace(year=9000))
+    monkeypatch.setattr(clock, "EARLIEST", clock.EARLIEST.replace(year=9000))
     assert not found(config(), "clock").ok
+
+
+def test_a_clock_before_what_the_journal_holds_is_found(config, tmp_path: Path) -> None:
+    path = config()
+    assert found(path, "clock").ok
+    (tmp_path / "state").mkdir()
+    with Journal.open(tmp_path / "state", lambda: time.time() + 86400.0) as tomorrow:
+        tomorrow.events.add(BrokerConnected(protocol="5"))
+    check = found(path, "clock")
+    assert not check.ok
+    assert "later rows" in check.text
 
 
 @pytest.mark.parametrize(("gate", "ok"), [("passed", True), ("failed", False), ("not run", True)])
@@ -360,7 +373,7 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     assert len(checks) == len(doctor.CHECKS) + 2
     failed = [check for check in checks if "Permission denied" in check.text]
     assert {check.name for check in failed} == {
-        *("journal", "outbox", "clock"),
+        *("journal", "outbox", "clock", "corrections"),
         *("bundles", "memory", "site_key"),  # the audit says which bundles and which key count
     }
     assert all(JOURNAL_NAME in c.text and "sudo -u" in c.remedy for c in failed)

@@ -32,6 +32,7 @@ from appliance.settings import Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store import hint
 from appliance.store.events import Engine, Loaded
+from appliance.store.heartbeat import Heart, TroubleCode, read
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
@@ -165,6 +166,36 @@ def test_one_bundle_that_fails_does_not_keep_back_the_report_of_another(
     assert bad.status is Status.FAILED
     assert [r.code for r in bad.reasons] == [Code.BACKEND_FAILED]
     assert not box.work(broken, tiny)._news(key), "it is left alone until more comes"
+
+
+def test_while_a_series_is_judged_the_stage_says_so_and_since_when_others_wait(
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    conclude = stage.Work._conclude
+
+    def concluding(work: stage.Work, *what: Any) -> None:
+        beat = read(box.settings.state, "work")
+        assert beat is not None
+        said.append(beat.step)
+        conclude(work, *what)
+
+    monkeypatch.setattr(stage.Work, "_conclude", concluding)
+    box.arrive()
+    work = box.work(tiny)
+    before = time.monotonic()
+    work.look_everywhere()
+    work.heart.suffer(TroubleCode.BUNDLE_REFUSED, "so that it is written at once")
+    work.beat()
+    waiting = read(box.settings.state, "work")
+    assert waiting is not None
+    assert waiting.oldest is not None
+    assert before <= waiting.oldest <= waiting.tick
+    run(work)
+    after = read(box.settings.state, "work")
+    assert said == ["judge"]
+    assert after is not None
+    assert after.step == ""
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a decoder"), MemoryError()])
@@ -401,7 +432,8 @@ def test_what_is_said_of_the_gpu_is_journalled_once_and_health_repeats_it(
     )
     work.follow_builds()
     assert len(box.journal.events.of(Engine)) == 2
-    outgoing, _ = Presence(box.settings, box.journal).health(paused=False)
+    heart = Heart(box.settings.state, "publish")
+    outgoing, _ = Presence(box.settings, box.journal, heart).health(paused=False)
     assert isinstance(outgoing.message, HealthMessage)
     assert outgoing.message.engine == "tiny: fallback: it refuses Conv_7 [engine_node]"
 

@@ -32,8 +32,8 @@ from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.delivery import Event
 from appliance.store.files import DISK, Disk
+from appliance.store.heartbeat import Heart, living
 from appliance.store.journal import Journal
-from appliance.store.lock import alone
 from appliance.store.patience import Fault, Patience
 from appliance.store.rows import OwedRow
 
@@ -60,6 +60,7 @@ class Drop:
         settings: Settings,
         journal: Journal,
         heard: socket.socket,
+        heart: Heart,
         *,
         patience: Patience = PATIENCE,
         draw: Callable[[], float] = random.random,
@@ -69,6 +70,7 @@ class Drop:
         self._folder = settings.drop.folder or settings.state / STAGE
         self._journal = journal
         self._heard = heard
+        self._heart = heart
         self._patience = patience
         self._draw = draw
         self._disk = disk
@@ -86,7 +88,7 @@ class Drop:
         while not self._stopping:
             if time.monotonic() >= self._not_before:
                 self._write_all()
-            notify.watchdog()
+            self._heart.beat()
             pause_s = max(0.0, self._not_before - time.monotonic())
             select.select([self._heard], [], [], min(TICK_S, pause_s or TICK_S))
             bell.take(self._heard)
@@ -137,11 +139,11 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     if settings.drop.folder is None:
         DISK.make_folder(settings.state / STAGE)
     with (
-        alone(settings.state, STAGE),
+        living(settings.state, STAGE) as heart,
         Journal.open(settings.state) as journal,
         bell.hearing(settings.state, STAGE) as heard,
     ):
-        drop = Drop(settings, journal, heard)
+        drop = Drop(settings, journal, heard, heart)
 
         def end(_number: int, _frame: FrameType | None) -> None:
             notify.stopping()
