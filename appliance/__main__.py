@@ -38,6 +38,8 @@ bundle_app = typer.Typer(help="The bundles on this device.", no_args_is_help=Tru
 outbox_app = typer.Typer(help="What is owed to whom, and what is dead.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(outbox_app, name="outbox")
+journal_app = typer.Typer(help="The journal of this device.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 
 Config = Annotated[
     Path | None,
@@ -373,6 +375,14 @@ def outbox_drop(
         raise typer.BadParameter("name what is to be dropped: SEQ, or --key KEY")
     outbox.drop(_settings(config), which, to)
     print(f"dropped {which}")
+
+
+@journal_app.command("confirm")
+def journal_confirm(config: Config = None) -> None:
+    """Confirm that the journal was damaged, so that the device says it no more (audited)."""
+    from appliance.verbs import journal
+
+    print(f"confirmed: {journal.confirm(_settings(config))}")
 
 
 def main() -> None:

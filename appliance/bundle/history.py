@@ -3,7 +3,7 @@
 Rules
 - A bundle is admitted by a row ADD, chosen by a row ACTIVATE. A row ACTIVATE that withdraws another
   bundle is a rollback: what it leaves is withdrawn until somebody activates it again.
-- A chain that begins anew after a damage of the journal (its row ANEW) knows nothing of before.
+- A chain that begins anew after a damage of the journal (its row DAMAGED) knows nothing of before.
 - A row that does not hold what it should tells nothing.
 """
 
@@ -19,7 +19,7 @@ from appliance.bundle.manifest import Name, Version
 from appliance.bundle.tables import Installed
 from appliance.report import Digest, Record
 from appliance.store.journal import Journal
-from appliance.store.journal.audit import BEGUN_ANEW
+from appliance.store.journal.damage import DAMAGED
 from appliance.store.rows import AuditRow
 
 ADD, ACTIVATE = "bundle add", "bundle activate"
@@ -81,7 +81,7 @@ def told(rows: Iterable[AuditRow]) -> History:
                 chosen[choice.name] = choice
                 used |= {choice.digest, choice.before}
                 withdrawn = withdrawn - {choice.digest} | {choice.withdraws} - {""}
-            elif row.action == BEGUN_ANEW:
+            elif row.action == DAMAGED:
                 anew = True
         except ValidationError:
             continue
@@ -94,4 +94,4 @@ def of_state(state: Path) -> History:
     if journal is None:
         return History()
     with journal:
-        return told(journal.audit.of((ADD, ACTIVATE, BEGUN_ANEW)))
+        return told(journal.audit.of((ADD, ACTIVATE, DAMAGED)))

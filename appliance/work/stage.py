@@ -49,7 +49,7 @@ from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
 from appliance.store.hand import Hand
 from appliance.store.heartbeat import BEAT_S, Heart, living
-from appliance.store.journal import Journal
+from appliance.store.journal import Journal, Manner, damage
 from appliance.store.spool import Spool
 from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
@@ -112,6 +112,7 @@ class Work:
 
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
+        self._look_after_journal()
         self.journal.series.recover_associations()
         if self._loaded is not None:
             there = self.spool.changed
@@ -124,6 +125,14 @@ class Work:
             settled = changed is not None and time.time_ns() - changed > SETTLED_NS
             if changed is not None and settled and key not in self.following:
                 self._looked[key] = changed
+
+    def _look_after_journal(self) -> None:
+        """Keep its ledger short where no series waits, and say that it was damaged until a person
+        confirms it."""
+        if not self.busy:
+            self.journal.tidy(self.settings.state)
+        damage.tell(self.settings.state, self.heart)
+        self.heart.beat()
 
     def _note(self, key: SeriesKey, *, ended: bool) -> None:
         """To be looked at in its turn; of a new series with its priority."""
@@ -393,7 +402,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
 
     with (
         living(settings.state, "work") as heart,
-        Journal.open(settings.state) as journal,
+        Journal.open(settings.state, manner=Manner.MEND) as journal,
         hearing(settings.state, "work") as hints,
         ExitStack() as end,
     ):

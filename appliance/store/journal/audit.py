@@ -17,8 +17,6 @@ from appliance.store.journal.part import Part, next_value
 from appliance.store.rows import AuditRow
 
 FIRST_HASH = "0" * 64
-BEGUN_ANEW = "journal_damaged"
-"""Action of the first row of a chain that follows a damaged journal; it names the head before."""
 
 
 class Audit(Part):

@@ -40,15 +40,26 @@ def state(device: Device) -> Check:
 
 
 def journal(device: Device) -> Check:
-    """The journal opens and its audit chain holds."""
-    from appliance.store.journal import Journal  # noqa: PLC0415
+    """The journal is whole, its audit chain holds, and no damage waits for a person's word."""
+    from appliance.store.journal import JOURNAL_NAME, Journal, damage  # noqa: PLC0415
+    from appliance.store.journal.database import damaged  # noqa: PLC0415
 
     state = device.settings.state
+    if (told := damage.read(state)) is not None:
+        remedy = (
+            "The device goes on with the new one; nothing that was owed is lost. Look at the disk, "
+            "keep what was set aside for the fleet team, then type `scanside journal confirm`."
+        )
+        if not told.finished:
+            remedy = "Start `scanside work`: it makes the new one. Free some space on the disk."
+        return Check(name="journal", ok=False, text=told.sentence(), remedy=remedy)
     try:
         opened = Journal.read(state)
         if opened is None:
             return Check(name="journal", ok=True, text="made at the first start of a stage")
         with opened:
+            if (wrong := opened.whole()) is not None:
+                raise damaged(state / JOURNAL_NAME, wrong)
             broken = opened.audit.verify()
             rows, head = opened.audit.head()
     except ScansideError as e:

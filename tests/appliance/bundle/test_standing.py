@@ -10,7 +10,7 @@ import pytest
 from appliance.bundle.history import ACTIVATE, ADD, History, told
 from appliance.bundle.standing import NO_LINE, NOT_IN_AUDIT, NOT_SIGNED, Standing, standing
 from appliance.bundle.tables import UNSIGNED, Choice, Installed
-from appliance.store.journal.audit import BEGUN_ANEW
+from appliance.store.journal.damage import DAMAGED
 from appliance.store.rows import AuditRow
 
 WHEEL, A, B, C = (digit * 64 for digit in "0abc")
@@ -65,7 +65,7 @@ def test_what_has_no_signature_counts_only_where_that_is_allowed() -> None:
 
 def test_after_a_damage_of_the_journal_what_is_signed_counts() -> None:
     lines = {A: line(), B: line(UNSIGNED)}
-    held = found(row(BEGUN_ANEW), lines=lines, table={NAME: Choice(active=A)}, unsigned=True)
+    held = found(row(DAMAGED), lines=lines, table={NAME: Choice(active=A)}, unsigned=True)
     assert held.refused == {B: NOT_IN_AUDIT}
     assert active(held) == (A, None)
 

@@ -27,7 +27,7 @@ from appliance.results.mqtt import enveloped
 from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
 from appliance.store.events import BrokerConnected
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.verbs import doctor
 from appliance.verbs.checks.check import Check
 from rigs.reports import NAMING
@@ -183,6 +183,30 @@ def test_a_receiver_of_ours_answers_c_echo(config) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_damaged_journal_is_found_and_told_until_it_is_confirmed(config, tmp_path: Path) -> None:
+    path = config()
+    state = tmp_path / "state"
+    state.mkdir()
+    with Journal.open(state) as journal:
+        for n in range(100):
+            journal.audit.add("anna", "login", note="x" * 300, n=n)
+    data = bytearray((state / JOURNAL_NAME).read_bytes())
+    data[-4096:] = bytes(4096)  # one bad page
+    (state / JOURNAL_NAME).write_bytes(data)
+    check = found(path, "journal")
+    assert not check.ok
+    assert "scanside work" in check.remedy
+    Journal.open(state, manner=Manner.MEND).close()
+    told = damage.read(state)
+    assert told is not None
+    check = found(path, "journal")
+    assert not check.ok
+    assert str(told.file) in check.text
+    assert "scanside journal confirm" in check.remedy
+    damage.confirm(state)
+    assert found(path, "journal").ok
 
 
 def test_a_broken_audit_chain_is_found(config, tmp_path: Path) -> None:
