@@ -246,7 +246,7 @@ class Shelf:
         BundleRefused where it does not load, or its golden cases have not passed on this backend.
         """
         entry = self._find(name, which)
-        if not entry.active:
+        if not entry.active or entry.refused is not None:
             self._switch(entry)
         return self._find(name, entry.digest)
 

@@ -396,6 +396,7 @@ def test_an_active_bundle_that_lost_its_line_is_not_silently_replaced(
     (state / "bundles" / "active.json").unlink()
     (active,) = shelf.active()
     assert (active.version, active.refused) == ("1.1.0", NO_LINE)
+    assert code(lambda: shelf.activate(NAME, "1.1.0")) == "bundle_unexplained"
     assert code(lambda: shelf.load(active)) == "bundle_unexplained"
     assert f"{state / 'bundles' / 'active.json'} is damaged or missing" in shelf.problems()
     assert shelf.add(signed("1.1.0")).digest == entry.digest
