@@ -245,6 +245,21 @@ def discard(
     print(f"{count} images are deleted: send the series again")
 
 
+@app.command("site-key")
+def site_key(
+    accept: Annotated[
+        bool, typer.Option("--accept", help="The key that lies there counts from now on; audited.")
+    ] = False,
+    config: Config = None,
+) -> None:
+    """Which key makes the pseudonyms; accept another one."""
+    from appliance.verbs import site_key as verb
+
+    _log(logging.WARNING)
+    settings = _settings(config)
+    print(verb.accept(settings) if accept else verb.show(settings))
+
+
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""

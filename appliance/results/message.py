@@ -38,6 +38,7 @@ from appliance.report import (
     NAMESPACE,
     NOTICE,
     BundleRef,
+    Digest,
     Finding,
     Reason,
     Record,
@@ -100,6 +101,14 @@ class InfoMessage(Message):
     machine: dict[str, str] = Field(default_factory=dict)
 
 
+class AuditHead(Record):
+    """Number and hash of the last row of the audit: whoever keeps it sees a chain that was made
+    anew or cut short."""
+
+    row: int = Field(ge=0)
+    hash: Digest
+
+
 class HealthMessage(Message):
     type: Literal["health"] = "health"
     uptime_s: float | None = None
@@ -114,6 +123,7 @@ class HealthMessage(Message):
     """By name: absent, down, starting, stuck or running (store/conditions.py); publish: paused."""
     engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
+    audit_head: AuditHead | None = None
 
 
 class StudyEvent(Message):
@@ -256,8 +266,10 @@ def of_health(
     oldest_waiting_s: float | None,
     stages: Mapping[str, str],
     engine: str | None = None,
+    audit_head: tuple[int, str] | None = None,
 ) -> Outgoing:
     """How the device does; not kept, and it expires."""
+    head = None if audit_head is None else AuditHead(row=audit_head[0], hash=audit_head[1])
     return Outgoing(
         topic="health",
         qos=0,
@@ -274,6 +286,7 @@ def of_health(
             oldest_waiting_s=oldest_waiting_s,
             stages=dict(stages),
             engine=engine,
+            audit_head=head,
         ),
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
-from appliance.report import BundleRef, Record
+from appliance.report import BundleRef, Record, Sentence
 
 E = TypeVar("E", bound="Event")
 
@@ -101,6 +101,14 @@ class Loaded(Event):
     bundles: tuple[BundleRef, ...]
     backend: str | None = None
     """Names and precisions of the backends in use."""
+
+
+class BundlesRefused(Event):
+    """What is wrong with the bundles that `work` has been told to use; empty: nothing any more."""
+
+    kind: ClassVar[str] = "bundle_refused"
+    subject: str = "work"
+    text: Sentence
 
 
 class Engine(Event):

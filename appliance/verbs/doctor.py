@@ -40,6 +40,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     analysis.backend,
     analysis.gpu,
     analysis.bundles,
+    analysis.site_key,
     analysis.memory,
     state.images,
     peers.broker,

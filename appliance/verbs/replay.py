@@ -29,10 +29,16 @@ from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
 OF_ARRIVAL = frozenset(
-    {Code.ALSO_SHOWN_IN, Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT, Code.SERIES_UID_REUSED}
+    {
+        Code.TRANSFER_ABORTED,
+        Code.UNEXPECTED_COUNT,
+        Code.SERIES_UID_REUSED,
+        Code.BUNDLE_FALLBACK,
+        Code.ALSO_SHOWN_IN,
+    }
 )
 """Limitations that no kept file of the series can show: what the verdict over the transfer adds
-(series/complete.py), and what else is on the device."""
+(series/complete.py), what else is on the device, and that another bundle should have been used."""
 
 
 def main(settings: Settings, report_id: str) -> int:

@@ -38,7 +38,7 @@ from appliance.store.bell import ring
 from appliance.store.journal import Journal
 from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
-from appliance.store.site_key import site_key
+from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
 from appliance.work import discarded, late
 from appliance.work.followed import Followed
@@ -65,7 +65,9 @@ class Conclusions:
         self.settings = settings
         self.journal = journal
         self.spool = spool
-        self._naming = Naming(site_key(settings.state))
+        key = site_key(settings.state)
+        register(journal, key, "work")
+        self._naming = Naming(key)
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""

@@ -57,6 +57,7 @@ from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
 from appliance.work.quiet import QuietTimes
+from appliance.work.refusals import Refusals
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -86,6 +87,7 @@ class Work:
         self.spool = spool
         self.bundles = bundles
         self.heart = heart or Heart(settings.state, "work")
+        self._refusals = Refusals(settings.state, journal, self.heart)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -163,6 +165,7 @@ class Work:
         in_use = {digest for f in self.following.values() for digest in f.opened}
         with self.heart.at(conditions.OPEN):
             opened = self.bundles.refresh(in_use)
+        self._refusals.note(self.bundles.troubles)
         self._memory = self._memory or memory.Gauge(memory.limit())
         if opened != self._loaded:
             self._loaded = opened
@@ -412,7 +415,12 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        bundles = OpenBundles(settings, builds=True)
+        bundles = OpenBundles(
+            settings,
+            lambda action, detail: journal.audit.add("work", action, **detail),
+            builds=True,
+            alive=heart.go_on,
+        )
         work = Work(settings, journal, spool, bundles, heart)
         work.recover()
         work.refresh()

@@ -23,6 +23,7 @@ APPROVED = {
     *("state", "reasons", "version", "ae_title", "port", "bundles", "backend", "machine"),
     *("uptime_s", "load", "memory_available_mb", "disk_free_mb", "spool_series", "stages"),
     *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text", "engine"),
+    *("audit_head", "row", "hash"),
     "filler",
     # study and finding
     *("event", "study", "series", "slices", "report", "withdrawn_report_id"),

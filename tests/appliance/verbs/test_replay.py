@@ -209,7 +209,7 @@ def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Device, past: R
 
 def test_a_bundle_that_is_gone_is_a_clear_error(ready_site: Device, past: Report) -> None:
     shutil.rmtree(ready_site.settings.state / "bundles")
-    with pytest.raises(BundleRefused, match="not on the shelf any more"):
+    with pytest.raises(BundleRefused, match="does not count: its line"):
         replay.replay(ready_site.settings, str(past.report_id))
 
 
@@ -238,9 +238,9 @@ def test_the_list_of_inputs_holds_every_image(
 
 
 def test_what_no_kept_file_can_show_is_taken_over(ready_site: Device, past: Report) -> None:
-    """An aborted transfer, a Series Instance UID of two studies, and a series beside this one."""
+    """An aborted transfer, a Series Instance UID of two studies, a series beside, a bundle."""
     of_transfer = {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT}
-    of_others = {Code.ALSO_SHOWN_IN, Code.SERIES_UID_REUSED}
+    of_others = {Code.ALSO_SHOWN_IN, Code.SERIES_UID_REUSED, Code.BUNDLE_FALLBACK}
     assert of_transfer | of_others == replay.OF_ARRIVAL
     limits = (standing.also_shown_in("another"), *past.limitations)
     with Journal.open(ready_site.settings.state) as journal:
