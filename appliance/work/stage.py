@@ -115,7 +115,9 @@ class Work:
 
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
-        self._look_after_journal()
+        if not self.busy:
+            self.journal.tidy(self.settings.state)
+        damage.tell(self.settings.state, self.heart)
         self.journal.series.recover_associations()
         if self._loaded is not None:
             there = self.spool.changed
@@ -128,13 +130,6 @@ class Work:
             settled = changed is not None and time.time_ns() - changed > SETTLED_NS
             if changed is not None and settled and key not in self.following:
                 self._looked[key] = changed
-
-    def _look_after_journal(self) -> None:
-        """Keep its ledger short where no series waits, and say that it was damaged until a person
-        confirms it."""
-        if not self.busy:
-            self.journal.tidy(self.settings.state)
-        damage.tell(self.settings.state, self.heart)
 
     def _note(self, key: SeriesKey, *, ended: bool) -> None:
         """To be looked at in its turn; of a new series with its priority."""
