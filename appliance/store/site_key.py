@@ -1,4 +1,4 @@
-"""The site key: what pseudonyms of studies are made with. Made once, never leaves the device."""
+"""The site key, with which what is published is named (`naming`). It never leaves the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY_BYTES = 32
 def site_key(state: Path, disk: Disk = DISK) -> bytes:
     """The key of this state folder, made at first use (32 random bytes, mode 0600).
 
-    StateUnusable where it is damaged: with another key every pseudonym would change unnoticed.
+    StateUnusable where it is damaged: with another key every name would change unnoticed.
     """
     path = state / "site.key"
     if not path.exists():
