@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, StateUnusable
+from appliance.receive.books import AWAY
 from appliance.receive.duplicates import Comparison
 from appliance.receive.fullness import Note
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
@@ -34,6 +36,7 @@ from appliance.store.rows import Outcome
 from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 B.2.3
 NOT_THE_SOP_CLASS = 0xA900
@@ -62,6 +65,7 @@ class Intake:
         *,
         host: str,
         tell: Callable[[Note], None] = lambda _: None,
+        stand_in: Callable[[], Journal] | None = None,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,6 +76,7 @@ class Intake:
         self._clock = clock
         self._host = host
         self._tell = tell
+        self._stand_in = stand_in
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
@@ -91,13 +96,7 @@ class Intake:
         try:
             self._disk.make_folder(run)
             with locked(run / "associations.lock"):  # so that no two take the last place
-                opened = self._journal.series.open_associations()
-                senders = [(one.calling_ae, one.host) for one in opened]
-                full = policy.room(dicom, senders, calling_ae=calling, host=self._host)
-                if full is None:
-                    self._id = self._journal.series.association_opened(
-                        calling_ae=calling, called_ae=request.called_ae, host=self._host
-                    )
+                full = self._asked(lambda journal: self._admitted(journal, request))
         except StateUnusable as e:  # a full disk: the sender asks again later
             LOG.error("association refused: %s", e.one_line())
             return policy.TEMPORARY_CONGESTION
@@ -107,6 +106,18 @@ class Intake:
         self._tell(Note.ACCEPTED)
         LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
         return None
+
+    def _admitted(self, journal: Journal, request: pdu.Request) -> policy.Decision | None:
+        """None: the association has its row; else why there is no room for it."""
+        senders = [(one.calling_ae, one.host) for one in journal.series.open_associations()]
+        full = policy.room(
+            self._settings.dicom, senders, calling_ae=request.calling_ae, host=self._host
+        )
+        if full is None:
+            self._id = journal.series.association_opened(
+                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
+            )
+        return full
 
     def _not_let_in(
         self, request: pdu.Request, decision: policy.Decision
@@ -129,6 +140,16 @@ class Intake:
                 )
             )
         return decision.rejection
+
+    def _asked(self, question: Callable[[Journal], _T]) -> _T:
+        """What the journal says; where it is damaged, what stands in for it from now on."""
+        try:
+            return question(self._journal)
+        except StateUnusable as e:
+            if e.code not in AWAY or self._stand_in is None:
+                raise
+            self._journal = self._stand_in()
+            return question(self._journal)
 
     def begin(self, announced: Announced) -> association.Sink:
         """A file in incoming/ for the data set, or nothing where the reserve is reached."""
