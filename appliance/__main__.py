@@ -38,6 +38,8 @@ bundle_app = typer.Typer(help="The bundles on this device.", no_args_is_help=Tru
 outbox_app = typer.Typer(help="What is owed to whom, and what is dead.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(outbox_app, name="outbox")
+journal_app = typer.Typer(help="The journal of this device.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 
 Config = Annotated[
     Path | None,
@@ -227,6 +229,37 @@ def retry(
     print(f"{verb.retry(_settings(config), series)} tried again")
 
 
+@app.command()
+def discard(
+    series: Annotated[str, typer.Argument(help="Series Instance UID.")],
+    study: Annotated[
+        str | None, typer.Option(help="Study Instance UID, where two studies have the series.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Delete the images of a series, to be sent again (audited)."""
+    from appliance.verbs import discard as verb
+
+    _log(logging.WARNING)
+    count = verb.discard(_settings(config), series, study)
+    print(f"{count} images are deleted: send the series again")
+
+
+@app.command("site-key")
+def site_key(
+    accept: Annotated[
+        bool, typer.Option("--accept", help="The key that lies there counts from now on; audited.")
+    ] = False,
+    config: Config = None,
+) -> None:
+    """Which key makes the pseudonyms; accept another one."""
+    from appliance.verbs import site_key as verb
+
+    _log(logging.WARNING)
+    settings = _settings(config)
+    print(verb.accept(settings) if accept else verb.show(settings))
+
+
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""
@@ -342,6 +375,14 @@ def outbox_drop(
         raise typer.BadParameter("name what is to be dropped: SEQ, or --key KEY")
     outbox.drop(_settings(config), which, to)
     print(f"dropped {which}")
+
+
+@journal_app.command("confirm")
+def journal_confirm(config: Config = None) -> None:
+    """Confirm that the journal was damaged, so that the device says it no more (audited)."""
+    from appliance.verbs import journal
+
+    print(f"confirmed: {journal.confirm(_settings(config))}")
 
 
 def main() -> None:

@@ -73,13 +73,13 @@ def add(fold: Fold, instance: bytes, memory_bytes: int | None = None) -> Fold:
     header = parsed.header
     named = select.by_name(header)
     first = header if fold.header is None else min(fold.header, header, key=select.place)
-    fold = replace(fold, header=first, named=(*fold.named, select.of_image(named, header)))
     seen: list[Seen[Any]]
     if named:  # its pixels say no more
-        seen = [Seen()] * len(fold.shares)
+        seen = [Seen(reasons=(select.of_image(named, header),))] * len(fold.shares)
     else:
         seen = _seen(fold.shares, parsed, memory_bytes)
-    return fold.plus(header_digest(header), seen).fitted(memory_bytes)
+    fold = replace(fold, header=first).plus(header_digest(header), seen, header)
+    return fold.fitted(memory_bytes)
 
 
 def _seen(shares: Sequence[Share], parsed: Parsed, memory_bytes: int | None) -> list[Seen[Any]]:
@@ -113,9 +113,8 @@ def finish(
     """What is said for one of the fold's bundles: put in order, inferred and interpreted, or why
     not. None for bundle and backend: no bundle accepts it."""
     share = fold.share(bundle)
-    outline, refusals = share.outline, _refusals(fold, share)
-    against = share.reading.against(share.images, refusals)
-    refused = select.first_causes((*context.reasons, *against, *outline.reasons))
+    outline = share.outline
+    refused = select.first_causes((*context.reasons, *outline.reasons))
     if refused or outline.subject is None or bundle is None or backend is None:
         return _not_analysed(fold, share, refused or _no_bundle(), outline)
     analysis = kinds.of(bundle.manifest).analyse(
@@ -123,7 +122,8 @@ def finish(
     )
     if analysis.too_wide:
         let_go = share.let_go(analysis.too_wide)
-        return _not_analysed(fold, let_go, _refusals(fold, let_go), outline)
+        of_all = replace(outline, foreign=frozenset())
+        return _not_analysed(fold, let_go, let_go.outline.reasons, of_all)
     if analysis.reasons:
         return _not_analysed(fold, share, analysis.reasons, outline)
     return Result(
@@ -132,7 +132,6 @@ def finish(
         input_digest=share.digest,
         limitations=(
             *context.limitations,
-            *refusals,  # of images that are only left out, else it were refused
             *outline.limitations,
             *analysis.limitations,
         ),
@@ -158,6 +157,15 @@ def process(
     return finish(fold, bundle, backend, Context(memory_bytes=memory_bytes))
 
 
+def renewed(result: Result, fold: Fold, bundle: Bundle | None) -> Result:
+    """The result of these very images, with what was set aside beside them since."""
+    passing = {Code.SET_ASIDE_IMAGES, Code.GAP_FILLED}
+    now = [r for r in fold.share(bundle).outline.limitations if r.code in passing]
+    kept = [r for r in result.limitations if r.code not in passing or r in now]
+    first = [r for r in now if r not in kept]
+    return replace(result, limitations=(*first, *kept))
+
+
 def failed(fold: Fold, bundle: Bundle | None, reason: Reason) -> Result:
     """What is said of a series that breaks the analysis: its facts and that it failed.
 
@@ -165,20 +173,6 @@ def failed(fold: Fold, bundle: Bundle | None, reason: Reason) -> Result:
     result = _not_analysed(fold, fold.share(bundle), (reason,), Outline())
     digest = input_digest([("failed", result.input_digest)])
     return replace(result, status=Status.FAILED, input_digest=digest)
-
-
-def set_aside(result: Result, reason: Reason) -> Result:
-    """A result that is not to be used after all, because another series of the study is better."""
-    return replace(
-        result,
-        status=Status.NOT_ANALYSED,
-        reasons=(reason,),
-        limitations=(),
-        backend=None,
-        findings=(),
-        masks=(),
-        maps=(),
-    )
 
 
 def seal(result: Result, identity: Identity, times: Times) -> Report:
@@ -229,19 +223,6 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
     )
 
 
-def _refusals(fold: Fold, share: Share) -> tuple[Reason, ...]:
-    """Every reason against images that is known without an order, the most fundamental first.
-
-    Many images with one fault are one reason, whatever the order of arrival.
-    """
-    named = select.of_series(fold.named)
-    if named is not None and named.code is not Code.MIXED_SERIES:
-        return (named,)
-    if share.too_large is not None:  # what else is wrong depends on when it was let go
-        return (share.too_large,)
-    return select.summed_up((*share.refusals, *((named,) if named else ())))
-
-
 def _no_bundle() -> tuple[Reason, ...]:
     return (Reason(code=Code.NO_BUNDLE, text="No installed bundle analyses this examination."),)
 
@@ -252,7 +233,7 @@ def _not_analysed(
     return Result(
         status=Status.NOT_ANALYSED,
         facts=_facts(fold, share, outline, Coverage()),
-        input_digest=share.digest,
+        input_digest=input_digest(share.input(outline)),
         reasons=reasons,
         bundle=share.bundle.ref if share.bundle else None,
         notice=share.bundle.manifest.notice if share.bundle else NOTICE,
@@ -260,14 +241,14 @@ def _not_analysed(
 
 
 def _facts(fold: Fold, share: Share, outline: Outline[Any], coverage: Coverage) -> Facts:
-    header, extent = fold.header, outline.extent
+    header, extent = fold.header_of(share, outline), outline.extent
     if extent is not None and coverage.z_mm is None:
         coverage = coverage.model_copy(update={"z_mm": extent.z_mm})
     return Facts(
         study_uid=header.study_uid if header else "",
         series_uid=header.series_uid if header else "",
         modality=header.modality if header and header.modality in match.MODALITIES else None,
-        slices=share.count,
+        slices=share.count(outline),
         spacing_mm=extent.spacing_mm if extent else None,
         thickness_mm=header.thickness_mm if header else None,
         kernel=kernel.published(header.kernel) if header else None,

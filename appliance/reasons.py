@@ -71,6 +71,10 @@ class Code(str, Enum):
     TRANSFER_ABORTED = "transfer_aborted"
     UNEXPECTED_COUNT = "unexpected_count"
     MADE_UIDS = "made_uids"
+    SET_ASIDE_IMAGES = "set_aside_images"
+    JOINED_ACQUISITIONS = "joined_acquisitions"
+    ALSO_SHOWN_IN = "also_shown_in"
+    BUNDLE_FALLBACK = "bundle_fallback"
     SERIES_UID_REUSED = "series_uid_reused"
     # we failed
     POISONED = "poisoned"
@@ -135,6 +139,10 @@ REMEDIES: dict[Code, str] = {
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",
     Code.MADE_UIDS: "Keep the originals: only the same files in the same folder get these UIDs again.",
+    Code.SET_ASIDE_IMAGES: "Send again, uncompressed, a slice that could not be read; what is no slice of the series needs nothing.",
+    Code.JOINED_ACQUISITIONS: "Look twice at what lies at a seam: the patient may have breathed or moved between the acquisitions.",
+    Code.ALSO_SHOWN_IN: "Count what lies at one place once: both series show it.",
+    Code.BUNDLE_FALLBACK: "Run `scanside doctor`, install the named bundle again, then send the series again.",
     Code.SERIES_UID_REUSED: "Correct the Series Instance UID where it was given twice; each series is judged by itself.",
     Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team. `scanside retry` tries it again.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",

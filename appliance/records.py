@@ -11,7 +11,7 @@ Voxel coordinates are centres: voxel 0 is at 0.0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +37,7 @@ Pair = tuple[float, float]
 class Header:
     """What one instance says of itself and its series; None where the tag is missing or empty.
 
-    Holds what decisions need and no patient identity but PatientAge and the UIDs.
+    Holds what decisions need and no patient identity but PatientAge, the UIDs and `patient`.
     """
 
     sop_class_uid: str
@@ -70,6 +70,10 @@ class Header:
     lossy: bool = False
     """Lossy Image Compression (0028,2110) is 01: it may have lost detail once, whatever its
     transfer syntax is now."""
+    patient: str | None = field(default=None, repr=False)
+    """SHA-256 of Patient ID (0010,0020): enough to tell two patients apart, and never shown."""
+    table_height_mm: float | None = None
+    """Table Height (0018,1130)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,8 @@ class Stack:
     spacing_mm: Vector
     """Median slice distance, row spacing, column spacing."""
     limitations: tuple[Reason, ...] = ()
+    seams_mm: tuple[float, ...] = ()
+    """Where two acquisitions adjoin: mm along the normal from the first plane."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,11 +175,20 @@ class Finding(Record):
 
 
 class Coverage(Record):
-    """How much of the organ the series shows."""
+    """How much of the organ the series shows. What is None is unknown, as in reports of before."""
 
     lungs: Literal["covered", "cut_head", "cut_feet", "cut_both", "absent", "unknown"] = "unknown"
     z_mm: tuple[float, float] | None = Field(
         default=None, description="lowest and highest slice centre along z (LPS)"
+    )
+    lungs_z_mm: tuple[float, float] | None = Field(
+        default=None, description="lowest and highest point of the lungs along z (LPS)"
+    )
+    sides: Literal["both", "one"] | None = Field(
+        default=None, description="lungs that are seen; of one alone nobody can say which it is"
+    )
+    fov_mm: tuple[float, float, float, float] | None = Field(
+        default=None, description="field of view of all slices (LPS): x0, y0, x1, y1 of its edges"
     )
 
 
@@ -222,8 +231,11 @@ class Times(Record):
     committed: datetime | None = None
 
 
-NOT_COMPARED = frozenset({"times", "revision", "supersedes", "appliance"})
+NOT_COMPARED = frozenset({"times", "revision", "edition", "supersedes", "appliance"})
 """Fields of a Report that may differ where two are the same (`Report.same_as`)."""
+OF_OTHER_IMAGES = frozenset({Code.SET_ASIDE_IMAGES, Code.GAP_FILLED})
+"""Limitations that may differ too where something is set aside: that it is, and the hole that it
+leaves. The input digest covers neither, and is compared."""
 
 
 class Report(Record):
@@ -237,6 +249,12 @@ class Report(Record):
     report_id: uuid.UUID
     input_digest: Digest
     revision: int = Field(ge=1)
+    edition: int = Field(
+        default=1,
+        ge=1,
+        description="one more each time what the report says of other series of its study changes, "
+        "or whether it stands beside them; of one report_id the highest counts",
+    )
     supersedes: uuid.UUID | None = None
     status: Status
     stage: Stage
@@ -270,9 +288,18 @@ class Report(Record):
         return self.model_dump_json(by_alias=True)
 
     def same_as(self, other: Report) -> bool:
-        """Equal apart from times, revision, supersedes and the appliance's version."""
-        out = set(NOT_COMPARED)
-        return self.model_dump(exclude=out) == other.model_dump(exclude=out)
+        """Equal apart from times, revision, edition, supersedes, the appliance's version, and the
+        images beside that are set aside."""
+        aside = any(
+            reason.code is Code.SET_ASIDE_IMAGES
+            for reason in (*self.limitations, *other.limitations)
+        )
+        passing = OF_OTHER_IMAGES if aside else frozenset()
+        return self._compared(passing) == other._compared(passing)
+
+    def _compared(self, passing: frozenset[Code]) -> dict[str, object]:
+        kept = tuple(reason for reason in self.limitations if reason.code not in passing)
+        return self.model_copy(update={"limitations": kept}).model_dump(exclude=set(NOT_COMPARED))
 
 
 def input_digest(digests: Iterable[tuple[str, str]]) -> str:

@@ -20,12 +20,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from appliance.bundle.graph import OPSETS, STANDARD
 from appliance.bundle.manifest import Network
 from appliance.bundle.trust import Loaded
 
-OPSETS = range(13, 22)
-"""13 is the first with per-axis Q/DQ; TensorRT 10.3 (JetPack 6.2) parses up to 21."""
-STANDARD = ("", "ai.onnx")
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 FEW_CHANNELS = 16
 MAX_RANK = 5

@@ -6,8 +6,8 @@
 Rules.
 1. SOURCE holds source.json (a manifest without the digests of networks and golden cases), the .onnx
    files and golden/*.npz. The digests are filled in here; everything else is as it stands.
-2. A network is checked before it is packed: valid ONNX, no weights outside the file, only standard
-   operators, and inputs and outputs exactly those of the manifest by name, type and shape. What the
+2. A network is checked before it is packed: the rules of a device (appliance.bundle.graph), valid
+   ONNX, and inputs and outputs exactly those of the manifest by name, type and shape. What the
    linter calls an error is refused.
 3. Every network has a golden case, and onnxruntime reproduces each within its tolerance.
 4. The same source gives the same bytes. The output is written whole or not at all.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.backend import cpu
-from appliance.bundle import archive, golden, trust
+from appliance.bundle import archive, golden, graph, trust
 from appliance.bundle.manifest import MANIFEST, Network, Port, read, write
 from appliance.errors import BundleRefused
 from compile.lint import lint
@@ -65,7 +65,9 @@ def pack(source: Path, *, goldens: bool = True) -> bytes:
 
 
 def check_network(role: str, network: Network, data: bytes) -> None:
-    """Rule 2. Where the package `onnx` is not installed only golden cases check a network."""
+    """Rule 2. Where the package `onnx` is not installed, only a device's own rules and the golden
+    cases check a network."""
+    graph.check(network.file, data)
     if importlib.util.find_spec("onnx") is None:
         return
     import onnx  # noqa: PLC0415 - a device packs nothing and has no onnx
@@ -75,11 +77,6 @@ def check_network(role: str, network: Network, data: bytes) -> None:
         onnx.checker.check_model(model, full_check=True)
     except Exception as e:  # onnx raises its own, protobuf's and plain ValueErrors
         raise _refused(f"{network.file}: not a valid ONNX model: {str(e)[:200]}") from e
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
-        raise _refused(f"{network.file}: weights lie outside the file; export them into it")
-    strange = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    if strange:
-        raise _refused(f"{network.file}: operators of {strange[0]!r} are not allowed")
     weights = {t.name for t in model.graph.initializer}
     inputs = [_port(value, onnx) for value in model.graph.input if value.name not in weights]
     outputs = [_port(value, onnx) for value in model.graph.output]

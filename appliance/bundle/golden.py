@@ -19,8 +19,8 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -72,14 +72,14 @@ class Gate(Record):
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """How to run a bundle's networks on the chosen backend.
+    """How to run a bundle's golden cases on the chosen backend.
 
-    `key` names backend, library version and precision, such as `onnxruntime 1.20.1 fp32`; `open`
-    loads the networks and closes them again.
+    `key` names backend, library version and precision, such as `onnxruntime 1.20.1 fp32`; `run`
+    takes the file of a bundle and the bundle as it was checked, and may refuse it (BundleRefused).
     """
 
     key: str
-    open: Callable[[Loaded], AbstractContextManager[Infer]]
+    run: Callable[[Path, Loaded], Gate]
 
 
 class Infers(Protocol):

@@ -1,49 +1,67 @@
 """The bundles on this device, which of them is active, and which comes back on rollback.
 
     state/bundles/<name>/<version>-<digest12>.scanside   what was added
-    state/bundles/installed.json    {digest: {name, version, signed_by}}: what `add` admitted
-    state/bundles/active.json       {name: {active, previous}}: digests
-    state/bundles/gate.json         {digest: {backend key: golden results}}
+    state/bundles/{installed,active,gate}.json           what is known of it (tables)
     factory/bundles/<name>.scanside in the wheel; trusted by factory/digests.json
 
 Rules.
-1. Factory bundles are on the shelf without being installed. Where active.json does not name a
-   bundle that is still known here, the factory's is active.
+1. Factory bundles are on the shelf without being installed. Where nothing else was chosen, the
+   factory's is active.
 2. A file without its line in installed.json is not on the shelf; that line is written last. So an
    `add` that fails or loses power leaves the shelf as it was.
 3. What is loaded is what was checked: the bytes are read once, then every digest, the bundle digest
    recorded at install (or in the wheel), and for what came from outside the signature, each time.
+   No symbolic link is followed.
 4. Nothing becomes active before its golden cases have passed on the backend in use. Their result is
    kept by bundle digest and backend key, so what passed runs again only for another backend; what
    failed runs again when it is wanted, because a backend may have failed for the moment.
-5. `rollback` swaps active and previous: done twice, it changes nothing.
-6. Every change is told to `audit` before it is made: what cannot be audited does not happen.
+5. Golden cases run while nobody holds the lock of the shelf. Who ran them then takes the lock,
+   looks whether all is as it was, and commits.
+6. `rollback` swaps active and previous: done twice, it changes nothing.
+7. Every change is told to `audit` before it is made: what cannot be audited does not happen. What
+   the audit does not explain does not count (standing), and is a problem that `problems` names.
+8. A damaged table stops nobody: it is made again from the audit and from what lies here, and set
+   aside by the first who may write (`mend`).
+9. Until UNSIGNED_ENDS a bundle without a signature that was admitted before still counts; to add
+   one takes `allow_unsigned` of the settings.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Literal, TypeVar
-
-from pydantic import BaseModel, RootModel, ValidationError
+from typing import Literal
 
 import appliance.factory
-from appliance.bundle import archive, golden, trust
-from appliance.bundle.manifest import Name, Version
+from appliance.bundle import golden, history, trust
+from appliance.bundle.history import ACTIVATE, ADD, NONE, History
+from appliance.bundle.holdings import Holdings, file_bytes
+from appliance.bundle.manifest import older
+from appliance.bundle.tables import (
+    FOLDER,
+    UNSIGNED,
+    Choice,
+    ChoiceTable,
+    GateTable,
+    Installed,
+    InstalledTable,
+    Tables,
+)
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, StateUnusable
-from appliance.report import Digest, Record
+from appliance.store import plain
 from appliance.store.files import DISK, Disk
 from appliance.store.lock import locked
 
 FACTORY = Path(appliance.factory.__file__).parent
-UNSIGNED: Literal["unsigned"] = "unsigned"
+UNSIGNED_ENDS = "0.2.0"
+"""The first release in which no unsigned bundle counts without the line in the settings."""
+MENDED = "shelf mended"
 
 Audit = Callable[[str, Mapping[str, str]], None]
 """(action, detail): appends one row to the journal's audit table."""
@@ -63,32 +81,8 @@ class Entry:
     """On the runner's backend; without a runner, passed on any or failed on any."""
     signed_by: str | None
     """Fingerprint of the key that signed it; `unsigned`; None for the factory's."""
-
-
-class Installed(Record):
-    name: Name
-    version: Version
-    signed_by: Digest | Literal["unsigned"]
-
-
-class Choice(Record):
-    active: Digest
-    previous: Digest | None = None
-
-
-class InstalledTable(RootModel[dict[Digest, Installed]]):
-    """installed.json."""
-
-
-class ChoiceTable(RootModel[dict[Name, Choice]]):
-    """active.json."""
-
-
-class GateTable(RootModel[dict[Digest, dict[str, golden.Gate]]]):
-    """gate.json."""
-
-
-Table = TypeVar("Table", bound=BaseModel)
+    refused: str | None = None
+    """Why it does not count: nothing loads it."""
 
 
 class Shelf:
@@ -100,18 +94,29 @@ class Shelf:
         *,
         runner: golden.Runner | None = None,
         audit: Audit | None = None,
+        known: Callable[[], History] | None = None,
+        allow_unsigned: bool = False,
         disk: Disk = DISK,
         factory: Path = FACTORY,
         appliance_version: str | None = None,
     ) -> None:
-        """`runner` runs golden cases; without one `add` leaves them not run."""
-        self._folder = state / "bundles"
+        """`runner` runs golden cases; without one `add` leaves them not run. `known`: what the
+        audit knows, if not what the journal of `state` has. `allow_unsigned`: the settings' word.
+        """
+        self._folder = state / FOLDER
         self._trust = state / "trust"
-        self._factory = factory
         self._runner = runner
         self._audit = audit
+        self._allow_unsigned = allow_unsigned
         self._disk = disk
         self._appliance = appliance_version or _release(installed_version("scanside"))
+        self._held = Holdings(
+            state,
+            factory,
+            Tables(state, disk),
+            known or partial(history.of_state, state),
+            unsigned=allow_unsigned or older(self._appliance, UNSIGNED_ENDS),
+        )
 
     @property
     def audited(self) -> bool:
@@ -122,13 +127,12 @@ class Shelf:
 
     def list(self) -> tuple[Entry, ...]:
         """Every bundle, by name, then version, then digest."""
-        installed = self._installed()
-        factory = self._factory_digests()
-        choices = self._choices(installed, factory)
-        gates = self._read("gate.json", GateTable).root
+        factory = self._held.factory()
+        held = self._held.standing()
+        gates = self._held.gates()
 
         def entry(name: str, version: str, digest: str, signed_by: str | None) -> Entry:
-            choice = choices.get(name)
+            choice = held.choices.get(name)
             return Entry(
                 name=name,
                 version=version,
@@ -138,32 +142,71 @@ class Shelf:
                 previous=choice is not None and choice.previous == digest,
                 gate=self._verdict(gates.get(digest, {})),
                 signed_by=signed_by,
+                refused=None if signed_by is None else held.refused.get(digest),
             )
 
         entries = {f.digest: entry(name, f.version, f.digest, None) for name, f in factory.items()}
-        for digest, line in installed.items():
+        for digest, line in held.lines.items():
             entries.setdefault(digest, entry(line.name, line.version, digest, line.signed_by))
         return tuple(sorted(entries.values(), key=_order))
 
     def active(self) -> tuple[Entry, ...]:
-        """The active bundle of each name, by name."""
+        """The active bundle of each name, by name; also one that does not count (`refused`)."""
         return tuple(entry for entry in self.list() if entry.active)
+
+    def spares(self, entry: Entry) -> tuple[Entry, ...]:
+        """Who may take its place while it cannot be loaded, the best first: signed bundles of its
+        name that were active once and that nobody withdrew; the factory's last."""
+        known = self._held.known()
+        found = [
+            one
+            for one in self.list()
+            if (one.name == entry.name and one.digest != entry.digest and one.refused is None)
+            and one.digest not in known.withdrawn
+            and (
+                one.origin == "factory"
+                or (one.signed_by != UNSIGNED and (one.previous or one.digest in known.used))
+            )
+        ]
+        newest_first = sorted(found, key=_order, reverse=True)
+        return tuple(sorted(newest_first, key=lambda e: (e.origin == "factory", not e.previous)))
+
+    def is_withdrawn(self, digest: str) -> bool:
+        """Whether a rollback gave it up, and nobody has activated it since."""
+        return digest in self._held.known().withdrawn
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the shelf itself: tables that are damaged, what does not count."""
+        return self._held.problems()
+
+    def unsigned(self) -> tuple[Entry, ...]:
+        """Those that count for now, although nothing in the settings allows them (rule 9)."""
+        if self._allow_unsigned:
+            return ()
+        return tuple(e for e in self.list() if e.signed_by == UNSIGNED and e.refused is None)
 
     def path(self, entry: Entry) -> Path:
         """Where its file lies."""
-        return self._path(entry)
+        added = entry.origin == "added"
+        return self._held.path(entry.name, entry.version, entry.digest, added=added)
 
     def load(self, entry: Entry) -> Loaded:
         """The bundle's bytes, checked (rule 3). BundleRefused says what does not fit."""
-        path = self._path(entry)
-        loaded = trust.check(_bytes(path), self._appliance)
+        path, added = self.path(entry), entry.origin == "added"
+        if entry.refused is not None:
+            raise BundleRefused(
+                f"{entry.name} {entry.version} does not count: {entry.refused}",
+                remedy="Keep the state folder for the fleet team, and add the bundle again.",
+                code="bundle_unexplained",
+            )
+        loaded = trust.check(self._held.bytes_of(path, added=added), self._appliance)
         if loaded.digest != entry.digest or loaded.manifest.name != entry.name:
             raise BundleRefused(
                 f"{path.name} is not the bundle that was installed as {entry.name} {entry.version}",
                 remedy="Add the bundle again; if that happens twice, check the disk.",
                 code="bundle_digest",
             )
-        if entry.origin == "added" and entry.signed_by != UNSIGNED:
+        if added and entry.signed_by != UNSIGNED:
             trust.signer(loaded, trust.keys(self._trust), {entry.signed_by or ""})
         return loaded
 
@@ -177,33 +220,23 @@ class Shelf:
         BundleRefused as in `trust.check` and `trust.signer`, or `bundle_golden` where its cases do
         not pass here, or `bundle_version_taken`. Whatever it raises, the shelf is as before.
         """
-        data = _bytes(path)
+        data = file_bytes(path)
         loaded = trust.check(data, self._appliance)
-        if allow_unsigned and loaded.signature is None:
-            signed_by: str = UNSIGNED
-        else:
-            keys = trust.keys(self._trust)
-            admitted = {key.fingerprint for key in keys} if allow_development else set()
-            signed_by = trust.signer(loaded, keys, admitted).fingerprint
+        signed_by = self._signer(loaded, allow_unsigned, allow_development)
         golden.require_cases(loaded)
         with self._locked():
-            for entry in self.list():
-                if entry.digest == loaded.digest:
-                    known = entry.origin == "factory" or signed_by in (entry.signed_by, UNSIGNED)
-                    if known and self._loads(entry):
-                        return entry
-                elif (entry.name, entry.version) == _key(loaded) and not allow_unsigned:
-                    raise BundleRefused(
-                        f"another {entry.name} {entry.version} is on the shelf",
-                        remedy="Give the bundle a new version and pack it again.",
-                        code="bundle_version_taken",
-                    )
-            result = None
-            if self._runner is not None:
-                with self._runner.open(loaded) as infer:
-                    result = golden.gate(loaded, infer)
-                _require_passed(loaded, result)
-            self._audit_change("bundle add", loaded, signed_by=signed_by)
+            there = self._there(loaded, signed_by, other=allow_unsigned)
+        if there is not None:
+            return there
+        result = None
+        if self._runner is not None:
+            result = self._runner.run(path, loaded)
+            _require_passed(loaded, result)
+        with self._locked():
+            there = self._there(loaded, signed_by, other=allow_unsigned)
+            if there is not None:  # somebody else was faster
+                return there
+            self._audit_change(ADD, loaded, signed_by=signed_by)
             self._put(loaded, data, signed_by, result)
         return self._find(loaded.manifest.name, loaded.digest)
 
@@ -212,40 +245,78 @@ class Shelf:
 
         BundleRefused where it does not load, or its golden cases have not passed on this backend.
         """
-        with self._locked():
-            entry = self._find(name, which)
-            if not entry.active:
-                self._switch(entry)
+        entry = self._find(name, which)
+        if not entry.active or entry.refused is not None:
+            self._switch(entry)
         return self._find(name, entry.digest)
 
     def rollback(self, name: str) -> Entry:
         """Make the previous bundle of this name the active one again, checked as by `activate`."""
-        with self._locked():
-            entry = next((e for e in self.list() if e.name == name and e.previous), None)
-            if entry is None:
-                raise BundleRefused(
-                    f"{name} has no previous bundle",
-                    remedy="`scanside bundle list` shows what can be activated.",
-                    code="bundle_no_previous",
-                )
-            self._switch(entry)
+        entry = next((e for e in self.list() if e.name == name and e.previous), None)
+        if entry is None:
+            raise BundleRefused(
+                f"{name} has no previous bundle",
+                remedy="`scanside bundle list` shows what can be activated.",
+                code="bundle_no_previous",
+            )
+        self._switch(entry, back=True)
         return self._find(name, entry.digest)
 
     def gate(self, entry: Entry, *, again: bool = False) -> golden.Gate:
         """Golden results on this backend: kept ones that passed, else (or `again`) run now."""
-        with self._locked():
-            return self._kept_gate(entry, self.load(entry), again=again)
+        return self._kept_gate(entry, self.load(entry), again=again)
 
     def ready(self, entry: Entry) -> Loaded:
         """`load`; BundleRefused `bundle_golden` unless its golden cases pass on this backend."""
+        loaded = self.load(entry)
+        _require_passed(loaded, self._kept_gate(entry, loaded))
+        return loaded
+
+    def mend(self) -> tuple[str, ...]:
+        """Make damaged tables again and set them aside (rule 8); the names of those set aside."""
+        if not self._held.damaged():
+            return ()
         with self._locked():
-            loaded = self.load(entry)
-            _require_passed(loaded, self._kept_gate(entry, loaded))
-            return loaded
+            for name in self._held.damaged():
+                if self._audit is not None:
+                    self._audit(MENDED, {"file": name})
+            return self._held.mend()
 
     # Inside
 
-    def _switch(self, entry: Entry) -> None:
+    def _signer(self, loaded: Loaded, allow_unsigned: bool, allow_development: bool) -> str:
+        """Fingerprint of the key that signed it, or `unsigned` where both flags allow that."""
+        if allow_unsigned and loaded.signature is None:
+            if not self._allow_unsigned:
+                raise BundleRefused(
+                    f"{' '.join(_key(loaded))} is not signed, and the settings do not allow that",
+                    remedy="Add a signed bundle; only for development: allow_unsigned = true under "
+                    "[bundles] in a settings file of root, or analyze --bundle FILE.",
+                    code="bundle_unsigned",
+                )
+            return UNSIGNED
+        keys = trust.keys(self._trust)
+        admitted = {key.fingerprint for key in keys} if allow_development else set()
+        return trust.signer(loaded, keys, admitted).fingerprint
+
+    def _there(self, loaded: Loaded, signed_by: str, *, other: bool) -> Entry | None:
+        """The same bundle where it is on the shelf and whole. `other`: whether another bundle of
+        its name and version may be there; BundleRefused `bundle_version_taken` where not."""
+        for entry in self.list():
+            if entry.digest == loaded.digest:
+                known = entry.origin == "factory" or signed_by in (entry.signed_by, UNSIGNED)
+                if known and self._loads(entry):
+                    return entry
+            elif (entry.name, entry.version) == _key(loaded) and not other:
+                raise BundleRefused(
+                    f"another {entry.name} {entry.version} is on the shelf",
+                    remedy="Give the bundle a new version and pack it again.",
+                    code="bundle_version_taken",
+                )
+        return None
+
+    def _switch(self, entry: Entry, *, back: bool = False) -> None:
+        """Make it active; back: because the one before is given up."""
         loaded = self.load(entry)
         if self._runner is not None:
             _require_passed(loaded, self._kept_gate(entry, loaded))
@@ -255,28 +326,35 @@ class Shelf:
                 remedy="`scanside bundle activate` runs them first.",
                 code="bundle_golden",
             )
-        now = next((e for e in self.list() if e.name == entry.name and e.active), None)
-        self._audit_change("bundle activate", loaded, before=now.digest if now else "-")
-        table = self._read("active.json", ChoiceTable).root
-        choice = Choice(active=entry.digest, previous=now.digest if now else None)
-        self._write("active.json", ChoiceTable({**table, entry.name: choice}))
+        with self._locked():
+            if not any(one.digest == entry.digest and not one.refused for one in self.list()):
+                raise self._not_there(entry.name, entry.version, ())  # gone meanwhile
+            now = next((e for e in self.active() if e.name == entry.name), None)
+            before = now.digest if now else NONE
+            choice = Choice(active=entry.digest, previous=now.digest if now else None)
+            table = ChoiceTable({**self._held.chosen(), entry.name: choice})
+            more = {"withdraws": before} if back else {}
+            self._audit_change(ACTIVATE, loaded, before=before, **more)
+            self._held.tables.write(table)
 
     def _put(self, loaded: Loaded, data: bytes, signed_by: str, result: golden.Gate | None) -> None:
         """Archive, golden result, then the line that puts it on the shelf (rule 2)."""
         name, version = _key(loaded)
-        target = self._added_path(name, version, loaded.digest)
+        target = self._held.added_path(name, version, loaded.digest)
         fresh = not target.exists()
-        before = self._installed()
+        before = dict(self._held.installed())
         line = Installed(name=name, version=version, signed_by=signed_by)
         try:
-            self._disk.make_folder(target.parent)
+            self._disk.make_folder(plain.real_folder(self._folder))
+            self._disk.make_folder(plain.real_folder(target.parent))
             self._disk.write(target, data)
-            self._keep_gate(loaded.digest, result)
-            self._write("installed.json", InstalledTable({**before, loaded.digest: line}))
+            self._write_gate(loaded.digest, result)
+            self._held.tables.write(InstalledTable({**before, loaded.digest: line}))
         except BaseException:
             with suppress(StateUnusable):
-                if self._installed() != before:
-                    self._write("installed.json", InstalledTable(before))
+                table = self._held.tables.read(InstalledTable)
+                if table is not None and table.root != before:
+                    self._held.tables.write(InstalledTable(before))
                 if fresh:
                     self._disk.remove(target)
             raise
@@ -284,20 +362,21 @@ class Shelf:
     def _kept_gate(self, entry: Entry, loaded: Loaded, *, again: bool = False) -> golden.Gate:
         if self._runner is None:
             raise ValueError("golden cases need a runner")
-        kept = self._read("gate.json", GateTable).root.get(entry.digest, {}).get(self._runner.key)
+        kept = self._held.gates().get(entry.digest, {}).get(self._runner.key)
         if kept is not None and kept.passed and not again:
             return kept
-        with self._runner.open(loaded) as infer:
-            result = golden.gate(loaded, infer)
-        self._keep_gate(entry.digest, result)
+        result = self._runner.run(self.path(entry), loaded)
+        with self._locked():
+            self._write_gate(entry.digest, result)
         return result
 
-    def _keep_gate(self, digest: str, result: golden.Gate | None) -> None:
+    def _write_gate(self, digest: str, result: golden.Gate | None) -> None:
+        """Keep a golden result; the caller holds the lock."""
         if result is None or self._runner is None:
             return
-        table = self._read("gate.json", GateTable).root
+        table = self._held.gates()
         of_bundle = {**table.get(digest, {}), self._runner.key: result}
-        self._write("gate.json", GateTable({**table, digest: of_bundle}))
+        self._held.tables.write(GateTable({**table, digest: of_bundle}))
 
     def _verdict(self, kept: Mapping[str, golden.Gate]) -> Literal["passed", "failed", "not run"]:
         if self._runner is not None:
@@ -320,24 +399,17 @@ class Shelf:
             found = [e for e in held if e.digest.startswith(which)]
         if len(found) == 1:
             return found[0]
-        shown = ", ".join(f"{e.version} ({e.digest[:12]})" for e in found or held) or "none"
-        raise BundleRefused(
-            f"{'several are' if found else 'there is no'} {name} {which} on the shelf: {shown}",
+        raise self._not_there(name, which, tuple(found or held), several=bool(found))
+
+    def _not_there(
+        self, name: str, which: str, among: tuple[Entry, ...], *, several: bool = False
+    ) -> BundleRefused:
+        shown = ", ".join(f"{e.version} ({e.digest[:12]})" for e in among) or "none"
+        return BundleRefused(
+            f"{'several are' if several else 'there is no'} {name} {which} on the shelf: {shown}",
             remedy="Name one by its version or digest; `scanside bundle list` shows them.",
             code="bundle_not_found",
         )
-
-    def _choices(
-        self, installed: Mapping[str, Installed], factory: Mapping[str, trust.FactoryBundle]
-    ) -> dict[str, Choice]:
-        """active.json without what is no longer known, the factory's where nothing is left."""
-        known = set(installed) | {f.digest for f in factory.values()}
-        choices = {name: Choice(active=f.digest) for name, f in factory.items()}
-        for name, choice in self._read("active.json", ChoiceTable).root.items():
-            previous = choice.previous if choice.previous in known else None
-            if choice.active in known:
-                choices[name] = Choice(active=choice.active, previous=previous)
-        return choices
 
     def _audit_change(self, action: str, loaded: Loaded, **more: str) -> None:
         if self._audit is not None:
@@ -346,60 +418,12 @@ class Shelf:
                 action, {"name": ref.name, "version": ref.version, "digest": ref.digest, **more}
             )
 
-    # Files
-
-    def _path(self, entry: Entry) -> Path:
-        if entry.origin == "factory":
-            return self._factory / "bundles" / f"{entry.name}{archive.SUFFIX}"
-        return self._added_path(entry.name, entry.version, entry.digest)
-
-    def _added_path(self, name: str, version: str, digest: str) -> Path:
-        return self._folder / name / f"{version}-{digest[:12]}{archive.SUFFIX}"
-
-    def _installed(self) -> dict[str, Installed]:
-        return self._read("installed.json", InstalledTable).root
-
-    def _factory_digests(self) -> Mapping[str, trust.FactoryBundle]:
-        return trust.factory_digests(_bytes(self._factory / "digests.json"))
-
-    def _read(self, name: str, table: type[Table]) -> Table:
-        path = self._folder / name
-        try:
-            return table.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return table.model_validate({})
-        except OSError as e:
-            raise StateUnusable(f"{path}: {e.strerror}") from e
-        except ValidationError as e:
-            raise StateUnusable(
-                f"{path} is damaged",
-                remedy=f"Restore {path} from a backup, or remove it and add the bundles again.",
-            ) from e
-
-    def _write(self, name: str, table: BaseModel) -> None:
-        self._disk.make_folder(self._folder)
-        self._disk.write(self._folder / name, table.model_dump_json(indent=1).encode() + b"\n")
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One change at a time, over all processes."""
-        self._disk.make_folder(self._folder)
+        self._disk.make_folder(plain.real_folder(self._folder))
         with locked(self._folder / ".lock"):
             yield
-
-
-def _bytes(path: Path) -> bytes:
-    """The file's bytes, no more than a bundle may have and one."""
-    try:
-        with path.open("rb") as file:
-            # its size first: a read of the most there may be would take that much memory
-            return file.read(min(os.fstat(file.fileno()).st_size, archive.MAX_BYTES) + 1)
-    except OSError as e:
-        raise BundleRefused(
-            f"{path}: {e.strerror}",
-            remedy="Check that the path names a readable .scanside file.",
-            code="bundle_unreadable",
-        ) from e
 
 
 def _release(version: str) -> str:

@@ -3,6 +3,7 @@
 Rules.
 1. `check` runs at every load: every file that the manifest names is there with its digest, and no
    other file but manifest and signature is. So the digest of manifest.json stands for the whole.
+   Every network keeps the rules of `graph`, whoever signed it.
 2. A factory bundle is trusted by the digest that lies inside the wheel (factory/digests.json).
 3. Any other needs manifest.sig: the 64 bytes of an Ed25519 signature (RFC 8032) over the bytes of
    manifest.json, by a key in the trust folder (`state/trust/*.pub`, PEM or 32 raw bytes).
@@ -30,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import RootModel, ValidationError
 
-from appliance.bundle import archive
+from appliance.bundle import archive, graph
 from appliance.bundle.manifest import (
     MANIFEST,
     SIGNATURE,
@@ -109,7 +110,8 @@ def check(data: bytes, appliance: str | None = None) -> Loaded:
     """Bytes of a .scanside file -> a bundle that is whole and that this appliance version knows.
 
     Says nothing of who made it: see `signer`. BundleRefused: `bundle_archive`, `bundle_manifest`,
-    `bundle_unknown`, `bundle_requires`, `bundle_file` (missing or not named), `bundle_digest`.
+    `bundle_unknown`, `bundle_requires`, `bundle_file` (missing or not named), `bundle_digest`,
+    `bundle_network`.
     """
     entries = archive.read(data)
     manifest_json = entries.pop(MANIFEST, None)
@@ -124,6 +126,8 @@ def check(data: bytes, appliance: str | None = None) -> Loaded:
             raise BundleRefused(f"{name} is not what the manifest names", code="bundle_digest")
     if strange := sorted(set(entries) - {name for name, _ in manifest.files()}):
         raise BundleRefused(f"the manifest does not name {strange[0]}", code="bundle_file")
+    for network in manifest.networks.values():
+        graph.check(network.file, entries[network.file])
     ref = BundleRef(name=manifest.name, version=manifest.version, digest=digest(manifest_json))
     return Loaded(
         ref=ref,
@@ -141,7 +145,8 @@ def signer(loaded: Loaded, keys: Iterable[Key], admitted: Collection[str] = ()) 
     if loaded.signature is None:
         raise BundleRefused(
             f"{_what(loaded)} is not signed",
-            remedy="Add a signed bundle; only for development: `bundle add --allow-unsigned`.",
+            remedy="Add a signed bundle; for development sign it with a key of your own: "
+            "python -m compile keygen --kind development.",
             code="bundle_unsigned",
         )
     for key in keys:

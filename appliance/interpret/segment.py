@@ -89,6 +89,7 @@ def coverage(mask: Mask | None, stack: Stack) -> Coverage:
         return Coverage(lungs="unknown", z_mm=plan.extent(stack))
     if not mask.voxels.any():
         return Coverage(lungs="absent", z_mm=plan.extent(stack))
+    seen = Coverage(z_mm=plan.extent(stack), lungs_z_mm=_reach(mask), sides=_sides_seen(mask))
     _, dy, dx = mask.grid.spacing_mm
     feet, head = (np.count_nonzero(mask.voxels[end]) * dy * dx / 100 > END_CM2 for end in (0, -1))
     lungs: dict[tuple[bool, bool], Literal["covered", "cut_head", "cut_feet", "cut_both"]] = {
@@ -97,7 +98,26 @@ def coverage(mask: Mask | None, stack: Stack) -> Coverage:
         (True, False): "cut_feet",
         (True, True): "cut_both",
     }
-    return Coverage(lungs=lungs[feet, head], z_mm=plan.extent(stack))
+    return seen.model_copy(update={"lungs": lungs[feet, head], "fov_mm": plan.field(stack)})
+
+
+def _reach(mask: Mask) -> tuple[float, float]:
+    """Lowest and highest z (LPS) of the centres of the set voxels, of which there is one."""
+    depth, _, width = mask.voxels.shape
+    if np.abs(mask.grid.to_lps[2, 1:3]).max() < plan.WHOLE:  # axial: a plane has one z
+        planes = np.flatnonzero(mask.voxels.reshape(depth, -1).any(axis=1))
+        ends = [np.array([[z, 0, 0]]) for z in (planes[0], planes[-1])]
+    else:  # z is linear along a row: its extremes lie at the ends of the row
+        rows = np.argwhere(mask.voxels.any(axis=2))
+        along_x = mask.voxels[tuple(rows.T)]
+        first, last = np.argmax(along_x, axis=1), np.argmax(along_x[:, ::-1], axis=1)
+        ends = [np.column_stack([rows, x]) for x in (first, width - 1 - last)]
+    heights = np.concatenate([plan.to_lps(mask.grid, at)[:, 2] for at in ends])
+    return round(float(heights.min()), 2), round(float(heights.max()), 2)
+
+
+def _sides_seen(mask: Mask) -> Literal["both", "one"]:
+    return "one" if one_lung(mask) else "both"
 
 
 def limitations(mask: Mask, coverage: Coverage, stack: Stack) -> tuple[Reason, ...]:

@@ -7,6 +7,8 @@ Rules.
    (budget.MAX_BYTES), by its own spacings. Where all that is really held is more than the memory
    there is, bundles let go until it fits, the last one first. What only they needed is freed.
 3. What was let go counts as not read: its headers alone are in the digest.
+4. The input is what the digest covers: all images but those that are set aside as foreign
+   (series/foreign.py). An image that changes nothing in a report makes no other one.
 """
 
 from __future__ import annotations
@@ -24,10 +26,9 @@ from appliance.lines.kind import Image, Outline, Reading, Seen
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason, input_digest
+from appliance.series import foreign, select
+from appliance.series.foreign import Mark, Unread
 from appliance.series.header import digest as header_digest
-
-Mark = tuple[str, str]
-"""Name of an image (or its SOP Instance UID), digest of what it shows (or of its header)."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,8 @@ class Share:
     bundle: Bundle | None
     """None: no bundle accepts the series."""
     images: tuple[Image, ...] = ()
-    refusals: tuple[Reason, ...] = ()
-    """What was wrong with instances, each naming its image."""
-    unread: tuple[Mark, ...] = ()
-    """Of instances that became no image."""
+    unread: tuple[Unread, ...] = ()
+    """Instances that became no image."""
     held: int = 0
     """Bytes that its images would hold if it were the only bundle."""
     too_large: Reason | None = None
@@ -60,27 +59,42 @@ class Share:
         """How it reads the series."""
         return kinds.reading(self.manifest)
 
+    @property
+    def refusals(self) -> tuple[Reason, ...]:
+        """What is wrong with instances, each naming its image."""
+        return tuple(reason for one in self.unread for reason in one.reasons)
+
     @cached_property
-    def count(self) -> int:
-        """How many different images came; a resend is not another one."""
-        return len({image.mark[0] for image in self.images}) + len(set(self.unread))
+    def outline(self) -> Outline[Any]:
+        """Its images in order, or why not; made once, when it is first asked for."""
+        if self.too_large is not None:  # what else is wrong depends on when it was let go
+            named = foreign.named_aside(self.images, self.unread)
+            of_all = named is not None and named.code is not Code.MIXED_SERIES
+            return Outline(reasons=(named if named and of_all else self.too_large,))
+        accepts = self.manifest.accepts if self.manifest else None
+        return self.reading.outline(self.images, accepts, unread=self.unread)
 
     @cached_property
     def digest(self) -> str:
         """The input digest of what is here."""
-        return input_digest({image.mark for image in self.images} | set(self.unread))
+        return input_digest(self.input(self.outline))
 
-    @cached_property
-    def outline(self) -> Outline[Any]:
-        """Its images in order, or why there is no order; made once, when it is first asked for."""
-        accepts = self.manifest.accepts if self.manifest else None
-        return self.reading.outline(self.images, accepts, unread=bool(self.unread))
+    def input(self, outline: Outline[Any]) -> set[Mark]:
+        """The marks of all images but the foreign ones; of all, where there is no bundle."""
+        marks = {image.mark for image in self.images} | {one.mark for one in self.unread}
+        return marks if self.bundle is None else marks - outline.foreign
 
-    def plus(self, mark: Mark, seen: Seen[Any]) -> Share:
+    def count(self, outline: Outline[Any]) -> int:
+        """How many different images the input has; a resend is not another one."""
+        marks = self.input(outline)
+        unread = {one.mark for one in self.unread}
+        return len({mark[0] for mark in marks - unread}) + len(marks & unread)
+
+    def plus(self, mark: Mark, seen: Seen[Any], header: Header | None) -> Share:
         """With one instance more; `mark` is of its header."""
         if not seen.images:
-            refusals = (*self.refusals, *seen.reasons)
-            return replace(self, refusals=refusals, unread=(*self.unread, mark))
+            one = Unread(mark, seen.reasons, header)
+            return replace(self, unread=(*self.unread, one))
         more = sum(self.reading.bytes_of(image, self.manifest) for image in seen.images)
         return replace(self, images=(*self.images, *seen.images), held=self.held + more)
 
@@ -90,7 +104,10 @@ class Share:
             self,
             images=(),
             held=0,
-            unread=(*self.unread, *(header_digest(image.header) for image in self.images)),
+            unread=(
+                *self.unread,
+                *(Unread(header_digest(i.header), header=i.header) for i in self.images),
+            ),
             too_large=Reason(code=Code.TOO_LARGE, text=text, where="series"),
         )
 
@@ -103,8 +120,6 @@ class Fold:
     """One a bundle, in the order of the bundles."""
     header: Header | None = None
     """Of the instance with the lowest Instance Number (then UID) of those that have one."""
-    named: tuple[Reason | None, ...] = ()
-    """Of each instance that has a header: why it is set aside by name, or None."""
     held: int = 0
     """Bytes that all its images really hold."""
 
@@ -118,12 +133,22 @@ class Fold:
         name = bundle.ref.name if bundle else "a series without a bundle"
         raise ValueError(f"this fold was not begun for {name}")
 
-    def plus(self, mark: Mark, seen: Sequence[Seen[Any]]) -> Fold:
+    def header_of(self, share: Share, outline: Outline[Any]) -> Header | None:
+        """The same, of the images that belong to the series."""
+        if not outline.foreign:
+            return self.header
+        here = [image.header for image in share.images if image.mark not in outline.foreign]
+        for one in share.unread:
+            if one.header is not None and one.mark not in outline.foreign:
+                here.append(one.header)
+        return min(here, key=select.place, default=None)
+
+    def plus(self, mark: Mark, seen: Sequence[Seen[Any]], header: Header | None = None) -> Fold:
         """With one instance more; `mark` is of its header, `seen` what each share has of it."""
         pairs = [*zip(self.shares, seen, strict=True)]
         new = {id(image): (share, image) for share, one in pairs for image in one.images}
         more = sum(share.reading.bytes_of(image) for share, image in new.values())
-        shares = tuple(share.plus(mark, one) for share, one in pairs)
+        shares = tuple(share.plus(mark, one, header) for share, one in pairs)
         return replace(self, shares=shares, held=self.held + more)
 
     def fitted(self, memory_bytes: int | None) -> Fold:

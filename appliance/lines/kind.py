@@ -30,6 +30,7 @@ from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.budget import Budget
 from appliance.records import Header, HeatMap, Mask, Pair, Plane, Vector
 from appliance.report import Coverage, Finding, Reason
+from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
 
 
@@ -100,6 +101,9 @@ class Outline(Generic[S]):
     """No place in it is seen to be empty: it may be complete."""
     extent: Extent | None = None
     """None for what is no volume, or could not be put in order."""
+    foreign: frozenset[Mark] = frozenset()
+    """Of the images that are set aside, because they do not belong to the series: they are no part
+    of the input. None where the series is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +146,12 @@ class Reading(Protocol[I, S]):
         """Those that a backend can take as soon as they arrive (backend.protocol.Takes)."""
         ...
 
-    def outline(self, images: Sequence[I], accepts: Accepts | None, *, unread: bool) -> Outline[S]:
-        """The images in order, or why not. `accepts` None: no bundle. `unread`: there are instances
-        besides that became no image; their own reasons say why."""
-        ...
-
-    def against(self, images: Sequence[I], refusals: tuple[Reason, ...]) -> tuple[Reason, ...]:
-        """Why a series is not analysed that has these images and of which others were refused; ()
-        where the refusals only limit it."""
+    def outline(
+        self, images: Sequence[I], accepts: Accepts | None, *, unread: Sequence[Unread]
+    ) -> Outline[S]:
+        """The images in order, or every reason why they are not analysed. `accepts` None: no
+        bundle. `unread`: the instances besides that became no image; which of them refuse the
+        series, and which are only left out or set aside, is for the kind to say."""
         ...
 
 

@@ -36,7 +36,7 @@ from appliance.bundle.manifest import Manifest, Network
 from appliance.interpret import classify, detect, mass, measure, segment
 from appliance.lines.budget import Budget, usual
 from appliance.lines.kind import Analysis, Context
-from appliance.lines.volume import Slices, in_plane_spacings
+from appliance.lines.volume import Slices, at_seams, in_plane_spacings
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Crop, Cube, Op, Patch
 from appliance.reasons import Code
@@ -147,6 +147,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
             *suspect,
             *segment.limitations(lungs, coverage, stack),
             *segment.one_lung(lungs),
+            *at_seams(stack, findings),
         ),
         findings=findings,
         masks=(lungs, *bodies),

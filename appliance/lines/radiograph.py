@@ -9,7 +9,10 @@ Rules.
    scored. One at or above the threshold is a finding of its own; its key image is its place among
    the series' views, in order of Instance Number, then of UID.
 2. Images that are not meant (`LEFT_OUT`: another view, another part of the body) are a limitation
-   beside images that are, and the reason where there is no other.
+   beside images that are, and the reason where there is no other. What is no radiograph at all (by
+   name or modality, such as a capture of the screen) is set aside as foreign beside one that is,
+   however many there are: no image here waits for another or fills a gap. A radiograph that cannot
+   be read refuses the series: it may be the one that shows something. So does another patient.
 3. score = sigmoid(scale * logit + bias). The heat map is the network's class activation map as it
    is, with the way from its cells to the pixels of the image as it was sent.
 """
@@ -37,8 +40,9 @@ from appliance.preprocess.spec import Op
 from appliance.reasons import Code
 from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
 from appliance.report import Coverage, Finding, Reason
-from appliance.series import decoders, select
+from appliance.series import decoders, foreign, select
 from appliance.series.assemble import may_have_lost
+from appliance.series.foreign import Unread
 from appliance.series.pixels import Parsed
 from appliance.series.radiograph import MAX_PIXELS, read
 
@@ -86,18 +90,27 @@ class Radiographs:
         return ()
 
     def outline(
-        self, images: Sequence[View], accepts: Accepts | None, *, unread: bool
+        self, images: Sequence[View], accepts: Accepts | None, *, unread: Sequence[Unread]
     ) -> Outline[tuple[View, ...]]:
-        return Outline(subject=in_order(images) or None, uniform=True)
-
-    def against(self, images: Sequence[View], refusals: tuple[Reason, ...]) -> tuple[Reason, ...]:
-        """() where the refused images are only left out (rule 2)."""
-        uids = {v.header.sop_instance_uid for v in images}
-        if len({v.mark for v in images}) > len(uids):
-            text = "two different images carry one SOP Instance UID"
-            return (Reason(code=Code.DUPLICATE_UID, text=text, where="series"), *refusals)
-        left_out = bool(images) and all(reason.code in LEFT_OUT for reason in refusals)
-        return () if left_out else refusals
+        """Rule 2."""
+        named = foreign.named_aside(images, unread)
+        if named is not None and named.code is not Code.MIXED_SERIES:
+            return Outline(reasons=(named,), uniform=True)
+        aside = {one.mark: one.reasons[0] for one in unread if images and _foreign(one)}
+        others = [r for one in unread if one.mark not in aside for r in one.reasons]
+        if named is not None and not images:
+            others = [*(r for r in others if r.code not in select.BY_NAME), named]
+        left_out = select.summed_up(others)
+        against = _against(images, unread)
+        if against or not images or any(reason.code not in LEFT_OUT for reason in left_out):
+            return Outline(reasons=(*against, *left_out), uniform=True)
+        every = len({image.mark for image in images} | {one.mark for one in unread})
+        return Outline(
+            subject=in_order(images),
+            limitations=(*foreign.limitation([*aside.values()], every, None), *left_out),
+            uniform=True,
+            foreign=frozenset(aside),
+        )
 
     def ends_inside(self, coverage: Coverage) -> None:
         return None
@@ -140,6 +153,23 @@ class Radiographs:
 
         body = chest.chest() if spacing_mm is None else chest.chest(spacing_mm=spacing_mm)
         return (instances.packed(radiograph.instance(radiograph.projected(body))),)
+
+
+def _foreign(one: Unread) -> bool:
+    """Whether it is no radiograph at all."""
+    codes = {reason.code for reason in one.reasons}
+    return bool(codes) and codes <= select.BY_NAME | {Code.MODALITY}
+
+
+def _against(images: Sequence[View], unread: Sequence[Unread]) -> tuple[Reason, ...]:
+    """What makes all images of a series doubtful."""
+    headers = [view.header for view in images]
+    every = [*headers, *(one.header for one in unread if one.header is not None)]
+    mixed = select.summed_up(foreign.mixed(headers, every, frames=False))
+    if len({view.mark for view in images}) == len({h.sop_instance_uid for h in headers}):
+        return mixed
+    text = "two different images carry one SOP Instance UID"
+    return (Reason(code=Code.DUPLICATE_UID, text=text, where="series"), *mixed)
 
 
 def _refused(header: Header, manifest: Manifest) -> Reason | None:

@@ -5,17 +5,22 @@
 Rules.
 1. A plane is resampled to every in-plane spacing that any bundle of the series asks for. A bundle's
    own memory counts its own spacings; what the device holds counts all of them once.
-2. Of a series with several phases the largest is analysed, and a limitation says so.
+2. Of a series with several phases the largest is analysed; acquisitions that adjoin are joined
+   (series/phases.py). A limitation says so, and which findings lie within 10 mm of a seam.
 3. Where the images name a contrary body part, the whole series must, and what they show decides
    (lines/nodules.py); if they are not even slices in order, the body part leads the reasons.
 4. A series that no bundle accepts is put in order as slices of CT, so that its report has facts.
    What is no CT is then not read.
+5. Images that do not belong to the series are set aside (series/foreign.py). One that was refused
+   for another reason refuses the series.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
+
+import numpy as np
 
 from appliance.bundle import match
 from appliance.bundle.accepts import Accepts
@@ -26,10 +31,13 @@ from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Resample
 from appliance.reasons import Code
 from appliance.records import Header, Plane, Stack
-from appliance.report import Reason
-from appliance.series import assemble, pixels, select
+from appliance.report import Finding, Reason
+from appliance.series import assemble, foreign, phases, pixels, pose, select
+from appliance.series.foreign import Unread
 from appliance.series.pixels import Parsed
 
+SEAM_MM = 10.0
+"""How near to a seam a finding has to lie to be named with it."""
 HOLES = frozenset({Code.GAP_FILLED, Code.IRREGULAR_SPACING})
 
 
@@ -79,29 +87,34 @@ class Slices:
         return tuple(images)
 
     def outline(
-        self, images: Sequence[Plane], accepts: Accepts | None, *, unread: bool
+        self, images: Sequence[Plane], accepts: Accepts | None, *, unread: Sequence[Unread]
     ) -> Outline[Stack]:
+        found = foreign.sort_out(images, unread)
         if not images and unread:
-            return Outline()  # the images' own reasons say it all
-        phases = assemble.split(images)
-        names = {plane.mark[0] for plane in max(phases, key=len, default=())}
-        # `split` keeps one of each UID; that two have other pixels is for `assemble` to say
-        stack = assemble.assemble([p for p in images if p.mark[0] in names], accepts)
-        headers = {plane.header for plane in images}  # an image that came twice counts once
+            return Outline(reasons=found.refusals)  # the images' own reasons say it all
+        volume = phases.volume(found.planes)
+        stack = assemble.assemble(volume.planes, accepts)
+        headers = {plane.header for plane in found.planes}  # an image that came twice counts once
         contrary, every = _contrary(headers, accepts)
         if not isinstance(stack, Stack):
             if localizer := select.scout(headers, stack):
-                return Outline(reasons=(localizer,))
-            return Outline(reasons=(contrary, *stack) if contrary else stack)
+                return Outline(reasons=(*found.refusals, localizer))
+            against = (contrary, *stack) if contrary else stack
+            return Outline(reasons=(*found.refusals, *foreign.causes(found.aside), *against))
         if contrary and not every:
-            return Outline(reasons=(contrary,))
+            return Outline(reasons=(*found.refusals, contrary))
+        holed = bool(foreign.causes(found.aside))
+        hole = next((r for r in stack.limitations if holed and r.code is Code.GAP_FILLED), None)
+        first = pose.along(stack.planes[:1], np.array(stack.normal_lps))[0]
         return Outline(
-            subject=stack,
+            subject=replace(stack, seams_mm=tuple(float(at - first) for at in volume.seams_mm)),
+            reasons=found.refusals,
             limitations=(
+                *foreign.limitation(found.aside, found.every, hole),
                 *select.hints([plane.header for plane in stack.planes]),
-                *stack.limitations,
+                *(reason for reason in stack.limitations if reason is not hole),
                 *(match.limits(accepts, headers) if accepts else ()),
-                *_of_phases(len(phases)),
+                *volume.limitations,
             ),
             uniform=not any(reason.code in HOLES for reason in stack.limitations),
             extent=Extent(
@@ -110,11 +123,22 @@ class Slices:
                 cover_mm=float(stack.z_mm[-1]),
                 slices=len(stack.planes),
             ),
+            foreign=frozenset() if found.refusals else found.marks,
         )
 
-    def against(self, images: Sequence[Plane], refusals: tuple[Reason, ...]) -> tuple[Reason, ...]:
-        """A slice that was refused leaves a hole: the series is refused with it."""
-        return refusals
+
+def at_seams(stack: Stack, findings: Sequence[Finding]) -> tuple[Reason, ...]:
+    """Which findings lie at a seam of joined acquisitions (rule 2)."""
+    origin, normal = np.array(stack.planes[0].geometry.position_lps_mm), np.array(stack.normal_lps)
+    along = {f.id: float((np.array(f.place_lps_mm) - origin) @ normal) for f in findings}
+    found = []
+    for seam in stack.seams_mm:
+        near = [str(number) for number, at in along.items() if abs(at - seam) <= SEAM_MM]
+        if near:
+            where = f"z {origin[2] + seam * normal[2]:.1f} mm"
+            text = f"finding {', '.join(near)}: within {SEAM_MM:g} mm of the seam at {where}"
+            found.append(Reason(code=Code.JOINED_ACQUISITIONS, text=text, where=where))
+    return tuple(found)
 
 
 class Unknown(Slices):
@@ -147,10 +171,3 @@ def _contrary(headers: Set[Header], accepts: Accepts | None) -> tuple[Reason | N
     where = "image" if number is None else f"image {number}"
     text = f"{where}: {reason.text}" + (f" (and {len(odd) - 1} more like it)" if odd[1:] else "")
     return reason.model_copy(update={"text": text, "where": where}), False
-
-
-def _of_phases(count: int) -> tuple[Reason, ...]:
-    if count < 2:
-        return ()
-    text = f"the series holds {count} phases or acquisitions; one of them was analysed"
-    return (Reason(code=Code.DYNAMIC, text=text, where="series"),)

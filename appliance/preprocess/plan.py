@@ -291,6 +291,15 @@ def extent(stack: Stack) -> Pair:
     return min(heights), max(heights)
 
 
+def field(stack: Stack) -> tuple[float, float, float, float]:
+    """The field of view of all slices, to the edges of their pixels: x0, y0, x1, y1 (LPS, mm)."""
+    grid = grid_of(stack)
+    ends = [np.array([-0.5, n - 0.5]) for n in grid.shape]
+    corners = to_lps(grid, np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
+    (x0, y0), (x1, y1) = corners.min(axis=0)[:2], corners.max(axis=0)[:2]
+    return round(float(x0), 2), round(float(y0), 2), round(float(x1), 2), round(float(y1), 2)
+
+
 def nearest_plane(stack: Stack, lps: ArrayLike) -> int:
     """Index of the plane nearest to a point; of two equally near the lower."""
     away = np.asarray(lps, np.float64) - np.asarray(stack.planes[0].geometry.position_lps_mm)

@@ -153,6 +153,7 @@ class Presence:
             oldest_waiting_s=None if oldest is None else max(0.0, at.timestamp() - oldest),
             stages=stages,
             engine=self._engine(),
+            audit_head=self._journal.audit.head(),
         )
         return made, number
 

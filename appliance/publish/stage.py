@@ -427,7 +427,7 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     DISK.make_folder(settings.state)
     with (
         living(settings.state, STAGE) as heart,
-        Journal.open(settings.state) as journal,
+        Journal.awaited(settings.state) as journal,
         bell.hearing(settings.state, STAGE) as heard,
     ):
         publisher = Publisher(settings, journal, heard, heart)

@@ -8,7 +8,6 @@ not wait for. A crash in between leaves the spool ahead of the journal, never be
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import mmap
 import os
@@ -17,10 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from appliance.dicom import association, pdu, policy
 from appliance.dicom.association import SUCCESS, Announced, Answer
 from appliance.errors import InstanceRefused, StateUnusable
+from appliance.receive.books import AWAY
+from appliance.receive.duplicates import Comparison
 from appliance.receive.fullness import Note
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
 from appliance.report import SeriesKey
@@ -34,6 +36,7 @@ from appliance.store.rows import Outcome
 from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 B.2.3
 NOT_THE_SOP_CLASS = 0xA900
@@ -62,6 +65,7 @@ class Intake:
         *,
         host: str,
         tell: Callable[[Note], None] = lambda _: None,
+        stand_in: Callable[[], Journal] | None = None,
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,11 +76,13 @@ class Intake:
         self._clock = clock
         self._host = host
         self._tell = tell
+        self._stand_in = stand_in
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
         self._unannounced: SeriesKey | None = None
         self._reserve_recorded = False
+        self._headers_told: set[tuple[str, str, tuple[str, ...]]] = set()
 
     def requested(self, request: pdu.Request) -> policy.Rejection | None:
         """Decide by the policy; a refusal is journalled with the setting to change."""
@@ -90,13 +96,7 @@ class Intake:
         try:
             self._disk.make_folder(run)
             with locked(run / "associations.lock"):  # so that no two take the last place
-                opened = self._journal.series.open_associations()
-                senders = [(one.calling_ae, one.host) for one in opened]
-                full = policy.room(dicom, senders, calling_ae=calling, host=self._host)
-                if full is None:
-                    self._id = self._journal.series.association_opened(
-                        calling_ae=calling, called_ae=request.called_ae, host=self._host
-                    )
+                full = self._asked(lambda journal: self._admitted(journal, request))
         except StateUnusable as e:  # a full disk: the sender asks again later
             LOG.error("association refused: %s", e.one_line())
             return policy.TEMPORARY_CONGESTION
@@ -106,6 +106,18 @@ class Intake:
         self._tell(Note.ACCEPTED)
         LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
         return None
+
+    def _admitted(self, journal: Journal, request: pdu.Request) -> policy.Decision | None:
+        """None: the association has its row; else why there is no room for it."""
+        senders = [(one.calling_ae, one.host) for one in journal.series.open_associations()]
+        full = policy.room(
+            self._settings.dicom, senders, calling_ae=request.calling_ae, host=self._host
+        )
+        if full is None:
+            self._id = journal.series.association_opened(
+                calling_ae=request.calling_ae, called_ae=request.called_ae, host=self._host
+            )
+        return full
 
     def _not_let_in(
         self, request: pdu.Request, decision: policy.Decision
@@ -128,6 +140,16 @@ class Intake:
                 )
             )
         return decision.rejection
+
+    def _asked(self, question: Callable[[Journal], _T]) -> _T:
+        """What the journal says; where it is damaged, what stands in for it from now on."""
+        try:
+            return question(self._journal)
+        except StateUnusable as e:
+            if e.code not in AWAY or self._stand_in is None:
+                raise
+            self._journal = self._stand_in()
+            return question(self._journal)
 
     def begin(self, announced: Announced) -> association.Sink:
         """A file in incoming/ for the data set, or nothing where the reserve is reached."""
@@ -154,18 +176,21 @@ class Intake:
 
     def keep(self, announced: Announced, temp: Path, file: int) -> Answer:
         """The data set is complete in `temp`: the outcome table of this module."""
-        comparison = _Comparison(self.spool.root / "run" / "decoding.lock")
+        comparison = Comparison(self.spool.root / "run" / "decoding.lock")
+        facts: Peeked | None = None
         try:
             facts = _checked(announced, file)
             outcome = self.spool.store(
                 temp, facts.study, facts.series, facts.sop_instance, comparison.same
             )
         except InstanceRefused as e:
+            self._note_header(facts, comparison.changed, refused=True)
             return self._refused(announced.sop_instance, e, temp, comparison.digests)
         except (StateUnusable, OSError) as e:
             return self._refused(announced.sop_instance, _disk_failed(e), temp)
         if outcome == "stored" and facts.study and facts.series:
             self._note(SeriesKey(facts.study, facts.series))
+        self._note_header(facts, comparison.changed, refused=False)
         return Answer(SUCCESS)
 
     def answered(self) -> None:
@@ -200,6 +225,25 @@ class Intake:
             series.instances += 1
         else:
             self._series[key] = _Series(now, now)
+
+    def _note_header(
+        self, facts: Peeked | None, changed: tuple[str, ...], *, refused: bool
+    ) -> None:
+        """Another header than the one that is kept: told once a series and kind of change."""
+        if not changed or facts is None:
+            return
+        event = events.HeaderChanged(
+            subject=facts.series or "",
+            study=facts.study or "",
+            instance=facts.sop_instance or "",
+            changed=changed,
+            refused=refused,
+            association=self._id,
+        )
+        of = (event.study, event.subject, changed)
+        if of not in self._headers_told:
+            self._headers_told.add(of)
+            self._record(event)
 
     def _arrived(self, key: SeriesKey, series: _Series) -> None:
         self._journal.series.arrived(
@@ -312,42 +356,6 @@ class _Nowhere:
 
     def drop(self) -> None:
         pass
-
-
-class _Comparison:
-    """Whether two files are the same image, and the digests of both where they are not.
-
-    Only one association at a time decodes, so what that needs is needed once, however many send.
-    """
-
-    def __init__(self, ration: Path) -> None:
-        self.digests: dict[str, str] = {}
-        self._ration = ration
-
-    def same(self, new: Path, stored: Path) -> bool:
-        one, other = _mapped(new), _mapped(stored)
-        facts, known = peek(one), peek(other)
-        ours, theirs = one[facts.dataset_at :], other[known.dataset_at :]
-        if facts.transfer_syntax == known.transfer_syntax and ours == theirs:
-            return True
-        # here, because only duplicates that differ need the decoders
-        from appliance.series import same  # noqa: PLC0415
-
-        with locked(self._ration):
-            found = same.shown(one)
-            if found is not None and found == same.shown(other):
-                return True
-        self.digests = {
-            "sha256": hashlib.sha256(ours).hexdigest(),
-            "sha256_stored": hashlib.sha256(theirs).hexdigest(),
-        }
-        return False
-
-
-def _mapped(path: Path) -> memoryview:
-    """A file's bytes, read when they are looked at."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _checked(announced: Announced, file: int) -> Peeked:

@@ -39,7 +39,7 @@ from collections.abc import Callable
 
 from appliance.dicom import association, pdu, policy
 from appliance.errors import SettingsInvalid, StateUnusable
-from appliance.receive import connections
+from appliance.receive import books, connections
 from appliance.receive.fullness import Note
 from appliance.receive.intake import Intake
 from appliance.settings import TLS, Settings
@@ -47,7 +47,7 @@ from appliance.store import hint
 from appliance.store.files import DISK
 from appliance.store.heartbeat import Heart, living
 from appliance.store.hint import Hint
-from appliance.store.journal import Journal
+from appliance.store.journal import Journal, Manner
 from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
@@ -104,7 +104,17 @@ def _recover_if_possible(settings: Settings) -> None:
 
 
 def _recover(settings: Settings) -> None:
-    with Journal.open(settings.state) as journal:
+    """Associations that are lost with their process; nobody waits for a look at the journal."""
+    try:
+        _mark_lost(settings, Manner.HURRY)
+    except StateUnusable as e:
+        if e.code not in books.AWAY:
+            raise
+        books.beside(functools.partial(_mark_lost, settings, Manner.LOOK))
+
+
+def _mark_lost(settings: Settings, manner: Manner) -> None:
+    with Journal.open(settings.state, manner=manner) as journal:
         for lost in journal.series.recover_associations():
             LOG.warning("association %s was lost with its process", lost)
             hint.send(settings.state, Hint(association=lost))
@@ -143,9 +153,16 @@ def _serve(
             return
     with (
         contextlib.closing(connection),
-        Journal.open(settings.state) as journal,
+        books.Books(settings.state) as kept,
     ):
-        intake = Intake(settings, journal, Spool(settings.state), host=host, tell=tell)
+        intake = Intake(
+            settings,
+            kept.journal,
+            Spool(settings.state),
+            host=host,
+            tell=tell,
+            stand_in=kept.stand_in,
+        )
         outcome, why = association.serve(
             connection,
             intake,

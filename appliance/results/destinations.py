@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
-from appliance.results.owed import Destination, Owed, SeriesEvent
+from appliance.results.owed import Destination, Owed, SeriesEvent, Withdrawn
 
 DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
 
@@ -34,19 +33,22 @@ def of_report(
     key: SeriesKey,
     *,
     naming: Naming,
-    withdraws: Sequence[str] = (),
+    withdraws: Sequence[Withdrawn] = (),
     at: datetime,
     completes: Report | None = None,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
     """What every destination is owed of a report: first the withdrawals, then the report.
 
-    withdraws: ids of reports beside the one that it supersedes. completes: its preliminary form.
+    withdraws: reports that do not stand any more, beside the one that it supersedes.
+    completes: an earlier form of it.
     """
     for one in to:
-        for report_id in map(uuid.UUID, withdraws):
-            withdrawal = one.of_withdrawal(report_id, key, naming=naming, at=at)
-            yield from _counted(one, withdrawal)
+        for old in withdraws:
+            owed = one.of_withdrawal(
+                old.report_id, old.by, naming=naming, at=at, edition=old.edition
+            )
+            yield from _counted(one, owed)
         owed = one.of_report(report, key, naming=naming, at=at, completes=completes)
         yield from _counted(one, owed)
 

@@ -14,6 +14,11 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 | study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
 
+A report is said again where what it says of other series of its study changes, or where it stands
+again: under its `report_id`, with the next `edition`. The edition is part of the event_id, also of
+the `superseded` of a later edition, so that a consumer that drops doubles does not drop it. The
+event carries the whole report; finding messages that were sent are not repeated.
+
 All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
 figure the machine does not give is null, never 0. Texts come from this code, the settings or the
 bundle (its notice), never from a DICOM header.
@@ -33,6 +38,7 @@ from appliance.report import (
     NAMESPACE,
     NOTICE,
     BundleRef,
+    Digest,
     Finding,
     Reason,
     Record,
@@ -95,6 +101,14 @@ class InfoMessage(Message):
     machine: dict[str, str] = Field(default_factory=dict)
 
 
+class AuditHead(Record):
+    """Number and hash of the last row of the audit: whoever keeps it sees a chain that was made
+    anew or cut short."""
+
+    row: int = Field(ge=0)
+    hash: Digest
+
+
 class HealthMessage(Message):
     type: Literal["health"] = "health"
     uptime_s: float | None = None
@@ -109,6 +123,7 @@ class HealthMessage(Message):
     """By name: absent, down, starting, stuck or running (store/conditions.py); publish: paused."""
     engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
+    audit_head: AuditHead | None = None
 
 
 class StudyEvent(Message):
@@ -251,8 +266,10 @@ def of_health(
     oldest_waiting_s: float | None,
     stages: Mapping[str, str],
     engine: str | None = None,
+    audit_head: tuple[int, str] | None = None,
 ) -> Outgoing:
     """How the device does; not kept, and it expires."""
+    head = None if audit_head is None else AuditHead(row=audit_head[0], hash=audit_head[1])
     return Outgoing(
         topic="health",
         qos=0,
@@ -269,6 +286,7 @@ def of_health(
             oldest_waiting_s=oldest_waiting_s,
             stages=dict(stages),
             engine=engine,
+            audit_head=head,
         ),
     )
 
@@ -325,15 +343,16 @@ def of_series(
 
 
 def of_withdrawal(
-    report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
+    report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime, edition: int = 1
 ) -> Outgoing:
-    """`superseded`: this report does not count any more. key: of the series that replaces it."""
+    """`superseded`: this report does not count any more. key: of the series that replaces it;
+    edition: of the report that is withdrawn."""
     study = naming.study(key.study)
     return Outgoing(
         topic=f"study/{study}/event",
         qos=1,
         message=StudyEvent(
-            event_id=naming.event(report_id, "superseded"),
+            event_id=naming.event(report_id, _numbered("superseded", edition)),
             at=at,
             event="superseded",
             study=study,
@@ -353,7 +372,8 @@ def of_report(
 ) -> Iterator[Outgoing]:
     """All messages of one report, in order: the withdrawn one, the event, then each finding.
 
-    completes: its preliminary form, whose findings were sent with it and are not sent again.
+    completes: an earlier form of it, such as its preliminary one or the edition before, whose
+    findings were sent with it and are not sent again.
     """
     study = report.study.pseudonym
     if report.supersedes is not None:
@@ -365,7 +385,7 @@ def of_report(
         topic=f"study/{study}/event",
         qos=1,
         message=StudyEvent(
-            event_id=naming.event(report.report_id, event),
+            event_id=naming.event(report.report_id, _numbered(event, report.edition)),
             at=at,
             event=event,
             study=study,
@@ -397,3 +417,8 @@ def of_report(
                 notice=report.notice,
             ),
         )
+
+
+def _numbered(event: str, edition: int) -> str:
+    """What an event_id is made of: the first edition of a report has no number."""
+    return event if edition == 1 else f"{event} {edition}"

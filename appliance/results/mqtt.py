@@ -65,9 +65,16 @@ class Mqtt:
             yield enveloped(outgoing, key)
 
     def of_withdrawal(
-        self, report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
+        self,
+        report_id: uuid.UUID,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        edition: int = 1,
     ) -> Iterator[Owed]:
-        yield enveloped(message.of_withdrawal(report_id, key, naming=naming, at=at), key)
+        sent = message.of_withdrawal(report_id, key, naming=naming, at=at, edition=edition)
+        yield enveloped(sent, key)
 
     def described(self, key: str, body: bytes | None) -> str:
         try:

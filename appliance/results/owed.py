@@ -47,6 +47,17 @@ class Owed:
     body: Body
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A report that does not count any more."""
+
+    report_id: uuid.UUID
+    edition: int
+    """Which edition of it is withdrawn: it may be said again, and withdrawn again."""
+    by: SeriesKey
+    """The series that stands in its place."""
+
+
 class Destination(Protocol):
     """One row of the registry: how what happened becomes what is owed. Pure; no method waits."""
 
@@ -82,14 +93,21 @@ class Destination(Protocol):
     ) -> Iterator[Owed]:
         """All of one report, in order; with the withdrawal of the one that it supersedes.
 
-        completes: its preliminary form; what was owed with that one is not owed again.
+        completes: an earlier form of it, its preliminary one or the edition before; what was owed
+        with that one is not owed again.
         """
         ...
 
     def of_withdrawal(
-        self, report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
+        self,
+        report_id: uuid.UUID,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        edition: int = 1,
     ) -> Iterator[Owed]:
-        """A report does not count any more. key: of the series that replaces it."""
+        """This edition of a report does not count any more. key: of the series that replaces it."""
         ...
 
     def described(self, key: str, body: bytes | None) -> str:

@@ -166,7 +166,11 @@ def _delete(spool: Spool, journal: Journal, state: Path, kept: Kept) -> bool:
     if kept.reports:  # without their rows nobody would ever delete masks that came back
         with contextlib.suppress(FileNotFoundError):
             spool.disk.settle(state / "reports")
-    return journal.forget(series)
+    if not journal.forget(series):
+        return False
+    for report_id in kept.reports:  # `work` may just have filed one there (journal.tidy)
+        shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
+    return True
 
 
 def thing_of(series: Series) -> str:

@@ -6,6 +6,12 @@ came. Rules:
   one is opened beside the old one, between two studies, if there is memory for both, and only a
   bundle whose goldens passed is used. The old one is closed once no series that began with it is
   followed any more.
+- While the active bundle is refused, the one of its name that runs goes on; else the best of its
+  spares (Shelf.spares) takes its place, never one of another name nor one that was withdrawn. Each
+  report of it then has the limitation BUNDLE_FALLBACK. What was refused is looked at again once its
+  file has changed, and now and then (AGAIN_S).
+- Damaged tables of the shelf are mended by the process that has an audit. A shelf that cannot be
+  looked at closes nothing that is open.
 - The GPU serves a bundle once its engine is ready (runtime/gpu.py); the CPU backend stays as its
   spare, and takes over a series at once where the GPU fails in it.
 """
@@ -13,8 +19,8 @@ came. Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,15 +34,32 @@ from appliance.bundle import golden, trust
 from appliance.bundle.manifest import Manifest, Network
 from appliance.bundle.shelf import Audit, Entry, Shelf
 from appliance.bundle.trust import Bundle, Loaded
-from appliance.errors import BackendUnavailable, BundleRefused, Poisoned, ScansideError
+from appliance.errors import (
+    BackendUnavailable,
+    BundleRefused,
+    Poisoned,
+    ScansideError,
+    StateUnusable,
+)
 from appliance.host import memory
 from appliance.lines.fold import Fold
 from appliance.lines.kind import NO_CONTEXT, Context
+from appliance.reasons import Code
 from appliance.records import Result
+from appliance.report import Reason
+from appliance.runtime import trial
 from appliance.runtime.gpu import GpuEngines
 from appliance.settings import Settings
 
 log = logging.getLogger("scanside.work")
+
+AGAIN_S = 60.0
+"""What was refused is looked at again so much later, or after TIMES the time that it took."""
+TIMES = 20.0
+
+
+Mark = tuple[int, int, int] | None
+"""Of a file: inode, size, time of its last change in ns; None where it is not there."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,8 @@ class OpenBundle:
     """The CPU backend that takes over where the GPU fails; None where `backend` is one."""
     gpu_failed: Callable[[ScansideError], None] = lambda _: None
     """Called where the GPU itself failed."""
+    fallback: Reason | None = None
+    """Why it serves although another one is active."""
 
     @property
     def digest(self) -> str:
@@ -62,6 +87,12 @@ class OpenBundle:
 
     def finish(self, fold: Fold, context: Context = NO_CONTEXT) -> Result:
         """line.finish for this bundle; by the spare where the GPU fails."""
+        result = self._finish(fold, context)
+        if self.fallback is None:
+            return result
+        return replace(result, limitations=(self.fallback, *result.limitations))
+
+    def _finish(self, fold: Fold, context: Context) -> Result:
         try:
             return line.finish(fold, self.bundle, self.backend, context)
         except Poisoned as e:
@@ -71,6 +102,16 @@ class OpenBundle:
             if isinstance(self.backend, GpuBackend) and self.backend.broken is not None:
                 self.gpu_failed(e)
         return line.finish(fold, self.bundle, self.spare(), context)
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A bundle that was refused, and when to look at it again."""
+
+    mark: tuple[Mark, str | None]
+    until: float
+    """Of the monotonic clock."""
+    error: BundleRefused
 
 
 class OpenBundles:
@@ -83,10 +124,12 @@ class OpenBundles:
         *,
         builds: bool = False,
         engines: GpuEngines | None = None,
+        alive: Callable[[], object] = lambda: None,
     ) -> None:
         """`builds`: whether engines are built by this process; `engines`: of another GPU than this
-        machine's."""
+        machine's; `alive` is called while golden cases run."""
         self.settings = settings
+        self._alive = alive
         self._library = choose(settings.work.backend)
         self.engines = engines
         """None where the GPU is not to serve."""
@@ -95,8 +138,17 @@ class OpenBundles:
             self.engines = GpuEngines(
                 settings.state, self._library, required=required, builds=builds
             )
-        runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._infer)
-        self.shelf = Shelf(settings.state, runner=runner, audit=audit)
+        runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._trial)
+        self.shelf = Shelf(
+            settings.state,
+            runner=runner,
+            audit=audit,
+            allow_unsigned=settings.bundles.allow_unsigned,
+        )
+        self.troubles: tuple[str, ...] = ()
+        """What `refresh` found wrong with the bundles, each a sentence."""
+        self._refused: dict[str, _Refused] = {}
+        """By digest."""
         self._open: dict[str, OpenBundle] = {}
         self._retired: dict[str, OpenBundle] = {}
         """Not active any more, but a series may still use them."""
@@ -108,33 +160,92 @@ class OpenBundles:
     def refresh(self, in_use: Collection[str | None] = ()) -> tuple[OpenBundle, ...]:
         """Open what the shelf says is active; close what is neither active nor `in_use` (digests).
 
-        A bundle that cannot be opened is logged and the one of the same name that runs goes on. So
-        do all that are open where there is no memory to look.
+        A bundle that cannot be opened is logged, and what may take its place does. All that are
+        open go on where there is no memory to look, or where the shelf cannot be looked at.
         """
-        wanted = {}
         try:
-            active = self.shelf.active()
+            if self.shelf.audited:
+                self._mend()
+            active, problems = self.shelf.active(), self.shelf.problems()
         except MemoryError:
             log.error("no memory to look at the shelf; what is open goes on")
             return self.all
+        except StateUnusable as e:
+            if not self._open:
+                raise
+            log.error("%s; what is open goes on", e.one_line())
+            return self.all
+        troubles = list(problems)
+        wanted: dict[str, OpenBundle] = {}
         for entry in active:
-            before = [o for o in self._open.values() if o.bundle.ref.name == entry.name]
-            known = self._open.get(entry.digest) or self._retired.pop(entry.digest, None)
-            if known is not None:
-                wanted[entry.digest] = known
-                continue
             try:
-                wanted[entry.digest] = self._opened(self.shelf.ready(entry), entry)
-                log.info("bundle %s %s is open", entry.name, entry.version)
+                wanted[entry.digest] = self._taken_up(entry)
             except (ScansideError, MemoryError) as e:
                 why = e.one_line() if isinstance(e, ScansideError) else "no memory to open it"
                 log.error("bundle %s %s: %s", entry.name, entry.version, why)
-                wanted.update({o.bundle.ref.digest: o for o in before})
+                stand_in = self._in_place_of(entry, e)
+                if stand_in is not None:
+                    wanted[stand_in.digest] = stand_in
+                if isinstance(e, BundleRefused):
+                    troubles.append(_said(entry, e, stand_in))
+        self.troubles = tuple(dict.fromkeys(troubles))
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
         self._open = wanted
         for digest in self._retired.keys() - set(in_use):
             self._close(digest, self._retired.pop(digest))
         return tuple(wanted.values())
+
+    def _taken_up(self, entry: Entry) -> OpenBundle:
+        """An active bundle, open. Whatever keeps it from being opened is raised."""
+        known = self._open.get(entry.digest) or self._retired.pop(entry.digest, None)
+        if known is not None and entry.refused is None:
+            return known if known.fallback is None else replace(known, fallback=None)
+        opened = self._opened(self._ready(entry), entry)
+        log.info("bundle %s %s is open", entry.name, entry.version)
+        return opened
+
+    def _ready(self, entry: Entry) -> Loaded:
+        """Shelf.ready; what it refused is refused again at once, until its file has changed or it
+        is time to look again."""
+        mark, now = _mark(self.shelf.path(entry)), time.monotonic()
+        before = self._refused.get(entry.digest)
+        if before is not None and before.mark == (mark, entry.refused) and now < before.until:
+            raise before.error
+        try:
+            loaded = self.shelf.ready(entry)
+        except BundleRefused as e:
+            took = time.monotonic() - now
+            until = now + took + max(AGAIN_S, TIMES * took)
+            self._refused[entry.digest] = _Refused((mark, entry.refused), until, e)
+            raise
+        self._refused.pop(entry.digest, None)
+        return loaded
+
+    def _in_place_of(self, entry: Entry, error: Exception) -> OpenBundle | None:
+        """Who serves while an active bundle cannot be opened."""
+        refused = isinstance(error, BundleRefused)
+        for opened in self._open.values():
+            if opened.bundle.ref.name == entry.name and not (
+                refused and self.shelf.is_withdrawn(opened.digest)
+            ):
+                return _instead(opened, entry) if refused else opened
+        for spare in self.shelf.spares(entry) if refused else ():
+            try:
+                opened = self._opened(self._ready(spare), spare)
+            except (ScansideError, MemoryError) as e:
+                log.error("bundle %s %s: %s", spare.name, spare.version, e)
+                continue
+            log.error("bundle %s %s serves in its place", spare.name, spare.version)
+            return _instead(opened, entry)
+        return None
+
+    def _mend(self) -> None:
+        """Damaged tables of the shelf are set aside; where that fails they are read as made."""
+        try:
+            for name in self.shelf.mend():
+                log.error("a table of the shelf was damaged: it is kept as %s", name)
+        except StateUnusable as e:
+            log.error("%s", e.one_line())
 
     def follow_builds(self) -> None:
         """Between two steps of the work: follow the build of an engine, take up one that is ready.
@@ -153,7 +264,7 @@ class OpenBundles:
                 continue
             if opened is not None:
                 self._spares[digest] = before.backend
-                self._open[digest] = opened
+                self._open[digest] = replace(opened, fallback=before.fallback)
 
     def open(self, entry: Entry) -> OpenBundle:
         """One bundle of the shelf, active or not, until `close`."""
@@ -170,8 +281,7 @@ class OpenBundles:
         path = Path(bundle)
         if path.is_file():
             loaded = trust.check(path.read_bytes())
-            with self._infer(loaded) as infer:
-                gate = golden.gate(loaded, infer)
+            gate = self._trial(path, loaded)
             if not gate.passed:
                 raise BundleRefused(f"{path}: {gate.one_line()}", code="bundle_golden")
             self._open = {loaded.digest: self._opened(loaded)}
@@ -224,13 +334,11 @@ class OpenBundles:
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
         return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
 
-    @contextmanager
-    def _infer(self, loaded: Loaded) -> Iterator[golden.Infer]:
-        backend = self._on_cpu(loaded)
-        try:
-            yield golden.through(backend)
-        finally:
-            backend.close()
+    def _trial(self, path: Path, loaded: Loaded) -> golden.Gate:
+        """Its golden cases, in a process of their own."""
+        _require_memory(sum(map(len, loaded.networks.values())))
+        threads = self.settings.work.threads
+        return trial.run(self._library, threads, path, loaded, alive=self._alive)
 
     def _close(self, digest: str, opened: OpenBundle) -> None:
         opened.backend.close()
@@ -252,6 +360,26 @@ class OpenBundles:
             backend.close()
         if self.engines is not None:
             self.engines.close()
+
+
+def _instead(opened: OpenBundle, entry: Entry) -> OpenBundle:
+    """A bundle that serves in place of `entry`, and says so in each report."""
+    ref = opened.bundle.ref
+    text = f"{entry.name} {entry.version} is refused: {ref.name} {ref.version} serves in its place"
+    return replace(opened, fallback=Reason(code=Code.BUNDLE_FALLBACK, text=text, where="series"))
+
+
+def _said(entry: Entry, error: BundleRefused, stand_in: OpenBundle | None) -> str:
+    serves = f"{stand_in.bundle.ref.version} serves in its place" if stand_in else "none serves"
+    return f"{entry.name} {entry.version}: {error.text}; {serves}"
+
+
+def _mark(path: Path) -> Mark:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _require_memory(networks: int) -> None:

@@ -5,8 +5,8 @@ from Slice Thickness, Slice Location or Instance Number. The answer does not dep
 arrival. Every check runs; reasons come most fundamental first, each names image and figure:
 
 - nothing there: NO_SLICES; more than `max_slices`: TOO_LARGE.
-- one study, series and frame of reference (positions of two frames cannot be compared, PS3.3
-  C.7.4.1): MIXED_SERIES. One SOP Instance UID with different pixels: DUPLICATE_UID.
+- one patient, study, series and frame of reference (positions of two frames cannot be compared,
+  PS3.3 C.7.4.1): MIXED_SERIES. One SOP Instance UID with different pixels: DUPLICATE_UID.
 - one orientation within 0.01 rad, one matrix, one pixel spacing within 0.5 %: MIXED_ORIENTATION,
   MIXED_SIZE, MIXED_SPACING. The odd ones against the majority are named.
 - the normal within 20 degrees of the body axis: NOT_AXIAL.
@@ -18,7 +18,7 @@ arrival. Every check runs; reasons come most fundamental first, each names image
 - one image a position. Equal pixels under another SOP Instance UID lose nothing: one is kept (the
   lowest UID) and the limitation DUPLICATE_POSITION says so; the very same instance twice (a resend)
   is one instance. Different pixels: DUPLICATE_POSITION, or DYNAMIC where at least half of the
-  positions repeat (`split` makes single phases of those where a tag tells them apart).
+  positions repeat (`phases` makes single phases of those where a tag tells them apart).
 - an image between others whose pixels are all equal shows nothing: it counts as missing, and the
   limitation MISSING_PIXELS names it. Blank images at the ends stay: air or padding.
 - neighbours that show the very same tissue at two positions are a reconstruction that got stuck, or
@@ -32,37 +32,28 @@ arrival. Every check runs; reasons come most fundamental first, each names image
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
-from appliance.records import Header, Plane, Stack, Vector
+from appliance.records import Header, Plane, Stack
 from appliance.report import Reason
-from appliance.series import decoders
+from appliance.series import decoders, pose
 from appliance.series.content import hu_check, repeated
 from appliance.series.extent import SAME_POSITION_MM, Points, extent, place, steps
 
-__all__ = ["MAX_SLICES", "assemble", "hu_check", "may_have_lost", "split"]
+__all__ = ["MAX_SLICES", "assemble", "hu_check", "instances", "may_have_lost", "positions"]
 
 MAX_SLICES = 4000
-ORIENTATION_RAD = 0.01
-SPACING_RATIO = 0.005
-AXIAL_DEG = 20.0
 TILT_DEG = 0.5
 TILT_TAG_DEG = 1.0
 ROUNDING_MM = 0.2  # of a whole series' positions; less is no tilt
-BESIDE_MM = 1.0
 LOSSY_SYNTAXES = frozenset(
     f"1.2.840.10008.1.2.4.{n}"
     for n in (50, 51, 81, 91, 203)  # JPEG, JPEG-LS, JPEG 2000, HTJ2K
 )
-_NAMED = 3
-
-K = TypeVar("K", bound=Hashable)
 
 
 def assemble(
@@ -77,17 +68,17 @@ def assemble(
     if len(planes) > max_slices:
         text = f"{len(planes)} images; the limit is {max_slices}"
         return (_reason(Code.TOO_LARGE, text),)
-    once, reasons = _instances(sorted(planes, key=_identity))
+    once, reasons = instances(sorted(planes, key=pose.identity))
     reasons += _one_series(once)
     reasons += _alike(once)
-    normal = _normal(once)
+    normal = pose.normal_of(once)
     reasons += _axial(normal)
     reasons += _tilt(once, normal)
     kept, more, limitations = _positions(once, normal)
     reasons += more
     kept, blank = _shown(kept)
     reasons += _repeated(kept)
-    z = _along(kept, normal)
+    z = pose.along(kept, normal)
     spacing, more, limits = steps(kept, z, accepts)
     reasons += more
     limitations = limits + blank + limitations + _lossy(kept)
@@ -98,71 +89,17 @@ def assemble(
     return Stack(
         planes=tuple(kept),
         z_mm=z - z[0],
-        normal_lps=_vector(normal),
+        normal_lps=pose.vector(normal),
         spacing_mm=(spacing, rows, columns),
         limitations=tuple(limitations),
     )
-
-
-def split(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
-    """A dynamic or gated series -> its phases; one group where nothing repeats or no tag tells.
-
-    Tried in order: acquisition number, temporal position, cardiac phase, and all three. The first
-    that leaves no position twice in any group is taken; groups come in order of its values.
-    """
-    once, _ = _instances(sorted(planes, key=_identity))
-    if not once or not _repeats(once):
-        return (tuple(once),) if once else ()
-    keys: tuple[Callable[[Plane], tuple[float, ...]], ...] = (
-        lambda p: (_known(p.header.acquisition_number),),
-        lambda p: (_known(p.header.temporal_position),),
-        lambda p: (_known(p.header.cardiac_phase),),
-        lambda p: (
-            _known(p.header.acquisition_number),
-            _known(p.header.temporal_position),
-            _known(p.header.cardiac_phase),
-        ),
-    )
-    for key in keys:
-        values = sorted({key(p) for p in once})
-        groups = [tuple(p for p in once if key(p) == value) for value in values]
-        if len(groups) > 1 and not any(_repeats(g) for g in groups):
-            return tuple(groups)
-    return (tuple(once),)
-
-
-def _known(value: float | None) -> float:
-    return -math.inf if value is None else float(value)
-
-
-def _repeats(planes: Sequence[Plane]) -> bool:
-    z = np.sort(_along(planes, _normal(planes)))
-    return bool((np.diff(z) < SAME_POSITION_MM).any())
 
 
 def _reason(code: Code, text: str, where: str = "series") -> Reason:
     return Reason(code=code, text=text, where=where)
 
 
-def _identity(plane: Plane) -> tuple[str, int, str]:
-    return plane.header.sop_instance_uid, plane.frame, plane.digest
-
-
-def _name(plane: Plane) -> str:
-    """How a person finds the image: its Instance Number, else its place."""
-    number = plane.header.instance_number
-    if number is None:
-        return f"image at z {plane.geometry.position_lps_mm[2]:.1f} mm"
-    return f"image {number}" + (f" frame {plane.frame + 1}" if plane.frame else "")
-
-
-def _names(planes: Sequence[Plane]) -> str:
-    shown = ", ".join(_name(p) for p in planes[:_NAMED])
-    more = len(planes) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
+def instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
     """Each instance and frame once; the same UID with other pixels is refused."""
     kept: dict[tuple[str, int], Plane] = {}
     reasons = []
@@ -172,22 +109,16 @@ def _instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
         if first is plane:
             continue
         if first.digest != plane.digest:
-            text = f"{_name(first)} and {_name(plane)} carry one SOP Instance UID"
-            reasons.append(_reason(Code.DUPLICATE_UID, text, _name(plane)))
+            text = f"{pose.name(first)} and {pose.name(plane)} carry one SOP Instance UID"
+            reasons.append(_reason(Code.DUPLICATE_UID, text, pose.name(plane)))
         elif repr(plane.header) < repr(first.header):  # whichever came first
             kept[key] = plane
     return list(kept.values()), reasons
 
 
-def _odd(planes: Sequence[Plane], key: Callable[[Plane], K]) -> tuple[K, list[Plane]]:
-    """The most common value (the lowest of several) and the planes that have another."""
-    counts = Counter(key(p) for p in planes)
-    common = min(counts, key=lambda v: (-counts[v], repr(v)))
-    return common, [p for p in planes if key(p) != common]
-
-
 def _one_series(planes: Sequence[Plane]) -> list[Reason]:
     keys: tuple[tuple[str, Callable[[Plane], str | None]], ...] = (
+        ("patients", _patient(planes)),
         ("studies", lambda p: p.header.study_uid),
         ("series", lambda p: p.header.series_uid),
         ("frames of reference", lambda p: p.header.frame_of_reference_uid),
@@ -196,100 +127,56 @@ def _one_series(planes: Sequence[Plane]) -> list[Reason]:
     for what, key in keys:
         count = len({key(p) for p in planes})
         if count > 1:
-            odd = _odd(planes, key)[1]
+            odd = pose.odd(planes, key)[1]
             text = f"{count} {what} in one series; {len(odd)} of {len(planes)} images differ: "
-            reasons.append(_reason(Code.MIXED_SERIES, text + _names(odd), _name(odd[0])))
+            reasons.append(_reason(Code.MIXED_SERIES, text + pose.names(odd), pose.name(odd[0])))
     return reasons
+
+
+def _patient(planes: Sequence[Plane]) -> Callable[[Plane], str | None]:
+    """Whose image it is; one that does not say so is of the patient of most."""
+    said = [p for p in planes if p.header.patient is not None]
+    usual = pose.odd(said, lambda p: p.header.patient)[0] if said else None
+    return lambda p: p.header.patient or usual
 
 
 def _alike(planes: Sequence[Plane]) -> list[Reason]:
     """Orientation, matrix and pixel spacing against the majority's."""
     reasons = []
-    common, _ = _odd(planes, lambda p: _rounded(p.geometry.row_lps + p.geometry.column_lps, 2))
-    usual = next(
-        p for p in planes if _rounded(p.geometry.row_lps + p.geometry.column_lps, 2) == common
-    )
-    turned = [(p, _turned_by(p, usual)) for p in planes]
-    odd = [p for p, angle in turned if angle > ORIENTATION_RAD]
+    usual = pose.usual(planes)
+    turned = [(p, pose.turned_by(p, usual)) for p in planes]
+    odd = [p for p, angle in turned if angle > pose.ORIENTATION_RAD]
     if odd:
         most = math.degrees(max(angle for _, angle in turned))
         text = f"{len(odd)} of {len(planes)} images are turned by up to {most:.1f} degrees: "
-        reasons.append(_reason(Code.MIXED_ORIENTATION, text + _names(odd), _name(odd[0])))
-    size, odd = _odd(planes, lambda p: p.native.shape)
+        reasons.append(_reason(Code.MIXED_ORIENTATION, text + pose.names(odd), pose.name(odd[0])))
+    size, odd = pose.odd(planes, lambda p: p.native.shape)
     if odd:
-        text = f"{_names(odd)}: {odd[0].native.shape[1]} x {odd[0].native.shape[0]} pixels"
+        text = f"{pose.names(odd)}: {odd[0].native.shape[1]} x {odd[0].native.shape[0]} pixels"
         text += f", the others {size[1]} x {size[0]}"
-        reasons.append(_reason(Code.MIXED_SIZE, text, _name(odd[0])))
-    spacing, _ = _odd(planes, lambda p: _rounded(p.geometry.spacing_mm, 3))
-    odd = [
-        p
-        for p in planes
-        if any(
-            abs(a - b) > SPACING_RATIO * b
-            for a, b in zip(p.geometry.spacing_mm, spacing, strict=True)
-        )
-    ]
+        reasons.append(_reason(Code.MIXED_SIZE, text, pose.name(odd[0])))
+    spacing, _ = pose.odd(planes, lambda p: pose.rounded(p.geometry.spacing_mm, 3))
+    odd = [p for p in planes if not pose.same_spacing(p.geometry.spacing_mm, spacing)]
     if odd:
         there = odd[0].geometry.spacing_mm
-        text = f"{_names(odd)}: pixels of {there[0]:.4g} x {there[1]:.4g} mm"
+        text = f"{pose.names(odd)}: pixels of {there[0]:.4g} x {there[1]:.4g} mm"
         text += f", the others {spacing[0]:.4g} x {spacing[1]:.4g}"
-        reasons.append(_reason(Code.MIXED_SPACING, text, _name(odd[0])))
+        reasons.append(_reason(Code.MIXED_SPACING, text, pose.name(odd[0])))
     return reasons
 
 
-def _rounded(values: tuple[float, ...], digits: int) -> tuple[float, ...]:
-    return tuple(round(v, digits) + 0.0 for v in values)
-
-
-def _angle(a: Vector, b: Vector) -> float:
-    """Radians; exact for small angles, where arccos is not. Plain Python is 20 times numpy here."""
-    (ax, ay, az), (bx, by, bz) = a, b
-    across = math.hypot(ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
-    return math.atan2(across, ax * bx + ay * by + az * bz)
-
-
-def _turned_by(plane: Plane, usual: Plane) -> float:
-    return max(
-        _angle(plane.geometry.row_lps, usual.geometry.row_lps),
-        _angle(plane.geometry.column_lps, usual.geometry.column_lps),
-    )
-
-
-def _vector(v: Points) -> Vector:
-    return (float(v[0]), float(v[1]), float(v[2]))
-
-
-def _normal(planes: Sequence[Plane]) -> Points:
-    """The median of the planes' normals, a unit vector that points to the head (+z)."""
-    rows = np.array([p.geometry.row_lps for p in planes])
-    columns = np.array([p.geometry.column_lps for p in planes])
-    normals = np.cross(rows, columns)
-    side = np.where(normals[:, 2] == 0, normals.sum(axis=1), normals[:, 2])
-    normals[side < 0] *= -1
-    middle: Points = np.median(normals, axis=0)
-    length = float(np.linalg.norm(middle))
-    return middle / length if length > 0 else normals[0]
-
-
-def _along(planes: Sequence[Plane], normal: Points) -> Points:
-    points = np.array([p.geometry.position_lps_mm for p in planes], dtype=np.float64)
-    along: Points = points @ normal
-    return along
-
-
 def _axial(normal: Points) -> list[Reason]:
-    angle = math.degrees(_angle(_vector(normal), (0.0, 0.0, 1.0)))
-    if angle <= AXIAL_DEG:
+    angle = math.degrees(pose.angle(pose.vector(normal), (0.0, 0.0, 1.0)))
+    if angle <= pose.AXIAL_DEG:
         return []
-    text = (
-        f"the images stand {angle:.0f} degrees off the axial plane; up to {AXIAL_DEG:.0f} is axial"
-    )
+    text = f"the images stand {angle:.0f} degrees off the axial plane; "
+    text += f"up to {pose.AXIAL_DEG:.0f} is axial"
     return [_reason(Code.NOT_AXIAL, text)]
 
 
 def _tilt(planes: Sequence[Plane], normal: Points) -> list[Reason]:
     reasons = []
-    order = np.argsort(_along(planes, normal), kind="stable")
+    order = np.argsort(pose.along(planes, normal), kind="stable")
     points = np.array([planes[i].geometry.position_lps_mm for i in order])
     along = points @ normal
     beside = points - np.outer(along, normal)
@@ -308,10 +195,12 @@ def _tilt(planes: Sequence[Plane], normal: Points) -> list[Reason]:
         reasons += _tilt_tag(planes, normal)
     rest = beside - np.outer(along, slope)
     off = np.linalg.norm(rest - np.median(rest, axis=0), axis=1)
-    if off.max() > BESIDE_MM:
-        odd = [planes[order[i]] for i in np.flatnonzero(off > BESIDE_MM)]
-        text = f"{len(odd)} images lie up to {off.max():.1f} mm beside the others: {_names(odd)}"
-        reasons.append(_reason(Code.MIXED_SERIES, text, _name(odd[0])))
+    if off.max() > pose.BESIDE_MM:
+        odd = [planes[order[i]] for i in np.flatnonzero(off > pose.BESIDE_MM)]
+        text = (
+            f"{len(odd)} images lie up to {off.max():.1f} mm beside the others: {pose.names(odd)}"
+        )
+        reasons.append(_reason(Code.MIXED_SERIES, text, pose.name(odd[0])))
     return reasons
 
 
@@ -325,26 +214,33 @@ def _tilt_tag(planes: Sequence[Plane], normal: Points) -> list[Reason]:
         text = f"Gantry/Detector Tilt varies from {low:g} to {high:g} degrees"
         return [_reason(Code.GANTRY_TILT, text)]
     tag = max(abs(low), abs(high))
-    shown = math.degrees(_angle(_vector(normal), (0.0, 0.0, 1.0)))
+    shown = math.degrees(pose.angle(pose.vector(normal), (0.0, 0.0, 1.0)))
     if tag > TILT_DEG and abs(tag - shown) > TILT_TAG_DEG:
         text = f"Gantry/Detector Tilt is {tag:g} degrees, but the orientation shows {shown:.1f}"
         return [_reason(Code.GANTRY_TILT, text)]
     return []
 
 
+def positions(
+    planes: Sequence[Plane], normal: Points, apart_mm: float = SAME_POSITION_MM
+) -> list[list[Plane]]:
+    """The planes at each position, in order of rising z; positions are this far apart."""
+    z = pose.along(planes, normal)
+    groups: list[list[Plane]] = []
+    last = -math.inf
+    for i in np.argsort(z, kind="stable"):
+        if z[i] - last >= apart_mm:
+            groups.append([])
+            last = z[i]
+        groups[-1].append(planes[i])
+    return groups
+
+
 def _positions(
     planes: Sequence[Plane], normal: Points
 ) -> tuple[list[Plane], list[Reason], list[Reason]]:
     """One plane a position in order of rising z; reasons; limitations."""
-    z = _along(planes, normal)
-    order = np.argsort(z, kind="stable")
-    groups: list[list[Plane]] = []
-    last = -math.inf
-    for i in order:
-        if z[i] - last >= SAME_POSITION_MM:
-            groups.append([])
-            last = z[i]
-        groups[-1].append(planes[i])
+    groups = positions(planes, normal)
     kept = [g[0] for g in groups]
     twice = [g for g in groups if len({p.digest for p in g}) > 1]
     if twice and 2 * len(twice) >= len(groups):
@@ -354,16 +250,16 @@ def _positions(
     reasons = [
         _reason(
             Code.DUPLICATE_POSITION,
-            f"{_names(g)} show different pixels at {place(g[0])}",
+            f"{pose.names(g)} show different pixels at {place(g[0])}",
             place(g[0]),
         )
-        for g in twice[:_NAMED]
+        for g in twice[: pose.NAMED]
     ]
     same = [g for g in groups if len(g) > 1 and len({p.digest for p in g}) == 1]
     limitations = []
     if same:
         extra = sum(len(g) - 1 for g in same)
-        text = f"{extra} images are copies of others under other UIDs, first {_names(same[0])}"
+        text = f"{extra} images are copies of others under other UIDs, first {pose.names(same[0])}"
         text += "; one of each is used"
         limitations.append(_reason(Code.DUPLICATE_POSITION, text, place(same[0][0])))
     return kept, reasons, limitations
@@ -375,7 +271,7 @@ def _shown(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
     blank = [p for p in planes[there[0] : there[-1]] if p.blank] if there else []
     if not blank:
         return list(planes), []
-    text = f"{_names(blank)}: all pixels are equal; taken as missing"
+    text = f"{pose.names(blank)}: all pixels are equal; taken as missing"
     kept = [p for i, p in enumerate(planes) if not (p.blank and there[0] < i < there[-1])]
     return kept, [_reason(Code.MISSING_PIXELS, text, place(blank[0]))]
 
@@ -384,7 +280,7 @@ def _repeated(planes: Sequence[Plane]) -> list[Reason]:
     again = repeated(planes)
     if not again:
         return []
-    text = f"{_names(again)}: the same pixels as the image below, at another position"
+    text = f"{pose.names(again)}: the same pixels as the image below, at another position"
     return [_reason(Code.REPEATED_PIXELS, text, place(again[0]))]
 
 
@@ -398,6 +294,8 @@ def _lossy(planes: Sequence[Plane]) -> list[Reason]:
     if not odd:
         return []
     by = decoders.named(p.header.transfer_syntax_uid for p in odd)
-    text = f"{len(odd)} of {len(planes)} images may have lost detail by compression: {_names(odd)}"
+    text = (
+        f"{len(odd)} of {len(planes)} images may have lost detail by compression: {pose.names(odd)}"
+    )
     text += f" (decoded by {by})" if by else ""
     return [_reason(Code.LOSSY, text)]

@@ -39,15 +39,17 @@ SHARED, PER_FRAME = 0x52009229, 0x52009230
 DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 """Of the study, the series, the acquisition and the image: the first that is a date counts."""
 TAGS = (
-    0x00080008, 0x00080016, 0x00080018, *DATES, 0x00080060, 0x00080070, 0x00100030, 0x00101010,
-    0x00102201, 0x00102202, 0x00180015, 0x00180050, 0x00181120, 0x00181210, 0x0020000D, 0x0020000E,
-    0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00201002, 0x00201206, 0x00201208, 0x00201209,
-    0x00209241, 0x00280301, 0x00282110, SHARED, PER_FRAME,
+    0x00080008, 0x00080016, 0x00080018, *DATES, 0x00080060, 0x00080070, 0x00100020, 0x00100030,
+    0x00101010, 0x00102201, 0x00102202, 0x00180015, 0x00180050, 0x00181120, 0x00181130, 0x00181210,
+    0x0020000D, 0x0020000E, 0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00201002, 0x00201206,
+    0x00201208, 0x00201209, 0x00209241, 0x00280301, 0x00282110, SHARED, PER_FRAME,
 )  # fmt: skip
 HUMAN, HUMAN_CODES = {"homo sapiens", "human"}, {("SCT", "337915000"), ("SRT", "L-85B00")}
 """Species Description in lower case; (Coding Scheme Designator, Code Value), PS3.16 CID 7454."""
 OLDEST = 120.0
 """Years; an age above is none."""
+NOT_IN_DIGEST = frozenset({"patient", "table_height_mm"})
+"""Facts of a header that came later than the first digests, which stay as they were."""
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 MAX_HEADER_BYTES = 64 << 20
@@ -67,6 +69,7 @@ def digest(header: Header) -> tuple[str, str]:
     said = ", ".join(
         f"{f.name}={getattr(facts, f.name)!r}"
         for f in fields(facts)
+        if f.name not in NOT_IN_DIGEST
         if f.default is MISSING or f.default is not False or getattr(facts, f.name)
     )
     return header.sop_instance_uid, hashlib.sha256(f"Header({said})".encode()).hexdigest()
@@ -154,7 +157,17 @@ def of_instance(instance: Instance, *, strict: bool) -> Header:
         other_species=_other_species(e),
         burned_in=_upper(_lenient_text(e, 0x00280301)) == "YES",
         lossy=_lenient_text(e, 0x00282110) == "01",
+        patient=_patient(e),
+        table_height_mm=_lenient_number(e, 0x00181130),
     )  # fmt: skip
+
+
+def _patient(e: Elements) -> str | None:
+    """Of the bytes, because `text` makes one sign of all that are not ASCII."""
+    element = e.raw(0x00100020)
+    value = None if element is None else element.value
+    said = value.strip(b" \0") if isinstance(value, bytes) else b""
+    return hashlib.sha256(said).hexdigest() if said else None
 
 
 def _age(e: Elements) -> tuple[float | None, bool]:

@@ -1,4 +1,6 @@
-"""Which series of a study are analysed: set aside by name, and the best of what is left. Pure.
+"""Which series are set aside by name, and what else is said of images by their names. Pure.
+
+Which series of a study stand is in standing.py.
 
 By name. Image Type (0008,0008) is value 1 ORIGINAL or DERIVED, value 2 PRIMARY or SECONDARY, value
 3 AXIAL or LOCALIZER in CT, then whatever the maker writes (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1); in
@@ -14,19 +16,6 @@ the limitation `derived` or `secondary`; where compression explains the word, `l
 It is set aside if a word names another quantity than HU, or if text is burned into the pixels. In
 other classes than CT both words set aside, but not so DERIVED of radiographs: one for presentation
 is DERIVED from the one for processing (C.8.11.3.1.1), and all are projections.
-
-The best. Series of one study, frame of reference, acquisition and temporal position show the same
-anatomy: one of them is analysed, by `_rank`, in this order:
-
-1. axial;
-2. original and primary, or unlabelled;
-3. long enough for the bundle;
-4. within the intended use: in full, limited, masses alone, not;
-5. thinnest: the larger of spacing and thickness, then the spacing;
-6. the kernel the bundle prefers, in the bundle's order;
-7. more slices; then the lowest UID, so that every arrival order gives the same answer.
-
-The others are `better_series`. A better one that comes late wins the same comparison later.
 """
 
 from __future__ import annotations
@@ -35,11 +24,11 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from appliance.bundle.accepts import Accepts
 from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
+from appliance.series import pose
 from appliance.series.assemble import may_have_lost
 
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame children .7.1 to .7.4
@@ -147,6 +136,10 @@ ROWS = (
 )
 
 
+BY_NAME = frozenset(row.code for row in ROWS)
+"""Codes of what is set aside by name."""
+
+
 def by_name(header: Header) -> Reason | None:
     """Why an image is set aside by its Image Type or SOP class; None where it is not.
 
@@ -198,10 +191,9 @@ def place(header: Header) -> tuple[bool, int, str]:
     return number is None, number or 0, header.sop_instance_uid
 
 
-def of_image(named: Reason | None, header: Header) -> Reason | None:
+def of_image(named: Reason, header: Header) -> Reason:
     """What `by_name` says, with the image that it is about."""
-    where = "image" if header.instance_number is None else f"image {header.instance_number}"
-    return named and named.model_copy(update={"where": where})
+    return named.model_copy(update={"where": pose.image(header)})
 
 
 def of_series(named: Sequence[Reason | None]) -> Reason | None:
@@ -226,12 +218,17 @@ def summed_up(refusals: Sequence[Reason]) -> tuple[Reason, ...]:
     """
     found = []
     for code in Code:
-        same = sorted((r for r in refusals if r.code is code), key=_by_image)
+        same = in_order([r for r in refusals if r.code is code])
         if same:
             more = len(same) - 1
             text = same[0].text + (f" (and {more} more like it)" if more else "")
             found.append(same[0].model_copy(update={"text": text}))
     return tuple(found)
+
+
+def in_order(reasons: Sequence[Reason]) -> list[Reason]:
+    """Reasons of single images by the numbers of these."""
+    return sorted(reasons, key=_by_image)
 
 
 CONSEQUENCES = frozenset(
@@ -260,96 +257,7 @@ def _by_image(reason: Reason) -> tuple[int, str]:
     return int(number[0]) if number else 0, reason.text
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesSummary:
-    """What the choice between the series of a study needs."""
-
-    study_uid: str
-    series_uid: str
-    frame_of_reference_uid: str | None
-    acquisition_number: int | None
-    temporal_position: int | None
-    axial: bool
-    original: bool
-    """Image Type names it neither DERIVED nor SECONDARY."""
-    spacing_mm: float | None
-    thickness_mm: float | None
-    cover_mm: float
-    kernel: str | None
-    slices: int
-
-
-def summary(
-    header: Header, *, axial: bool, spacing_mm: float | None, cover_mm: float, slices: int
-) -> SeriesSummary:
-    """One header of the series and what its positions say -> SeriesSummary."""
-    return SeriesSummary(
-        study_uid=header.study_uid,
-        series_uid=header.series_uid,
-        frame_of_reference_uid=header.frame_of_reference_uid,
-        acquisition_number=header.acquisition_number,
-        temporal_position=header.temporal_position,
-        axial=axial,
-        original=original(header),
-        spacing_mm=spacing_mm,
-        thickness_mm=header.thickness_mm,
-        cover_mm=cover_mm,
-        kernel=header.kernel,
-        slices=slices,
-    )
-
-
-def groups(series: Sequence[SeriesSummary]) -> tuple[tuple[SeriesSummary, ...], ...]:
-    """Series that show the same anatomy at the same time, together; in a fixed order."""
-    found: dict[tuple[str, ...], list[SeriesSummary]] = {}
-    for one in sorted(series, key=lambda s: s.series_uid):
-        key = (one.study_uid, one.frame_of_reference_uid, one.acquisition_number,
-               one.temporal_position)  # fmt: skip
-        found.setdefault(tuple(str(k) for k in key), []).append(one)
-    return tuple(tuple(found[key]) for key in sorted(found))
-
-
-def best(series: Sequence[SeriesSummary], accepts: Accepts) -> SeriesSummary:
-    """The one series of a group that is analysed; ValueError where there is none."""
-    return min(series, key=lambda s: _rank(s, accepts))
-
-
 def reused_uid() -> Reason:
     """What the reports of a series say whose Series Instance UID another study has too."""
     text = "The Series Instance UID is known under another study too."
     return Reason(code=Code.SERIES_UID_REUSED, text=text, where="series")
-
-
-def better(chosen: SeriesSummary) -> Reason:
-    """What the report of every other series of the group says."""
-    spacing = "unknown" if chosen.spacing_mm is None else f"{chosen.spacing_mm:.2f} mm"
-    text = f"another series of this acquisition is analysed: spacing {spacing}, "
-    text += f"{chosen.slices} images"
-    return Reason(code=Code.BETTER_SERIES, text=text, where="series")
-
-
-Rank = tuple[bool, bool, bool, int, float, float, int, int, str]
-
-
-def _rank(one: SeriesSummary, accepts: Accepts) -> Rank:
-    """Smaller is better; see the rules above."""
-    spacing = float("inf") if one.spacing_mm is None else round(one.spacing_mm, 2)
-    effective = max(spacing, round(one.thickness_mm or 0.0, 2))
-    limits = accepts.spacing_mm
-    use = sum(effective > most for most in (limits.full, limits.limited, limits.most))
-    return (
-        not one.axial,
-        not one.original,
-        one.cover_mm < accepts.cover_mm,
-        use,
-        effective,
-        spacing,
-        _kernel_rank(one.kernel, accepts.kernels_preferred),
-        -one.slices,
-        one.series_uid,
-    )
-
-
-def _kernel_rank(kernel: str | None, preferred: Sequence[str]) -> int:
-    name = (kernel or "").casefold()
-    return next((i for i, k in enumerate(preferred) if k.casefold() == name), len(preferred))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
-from appliance.report import BundleRef, Record
+from appliance.report import BundleRef, Record, Sentence
 
 E = TypeVar("E", bound="Event")
 
@@ -59,6 +59,29 @@ class InstanceRefused(Event):
     sha256_stored: str | None = None
 
 
+class ImagesSetAside(Event):
+    """Images came after the final report of their series that do not belong to it: the report
+    stays. subject: the SeriesInstanceUID."""
+
+    kind: ClassVar[str] = "images_set_aside"
+    text: str
+
+
+class HeaderChanged(Event):
+    """`receive` got an image that it has, with another header; the first one stays. Once an
+    association, series and kind of change. subject: the Series Instance UID."""
+
+    kind: ClassVar[str] = "header_changed"
+    study: str
+    instance: str
+    """SOP Instance UID of the first such image."""
+    changed: tuple[str, ...]
+    """Names of what differs (series/changed.py), never the values."""
+    refused: bool
+    """Whether it was answered 0111: it is a correction that waits."""
+    association: str
+
+
 class DiskReserve(Event):
     """`receive` refuses images because the disk is nearly full; once an association.
 
@@ -78,6 +101,14 @@ class Loaded(Event):
     bundles: tuple[BundleRef, ...]
     backend: str | None = None
     """Names and precisions of the backends in use."""
+
+
+class BundlesRefused(Event):
+    """What is wrong with the bundles that `work` has been told to use; empty: nothing any more."""
+
+    kind: ClassVar[str] = "bundle_refused"
+    subject: str = "work"
+    text: Sentence
 
 
 class Engine(Event):

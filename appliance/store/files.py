@@ -9,7 +9,7 @@ Rules
 - FileExistsError and FileNotFoundError are answers and pass through. Every other OSError (full,
   read-only, broken) becomes StateUnusable.
 
-The public methods are compositions of the seven steps at the end of the class, each one system
+The public methods are compositions of the nine steps at the end of the class, each one system
 call. A test subclasses these steps to cut the power before any of them.
 """
 
@@ -62,6 +62,29 @@ class Disk:
             if source.parent != target.parent:
                 self.sync_folder(source.parent)
 
+    def append(self, path: Path, data: bytes, *, lasting: bool = True) -> int:
+        """Add `data` to the end of a file that is there; returns where that was, for `cut`.
+
+        lasting: durable when this returns. What raised has taken back what it wrote, if it could.
+        Two that append to one file at once need a lock of their own.
+        """
+        with _as_state_unusable(path):
+            end = path.stat().st_size
+            try:
+                self.put_at(path, end, data)
+                if lasting:
+                    self.sync_file(path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self.truncate(path, end)
+                raise
+        return end
+
+    def cut(self, path: Path, size: int) -> None:
+        """Take back what was appended behind `size`. Not durable: it was never relied on."""
+        with _as_state_unusable(path):
+            self.truncate(path, size)
+
     def remove(self, path: Path) -> None:
         """Remove a file durably. Not there is fine."""
         with _as_state_unusable(path), contextlib.suppress(FileNotFoundError):
@@ -95,6 +118,18 @@ class Disk:
     def put(self, path: Path, data: bytes) -> None:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
+
+    def put_at(self, path: Path, offset: int, data: bytes) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            while data:
+                count = os.pwrite(handle, data, offset)
+                data, offset = data[count:], offset + count
+        finally:
+            os.close(handle)
+
+    def truncate(self, path: Path, size: int) -> None:
+        os.truncate(path, size)
 
     def sync_file(self, path: Path) -> None:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,27 +1,34 @@
-"""What is kept beside a report, in reports/<report id>/: masks, heat maps, the list of inputs.
+"""What is kept beside a report, in reports/<report id>/: masks, heat maps, the list of inputs, and
+records of what its stage must know again.
 
-Durable before the report is committed.
+Durable before the report is committed. No symbolic link in reports/ is followed.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from appliance.records import Result
-from appliance.report import Report
+from appliance.report import Record, Report
+from appliance.store import plain
 from appliance.store.files import DISK
+
+FOLDER = "reports"
+R = TypeVar("R", bound=Record)
 
 
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
     """Masks, heat maps and the list of inputs, durable, under reports/<report id>/."""
-    folder = state / "reports" / str(report.report_id)
-    DISK.make_folder(folder)
+    folder = plain.real_folder(state / FOLDER) / str(report.report_id)
+    DISK.make_folder(plain.real_folder(folder))
     DISK.settle(folder.parent)  # it may be there from a try that ended before its name was durable
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
     for mask in result.masks:
@@ -41,10 +48,24 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
     return folder
 
 
+def keep_record(state: Path, report_id: uuid.UUID, name: str, record: Record) -> None:
+    """A record beside a report, durable; what was there under this name is replaced."""
+    folder = plain.real_folder(state / FOLDER) / str(report_id)
+    DISK.make_folder(plain.real_folder(folder))
+    DISK.write(folder / f"{name}.json", record.model_dump_json(by_alias=True).encode())
+
+
+def kept_record(state: Path, report_id: uuid.UUID, name: str, model: type[R]) -> R | None:
+    """The same again; None where it is not kept, or not to be understood."""
+    with suppress(OSError, ValueError):
+        return model.model_validate_json(plain.read(state, FOLDER, str(report_id), f"{name}.json"))
+    return None
+
+
 def inputs(state: Path, report_id: str) -> list[str] | None:
     """SOP Instance UIDs that a report was made of; None where they are not kept."""
     with suppress(OSError, ValueError):
-        found = json.loads((state / "reports" / report_id / "inputs.json").read_text())
+        found = json.loads(plain.read(state, FOLDER, report_id, "inputs.json"))
         if isinstance(found, list):
             return [str(uid) for uid in found]
     return None

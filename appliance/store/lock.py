@@ -1,7 +1,9 @@
 """The one place of flock(2): locks on files, which the kernel drops with their holder.
 
     locked           wait for a lock that others hold shortly: the spool, the shelf, an opener
+    locked_soon      the same, but not for long
     locked_if_there  the same for who only reads
+    sharing          hold a lock beside others, and know whether there are any
     alone            one process of a kind for each state folder, or an error at once
     is_held          whether such a process lives, which takes nothing away from it
     is_byte_held     whether a byte of a file is held by fcntl(2), as SQLite does; we never do
@@ -22,6 +24,7 @@ from pathlib import Path
 from appliance.errors import StateUnusable
 from appliance.store.files import DISK
 
+_LONGEST = 4096
 _FLOCK = "hhqqi"
 """struct flock of fcntl(2), 64 bit: type, whence, start, length, pid."""
 
@@ -35,6 +38,49 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     with _opened(path) as handle:
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def locked_soon(path: Path, within_s: float) -> Iterator[bool]:
+    """The same for at most so long; whether it is held."""
+    end = time.monotonic() + within_s
+    with _opened(path) as handle:
+        held = _try(handle, fcntl.LOCK_EX)
+        while not held and time.monotonic() < end:
+            time.sleep(0.01)
+            held = _try(handle, fcntl.LOCK_EX)
+        yield held
+
+
+class Shared:
+    """A lock on a file that others may hold shared too; the file has room for a few words."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def alone(self) -> bool:
+        """Whether nobody else holds it. For who keeps others from taking it meanwhile."""
+        alone = _try(self._handle, fcntl.LOCK_EX)
+        fcntl.flock(self._handle, fcntl.LOCK_SH)
+        return alone
+
+    def words(self) -> bytes:
+        """What was written last; not durable, and empty at first."""
+        return os.pread(self._handle, _LONGEST, 0)
+
+    def write(self, words: bytes) -> None:
+        """A disk that takes it not leaves it empty, or as it was."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, words, 0)
+
+
+@contextlib.contextmanager
+def sharing(path: Path) -> Iterator[Shared]:
+    """Hold the lock on the file `path` shared; waits while somebody holds it alone."""
+    with _opened(path) as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield Shared(handle)
 
 
 @contextlib.contextmanager
@@ -120,6 +166,15 @@ def _opened(path: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _try(handle: int, how: int) -> bool:
+    """Take a lock if that needs no waiting."""
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _lock_soon(handle: int) -> None:

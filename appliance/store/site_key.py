@@ -1,37 +1,120 @@
-"""The site key: what pseudonyms of studies are made with. Made once, never leaves the device."""
+"""The site key: what pseudonyms of studies are made with. Made once, never leaves the device.
+
+Rules
+- Its fingerprint is a row of the audit, written by the first stage that uses the key. It is a cut
+  SHA-256 with a label of its own: it tells two keys apart, and helps nobody to guess one.
+- Where the audit knows a fingerprint, another key, or none, is an error and not a new beginning:
+  every pseudonym and id would change, and nobody could say why. Only a person accepts a new one
+  (`scanside site-key --accept`), and that is a row of the audit too.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from pathlib import Path
 
 from appliance.errors import StateUnusable
+from appliance.store import plain
 from appliance.store.files import DISK, Disk
+from appliance.store.journal import Journal
 
 KEY_BYTES = 32
+NAME = "site.key"
+ACTION = "site_key"
+"""Of the row of the audit, whose detail is the fingerprint."""
+RESTORE = (
+    "Restore site.key from a backup. If it is lost for good, type: scanside site-key --accept. "
+    "From then on studies have other pseudonyms, reports and findings other ids."
+)
 
 
 def site_key(state: Path, disk: Disk = DISK) -> bytes:
     """The key of this state folder, made at first use (32 random bytes, mode 0600).
 
-    StateUnusable where it is damaged: with another key every pseudonym would change unnoticed.
+    StateUnusable where it is damaged, or is not the one that the audit knows.
     """
-    path = state / "site.key"
-    if not path.exists():
-        disk.make_folder(state)
-        fresh = path.with_name(f".site.key.{secrets.token_hex(8)}")
-        disk.write(fresh, secrets.token_bytes(KEY_BYTES))
-        with contextlib.suppress(FileExistsError):  # another stage was first: its key counts
-            disk.adopt(fresh, path)
-        disk.remove(fresh)
+    known = known_fingerprint(state)
+    path = state / NAME
+    if known is None and not path.exists():
+        _make(path, disk)
+    key = _read(state)
+    if known not in (None, fingerprint(key)):
+        raise StateUnusable(
+            f"{path} is not the key that the audit knows ({known})",
+            remedy=RESTORE,
+            code="site_key_changed",
+        )
+    return key
+
+
+def fingerprint(key: bytes) -> str:
+    """16 hexadecimal digits."""
+    return hashlib.sha256(b"scanside: fingerprint of a site key\0" + key).hexdigest()[:16]
+
+
+def known_fingerprint(state: Path) -> str | None:
+    """What the audit of a state folder knows, if it knows any."""
     try:
-        key = path.read_bytes()
+        journal = Journal.read(state)
+    except StateUnusable as e:
+        if e.code == "journal_waits":  # of a release that wrote no fingerprint
+            return None
+        raise
+    if journal is None:
+        return None
+    with journal:
+        return _known(journal)
+
+
+def register(journal: Journal, key: bytes, actor: str) -> None:
+    """Have the audit know this key, where it knows none."""
+    if _known(journal) is None:
+        journal.audit.add(actor, ACTION, fingerprint=fingerprint(key))
+
+
+def accept(journal: Journal, state: Path, actor: str, disk: Disk = DISK) -> str:
+    """From now on the key that lies there counts, or a new one where none does; its fingerprint.
+
+    A file that is no key is an error.
+    """
+    if not (state / NAME).exists():
+        _make(state / NAME, disk)
+    found = fingerprint(_read(state))
+    if found != (before := _known(journal)):
+        journal.audit.add(actor, ACTION, fingerprint=found, before=before or "-")
+    return found
+
+
+def _known(journal: Journal) -> str | None:
+    rows = journal.audit.of((ACTION,))
+    return str(rows[-1].detail.get("fingerprint")) if rows else None
+
+
+def _make(path: Path, disk: Disk) -> None:
+    disk.make_folder(path.parent)
+    fresh = path.with_name(f".{NAME}.{secrets.token_hex(8)}")
+    disk.write(fresh, secrets.token_bytes(KEY_BYTES))
+    with contextlib.suppress(FileExistsError):  # another stage was first: its key counts
+        disk.adopt(fresh, path)
+    disk.remove(fresh)
+
+
+def _read(state: Path) -> bytes:
+    path = state / NAME
+    try:
+        key = plain.read(state, NAME, most=KEY_BYTES)
+    except FileNotFoundError as e:
+        raise StateUnusable(
+            f"{path} is missing, and the audit knows one", remedy=RESTORE, code="site_key_lost"
+        ) from e
     except OSError as e:
         raise StateUnusable(f"{path}: {e.strerror}") from e
     if len(key) != KEY_BYTES:
+        size = path.stat().st_size
         raise StateUnusable(
-            f"{path} has {len(key)} bytes, {KEY_BYTES} are expected",
+            f"{path} has {size} bytes, {KEY_BYTES} are expected",
             remedy="Restore it from a backup; without it pseudonyms of past studies change.",
         )
     return key

@@ -112,7 +112,8 @@ class Spool:
         """Make the finished file `temp` the acknowledged instance. Durable when this returns.
 
         `same(temp, stored)` says whether two files are the same image; it is asked only where the
-        UID is known already. `temp` is gone afterwards, unless InstanceRefused says bad_uid.
+        UID is known already, and may raise. `temp` is gone afterwards, unless InstanceRefused says
+        bad_uid, or `same` raised.
         """
         folder = self.folder(
             SeriesKey(

@@ -32,9 +32,9 @@ from appliance.reasons import Code
 from appliance.records import Header, Identity, Result
 from appliance.report import NOTICE, Reason, Report, Status, Times
 from appliance.runtime.bundles import OpenBundle, OpenBundles
-from appliance.series import made, pixels, select
+from appliance.series import made, pixels, select, standing
 from appliance.series.elements import is_media_directory
-from appliance.series.select import SeriesSummary
+from appliance.series.standing import SeriesSummary
 from appliance.settings import Settings
 from appliance.store.site_key import site_key
 
@@ -44,9 +44,9 @@ DICM_AT = 128
 
 @dataclass
 class OnDisk:
-    """One series: its files, and the header of the lowest Instance Number that is readable."""
+    """One series: its files, and the headers that are readable."""
 
-    header: Header | None = None
+    headers: list[Header] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     parents: dict[Path, made.Parent] = field(default_factory=dict)
     """Of the files that lack UIDs: what they are given."""
@@ -80,8 +80,8 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
         if bundle is not None:
             bundles.only(bundle)
         naming = Naming(site_key(settings.state))
-        results = _results(every, bundles.all, memory.Gauge(memory.limit()))
-        return [_sealed(result, naming, settings) for result in results]
+        left = memory.Gauge(memory.limit())
+        return _reports(every, bundles.all, left, naming, settings)
     finally:
         bundles.close()
 
@@ -108,8 +108,8 @@ def find(path: Path) -> list[OnDisk]:
                 continue
             found.setdefault(("", str(file.parent)), OnDisk()).files.append(file)
             continue
-        series = found.setdefault((header.study_uid, header.series_uid), OnDisk(header))
-        series.header = min(series.header or header, header, key=select.place)
+        series = found.setdefault((header.study_uid, header.series_uid), OnDisk())
+        series.headers.append(header)
         series.files.append(file)
         if parent is not None:
             series.parents[file] = parent
@@ -137,23 +137,28 @@ def _bytes(file: Path) -> bytes:
         ) from e
 
 
-def _results(
-    every: Sequence[OnDisk], bundles: Sequence[OpenBundle], left: memory.Gauge
-) -> list[Result]:
-    """Each series through the line; then, of a study and acquisition, only the best stays."""
-    results: list[Result] = []
-    rivals: dict[str, list[tuple[int, SeriesSummary, OpenBundle]]] = {}
+def _reports(
+    every: Sequence[OnDisk],
+    bundles: Sequence[OpenBundle],
+    left: memory.Gauge,
+    naming: Naming,
+    settings: Settings,
+) -> list[Report]:
+    """Each series through the line; then what becomes of each, as far as others show the same."""
+    reports: list[Report] = []
+    rivals: dict[str, list[tuple[int, SeriesSummary]]] = {}
     for series in every:
         for opened, result, rival in _of_series(series, bundles, left.bytes()):
-            if opened and rival and result.status is Status.ANALYSED:
-                rivals.setdefault(opened.digest, []).append((len(results), rival, opened))
-            results.append(result)
-    for analysed in rivals.values():
-        beaten = choose.beaten([one for _, one, _ in analysed], analysed[0][2].manifest.accepts)
-        for at, one, _ in analysed:
-            if one in beaten:
-                results[at] = line.set_aside(results[at], select.better(beaten[one]))
-    return results
+            if opened and rival:
+                rivals.setdefault(opened.digest, []).append((len(reports), rival))
+            reports.append(_sealed(result, naming, settings))
+    accepts = {opened.digest: opened.manifest.accepts for opened in bundles}
+    for digest, analysed in rivals.items():
+        found = standing.standing([one for _, one in analysed], accepts[digest])
+        for at, one in analysed:
+            what = found[one.key]
+            reports[at] = choose.restated(reports[at], what, lambda key: str(naming.series(key)))
+    return reports
 
 
 def _of_series(
@@ -164,7 +169,7 @@ def _of_series(
 
     Its pixels are let go with the return, before the next series is read.
     """
-    chosen = choose.bundles_for(series.header, bundles)
+    chosen = choose.bundles_for_any(series.headers, bundles)
     fold = line.begin([opened.bundle for opened in chosen.bundles])
     for file in series.files:
         fold = line.add(fold, series.read(file), memory_bytes)
@@ -189,7 +194,7 @@ def _of_bundle(
         return line.failed(
             fold, opened.bundle, Reason(code=code, text=e.text, where="series")
         ), None
-    return result, choose.summary(fold.header, fold.share(opened.bundle).outline)
+    return result, choose.summary(fold.share(opened.bundle).outline, result)
 
 
 def _sealed(result: Result, naming: Naming, settings: Settings) -> Report:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from appliance.bundle.shelf import UNSIGNED, Entry, Shelf
+from appliance.bundle.shelf import Entry, Shelf
+from appliance.bundle.tables import UNSIGNED
 from appliance.errors import BundleRefused
 
 
@@ -52,6 +53,7 @@ def show(entries: Iterable[Entry], console: Console | None = None) -> None:
         table.add_column(name, overflow="fold", no_wrap=name in {"bundle", "version"})
     for entry in entries:
         state = "active" if entry.active else "previous" if entry.previous else ""
+        state = f"{state} (does not count)".lstrip() if entry.refused else state
         signer = entry.signed_by or "in the wheel"
         table.add_row(
             *map(Text, (entry.name, entry.version, entry.digest[:12], entry.origin, state)),

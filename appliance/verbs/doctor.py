@@ -25,7 +25,7 @@ from appliance import settings as site
 from appliance.errors import SettingsInvalid
 from appliance.host import jetson
 from appliance.report import Record
-from appliance.verbs.checks import analysis, machine, peers, stages, state
+from appliance.verbs.checks import analysis, corrections, machine, peers, stages, state
 from appliance.verbs.checks.check import Check, Device
 
 CHECKS: tuple[Callable[[Device], Check], ...] = (
@@ -40,9 +40,12 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     analysis.backend,
     analysis.gpu,
     analysis.bundles,
+    analysis.site_key,
     analysis.memory,
+    state.images,
     peers.broker,
     state.outbox,
+    corrections.corrections,
 )
 
 

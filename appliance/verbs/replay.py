@@ -1,8 +1,8 @@
 """`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
 
 Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
-revision and supersedes. What differs is printed field by field. A report of before release 0.2.0
-has ids that are not made of the site key (`naming`): all else of it is compared.
+revision, edition and supersedes. What differs is printed field by field. A report of before release
+0.2.0 has ids that are not made of the site key (`naming`): all else of it is compared.
 """
 
 from __future__ import annotations
@@ -28,9 +28,17 @@ from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-OF_ARRIVAL = frozenset({Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT, Code.SERIES_UID_REUSED})
+OF_ARRIVAL = frozenset(
+    {
+        Code.TRANSFER_ABORTED,
+        Code.UNEXPECTED_COUNT,
+        Code.SERIES_UID_REUSED,
+        Code.BUNDLE_FALLBACK,
+        Code.ALSO_SHOWN_IN,
+    }
+)
 """Limitations that no kept file of the series can show: what the verdict over the transfer adds
-(series/complete.py), and what else is on the device."""
+(series/complete.py), what else is on the device, and that another bundle should have been used."""
 
 
 def main(settings: Settings, report_id: str) -> int:

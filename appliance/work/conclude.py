@@ -6,8 +6,9 @@ Rules
 - The same input is inferred once: what went out as `preliminary` is committed again as `final`.
 - The same input never makes a new revision; other input supersedes what was said before.
 - A series whose Series Instance UID another study has too is kept apart from it, and says so.
-- Only what is analysed and final withdraws the report of another series of the study; each such
-  report is withdrawn once, by the first better series.
+- Each final report is judged with those of the other series of its study (`rivals`): what becomes
+  of them is committed with it. Nothing preliminary is said of a series in whose place another
+  stands.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
   has no such end, its kind says (Kind.ends_inside).
 """
@@ -16,30 +17,32 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from appliance import line
 from appliance.host import facts
 from appliance.lines import choose
-from appliance.lines.fold import Share
 from appliance.lines.kind import Context
 from appliance.naming import Naming
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
-from appliance.report import Reason, Report, Stage, Status, Times
+from appliance.report import Reason, Report, SeriesKey, Stage, Status, Times
 from appliance.results import destinations
 from appliance.results.owed import SeriesEvent
 from appliance.series import select
+from appliance.series.standing import SeriesSummary, Standing
 from appliance.settings import Settings
 from appliance.store.bell import ring
 from appliance.store.journal import Journal
 from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
-from appliance.store.site_key import site_key
+from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
-from appliance.work import rivals
+from appliance.work import discarded, late
 from appliance.work.followed import Followed
+from appliance.work.rivals import Judged, Rivals, of_others
 
 log = logging.getLogger("scanside.work")
 
@@ -51,8 +54,8 @@ class Concluded:
     result: Result
     preliminary: bool = False
     inferred_at: float | None = None
-    withdraws: tuple[str, ...] = ()
-    """Ids of the reports of other series that this one replaces."""
+    summary: SeriesSummary | None = None
+    """For the choice between the series of the study; None where it was not analysed."""
 
 
 class Conclusions:
@@ -62,7 +65,9 @@ class Conclusions:
         self.settings = settings
         self.journal = journal
         self.spool = spool
-        self._naming = Naming(site_key(settings.state))
+        key = site_key(settings.state)
+        register(journal, key, "work")
+        self._naming = Naming(key)
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
@@ -76,7 +81,7 @@ class Conclusions:
         concluded = self._concluded(followed, digest)
         result = concluded.result
         if result.status is Status.ANALYSED and followed.ends_inside(digest, result) is not False:
-            self.commit(followed, digest, replace(concluded, preliminary=True, withdraws=()))
+            self.commit(followed, digest, replace(concluded, preliminary=True))
 
     def final(
         self, followed: Followed, digest: str | None, limitations: tuple[Reason, ...]
@@ -87,26 +92,19 @@ class Conclusions:
         if result.status is Status.ANALYSED:
             result = replace(result, limitations=(*limitations, *result.limitations))
         self.commit(followed, digest, replace(concluded, result=result))
-
-    def is_final(self, followed: Followed, share: Share) -> bool:
-        """Whether the last word on just these images, for this bundle, has been said."""
-        last = self.journal.reports.latest(followed.key, share.key)
-        return last is not None and last.stage is Stage.FINAL and last.input_digest == share.digest
+        followed.concluded.add(digest)
 
     def _concluded(self, followed: Followed, digest: str | None) -> Concluded:
         """The result of what is here; inferred again only if something came since."""
         opened = followed.opened[digest]
         fold = followed.fold or line.begin(())
         share = fold.share(opened.bundle if opened else None)
-        reasons = followed.refused
-        withdraws: tuple[str, ...] = ()
-        mine = choose.summary(fold.header, share.outline)
-        if opened is not None and mine is not None:
-            reasons, withdraws = rivals.judged(self.journal, self.spool, followed.key, opened, mine)
         kept = followed.results.get(digest)
-        if not reasons and kept is not None and kept[0].input_digest == share.digest:
-            return Concluded(kept[0], inferred_at=kept[1], withdraws=withdraws)
-        context = Context(reasons=reasons, memory_bytes=followed.memory_bytes)
+        if kept is not None and kept[0].input_digest == share.digest:
+            result = line.renewed(kept[0], fold, opened.bundle if opened else None)
+            summary = choose.summary(share.outline, result)
+            return Concluded(result, inferred_at=kept[1], summary=summary)
+        context = Context(reasons=followed.refused, memory_bytes=followed.memory_bytes)
         if opened is None:
             result = line.finish(fold, None, None, context)
         else:
@@ -114,10 +112,28 @@ class Conclusions:
         if result.status is not Status.ANALYSED:
             return Concluded(result)
         followed.results[digest] = result, time.time()
-        return Concluded(result, inferred_at=time.time(), withdraws=withdraws)
+        summary = choose.summary(share.outline, result)
+        return Concluded(result, inferred_at=time.time(), summary=summary)
+
+    def outranked(self, followed: Followed) -> bool:
+        """Whether for each bundle another series ranks better, so that this one is likely to be
+        analysed for nothing."""
+        return all(self._outranked(followed, digest) for digest in followed.opened)
+
+    def _outranked(self, followed: Followed, digest: str | None) -> bool:
+        opened, fold = followed.opened[digest], followed.fold
+        if opened is None or digest is None or fold is None:
+            return False
+        mine = choose.summary(fold.share(opened.bundle).outline)
+        others = self._rivals(followed, digest)
+        return mine is not None and others.outrank(mine, opened.manifest.accepts)
+
+    def _rivals(self, followed: Followed, digest: str) -> Rivals:
+        return Rivals(self.journal, self.spool, self.settings.state, followed.key, digest)
 
     def commit(self, followed: Followed, digest: str | None, concluded: Concluded) -> None:
-        """Report, messages and state of the series, together. A replay changes nothing."""
+        """Report, messages and state of the series, together, and what changes for the other series
+        of its study. A replay changes nothing."""
         facts = replace(
             concluded.result.facts, study_uid=followed.key.study, series_uid=followed.uid
         )  # where no image had a readable header, the spool still knows whose they are
@@ -125,38 +141,39 @@ class Conclusions:
         if self.journal.series.is_reused(followed.key):
             limitations = (select.reused_uid(), *limitations)
         result = replace(concluded.result, facts=facts, limitations=limitations)
+        concluded = replace(concluded, result=result)
         previous = self.journal.reports.latest(followed.key, digest)
-        known = previous is not None and previous.input_digest == result.input_digest
-        state: SeriesState = "open" if concluded.preliminary else _state(result)
-        instances = None if concluded.preliminary else len(followed.seen)
-        if (
-            previous is not None
-            and known
-            and (concluded.preliminary or previous.stage is Stage.FINAL)
-        ):
-            if instances is not None:
-                self.journal.series.set(followed.key, state, instances=instances)
+        if previous is not None and previous.input_digest != concluded.result.input_digest:
+            known, before = None, previous
+        else:
+            known, before = previous, None
+        if known and concluded.preliminary:
             return
-        withdrawn = list(concluded.withdraws)
-        if previous is not None and (own := previous.supersedes if known else previous.report_id):
-            withdrawn.insert(0, str(own))
-        report = self._sealed(followed, digest, replace(concluded, result=result), withdrawn)
-        if not known:
-            keep(self.settings.state, report, result, sorted(followed.seen))
+        judged = self._judged(followed, digest, concluded)
+        if concluded.preliminary and judged.what.by is not None:
+            return
+        own = known.supersedes if known else before.report_id if before else None
+        supersedes = own or next(iter(judged.replaced), None)
+        analysed = self._sealed(followed, digest, concluded, supersedes)
+        report = self._said(analysed, known, concluded, judged.what)
+        instances = None if concluded.preliminary else len(followed.seen)
+        if report is known and known.status is not Status.FAILED and judged.what.by is None:
+            late.note(self.journal, followed, digest, known)
+        if report is known and not judged.changes:
+            self.journal.series.set(followed.key, _state(report), instances=instances)
+            return
+        if not known or report.edition > known.edition:
+            keep(self.settings.state, report, concluded.result, sorted(followed.seen))
+        if not concluded.preliminary:
+            judged.keep(self.settings.state, concluded.summary, analysed)
         at = report.times.committed or datetime.now(timezone.utc)
         self.journal.commit_report(
             report,
             followed.key,
-            owed=destinations.of_report(
-                report,
-                followed.key,
-                naming=self._naming,
-                withdraws=withdrawn[1:],
-                at=at,
-                completes=previous if known else None,
-            ),
-            series_state=state,
+            owed=judged.owed(report, naming=self._naming, at=at, completes=known),
+            series_state="open" if concluded.preliminary else _state(report),
             instances=instances,
+            restated=[(key, c.after, _state(c.after)) for key, c in judged.changes.items()],
         )
         self._wake()
         log.info(
@@ -164,13 +181,47 @@ class Conclusions:
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
 
+    def _judged(self, followed: Followed, digest: str | None, concluded: Concluded) -> Judged:
+        """What becomes of the series, of the others of its study, and of its reports that nobody
+        else takes back."""
+        key, opened = followed.key, followed.opened.get(digest)
+        gone: tuple[uuid.UUID, ...] = ()
+        if not concluded.preliminary:
+            gone = tuple(discarded.left_over(self.journal, key, followed.opened))
+        if opened is None or digest is None:
+            return Judged(key, left_over=gone)
+        others = self._rivals(followed, digest)
+        found = others.standing(concluded.summary, opened.manifest.accepts)
+        changes = {} if concluded.preliminary else others.changes(found, self._named)
+        return Judged(key, found.get(key, Standing()), changes, gone)
+
+    def _said(
+        self, analysed: Report, known: Report | None, concluded: Concluded, what: Standing
+    ) -> Report:
+        """The report of a series; `known` itself where that was final and nothing new is said."""
+        report = analysed
+        if concluded.summary is not None:
+            report = choose.restated(analysed, what, self._named)
+        if known is None or known.stage is not Stage.FINAL:
+            return report
+        if not _differs(known, report):
+            return known
+        return report.model_copy(update={"edition": known.edition + 1})
+
+    def _named(self, key: SeriesKey) -> str:
+        return str(self._naming.series(key))
+
     def _wake(self) -> None:
         """The stages that deliver: something is owed."""
         for stage in sorted({one.stage for one in destinations.DESTINATIONS}):
             ring(self.settings.state, stage)
 
     def _sealed(
-        self, followed: Followed, digest: str | None, concluded: Concluded, withdrawn: list[str]
+        self,
+        followed: Followed,
+        digest: str | None,
+        concluded: Concluded,
+        supersedes: uuid.UUID | None,
     ) -> Report:
         released = [a.association.ended for a in self.journal.series.arrivals(followed.key)]
         now, input_digest = time.time(), concluded.result.input_digest
@@ -180,7 +231,7 @@ class Conclusions:
                 naming=self._naming,
                 publish_uids=self.settings.site.publish_uids,
                 revision=self.journal.reports.next_revision(followed.key, digest, input_digest),
-                supersedes=withdrawn[0] if withdrawn else None,
+                supersedes=str(supersedes) if supersedes else None,
                 preliminary=concluded.preliminary,
                 appliance=facts.version(),
                 before=self.journal.reports.of_input(followed.key, digest, input_digest),
@@ -197,12 +248,18 @@ class Conclusions:
         )
 
 
-def _state(result: Result) -> SeriesState:
-    if result.status is Status.ANALYSED:
+def _differs(before: Report, now: Report) -> bool:
+    """Whether the same images, judged again, say something else of other series."""
+    both = of_others(before), of_others(now)
+    return None not in both and both[0] != both[1]
+
+
+def _state(said: Result | Report) -> SeriesState:
+    if said.status is Status.ANALYSED:
         return "analysed"
-    if result.status is Status.FAILED:
+    if said.status is Status.FAILED:
         return "failed"
-    return "set_aside" if result.reasons[0].code in SET_ASIDE else "refused"
+    return "set_aside" if said.reasons[0].code in SET_ASIDE else "refused"
 
 
 def _utc(seconds: float | None) -> datetime | None:

@@ -7,7 +7,7 @@ seconds since 1970, `_tick` seconds of the monotonic clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -62,8 +62,12 @@ class Followed:
     deadline: float = 0.0
     attempts: int = 0
     """How many failed, as the journal counts them. Nothing is shown early after the first."""
+    concluded: set[str | None] = field(default_factory=set)
+    """Bundles whose last word on just these images is committed."""
     failed: bool = False
     """The last attempt failed: the next one waits for the deadline."""
+    outranked: bool = False
+    """A better series of its study was analysed: this one is likely to be analysed for nothing."""
     memory_bytes: int | None = None
     """For its pixels and their analysis; None where the machine does not say."""
 
@@ -91,6 +95,11 @@ class Followed:
         )
 
     @property
+    def last(self) -> bool:
+        """It is judged when nothing else is to be done, once, and nothing is said early of it."""
+        return self.doubtful or self.outranked
+
+    @property
     def plausible_s(self) -> float:
         """How long a pause must be to look like the end: longer than this sender's rhythm."""
         least, most = complete.Quiet().plausible_s, complete.Quiet().open_s
@@ -102,8 +111,41 @@ class Followed:
         self.opened = {opened.digest: opened for opened in chosen.bundles} or {None: None}
         self.fold = line.begin([opened.bundle for opened in chosen.bundles])
 
+    @property
+    def belonging(self) -> int:
+        """How many of its instances belong to the series, for the bundle that keeps most."""
+        aside = [share.outline.foreign for share in (self.fold.shares if self.fold else ())]
+        foreign = {name for name, _ in min(aside, key=len, default=())}
+        return max(1, len(self.seen) - len(foreign))
+
+    @property
+    def chosen(self) -> bool:
+        """A bundle accepts it, by one of its images."""
+        return any(opened is not None for opened in self.opened.values())
+
+    def begin_again(
+        self, header: Header, chosen: Chosen[OpenBundle], earlier: Iterable[bytes]
+    ) -> None:
+        """A later image is the first that a bundle accepts: what came before it was foreign, or is
+        refused. `earlier`: the instances so far, in order of arrival."""
+        self.begin(header, chosen)
+        for data in earlier:
+            self._put(data)
+
     def add(self, uid: str, data: bytes, *, at: float, tick: float) -> None:
         """One instance more, which arrived at `at`, that is `tick`. ValueError before `begin`."""
+        self._put(data)
+        self.concluded.clear()
+        if not self.seen:
+            self.first_at, self.first_tick = at, tick
+        else:
+            self.gaps.append(max(0.0, tick - self.last_tick))
+        self.seen.add(uid)
+        self.last_at = max(self.last_at, at)
+        self.last_tick = max(self.last_tick, tick)
+
+    def _put(self, data: bytes) -> None:
+        """Into the fold; and its planes to the backends that take them at once."""
         if self.fold is None:
             raise ValueError(f"series {self.uid} has not begun")
         before, self.fold = self.fold, line.add(self.fold, data, self.memory_bytes)
@@ -112,13 +154,6 @@ class Followed:
             if opened is not None and isinstance(opened.backend, Takes):
                 for plane in share.reading.planes(share.images[len(earlier.images) :]):
                     opened.backend.take(plane)
-        if not self.seen:
-            self.first_at, self.first_tick = at, tick
-        else:
-            self.gaps.append(max(0.0, tick - self.last_tick))
-        self.seen.add(uid)
-        self.last_at = max(self.last_at, at)
-        self.last_tick = max(self.last_tick, tick)
 
     def facts(
         self, now: float, arrivals: Sequence[Arrival], moved_on: Callable[[str], bool]

@@ -11,9 +11,10 @@ Rules
 - A plausible end is inferred at once and goes out as `preliminary`; the verdict makes it `final`
   without a second inference if nothing came.
 - A later slice leads to a new revision that supersedes the first. The same input never does.
-- One series of a study and acquisition is analysed. A better one that comes late supersedes.
+- Which series of a study stand is judged anew at each final report, whichever came first.
 - Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
-- A series whose body part no bundle is meant for is only judged when nothing else waits, and once.
+- A series whose body part no bundle is meant for, or a better one of which was analysed, is only
+  judged when nothing else waits, and once.
 - A newly activated bundle is taken up when the first series of a study begins. All series of one
   study that are followed together have the same bundles.
 - A series whose own step ended this process, or raised, three times is reported as `failed` and
@@ -30,32 +31,33 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 from appliance import line
-from appliance.errors import ScansideError, StateUnusable
+from appliance.errors import StateUnusable
 from appliance.host import memory
-from appliance.lines import choose
-from appliance.records import Header
 from appliance.report import Reason, SeriesKey
 from appliance.runtime import engine_shelf
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.runtime.gpu import EngineState
-from appliance.series import complete, pixels
+from appliance.series import complete
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
 from appliance.store.hand import Hand
 from appliance.store.heartbeat import BEAT_S, Heart, living
-from appliance.store.journal import Journal
+from appliance.store.journal import Journal, Manner, damage
 from appliance.store.spool import Spool
+from appliance.work import beginning
 from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
 from appliance.work.quiet import QuietTimes
+from appliance.work.refusals import Refusals
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -85,6 +87,7 @@ class Work:
         self.spool = spool
         self.bundles = bundles
         self.heart = heart or Heart(settings.state, "work")
+        self._refusals = Refusals(settings.state, journal, self.heart)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -94,6 +97,8 @@ class Work:
         """Series without news -> when their folder had changed."""
         self._loaded: tuple[OpenBundle, ...] | None = None
         self._memory: memory.Gauge | None = None
+        self._idle = True
+        """Nothing else was to be done when the series in hand was taken."""
         self._engine_states: dict[str, EngineState] = {}
         """As the journal has them."""
         self._suspected: frozenset[SeriesKey] = frozenset()
@@ -110,6 +115,9 @@ class Work:
 
         A folder that did not change since a look at it is not read again: weeks of series lie here.
         """
+        if not self.busy:
+            self.journal.tidy(self.settings.state)
+        damage.tell(self.settings.state, self.heart)
         self.journal.series.recover_associations()
         if self._loaded is not None:
             there = self.spool.changed
@@ -152,6 +160,7 @@ class Work:
         in_use = {digest for f in self.following.values() for digest in f.opened}
         with self.heart.at(conditions.OPEN):
             opened = self.bundles.refresh(in_use)
+        self._refusals.note(self.bundles.troubles)
         self._memory = self._memory or memory.Gauge(memory.limit())
         if opened != self._loaded:
             self._loaded = opened
@@ -215,22 +224,18 @@ class Work:
             at, data = arrived[uid], self.spool.read(fresh[uid])
             if at is None or data is None:  # deleted meanwhile
                 continue
-            if followed.fold is None:
-                self._begin(followed, data)
+            if not followed.chosen:
+                self._begin(followed, data, fresh)
             age = max(0.0, time.time() - at)
             # what the last list did not show came after it, whatever the wall clock says
             followed.add(uid, data, at=at, tick=max(listed, time.monotonic() - age))
             followed.prepared_at = time.time()
 
-    def _begin(self, followed: Followed, data: bytes) -> None:
-        """Choose the bundles by the first image, and say that a series is arriving."""
-        header: Header | None = None
-        try:
-            header = pixels.header(data)
-        except ScansideError as e:
-            log.info("series %s: %s", followed.uid, e.one_line())  # the fold keeps the reason
-        followed.begin(header, choose.bundles_for(header, followed.bundles))
-        self.conclusions.owe_event("received", followed, 1)
+    def _begin(self, followed: Followed, data: bytes, files: Mapping[str, Path]) -> None:
+        """Choose the bundles by this image, the first or the first that any accepts."""
+        earlier = (self.spool.read(files[uid]) for uid in sorted(followed.seen & files.keys()))
+        if beginning.begin(followed, data, earlier):
+            self.conclusions.owe_event("received", followed, 1)
 
     # Judging: what is to be said.
 
@@ -259,7 +264,7 @@ class Work:
         """Look at the series whose turn it is and judge it, as far as either is due."""
         now = time.monotonic()
         due_since = {k: f.deadline for k, f in self.following.items() if f.deadline <= now}
-        meant = {k: at for k, at in due_since.items() if not self.following[k].doubtful}
+        meant = {k: at for k, at in due_since.items() if not self.following[k].last}
         last, held_back = self._suspected, not self._only_suspects()
         key = self._waiting.first(meant, last, held_back=held_back)
         idle = key is None
@@ -270,7 +275,8 @@ class Work:
         if (look := self._waiting.take(key)) is not None:
             self.look(key, ended=look.ended)
         due = self.following.get(key)
-        if due is not None and due.deadline <= time.monotonic() and (idle or not due.doubtful):
+        if due is not None and due.deadline <= time.monotonic() and (idle or not due.last):
+            self._idle = idle
             self._guarded(due, self._judge)
 
     def _only_suspects(self) -> bool:
@@ -316,7 +322,11 @@ class Work:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
         verdict = self._verdict(followed)
-        early = self.settings.work.preliminary and not (followed.attempts or followed.doubtful)
+        if verdict.state != "wait":
+            followed.outranked = self.conclusions.outranked(followed)
+            if followed.last and not self._idle:
+                return  # still due: once nothing else is
+        early = self.settings.work.preliminary and not (followed.attempts or followed.last)
         if verdict.state == "preliminary" and early:
             for digest in followed.opened:
                 self.heart.go_on()
@@ -339,7 +349,7 @@ class Work:
         """The end of a series: a final report for each bundle."""
         count = len(followed.seen)
         log.info("series %s: %s by %s, %d images", followed.uid, verdict.state, verdict.rule, count)
-        self.conclusions.owe_event("complete", followed, count)
+        self.conclusions.owe_event("complete", followed, followed.belonging)
         with ExitStack() as reports:  # each is made, whatever another raises
             for digest in followed.opened:
                 reports.callback(self.heart.go_on)
@@ -352,7 +362,7 @@ class Work:
         """Report a series as `failed`, with nothing of the analysis but that it failed."""
         fold = followed.fold or line.begin(())
         for share in fold.shares:
-            if not self.conclusions.is_final(followed, share):  # one bundle keeps back no other
+            if share.key not in followed.concluded:  # one bundle keeps back no other
                 concluded = Concluded(line.failed(fold, share.bundle, reason))
                 self.conclusions.commit(followed, share.key, concluded)
         # what could not even be read counts as judged too: only news is tried again
@@ -390,7 +400,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
 
     with (
         living(settings.state, "work") as heart,
-        Journal.open(settings.state) as journal,
+        Journal.open(settings.state, manner=Manner.MEND) as journal,
         hearing(settings.state, "work") as hints,
         ExitStack() as end,
     ):
@@ -400,7 +410,12 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        bundles = OpenBundles(settings, builds=True)
+        bundles = OpenBundles(
+            settings,
+            lambda action, detail: journal.audit.add("work", action, **detail),
+            builds=True,
+            alive=heart.go_on,
+        )
         work = Work(settings, journal, spool, bundles, heart)
         work.recover()
         work.refresh()

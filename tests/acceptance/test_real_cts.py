@@ -8,13 +8,15 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, RLELossless, generate_uid
 
 from appliance import line
@@ -176,6 +178,57 @@ def test_a_resend_in_rle_is_the_same_report(
         packed.append(out.getvalue())
     again = factory.process(packed[::-1])
     assert sealed(again).same_as(sealed(result_of("R01-001")))
+
+
+def changed(folder: Path, change: Callable[[Dataset, int], None]) -> list[Dataset]:
+    """The images of a series from the feet to the head, each changed."""
+    images = [dcmread(path) for path in sorted(folder.rglob("*.dcm"))]
+    images.sort(key=lambda ds: float(ds.ImagePositionPatient[2]))
+    for index, ds in enumerate(images):
+        change(ds, index)
+    return images
+
+
+def packed(images: Iterable[Dataset]) -> list[bytes]:
+    files = []
+    for ds in images:
+        out = io.BytesIO()
+        ds.save_as(out, enforce_file_format=True)
+        files.append(out.getvalue())
+    return files
+
+
+def test_two_acquisitions_with_one_doubled_position_keep_every_finding(
+    factory: Factory, result_of: Callable[[str], Result], ct_series: Callable[[str], Path]
+) -> None:
+    def acquired(ds: Dataset, index: int) -> None:
+        ds.AcquisitionNumber = 2 if index < 100 else 3
+
+    images = changed(ct_series("R01-001"), acquired)
+    copy = deepcopy(images[100])
+    noise = np.random.default_rng(1).integers(-50, 50, copy.pixel_array.shape)
+    copy.PixelData = (copy.pixel_array + noise).astype(copy.pixel_array.dtype).tobytes()
+    copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    copy.AcquisitionNumber, copy.InstanceNumber = 2, 900
+    result = factory.process(packed([*images, copy]))
+    assert result.status is Status.ANALYSED, result.reasons
+    assert Code.JOINED_ACQUISITIONS in codes(result)
+    assert result.findings == result_of("R01-001").findings
+
+
+def test_foreign_images_leave_the_report_as_it_was(
+    factory: Factory, result_of: Callable[[str], Result], ct_series: Callable[[str], Path]
+) -> None:
+    images = changed(ct_series("R01-001"), lambda ds, index: None)
+    scout, screen = deepcopy(images[0]), deepcopy(images[0])
+    scout.ImageOrientationPatient, scout.ImageType = [1, 0, 0, 0, 0, -1], None
+    screen.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
+    for number, ds in enumerate((scout, screen)):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.InstanceNumber = number
+    result = factory.process(packed([*images, scout, screen]))
+    assert Code.SET_ASIDE_IMAGES in codes(result)
+    assert sealed(result).same_as(sealed(result_of("R01-001")))
 
 
 # What must be refused

@@ -239,15 +239,6 @@ def test_reasons_of_the_outside_refuse_and_come_first(
     limit = Reason(code=Code.TRANSFER_ABORTED, text="it broke off", where="series")
     limited = line.finish(fold, tiny, tiny_backend, Context(limitations=(limit,)))
     assert limited.limitations[0] == limit
-    aside = line.set_aside(limited, better)
-    assert aside.status is Status.NOT_ANALYSED
-    assert (aside.reasons, aside.limitations, aside.findings, aside.masks, aside.backend) == (
-        (better,),
-        (),
-        (),
-        (),
-        None,
-    )
     broken = line.failed(fold, tiny, Reason(code=Code.POISONED, text="three times"))
     assert (broken.status, codes(broken.reasons)) == (Status.FAILED, [Code.POISONED])
     assert broken.input_digest != result.input_digest, "a later try that succeeds has its own id"
@@ -275,13 +266,24 @@ def every(**tags: Any) -> Callable[[Any, Slices], list[bytes]]:
     return spoil
 
 
+def three(**tags: Any) -> Callable[[Any, Slices], list[bytes]]:
+    """A series of which more than a tenth is spoilt: images 7 to 9."""
+
+    def spoil(dicom: Any, slices: Slices) -> list[bytes]:
+        for ds in slices[6:9]:
+            dicom.say(ds, **tags)
+        return list(dicom.all(slices))
+
+    return spoil
+
+
 def cut(at: int | float) -> Callable[[Any, Slices], list[bytes]]:
-    """The seventh file ends after `at` bytes, or that part of it."""
+    """Files 7 to 9 end after `at` bytes, or that part of them."""
 
     def spoil(dicom: Any, slices: Slices) -> list[bytes]:
         files = list(dicom.all(slices))
         end = at if isinstance(at, int) else int(len(files[6]) * at)
-        files[6] = files[6][:end]
+        files[6:9] = [file[:end] for file in files[6:9]]
         return files
 
     return spoil
@@ -360,9 +362,9 @@ BAD: dict[str, tuple[Spoil, Code, str]] = {
     ),
     "65535 x 65535 pixels": (every(Rows=65535, Columns=65535), Code.TOO_LARGE, "65535 x 65535"),
     "no rows": (one(6, Rows=0), Code.INVALID_VALUE, "image 7"),
-    "more rows than pixels": (one(6, Rows=81), Code.MISSING_PIXELS, "12960"),
+    "more rows than pixels": (three(Rows=81), Code.MISSING_PIXELS, "12960"),
     "a claim of 65,535 frames": (one(6, NumberOfFrames=65535), Code.TOO_LARGE, "65535 frames"),
-    "a claim of 12 frames": (one(6, NumberOfFrames=12), Code.MISSING_GEOMETRY, "12 frames"),
+    "a claim of 12 frames": (three(NumberOfFrames=12), Code.MISSING_GEOMETRY, "12 frames"),
     "negative pixel spacing": (one(6, PixelSpacing=[-4.0, 4.0]), Code.INVALID_VALUE, "-4"),
     "pixel spacing of zero": (one(6, PixelSpacing=[0.0, 0.0]), Code.INVALID_VALUE, "0, 0 mm"),
     "pixels of half a metre": (every(PixelSpacing=[500, 500]), Code.INVALID_VALUE, "500"),
@@ -391,10 +393,10 @@ BAD: dict[str, tuple[Spoil, Code, str]] = {
     "a rescale slope beyond reason": (one(6, RescaleSlope="1e30"), Code.INVALID_VALUE, "image 7"),
     "no rescale": (one(6, RescaleSlope=None), Code.MISSING_RESCALE, "image 7"),
     "no rescale anywhere": (every(RescaleIntercept=None), Code.MISSING_RESCALE, "23 more"),
-    "no pixels": (one(6, PixelData=None), Code.MISSING_PIXELS, "image 7"),
-    "no position": (one(6, ImagePositionPatient=None), Code.MISSING_GEOMETRY, "image 7"),
+    "no pixels": (three(PixelData=None), Code.MISSING_PIXELS, "image 7"),
+    "no position": (three(ImagePositionPatient=None), Code.MISSING_GEOMETRY, "image 7"),
     "colour": (
-        one(6, PhotometricInterpretation="RGB", SamplesPerPixel=3),
+        three(PhotometricInterpretation="RGB", SamplesPerPixel=3),
         Code.UNSUPPORTED_PIXELS,
         "RGB",
     ),
@@ -416,15 +418,10 @@ BAD: dict[str, tuple[Spoil, Code, str]] = {
     "no SOP instance UID in one image": (one(6, SOPInstanceUID=None), Code.MISSING_UID, "image 7"),
     "two series in one": (one(6, SeriesInstanceUID="1.2.3.9"), Code.MIXED_SERIES, "image 7"),
     "two studies in one": (one(0, StudyInstanceUID="1.2.3.9"), Code.MIXED_SERIES, "image 1"),
-    "a localizer mixed in": (
-        one(6, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+    "localizers mixed in": (
+        three(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
         Code.MIXED_SERIES,
         "image 7",
-    ),
-    "a localizer in front": (
-        one(0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
-        Code.MIXED_SERIES,
-        "image 1",
     ),
     "other pixels at one position": (
         copies(SOPInstanceUID="1.2.3.77"),
@@ -432,8 +429,8 @@ BAD: dict[str, tuple[Spoil, Code, str]] = {
         "image 99",
     ),
     "other pixels under one UID": (copies(), Code.DUPLICATE_UID, "image 99"),
-    "one image turned": (
-        one(6, ImageOrientationPatient=[1, 0, 0, 0, 0.996195, 0.087156]),
+    "three images turned": (
+        three(ImageOrientationPatient=[1, 0, 0, 0, 0.996195, 0.087156]),
         Code.MIXED_ORIENTATION,
         "image 7",
     ),

@@ -17,8 +17,9 @@ FROZEN = {
     "irregular_spacing", "gap_filled", "truncated_fov", "lungs_not_covered", "suspect_hu",
     "one_lung", "repeated_pixels", "lossy", "masses_only", "nothing_to_see", "view_position",
     "made_uids", "transfer_aborted", "unexpected_count", "poisoned", "backend_failed", "internal",
-    "machine_died", "series_uid_reused",
+    "machine_died", "also_shown_in", "series_uid_reused", "bundle_fallback",
     "age_unknown", "species", "secondary", "other_quantity",
+    "set_aside_images", "joined_acquisitions",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

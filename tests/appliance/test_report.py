@@ -149,7 +149,7 @@ def test_a_report_cannot_be_changed() -> None:
 
 
 FIELDS = {
-    "report": ["schema", "notice", "appliance", "report_id", "input_digest", "revision",
+    "report": ["schema", "notice", "appliance", "report_id", "input_digest", "revision", "edition",
                "supersedes", "status", "stage", "reasons", "limitations", "coverage",
                "study", "series", "bundle", "backend", "findings", "times"],
     "finding": ["id", "tracking_uid", "kind", "score", "threshold", "urgency", "center_lps_mm",
@@ -157,7 +157,7 @@ FIELDS = {
                 "mean_axis_mm", "equivalent_diameter_mm", "volume_mm3", "density", "side", "lobe",
                 "key_image", "key_sop_instance_uid", "heat_map"],
     "reason": ["code", "text", "where", "remedy"],
-    "coverage": ["lungs", "z_mm"],
+    "coverage": ["lungs", "z_mm", "lungs_z_mm", "sides", "fov_mm"],
     "series": ["instance_uid", "modality", "slices", "spacing_mm", "thickness_mm", "kernel"],
     "times": ["first_slice", "last_slice", "released", "complete", "prepared", "inferred",
               "committed"],

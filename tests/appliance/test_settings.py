@@ -182,3 +182,36 @@ def test_what_may_be_asked_over_mqtt_is_a_list_of_known_verbs(write) -> None:  #
         load(write('[mqtt]\ncommands = ["reboot"]'))
     with pytest.raises(SettingsInvalid, match=r"mqtt\.pause_s"):
         load(write("[mqtt]\npause_s = 0"))
+
+
+ALLOWED = "[bundles]\nallow_unsigned = true\n"
+
+
+def test_what_only_root_may_allow_is_refused_in_a_file_that_others_can_write(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "scanside.toml"
+    path.write_text(ALLOWED)
+    path.chmod(0o664)
+    with pytest.raises(SettingsInvalid, match="allow_unsigned: others than root") as caught:
+        load(path)
+    assert "sudo chown root" in caught.value.remedy
+    path.write_text("[bundles]\nallow_unsigned = false\n")
+    assert not load(path).bundles.allow_unsigned
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a file of root")
+def test_what_only_root_may_allow_is_obeyed_in_a_file_of_root(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir(mode=0o755)
+    path = folder / "scanside.toml"
+    path.write_text(ALLOWED)
+    path.chmod(0o644)
+    assert load(path).bundles.allow_unsigned
+    folder.chmod(0o777)
+    with pytest.raises(SettingsInvalid, match="others than root"):
+        load(path)
+    folder.chmod(0o755)
+    os.chown(path, 12345, -1)
+    with pytest.raises(SettingsInvalid, match="others than root"):
+        load(path)

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from appliance.bundle import trust
 from appliance.bundle.shelf import Shelf
 from appliance.errors import BundleRefused
+from appliance.store.journal import Journal
 from compile.__main__ import main
 from compile.sign import keygen, private_key, sign
+from rigs.shelves import audited
 
 
 def test_what_is_signed_is_trusted_by_the_public_key(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -81,21 +83,21 @@ def test_a_development_key_signs_nothing_that_a_device_takes_unasked(
     assert public.name == "mine.development.pub"
     (state / "trust" / public.name).write_bytes(public.read_bytes())
     tiny_bundle.write_bytes(sign(tiny_bundle.read_bytes(), private_key(tmp_path / "mine.pem")))
-    told: list[str] = []
     empty = tmp_path / "factory"
     empty.mkdir()
     (empty / "digests.json").write_text("{}")
     shelf = Shelf(
         state,
         factory=empty,
-        audit=lambda action, _: told.append(action),
+        audit=audited(state),
         appliance_version="0.1.0",
     )
     with pytest.raises(BundleRefused, match=r"mine\.development\.pub") as refused:
         shelf.add(tiny_bundle)
     assert refused.value.code == "bundle_development"
     entry = shelf.add(tiny_bundle, allow_development=True)
-    assert told == ["bundle add"]
+    with Journal.open(state) as journal:
+        assert [row.action for row in journal.audit.rows()] == ["bundle add"]
     assert shelf.load(entry).digest == entry.digest  # as long as the key lies there
     (state / "trust" / public.name).unlink()
     with pytest.raises(BundleRefused):

@@ -10,8 +10,9 @@ from appliance.phantom.chest import chest
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings, Work
 from appliance.store.site_key import site_key
-from rigs.bundles import Bundles
+from rigs.bundles import Bundles, trust_tests
 from rigs.scans import Scans
+from rigs.shelves import audited
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,8 @@ def installed(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
         work=Work(backend="onnxruntime", threads=1),
     )
     site_key(settings.state)
-    shelf = OpenBundles(settings, audit=lambda *_, **__: None).shelf
-    entry = shelf.add(bundles.usual, allow_unsigned=True)
+    trust_tests(settings.state)
+    shelf = OpenBundles(settings, audit=audited(settings.state)).shelf
+    entry = shelf.add(bundles.usual, allow_development=True)
     shelf.activate(entry.name, entry.version)
     return settings.state

@@ -89,7 +89,7 @@ def test_a_disk_that_fills_refuses_says_degraded_and_goes_on_once_there_is_space
     site.until(lambda: ("degraded", ["disk_full"]) in states(running), "degraded")
     fill(site.settings.state.parent, 0)
     add = [sys.executable, "-m", "appliance", "bundle", "add", str(bundles.newer)]
-    add += ["--allow-unsigned", "--config", str(site.config)]
+    add += ["--allow-development", "--config", str(site.config)]
     done = subprocess.run(add, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

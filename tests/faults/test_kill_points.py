@@ -68,6 +68,11 @@ POINTS = {
         "a mask without its name": MASK,
         "a mask's folder not synced": Point("fsync", "/reports/", after=MASK),
         "report files written, not committed": Point("pwrite64", "-wal", after=MASK),
+        "the ledger not written": Point("pwrite64", ".ledger", after=MASK),
+        "the ledger written, not synced": Point("fdatasync", ".ledger", after=MASK),
+        "the ledger synced, the journal not written": Point(
+            "pwrite64", "-wal", after=Point("fdatasync", ".ledger", after=MASK)
+        ),
         "the commit half written": Point("pwrite64", "-wal", 6, after=MASK),
         "the commit written, not synced": Point("fdatasync", "-wal", after=MASK),
         "after the commit, before the wake": Point("sendto", "publish.sock", after=MASK),

@@ -35,7 +35,7 @@ from appliance.settings import Allow, Dicom, Retain, Settings
 from appliance.settings import Work as WorkSettings
 from appliance.store.delivery import State
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import Journal, journal
+from appliance.store.journal import Journal, Manner, journal
 from appliance.store.journal.database import Database
 from appliance.store.spool import CANNOT_UNDERSTAND, Spool
 from appliance.work.stage import Work
@@ -70,8 +70,8 @@ class Announcing(Database):
     told: Told
 
     @classmethod
-    def open(cls, state: Path, disk: Disk = DISK) -> Announcing:
-        made = super().open(state, disk)
+    def open(cls, state: Path, disk: Disk = DISK, manner: Manner = Manner.LOOK) -> Announcing:
+        made = super().open(state, disk, manner)
         made._db.execute("PRAGMA wal_autocheckpoint = 24")
         with made.look() as db:
             cls.told(journal=contents(db))
@@ -148,6 +148,8 @@ class Line:
                 )
         bundles.close()
         for path in sorted((self.settings.state / "reports").rglob("*.*")):
+            if path.suffix == ".entry":  # made of the journal, later
+                continue
             self.told(kept=str(path.relative_to(self.settings.state)), sha256=sha256(path))
 
     def publish(self) -> None:

@@ -308,6 +308,7 @@ def bundles(bundle: bytes) -> dict[str, list[tuple[str, bytes]]]:
         "archive": [("bundle", bundle), ("signed", sealed), ("small", archive.write(small))],
         "manifest": [("tiny", entries["manifest.json"])],
         "golden": [("npz", npz), ("array", one.getvalue()), ("fortran", other.getvalue())],
+        "network": [(n, data) for n, data in sorted(entries.items()) if n.endswith(".onnx")],
         "key": [("pem", pem), ("raw", raw)],
     }
 

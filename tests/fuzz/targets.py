@@ -21,9 +21,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 
 from appliance import line
-from appliance.bundle import archive, golden, manifest, trust
+from appliance.bundle import archive, golden, graph, manifest, trust
 from appliance.bundle.trust import Bundle
 from appliance.dicom import association, pdu
 from appliance.errors import BundleRefused, InstanceRefused, SeriesRefused
@@ -107,6 +109,29 @@ _COMMAND = [token.encode() for token in (
 _NPY = [b"\x93NUMPY\x01\0", b"'descr': '<f4'", b"'|O'", b"'<f8'", b"'fortran_order': True",
         b"(1,)", b"(-1,)", b"(4294967296, 4294967296)", b"(0, 9)", b"()", b"(" * 60, b"PK\3\4",
         b"PK\1\2", b"PK\5\6"]  # fmt: skip
+_ONNX = [
+    b"Loop",
+    b"If",
+    b"Scan",
+    b"Constant",
+    b"Resize",
+    b"ConstantOfShape",
+    b"ai.onnx.ml",
+    b"com.microsoft",
+    b"location",
+    b"/etc/passwd",
+    b"\x6a\x04",
+    b"\x70\x01",
+    b"\x32\x00",
+    b"\x3a\x00",
+    b"\xca\x01\x00",
+    b"\x0a\x00",
+    b"\x2a\x00",
+    b"\xff" * 9 + b"\x01",
+    b"\x08\x80\xca\xb5\xee\x01",
+    b"\xff\xff\xff\xff\x0f",
+    b"\x42\x04\x0a\x00\x10\x12",
+]
 WORDS = {
     "peek": _DICOM,
     "decode": _DICOM,
@@ -117,6 +142,7 @@ WORDS = {
                 b"manifest.json", b"manifest.sig", b"77777777777\0", b"\x80", bytes(512)],
     "manifest": _JSON,
     "golden": _NPY,
+    "network": _ONNX,
     "key": [b"-----BEGIN PUBLIC KEY-----", b"\n", b"=", b"-----BEGIN EC PRIVATE KEY-----"],
     "cmd": [*_JSON, *_COMMAND],
 }  # fmt: skip
@@ -305,6 +331,26 @@ def a_golden(data: bytes) -> None:
             assert array.nbytes <= len(data) << 12
 
 
+def a_network(data: bytes) -> None:
+    """What is accepted has nothing that is forbidden, as the library of ONNX reads it."""
+    with suppress(BundleRefused):
+        graph.check("network.onnx", data)
+        try:
+            model = onnx.load_from_string(data)
+        except DecodeError:  # such as a name that is no UTF-8: nothing runs it
+            return
+        assert not model.functions
+        assert {one.domain for one in model.opset_import} <= {"", "ai.onnx"}
+        for node in model.graph.node:
+            assert node.domain in {"", "ai.onnx"}
+            assert not any(a.HasField("g") or a.graphs for a in node.attribute)
+        constants = [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
+        for tensor in [*model.graph.initializer, *constants]:
+            assert tensor.data_location == onnx.TensorProto.DEFAULT
+            assert not tensor.external_data
+            assert all(0 <= dim <= graph.MAX_AXIS for dim in tensor.dims)
+
+
 def a_key(data: bytes) -> None:
     with suppress(BundleRefused):
         trust.public_key("one.pub", data)
@@ -340,6 +386,7 @@ PLAIN: dict[str, Target] = {
     "archive": an_archive,
     "manifest": a_manifest,
     "golden": a_golden,
+    "network": a_network,
     "key": a_key,
     "cmd": a_command,
 }

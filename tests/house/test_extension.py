@@ -288,12 +288,13 @@ def device(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> Device:
     config.write_text(SETTINGS.format(folder=folder, port=made.port, broker=made.broker))
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests'); "
-        "from rigs.tiny_brightness import packed; "
-        "Path(sys.argv[1]).write_bytes(packed(Path(sys.argv[2])))"
+        "from rigs.bundles import signed, trust_tests; from rigs.tiny_brightness import packed; "
+        "Path(sys.argv[1]).write_bytes(signed(packed(Path(sys.argv[2])))); "
+        "trust_tests(Path(sys.argv[3]))"
     )
     bundle = folder / "tiny-brightness.scanside"
-    copy.python("-c", code, str(bundle), str(folder / "source"))
-    made.scanside("bundle", "add", str(bundle), "--allow-unsigned")
+    copy.python("-c", code, str(bundle), str(folder / "source"), str(folder / "state"))
+    made.scanside("bundle", "add", str(bundle), "--allow-development")
     made.scanside("bundle", "activate", "tiny-brightness", "1.0.0")
     Dicom().write(Dicom().chest(PatientAge="010Y"), folder / "series")
     return made

@@ -12,8 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from appliance.bundle import archive
+from appliance.bundle.manifest import MANIFEST, SIGNATURE
 
 BUNDLE = "lung-nodule"
+
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"tests of the appliance, no more.")
+"""Of the tests, for development: `bundle add --allow-development`."""
+
+
+def signed(bundle: bytes) -> bytes:
+    """The same bundle, signed by KEY."""
+    entries = archive.read(bundle)
+    return archive.write({**entries, SIGNATURE: KEY.sign(entries[MANIFEST])})
+
+
+def trust_tests(state: Path) -> None:
+    """A state folder trusts KEY from now on, as one for development."""
+    (state / "trust").mkdir(parents=True, exist_ok=True)
+    raw = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    (state / "trust" / "tests.development.pub").write_bytes(raw)
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,7 @@ def make(tiny_files: Mapping[str, bytes], folder: Path) -> Bundles:
         for file, data in files.items():
             (at / file).write_bytes(data)
         path = folder / f"{name}-{version}.scanside"
-        path.write_bytes(pack(at))
+        path.write_bytes(signed(pack(at)))
         return path
 
     return Bundles(

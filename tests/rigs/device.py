@@ -13,6 +13,8 @@ from appliance.records import Result
 from appliance.report import Report
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
+from rigs.bundles import signed, trust_tests
+from rigs.shelves import audited
 
 
 class Process(Protocol):
@@ -51,9 +53,10 @@ class Device:
     def activate(self, **changes: object) -> Entry:
         """The tiny bundle, under another name or with other wishes, is active from now on."""
         path = self.folder / "added.scanside"
-        path.write_bytes(renamed(self.bundle, **changes))
-        shelf = OpenBundles(self.settings, lambda *_: None).shelf
-        entry = shelf.add(path, allow_unsigned=True)
+        path.write_bytes(signed(renamed(self.bundle, **changes)))
+        trust_tests(self.settings.state)
+        shelf = OpenBundles(self.settings, audited(self.settings.state)).shelf
+        entry = shelf.add(path, allow_development=True)
         return shelf.activate(entry.name, entry.digest)
 
     def toml(self) -> Path:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from numpy.typing import NDArray
 
 from appliance.bundle import archive, golden, trust
-from appliance.bundle.shelf import Shelf
+from appliance.bundle.shelf import Audit, Shelf
+from appliance.store.journal import Journal
 
 Forge = Callable[..., bytes]
 
@@ -90,18 +90,21 @@ class Networks:
         self.opened = 0
         self.error = 0.0
 
+    def infer(self, loaded: trust.Loaded) -> golden.Infer:
+        """On onnxruntime, as wrong as asked for."""
+        infer = onnxruntime_infer(loaded)
+
+        def wrong(role: str, image: NDArray[np.float32]) -> golden.Arrays:
+            return {n: v + np.float32(self.error) for n, v in infer(role, image).items()}
+
+        return wrong
+
     def runner(self, name: str = "onnxruntime test fp32") -> golden.Runner:
-        @contextmanager
-        def opened(loaded: trust.Loaded) -> Iterator[golden.Infer]:
+        def run(_: Path, loaded: trust.Loaded) -> golden.Gate:
             self.opened += 1
-            infer = onnxruntime_infer(loaded)
+            return golden.gate(loaded, self.infer(loaded))
 
-            def wrong(role: str, image: NDArray[np.float32]) -> golden.Arrays:
-                return {n: v + np.float32(self.error) for n, v in infer(role, image).items()}
-
-            yield wrong
-
-        return golden.Runner(key=name, open=opened)
+        return golden.Runner(key=name, run=run)
 
 
 def onnxruntime_infer(loaded: trust.Loaded) -> golden.Infer:
@@ -117,6 +120,16 @@ def onnxruntime_infer(loaded: trust.Loaded) -> golden.Infer:
     return infer
 
 
+def audited(state: Path) -> Audit:
+    """Writes into the audit of this state folder, as the command line does."""
+
+    def add(action: str, detail: Mapping[str, str]) -> None:
+        with Journal.open(state) as journal:
+            journal.audit.add("tests", action, **detail)
+
+    return add
+
+
 @pytest.fixture
 def networks() -> Networks:
     return Networks()
@@ -127,11 +140,13 @@ def make_shelf(state: Path, factory: Path, networks: Networks) -> Callable[..., 
     """A shelf on `state` and `factory` with a counting onnxruntime; keywords override."""
 
     def build(**overrides: Any) -> Shelf:
+        where: Path = overrides.pop("state", state)
         given: dict[str, Any] = {
             "runner": networks.runner(),
+            "audit": audited(where),
             "factory": factory,
             "appliance_version": "0.1.0",
         }
-        return Shelf(overrides.pop("state", state), **{**given, **overrides})
+        return Shelf(where, **{**given, **overrides})
 
     return build

@@ -112,8 +112,8 @@ def absurd(image: Dataset, index: int) -> Dataset:
 
 
 def broken_off(image: Dataset, index: int) -> Dataset:
-    """A whole data set that holds half of the pixels of its image."""
-    if index == 12:
+    """Whole data sets that hold half of the pixels of their images, more than a tenth of all."""
+    if index % 4 == 0:
         image.PixelData = image.PixelData[: len(image.PixelData) // 2]
     return image
 

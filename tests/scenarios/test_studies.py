@@ -1,12 +1,15 @@
-"""Several series of one study: one of them is analysed, whichever came first."""
+"""Several series of one study: the same of them stand, whichever came first."""
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from pydicom.dataset import Dataset
 
+from appliance.phantom.chest import Phantom, chest
 from appliance.reasons import Code
 from appliance.report import Report, Status
-from rigs.scans import Scans
+from rigs.scans import Change, Scan, Scans
 from rigs.site import Site
 
 
@@ -78,3 +81,87 @@ def test_of_a_whole_study_over_one_association_one_analysis_stands(
         assert str(report.supersedes) == other["report"]["report_id"]
     else:
         assert [r["code"] for r in other["reasons"]] == [Code.BETTER_SERIES.value]
+
+
+@pytest.fixture(scope="session")
+def fine() -> Phantom:
+    """1 mm, the same anatomy."""
+    return chest(spacing_mm=(1.0, 2.8, 2.8), noise_hu=8.0)
+
+
+def lower_part(count: int) -> Change:
+    """Of images in order from the head: three quarters."""
+    return lambda image, index: image if index >= count // 4 else None
+
+
+def right_half(image: Dataset, index: int) -> Dataset:
+    """The columns that show the patient's right."""
+    pixels = np.frombuffer(image.PixelData, "<i2").reshape(image.Rows, -1)
+    half = pixels[:, : pixels.shape[1] // 2]
+    image.Columns = half.shape[1]  # of all images, which share this element
+    image.PixelData = half.tobytes()
+    return image
+
+
+def named(site: Site, scan: Scan) -> str:
+    """What a series is called outside the device."""
+    return str(site.naming.series(scan.key))
+
+
+def beside(report: Report) -> list[str]:
+    return [r.text for r in report.limitations if r.code is Code.ALSO_SHOWN_IN]
+
+
+@pytest.mark.parametrize("whole_first", [True, False])
+@pytest.mark.parametrize("part", ["lower part", "right half"])
+def test_a_thinner_part_of_a_chest_withdraws_nothing_and_each_names_the_other(
+    site: Site, scans: Scans, fine: Phantom, part: str, whole_first: bool
+) -> None:
+    change = {"lower part": lower_part(fine.hu.shape[0]), "right half": right_half}[part]
+    whole = scans.make()
+    half = scans.make(change, phantom=fine, study=whole.study)
+    order = (whole, half) if whole_first else (half, whole)
+    for scan in order:
+        site.send(scan)
+        site.ending(scan)
+    first, second = order
+    said = site.until(lambda: last_of(site, first, 2), "the first one says of the second")
+    later = site.report(second)
+    for report, other in ((said, second), (later, first)):
+        assert report.status is Status.ANALYSED
+        assert [named(site, other) in text for text in beside(report)] == [True]
+    assert said.report_id == site.report(first).report_id
+    assert said.edition == 2
+    assert not site.events(whole, "superseded")
+    assert not site.events(half, "superseded")
+    assert site.report(whole).findings
+
+
+def last_of(site: Site, scan: Scan, count: int) -> Report | None:
+    """The report of the count-th event of a series that is analysed; None where there is none."""
+    found = site.events(scan, "analysed")
+    return Report.model_validate(found[count - 1]["report"]) if len(found) >= count else None
+
+
+def test_a_thick_series_stands_again_where_the_thin_one_turns_out_to_be_mixed(
+    site: Site, scans: Scans
+) -> None:
+    thin = scans.make(phantom=scans.finer)
+    thick = scans.make(study=thin.study)
+    site.send(thin)
+    site.report(thin)
+    site.send(thick)
+    assert site.ending(thick)["event"] == "not_analysed"
+
+    def foreign(image: Dataset, index: int) -> Dataset | None:
+        image.SeriesInstanceUID = thin.series
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{thin.series}.1"
+        image.FrameOfReferenceUID = "1.2.3.4"
+        return image if index == 0 else None
+
+    site.send(scans.make(foreign, phantom=scans.finer, study=thin.study))
+    again = site.report(thick, 2)
+    assert again.status is Status.ANALYSED
+    assert again.report_id == Report.model_validate(site.ending(thick)["report"]).report_id
+    assert again.findings
+    assert site.ending(thin, 2)["event"] == "not_analysed"

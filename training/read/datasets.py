@@ -27,7 +27,7 @@ from appliance import line
 from appliance.errors import SeriesRefused
 from appliance.reasons import Code
 from appliance.records import Plane, Stack
-from appliance.series import assemble, pixels
+from appliance.series import phases, pixels
 from appliance.series.elements import is_media_directory, parse
 from training.errors import DataError
 from training.read.image_files import bytes_of, canonical, read_metaimage, read_nifti
@@ -95,12 +95,12 @@ def dicom_stack(folder: Path) -> Stack:
     if not count:
         raise DataError(f"{folder}: no DICOM file in it")
     planes = [image for image in fold.share(None).images if isinstance(image, Plane)]
-    if (phases := len(assemble.split(planes))) > 1:
-        raise DataError(f"{folder}: it holds {phases} phases; name a folder for each")
+    found = phases.volume(planes)
+    if any(reason.code is Code.DYNAMIC for reason in found.limitations):
+        raise DataError(f"{folder}: it holds {found.groups} phases; name a folder for each")
     outline = fold.share(None).outline
     if not isinstance(outline.subject, Stack):
-        set_aside = next((reason for reason in fold.named if reason is not None), None)
-        raise DataError(f"{folder}: {(set_aside or outline.reasons[0]).text}")
+        raise DataError(f"{folder}: {outline.reasons[0].text}")
     return outline.subject
 
 

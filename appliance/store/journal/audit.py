@@ -43,7 +43,17 @@ class Audit(Part):
         """The newest first."""
         with self._db.look() as db:
             rows = db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
-        return [AuditRow(**{**dict(r), "detail": json.loads(r["detail"])}) for r in rows]
+        return [_row(one) for one in rows]
+
+    def of(self, actions: Sequence[str]) -> list[AuditRow]:
+        """Every row of these actions, the oldest first."""
+        marks = ", ".join("?" * len(actions))
+        with self._db.look() as db:
+            rows = db.execute(
+                f"SELECT * FROM audit WHERE action IN ({marks}) ORDER BY id",  # noqa: S608 - marks
+                tuple(actions),
+            ).fetchall()
+        return [_row(one) for one in rows]
 
     def head(self) -> tuple[int, str]:
         """Number and hash of the last row: published, it holds the whole chain in place."""
@@ -65,6 +75,10 @@ class Audit(Part):
                     return expected
                 previous, expected = row["hash"], expected + 1
         return None if count == expected - 1 else expected
+
+
+def _row(row: sqlite3.Row) -> AuditRow:
+    return AuditRow(**{**dict(row), "detail": json.loads(row["detail"])})
 
 
 def _hash(content: Sequence[Any]) -> str:

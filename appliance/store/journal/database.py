@@ -5,7 +5,11 @@ Rules
   cut; BEGIN IMMEDIATE so that a transaction that will write never fails half-way for want of a
   lock. Each process opens its own; a connection must not be carried over a fork.
 - `open` makes the file where there is none, from the journal of an earlier release if there is one
-  (`migrate`). One process at a time does that.
+  (`migrate`). One process at a time does that, and one at a time looks whether the file is whole
+  (`damage`) and makes a new one where it is not (`rebuild`); all others wait meanwhile.
+- Who has a file open that was set aside meanwhile gets an error at its next step, and opens the new
+  one when it starts again.
+- What the ledger must know of a transaction is durable there before the commit (`ledger`).
 - `read` never makes and never changes a file. While a stage has the journal open, SQLite lets a
   reader in beside it. With all stages gone there is no log (`-wal`): the file is read as it stands,
   and the opener's lock keeps a stage from starting meanwhile. A log that a power cut left behind
@@ -19,50 +23,95 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from importlib import resources
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from appliance.errors import StateUnusable
 from appliance.store.files import DISK, Disk
-from appliance.store.lock import locked, locked_if_there
+from appliance.store.journal import damage, filing
+from appliance.store.journal.connect import (
+    BUSY_MS,
+    JOURNAL_NAME,
+    VERSION,
+    connected,
+    schema,
+)
+from appliance.store.journal.ledger import LEDGER_NAME, Ledger
+from appliance.store.lock import Shared, locked, locked_if_there, locked_soon, sharing
 
-JOURNAL_NAME = "journal-3.sqlite"
-"""Its file in the state folder."""
-VERSION = 3
-BUSY_MS = 10_000
+HURRY_S = 1.0
+"""So long waits who cannot wait: as long as others need to open a journal that is whole."""
 _D = TypeVar("_D", bound="Database")
+
+
+class Manner(Enum):
+    """What who opens the journal does where nobody knows yet whether it is whole (`damage`)."""
+
+    MEND = "mend"
+    """Look, and make a new one of what is kept: for `work`, which sees all of it."""
+    LOOK = "look"
+    """Look, and refuse it where it is damaged."""
+    HURRY = "hurry"
+    """Refuse it, and do not wait for who looks: for `receive`, which goes on without."""
 
 
 class Database:
     """One connection, usable from several threads of one process, one transaction at a time."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, end: contextlib.ExitStack) -> None:
-        """`end`: what is to be closed with it."""
+    def __init__(
+        self,
+        path: Path,
+        db: sqlite3.Connection,
+        end: contextlib.ExitStack,
+        *,
+        ledger: Ledger | None = None,
+        users: Shared | None = None,
+    ) -> None:
+        """`end`: what is to be closed with it. users: the others that have it open for writing;
+        None for who only reads, or whose file nobody else knows."""
         self._path = path
         self._db = db
         self._end = end
         self._lock = threading.RLock()
+        self._users = users
+        self._inode = path.stat().st_ino if users is not None else None
+        self.ledger = ledger or Ledger(None)
         db.row_factory = sqlite3.Row
         db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     @classmethod
-    def open(cls: type[_D], state: Path, disk: Disk = DISK) -> _D:
-        """The journal of a state folder, which exists; made where it is missing."""
-        path = state / JOURNAL_NAME
-        with contextlib.ExitStack() as end, as_state_unusable(path), locked(_opener(path)):
-            if not path.exists():
-                # only once in the life of a device, and it needs what a receiver does not
-                from appliance.store.journal import migrate  # noqa: PLC0415
+    def open(cls: type[_D], state: Path, disk: Disk = DISK, manner: Manner = Manner.LOOK) -> _D:
+        """The journal of a state folder, which exists; made where it is missing.
 
-                migrate.fill(state, path, disk)
+        StateUnusable (journal_damaged) where it is damaged and `manner` does not mend it,
+        (journal_not_ready) where who is in a hurry would have to wait.
+        """
+        path, ledger = state / JOURNAL_NAME, state / LEDGER_NAME
+        with contextlib.ExitStack() as end, as_state_unusable(path), _opening(path, manner):
+            users = end.enter_context(sharing(path.with_name(f"{path.name}.users")))
+            _make_sure(state, path, disk, manner, users)
             db = end.enter_context(contextlib.closing(connected(path)))
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 db.execute(f"PRAGMA {pragma}")
             if _version(db, path) == 0:
                 db.executescript(f"BEGIN;{schema()}COMMIT;")
-            return cls(path, db, end.pop_all())
+            made = cls(path, db, end.pop_all(), ledger=Ledger(ledger, disk), users=users)
+            if not ledger.exists():
+                with contextlib.ExitStack() as failed:
+                    failed.callback(made._end.close)
+                    with made.write() as inside:
+                        filing.begin(state, inside, disk)
+                    failed.pop_all()
+            return made
+
+    @classmethod
+    def in_memory(cls: type[_D]) -> _D:
+        """An empty journal that is gone when it is closed."""
+        with contextlib.ExitStack() as end:
+            db = end.enter_context(contextlib.closing(connected(Path("memory"), "mode=memory")))
+            db.executescript(f"PRAGMA foreign_keys = ON;BEGIN;{schema()}COMMIT;")
+            return cls(Path("memory"), db, end.pop_all())
 
     @classmethod
     def read(cls: type[_D], state: Path) -> _D | None:
@@ -72,6 +121,8 @@ class Database:
         """
         path = state / JOURNAL_NAME
         if not path.exists():
+            if (state / LEDGER_NAME).exists():
+                raise damaged(path, "it is gone")
             _refuse_earlier(state)
             return None
         with contextlib.ExitStack() as end, as_state_unusable(path):
@@ -81,49 +132,140 @@ class Database:
             return cls(path, db, end.pop_all())
 
     def close(self) -> None:
-        with self._lock:
-            self._end.close()
+        """The last one to close it leaves word of how it left the file (`damage.left`)."""
+        with self._lock, contextlib.ExitStack() as end:
+            end.callback(self._end.close)
+            if self._users is None:
+                return
+            with contextlib.suppress(StateUnusable):  # the folder is gone
+                end.enter_context(locked(_opener(self._path)))
+                last = self._users.alone()
+                self._db.close()
+                with contextlib.suppress(OSError):
+                    self._users.write(damage.left(self._path) if last else b"")
+            self._users = None
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction that may write: all of it or nothing."""
-        with self._lock, as_state_unusable(self._path):
+        with self._lock, self._met():
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._refuse_replaced()
                 yield self._db
+                self.ledger.write()
+                self._db.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
+                with contextlib.suppress(StateUnusable):
+                    self.ledger.take_back()
                 raise
-            self._db.execute("COMMIT")
+            self.ledger.committed()
 
     @contextlib.contextmanager
     def look(self) -> Iterator[sqlite3.Connection]:
         """One consistent view."""
-        with self._lock, as_state_unusable(self._path):
+        with self._lock, self._met():
             self._db.execute("BEGIN")
             try:
+                self._refuse_replaced()
                 yield self._db
             finally:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
 
+    def whole(self) -> str | None:
+        """What SQLite finds wrong with the file; None: nothing."""
+        with self.look() as db:
+            found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        return None if found == "ok" else found
 
-def connected(path: Path, parameters: str = "") -> sqlite3.Connection:
-    """A connection to the file; parameters: of SQLite's URI, such as `mode=ro`."""
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?{parameters}",
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_MS / 1000,
-        check_same_thread=False,
+    @contextlib.contextmanager
+    def _met(self) -> Iterator[None]:
+        """What SQLite and the disk raise, as StateUnusable; a file that is open for writing is
+        suspected where it may be the cause."""
+        try:
+            with as_state_unusable(self._path):
+                yield
+        except StateUnusable as e:
+            cause = e.__cause__
+            if self._users is not None and isinstance(cause, (sqlite3.Error, UnicodeDecodeError)):
+                damage.suspect(self._path, cause)
+            raise
+
+    def _refuse_replaced(self) -> None:
+        """A stage that has the old file open would write what nobody reads."""
+        if self._inode is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                return
+        raise StateUnusable(
+            f"{self._path} was set aside while this process had it open",
+            remedy="The stage starts again by itself, on the new journal.",
+            code="journal_replaced",
+        )
+
+
+@contextlib.contextmanager
+def _opening(path: Path, manner: Manner) -> Iterator[None]:
+    """One process opens a journal at a time."""
+    if manner is not Manner.HURRY:
+        with locked(_opener(path)):
+            yield
+        return
+    with locked_soon(_opener(path), HURRY_S) as held:
+        if not held:
+            raise _not_ready(path)
+        yield
+
+
+def _make_sure(state: Path, path: Path, disk: Disk, manner: Manner, users: Shared) -> None:
+    """That there is a file, and that it is whole."""
+    pending = damage.read(state)
+    unfinished = pending is not None and not pending.finished
+    known = unfinished or (state / LEDGER_NAME).exists()
+    if not known and not path.exists():
+        # only once in the life of a device, and it needs what a receiver does not
+        from appliance.store.journal import migrate  # noqa: PLC0415
+
+        migrate.fill(state, path, disk)
+        return
+    doubt = damage.suspected(path)
+    trusted = path.exists() and (not users.alone() or damage.is_as_left(path, users.words()))
+    if trusted and doubt is None and not unfinished:
+        return
+    if manner is Manner.HURRY:
+        raise _not_ready(path)
+    why = pending.why if unfinished and pending else None
+    if why is None and doubt is not None and doubt.startswith(damage.CERTAINLY):
+        why = doubt.removeprefix(damage.CERTAINLY)
+    why = why or damage.wrong(path, schema(), VERSION)
+    if why is not None:
+        if manner is not Manner.MEND:
+            raise damaged(path, why)
+        from appliance.store.journal import rebuild  # noqa: PLC0415 - hardly ever
+
+        rebuild.mend(state, why, disk)
+    damage.clear(path)
+
+
+def damaged(path: Path, why: str) -> StateUnusable:
+    return StateUnusable(
+        f"{path} is damaged: {why}",
+        remedy="Start `scanside work` (or `scanside run`): it sets the file aside and makes a new "
+        "journal of what is kept beside it.",
+        code=damage.DAMAGED,
     )
 
 
-def schema() -> str:
-    """The statements that make an empty journal, its version included."""
-    text = resources.files("appliance.store.journal").joinpath("schema.sql").read_text("utf-8")
-    return f"{text}PRAGMA user_version = {VERSION};"
+def _not_ready(path: Path) -> StateUnusable:
+    return StateUnusable(
+        f"{path}: nobody has looked yet whether it is whole",
+        remedy="`scanside work` does so when it starts.",
+        code="journal_not_ready",
+    )
 
 
 def refuse_newer(found: int, path: Path, known: int = VERSION) -> None:
@@ -142,7 +284,9 @@ def as_state_unusable(path: Path) -> Iterator[None]:
     """What SQLite and the disk raise, as StateUnusable."""
     try:
         yield
-    except (sqlite3.Error, OSError) as e:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as e:
+        if damage.is_certain(e):
+            raise damaged(path, str(e)) from e
         raise StateUnusable(f"{path}: {e}") from e
 
 

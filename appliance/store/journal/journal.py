@@ -18,25 +18,33 @@ Rules
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
+from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
 from appliance.results.owed import Owed
 from appliance.store import delivery
 from appliance.store.files import DISK, Disk
+from appliance.store.journal import filing
 from appliance.store.journal.attempts import Attempts
 from appliance.store.journal.audit import Audit
-from appliance.store.journal.database import Database
+from appliance.store.journal.damage import DAMAGED
+from appliance.store.journal.database import Database, Manner
 from appliance.store.journal.event_log import EventLog
+from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
 from appliance.store.rows import Kept, Series, SeriesState
 
 EVENTS_MAX = 100_000
+MENDED_WITHIN_S = 60.0
+"""Shorter than systemd waits for a stage to start."""
+LOOK_AGAIN_S = 0.5
 
 
 class Journal:
@@ -44,6 +52,9 @@ class Journal:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._db = database
+        self._clock = clock
+        self._tidied: int | None = None
+        """Bytes of the ledger when it was last tidied."""
         self.audit = Audit(database, clock)
         self.events = EventLog(database, clock)
         self.series = SeriesPart(database, clock)
@@ -53,11 +64,33 @@ class Journal:
 
     @classmethod
     def open(
-        cls, state: Path, clock: Callable[[], float] = time.time, disk: Disk = DISK
+        cls,
+        state: Path,
+        clock: Callable[[], float] = time.time,
+        disk: Disk = DISK,
+        manner: Manner = Manner.LOOK,
     ) -> Journal:
         """Open or make the journal of a state folder. StateUnusable where it is newer than this
-        version, and where the folder is missing."""
-        return cls(Database.open(state, disk), clock)
+        version, where the folder is missing, and where it is damaged (`Database.open`)."""
+        return cls(Database.open(state, disk, manner), clock)
+
+    @classmethod
+    def awaited(cls, state: Path) -> Journal:
+        """The same for a stage that cannot mend it: it waits until `work` has, for MENDED_WITHIN_S
+        at most."""
+        end = time.monotonic() + MENDED_WITHIN_S
+        while True:
+            try:
+                return cls.open(state)
+            except StateUnusable as e:
+                if e.code != DAMAGED or time.monotonic() >= end:
+                    raise
+            time.sleep(LOOK_AGAIN_S)
+
+    @classmethod
+    def in_memory(cls) -> Journal:
+        """An empty one, of which nothing stays."""
+        return cls(Database.in_memory())
 
     @classmethod
     def read(cls, state: Path) -> Journal | None:
@@ -68,6 +101,11 @@ class Journal:
         """
         database = Database.read(state)
         return cls(database) if database is not None else None
+
+    def copy_to(self, other: Journal) -> None:
+        """Associations, what they brought, and events, as if they had been written there."""
+        self.series.copy_to(other.series)
+        self.events.copy_to(other.events)
 
     def close(self) -> None:
         self._db.close()
@@ -99,16 +137,58 @@ class Journal:
         owed: Iterable[Owed],
         series_state: SeriesState,
         instances: int | None = None,
+        restated: Iterable[tuple[SeriesKey, Report, SeriesState]] = (),
     ) -> None:
         """The report, all that is owed of it and the state of its series: one transaction.
 
-        A report that is there already (same report_id and stage) stays as it was first written.
+        A report that is there already (same report_id and stage) stays as it was first written, but
+        for a later edition. restated: such editions of the reports of other series.
         """
         with self._db.write() as db:
-            self.reports.add_in(db, report, key)
+            self._write_report(db, report, key, series_state, instances)
             self.owed.add_in(db, owed)
             self.series.set_in(db, key, series_state, instances=instances)
             self.series.name_in(db, key, report.study.pseudonym)
+            for other, edition, state in restated:
+                counted = self.series.instances_in(db, other)
+                self._write_report(db, edition, other, state, counted)
+                self.series.restate_in(db, other, state)
+
+    def _write_report(
+        self,
+        db: sqlite3.Connection,
+        report: Report,
+        key: SeriesKey,
+        state: SeriesState,
+        instances: int | None,
+    ) -> None:
+        """A report, also into the ledger where it is new. state, instances: as the series has them
+        with it."""
+        at = self._clock()
+        if self.reports.add_in(db, report, key, created=at):
+            entry = ReportEntry(
+                study=key.study,
+                series=key.series,
+                report_id=str(report.report_id),
+                stage=report.stage.value,
+                state=state,
+                instances=instances,
+                created=at,
+                report=report.to_json(),
+            )
+            self._db.ledger.note(entry)
+
+    def tidy(self, state: Path, disk: Disk = DISK) -> None:
+        """Reports of the ledger go into files, and the ledger is shortened (`filing`)."""
+        if self._db.ledger.size() == self._tidied:
+            return  # nothing was added since
+        with self._db.write() as db:
+            filing.tidy(state, db, disk)
+        self._tidied = self._db.ledger.size()
+
+    def whole(self) -> str | None:
+        """What is wrong with the file, by all that SQLite checks; None: nothing."""
+        return self._db.whole()
 
     # Deletion: for `retain`.
 
@@ -160,6 +240,7 @@ class Journal:
                 return False
             for table in ("arrivals", "reports", "owed"):
                 db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the three names above
+            self._db.ledger.note(ForgottenEntry(study=uids[0], series=uids[1]))
         return True
 
     def purge(self, before: float) -> None:

@@ -26,7 +26,8 @@ from pathlib import Path
 from appliance.errors import StateUnusable
 from appliance.results import mqtt
 from appliance.store.files import Disk
-from appliance.store.journal.database import connected, refuse_newer, schema
+from appliance.store.journal.connect import connected, schema
+from appliance.store.journal.database import refuse_newer
 from appliance.store.lock import is_byte_held
 
 log = logging.getLogger(__name__)

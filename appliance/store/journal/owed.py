@@ -7,10 +7,12 @@ Rules
 - Each destination has its own order: the oldest that waits is the first. No query for one sees what
   waits for another.
 - States change by the table of `delivery` alone. What a person decides is audited.
+- What is owed stands in the ledger too, until it is settled.
 """
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +23,8 @@ from appliance.store import delivery
 from appliance.store.delivery import Event, State
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.database import Database
+from appliance.store.journal.filing import owed_entry
+from appliance.store.journal.ledger import OwedEntry, SettledEntry
 from appliance.store.journal.part import Part, as_row, next_value
 from appliance.store.rows import OwedCounts, OwedRow, Which
 
@@ -47,23 +51,18 @@ class Outbox(Part):
             if callable(body):
                 seq = next_value(db, "seq")
                 body = body(seq)
-            file = str(body.path) if isinstance(body, File) else None
-            db.execute(
-                """INSERT INTO owed
-                (destination, key, seq, study_uid, series_uid, body, file, created, state)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-                (
-                    one.destination,
-                    one.key,
-                    seq,
-                    one.series.study if one.series else None,
-                    one.series.series if one.series else None,
-                    None if isinstance(body, File) else body,
-                    file,
-                    self._clock(),
-                    delivery.FIRST,
-                ),
+            entry = OwedEntry(
+                destination=one.destination,
+                key=one.key,
+                seq=seq,
+                study=one.series.study if one.series else None,
+                series=one.series.series if one.series else None,
+                content=None if isinstance(body, File) else base64.b64encode(body).decode(),
+                file=str(body.path) if isinstance(body, File) else None,
+                created=self._clock(),
             )
+            insert_in(db, entry)
+            self._db.ledger.note(entry)
 
     def next_seq(self) -> int:
         """A number for a message that is not kept here (status, health)."""
@@ -129,6 +128,9 @@ class Outbox(Part):
                     WHERE id = ?""",
                     (_after(row, Event.ACK), at, mark, row["id"]),
                 )
+            # at worst it is sent once more, and the broker waits for no sync
+            settled = SettledEntry(destination=destination, keys=tuple(keys))
+            self._db.ledger.note(settled, lasting=False)
 
     def later(self, destination: str, key: str, error: str) -> int:
         """One attempt was refused; it goes on waiting. Returns how many were refused so far."""
@@ -163,6 +165,8 @@ class Outbox(Part):
                     "UPDATE owed SET state = ?, delivered_at = NULL, attempts = 0 WHERE id = ?",
                     (_after(row, Event.AGAIN), row["id"]),
                 )
+                owed = db.execute("SELECT * FROM owed WHERE id = ?", (row["id"],)).fetchone()
+                self._db.ledger.note(owed_entry(owed))
         return len(rows)
 
     def retry(self, actor: str, which: Which | None = None) -> int:
@@ -192,6 +196,10 @@ class Outbox(Part):
         with self._db.write() as db:
             rows = _chosen(db, which, Event.DROP, destination)
             self._decide(db, rows, Event.DROP)
+            for row in rows:
+                of = db.execute("SELECT destination, key FROM owed WHERE id = ?", (row["id"],))
+                destination, key = of.fetchone()
+                self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
             if rows:
                 named = {"key": which} if isinstance(which, str) else {"seq": which}
                 only = {"to": destination} if destination else {}
@@ -232,6 +240,26 @@ class Outbox(Part):
                 (*values, limit),
             )
             return [as_row(OwedRow, row) for row in rows]
+
+
+def insert_in(db: sqlite3.Connection, entry: OwedEntry) -> None:
+    """A row for what is owed, which waits; within the caller's transaction."""
+    db.execute(
+        """INSERT INTO owed
+        (destination, key, seq, study_uid, series_uid, body, file, created, state)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            entry.destination,
+            entry.key,
+            entry.seq,
+            entry.study,
+            entry.series,
+            entry.body,
+            entry.file,
+            entry.created,
+            delivery.FIRST,
+        ),
+    )
 
 
 def _after(row: sqlite3.Row, event: Event) -> State:

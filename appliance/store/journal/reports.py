@@ -6,6 +6,8 @@ import sqlite3
 import uuid
 from typing import Final
 
+from pydantic import ValidationError
+
 from appliance.report import Report, SeriesKey
 from appliance.store.journal.part import Part
 
@@ -50,6 +52,16 @@ class Reports(Part):
             rows = db.execute(
                 "SELECT json FROM reports WHERE study_uid = ? ORDER BY created, rowid", (study_uid,)
             )
+            return [_read(r[0]) for r in rows]
+
+    def of_series(self, key: SeriesKey) -> list[Report]:
+        """All reports of a series, oldest first, both stages."""
+        with self._db.look() as db:
+            rows = db.execute(
+                """SELECT json FROM reports WHERE study_uid = ? AND series_uid = ?
+                ORDER BY created, rowid""",
+                (key.study, key.series),
+            )
             return [Report.model_validate_json(r[0]) for r in rows]
 
     def recent(self, limit: int) -> list[Report]:
@@ -58,7 +70,7 @@ class Reports(Part):
             rows = db.execute(
                 "SELECT json FROM reports ORDER BY created DESC, rowid DESC LIMIT ?", (limit,)
             )
-            return [Report.model_validate_json(r[0]) for r in rows]
+            return [_read(r[0]) for r in rows]
 
     def next_revision(
         self, key: SeriesKey, bundle_digest: str | None, input_digest: str | None = None
@@ -81,14 +93,28 @@ class Reports(Part):
             ).fetchone()
         return int(known[0]) if known else int(last[0] or 0) + 1
 
-    def add_in(self, db: sqlite3.Connection, report: Report, key: SeriesKey) -> None:
-        """One report; what is there already (same report_id and stage) stays as it was written."""
-        db.execute(
+    def add_in(
+        self,
+        db: sqlite3.Connection,
+        report: Report,
+        key: SeriesKey,
+        *,
+        created: float | None = None,
+    ) -> bool:
+        """One report; what is there already (same report_id and stage) stays as it was written, but
+        for a later edition of it.
+
+        created: when it was committed, None: now. Whether it was written.
+        """
+        written = db.execute(
             """INSERT INTO reports
             (report_id, study_uid, series_uid, bundle_digest, revision, supersedes, status,
              stage, input_digest, json, created)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (report_id, stage) DO NOTHING""",
+            ON CONFLICT (report_id, stage) DO UPDATE SET status = excluded.status,
+              supersedes = excluded.supersedes, json = excluded.json
+            WHERE json_extract(excluded.json, '$.edition')
+              > coalesce(json_extract(reports.json, '$.edition'), 1)""",
             (
                 str(report.report_id),
                 key.study,
@@ -100,9 +126,10 @@ class Reports(Part):
                 report.stage.value,
                 report.input_digest,
                 report.to_json(),
-                self._clock(),
+                self._clock() if created is None else created,
             ),
         )
+        return written.rowcount > 0
 
     def _one(self, where: str, values: tuple[str, ...]) -> Report | None:
         with self._db.look() as db:
@@ -111,4 +138,12 @@ class Reports(Part):
                 ORDER BY revision DESC, stage = 'final' DESC, created DESC, rowid DESC LIMIT 1""",  # noqa: S608 - the texts above
                 values,
             ).fetchone()
-        return Report.model_validate_json(row[0]) if row else None
+            return _read(row[0]) if row else None
+
+
+def _read(text: str) -> Report:
+    """A report that was committed can be read, unless the file is damaged."""
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as e:
+        raise sqlite3.DatabaseError(f"a report cannot be read: {e}"[:300]) from e

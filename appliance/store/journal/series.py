@@ -101,39 +101,42 @@ class SeriesPart(Part):
             "now": self._clock(),
         }
         with self._db.write() as db:
-            known = db.execute(
-                """SELECT 1 FROM arrivals WHERE association = :association
-                AND study_uid = :study AND series_uid = :series""",
-                facts,
-            ).fetchone()
-            db.execute(
-                """INSERT INTO arrivals
-                (association, study_uid, series_uid, first_at, last_at, instances)
-                VALUES (:association, :study, :series, :first, :last, :instances)
-                ON CONFLICT (association, study_uid, series_uid) DO UPDATE SET
-                  first_at = min(first_at, excluded.first_at),
-                  last_at = max(last_at, excluded.last_at),
-                  instances = max(instances, excluded.instances)""",
-                facts,
-            )
-            db.execute(
-                """INSERT INTO series
-                (study_uid, series_uid, state, calling_ae, first_at, last_at, updated)
-                VALUES (:study, :series, 'open', :ae, :first, :last, :now)
-                ON CONFLICT (study_uid, series_uid) DO UPDATE SET
-                  calling_ae = :ae,
-                  first_at = min(first_at, :first),
-                  last_at = max(last_at, :last),
-                  updated = :now""",
-                facts,
-            )
-            db.execute(
-                """UPDATE series SET state = 'open', attempts = 0
-                WHERE study_uid = :study AND series_uid = :series AND state != 'open'
-                AND (:unknown OR instances < (SELECT sum(instances) FROM arrivals
-                  WHERE study_uid = :study AND series_uid = :series))""",
-                {**facts, "unknown": known is None},
-            )
+            self._arrived_in(db, facts)
+
+    def _arrived_in(self, db: sqlite3.Connection, facts: dict[str, object]) -> None:
+        known = db.execute(
+            """SELECT 1 FROM arrivals WHERE association = :association
+            AND study_uid = :study AND series_uid = :series""",
+            facts,
+        ).fetchone()
+        db.execute(
+            """INSERT INTO arrivals
+            (association, study_uid, series_uid, first_at, last_at, instances)
+            VALUES (:association, :study, :series, :first, :last, :instances)
+            ON CONFLICT (association, study_uid, series_uid) DO UPDATE SET
+              first_at = min(first_at, excluded.first_at),
+              last_at = max(last_at, excluded.last_at),
+              instances = max(instances, excluded.instances)""",
+            facts,
+        )
+        db.execute(
+            """INSERT INTO series
+            (study_uid, series_uid, state, calling_ae, first_at, last_at, updated)
+            VALUES (:study, :series, 'open', :ae, :first, :last, :now)
+            ON CONFLICT (study_uid, series_uid) DO UPDATE SET
+              calling_ae = :ae,
+              first_at = min(first_at, :first),
+              last_at = max(last_at, :last),
+              updated = :now""",
+            facts,
+        )
+        db.execute(
+            """UPDATE series SET state = 'open', attempts = 0
+            WHERE study_uid = :study AND series_uid = :series AND state != 'open'
+            AND (:unknown OR instances < (SELECT sum(instances) FROM arrivals
+              WHERE study_uid = :study AND series_uid = :series))""",
+            {**facts, "unknown": known is None},
+        )
 
     def arrivals(self, key: SeriesKey) -> list[Arrival]:
         """What each association brought of the series, in order of their first instance."""
@@ -147,6 +150,32 @@ class SeriesPart(Part):
             Arrival(as_row(Association, r), r["first_at"], r["last_at"], r["instances"])
             for r in rows
         ]
+
+    def copy_to(self, other: SeriesPart) -> None:
+        """Every association here and what it brought, as if it had been written there."""
+        with self._db.look() as db:
+            associations = db.execute("SELECT * FROM associations").fetchall()
+            arrivals = db.execute(
+                """SELECT arrivals.*, calling_ae FROM arrivals
+                JOIN associations ON associations.id = association"""
+            ).fetchall()
+        with other._db.write() as db:
+            db.executemany(
+                "INSERT INTO associations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [tuple(row) for row in associations],
+            )
+            for row in arrivals:
+                facts = {
+                    "association": row["association"],
+                    "study": row["study_uid"],
+                    "series": row["series_uid"],
+                    "ae": row["calling_ae"],
+                    "first": row["first_at"],
+                    "last": row["last_at"],
+                    "instances": row["instances"],
+                    "now": other._clock(),
+                }
+                other._arrived_in(db, facts)
 
     # What `work` says.
 
@@ -191,6 +220,22 @@ class SeriesPart(Part):
                 "instances": instances,
                 "now": now,
             },
+        )
+
+    def instances_in(self, db: sqlite3.Connection, key: SeriesKey) -> int | None:
+        """How many instances the state of a series is about."""
+        row = db.execute(
+            "SELECT instances FROM series WHERE study_uid = ? AND series_uid = ?",
+            (key.study, key.series),
+        ).fetchone()
+        return row[0] if row else None
+
+    def restate_in(self, db: sqlite3.Connection, key: SeriesKey, state: SeriesState) -> None:
+        """Another series of its study decided what became of this one; not while it arrives."""
+        db.execute(
+            """UPDATE series SET state = ?, updated = ? WHERE study_uid = ? AND series_uid = ?
+            AND state IN ('analysed', 'set_aside')""",
+            (state, self._clock(), key.study, key.series),
         )
 
     def name_in(self, db: sqlite3.Connection, key: SeriesKey, pseudonym: str) -> None:

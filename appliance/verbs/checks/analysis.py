@@ -9,8 +9,9 @@ from appliance.errors import BackendUnavailable, ScansideError
 from appliance.verbs.checks.check import Check, Device, importable
 
 if TYPE_CHECKING:
-    pass
+    from appliance.bundle.shelf import Shelf
 
+ALLOW = "allow_unsigned = true"
 BUILDS = (
     "Start `scanside work`: it builds engines. As a service it sees a GPU with systemd/gpu alone: "
     "docs/compile.md."
@@ -37,14 +38,13 @@ def gpu(device: Device) -> Check:
     if preference not in ("auto", "gpu"):
         return Check(name="gpu", ok=True, text=f"not asked for: {preference} is set")
     try:
-        from appliance.bundle.shelf import Shelf  # noqa: PLC0415
         from appliance.runtime.engine_shelf import EngineShelf  # noqa: PLC0415
         from appliance.runtime.gpu import this_machine  # noqa: PLC0415
     except ImportError:  # `bundles` says so
         return Check(name="gpu", ok=True, text="not known without a shelf")
     try:
         machine = this_machine()
-        shelf = Shelf(device.settings.state)
+        shelf = _shelf(device)
         active = [shelf.load(entry) for entry in shelf.active()]
     except ScansideError as e:
         ok = e.code == "no_gpu" and preference == "auto"
@@ -69,9 +69,10 @@ def gpu(device: Device) -> Check:
 
 
 def bundles(device: Device) -> Check:
-    """A bundle is active, and its golden cases did not fail here: a new device has run none yet."""
+    """Every active bundle is whole and explained by the audit, as it lies on the disk now, and its
+    golden cases did not fail here: a new device has run none yet."""
     try:
-        from appliance.bundle.shelf import Shelf  # noqa: PLC0415
+        from appliance.bundle.shelf import UNSIGNED_ENDS  # noqa: PLC0415
     except ImportError as e:
         return Check(
             name="bundles",
@@ -80,20 +81,57 @@ def bundles(device: Device) -> Check:
             remedy="Install the appliance again: pip install --force-reinstall scanside.",
         )
     try:
-        active = Shelf(device.settings.state).active()
+        shelf = _shelf(device)
+        active, wrong = shelf.active(), list(shelf.problems())
+        unsigned = shelf.unsigned()
     except ScansideError as e:
         return Check(name="bundles", ok=False, text=e.text, remedy=e.remedy)
     if not active:
         remedy = "`scanside bundle add FILE`, then `scanside bundle activate NAME VERSION`."
         return Check(name="bundles", ok=False, text="no bundle is active", remedy=remedy)
+    for entry in active:
+        try:
+            shelf.load(entry)
+        except ScansideError as e:
+            if e.text not in wrong:
+                wrong.append(f"{entry.name} {entry.version}: {e.text} [{e.code}]")
     text = ", ".join(f"{b.name} {b.version} (golden cases: {b.gate})" for b in active)
+    if wrong:
+        remedy = "Keep the state folder for the fleet team, and add the bundle again; "
+        remedy += "`scanside bundle list` shows what else is here. Until then `work` uses another "
+        remedy += "bundle of the same name, or none, and its reports say so."
+        text = "; ".join(wrong)
+        return Check(name="bundles", ok=False, text=text, remedy=remedy)
     if any(b.gate == "failed" for b in active):
         remedy = device.setting("work", "backend")
         remedy += ": choose another one, or `scanside bundle rollback`."
         return Check(name="bundles", ok=False, text=text, remedy=remedy)
+    if unsigned:
+        names = ", ".join(f"{b.name} {b.version}" for b in unsigned)
+        text = f"not signed: {names}; from release {UNSIGNED_ENDS} on that does not count"
+        remedy = f"Add a signed bundle; for development: {device.setting('bundles', ALLOW)}."
+        return Check(name="bundles", ok=False, text=text, remedy=remedy)
     if any(b.gate == "not run" for b in active):
         text += "; `work` runs them when it starts, before it analyses anything"
     return Check(name="bundles", ok=True, text=text)
+
+
+def _shelf(device: Device) -> Shelf:
+    from appliance.bundle.shelf import Shelf  # noqa: PLC0415
+
+    settings = device.settings
+    return Shelf(settings.state, allow_unsigned=settings.bundles.allow_unsigned)
+
+
+def site_key(device: Device) -> Check:
+    """The key that makes pseudonyms is the one that the audit knows."""
+    from appliance.verbs import site_key as verb  # noqa: PLC0415
+
+    try:
+        text = verb.show(device.settings)
+    except ScansideError as e:
+        return Check(name="site key", ok=False, text=e.text, remedy=e.remedy)
+    return Check(name="site key", ok=True, text=text)
 
 
 def memory(device: Device) -> Check:
@@ -103,13 +141,12 @@ def memory(device: Device) -> Check:
     there = machine_memory.available()
     need = machine_memory.RESERVE
     try:
-        from appliance.bundle.shelf import Shelf  # noqa: PLC0415
         from appliance.lines import kinds  # noqa: PLC0415
 
         if there is None:
             text = "this machine does not say how much there is"
             return Check(name="memory", ok=True, text=text)
-        shelf = Shelf(device.settings.state)
+        shelf = _shelf(device)
         for loaded in map(shelf.load, shelf.active()):
             need += machine_memory.opening(sum(map(len, loaded.networks.values())))
             need += kinds.of(loaded.manifest).usual_bytes(loaded.manifest)

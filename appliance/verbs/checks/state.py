@@ -40,15 +40,26 @@ def state(device: Device) -> Check:
 
 
 def journal(device: Device) -> Check:
-    """The journal opens and its audit chain holds."""
-    from appliance.store.journal import Journal  # noqa: PLC0415
+    """The journal is whole, its audit chain holds, and no damage waits for a person's word."""
+    from appliance.store.journal import JOURNAL_NAME, Journal, damage  # noqa: PLC0415
+    from appliance.store.journal.database import damaged  # noqa: PLC0415
 
     state = device.settings.state
+    if (told := damage.read(state)) is not None:
+        remedy = (
+            "The device goes on with the new one; nothing that was owed is lost. Look at the disk, "
+            "keep what was set aside for the fleet team, then type `scanside journal confirm`."
+        )
+        if not told.finished:
+            remedy = "Start `scanside work`: it makes the new one. Free some space on the disk."
+        return Check(name="journal", ok=False, text=told.sentence(), remedy=remedy)
     try:
         opened = Journal.read(state)
         if opened is None:
             return Check(name="journal", ok=True, text="made at the first start of a stage")
         with opened:
+            if (wrong := opened.whole()) is not None:
+                raise damaged(state / JOURNAL_NAME, wrong)
             broken = opened.audit.verify()
             rows, head = opened.audit.head()
     except ScansideError as e:
@@ -61,6 +72,30 @@ def journal(device: Device) -> Check:
             remedy=f"Keep a copy of {state} and call the fleet team: someone changed it.",
         )
     return Check(name="journal", ok=True, text=f"audit chain of {rows} rows holds, {head[:12]}")
+
+
+def images(device: Device) -> Check:
+    """Whether images came late that do not belong to their series; the newest is shown."""
+    from appliance.store.events import ImagesSetAside  # noqa: PLC0415
+    from appliance.store.journal import Journal  # noqa: PLC0415
+
+    try:
+        opened = Journal.read(device.settings.state)
+        if opened is None:
+            return Check(name="images", ok=True, text="none came yet")
+        with opened:
+            late = opened.events.of(ImagesSetAside)
+    except ScansideError as e:
+        return Check(name="images", ok=False, text=e.text, remedy=e.remedy)
+    if not late:
+        return Check(name="images", ok=True, text="all belong to their series, or came in time")
+    event = late[0].event
+    text = f"{len(late)} times images came late that do not belong to their series; last of series "
+    text += f"{event.subject}: {event.text}"
+    remedy = (
+        "Nothing to do here: the report stays. Look at what the sender files under this series."
+    )
+    return Check(name="images", ok=True, text=text, remedy=remedy)
 
 
 def outbox(device: Device) -> Check:

@@ -30,8 +30,7 @@ def loaded(tiny_bytes: bytes) -> trust.Loaded:
 
 @pytest.fixture
 def infer(loaded: trust.Loaded, networks: Any) -> Any:
-    with networks.runner().open(loaded) as opened:
-        yield opened
+    return networks.infer(loaded)
 
 
 def npz(**arrays: Any) -> bytes:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.bundle import trust
-from appliance.bundle.shelf import UNSIGNED, Entry, Shelf, _release
+from appliance.bundle import golden, trust
+from appliance.bundle.shelf import UNSIGNED_ENDS, Entry, Shelf, _release
+from appliance.bundle.standing import NO_LINE, NOT_IN_AUDIT, NOT_SIGNED
+from appliance.bundle.tables import UNSIGNED
 from appliance.errors import BundleRefused, ScansideError, StateUnusable
 from appliance.store.files import Disk
+from rigs.shelves import audited
 
 NAME = "tiny-nodule"
 Make = Callable[..., Shelf]
@@ -110,12 +115,46 @@ def test_what_is_not_there_is_said(make_shelf: Make, signed: Signed, tmp_path: P
 def test_an_unsigned_bundle_needs_the_flag(make_shelf: Make, forge: Forge, tmp_path: Path) -> None:
     path = tmp_path / "unsigned.scanside"
     path.write_bytes(forge(lambda m: m.update(version="1.1.0")))
-    shelf = make_shelf()
+    shelf = make_shelf(allow_unsigned=True)
     assert code(lambda: shelf.add(path)) == "bundle_unsigned"
     assert len(shelf.list()) == 1
     entry = shelf.add(path, allow_unsigned=True)
     assert entry.signed_by == UNSIGNED
     assert shelf.load(entry).ref.version == "1.1.0"
+    assert shelf.unsigned() == ()
+
+
+def test_an_unsigned_bundle_needs_the_line_in_the_settings_too(
+    make_shelf: Make, forge: Forge, tmp_path: Path
+) -> None:
+    path = tmp_path / "unsigned.scanside"
+    path.write_bytes(forge(lambda m: m.update(version="1.1.0")))
+    with pytest.raises(BundleRefused, match="settings") as caught:
+        make_shelf().add(path, allow_unsigned=True)
+    assert caught.value.code == "bundle_unsigned"
+    assert "allow_unsigned = true" in caught.value.remedy
+    assert len(make_shelf().list()) == 1
+
+
+def test_an_unsigned_bundle_of_before_is_named_first_and_stops_to_count_with_a_release(
+    make_shelf: Make, forge: Forge, tmp_path: Path
+) -> None:
+    path = tmp_path / "unsigned.scanside"
+    path.write_bytes(forge(lambda m: m.update(version="1.1.0")))
+    make_shelf(allow_unsigned=True).add(path, allow_unsigned=True)
+    make_shelf(allow_unsigned=True).activate(NAME, "1.1.0")
+    now = make_shelf()
+    assert [entry.version for entry in now.unsigned()] == ["1.1.0"]
+    assert now.load(now.unsigned()[0]).ref.version == "1.1.0"
+    assert now.problems() == ()
+    later = make_shelf(appliance_version=UNSIGNED_ENDS)
+    assert later.unsigned() == ()
+    (active,) = later.active()
+    assert active.version == "1.1.0", "it is not silently replaced"
+    assert code(lambda: later.load(active)) == "bundle_unexplained"
+    assert later.problems() == (f"{NAME} 1.1.0 does not count: {NOT_SIGNED}",)
+    allowed = make_shelf(appliance_version=UNSIGNED_ENDS, allow_unsigned=True)
+    assert allowed.load(allowed.active()[0]).ref.version == "1.1.0"
 
 
 def test_a_wrong_signature_is_refused_even_with_the_flag(
@@ -253,15 +292,25 @@ def test_a_bundle_without_a_golden_case_is_refused(
     assert code(lambda: make_shelf().add(path)) == "bundle_golden"
 
 
-def test_changes_are_told_before_they_are_made(make_shelf: Make, signed: Signed) -> None:
+def test_changes_are_told_before_they_are_made(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
     told: list[tuple[str, Any]] = []
-    shelf = make_shelf(audit=lambda action, detail: told.append((action, dict(detail))))
+    write = audited(state)
+
+    def tell(action: str, detail: Any) -> None:
+        told.append((action, dict(detail)))
+        write(action, detail)
+
+    shelf = make_shelf(audit=tell)
     entry = shelf.add(signed("1.1.0"))
     shelf.activate(NAME, "1.1.0")
     shelf.rollback(NAME)
     assert [action for action, _ in told] == ["bundle add", "bundle activate", "bundle activate"]
     assert told[0][1]["signed_by"] == entry.signed_by
     assert told[1][1]["before"] == told[2][1]["digest"]
+    assert "withdraws" not in told[1][1]
+    assert told[2][1]["withdraws"] == entry.digest
 
     def broken(action: str, detail: Any) -> None:
         raise StateUnusable("the journal is full")
@@ -275,12 +324,169 @@ def test_changes_are_told_before_they_are_made(make_shelf: Make, signed: Signed)
 
 
 @pytest.mark.parametrize("name", ["installed.json", "active.json", "gate.json"])
-def test_a_damaged_table_is_named(make_shelf: Make, signed: Signed, state: Path, name: str) -> None:
+@pytest.mark.parametrize("damage", [b'{"../../x": 1}', b"", b"\0" * 600, None])
+def test_a_damaged_table_is_named_and_stops_nobody(
+    make_shelf: Make, signed: Signed, state: Path, name: str, damage: bytes | None
+) -> None:
     shelf = make_shelf()
     shelf.add(signed("1.1.0"))
-    (state / "bundles" / name).write_bytes(b'{"../../x": 1}')
-    with pytest.raises(StateUnusable, match=name):
-        shelf.list()
+    shelf.add(signed("1.2.0"))
+    shelf.activate(NAME, "1.1.0")
+    before, path = states(shelf), state / "bundles" / name
+    path.unlink()
+    if damage is None:
+        path.mkdir()  # what the disk does not give
+    else:
+        path.write_bytes(damage)
+    assert states(shelf) == before
+    assert shelf.problems() == (f"{path} is damaged or missing",)
+    kept = path.with_name(f"{name}.damaged-1")
+    assert not kept.exists(), "who only looks changes nothing"
+    assert shelf.mend() == (kept.name,)
+    assert shelf.mend() == ()
+    assert shelf.problems() == ()
+    assert states(shelf) == before
+    if damage is not None:
+        assert kept.read_bytes() == damage
+    assert shelf.activate(NAME, "1.2.0").active
+
+
+def test_what_is_written_into_a_damaged_table_sets_it_aside(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    shelf = make_shelf()
+    shelf.add(signed("1.1.0"))
+    for number in (1, 2):
+        (state / "bundles" / "installed.json").write_bytes(b"%d" % number)
+        shelf.add(signed(f"1.{number + 1}.0"))
+        kept = state / "bundles" / f"installed.json.damaged-{number}"
+        assert kept.read_bytes() == b"%d" % number
+    assert set(states(shelf)) == {"1.0.0", "1.1.0", "1.2.0", "1.3.0"}
+    assert shelf.problems() == ()
+
+
+def test_a_line_that_nobody_admitted_does_not_count(
+    make_shelf: Make, forge: Forge, state: Path
+) -> None:
+    """Whoever can write the state folder writes a bundle and its line."""
+    shelf = make_shelf(allow_unsigned=True)
+    data = forge(lambda m: m.update(version="9.0.0"))
+    digest = trust.check(data).digest
+    folder = state / "bundles"
+    (folder / NAME).mkdir(parents=True)
+    (folder / NAME / f"9.0.0-{digest[:12]}.scanside").write_bytes(data)
+    line = {digest: {"name": NAME, "version": "9.0.0", "signed_by": UNSIGNED}}
+    (folder / "installed.json").write_text(json.dumps(line))
+    (folder / "active.json").write_text(json.dumps({NAME: {"active": digest, "previous": None}}))
+    assert states(shelf) == {"1.0.0": "active", "9.0.0": ""}
+    entry = shelf.list()[1]
+    assert code(lambda: shelf.load(entry)) == "bundle_unexplained"
+    assert code(lambda: shelf.activate(NAME, "9.0.0")) == "bundle_unexplained"
+    assert f"{NAME} 9.0.0 does not count: {NOT_IN_AUDIT}" in shelf.problems()
+    assert any("nobody has activated" in problem for problem in shelf.problems())
+
+
+def test_an_active_bundle_that_lost_its_line_is_not_silently_replaced(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    shelf = make_shelf()
+    entry = shelf.add(signed("1.1.0"))
+    shelf.activate(NAME, "1.1.0")
+    (state / "bundles" / "installed.json").unlink()
+    (state / "bundles" / "active.json").unlink()
+    (active,) = shelf.active()
+    assert (active.version, active.refused) == ("1.1.0", NO_LINE)
+    assert code(lambda: shelf.activate(NAME, "1.1.0")) == "bundle_unexplained"
+    assert code(lambda: shelf.load(active)) == "bundle_unexplained"
+    assert f"{state / 'bundles' / 'active.json'} is damaged or missing" in shelf.problems()
+    assert shelf.add(signed("1.1.0")).digest == entry.digest
+    assert shelf.load(shelf.active()[0]).ref.version == "1.1.0"
+
+
+def test_the_place_of_a_bundle_takes_one_that_was_active_and_that_nobody_gave_up(
+    make_shelf: Make, signed: Signed, forge: Forge, tmp_path: Path
+) -> None:
+    shelf = make_shelf(allow_unsigned=True)
+    for version in ("1.1.0", "1.2.0", "1.3.0", "1.4.0"):
+        shelf.add(signed(version))
+    path = tmp_path / "unsigned.scanside"
+    path.write_bytes(forge(lambda m: m.update(version="1.5.0")))
+    shelf.add(path, allow_unsigned=True)
+    for version in ("1.1.0", "1.5.0", "1.2.0", "1.3.0"):
+        shelf.activate(NAME, version)
+    assert spares(shelf) == ["1.2.0", "1.1.0", "1.0.0"], "1.4.0 never was, 1.5.0 is not signed"
+    shelf.rollback(NAME)
+    assert states(shelf)["1.2.0"] == "active"
+    assert spares(shelf) == ["1.1.0", "1.0.0"], "1.3.0 was given up"
+    assert shelf.is_withdrawn(trust.check(signed("1.3.0").read_bytes()).digest)
+    shelf.activate(NAME, "1.3.0")
+    assert spares(shelf) == ["1.2.0", "1.1.0", "1.0.0"]
+
+
+def spares(shelf: Shelf) -> list[str]:
+    return [entry.version for entry in shelf.spares(shelf.active()[0])]
+
+
+@pytest.mark.parametrize("where", ["bundles", f"bundles/{NAME}", "file"])
+def test_no_symbolic_link_on_the_shelf_is_followed(
+    make_shelf: Make, signed: Signed, state: Path, tmp_path: Path, where: str
+) -> None:
+    shelf = make_shelf()
+    entry = shelf.add(signed("1.1.0"))
+    path = shelf.path(entry) if where == "file" else state / where
+    outside = tmp_path / "outside"
+    path.rename(outside)
+    path.symlink_to(outside)
+    assert code(lambda: shelf.load(entry)) == "bundle_unreadable"
+    if where != "file":
+        with pytest.raises(StateUnusable, match="symbolic link"):
+            shelf.add(signed("1.2.0"))
+
+
+class Waiting:
+    """A runner whose cases do not end before `end` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.end = Event(), Event()
+
+    def runner(self) -> golden.Runner:
+        def run(_: Path, loaded: trust.Loaded) -> golden.Gate:
+            self.begun.set()
+            assert self.end.wait(60)
+            return golden.Gate(passed=True, results=())
+
+        return golden.Runner("waiting", run)
+
+
+def test_golden_cases_that_do_not_end_hold_up_nobody_else(make_shelf: Make, signed: Signed) -> None:
+    slow = Waiting()
+    path = signed("1.1.0")
+    with ThreadPoolExecutor(1) as other:
+        added = other.submit(make_shelf(runner=slow.runner()).add, path)
+        assert slow.begun.wait(60)
+        shelf = make_shelf()
+        assert shelf.ready(shelf.active()[0]).ref.version == "1.0.0"
+        shelf.add(signed("1.2.0"))
+        shelf.activate(NAME, "1.2.0")
+        shelf.add(path)  # the very same
+        slow.end.set()
+        assert added.result(60).version == "1.1.0"
+    assert states(shelf) == {"1.0.0": "previous", "1.1.0": "", "1.2.0": "active"}
+
+
+def test_what_was_taken_away_while_its_cases_ran_is_not_activated(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    make_shelf().add(signed("1.1.0"))
+    slow = Waiting()
+    with ThreadPoolExecutor(1) as other:
+        switched = other.submit(make_shelf(runner=slow.runner()).activate, NAME, "1.1.0")
+        assert slow.begun.wait(60)
+        (state / "bundles" / "installed.json").write_text("{}")
+        slow.end.set()
+        with pytest.raises(BundleRefused):
+            switched.result(60)
+    assert states(make_shelf()) == {"1.0.0": "active"}
 
 
 class Failing(Disk):

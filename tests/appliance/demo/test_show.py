@@ -14,6 +14,7 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import pytest
 
 from appliance.demo import drawn, show
@@ -81,6 +82,23 @@ def test_ctrl_c_sigterm_or_a_closed_terminal_leaves_neither_processes_nor_files(
         assert demo.wait(60) != 0, "it did not do what it was asked for"
     assert not of_folder(folder)
     assert not list(folder.iterdir())
+
+
+@pytest.mark.long
+@needs_broker
+def test_the_demo_of_a_radiograph_ends_with_a_finding_and_its_heat_map(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", "demo", "--radiograph", "--once", "--out", tmp_path],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "The radiograph is drawn and shows no patient" in said
+    found = Report.model_validate_json((tmp_path / "report.json").read_text())
+    assert [finding.kind for finding in found.findings] == ["pneumonia"]
+    assert found.notice.startswith("demonstration")
+    assert cv2.imread(str(tmp_path / "heat-map-1.png")) is not None
+    assert not (tmp_path / "findings.png").exists()
 
 
 def test_where_no_image_was_stored_it_does_not_wait_for_a_report(

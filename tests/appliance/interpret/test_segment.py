@@ -175,6 +175,32 @@ def test_no_mask_is_unknown_and_an_empty_one_absent(grid_of, stack_of):
     assert segment.coverage(chest(grid), stack_of(grid)).lungs == "absent"
 
 
+def test_how_far_the_lungs_reach_and_whether_both_are_there_is_said(grid_of, stack_of):
+    grid = grid_of((30, 30, 40))
+    right, left = Box((4, 4, 3), (26, 26, 18)), Box((6, 4, 22), (27, 26, 37))
+    cover = segment.coverage(chest(grid, right, left), stack_of(grid))
+    assert cover.lungs_z_mm == pytest.approx((20 + 4 * 3, 20 + 26 * 3))
+    assert cover.sides == "both"
+    cover = segment.coverage(chest(grid, right), stack_of(grid))
+    assert cover.lungs_z_mm == pytest.approx((20 + 4 * 3, 20 + 25 * 3))
+    assert cover.sides == "one", "which one, nobody can say"
+    assert segment.coverage(chest(grid), stack_of(grid)).sides is None
+
+
+@pytest.mark.parametrize("about", ["x", "y"])
+def test_of_slices_that_stand_askew_the_highest_and_lowest_voxel_tell_the_reach(
+    grid_of, stack_of, about
+):
+    cos, sin = np.cos(np.radians(15)), np.sin(np.radians(15))
+    about_x = np.array([[0, sin, cos], [0, cos, -sin], [1, 0, 0]])
+    about_y = np.array([[sin, 0, cos], [0, 1, 0], [cos, 0, -sin]])
+    grid = grid_of((30, 30, 40), axes={"x": about_x, "y": about_y}[about])
+    mask = chest(grid, Box((4, 4, 3), (26, 26, 18)), Box((6, 4, 22), (27, 26, 37)))
+    heights = plan.to_lps(grid, np.argwhere(mask.voxels))[:, 2]
+    cover = segment.coverage(mask, stack_of(grid))
+    assert cover.lungs_z_mm == pytest.approx((heights.min(), heights.max()), abs=0.01)
+
+
 def test_lungs_at_the_edge_of_the_field_of_view_are_a_limit(grid_of, stack_of):
     grid = grid_of((30, 40, 40))
     inside = chest(grid, Box((4, 10, 8), (26, 30, 30)))

@@ -81,7 +81,7 @@ def test_only_the_bundle_whose_own_pixels_are_too_many_lets_go(
     assert one.too_large is None
     assert (one.digest, one.held) == (coarse.shares[0].digest, coarse.held)
     assert two.too_large is not None
-    assert (two.images, two.count) == ((), 24)
+    assert (two.images, two.count(two.outline)) == ((), 24)
     assert two.digest == add(line.begin([fine]), old).shares[0].digest
     assert fold.held == coarse.held
     assert spacings(fold) == {1.25, 3.0}, "what only the other needed is freed"
@@ -128,7 +128,8 @@ def test_a_bundle_that_let_go_of_its_images_reads_no_more(
     fold = add(line.begin([tiny]), files[:5], 1000)
     assert fold.shares[0].too_large is not None
     monkeypatch.setattr("appliance.series.pixels.images", lambda _: pytest.fail("it was read"))
-    assert line.add(fold, files[5], 1000).shares[0].count == 6
+    more = line.add(fold, files[5], 1000).shares[0]
+    assert more.count(more.outline) == 6
 
 
 def test_what_is_asked_of_a_bundle_that_is_not_there_is_an_error(

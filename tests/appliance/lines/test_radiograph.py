@@ -220,6 +220,41 @@ def test_a_lateral_beside_a_frontal_view_is_left_out_and_told(analyse: Analyse, 
     assert result.input_digest != alone.input_digest
 
 
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def test_what_is_no_radiograph_is_set_aside_beside_one_that_is(analyse: Analyse, xray: Any) -> None:
+    one = xray.image(number=2)
+    others = [
+        xray.image(number=1, SOPClassUID=CAPTURE, Modality="OT"),
+        xray.image(number=3, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.22", Modality="SR"),
+    ]
+    alone = analyse(one)
+    for order in permutations([one, *others]):
+        result = analyse(*order)
+        assert result.status is Status.ANALYSED
+        assert codes(result) == [Code.SET_ASIDE_IMAGES, *codes(alone)]
+        assert "image 1: it is a secondary capture" in result.limitations[0].text
+        assert "2 of 3 images are set aside" in result.limitations[0].text
+        assert (result.findings, result.input_digest) == (alone.findings, alone.input_digest)
+    assert codes(analyse(*others[:1])) == [Code.SECONDARY_CAPTURE]
+
+
+def test_a_radiograph_that_cannot_be_read_refuses_whatever_is_beside_it(
+    analyse: Analyse, xray: Any
+) -> None:
+    broken = xray.image(number=2, PixelData=None)
+    assert codes(analyse(xray.image(number=1), broken)) == [Code.MISSING_PIXELS]
+
+
+@pytest.mark.parametrize("said", [{"PatientID": "b"}, {"StudyInstanceUID": "1.2.9"}])
+def test_another_patient_or_study_refuses(analyse: Analyse, xray: Any, said: Any) -> None:
+    one = xray.image(number=1, PatientID="a")
+    for kind in ({}, {"SOPClassUID": CAPTURE, "Modality": "OT"}):
+        other = xray.image(number=2, **{"PatientID": "a", **kind, **said})
+        assert codes(analyse(one, other)) == [Code.MIXED_SERIES]
+
+
 def test_one_image_of_an_older_patient_refuses_the_series(analyse: Analyse, xray: Any) -> None:
     result = analyse(xray.image(number=1), xray.image(number=2, PatientAge="040Y"))
     assert result.status is Status.NOT_ANALYSED

@@ -24,8 +24,10 @@ from appliance.verbs.checks import analysis
 from appliance.verbs.checks.check import Device
 from appliance.work.conclude import Conclusions
 from appliance.work.followed import Followed
+from rigs.bundles import signed
 from rigs.chests import Dicom
 from rigs.device import Seal
+from rigs.shelves import audited
 from rigs.xray import Xray
 
 
@@ -33,9 +35,9 @@ from rigs.xray import Xray
 def both(ready_site: Device, tiny_radiograph_bytes: bytes, tmp_path: Path) -> Any:
     """The device's settings; `tiny-nodule` and the tests' `chest-pneumonia` are active."""
     path = tmp_path / "tiny-radiograph.scanside"
-    path.write_bytes(tiny_radiograph_bytes)
-    shelf = OpenBundles(ready_site.settings, lambda *_: None).shelf
-    entry = shelf.add(path, allow_unsigned=True)
+    path.write_bytes(signed(tiny_radiograph_bytes))
+    shelf = OpenBundles(ready_site.settings, audited(ready_site.settings.state)).shelf
+    entry = shelf.add(path, allow_development=True)
     shelf.activate(entry.name, entry.digest)
     return ready_site
 

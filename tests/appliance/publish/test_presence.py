@@ -165,3 +165,15 @@ def test_a_clock_that_jumps_back_is_a_reason_until_it_has_caught_up(
         jumped.setattr("appliance.publish.presence.utc_now", lambda: yesterday)
         assert device.state(presence) == ("degraded", ("clock_wrong",))
     assert device.state(presence) == ("online", ())
+
+
+def test_health_carries_the_head_of_the_audit(device: Stages) -> None:
+    presence, journal = device.presence(), device.journal
+    for action in (None, "a decision", "another one"):
+        if action is not None:
+            journal.audit.add("tests", action)
+        health = presence.health(paused=False)[0].message
+        assert isinstance(health, HealthMessage)
+        assert health.audit_head is not None
+        assert (health.audit_head.row, health.audit_head.hash) == journal.audit.head()
+    assert journal.audit.head()[0] == 2

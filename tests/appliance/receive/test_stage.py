@@ -31,7 +31,7 @@ from pynetdicom import AE
 
 from appliance.report import SeriesKey
 from appliance.store import heartbeat
-from appliance.store.events import AssociationRefused, InstanceRefused
+from appliance.store.events import AssociationRefused, HeaderChanged, InstanceRefused
 from rigs.peers import until
 from rigs.receiver import ALLOW, MakeImage, RawScu, Receiver, StartReceiver
 
@@ -213,6 +213,52 @@ def test_other_content_under_a_known_uid_is_0111_and_both_are_in_the_journal(
     assert event.subject == first.SOPInstanceUID
     assert event.code == "duplicate_sop_instance"
     assert event.sha256 != event.sha256_stored
+
+
+CORRECTED = {"PatientID": "OTHER-ID", "BodyPartExamined": "HEAD"}
+RENAMED = {"PatientName": "SECRET^NAME^^DR"}
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_a_corrected_header_is_0111_and_the_journal_names_what_changed(
+    receiver: StartReceiver, make_ct: MakeImage, syntax: Any
+) -> None:
+    one = receiver()
+    images = [make_ct(n, **(CORRECTED if again else {})) for again in (False, True) for n in (0, 1)]
+    if syntax.is_encapsulated:
+        for ds in images[2:]:
+            ds.compress(syntax, generate_instance_uid=False)
+    ae = AE(ae_title="CT1")
+    for accepted in {ExplicitVRLittleEndian, syntax}:
+        ae.add_requested_context(CTImageStorage, accepted)
+    association = ae.associate("127.0.0.1", one.port, ae_title="SCANSIDE")
+    answers = [association.send_c_store(ds) for ds in images]
+    association.release()
+    assert [answer.Status for answer in answers] == [0, 0, 0x0111, 0x0111]
+    assert "another header" in answers[2].ErrorComment
+    assert {pydicom.dcmread(path).PatientID for path in one.stored().values()} == {"SECRET-ID"}
+    (event,) = one.events(HeaderChanged)
+    assert (event.subject, event.study) == (images[0].SeriesInstanceUID, images[0].StudyInstanceUID)
+    assert (event.instance, event.refused) == (images[0].SOPInstanceUID, True)
+    assert event.changed == ("Patient ID", "body part")
+    assert {event.code for event in one.events(InstanceRefused)} == {"changed_header"}
+    assert "SECRET" not in one.log.read_text()
+    assert "OTHER-ID" not in one.log.read_text()
+
+
+def test_the_spelling_of_a_name_alone_is_success_and_the_first_one_stays(
+    receiver: StartReceiver, make_ct: MakeImage
+) -> None:
+    one = receiver()
+    association = associate(one.port)
+    for changes in ({}, RENAMED):
+        assert association.send_c_store(make_ct(0, **changes)).Status == 0
+    association.release()
+    (path,) = one.stored().values()
+    assert pydicom.dcmread(path).PatientName == "SECRET^NAME"
+    (event,) = one.events(HeaderChanged)
+    assert (event.changed, event.refused) == (("name",), False)
+    assert one.events(InstanceRefused) == []
 
 
 def test_an_unknown_ae_is_rejected_and_the_journal_says_which_setting_to_change(

@@ -27,7 +27,7 @@ from appliance.report import (
 )
 from appliance.results import destinations
 from appliance.results.destinations import DESTINATIONS
-from appliance.results.owed import Destination, File, Owed
+from appliance.results.owed import Destination, File, Owed, Withdrawn
 from appliance.stages import STAGES
 from appliance.store.delivery import Forbidden, State
 from appliance.store.journal import Journal
@@ -48,10 +48,14 @@ class Archive:
 
     def of_report(self, report: Report, key: SeriesKey, **_: Any) -> Iterator[Owed]:
         path = File(PurePosixPath("reports", str(report.report_id), "report.dcm"))
-        yield Owed(self.name, f"{report.report_id} {report.stage.value}", key, path)
+        yield Owed(
+            self.name, f"{report.report_id} {report.stage.value} {report.edition}", key, path
+        )
 
-    def of_withdrawal(self, report_id: Any, key: SeriesKey, **_: Any) -> Iterator[Owed]:
-        yield Owed(self.name, f"{report_id} superseded", key, b"withdrawn")
+    def of_withdrawal(
+        self, report_id: Any, key: SeriesKey, *, edition: int = 1, **_: Any
+    ) -> Iterator[Owed]:
+        yield Owed(self.name, f"{report_id} superseded {edition}", key, b"withdrawn")
 
     def described(self, key: str, body: bytes | None) -> str:
         return key
@@ -114,15 +118,36 @@ def test_a_report_is_owed_in_order_with_what_it_withdraws_first(
 ) -> None:
     old = a_report("d")
     report = a_report(revision=2, supersedes=old.report_id)
-    other = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-    commit(journal, report, withdraws=[other])
+    other = uuid.UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    commit(journal, report, withdraws=[Withdrawn(other, 1, KEY)])
     expected = [
-        *destination.of_withdrawal(uuid.UUID(other), KEY, naming=NAMING, at=NOON),
+        *destination.of_withdrawal(other, KEY, naming=NAMING, at=NOON),
         *destination.of_report(report, KEY, naming=NAMING, at=NOON),
     ]
     assert keys(journal, destination) == [one.key for one in expected]
     assert {one.series for one in expected} == {KEY}
     assert {one.destination for one in expected} == {destination.name}
+
+
+def test_a_later_edition_of_a_report_and_its_withdrawal_are_owed_beside_the_earlier(
+    journal: Journal, destination: Destination
+) -> None:
+    commit(journal, a_report())
+    first = keys(journal, destination)
+    again = a_report(edition=2)
+    commit(journal, again)
+    commit(journal, again)
+    second = keys(journal, destination)
+    assert second[: len(first)] == first
+    assert len(second) == len(first) + 1, "its findings are not repeated"
+    gone = [
+        owed.key
+        for n in (1, 2, 2)
+        for owed in destination.of_withdrawal(
+            again.report_id, KEY, naming=NAMING, at=NOON, edition=n
+        )
+    ]
+    assert gone[0] != gone[1] == gone[2]
 
 
 def test_each_key_is_owed_once_whatever_is_said_again(

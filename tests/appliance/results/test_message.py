@@ -23,13 +23,14 @@ APPROVED = {
     *("state", "reasons", "version", "ae_title", "port", "bundles", "backend", "machine"),
     *("uptime_s", "load", "memory_available_mb", "disk_free_mb", "spool_series", "stages"),
     *("outbox_waiting", "outbox_dead", "oldest_waiting_s", "verb", "id", "ok", "text", "engine"),
+    *("audit_head", "row", "hash"),
     "filler",
     # study and finding
     *("event", "study", "series", "slices", "report", "withdrawn_report_id"),
     *("report_id", "stage", "finding", "bundle", "limitations"),
     # the report
     *("input_digest", "revision", "supersedes", "status", "coverage", "findings", "times"),
-    "appliance",
+    *("appliance", "edition", "lungs_z_mm", "sides", "fov_mm"),
     *("code", "where", "remedy", "lungs", "z_mm", "pseudonym", "name", "digest"),
     *("modality", "spacing_mm", "thickness_mm", "kernel", "precision", "engine_digest"),
     *("first_slice", "last_slice", "released", "complete", "prepared", "inferred", "committed"),

@@ -1,7 +1,8 @@
-"""The kernels of the GPU, compiled for the host."""
+"""The kernels of the GPU, compiled for the host; bundles that are forged."""
 
 from __future__ import annotations
 
 from rigs.host_gpu import kernels
+from rigs.shelves import forge
 
-__all__ = ["kernels"]
+__all__ = ["forge", "kernels"]

@@ -12,6 +12,7 @@ import pytest
 from appliance.bundle import trust
 from appliance.errors import BundleRefused
 from appliance.host import memory
+from appliance.reasons import Code
 from appliance.report import BundleRef
 from appliance.runtime.bundles import OpenBundle, OpenBundles
 from appliance.settings import Settings, Work
@@ -34,6 +35,7 @@ def bundles(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) 
 
     class Entry:
         version = "1.0.0"
+        refused = None
 
         def __init__(self, name: str, digest: str) -> None:
             self.name, self.digest = name, digest
@@ -50,6 +52,8 @@ def bundles(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) 
     wanted: list[Any] = []
     monkeypatch.setattr(bundles.shelf, "active", lambda: tuple(Entry(*pair) for pair in wanted))
     monkeypatch.setattr(bundles.shelf, "ready", ready)
+    monkeypatch.setattr(bundles.shelf, "path", lambda entry: tmp_path / entry.digest)
+    monkeypatch.setattr(bundles.shelf, "spares", lambda entry: ())
     monkeypatch.setattr(bundles, "_opened", opened)
     bundles.wanted = wanted  # type: ignore[attr-defined]
     return bundles
@@ -87,8 +91,9 @@ def test_a_bundle_for_which_there_is_no_memory_leaves_the_running_one_of_its_nam
 ) -> None:
     bundles = OpenBundles(Settings(state=tmp_path, work=Work(backend="onnxruntime")))
     loaded = trust.check(tiny_bytes)
-    entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest)
-    newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW)
+    entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest, refused=None)
+    newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW, refused=None)
+    monkeypatch.setattr(bundles.shelf, "path", lambda entry: tmp_path / entry.digest)
     monkeypatch.setattr(bundles.shelf, "ready", lambda _: loaded)
     monkeypatch.setattr(bundles.shelf, "active", lambda: (entry,))
     (before,) = bundles.refresh()
@@ -122,11 +127,14 @@ def test_where_memory_runs_out_what_is_open_goes_on(
 
 
 def test_a_bundle_that_does_not_open_leaves_the_running_one_of_its_name(bundles: Any) -> None:
-    bundles.wanted[:] = [("bad", OLD)]
+    bundles.wanted[:] = [("bad", "3" * 64)]
     assert bundles.refresh() == ()
     bundles.wanted[:] = [("nodule", OLD)]
     (old,) = bundles.refresh()
     bundles.shelf.ready = lambda entry: (_ for _ in ()).throw(BundleRefused("goldens"))
     bundles.wanted[:] = [("nodule", NEW)]
-    assert bundles.refresh() == (old,)
+    (goes_on,) = bundles.refresh()
+    assert replace(goes_on, fallback=None) == old
+    assert goes_on.fallback is not None
+    assert goes_on.fallback.code is Code.BUNDLE_FALLBACK
     assert not old.backend.closed

@@ -18,7 +18,7 @@ from appliance.reasons import Code
 from appliance.records import Plane, Stack
 from appliance.report import Reason
 from appliance.series import pixels
-from appliance.series.assemble import assemble, hu_check, split
+from appliance.series.assemble import assemble, hu_check
 
 FILL = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
@@ -106,14 +106,21 @@ def test_one_slice_is_refused_without_a_bundle_too(make: Any) -> None:
     assert codes(assemble(make.planes([0]), None)) == [Code.TOO_FEW_SLICES]
 
 
-@pytest.mark.parametrize("name", ["study_uid", "series_uid", "frame_of_reference_uid"])
-def test_mixed_studies_series_or_frames_of_reference_are_refused(make: Any, name: str) -> None:
-    planes = make.planes(range(20))
-    planes[7] = make.plane(7, number=8, **{name: "1.2.3.99"})
+@pytest.mark.parametrize("name", ["study_uid", "series_uid", "frame_of_reference_uid", "patient"])
+def test_mixed_patients_studies_series_or_frames_are_refused(make: Any, name: str) -> None:
+    planes = make.planes(range(20), patient="1.2.3.98")
+    said = {"patient": "1.2.3.98", name: "1.2.3.99"}
+    planes[7] = make.plane(7, number=8, **said)
     (reason,) = assemble(planes, None)  # type: ignore[misc]
     assert reason.code is Code.MIXED_SERIES
     assert reason.where == "image 8"
     assert "1 of 20" in reason.text
+
+
+def test_an_image_that_does_not_say_whose_it_is_differs_from_nobody(make: Any) -> None:
+    planes = make.planes(range(20), patient="a")
+    planes[7] = make.plane(7, number=8)
+    assert len(stack_of(assemble(planes, None)).planes) == 20
 
 
 def test_mixed_orientation_names_the_image_and_the_angle(make: Any) -> None:
@@ -240,40 +247,20 @@ def test_an_equal_copy_under_another_uid_is_used_once_and_told(make: Any) -> Non
     assert again.planes == found.planes
 
 
-def phases(make: Any, name: str, *, count: int = 3) -> list[Plane]:
-    return [
+def test_a_series_whose_positions_repeat_is_dynamic(make: Any) -> None:
+    planes = [
         make.plane(z, number=k * 100 + z, native=np.full((8, 8), 10 * k, np.int16),
-                   sop_instance_uid=f"1.{k}.{z}", **{name: k})
-        for k in range(count)
+                   sop_instance_uid=f"1.{k}.{z}")
+        for k in range(3)
         for z in range(20)
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["acquisition_number", "temporal_position", "cardiac_phase"])
-def test_a_dynamic_series_is_refused_and_can_be_split(make: Any, name: str) -> None:
-    planes = phases(make, name)
     assert codes(assemble(planes, None)) == [Code.DYNAMIC]
-    parts = split(planes)
-    assert [len(p) for p in parts] == [20, 20, 20]
-    for k, part in enumerate(parts):
-        assert {getattr(p.header, name) for p in part} == {k}
-        assert stack_of(assemble(part, None))
 
 
 def test_many_images_of_one_position_are_dynamic(make: Any) -> None:
     native = [np.full((8, 8), k, np.int16) for k in range(20)]
     planes = [make.plane(0, native=n, sop_instance_uid=f"1.{k}") for k, n in enumerate(native)]
     assert codes(assemble(planes, None)) == [Code.DYNAMIC, Code.TOO_FEW_SLICES]
-
-
-def test_acquisition_numbers_that_count_slices_do_not_split(make: Any) -> None:
-    planes = [make.plane(z, acquisition_number=z) for z in range(20)]
-    assert len(split(planes)) == 1
-    assert split([]) == ()
-
-
-def test_phases_that_no_tag_tells_apart_stay_together(make: Any) -> None:
-    assert len(split(phases(make, "patient_age_years"))) == 1
 
 
 # --- steps, holes, extent

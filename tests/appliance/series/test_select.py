@@ -1,4 +1,4 @@
-"""Set aside by name; the best series of a study."""
+"""Set aside by name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,10 @@ from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
 from appliance.series.select import (
-    SeriesSummary,
-    best,
-    better,
     by_name,
     first_causes,
-    groups,
     hints,
     scout,
-    summary,
     summed_up,
 )
 
@@ -178,78 +173,3 @@ def test_refusals_of_images_are_summed_up_in_any_order() -> None:
         assert second.where == "image 2"
         assert second.text == "image 2: no slope (and 2 more like it)"
     assert summed_up([]) == ()
-
-
-def series(uid: str, **changes: Any) -> SeriesSummary:
-    one = summary(
-        replace(CT, series_uid=uid, image_type=("ORIGINAL", "PRIMARY", "AXIAL"), kernel="B30f",
-                acquisition_number=2, thickness_mm=1.0),
-        axial=True, spacing_mm=1.0, cover_mm=300.0, slices=300,
-    )  # fmt: skip
-    return replace(one, **changes)
-
-
-@pytest.mark.parametrize(
-    ("winner", "loser"),
-    [
-        ({}, {"axial": False, "spacing_mm": 0.5, "thickness_mm": 0.5}),
-        ({}, {"original": False, "spacing_mm": 0.5, "thickness_mm": 0.5}),
-        ({"spacing_mm": 5.0, "thickness_mm": 5.0}, {"cover_mm": 40.0}),
-        ({}, {"spacing_mm": 2.0}),
-        ({}, {"thickness_mm": 3.0}),
-        ({"spacing_mm": 2.5, "thickness_mm": 2.5}, {"spacing_mm": 0.5, "thickness_mm": 5.0}),
-        ({"spacing_mm": 0.7}, {"spacing_mm": 1.0}),
-        ({}, {"kernel": "B70f"}),
-        ({"kernel": "B40f"}, {"kernel": None}),
-        ({}, {"kernel": "B40f"}),
-        ({}, {"slices": 200}),
-        ({}, {"spacing_mm": None}),
-    ],
-    ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()) or "usual",
-)
-def test_the_better_series_wins_in_every_order(make: Any, winner: Any, loser: Any) -> None:
-    accepts = make.accepts(kernels_preferred=("B30F", "B40f"))
-    wins, loses = series("1.9", **winner), series("1.1", **loser)
-    assert best([wins, loses], accepts) == wins
-    assert best([loses, wins], accepts) == wins
-
-
-def test_equal_series_are_told_apart_by_uid(make: Any) -> None:
-    assert best([series("1.2"), series("1.1")], make.accepts()).series_uid == "1.1"
-
-
-def test_an_unlabelled_series_is_as_good_as_an_original() -> None:
-    one = summary(CT, axial=True, spacing_mm=1.0, cover_mm=300, slices=300)
-    assert one.original
-
-
-@pytest.mark.parametrize("header", [SECONDARY, DERIVED])
-def test_a_secondary_or_derived_series_loses_to_an_original_one(make: Any, header: Header) -> None:
-    named = summary(
-        replace(header, series_uid="1.1"), axial=True, spacing_mm=0.5, cover_mm=300.0, slices=600
-    )
-    assert best([named, series("1.9")], make.accepts()).series_uid == "1.9"
-
-
-def test_series_of_one_acquisition_are_one_group() -> None:
-    every = [
-        series("1.1"),
-        series("1.2", kernel="B70f"),
-        series("1.3", acquisition_number=3),
-        series("1.4", frame_of_reference_uid="1.99"),
-        series("1.5", temporal_position=2),
-        series("1.6", study_uid="1.98"),
-    ]
-    for order in permutations(every, len(every)):
-        found = groups(order)
-        assert sorted([s.series_uid for s in g] for g in found) == [
-            ["1.1", "1.2"], ["1.3"], ["1.4"], ["1.5"], ["1.6"],
-        ]  # fmt: skip
-        break
-
-
-def test_the_others_are_told_what_is_analysed_instead() -> None:
-    reason = better(series("1.1"))
-    assert reason.code is Code.BETTER_SERIES
-    assert "1.00 mm" in reason.text
-    assert "1.1" not in reason.text.replace("1.00", "")

@@ -22,8 +22,9 @@ class PowerCutError(Exception):
 class CutDisk(Disk):
     """Cuts the power before step number `at`, and then loses what no sync has made durable.
 
-    Data of files that were not synced is lost always, whoever wrote them. Names in folders that
-    were not synced are lost if `names_lost`, else kept: a file system may do either.
+    Data of files that were not synced is lost always, whoever wrote them, but for the log of
+    SQLite, which syncs it itself. Names in folders that were not synced are lost if `names_lost`,
+    else kept: a file system may do either.
     """
 
     def __init__(self, root: Path, at: int, *, names_lost: bool) -> None:
@@ -88,7 +89,8 @@ class CutDisk(Disk):
             for _, undo in reversed(self._undo if self._names_lost else []):
                 undo()
             for path in self._root.rglob("*"):
-                if path.is_file() and path.stat().st_ino not in self._synced:
+                of_sqlite = path.name.endswith(("-wal", "-shm"))
+                if path.is_file() and path.stat().st_ino not in self._synced and not of_sqlite:
                     os.truncate(path, 0)
             raise PowerCutError
         self._left -= 1

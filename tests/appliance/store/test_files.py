@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.errors import StateUnusable
-from appliance.store.files import DISK, TEMP_SUFFIX
+from appliance.store.files import DISK, TEMP_SUFFIX, Disk
 
 STEPS = range(12)
 WHOLE = b"whole" * 1000
@@ -87,3 +87,27 @@ def test_a_folder_that_may_not_be_looked_at_is_state_unusable(
     monkeypatch.setattr(Path, "is_dir", denied)  # as Python before 3.14 does
     with pytest.raises(StateUnusable, match="Permission denied"):
         DISK.make_folder(tmp_path / "state" / "run")
+
+
+def test_what_is_appended_lies_behind_what_was_there_and_can_be_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    assert DISK.append(path, b"two") == 3
+    assert path.read_bytes() == b"onetwo"
+    DISK.cut(path, 3)
+    assert path.read_bytes() == b"one"
+    with pytest.raises(FileNotFoundError):
+        DISK.append(tmp_path / "not there", b"two")
+
+
+@pytest.mark.parametrize("step", ["put_at", "sync_file"])
+def test_what_could_not_be_appended_leaves_the_file_as_it_was(tmp_path: Path, step: str) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path, disk = tmp_path / "file", Disk()
+    path.write_bytes(b"one")
+    setattr(disk, step, fail)
+    with pytest.raises(StateUnusable, match="No space left"):
+        disk.append(path, b"two")
+    assert path.read_bytes() == b"one"

@@ -11,7 +11,7 @@ import pytest
 
 import appliance
 from appliance.errors import StateUnusable
-from appliance.store.lock import alone, is_byte_held, is_held, locked
+from appliance.store.lock import alone, is_byte_held, is_held, locked, locked_soon, sharing
 
 
 def test_a_second_one_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -87,3 +87,30 @@ def test_there_is_one_implementation_of_locks_and_one_of_bells() -> None:
     sources = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.py")}
     assert [name for name, text in sources.items() if "fcntl" in text] == ["store/lock.py"]
     assert [name for name, text in sources.items() if '.sock"' in text] == ["store/bell.py"]
+
+
+def test_who_cannot_wait_is_told_that_another_holds_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path), locked_soon(path, 0.0) as held:
+        assert not held
+    with locked_soon(path, 0.0) as held:
+        assert held
+        with locked_soon(path, 0.02) as again:
+            assert not again
+
+
+def test_who_shares_a_lock_knows_whether_others_do_and_what_the_last_one_wrote(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "users"
+    with sharing(path) as one:
+        assert one.alone()
+        assert one.words() == b""
+        with sharing(path) as other:
+            assert not one.alone()
+            assert not other.alone()
+        assert one.alone()
+        one.write(b"a long word")
+        one.write(b"word")
+    with sharing(path) as next_one:
+        assert next_one.words() == b"word"

@@ -11,7 +11,16 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.store.files import Disk
-from appliance.store.site_key import KEY_BYTES, site_key
+from appliance.store.journal import Journal
+from appliance.store.site_key import (
+    ACTION,
+    KEY_BYTES,
+    accept,
+    fingerprint,
+    known_fingerprint,
+    register,
+    site_key,
+)
 
 
 def test_it_is_made_once_and_stays(tmp_path: Path) -> None:
@@ -78,3 +87,69 @@ def test_a_state_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StateUnusable):
         site_key(tmp_path / "state")
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    """A state folder whose audit knows its key."""
+    with Journal.open(tmp_path) as journal:
+        register(journal, site_key(tmp_path), "work")
+    return tmp_path
+
+
+def test_its_fingerprint_is_written_once_and_is_no_part_of_it(known: Path) -> None:
+    key = site_key(known)
+    with Journal.open(known) as journal:
+        register(journal, key, "work")
+        (row,) = journal.audit.of((ACTION,))
+    assert row.detail == {"fingerprint": fingerprint(key)}
+    assert known_fingerprint(known) == fingerprint(key)
+    assert len(fingerprint(key)) == 16
+    assert fingerprint(key) not in key.hex()
+    assert fingerprint(key) != fingerprint(bytes(32))
+
+
+def test_where_the_audit_knows_a_key_a_lost_one_is_not_made_anew(known: Path) -> None:
+    (known / "site.key").unlink()
+    with pytest.raises(StateUnusable) as caught:
+        site_key(known)
+    assert caught.value.code == "site_key_lost"
+    assert "scanside site-key --accept" in caught.value.remedy
+    assert not (known / "site.key").exists()
+
+
+def test_another_key_than_the_audit_knows_is_refused(known: Path) -> None:
+    (known / "site.key").write_bytes(b"o" * KEY_BYTES)
+    with pytest.raises(StateUnusable, match=str(known_fingerprint(known))) as caught:
+        site_key(known)
+    assert caught.value.code == "site_key_changed"
+    assert (known / "site.key").read_bytes() == b"o" * KEY_BYTES
+
+
+@pytest.mark.parametrize("other", [b"o" * KEY_BYTES, None])
+def test_a_person_accepts_another_key_and_that_is_audited(known: Path, other: bytes | None) -> None:
+    before = known_fingerprint(known)
+    (known / "site.key").unlink()
+    if other is not None:
+        (known / "site.key").write_bytes(other)
+    with Journal.open(known) as journal:
+        found = accept(journal, known, "uid 0")
+        assert accept(journal, known, "uid 0") == found
+        rows = journal.audit.of((ACTION,))
+        assert [row.detail.get("before") for row in rows] == [None, before]
+    key = site_key(known)
+    assert fingerprint(key) == found == known_fingerprint(known)
+    assert other in (None, key)
+
+
+def test_a_file_that_is_no_key_is_not_accepted(known: Path) -> None:
+    (known / "site.key").write_bytes(b"short")
+    with Journal.open(known) as journal, pytest.raises(StateUnusable, match="5 bytes"):
+        accept(journal, known, "uid 0")
+
+
+def test_a_link_is_no_key(known: Path) -> None:
+    (known / "site.key").rename(known / "elsewhere")
+    (known / "site.key").symlink_to(known / "elsewhere")
+    with pytest.raises(StateUnusable):
+        site_key(known)

@@ -169,7 +169,7 @@ def test_files_without_uids_are_a_series_for_each_folder_modality_and_series_num
         file.rename(tmp_path / "in" / "a" / f"{file.parent.name}-{file.name}")
     found = analyze.find(tmp_path / "in")
     assert [len(series.files) for series in found] == [4, 4, 4]
-    assert len({s.header.study_uid for s in found if s.header}) == 3
+    assert len({s.headers[0].study_uid for s in found if s.headers}) == 3
     reports = analyze.analyze(tmp_path / "in", ready_site.settings)
     assert [r.status for r in reports] == [Status.NOT_ANALYSED] * 3
     assert {r.limitations[0].code for r in reports} == {Code.MADE_UIDS}

@@ -41,6 +41,15 @@ def test_an_unsigned_bundle_needs_an_audit(
     make_shelf: Callable[..., Shelf], tiny_bundle: Path
 ) -> None:
     with pytest.raises(BundleRefused, match="audited"):
-        verbs.add(make_shelf(), tiny_bundle, allow_unsigned=True)
-    shelf = make_shelf(audit=lambda action, detail: None)
+        verbs.add(make_shelf(audit=None), tiny_bundle, allow_unsigned=True)
+    shelf = make_shelf(allow_unsigned=True)
     assert verbs.add(shelf, tiny_bundle, allow_unsigned=True).origin == "factory"
+
+
+def test_what_does_not_count_is_shown_as_such(
+    make_shelf: Callable[..., Shelf], signed: Callable[[str], Path], state: Path
+) -> None:
+    shelf = make_shelf()
+    verbs.activate(shelf, verbs.add(shelf, signed("1.1.0")).name, "1.1.0")
+    (state / "bundles" / "installed.json").write_text("{}")
+    assert "active (does not count)" in " ".join(shown(shelf).split())

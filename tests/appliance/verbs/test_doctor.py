@@ -12,23 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from appliance import settings as site
+from appliance.bundle import trust
 from appliance.host import clock, driver
-from appliance.naming import Naming
 from appliance.report import SeriesKey
 from appliance.results.message import of_series
 from appliance.results.mqtt import enveloped
 from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
 from appliance.store.events import BrokerConnected
-from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.verbs import doctor
 from appliance.verbs.checks.check import Check
+from rigs.reports import NAMING
 
 
 def a_free_port() -> int:
@@ -183,6 +185,30 @@ def test_a_receiver_of_ours_answers_c_echo(config) -> None:
         server.server_close()
 
 
+def test_a_damaged_journal_is_found_and_told_until_it_is_confirmed(config, tmp_path: Path) -> None:
+    path = config()
+    state = tmp_path / "state"
+    state.mkdir()
+    with Journal.open(state) as journal:
+        for n in range(100):
+            journal.audit.add("anna", "login", note="x" * 300, n=n)
+    data = bytearray((state / JOURNAL_NAME).read_bytes())
+    data[-4096:] = bytes(4096)  # one bad page
+    (state / JOURNAL_NAME).write_bytes(data)
+    check = found(path, "journal")
+    assert not check.ok
+    assert "scanside work" in check.remedy
+    Journal.open(state, manner=Manner.MEND).close()
+    told = damage.read(state)
+    assert told is not None
+    check = found(path, "journal")
+    assert not check.ok
+    assert str(told.file) in check.text
+    assert "scanside journal confirm" in check.remedy
+    damage.confirm(state)
+    assert found(path, "journal").ok
+
+
 def test_a_broken_audit_chain_is_found(config, tmp_path: Path) -> None:
     path = config()
     state = tmp_path / "state"
@@ -205,8 +231,7 @@ def test_dead_messages_are_a_failure_and_waiting_ones_are_not(config, tmp_path: 
     (tmp_path / "state").mkdir()
     at = clock.EARLIEST
     with Journal.open(tmp_path / "state") as journal:
-        naming = Naming(b"k" * 32)
-        said = of_series("received", SeriesKey("1.1", "1.2"), naming=naming, slices=1, at=at)
+        said = of_series("received", SeriesKey("1.2", "1.2.3"), naming=NAMING, slices=1, at=at)
         journal.owed.add([enveloped(said)])
         assert found(path, "outbox").ok
         journal.owed.never("mqtt", str(said.message.event_id), "PUBACK 0x90")
@@ -255,14 +280,39 @@ def test_a_clock_before_what_the_journal_holds_is_found(config, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("gate", "ok"), [("passed", True), ("failed", False), ("not run", True)])
-def test_the_golden_cases_of_the_active_bundle_count(config, monkeypatch, gate, ok) -> None:
+def test_the_golden_cases_of_the_active_bundle_count(
+    config, monkeypatch, tmp_path, gate, ok
+) -> None:
     from appliance.bundle import shelf  # noqa: PLC0415
 
-    entry = shelf.Entry("lung-nodule", "1.0.0", "a" * 64, "factory", True, False, gate, None)
+    entry = shelf.Shelf(tmp_path / "new").active()[-1]
+    entry = replace(entry, gate=gate)
     monkeypatch.setattr(shelf.Shelf, "active", lambda _self: (entry,))
     check = found(config(), "bundles")
     assert check.ok == ok
-    assert "lung-nodule 1.0.0" in check.text
+    assert f"{entry.name} {entry.version}" in check.text
+
+
+def test_an_unsigned_bundle_is_named_before_it_stops_to_count(
+    config, tmp_path, tiny_bundle
+) -> None:
+    """As the release before has left it."""
+    data = tiny_bundle.read_bytes()
+    digest = trust.check(data).digest
+    detail = {"name": "tiny-nodule", "version": "1.0.0", "digest": digest}
+    folder = tmp_path / "state" / "bundles"
+    (folder / "tiny-nodule").mkdir(parents=True)
+    (folder / "tiny-nodule" / f"1.0.0-{digest[:12]}.scanside").write_bytes(data)
+    line = {digest: {"name": "tiny-nodule", "version": "1.0.0", "signed_by": "unsigned"}}
+    (folder / "installed.json").write_text(json.dumps(line))
+    (folder / "active.json").write_text(json.dumps({"tiny-nodule": {"active": digest}}))
+    with Journal.open(tmp_path / "state") as journal:
+        journal.audit.add("tests", "bundle add", **detail, signed_by="unsigned")
+        journal.audit.add("tests", "bundle activate", **detail, before="-")
+    check = found(config(), "bundles")
+    assert not check.ok
+    assert "not signed: tiny-nodule 1.0.0" in check.text
+    assert "[bundles] allow_unsigned = true" in check.remedy
 
 
 @pytest.mark.parametrize(("megabytes", "ok"), [(1000, False), (8000, True), (None, True)])
@@ -346,7 +396,10 @@ def test_a_state_folder_of_another_user_is_a_failure_and_the_rest_is_checked(
     checks = doctor.examine(path).checks
     assert len(checks) == len(doctor.CHECKS) + 2
     failed = [check for check in checks if "Permission denied" in check.text]
-    assert {check.name for check in failed} == {"journal", "outbox", "clock"}
+    assert {check.name for check in failed} == {
+        *("journal", "images", "outbox", "clock", "corrections"),
+        *("bundles", "memory", "site_key"),  # the audit says which bundles and which key count
+    }
     assert all(JOURNAL_NAME in c.text and "sudo -u" in c.remedy for c in failed)
 
 

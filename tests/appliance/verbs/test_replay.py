@@ -17,6 +17,7 @@ from appliance.errors import BundleRefused, ScansideError
 from appliance.reasons import Code
 from appliance.report import Reason, Report, SeriesKey, Stage, Status
 from appliance.runtime.bundles import OpenBundles
+from appliance.series import standing
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 from appliance.verbs import analyze, replay
@@ -208,7 +209,7 @@ def test_deleted_inputs_are_a_clear_error(gone: str, ready_site: Device, past: R
 
 def test_a_bundle_that_is_gone_is_a_clear_error(ready_site: Device, past: Report) -> None:
     shutil.rmtree(ready_site.settings.state / "bundles")
-    with pytest.raises(BundleRefused, match="not on the shelf any more"):
+    with pytest.raises(BundleRefused, match="does not count: its line"):
         replay.replay(ready_site.settings, str(past.report_id))
 
 
@@ -236,7 +237,17 @@ def test_the_list_of_inputs_holds_every_image(
     assert names == sorted(ds.SOPInstanceUID for ds in dicom.chest())
 
 
-def test_what_no_kept_file_can_show_is_taken_over(past: Report) -> None:
-    """An aborted transfer, and a Series Instance UID that another study has too."""
+def test_what_no_kept_file_can_show_is_taken_over(ready_site: Device, past: Report) -> None:
+    """An aborted transfer, a Series Instance UID of two studies, a series beside, a bundle."""
     of_transfer = {Code.TRANSFER_ABORTED, Code.UNEXPECTED_COUNT}
-    assert {*of_transfer, Code.SERIES_UID_REUSED} == replay.OF_ARRIVAL
+    of_others = {Code.ALSO_SHOWN_IN, Code.SERIES_UID_REUSED, Code.BUNDLE_FALLBACK}
+    assert of_transfer | of_others == replay.OF_ARRIVAL
+    limits = (standing.also_shown_in("another"), *past.limitations)
+    with Journal.open(ready_site.settings.state) as journal:
+        key = journal.reports.series_of(past.report_id)
+        assert key is not None
+        again = past.model_copy(update={"limitations": limits, "edition": 2})
+        journal.commit_report(again, key, owed=(), series_state="analysed")
+    then, now = replay.replay(ready_site.settings, str(past.report_id))
+    assert then == again
+    assert now.same_as(then)

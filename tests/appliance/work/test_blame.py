@@ -35,6 +35,7 @@ class NoBundles:
     """Open bundles of a device that has none."""
 
     engines = None
+    troubles = ()
 
     def follow_builds(self) -> None:
         """None is under way."""

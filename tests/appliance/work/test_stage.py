@@ -64,6 +64,7 @@ class Bench:
     def __init__(self, *opened: OpenBundle) -> None:
         self.opened = opened
         self.engines = None
+        self.troubles: tuple[str, ...] = ()
 
     def follow_builds(self) -> None:
         """None is under way."""

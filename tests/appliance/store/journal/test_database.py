@@ -21,7 +21,8 @@ from appliance.errors import StateUnusable
 from appliance.report import SeriesKey
 from appliance.store.delivery import State
 from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.journal.database import schema
+from appliance.store.journal.connect import schema
+from appliance.store.journal.ledger import LEDGER_NAME
 
 WRITER = """
 import pathlib, sys
@@ -55,6 +56,7 @@ def uids(state: Path) -> list[str] | None:
 def test_a_journal_of_a_newer_version_is_refused_with_a_remedy(tmp_path: Path, opening) -> None:
     Journal.open(tmp_path).close()
     with sqlite3.connect(tmp_path / JOURNAL_NAME) as db:
+        db.execute("CREATE TABLE more (what TEXT)")
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(StateUnusable) as refused:
@@ -90,7 +92,9 @@ def test_a_reader_leaves_the_folder_as_it_is_after_all_stages_have_ended(tmp_pat
     before = left(tmp_path)
     assert uids(tmp_path) == ["1.2.3"]
     assert left(tmp_path) == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == [JOURNAL_NAME, f"{JOURNAL_NAME}.lock"]
+    known = ("", ".lock", ".users")
+    expected = sorted([LEDGER_NAME, *(JOURNAL_NAME + suffix for suffix in known)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == expected
 
 
 def test_a_reader_leaves_the_folder_as_it_is_while_a_stage_writes(tmp_path: Path) -> None:

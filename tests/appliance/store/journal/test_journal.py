@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from appliance.results import message, mqtt
 from appliance.results.mqtt import Envelope
 from appliance.results.owed import Owed
 from appliance.store.events import BrokerAway
-from appliance.store.journal import Journal
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner
 from rigs.reports import NAMING
 
 
@@ -156,3 +157,33 @@ def test_what_a_stage_asks_again_and_again_is_found_by_an_index_in_its_order(
         assert not [step for step in plan if "SCAN" in step or "TEMP" in step], sql
     (purged,) = (plan for sql, plan in plans.items() if sql.startswith("DELETE"))
     assert "study_uid" in purged[0]
+
+
+def test_a_stage_that_cannot_mend_waits_until_another_has(tmp_path: Path) -> None:
+    Journal.open(tmp_path).close()
+    (tmp_path / JOURNAL_NAME).write_bytes(b"no journal")
+
+    def mend() -> None:
+        Journal.open(tmp_path, manner=Manner.MEND).close()
+
+    mender = threading.Timer(0.2, mend)
+    mender.start()
+    with Journal.awaited(tmp_path) as journal:
+        assert journal.series.all() == []
+    mender.join()
+
+
+def test_what_a_journal_in_memory_has_goes_over_into_the_real_one(
+    journal: Journal, key: SeriesKey
+) -> None:
+    with Journal.in_memory() as spare:
+        one = spare.series.association_opened(calling_ae="CT1", called_ae="S", host="10.0.0.5")
+        spare.series.arrived(one, key, calling_ae="CT1", instances=3, at=9.0, first_at=4.0)
+        spare.series.association_ended(one, "released")
+        spare.events.add(BrokerAway(text="why"))
+        spare.copy_to(journal)
+    (arrival,) = journal.series.arrivals(key)
+    assert (arrival.first_at, arrival.last_at, arrival.instances) == (4.0, 9.0, 3)
+    assert arrival.association.outcome == "released"
+    assert [row.calling_ae for row in journal.series.all("open")] == ["CT1"]
+    assert [one.event.text for one in journal.events.of(BrokerAway)] == ["why"]

@@ -20,6 +20,7 @@ from appliance.store.delivery import State
 from appliance.store.events import BrokerAway, Loaded
 from appliance.store.files import Disk
 from appliance.store.journal import JOURNAL_NAME, Journal, migrate
+from appliance.store.journal.ledger import LEDGER_NAME
 from appliance.store.journal.migrate import OLD_NAME, SEQ_AHEAD
 from rigs.reports import NAMING
 
@@ -154,7 +155,8 @@ def test_everything_is_carried_over_and_the_old_journal_stays_byte_for_byte(
         assert journal.series.set_stat_of_study(PSEUDONYM) == 1
     assert digests(old) == before
     assert sorted(path.name for path in old.iterdir()) == [
-        JOURNAL_NAME, f"{JOURNAL_NAME}.lock", OLD_NAME, f"{OLD_NAME}-wal",
+        LEDGER_NAME, JOURNAL_NAME, f"{JOURNAL_NAME}.lock", f"{JOURNAL_NAME}.users", OLD_NAME,
+        f"{OLD_NAME}-wal",
     ]  # fmt: skip
 
 
@@ -205,7 +207,9 @@ def test_a_full_disk_leaves_the_old_journal_alone_and_nothing_behind(old: Path) 
     names = sorted(path.name for path in old.iterdir())
     with pytest.raises(StateUnusable, match="No space left"):
         Journal.open(old, disk=Full())
-    assert sorted(p.name for p in old.iterdir() if not p.name.endswith(".lock")) == names
+    assert (
+        sorted(p.name for p in old.iterdir() if not p.name.endswith((".lock", ".users"))) == names
+    )
 
 
 def test_a_release_that_still_writes_is_named(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,20 @@ def test_a_report_is_found_by_its_id_and_so_is_its_series(
     assert journal.reports.series_of(report.report_id) == key
 
 
+def test_a_later_edition_takes_the_place_of_a_report_and_nothing_else_does(
+    journal: Journal, key: SeriesKey, make_report: Callable[..., Report], commit
+) -> None:
+    first = make_report()
+    commit(first)
+    commit(first.model_copy(update={"notice": "another word"}))
+    assert journal.reports.get(first.report_id) == first
+    beaten = first.model_copy(update={"edition": 2, "notice": "another word"})
+    commit(beaten)
+    commit(first)
+    assert journal.reports.get(first.report_id) == beaten
+    assert journal.reports.of_study(key.study) == [beaten]
+
+
 def test_reports_of_one_series_uid_in_two_studies_are_not_mixed_up(
     journal: Journal, key: SeriesKey, make_report: Callable[..., Report], commit
 ) -> None:

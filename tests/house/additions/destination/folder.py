@@ -48,14 +48,23 @@ class Folder:
         if report.supersedes is not None:
             yield from self.of_withdrawal(report.supersedes, key, naming=naming, at=at)
         named = f"{report.report_id}.{report.stage.value}"
+        if report.edition > 1:
+            named += f".{report.edition}"
         yield Owed(FOLDER, named, key, report.to_json().encode())
 
     def of_withdrawal(
-        self, report_id: uuid.UUID, key: SeriesKey, *, naming: Naming, at: datetime
+        self,
+        report_id: uuid.UUID,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        edition: int = 1,
     ) -> Iterator[Owed]:
         study = naming.study(key.study)
         said = {"event": "superseded", "study": study, "withdrawn_report_id": str(report_id)}
-        yield _owed(f"{report_id}.superseded", key, {**said, "at": at.isoformat()})
+        named = f"{report_id}.superseded" + (f".{edition}" if edition > 1 else "")
+        yield _owed(named, key, {**said, "at": at.isoformat()})
 
     def described(self, key: str, body: bytes | None) -> str:
         return key

@@ -1,4 +1,4 @@
-"""Whether two files are one image, as the receiver asks it."""
+"""A known image that comes again, as the receiver compares it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydicom.uid import RLELossless
 
-from appliance.receive.intake import _Comparison
+from appliance.receive.duplicates import Comparison
 from appliance.store.lock import locked
 from rigs.receiver import MakeImage
 
@@ -21,7 +21,7 @@ def test_what_has_to_be_decoded_is_decoded_in_one_association_at_a_time(
     ds.compress(RLELossless, generate_instance_uid=False)
     ds.save_as(new, enforce_file_format=True)
     said: list[bool] = []
-    other = threading.Thread(target=lambda: said.append(_Comparison(ration).same(new, stored)))
+    other = threading.Thread(target=lambda: said.append(Comparison(ration).same(new, stored)))
     with locked(ration):
         other.start()
         other.join(0.5)
@@ -34,4 +34,4 @@ def test_equal_bytes_need_no_turn(make_ct: MakeImage, tmp_path: Path) -> None:
     stored, ration = tmp_path / "stored", tmp_path / "decoding.lock"
     make_ct(0).save_as(stored, enforce_file_format=True)
     with locked(ration):
-        assert _Comparison(ration).same(stored, stored)
+        assert Comparison(ration).same(stored, stored)

@@ -1,0 +1,133 @@
+"""Reports go from the ledger into files beside their masks, and the ledger is kept short.
+
+    reports/<report id>/<stage>.entry    the report and its series: a line as in the ledger
+
+Rules
+- A report is filed only after it was committed: whoever finds the file knows that what was to be
+  said of it is owed, or was said.
+- Only `work` does this: the other stages do not see reports/. It does so where no series waits.
+- The ledger is written anew, as one file, once at least half of it says nothing any more.
+- A journal without a ledger, such as one that was just taken over, gets one with all in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.store import delivery
+from appliance.store.files import Disk
+from appliance.store.journal import ledger
+from appliance.store.journal.ledger import (
+    LEDGER_NAME,
+    DrawnEntry,
+    Entry,
+    OwedEntry,
+    ReportEntry,
+    encoded,
+)
+
+FOLDER = "reports"
+_SUFFIX = ".entry"
+SMALL = 64 << 10
+"""A ledger of so many bytes is not worth to be written anew."""
+MOST = 50
+"""So many reports are filed at once: each costs a few syncs, while the journal waits."""
+
+
+def begin(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
+    """The ledger of a journal that has none, within a transaction of its database."""
+    entries: list[Entry] = [*_owed(db), *_reports(db), DrawnEntry(seq=_drawn(db))]
+    disk.write(state / LEDGER_NAME, b"".join(encoded([entry]) for entry in entries))
+
+
+def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
+    """File the oldest reports of the ledger, and shorten it; within a transaction, as `begin`.
+
+    What it has and the journal does not know at all belongs to a transaction that never was: it
+    goes at once, because it was never said.
+    """
+    path = state / LEDGER_NAME
+    size, found = path.stat().st_size, ledger.read(path)
+    committed = "SELECT 1 FROM reports WHERE report_id = ? AND stage = ?"
+    known = [entry for ids, entry in found.reports.items() if db.execute(committed, ids).fetchone()]
+    left = [entry for entry in known if not _is_filed(state, entry)]
+    for entry in left[:MOST]:
+        disk.make_folder(_place(state, entry).parent)
+        disk.write(_place(state, entry), encoded([entry]))
+    query = "SELECT state FROM owed WHERE destination = ? AND key = ?"
+    states = {ids: db.execute(query, ids).fetchone() for ids in found.owed}
+    owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
+    live: list[Entry] = [*owed, *left[MOST:], DrawnEntry(seq=_drawn(db))]
+    fresh = b"".join(encoded([entry]) for entry in live)
+    never_was = len(known) < len(found.reports) or None in states.values()
+    if never_was or (size > SMALL and 2 * len(fresh) <= size):
+        disk.write(path, fresh)
+
+
+def filed(state: Path) -> Iterator[ReportEntry]:
+    """Every report that was filed; what cannot be read is left out."""
+    for path in sorted((state / FOLDER).glob(f"*/*{_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            for entry in ledger.decoded(path.read_bytes()):
+                if isinstance(entry, ReportEntry):
+                    yield entry
+
+
+def _is_filed(state: Path, entry: ReportEntry) -> bool:
+    """Whether its file says just this: a later edition of a report takes the place of its file."""
+    with contextlib.suppress(OSError):
+        return _place(state, entry).read_bytes() == encoded([entry])
+    return False
+
+
+def _place(state: Path, entry: ReportEntry) -> Path:
+    return state / FOLDER / entry.report_id / f"{entry.stage}{_SUFFIX}"
+
+
+def _owed(db: sqlite3.Connection) -> Iterator[OwedEntry]:
+    """Everything that the journal owes, in its order."""
+    for row in db.execute(
+        "SELECT * FROM owed WHERE state IN (?, ?) ORDER BY id", delivery.OWED
+    ).fetchall():  # fmt: skip
+        yield owed_entry(row)
+
+
+def owed_entry(row: sqlite3.Row) -> OwedEntry:
+    """A row of `owed` as an entry."""
+    body = row["body"]
+    return OwedEntry(
+        destination=row["destination"],
+        key=row["key"],
+        seq=row["seq"],
+        study=row["study_uid"],
+        series=row["series_uid"],
+        content=None if body is None else base64.b64encode(body).decode(),
+        file=row["file"],
+        created=row["created"],
+    )
+
+
+def _reports(db: sqlite3.Connection) -> Iterator[ReportEntry]:
+    """Every report of the journal, the oldest first, with the state of its series as it is now."""
+    for row in db.execute(
+        """SELECT reports.*, series.state, series.instances FROM reports LEFT JOIN series
+        USING (study_uid, series_uid) ORDER BY created, reports.rowid"""
+    ).fetchall():
+        yield ReportEntry(
+            study=row["study_uid"],
+            series=row["series_uid"],
+            report_id=row["report_id"],
+            stage=row["stage"],
+            state=row["state"] or "open",
+            instances=row["instances"],
+            created=row["created"],
+            report=row["json"],
+        )
+
+
+def _drawn(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT value FROM counters WHERE name = 'seq'").fetchone()[0])

@@ -1,0 +1,27 @@
+"""`scanside site-key [--accept]`: which key makes the pseudonyms; is it the known one?"""
+
+from __future__ import annotations
+
+import os
+
+from appliance.settings import Settings
+from appliance.store import site_key
+from appliance.store.files import DISK
+from appliance.store.journal import Journal
+
+
+def show(settings: Settings) -> str:
+    """One line; StateUnusable where the key is not the one that the audit knows."""
+    if not (settings.state / site_key.NAME).exists() and (
+        site_key.known_fingerprint(settings.state) is None
+    ):
+        return "no site key yet: the first stage that needs one makes it"
+    return f"site key {site_key.fingerprint(site_key.site_key(settings.state))}"
+
+
+def accept(settings: Settings) -> str:
+    """Have the key that lies there count from now on, or a new one; one line. It is audited."""
+    DISK.make_folder(settings.state)
+    with Journal.open(settings.state) as journal:
+        found = site_key.accept(journal, settings.state, f"uid {os.getuid()}")
+    return f"site key {found} counts from now on; start the stages again"
