@@ -125,7 +125,9 @@ def test_inputs_that_became_unreadable_are_not_the_same(
 ) -> None:
     kept(ready_site)[5].write_bytes(b"gone")
     assert replay.main(ready_site.settings, str(past.report_id)) == 1
-    assert "status: was analysed, is not_analysed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "input_digest: was" in said
+    assert "limitations: was" in said, "that image is left out, and it is said"
 
 
 def test_a_tampered_report_is_not_the_same(ready_site: Device, past: Report) -> None:
