@@ -1,4 +1,4 @@
-"""The site key: what pseudonyms of studies are made with. Made once, never leaves the device.
+"""The site key, with which what is published is named (`naming`). It never leaves the device.
 
 Rules
 - Its fingerprint is a row of the audit, written by the first stage that uses the key. It is a cut

@@ -253,8 +253,8 @@ STAGE = Edits(
         ),
         Row(
             "README.md",
-            "{}  work     The stage that analyses (systemd).\n",
-            "  drop     The stage that writes files into a folder (systemd).\n",
+            "{}  work      The stage that analyses (systemd).\n",
+            "  drop      The stage that writes files into a folder (systemd).\n",
         ),
     ),
 )  # fmt: skip
