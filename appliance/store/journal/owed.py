@@ -198,8 +198,8 @@ class Outbox(Part):
             self._decide(db, rows, Event.DROP)
             for row in rows:
                 of = db.execute("SELECT destination, key FROM owed WHERE id = ?", (row["id"],))
-                destination, key = of.fetchone()
-                self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
+                owed_to, key = of.fetchone()
+                self._db.ledger.note(SettledEntry(destination=owed_to, keys=(key,)))
             if rows:
                 named = {"key": which} if isinstance(which, str) else {"seq": which}
                 only = {"to": destination} if destination else {}
