@@ -46,6 +46,7 @@ from appliance.report import (
     input_digest,
 )
 from appliance.series import kernel, pixels, select
+from appliance.series.foreign import Mark
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
 
@@ -80,6 +81,11 @@ def add(fold: Fold, instance: bytes, memory_bytes: int | None = None) -> Fold:
         seen = _seen(fold.shares, parsed, memory_bytes)
     fold = replace(fold, header=first).plus(header_digest(header), seen, header)
     return fold.fitted(memory_bytes)
+
+
+def leave_out(fold: Fold, mark: Mark, reason: Reason) -> Fold:
+    """An instance that nobody opened, and why: it counts as one that cannot be read."""
+    return fold.plus(mark, [Seen(reasons=(reason,))] * len(fold.shares))
 
 
 def _seen(shares: Sequence[Share], parsed: Parsed, memory_bytes: int | None) -> list[Seen[Any]]:

@@ -194,6 +194,15 @@ class Spool:
                 raise Poisoned(f"{path.name}: {e.strerror}") from e
             raise StateUnusable(f"{path}: {e.strerror}") from e
 
+    def size(self, path: Path) -> int | None:
+        """Bytes of an instance; None where it is gone."""
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise StateUnusable(f"{path}: {e.strerror}") from e
+
     def changed(self, key: SeriesKey) -> int | None:
         """When an instance last came or went, in ns of the clock; None where it is not there."""
         try:

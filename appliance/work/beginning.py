@@ -17,17 +17,20 @@ from appliance.lines import choose
 from appliance.records import Header
 from appliance.series import pixels
 from appliance.work.followed import Followed
+from appliance.work.opening import Unopened
 
 log = logging.getLogger("scanside.work")
 
 
-def begin(followed: Followed, data: bytes, earlier: Iterable[bytes | None]) -> bool:
+def begin(
+    followed: Followed, data: bytes | Unopened, earlier: Iterable[bytes | Unopened | None]
+) -> bool:
     """One instance of a series that no image chose a bundle for yet -> whether it is its first.
 
     `earlier`: the instances before, read when they are needed; None for what was deleted."""
     header: Header | None = None
     try:
-        header = pixels.header(data)
+        header = None if isinstance(data, Unopened) else pixels.header(data)
     except ScansideError as e:
         log.info("series %s: %s", followed.uid, e.one_line())  # the fold keeps the reason
     chosen = choose.bundles_for(header, followed.bundles)

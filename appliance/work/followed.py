@@ -22,6 +22,7 @@ from appliance.report import Reason, SeriesKey, Status
 from appliance.runtime.bundles import OpenBundle
 from appliance.series import complete
 from appliance.store.rows import Arrival
+from appliance.work.opening import Unopened
 
 PAUSE = 2.0
 """A plausible end is a pause this many times longer than any before it in this series."""
@@ -81,6 +82,11 @@ class Followed:
         return 0 if self.fold is None else self.fold.held
 
     @property
+    def room(self) -> int | None:
+        """Bytes that may still be read for it; None where the machine does not say."""
+        return None if self.memory_bytes is None else max(0, self.memory_bytes - self.held)
+
+    @property
     def counted(self) -> bool:
         """As many images are here as the scanner announced."""
         expected = self.header.expected_images if self.header else None
@@ -124,7 +130,7 @@ class Followed:
         return any(opened is not None for opened in self.opened.values())
 
     def begin_again(
-        self, header: Header, chosen: Chosen[OpenBundle], earlier: Iterable[bytes]
+        self, header: Header, chosen: Chosen[OpenBundle], earlier: Iterable[bytes | Unopened]
     ) -> None:
         """A later image is the first that a bundle accepts: what came before it was foreign, or is
         refused. `earlier`: the instances so far, in order of arrival."""
@@ -132,7 +138,7 @@ class Followed:
         for data in earlier:
             self._put(data)
 
-    def add(self, uid: str, data: bytes, *, at: float, tick: float) -> None:
+    def add(self, uid: str, data: bytes | Unopened, *, at: float, tick: float) -> None:
         """One instance more, which arrived at `at`, that is `tick`. ValueError before `begin`."""
         self._put(data)
         self.concluded.clear()
@@ -144,10 +150,13 @@ class Followed:
         self.last_at = max(self.last_at, at)
         self.last_tick = max(self.last_tick, tick)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | Unopened) -> None:
         """Into the fold; and its planes to the backends that take them at once."""
         if self.fold is None:
             raise ValueError(f"series {self.uid} has not begun")
+        if isinstance(data, Unopened):
+            self.fold = line.leave_out(self.fold, data.mark, data.reason)
+            return
         before, self.fold = self.fold, line.add(self.fold, data, self.memory_bytes)
         for share, earlier in zip(self.fold.shares, before.shares, strict=True):
             opened = self.opened[share.key]

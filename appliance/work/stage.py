@@ -51,11 +51,12 @@ from appliance.store.hand import Hand
 from appliance.store.heartbeat import BEAT_S, Heart, living
 from appliance.store.journal import Journal, Manner, damage
 from appliance.store.spool import Spool
-from appliance.work import beginning
+from appliance.work import beginning, opening
 from appliance.work.blame import Blame, made_of
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
+from appliance.work.opening import Unopened
 from appliance.work.quiet import QuietTimes
 from appliance.work.refusals import Refusals
 from appliance.work.waiting import Waiting
@@ -221,7 +222,7 @@ class Work:
         arrived = {uid: self.spool.arrived(fresh[uid]) for uid in fresh.keys() - followed.seen}
         for uid in sorted(arrived, key=lambda uid: (arrived[uid] or 0.0, uid)):
             self.heart.go_on()
-            at, data = arrived[uid], self.spool.read(fresh[uid])
+            at, data = arrived[uid], opening.opened(self.spool, fresh[uid], followed.room)
             if at is None or data is None:  # deleted meanwhile
                 continue
             if not followed.chosen:
@@ -231,9 +232,10 @@ class Work:
             followed.add(uid, data, at=at, tick=max(listed, time.monotonic() - age))
             followed.prepared_at = time.time()
 
-    def _begin(self, followed: Followed, data: bytes, files: Mapping[str, Path]) -> None:
+    def _begin(self, followed: Followed, data: bytes | Unopened, files: Mapping[str, Path]) -> None:
         """Choose the bundles by this image, the first or the first that any accepts."""
-        earlier = (self.spool.read(files[uid]) for uid in sorted(followed.seen & files.keys()))
+        before = (files[uid] for uid in sorted(followed.seen & files.keys()))
+        earlier = (opening.opened(self.spool, path, followed.room) for path in before)
         if beginning.begin(followed, data, earlier):
             self.conclusions.owe_event("received", followed, 1)
 
