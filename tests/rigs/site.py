@@ -128,8 +128,10 @@ class Site:
     # What the subscriber heard.
 
     def messages(self) -> list[tuple[str, Message]]:
-        """All but those without a payload, by which the doctor takes back what it retained."""
-        return [(topic, json.loads(payload)) for topic, payload in list(self.heard) if payload]
+        """All but what the doctor sends: its checks, and payloads of nothing, by which it takes back
+        what it retained."""
+        said = [(topic, json.loads(payload)) for topic, payload in list(self.heard) if payload]
+        return [(topic, message) for topic, message in said if message.get("type") != "check"]
 
     def events(self, scan: Scan, *names: str) -> list[Message]:
         """Study events of this series, in order; with `names` only those."""

@@ -14,6 +14,7 @@ from appliance.phantom import radiograph
 from appliance.phantom.chest import chest
 from appliance.reasons import Code
 from appliance.report import NOTICE, Report, Stage
+from rigs.bundles import signed
 from rigs.scans import Scan, Scans
 from rigs.site import Site
 
@@ -50,7 +51,7 @@ def sent(
     """All of them, over one association, to a device with both bundles."""
     root = tmp_path_factory.mktemp("radiographs")
     path = root / f"{BUNDLE}.scanside"
-    path.write_bytes(tiny_radiograph_bytes)
+    path.write_bytes(signed(tiny_radiograph_bytes))
     site.install(path, BUNDLE, "1.0.0")
     pixels = radiograph.projected(chest(spacing_mm=(4.0, 4.0, 4.0)))
     made = {}
