@@ -149,7 +149,7 @@ class Conclusions:
             known, before = previous, None
         if known and concluded.preliminary:
             return
-        judged = self._judged(followed, digest, concluded)
+        judged = self._judged(followed, digest, concluded, before)
         if concluded.preliminary and judged.what.by is not None:
             return
         own = known.supersedes if known else before.report_id if before else None
@@ -181,15 +181,17 @@ class Conclusions:
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
 
-    def _judged(self, followed: Followed, digest: str | None, concluded: Concluded) -> Judged:
-        """What becomes of the series, of the others of its study, and of its reports that nobody
-        else takes back."""
+    def _judged(
+        self, followed: Followed, digest: str | None, concluded: Concluded, before: Report | None
+    ) -> Judged:
+        """What becomes of the series, of the others of its study, and of its reports `before`."""
         key, opened = followed.key, followed.opened.get(digest)
-        gone: tuple[uuid.UUID, ...] = ()
+        # what is said no more was withdrawn then
+        gone = (before,) if before is not None and before.status is Status.ANALYSED else ()
         if not concluded.preliminary:
-            gone = tuple(discarded.left_over(self.journal, key, followed.opened))
+            gone = (*gone, *discarded.left_over(self.journal, key, followed.opened))
         if opened is None or digest is None:
-            return Judged(key, left_over=gone)
+            return Judged(key, own=gone)
         others = self._rivals(followed, digest)
         found = others.standing(concluded.summary, opened.manifest.accepts)
         changes = {} if concluded.preliminary else others.changes(found, self._named)

@@ -77,8 +77,8 @@ class Judged:
     what: Standing = field(default_factory=Standing)
     changes: Mapping[SeriesKey, Change] = field(default_factory=dict)
 
-    left_over: tuple[uuid.UUID, ...] = ()
-    """Reports of this series that no other report of it takes back."""
+    own: tuple[Report, ...] = ()
+    """Reports of this series that do not stand any more."""
 
     @property
     def replaced(self) -> tuple[uuid.UUID, ...]:
@@ -93,7 +93,8 @@ class Judged:
             for change in self.changes.values()
             if change.by is not None and change.before.status is Status.ANALYSED
         )
-        return (*others, *(Withdrawn(gone, 1, self.key) for gone in self.left_over))
+        own = (Withdrawn(old.report_id, old.edition, self.key) for old in self.own)
+        return (*others, *own)
 
     def keep(self, state: Path, summary: SeriesSummary | None, analysed: Report) -> None:
         """For the next choice: of this series, and of those that the journal says no more."""

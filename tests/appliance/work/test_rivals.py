@@ -19,7 +19,7 @@ from appliance.reasons import Code
 from appliance.report import Report, SeriesKey, Status
 from appliance.results.mqtt import Envelope
 from appliance.runtime.bundles import OpenBundles
-from appliance.store.journal import Journal
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from appliance.verbs import analyze
@@ -105,6 +105,15 @@ class Box:
         self.put(uid, [image])
         self.serve()
 
+    def damage(self) -> None:
+        """A page of the journal is lost while the stages are down, and they start again."""
+        self.journal.close()
+        path = self.device.settings.state / JOURNAL_NAME
+        data = bytearray(path.read_bytes())
+        data[100:2048] = bytes(1948)
+        path.write_bytes(data)
+        self.journal = Journal.open(self.device.settings.state, manner=Manner.MEND)
+
     def said(self) -> dict[str, Report]:
         """The latest report of each series."""
         digest = self.bundles.all[0].digest
@@ -140,10 +149,10 @@ class Box:
 def box(site: Device, dicom: Dicom, tiny_bytes: bytes, tmp_path: Path) -> Iterator[Box]:
     accepts = json.loads(archive.read(tiny_bytes)["manifest.json"])["accepts"]
     site.activate(accepts={**accepts, "cover_mm": 70.0, "organ_ml": 100.0})
-    with Journal.open(site.settings.state) as journal:
-        made = Box(site, journal, dicom, tmp_path / "files")
-        yield made
-        made.bundles.close()
+    made = Box(site, Journal.open(site.settings.state), dicom, tmp_path / "files")
+    yield made
+    made.bundles.close()
+    made.journal.close()
 
 
 def codes(report: Report) -> list[Code]:
@@ -297,3 +306,31 @@ def test_a_series_that_is_likely_to_be_beaten_comes_after_all_others(
     box.put(THICK, scan(box.dicom, THICK))
     box.serve()
     assert [key.study for key in dict.fromkeys(taken)] == ["1.1.9", "1.3.9", STUDY]
+
+
+def test_what_stands_again_is_withdrawn_again_by_its_own_next_revision(box: Box) -> None:
+    box.come(THICK, THIN)
+    box.spoil(THIN)
+    again = [("analysed", 1), ("superseded", 0), ("analysed", 3)]
+    assert box.events(THICK) == again
+    box.spoil(THICK)
+    assert box.events(THICK) == [*again, ("superseded", 0), ("not_analysed", 1)]
+
+
+def test_after_a_damage_of_the_journal_editions_go_on_and_each_is_owed_once(box: Box) -> None:
+    box.come(THICK, THIN)
+    box.damage()
+    assert box.standing() == {THIN}
+    box.serve()
+    box.spoil(THIN)
+    box.damage()
+    assert box.events(THICK) == [("analysed", 1), ("superseded", 0), ("analysed", 3)]
+    box.come(LOWER)
+    box.damage()
+    box.serve()
+    assert box.standing() == {THICK, LOWER}
+    again = [("analysed", 1), ("superseded", 0), ("analysed", 3), ("analysed", 4)]
+    assert box.events(THICK) == again
+    assert box.said()[THICK].edition == 4
+    every = [m["event_id"] for m in box.messages()]
+    assert len(set(every)) == len(every)
