@@ -289,6 +289,14 @@ class SeriesPart(Part):
             ).fetchone()
         return as_row(Series, row) if row else None
 
+    def named(self) -> frozenset[tuple[str, str]]:
+        """Study Instance UID and pseudonym of every study of which something was said."""
+        with self._db.look() as db:
+            rows = db.execute(
+                "SELECT DISTINCT study_uid, pseudonym FROM series WHERE pseudonym IS NOT NULL"
+            )
+            return frozenset((row[0], row[1]) for row in rows)
+
     def is_reused(self, key: SeriesKey) -> bool:
         """Whether a series of another study has the same Series Instance UID."""
         with self._db.look() as db:
