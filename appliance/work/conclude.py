@@ -42,7 +42,7 @@ from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
 from appliance.work import discarded, late
 from appliance.work.followed import Followed
-from appliance.work.rivals import Judged, Rivals, of_others
+from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
 log = logging.getLogger("scanside.work")
 
@@ -157,8 +157,8 @@ class Conclusions:
         analysed = self._sealed(followed, digest, concluded, supersedes)
         report = self._said(analysed, known, concluded, judged.what)
         instances = None if concluded.preliminary else len(followed.seen)
-        if report is known and known.status is not Status.FAILED and judged.what.by is None:
-            late.note(self.journal, followed, digest, known)
+        if report is known and known.status is not Status.FAILED:
+            late.note(self.journal, followed, digest, as_analysed(self.settings.state, known))
         if report is known and not judged.changes:
             self.journal.series.set(followed.key, _state(report), instances=instances)
             return
@@ -227,6 +227,7 @@ class Conclusions:
     ) -> Report:
         released = [a.association.ended for a in self.journal.series.arrivals(followed.key)]
         now, input_digest = time.time(), concluded.result.input_digest
+        known = self.journal.reports.of_input(followed.key, digest, input_digest)
         return line.seal(
             concluded.result,
             Identity(
@@ -236,7 +237,7 @@ class Conclusions:
                 supersedes=str(supersedes) if supersedes else None,
                 preliminary=concluded.preliminary,
                 appliance=facts.version(),
-                before=self.journal.reports.of_input(followed.key, digest, input_digest),
+                before=as_analysed(self.settings.state, known) if known else None,
             ),
             Times(
                 first_slice=_utc(followed.first_at or None),

@@ -161,6 +161,15 @@ class Rivals:
         return changes
 
 
+def as_analysed(state: Path, said: Report) -> Report:
+    """The report of a series in whose place another stands, as the series was analysed; what was
+    analysed is as it is said."""
+    kept = None
+    if said.status is not Status.ANALYSED and of_others(said) is not None:
+        kept = kept_record(state, said.report_id, COMPARED, Compared)
+    return kept.report if kept is not None and kept.report is not None else said
+
+
 def of_others(report: Report) -> tuple[object, ...] | None:
     """What a report says of other series; None where it was refused, or failed, by itself."""
     if report.status is Status.ANALYSED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from appliance.bundle import archive
 from appliance.naming import Naming
 from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
-from appliance.report import Report, SeriesKey, Status
+from appliance.report import Report, SeriesKey, Stage, Status
 from appliance.results.mqtt import Envelope
 from appliance.runtime.bundles import OpenBundles
+from appliance.store.events import ImagesSetAside
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
@@ -334,3 +336,39 @@ def test_after_a_damage_of_the_journal_editions_go_on_and_each_is_owed_once(box:
     assert box.said()[THICK].edition == 4
     every = [m["event_id"] for m in box.messages()]
     assert len(set(every)) == len(every)
+
+
+def test_a_foreign_image_that_comes_late_to_a_beaten_series_is_told_too(box: Box) -> None:
+    box.come(THIN, THICK)
+    scout = box.dicom.say(
+        scan(box.dicom, THICK)[0], SOPInstanceUID=f"{THICK}.999", InstanceNumber=999,
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    )  # fmt: skip
+    box.put(THICK, [scout])
+    box.serve()
+    (happened,) = box.journal.events.of(ImagesSetAside)
+    assert "image 999: it is a localizer" in happened.event.text
+    assert box.events(THICK) == [("not_analysed", 1)]
+    box.spoil(THIN)
+    assert box.standing() == {THICK}
+    assert len(box.journal.events.of(ImagesSetAside)) == 1
+
+
+def test_what_stands_again_keeps_the_names_of_its_findings(box: Box) -> None:
+    """Also where it is analysed anew for it: a report of before the site key named others."""
+    box.come(THICK)
+    with sqlite3.connect(box.device.settings.state / "journal-3.sqlite") as db:
+        db.execute(
+            "UPDATE reports SET json = json_set(json, '$.findings[0].tracking_uid', '2.25.7')"
+        )
+    first = box.said()[THICK]
+    assert first.findings[0].tracking_uid == "2.25.7"
+    box.come(THIN)
+    early = {"report_id": uuid.uuid4(), "revision": 2, "stage": Stage.PRELIMINARY}
+    again = box.said()[THIN].model_copy(update=early)
+    box.journal.commit_report(again, SeriesKey(STUDY, THIN), owed=[], series_state="open")
+    box.journal.series.set(SeriesKey(STUDY, THICK), "open")
+    box.spool.folder(SeriesKey(STUDY, THIN)).rename(box.files / "away")
+    box.serve()
+    assert THICK in box.standing()
+    assert box.said()[THICK].findings == first.findings
