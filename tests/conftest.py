@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 
 from appliance.host.silence import silence
+from rigs import scu
 from rigs.bundles import Bundles, make
 from rigs.xray import Xray
 
 silence()
+scu.mended()
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

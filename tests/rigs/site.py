@@ -128,7 +128,8 @@ class Site:
     # What the subscriber heard.
 
     def messages(self) -> list[tuple[str, Message]]:
-        return [(topic, json.loads(payload)) for topic, payload in list(self.heard)]
+        """All but those without a payload, by which the doctor takes back what it retained."""
+        return [(topic, json.loads(payload)) for topic, payload in list(self.heard) if payload]
 
     def events(self, scan: Scan, *names: str) -> list[Message]:
         """Study events of this series, in order; with `names` only those."""

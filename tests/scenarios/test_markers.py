@@ -115,6 +115,7 @@ def images(scans: Scans) -> list[Dataset]:
 @pytest.fixture(scope="module")
 def told(site: Site, images: list[Dataset]) -> Site:
     """The site after it has said everything that it says of them, health included."""
+    site.heard.clear()  # what it said of other series names scanners in its advice
     assert set(send(site, images)) == {0}
     for key in keys(images):
         site.until(lambda key=key: ended(site, key), f"ending of {key.series}")  # type: ignore[misc]
