@@ -40,16 +40,23 @@ def of_report(
 ) -> Iterator[Owed]:
     """What every destination is owed of a report: first the withdrawals, then the report.
 
-    withdraws: reports that do not stand any more, beside the one that it supersedes.
+    withdraws: reports that do not stand any more; the one that it supersedes may be among them, in
+    the edition that stood (else the first), and is withdrawn once.
     completes: an earlier form of it.
     """
+    stood = {old.report_id: old.edition for old in withdraws}
+    edition = stood.get(report.supersedes, 1) if report.supersedes else 1
     for one in to:
         for old in withdraws:
+            if old.report_id == report.supersedes:
+                continue
             owed = one.of_withdrawal(
                 old.report_id, old.by, naming=naming, at=at, edition=old.edition
             )
             yield from _counted(one, owed)
-        owed = one.of_report(report, key, naming=naming, at=at, completes=completes)
+        owed = one.of_report(
+            report, key, naming=naming, at=at, completes=completes, superseded=edition
+        )
         yield from _counted(one, owed)
 
 

@@ -369,15 +369,18 @@ def of_report(
     naming: Naming,
     at: datetime,
     completes: Report | None = None,
+    superseded: int = 1,
 ) -> Iterator[Outgoing]:
     """All messages of one report, in order: the withdrawn one, the event, then each finding.
 
     completes: an earlier form of it, such as its preliminary one or the edition before, whose
-    findings were sent with it and are not sent again.
+    withdrawal and findings were sent with it and are not sent again.
+    superseded: edition of the report that it supersedes.
     """
     study = report.study.pseudonym
-    if report.supersedes is not None:
-        yield of_withdrawal(report.supersedes, key, naming=naming, at=at)
+    withdrawn = completes.supersedes if completes else None
+    if report.supersedes is not None and report.supersedes != withdrawn:
+        yield of_withdrawal(report.supersedes, key, naming=naming, at=at, edition=superseded)
     event: EventName = report.status.value
     if report.status is Status.ANALYSED and report.stage is Stage.PRELIMINARY:
         event = "preliminary"

@@ -59,8 +59,11 @@ class Mqtt:
         naming: Naming,
         at: datetime,
         completes: Report | None = None,
+        superseded: int = 1,
     ) -> Iterator[Owed]:
-        sent = message.of_report(report, key, naming=naming, at=at, completes=completes)
+        sent = message.of_report(
+            report, key, naming=naming, at=at, completes=completes, superseded=superseded
+        )
         for outgoing in sent:
             yield enveloped(outgoing, key)
 

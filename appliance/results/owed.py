@@ -90,11 +90,13 @@ class Destination(Protocol):
         naming: Naming,
         at: datetime,
         completes: Report | None = None,
+        superseded: int = 1,
     ) -> Iterator[Owed]:
         """All of one report, in order; with the withdrawal of the one that it supersedes.
 
         completes: an earlier form of it, its preliminary one or the edition before; what was owed
         with that one is not owed again.
+        superseded: edition of the report that it supersedes.
         """
         ...
 

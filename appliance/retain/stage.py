@@ -12,6 +12,8 @@ Rules
   and is not judged yet is never deleted with its series.
 - Slices, then masks (`reports/<report_id>/`), then rows: a power cut between leaves rows, and the
   next run goes on from there.
+- What lies in reports/ for no series goes by age too: `work` may have put it there while its series
+  was deleted, and nobody else would ever delete it.
 - The quarantine goes by age too, and first if space is short. Events and settled loose messages go
   by their stamps, but not before the wall clock was steady for `retain.days`.
 """
@@ -95,11 +97,20 @@ def run_once(
     spool.clear_incoming(STALE_INCOMING_S)
     with Journal.open(settings.state, lambda: now.wall) as journal:
         rows = journal.kept()
-        things = (*(thing_of(r.series) for r in rows), *(p.name for p, _ in spool.quarantined()))
+        left_over = _left_over(settings.state, rows)
+        things = (
+            *(thing_of(r.series) for r in rows),
+            *(p.name for p, _ in spool.quarantined()),
+            *(p.name for p in left_over),
+        )
         ledger = _ledger(settings.state, now, things, disk)
         candidates = deletable(rows, ledger.age_s, settings.retain)
         journal.purge(now.wall - days_s if ledger.steady_s() > days_s else float("-inf"))
         quarantined = _clean_quarantine(spool, ledger, settings.retain, disk)
+        for folder in left_over:
+            old = ledger.age_s(folder.name) > days_s
+            if old and journal.reports.series_of(folder.name) is None:  # it may just have come
+                shutil.rmtree(folder, ignore_errors=True)
         count = 0
         for candidate in candidates:
             progress()
@@ -171,6 +182,14 @@ def _delete(spool: Spool, journal: Journal, state: Path, kept: Kept) -> bool:
     for report_id in kept.reports:  # `work` may just have filed one there (journal.tidy)
         shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
     return True
+
+
+def _left_over(state: Path, rows: Iterable[Kept]) -> list[Path]:
+    """The folders of reports that no series has."""
+    known = {report_id for kept in rows for report_id in kept.reports}
+    with contextlib.suppress(FileNotFoundError):
+        return [p for p in sorted((state / "reports").iterdir()) if p.name not in known]
+    return []
 
 
 def thing_of(series: Series) -> str:

@@ -6,6 +6,8 @@ Rules
 - Where the audit knows a fingerprint, another key, or none, is an error and not a new beginning:
   every pseudonym and id would change, and nobody could say why. Only a person accepts a new one
   (`scanside site-key --accept`), and that is a row of the audit too.
+- An audit that began anew after a damage of the journal knows none. There the pseudonyms that came
+  back with the reports tell whether a key is the one that named them.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import secrets
 from pathlib import Path
 
 from appliance.errors import StateUnusable
+from appliance.naming import Naming
 from appliance.store import plain
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal
+from appliance.store.journal.damage import DAMAGED
 
 KEY_BYTES = 32
 NAME = "site.key"
@@ -35,18 +39,21 @@ def site_key(state: Path, disk: Disk = DISK) -> bytes:
 
     StateUnusable where it is damaged, or is not the one that the audit knows.
     """
-    known = known_fingerprint(state)
+    known, named = _used(state)
     path = state / NAME
-    if known is None and not path.exists():
+    if known is None and not named and not path.exists():
         _make(path, disk)
     key = _read(state)
     if known not in (None, fingerprint(key)):
-        raise StateUnusable(
-            f"{path} is not the key that the audit knows ({known})",
-            remedy=RESTORE,
-            code="site_key_changed",
-        )
+        raise _changed(f"{path} is not the key that the audit knows ({known})")
+    if named and not any(Naming(key).study(study) == pseudonym for study, pseudonym in named):
+        raise _changed(f"{path} is not the key that named the studies of this device")
     return key
+
+
+def is_used(state: Path) -> bool:
+    """Whether a key has named anything here, as far as the journal of a state folder knows."""
+    return _used(state) != (None, frozenset())
 
 
 def fingerprint(key: bytes) -> str:
@@ -56,16 +63,29 @@ def fingerprint(key: bytes) -> str:
 
 def known_fingerprint(state: Path) -> str | None:
     """What the audit of a state folder knows, if it knows any."""
+    return _used(state)[0]
+
+
+def _used(state: Path) -> tuple[str | None, frozenset[tuple[str, str]]]:
+    """The fingerprint that the audit knows; where it began anew and knows none, Study Instance UIDs
+    and their pseudonyms."""
     try:
         journal = Journal.read(state)
     except StateUnusable as e:
         if e.code == "journal_waits":  # of a release that wrote no fingerprint
-            return None
+            return None, frozenset()
         raise
     if journal is None:
-        return None
+        return None, frozenset()
     with journal:
-        return _known(journal)
+        known = _known(journal)
+        if known is not None or not journal.audit.of((DAMAGED,)):
+            return known, frozenset()
+        return None, journal.series.named()
+
+
+def _changed(text: str) -> StateUnusable:
+    return StateUnusable(text, remedy=RESTORE, code="site_key_changed")
 
 
 def register(journal: Journal, key: bytes, actor: str) -> None:
@@ -107,7 +127,7 @@ def _read(state: Path) -> bytes:
         key = plain.read(state, NAME, most=KEY_BYTES)
     except FileNotFoundError as e:
         raise StateUnusable(
-            f"{path} is missing, and the audit knows one", remedy=RESTORE, code="site_key_lost"
+            f"{path} is missing, and this device has used one", remedy=RESTORE, code="site_key_lost"
         ) from e
     except OSError as e:
         raise StateUnusable(f"{path}: {e.strerror}") from e

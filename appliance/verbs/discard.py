@@ -61,7 +61,7 @@ def discard(settings: Settings, series_uid: str, study_uid: str | None = None) -
         journal.audit.add(f"uid {os.getuid()}", "series_discard", **named_in_audit)
         if not spool.delete(row.key, row.instances):
             raise _not_judged(row.key)
-        journal.series.set(row.key, row.state, instances=0)
+        journal.discard(row.key)
     return count
 
 

@@ -12,9 +12,8 @@ from appliance.store.journal import Journal
 
 def show(settings: Settings) -> str:
     """One line; StateUnusable where the key is not the one that the audit knows."""
-    if not (settings.state / site_key.NAME).exists() and (
-        site_key.known_fingerprint(settings.state) is None
-    ):
+    there = (settings.state / site_key.NAME).exists()
+    if not there and not site_key.is_used(settings.state):
         return "no site key yet: the first stage that needs one makes it"
     return f"site key {site_key.fingerprint(site_key.site_key(settings.state))}"
 

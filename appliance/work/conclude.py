@@ -42,7 +42,7 @@ from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
 from appliance.work import discarded, late
 from appliance.work.followed import Followed
-from appliance.work.rivals import Judged, Rivals, of_others
+from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
 log = logging.getLogger("scanside.work")
 
@@ -149,7 +149,7 @@ class Conclusions:
             known, before = previous, None
         if known and concluded.preliminary:
             return
-        judged = self._judged(followed, digest, concluded)
+        judged = self._judged(followed, digest, concluded, before)
         if concluded.preliminary and judged.what.by is not None:
             return
         own = known.supersedes if known else before.report_id if before else None
@@ -157,8 +157,8 @@ class Conclusions:
         analysed = self._sealed(followed, digest, concluded, supersedes)
         report = self._said(analysed, known, concluded, judged.what)
         instances = None if concluded.preliminary else len(followed.seen)
-        if report is known and known.status is not Status.FAILED and judged.what.by is None:
-            late.note(self.journal, followed, digest, known)
+        if report is known and known.status is not Status.FAILED:
+            late.note(self.journal, followed, digest, as_analysed(self.settings.state, known))
         if report is known and not judged.changes:
             self.journal.series.set(followed.key, _state(report), instances=instances)
             return
@@ -181,15 +181,17 @@ class Conclusions:
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
 
-    def _judged(self, followed: Followed, digest: str | None, concluded: Concluded) -> Judged:
-        """What becomes of the series, of the others of its study, and of its reports that nobody
-        else takes back."""
+    def _judged(
+        self, followed: Followed, digest: str | None, concluded: Concluded, before: Report | None
+    ) -> Judged:
+        """What becomes of the series, of the others of its study, and of its reports `before`."""
         key, opened = followed.key, followed.opened.get(digest)
-        gone: tuple[uuid.UUID, ...] = ()
+        # what is said no more was withdrawn then
+        gone = (before,) if before is not None and before.status is Status.ANALYSED else ()
         if not concluded.preliminary:
-            gone = tuple(discarded.left_over(self.journal, key, followed.opened))
+            gone = (*gone, *discarded.left_over(self.journal, key, followed.opened))
         if opened is None or digest is None:
-            return Judged(key, left_over=gone)
+            return Judged(key, own=gone)
         others = self._rivals(followed, digest)
         found = others.standing(concluded.summary, opened.manifest.accepts)
         changes = {} if concluded.preliminary else others.changes(found, self._named)
@@ -225,6 +227,7 @@ class Conclusions:
     ) -> Report:
         released = [a.association.ended for a in self.journal.series.arrivals(followed.key)]
         now, input_digest = time.time(), concluded.result.input_digest
+        known = self.journal.reports.of_input(followed.key, digest, input_digest)
         return line.seal(
             concluded.result,
             Identity(
@@ -234,7 +237,7 @@ class Conclusions:
                 supersedes=str(supersedes) if supersedes else None,
                 preliminary=concluded.preliminary,
                 appliance=facts.version(),
-                before=self.journal.reports.of_input(followed.key, digest, input_digest),
+                before=as_analysed(self.settings.state, known) if known else None,
             ),
             Times(
                 first_slice=_utc(followed.first_at or None),

@@ -7,15 +7,14 @@ would leave a report that nobody takes back: the first final report of the serie
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection
 
 from appliance.report import Report, SeriesKey
 from appliance.store.journal import Journal
 
 
-def left_over(journal: Journal, key: SeriesKey, judging: Collection[str | None]) -> list[uuid.UUID]:
-    """Ids of the reports that stand of images that are discarded, of bundles that are not `judging`
+def left_over(journal: Journal, key: SeriesKey, judging: Collection[str | None]) -> list[Report]:
+    """The reports that stand of images that are discarded, of bundles that are not `judging`
     the series now (digests; None: no bundle)."""
     row = journal.series.get(key)
     if row is None or row.instances != 0:
@@ -25,7 +24,7 @@ def left_over(journal: Journal, key: SeriesKey, judging: Collection[str | None])
     for report in journal.reports.of_series(key):
         latest[report.bundle.digest if report.bundle else None] = report
     return [
-        report.report_id
+        report
         for digest, report in latest.items()
         if digest not in judging and report.report_id not in withdrawn
     ]

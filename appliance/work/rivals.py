@@ -77,8 +77,8 @@ class Judged:
     what: Standing = field(default_factory=Standing)
     changes: Mapping[SeriesKey, Change] = field(default_factory=dict)
 
-    left_over: tuple[uuid.UUID, ...] = ()
-    """Reports of this series that no other report of it takes back."""
+    own: tuple[Report, ...] = ()
+    """Reports of this series that do not stand any more."""
 
     @property
     def replaced(self) -> tuple[uuid.UUID, ...]:
@@ -93,7 +93,8 @@ class Judged:
             for change in self.changes.values()
             if change.by is not None and change.before.status is Status.ANALYSED
         )
-        return (*others, *(Withdrawn(gone, 1, self.key) for gone in self.left_over))
+        own = (Withdrawn(old.report_id, old.edition, self.key) for old in self.own)
+        return (*others, *own)
 
     def keep(self, state: Path, summary: SeriesSummary | None, analysed: Report) -> None:
         """For the next choice: of this series, and of those that the journal says no more."""
@@ -158,6 +159,15 @@ class Rivals:
                     kept=Compared(summary=other.summary, report=other.analysed),
                 )
         return changes
+
+
+def as_analysed(state: Path, said: Report) -> Report:
+    """The report of a series in whose place another stands, as the series was analysed; what was
+    analysed is as it is said."""
+    kept = None
+    if said.status is not Status.ANALYSED and of_others(said) is not None:
+        kept = kept_record(state, said.report_id, COMPARED, Compared)
+    return kept.report if kept is not None and kept.report is not None else said
 
 
 def of_others(report: Report) -> tuple[object, ...] | None:

@@ -18,11 +18,13 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.report import SeriesKey
 from appliance.store import delivery
 from appliance.store.files import Disk
 from appliance.store.journal import ledger
 from appliance.store.journal.ledger import (
     LEDGER_NAME,
+    Contents,
     DrawnEntry,
     Entry,
     OwedEntry,
@@ -40,7 +42,7 @@ MOST = 50
 
 def begin(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     """The ledger of a journal that has none, within a transaction of its database."""
-    entries: list[Entry] = [*_owed(db), *_reports(db), DrawnEntry(seq=_drawn(db))]
+    entries: list[Entry] = [*_owed(db), *report_entries(db), DrawnEntry(seq=_drawn(db))]
     disk.write(state / LEDGER_NAME, b"".join(encoded([entry]) for entry in entries))
 
 
@@ -48,13 +50,13 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     """File the oldest reports of the ledger, and shorten it; within a transaction, as `begin`.
 
     What it has and the journal does not know at all belongs to a transaction that never was: it
-    goes at once, because it was never said.
+    goes at once, because it was never said. So does a later edition than the journal has.
     """
     path = state / LEDGER_NAME
-    size, found = path.stat().st_size, ledger.read(path)
-    committed = "SELECT 1 FROM reports WHERE report_id = ? AND stage = ?"
-    known = [entry for ids, entry in found.reports.items() if db.execute(committed, ids).fetchone()]
-    left = [entry for entry in known if not _is_filed(state, entry)]
+    size, entries = path.stat().st_size, list(ledger.decoded(path.read_bytes()))
+    found = Contents.of(entries)
+    known = Contents.of(e for e in entries if not isinstance(e, ReportEntry) or _was(db, e)).reports
+    left = [entry for entry in known.values() if not _is_filed(state, entry)]
     for entry in left[:MOST]:
         disk.make_folder(_place(state, entry).parent)
         disk.write(_place(state, entry), encoded([entry]))
@@ -63,7 +65,7 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
     live: list[Entry] = [*owed, *left[MOST:], DrawnEntry(seq=_drawn(db))]
     fresh = b"".join(encoded([entry]) for entry in live)
-    never_was = len(known) < len(found.reports) or None in states.values()
+    never_was = known != found.reports or None in states.values()
     if never_was or (size > SMALL and 2 * len(fresh) <= size):
         disk.write(path, fresh)
 
@@ -75,6 +77,16 @@ def filed(state: Path) -> Iterator[ReportEntry]:
             for entry in ledger.decoded(path.read_bytes()):
                 if isinstance(entry, ReportEntry):
                     yield entry
+
+
+def _was(db: sqlite3.Connection, entry: ReportEntry) -> bool:
+    """Whether the journal has the report, in this edition or a later one."""
+    row = db.execute(
+        """SELECT coalesce(json_extract(json, '$.edition'), 1) FROM reports
+        WHERE report_id = ? AND stage = ?""",
+        (entry.report_id, entry.stage),
+    ).fetchone()
+    return row is not None and entry.edition <= row[0]
 
 
 def _is_filed(state: Path, entry: ReportEntry) -> bool:
@@ -111,11 +123,15 @@ def owed_entry(row: sqlite3.Row) -> OwedEntry:
     )
 
 
-def _reports(db: sqlite3.Connection) -> Iterator[ReportEntry]:
-    """Every report of the journal, the oldest first, with the state of its series as it is now."""
+def report_entries(db: sqlite3.Connection, of: SeriesKey | None = None) -> Iterator[ReportEntry]:
+    """Every report of the journal or of one series, the oldest first, with the state of its series
+    as it is now."""
     for row in db.execute(
         """SELECT reports.*, series.state, series.instances FROM reports LEFT JOIN series
-        USING (study_uid, series_uid) ORDER BY created, reports.rowid"""
+        USING (study_uid, series_uid)
+        WHERE coalesce(:study = study_uid AND :series = series_uid, TRUE)
+        ORDER BY created, reports.rowid""",
+        {"study": of.study if of else None, "series": of.series if of else None},
     ).fetchall():
         yield ReportEntry(
             study=row["study_uid"],

@@ -150,9 +150,10 @@ class Journal:
             self.series.set_in(db, key, series_state, instances=instances)
             self.series.name_in(db, key, report.study.pseudonym)
             for other, edition, state in restated:
-                counted = self.series.instances_in(db, other)
-                self._write_report(db, edition, other, state, counted)
                 self.series.restate_in(db, other, state)
+                now = self.series.judged_in(db, other)
+                if now is not None:  # else it was deleted meanwhile, and does not come back
+                    self._write_report(db, edition, other, *now)
 
     def _write_report(
         self,
@@ -189,6 +190,14 @@ class Journal:
     def whole(self) -> str | None:
         """What is wrong with the file, by all that SQLite checks; None: nothing."""
         return self._db.whole()
+
+    def discard(self, key: SeriesKey) -> None:
+        """The images of a judged series are deleted: whatever comes is news. What was said of it
+        stays as it is."""
+        with self._db.write() as db:
+            self.series.discard_in(db, key)
+            for entry in filing.report_entries(db, key):
+                self._db.ledger.note(entry)
 
     # Deletion: for `retain`.
 

@@ -20,8 +20,9 @@ Rules
 from __future__ import annotations
 
 import base64
+import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,11 @@ class ReportEntry(Record):
     @property
     def key(self) -> SeriesKey:
         return SeriesKey(self.study, self.series)
+
+    @property
+    def edition(self) -> int:
+        """Of the report; those of earlier releases have none."""
+        return int(json.loads(self.report).get("edition", 1))
 
 
 class SettledEntry(Record):
@@ -129,11 +135,13 @@ class Contents:
     """(destination, key) -> what is not settled, in order."""
     reports: dict[tuple[str, str], ReportEntry] = field(default_factory=dict)
     """(report id, stage) -> the report, but of series that were deleted."""
+    forgotten: set[SeriesKey] = field(default_factory=set)
+    """Series that were deleted; what is said here of one that came again is of later."""
     seq: int = 0
     """The highest number that it knows of."""
 
     @classmethod
-    def of(cls, entries: Iterator[Entry]) -> Contents:
+    def of(cls, entries: Iterable[Entry]) -> Contents:
         found = cls()
         for entry in entries:
             found._add(entry)
@@ -152,6 +160,7 @@ class Contents:
             self.seq = max(self.seq, entry.seq)
         else:
             gone = entry.study, entry.series
+            self.forgotten.add(SeriesKey(*gone))
             self.owed = {k: o for k, o in self.owed.items() if (o.study, o.series) != gone}
             self.reports = {k: r for k, r in self.reports.items() if (r.study, r.series) != gone}
 

@@ -113,8 +113,12 @@ def _free(path: Path, date: str) -> str:
 def _filled(state: Path, fresh: Path, told: Damage, old: Path | None, disk: Disk) -> Damage:
     """Make the new file, durable under another name; the damage with what it holds."""
     found = ledger.read(state / LEDGER_NAME)
-    reports = {(entry.report_id, entry.stage): entry for entry in filing.filed(state)}
-    reports.update(found.reports)
+    reports = dict(found.reports)
+    for one in filing.filed(state):
+        ids = one.report_id, one.stage
+        known = reports.get(ids)
+        if one.key not in found.forgotten if known is None else known.edition < one.edition:
+            reports[ids] = one
     seq, head = _last_words(old)
     if (state / LEDGER_NAME).exists():
         ahead = max(seq, found.seq) + SEQ_AHEAD

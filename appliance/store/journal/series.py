@@ -222,13 +222,23 @@ class SeriesPart(Part):
             },
         )
 
-    def instances_in(self, db: sqlite3.Connection, key: SeriesKey) -> int | None:
-        """How many instances the state of a series is about."""
+    def judged_in(
+        self, db: sqlite3.Connection, key: SeriesKey
+    ) -> tuple[SeriesState, int | None] | None:
+        """The state of a series, and how many instances it is about; None: it is not known."""
         row = db.execute(
-            "SELECT instances FROM series WHERE study_uid = ? AND series_uid = ?",
+            "SELECT state, instances FROM series WHERE study_uid = ? AND series_uid = ?",
             (key.study, key.series),
         ).fetchone()
-        return row[0] if row else None
+        return (row[0], row[1]) if row else None
+
+    def discard_in(self, db: sqlite3.Connection, key: SeriesKey) -> None:
+        """The state of a series is about no instance any more."""
+        db.execute(
+            """UPDATE series SET instances = 0, updated = ?
+            WHERE study_uid = ? AND series_uid = ?""",
+            (self._clock(), key.study, key.series),
+        )
 
     def restate_in(self, db: sqlite3.Connection, key: SeriesKey, state: SeriesState) -> None:
         """Another series of its study decided what became of this one; not while it arrives."""
@@ -278,6 +288,14 @@ class SeriesPart(Part):
                 (key.study, key.series),
             ).fetchone()
         return as_row(Series, row) if row else None
+
+    def named(self) -> frozenset[tuple[str, str]]:
+        """Study Instance UID and pseudonym of every study of which something was said."""
+        with self._db.look() as db:
+            rows = db.execute(
+                "SELECT DISTINCT study_uid, pseudonym FROM series WHERE pseudonym IS NOT NULL"
+            )
+            return frozenset((row[0], row[1]) for row in rows)
 
     def is_reused(self, key: SeriesKey) -> bool:
         """Whether a series of another study has the same Series Instance UID."""

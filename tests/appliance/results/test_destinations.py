@@ -252,3 +252,13 @@ def test_a_destination_that_draws_a_number_unasked_is_a_fault_of_ours() -> None:
 
     with pytest.raises(ValueError, match="numbered"):
         list(destinations.of_report(a_report(), KEY, naming=NAMING, at=NOON, to=(Wrong(),)))
+
+
+def test_the_report_that_is_superseded_is_withdrawn_once_in_the_edition_that_stood(
+    journal: Journal, destination: Destination
+) -> None:
+    old = a_report("d")
+    report = a_report(revision=2, supersedes=old.report_id)
+    commit(journal, report, withdraws=[Withdrawn(old.report_id, 3, KEY)])
+    whole = list(destination.of_report(report, KEY, naming=NAMING, at=NOON, superseded=3))
+    assert keys(journal, destination) == [one.key for one in whole]

@@ -108,6 +108,13 @@ def test_a_withdrawal_comes_before_what_supersedes_it() -> None:
     assert analysed.event == "analysed"
 
 
+def test_a_later_form_of_a_report_withdraws_nothing_again() -> None:
+    first = a_report(findings=0).model_copy(update={"supersedes": uuid.uuid4()})
+    again = first.model_copy(update={"edition": 2})
+    said = message.of_report(again, KEY, naming=NAMING, at=AT, completes=first)
+    assert [one.message.event for one in said if one.message.type == "study"] == ["analysed"]
+
+
 def test_a_refusal_carries_its_reasons_and_no_finding() -> None:
     refused = Report(
         **{

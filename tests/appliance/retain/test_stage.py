@@ -176,6 +176,23 @@ def test_an_old_published_series_goes_with_its_masks_and_rows(
         assert journal.owed.counts().delivered == 3
 
 
+def test_what_lies_in_reports_for_no_series_goes_when_it_is_old(
+    tmp_path: Path, publish: Publish
+) -> None:
+    publish("1.1", NOW)
+    (known,) = (tmp_path / "reports").iterdir()
+    beside = known.with_name("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    beside.mkdir()
+    (beside / "compared.json").write_bytes(b"{}")
+    run_once(settings(tmp_path), look=after(0))
+    run_once(settings(tmp_path), look=after(13))
+    with Journal.open(tmp_path) as journal:  # the series is young again
+        journal.series.set(SeriesKey("1.2", "1.1"), "analysed")
+    assert beside.exists()
+    run_once(settings(tmp_path), look=after(15))
+    assert list((tmp_path / "reports").iterdir()) == [known]
+
+
 def test_space_is_made_by_the_oldest_and_no_more_than_needed(
     tmp_path: Path, publish: Publish
 ) -> None:

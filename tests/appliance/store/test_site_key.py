@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StateUnusable
+from appliance.naming import Naming
+from appliance.report import Report, SeriesKey
 from appliance.store.files import Disk
-from appliance.store.journal import Journal
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner
 from appliance.store.site_key import (
     ACTION,
     KEY_BYTES,
     accept,
     fingerprint,
+    is_used,
     known_fingerprint,
     register,
     site_key,
@@ -87,6 +90,49 @@ def test_a_state_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StateUnusable):
         site_key(tmp_path / "state")
+
+
+@pytest.fixture
+def mended(tmp_path: Path, make_report: Callable[..., Report]) -> Path:
+    """A state folder whose journal was made anew: its audit knows no fingerprint, but one study was
+    named with the key."""
+    with Journal.open(tmp_path) as journal:
+        key = site_key(tmp_path)
+        register(journal, key, "work")
+        report = make_report()
+        named = report.study.model_copy(update={"pseudonym": Naming(key).study("1.2")})
+        report = report.model_copy(update={"study": named})
+        series = SeriesKey("1.2", "1.2.3")
+        journal.commit_report(report, series, owed=[], series_state="analysed", instances=1)
+    (tmp_path / JOURNAL_NAME).unlink()
+    Journal.open(tmp_path, manner=Manner.MEND).close()
+    return tmp_path
+
+
+def test_after_a_damage_of_the_journal_the_key_that_named_the_studies_goes_on(mended: Path) -> None:
+    assert known_fingerprint(mended) is None
+    with Journal.open(mended) as journal:
+        register(journal, site_key(mended), "work")
+    assert known_fingerprint(mended) == fingerprint(site_key(mended))
+
+
+@pytest.mark.parametrize(
+    ("other", "code"), [(None, "site_key_lost"), (b"o" * KEY_BYTES, "site_key_changed")]
+)
+def test_after_a_damage_of_the_journal_another_key_is_still_none_or_refused(
+    mended: Path, other: bytes | None, code: str
+) -> None:
+    (mended / "site.key").unlink()
+    if other is not None:
+        (mended / "site.key").write_bytes(other)
+    with pytest.raises(StateUnusable) as caught:
+        site_key(mended)
+    assert caught.value.code == code
+    assert "scanside site-key --accept" in caught.value.remedy
+    assert is_used(mended)
+    with Journal.open(mended) as journal:
+        accept(journal, mended, "uid 0")
+    assert other in (None, site_key(mended))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from appliance.bundle import archive
 from appliance.naming import Naming
 from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
-from appliance.report import Report, SeriesKey, Status
+from appliance.report import Report, SeriesKey, Stage, Status
 from appliance.results.mqtt import Envelope
 from appliance.runtime.bundles import OpenBundles
-from appliance.store.journal import Journal
+from appliance.store.events import ImagesSetAside
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from appliance.verbs import analyze
@@ -105,6 +107,15 @@ class Box:
         self.put(uid, [image])
         self.serve()
 
+    def damage(self) -> None:
+        """A page of the journal is lost while the stages are down, and they start again."""
+        self.journal.close()
+        path = self.device.settings.state / JOURNAL_NAME
+        data = bytearray(path.read_bytes())
+        data[100:2048] = bytes(1948)
+        path.write_bytes(data)
+        self.journal = Journal.open(self.device.settings.state, manner=Manner.MEND)
+
     def said(self) -> dict[str, Report]:
         """The latest report of each series."""
         digest = self.bundles.all[0].digest
@@ -140,10 +151,10 @@ class Box:
 def box(site: Device, dicom: Dicom, tiny_bytes: bytes, tmp_path: Path) -> Iterator[Box]:
     accepts = json.loads(archive.read(tiny_bytes)["manifest.json"])["accepts"]
     site.activate(accepts={**accepts, "cover_mm": 70.0, "organ_ml": 100.0})
-    with Journal.open(site.settings.state) as journal:
-        made = Box(site, journal, dicom, tmp_path / "files")
-        yield made
-        made.bundles.close()
+    made = Box(site, Journal.open(site.settings.state), dicom, tmp_path / "files")
+    yield made
+    made.bundles.close()
+    made.journal.close()
 
 
 def codes(report: Report) -> list[Code]:
@@ -297,3 +308,67 @@ def test_a_series_that_is_likely_to_be_beaten_comes_after_all_others(
     box.put(THICK, scan(box.dicom, THICK))
     box.serve()
     assert [key.study for key in dict.fromkeys(taken)] == ["1.1.9", "1.3.9", STUDY]
+
+
+def test_what_stands_again_is_withdrawn_again_by_its_own_next_revision(box: Box) -> None:
+    box.come(THICK, THIN)
+    box.spoil(THIN)
+    again = [("analysed", 1), ("superseded", 0), ("analysed", 3)]
+    assert box.events(THICK) == again
+    box.spoil(THICK)
+    assert box.events(THICK) == [*again, ("superseded", 0), ("not_analysed", 1)]
+
+
+def test_after_a_damage_of_the_journal_editions_go_on_and_each_is_owed_once(box: Box) -> None:
+    box.come(THICK, THIN)
+    box.damage()
+    assert box.standing() == {THIN}
+    box.serve()
+    box.spoil(THIN)
+    box.damage()
+    assert box.events(THICK) == [("analysed", 1), ("superseded", 0), ("analysed", 3)]
+    box.come(LOWER)
+    box.damage()
+    box.serve()
+    assert box.standing() == {THICK, LOWER}
+    again = [("analysed", 1), ("superseded", 0), ("analysed", 3), ("analysed", 4)]
+    assert box.events(THICK) == again
+    assert box.said()[THICK].edition == 4
+    every = [m["event_id"] for m in box.messages()]
+    assert len(set(every)) == len(every)
+
+
+def test_a_foreign_image_that_comes_late_to_a_beaten_series_is_told_too(box: Box) -> None:
+    box.come(THIN, THICK)
+    scout = box.dicom.say(
+        scan(box.dicom, THICK)[0], SOPInstanceUID=f"{THICK}.999", InstanceNumber=999,
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    )  # fmt: skip
+    box.put(THICK, [scout])
+    box.serve()
+    (happened,) = box.journal.events.of(ImagesSetAside)
+    assert "image 999: it is a localizer" in happened.event.text
+    assert box.events(THICK) == [("not_analysed", 1)]
+    box.spoil(THIN)
+    assert box.standing() == {THICK}
+    assert len(box.journal.events.of(ImagesSetAside)) == 1
+
+
+def test_what_stands_again_keeps_the_names_of_its_findings(box: Box) -> None:
+    """Also where it is analysed anew for it: a report of before the site key named others."""
+    box.come(THICK)
+    with sqlite3.connect(box.device.settings.state / "journal-3.sqlite") as db:
+        db.execute(
+            "UPDATE reports SET json = json_set(json, '$.findings[0].tracking_uid', '2.25.7')"
+        )
+    first = box.said()[THICK]
+    assert first.findings[0].tracking_uid == "2.25.7"
+    box.come(THIN)
+    early = {"report_id": uuid.uuid4(), "revision": 2, "stage": Stage.PRELIMINARY}
+    again = box.said()[THIN].model_copy(update=early)
+    box.journal.commit_report(again, SeriesKey(STUDY, THIN), owed=[], series_state="open")
+    box.journal.series.set(SeriesKey(STUDY, THICK), "open")
+    box.spool.folder(SeriesKey(STUDY, THIN)).rename(box.files / "away")
+    box.serve()
+    assert THICK in box.standing()
+    assert box.said()[THICK].findings == first.findings

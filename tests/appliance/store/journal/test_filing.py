@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from appliance.report import Report, SeriesKey
-from appliance.store.journal import Journal, filing, ledger
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner, filing, ledger
 from appliance.store.journal.ledger import LEDGER_NAME
 
 Commit = Callable[..., None]
@@ -92,3 +92,24 @@ def test_a_file_that_cannot_be_read_is_left_out(
     one, _ = sorted((tmp_path / "reports").glob("*/final.entry"))
     one.write_bytes(one.read_bytes()[:-9])
     assert len(list(filing.filed(tmp_path))) == 1
+
+
+def test_an_edition_that_a_kill_kept_from_being_committed_is_never_filed(
+    tmp_path: Path, make_report: Callable[..., Report], key: SeriesKey, received
+) -> None:
+    """The journal has the report in the edition before, which is filed in its place."""
+    first = make_report()
+    with Journal.open(tmp_path) as journal:
+        journal.commit_report(first, key, owed=[received(1)], series_state="analysed", instances=4)
+    alone = (tmp_path / JOURNAL_NAME).read_bytes()
+    with Journal.open(tmp_path) as journal:
+        later = first.model_copy(update={"edition": 2})
+        journal.commit_report(later, key, owed=[received(2)], series_state="analysed", instances=4)
+    (tmp_path / JOURNAL_NAME).write_bytes(alone)
+    with Journal.open(tmp_path, manner=Manner.MEND) as journal:
+        journal.tidy(tmp_path)
+        assert len(journal.owed.waiting("mqtt", 9)) == 1
+    (tmp_path / JOURNAL_NAME).unlink()
+    with Journal.open(tmp_path, manner=Manner.MEND) as journal:
+        assert journal.reports.get(first.report_id) == first
+        assert len(journal.owed.waiting("mqtt", 9)) == 1

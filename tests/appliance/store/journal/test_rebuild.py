@@ -349,3 +349,87 @@ def test_a_page_of_zeros_and_a_file_cut_short_lose_nothing_that_is_owed(
         broken(copy, change)
         survives(copy, before, what)
         shutil.rmtree(copy)
+
+
+def test_of_a_report_the_latest_edition_counts_wherever_it_was_kept(
+    state: Path, make_report: Callable[..., Report]
+) -> None:
+    """It was filed, and its line in the ledger is damaged: the line of the one before is whole."""
+    key, first = SeriesKey("1.2", "1.2.5"), make_report("1.2.5", images="9" * 64)
+    later = first.model_copy(update={"edition": 2})
+    with Journal.open(state) as journal:
+        for report in (first, later):
+            journal.commit_report(report, key, owed=[], series_state="analysed", instances=10)
+        journal.tidy(state)
+    *others, last = (state / LEDGER_NAME).read_bytes().rstrip(b"\n").split(b"\n")
+    assert b'edition\\":2' in last
+    (state / LEDGER_NAME).write_bytes(b"\n".join([*others, b"0" + last[1:], b""]))
+    (state / JOURNAL_NAME).unlink()
+    with Journal.open(state, manner=Manner.MEND) as journal:
+        assert journal.reports.get(first.report_id) == later
+
+
+def test_a_series_whose_images_were_discarded_is_news_when_they_come_again(state: Path) -> None:
+    key = SeriesKey("1.2", "1.2.4")
+    with Journal.open(state) as journal:
+        before = reported(journal)
+        journal.discard(key)
+        journal.tidy(state)
+    (state / JOURNAL_NAME).unlink()
+    with Journal.open(state, manner=Manner.MEND) as journal:
+        row = journal.series.get(key)
+        assert row
+        assert (row.state, row.instances) == ("analysed", 0)
+        assert reported(journal) == before
+
+
+def test_a_series_that_arrives_while_another_restates_it_arrives_still(
+    state: Path, make_report: Callable[..., Report]
+) -> None:
+    one, other = SeriesKey("1.2", "1.2.5"), SeriesKey("1.2", "1.2.4")
+    with Journal.open(state) as journal:
+        journal.series.set(other, "open")
+        said = journal.reports.latest(other)
+        assert said
+        journal.commit_report(
+            make_report("1.2.5", images="9" * 64),
+            one,
+            owed=[],
+            series_state="analysed",
+            restated=[(other, said.model_copy(update={"edition": 2}), "analysed")],
+        )
+    (state / JOURNAL_NAME).unlink()
+    with Journal.open(state, manner=Manner.MEND) as journal:
+        row, again = journal.series.get(other), journal.reports.latest(other)
+        assert row
+        assert again
+        assert (row.state, again.edition) == ("open", 2)
+
+
+def test_nothing_of_a_deleted_series_comes_back(
+    state: Path, make_report: Callable[..., Report]
+) -> None:
+    """Not where its report was just filed when the power was cut, nor where another series of its
+    study restates it meanwhile."""
+    key, other = SeriesKey("1.2", "1.2.4"), SeriesKey("1.2", "1.2.5")
+    with Journal.open(state) as journal:
+        journal.owed.ack("mqtt", [row.key for row in journal.owed.waiting("mqtt", 100)])
+        journal.tidy(state)
+        row, gone = journal.series.get(key), journal.reports.latest(key)
+        assert row
+        assert gone
+        assert journal.forget(row)
+        journal.commit_report(
+            make_report("1.2.5", images="9" * 64),
+            other,
+            owed=[],
+            series_state="analysed",
+            restated=[(key, gone.model_copy(update={"edition": 2}), "analysed")],
+        )
+        assert journal.reports.get(gone.report_id) is None
+    assert (state / "reports" / str(gone.report_id) / "final.entry").exists()
+    shutil.rmtree(Spool(state).folder(key))
+    (state / JOURNAL_NAME).unlink()
+    with Journal.open(state, manner=Manner.MEND) as journal:
+        assert journal.reports.get(gone.report_id) is None
+        assert journal.series.get(key) is None

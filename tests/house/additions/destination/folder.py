@@ -44,9 +44,12 @@ class Folder:
         naming: Naming,
         at: datetime,
         completes: Report | None = None,
+        superseded: int = 1,
     ) -> Iterator[Owed]:
         if report.supersedes is not None:
-            yield from self.of_withdrawal(report.supersedes, key, naming=naming, at=at)
+            yield from self.of_withdrawal(
+                report.supersedes, key, naming=naming, at=at, edition=superseded
+            )
         named = f"{report.report_id}.{report.stage.value}"
         if report.edition > 1:
             named += f".{report.edition}"
