@@ -128,8 +128,8 @@ class Site:
     # What the subscriber heard.
 
     def messages(self) -> list[tuple[str, Message]]:
-        """All but what the doctor sends: its checks, and payloads of nothing, by which it takes back
-        what it retained."""
+        """All but what the doctor sends: its checks, and payloads of nothing, by which it takes
+        back what it retained."""
         said = [(topic, json.loads(payload)) for topic, payload in list(self.heard) if payload]
         return [(topic, message) for topic, message in said if message.get("type") != "check"]
 
