@@ -210,9 +210,11 @@ def _where(header: Header) -> str:
 
 
 def in_order(views: Sequence[View]) -> tuple[View, ...]:
-    """Each instance once, by Instance Number, then UID."""
-    once = {v.header.sop_instance_uid: v for v in views}
-    return tuple(sorted(once.values(), key=lambda v: select.place(v.header)))
+    """Each instance once, in the order of `select.place`; of two headers of one the first."""
+    once: dict[str, View] = {}
+    for view in sorted(views, key=lambda v: select.place(v.header)):
+        once.setdefault(view.header.sop_instance_uid, view)
+    return tuple(once.values())
 
 
 def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Analysis:

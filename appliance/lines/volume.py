@@ -161,9 +161,7 @@ def _contrary(headers: Set[Header], accepts: Accepts | None) -> tuple[Reason | N
     if accepts is None:
         return None, False
     of_part = {h.body_part: match.doubt(accepts, (h,)) for h in headers}
-    odd = sorted(
-        (h for h in headers if of_part[h.body_part]), key=lambda h: (select.place(h), repr(h))
-    )
+    odd = sorted((h for h in headers if of_part[h.body_part]), key=select.place)
     reason = of_part[odd[0].body_part] if odd else None
     if reason is None or len(odd) == len(headers):
         return reason, reason is not None

@@ -185,10 +185,23 @@ def scout(headers: Collection[Header], reasons: Sequence[Reason]) -> Reason | No
     return Reason(code=Code.LOCALIZER, text=text, where="series")
 
 
-def place(header: Header) -> tuple[bool, int, str]:
-    """The order of images by their numbers, then UIDs; the first one's header speaks for all."""
+@dataclass(frozen=True)
+class _All:
+    """All that a header says, put in order by its text, which is made only when it is needed."""
+
+    header: Header
+
+    def __lt__(self, other: _All) -> bool:
+        return repr(self.header) < repr(other.header)
+
+
+def place(header: Header) -> tuple[bool, int, str, _All]:
+    """The order of images by their numbers, then UIDs; the first one's header speaks for all.
+
+    Two headers of one UID that say different things have an order too: which of them arrived first
+    must not count."""
     number = header.instance_number
-    return number is None, number or 0, header.sop_instance_uid
+    return number is None, number or 0, header.sop_instance_uid, _All(header)
 
 
 def of_image(named: Reason, header: Header) -> Reason:

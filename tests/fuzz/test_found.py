@@ -20,6 +20,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from appliance import line
 from appliance.errors import SeriesRefused
+from appliance.lines import radiograph
+from appliance.lines.radiograph import View
 from appliance.phantom import instances
 from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
@@ -69,6 +71,20 @@ def test_one_image_under_two_headers_is_the_same_series_in_any_order() -> None:
         other = replace(plane, geometry=at, header=header, digest="another")
         given = [plane, twin, other]
         assert assemble.assemble(given, None) == assemble.assemble(given[::-1], None)
+
+
+def test_the_facts_of_an_image_that_came_under_two_headers_do_not_depend_on_the_order() -> None:
+    """The report had the thickness of the header that arrived first."""
+    thick, thin = image(), image()
+    thick.SliceThickness, thin.SliceThickness = 10, 1
+    results = [
+        line.process(map(written, given), None, None) for given in ((thick, thin), (thin, thick))
+    ]
+    assert results[0] == results[1]
+    view = View(pixels.header(written(image())), np.zeros((2, 2), np.float32), np.eye(3), "same")
+    twin = replace(view, header=replace(view.header, thickness_mm=9.0))
+    assert radiograph.in_order([view, twin]) == radiograph.in_order([twin, view])
+    assert len(radiograph.in_order([view, twin])) == 1
 
 
 def coded(size: int) -> tuple[Dataset, bytes]:
