@@ -12,6 +12,8 @@ Rules
   and is not judged yet is never deleted with its series.
 - Slices, then masks (`reports/<report_id>/`), then rows: a power cut between leaves rows, and the
   next run goes on from there.
+- A series that nobody judged and that has no image goes by age: there is nothing to judge. It may
+  have lost them to a person's hand.
 - What lies in reports/ for no series goes by age too: `work` may have put it there while its series
   was deleted, and nobody else would ever delete it.
 - The quarantine goes by age too, and first if space is short. Events and settled loose messages go
@@ -83,6 +85,20 @@ def deletable(
     return sorted(found, key=lambda d: (d.kept.series.last_at, d.kept.series.series_uid))
 
 
+def empty(
+    rows: Iterable[Kept], age_s: Callable[[str], float], settings: Retain, spool: Spool
+) -> list[Series]:
+    """The series that nobody judged, of which no image lies in the spool, and which are old."""
+    return [
+        one.series
+        for one in rows
+        if one.series.state not in JUDGED
+        and one.owed == 0
+        and age_s(thing_of(one.series)) > settings.days * age.DAY_S
+        and not spool.instances(one.series.key)
+    ]
+
+
 def run_once(
     settings: Settings,
     *,
@@ -111,6 +127,8 @@ def run_once(
             old = ledger.age_s(folder.name) > days_s
             if old and journal.reports.series_of(folder.name) is None:  # it may just have come
                 shutil.rmtree(folder, ignore_errors=True)
+        for series in empty(rows, ledger.age_s, settings.retain, spool):
+            journal.forget(series)  # not where an image came meanwhile: its row has changed
         count = 0
         for candidate in candidates:
             progress()

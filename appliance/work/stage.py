@@ -208,9 +208,10 @@ class Work:
 
     def _news(self, key: SeriesKey) -> bool:
         """Whether there is more on disk than the last verdict counted."""
+        # first the row: `retain` deletes the images before it, so none is made for what is gone
         row = self.journal.series.get(key)
         judged = row.instances if row is not None and row.state != "open" else None
-        return judged is None or len(self.spool.instances(key)) > judged
+        return len(self.spool.instances(key)) > (judged or 0)
 
     def _take_in(self, followed: Followed) -> None:
         """Add what is on disk and not in the fold yet, in order of arrival."""

@@ -176,6 +176,21 @@ def test_an_old_published_series_goes_with_its_masks_and_rows(
         assert journal.owed.counts().delivered == 3
 
 
+def test_a_series_that_waits_for_a_verdict_goes_by_age_where_it_has_no_image(
+    tmp_path: Path, publish: Publish
+) -> None:
+    publish("1.1", NOW)
+    there, gone = SeriesKey("1.2", "1.1"), SeriesKey("1.2", "1.3")
+    with Journal.open(tmp_path, clock=lambda: NOW) as journal:
+        journal.series.set(there, "open")
+        journal.series.set(gone, "open")
+    for days, left in ((0, 2), (13, 2), (15, 1)):
+        assert run_once(settings(tmp_path), look=after(days)).series == 0
+        with Journal.open(tmp_path) as journal:
+            assert len(journal.series.all()) == left
+    assert Spool(tmp_path).series() == [there]
+
+
 def test_what_lies_in_reports_for_no_series_goes_when_it_is_old(
     tmp_path: Path, publish: Publish
 ) -> None:

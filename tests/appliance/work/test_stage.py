@@ -26,6 +26,7 @@ from appliance.reasons import Code
 from appliance.records import Stack, Tensor
 from appliance.report import BackendRef, SeriesKey, Stage, Status
 from appliance.results.message import HealthMessage
+from appliance.retain import stage as retain
 from appliance.runtime.bundles import OpenBundle
 from appliance.runtime.gpu import EngineState
 from appliance.settings import Dicom, Retain, Settings
@@ -166,6 +167,27 @@ def test_one_bundle_that_fails_does_not_keep_back_the_report_of_another(
     assert bad.status is Status.FAILED
     assert [r.code for r in bad.reasons] == [Code.BACKEND_FAILED]
     assert not box.work(broken, tiny)._news(key), "it is left alone until more comes"
+
+
+def test_what_is_deleted_while_the_stage_looks_is_no_series_that_waits(box: Box) -> None:
+    """`retain` deleted between the list of the series and the look at each: rows of series without
+    any image stayed open for ever."""
+    kept, *gone = box.arrived(3)
+    for key in gone:
+        box.journal.series.set(key, "set_aside", instances=SLICES)
+
+    class Deleting(Spool):
+        def series(self) -> list[SeriesKey]:
+            listed = super().series()
+            rules = Retain(reserve_mb=0, target_free_mb=10**9)
+            state = box.settings.state
+            assert retain.run_once(Settings(state=state, retain=rules)).series == len(gone)
+            return listed
+
+    work = Work(box.settings, box.journal, Deleting(box.settings.state), Bench())  # type: ignore[arg-type]
+    work.look_everywhere()
+    assert set(work.following) == {kept}
+    assert [row.key for row in box.journal.series.all()] == [kept]
 
 
 def test_while_a_series_is_judged_the_stage_says_so_and_since_when_others_wait(
