@@ -32,7 +32,15 @@ def discard(settings: Settings, series_uid: str, study_uid: str | None = None) -
     study_uid: of which study, where two have this series. ScansideError where there is none, where
     two have it and none is named, and where it is not judged yet.
     """
-    named = _named(settings, series_uid, study_uid)
+    here = _named(settings, series_uid)
+    named = [row for row in here if study_uid in (None, row.study_uid)]
+    studies = ", ".join(row.study_uid for row in here)
+    if here and not named:
+        raise ScansideError(
+            f"series {series_uid} is not on this device under study {study_uid}",
+            remedy=f"It is here under: {studies}",
+            code="no_series",
+        )
     if not named:
         raise ScansideError(
             f"series {series_uid} is not on this device",
@@ -42,7 +50,7 @@ def discard(settings: Settings, series_uid: str, study_uid: str | None = None) -
     if len(named) > 1:
         raise ScansideError(
             f"series {series_uid} is here under {len(named)} studies",
-            remedy="Give --study with one of: " + ", ".join(row.study_uid for row in named),
+            remedy=f"Give --study with one of: {studies}",
             code="ambiguous_series",
         )
     (row,) = named
@@ -73,14 +81,10 @@ def _not_judged(key: SeriesKey) -> ScansideError:
     )
 
 
-def _named(settings: Settings, series_uid: str, study_uid: str | None) -> list[Series]:
-    """Before the first start there is none, and looking makes no journal."""
+def _named(settings: Settings, series_uid: str) -> list[Series]:
+    """Of this UID, one a study. Before the first start none, and looking makes no journal."""
     reader = Journal.read(settings.state)
     if reader is None:
         return []
     with reader:
-        return [
-            row
-            for row in reader.series.all()
-            if row.series_uid == series_uid and study_uid in (None, row.study_uid)
-        ]
+        return [row for row in reader.series.all() if row.series_uid == series_uid]

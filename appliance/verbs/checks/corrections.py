@@ -5,6 +5,8 @@ That is no fault of this device, so no failure: somebody decides which header is
 
 from __future__ import annotations
 
+from collections import Counter
+
 from appliance.errors import ScansideError
 from appliance.report import SeriesKey
 from appliance.verbs.checks.check import Check, Device
@@ -26,6 +28,7 @@ def corrections(device: Device) -> Check:
             return Check(name=NAME, ok=True, text="none waits")
         with opened:
             events = opened.events.of(HeaderChanged, LOOK_AT)
+            named = Counter(row.series_uid for row in opened.series.all())
     except ScansideError as e:
         return Check(name=NAME, ok=False, text=e.text, remedy=e.remedy)
     waiting: dict[SeriesKey, dict[str, None]] = {}
@@ -37,13 +40,16 @@ def corrections(device: Device) -> Check:
         return Check(name=NAME, ok=True, text="none waits")
     said = [f"series {key.series} ({', '.join(names)})" for key, names in waiting.items()]
     more = f" and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
-    first = next(iter(waiting)).series
+    first = next(iter(waiting))
+    command = f"scanside discard {first.series}"
+    if named[first.series] > 1:  # `discard` asks then which one is meant
+        command += f" --study {first.study}"
     return Check(
         name=NAME,
         ok=True,
         text="came again with another header, the first one is kept: "
         f"{'; '.join(said[:SHOWN])}{more}",
-        remedy=f"If the new header is right: `scanside discard {first}`, then send the series "
+        remedy=f"If the new header is right: `{command}`, then send the series "
         "again; or send it under new Series and SOP Instance UIDs. If not: correct the sender.",
     )
 

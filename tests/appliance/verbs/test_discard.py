@@ -164,6 +164,10 @@ def test_of_two_studies_with_one_series_uid_the_study_must_be_named(
         discard(judged, KEY.series)
     assert refused.value.code == "ambiguous_series"
     assert STUDY in refused.value.remedy
+    with pytest.raises(ScansideError, match="is not on this device under study") as other:
+        discard(judged, KEY.series, "1.9")
+    assert other.value.code == "no_series"
+    assert STUDY in other.value.remedy
     assert discard(judged, KEY.series, "1.2.3") == 24
     assert Spool(judged.state).series() == [KEY]
 
@@ -189,11 +193,27 @@ def test_the_doctor_says_how_a_correction_is_taken_until_it_is(
     check = said(judged)
     assert check.ok, "it is no fault of the device"
     assert f"series {KEY.series} (age, Patient ID)" in check.text
-    assert f"scanside discard {KEY.series}" in check.remedy
+    assert f"`scanside discard {KEY.series}`" in check.remedy
     discard(judged, KEY.series)
     assert said(judged).text == "none waits"
     arrive(judged, dicom, PatientID="PID-2")
     assert said(judged).text == "none waits", "the new images stand"
+
+
+def test_of_two_studies_with_one_series_uid_the_doctor_names_the_study_to_discard(
+    judged: Settings, dicom: Dicom
+) -> None:
+    arrive(judged, dicom, study_uid="1.2.3")
+    judge(judged)
+    instance = next(iter(Spool(judged.state).instances(KEY)))
+    with Journal.open(judged.state) as journal:
+        journal.events.add(
+            HeaderChanged(
+                subject=KEY.series, study=STUDY, instance=instance, changed=("age",),
+                refused=True, association="a",
+            )
+        )  # fmt: skip
+    assert f"`scanside discard {KEY.series} --study {STUDY}`" in said(judged).remedy
 
 
 def test_on_a_new_device_no_correction_waits_and_no_journal_is_made(tmp_path: Path) -> None:
