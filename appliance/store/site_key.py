@@ -78,10 +78,16 @@ def _used(state: Path) -> tuple[str | None, frozenset[tuple[str, str]]]:
     if journal is None:
         return None, frozenset()
     with journal:
-        known = _known(journal)
+        known = of_audit(journal)
         if known is not None or not journal.audit.of((DAMAGED,)):
             return known, frozenset()
         return None, journal.series.named()
+
+
+def of_audit(journal: Journal) -> str | None:
+    """The fingerprint that this audit knows, if it knows any."""
+    rows = journal.audit.of((ACTION,))
+    return str(rows[-1].detail.get("fingerprint")) if rows else None
 
 
 def _changed(text: str) -> StateUnusable:
@@ -90,7 +96,7 @@ def _changed(text: str) -> StateUnusable:
 
 def register(journal: Journal, key: bytes, actor: str) -> None:
     """Have the audit know this key, where it knows none."""
-    if _known(journal) is None:
+    if of_audit(journal) is None:
         journal.audit.add(actor, ACTION, fingerprint=fingerprint(key))
 
 
@@ -102,14 +108,9 @@ def accept(journal: Journal, state: Path, actor: str, disk: Disk = DISK) -> str:
     if not (state / NAME).exists():
         _make(state / NAME, disk)
     found = fingerprint(_read(state))
-    if found != (before := _known(journal)):
+    if found != (before := of_audit(journal)):
         journal.audit.add(actor, ACTION, fingerprint=found, before=before or "-")
     return found
-
-
-def _known(journal: Journal) -> str | None:
-    rows = journal.audit.of((ACTION,))
-    return str(rows[-1].detail.get("fingerprint")) if rows else None
 
 
 def _make(path: Path, disk: Disk) -> None:

@@ -22,5 +22,8 @@ def accept(settings: Settings) -> str:
     """Have the key that lies there count from now on, or a new one; one line. It is audited."""
     DISK.make_folder(settings.state)
     with Journal.open(settings.state) as journal:
+        before = site_key.of_audit(journal)
         found = site_key.accept(journal, settings.state, f"uid {os.getuid()}")
+    if found == before:
+        return f"site key {found} counted already; nothing is changed"
     return f"site key {found} counts from now on; start the stages again"

@@ -39,3 +39,11 @@ def test_a_lost_key_is_an_error_until_a_person_accepts_a_new_one(tmp_path: Path)
     assert fingerprint(site_key(tmp_path)) in said
     assert site_key(tmp_path) != before
     assert fingerprint(site_key(tmp_path)) in verb.show(settings)
+    assert "counts from now on" in said
+    with Journal.open(tmp_path) as journal:
+        audited = journal.audit.head()
+    assert "counted already; nothing is changed" in verb.accept(settings), (
+        "no stage must start again"
+    )
+    with Journal.open(tmp_path) as journal:
+        assert journal.audit.head() == audited
