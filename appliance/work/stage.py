@@ -49,7 +49,7 @@ from appliance.store.bell import hearing, ring
 from appliance.store.events import Engine, Loaded
 from appliance.store.hand import Hand
 from appliance.store.heartbeat import BEAT_S, Heart, living
-from appliance.store.journal import Journal, Manner, damage
+from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.spool import Spool
 from appliance.work import beginning, opening
 from appliance.work.blame import Blame, made_of
@@ -119,6 +119,7 @@ class Work:
         if not self.busy:
             self.journal.tidy(self.settings.state)
         damage.tell(self.settings.state, self.heart)
+        damage.heed(self.settings.state / JOURNAL_NAME)
         self.journal.series.recover_associations()
         if self._loaded is not None:
             there = self.spool.changed

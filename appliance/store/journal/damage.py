@@ -9,6 +9,8 @@ Rules
 - The file is looked at (`wrong`) by who opens it first in a boot, after an end that was not clean,
   and where somebody suspects it. An end is clean where the last one left the file as it is now,
   and no log. Whoever opens it beside others relies on them.
+- `work` that runs beside a suspicion ends and starts again (`heed`): nobody else would look, and
+  `receive` would go on without a journal.
 - SQLite's integrity_check finds pages, indexes and constraints that do not fit. What it cannot see
   is asked too: the schema, the counters, what is owed against the ledger, and a log that breaks
   off before its end, which SQLite takes for a power cut, so that transactions vanish silently.
@@ -26,6 +28,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from appliance.errors import StateUnusable
 from appliance.host.boot import boot_id
 from appliance.report import Record
 from appliance.store import delivery
@@ -132,6 +135,16 @@ def suspected(path: Path) -> str | None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return _suspect(path).read_text()
     return None
+
+
+def heed(path: Path) -> None:
+    """StateUnusable where it is suspected while this stage has it open: a new start looks at it."""
+    if (why := suspected(path)) is not None:
+        raise StateUnusable(
+            f"{path} is suspected ({why})",
+            remedy="The stage starts again by itself, and looks at the journal then.",
+            code="journal_suspected",
+        )
 
 
 def clear(path: Path) -> None:

@@ -254,8 +254,8 @@ def _make_sure(state: Path, path: Path, disk: Disk, manner: Manner, users: Share
 def damaged(path: Path, why: str) -> StateUnusable:
     return StateUnusable(
         f"{path} is damaged: {why}",
-        remedy="Start `scanside work` (or `scanside run`): it sets the file aside and makes a new "
-        "journal of what is kept beside it.",
+        remedy="`scanside work` sets the file aside and makes a new journal of what is kept beside "
+        "it, within a minute where it runs: else start it (or `scanside run`).",
         code=damage.DAMAGED,
     )
 

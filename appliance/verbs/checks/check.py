@@ -1,8 +1,9 @@
 """What a check of the doctor takes and gives.
 
 Rules
-- A check never raises a ScansideError, never repairs and leaves nothing behind: it says what is and
-  what to do. An OSError that it lets through means that this user may not look; the doctor says so.
+- A check never raises a ScansideError and never repairs: it says what is and what to do. It leaves
+  nothing behind but word that the journal is suspected (`store/journal/damage.py`). An OSError that
+  it lets through means that this user may not look; the doctor says so.
 - A failure names the file and the setting, or the command to type. What a machine lacks but nobody
   needs is said and is no failure.
 - A check imports what it needs when it runs, so that a broken library breaks one check only.

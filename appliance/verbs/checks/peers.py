@@ -9,6 +9,7 @@ import time
 from appliance.dicom import policy
 from appliance.errors import BrokerAway, ScansideError, SettingsInvalid
 from appliance.results import message
+from appliance.store.lock import is_held
 from appliance.verbs.checks.check import PATIENCE_S, Check, Device
 
 LATELY_S = 600.0
@@ -66,7 +67,11 @@ def dicom(device: Device) -> Check:
     if answer is None:
         text += ": what answers there is not DICOM"
         return Check(name="dicom port", ok=False, text=text, remedy=remedy)
-    return Check(name="dicom port", ok=True, text=f"{text} {answer}")
+    text += f" {answer}"
+    if not is_held(device.settings.state, "receive"):  # asked last: systemd starts it for the echo
+        text += "; receive is not running: that is another program"
+        return Check(name="dicom port", ok=False, text=text, remedy=remedy)
+    return Check(name="dicom port", ok=True, text=text)
 
 
 def _bound(device: Device) -> str | None:

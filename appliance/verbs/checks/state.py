@@ -40,7 +40,8 @@ def state(device: Device) -> Check:
 
 
 def journal(device: Device) -> Check:
-    """The journal is whole, its audit chain holds, and no damage waits for a person's word."""
+    """The journal is whole, its audit chain holds, and no damage waits for a person's word. A
+    damaged one is suspected from then on, so that `work` looks at it and makes a new one."""
     from appliance.store.journal import JOURNAL_NAME, Journal, damage  # noqa: PLC0415
     from appliance.store.journal.database import damaged  # noqa: PLC0415
 
@@ -63,6 +64,8 @@ def journal(device: Device) -> Check:
             broken = opened.audit.verify()
             rows, head = opened.audit.head()
     except ScansideError as e:
+        if e.code == damage.DAMAGED:
+            damage.suspect(state / JOURNAL_NAME, ValueError("the doctor found it damaged"))
         return Check(name="journal", ok=False, text=e.text, remedy=e.remedy)
     if broken is not None:
         return Check(

@@ -20,6 +20,7 @@ import pytest
 
 from appliance import settings as site
 from appliance.bundle import trust
+from appliance.errors import StateUnusable
 from appliance.host import clock, driver
 from appliance.report import SeriesKey
 from appliance.results.message import of_series
@@ -28,6 +29,7 @@ from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
 from appliance.store.events import BrokerConnected
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
+from appliance.store.lock import alone
 from appliance.verbs import doctor
 from appliance.verbs.checks.check import Check
 from rigs.reports import NAMING
@@ -166,7 +168,7 @@ def _hang_up_twice(server: socket.socket) -> None:
         server.accept()[0].close()
 
 
-def test_a_receiver_of_ours_answers_c_echo(config) -> None:
+def test_a_receiver_of_ours_answers_c_echo_and_another_program_is_not_taken_for_it(config) -> None:
     from pynetdicom import AE  # noqa: PLC0415
 
     ae = AE(ae_title="SCANSIDE")
@@ -177,9 +179,14 @@ def test_a_receiver_of_ours_answers_c_echo(config) -> None:
         text = path.read_text()
         dicom_port = text.partition("[dicom]")[2].partition("port = ")[2].partition("\n")[0]
         path.write_text(text.replace(dicom_port, str(server.server_address[1]), 1))
-        check = found(path, "dicom port")
+        with alone(site.load(path).state, "receive"):
+            check = found(path, "dicom port")
         assert check.ok
         assert "0x0000" in check.text
+        check = found(path, "dicom port")  # whose lock nobody holds now
+        assert not check.ok
+        assert "receive is not running: that is another program" in check.text
+        assert "[dicom] port" in check.remedy
     finally:
         server.shutdown()
         server.server_close()
@@ -198,7 +205,11 @@ def test_a_damaged_journal_is_found_and_told_until_it_is_confirmed(config, tmp_p
     check = found(path, "journal")
     assert not check.ok
     assert "scanside work" in check.remedy
+    with pytest.raises(StateUnusable) as heeded:  # so a `work` that runs starts again, and mends it
+        damage.heed(state / JOURNAL_NAME)
+    assert heeded.value.code == "journal_suspected"
     Journal.open(state, manner=Manner.MEND).close()
+    damage.heed(state / JOURNAL_NAME)
     told = damage.read(state)
     assert told is not None
     check = found(path, "journal")

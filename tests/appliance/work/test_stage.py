@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from appliance.store import hint
 from appliance.store.events import Engine, Loaded
 from appliance.store.heartbeat import Heart, TroubleCode, read
 from appliance.store.hint import Hint
-from appliance.store.journal import Journal
+from appliance.store.journal import JOURNAL_NAME, Journal, damage
 from appliance.store.spool import Spool
 from appliance.work import hints, stage
 from appliance.work.followed import Followed
@@ -293,6 +294,18 @@ def test_a_folder_without_news_is_not_read_again_and_a_late_slice_is_found(
     work.look_everywhere()
     run(work)
     assert [s.instances for s in box.journal.series.all()] == [SLICES]
+
+
+def test_a_journal_that_somebody_suspects_ends_the_stage_so_that_its_next_start_looks(
+    box: Box, tiny: OpenBundle
+) -> None:
+    work = box.work(tiny)
+    work.look_everywhere()
+    malformed = sqlite3.DatabaseError("database disk image is malformed")
+    damage.suspect(box.settings.state / JOURNAL_NAME, malformed)
+    with pytest.raises(StateUnusable) as ended:
+        work.look_everywhere()
+    assert ended.value.code == "journal_suspected"
 
 
 def test_a_folder_that_changed_just_now_is_read_again(box: Box, tiny: OpenBundle) -> None:
