@@ -160,7 +160,7 @@ def serve(
         if rejection is not None:
             _send(connection, pdu.reject(rejection))
             _wait_for_close(connection)
-            return "refused", "rejected"
+            return "refused", ""  # the service has said why
     except _ConnectionLostError as e:
         return "lost", str(e)
     except (_UnexpectedPduError, pdu.MalformedError) as e:

@@ -88,6 +88,8 @@ def beside(task: Callable[[], None]) -> None:
         if os.fork() == 0:  # so that it is nobody's child that has to be waited for
             os.closerange(3, 1024)  # the listening socket must not outlive its owner
             task()
+    except StateUnusable as e:
+        LOG.error("%s", e.one_line())
     except Exception:
         LOG.exception("what was to be done beside the work failed")
     finally:

@@ -169,4 +169,4 @@ def _serve(
             max_pdu=settings.dicom.max_pdu_bytes,
             idle_s=settings.dicom.idle_s,
         )
-        LOG.info("association from %s: %s %s", host, outcome, why)
+        LOG.info("association from %s: %s", host, f"{outcome}: {why}" if why else outcome)

@@ -15,6 +15,7 @@ from pynetdicom import AE
 
 from appliance.report import SeriesKey
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner
+from rigs.peers import until
 from rigs.receiver import MakeImage, Receiver, StartReceiver
 
 
@@ -106,6 +107,8 @@ def test_a_receiver_starts_beside_a_journal_that_is_damaged(
     one.start()
     assert send(one, make_ct, 0) == [0]
     assert (one.state / JOURNAL_NAME).read_bytes() == b"no journal at all" * 500
+    until(lambda: "[journal_damaged]" in one.log.read_text())  # of the child that looked at it
+    assert "Traceback" not in one.log.read_text()
 
 
 def test_after_a_kill_the_lost_association_is_marked_without_keeping_a_sender_waiting(
