@@ -382,7 +382,7 @@ def journal_confirm(config: Config = None) -> None:
     """Confirm that the journal was damaged, so that the device says it no more (audited)."""
     from appliance.verbs import journal
 
-    print(f"confirmed: {journal.confirm(_settings(config))}")
+    print(f"confirmed: {journal.confirm(_settings(config))}; the status changes within a minute")
 
 
 def main() -> None:

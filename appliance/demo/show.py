@@ -71,6 +71,8 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
     """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed).
     `projected`: the phantom as a radiograph, with a consolidation drawn into it."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
+    if series is not None:
+        _files(series)  # what cannot be sent is said before anything is started
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
@@ -260,10 +262,7 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
         if truth is not None:
             summary = scanner.send(scanner.series(truth), to, progress=show_progress)
         else:
-            files = sorted(p for p in (series or Path()).rglob("*") if p.is_file())
-            if not files:
-                raise PeerAway(f"{series}: no files", remedy="Name a folder of DICOM files.")
-            summary = scanner.send(files, to, progress=show_progress)
+            summary = scanner.send(_files(series or Path()), to, progress=show_progress)
     for uid, status in summary.failed[:3]:
         console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
     if summary.failed and not summary.sent:  # then no report will come
@@ -271,6 +270,14 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
             f"none of the {len(summary.failed)} images was stored",
             remedy="Name a folder of DICOM images, and see that this machine's disk is not full.",
         )
+
+
+def _files(series: Path) -> list[Path]:
+    """What lies in the folder; SendError where nothing does."""
+    files = sorted(path for path in series.rglob("*") if path.is_file())
+    if not files:
+        raise scanner.SendError(f"{series}: no files", remedy="Name a folder of DICOM files.")
+    return files
 
 
 def _wait(subscriber: BinaryIO) -> Received:

@@ -111,6 +111,16 @@ def test_where_no_image_was_stored_it_does_not_wait_for_a_report(
         show._send(None, tmp_path, Settings(state=tmp_path))
 
 
+def test_a_folder_without_files_is_said_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PeerAway, match="no files") as refused:
+        show.run(series=tmp_path, once=True, out=tmp_path / "out")
+    assert refused.value.code == "send_failed"
+    assert "listens" not in capsys.readouterr().out
+
+
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
