@@ -385,9 +385,7 @@ class Work:
         """Whether a later series is arriving in the same association."""
         return any(
             other.first_tick > followed.last_tick
-            and any(
-                a.association.id == association for a in self.journal.series.arrivals(other.key)
-            )
+            and association in {a.association.id for a in self.journal.series.arrivals(other.key)}
             for other in self.following.values()
             if other is not followed
         )
