@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from training.implant.masses import grain_of, same_shape
+from training.implant.masses import same_shape
 from training.implant.nodules import blurred_in_plane, host_noise
 from training.read.volume import F32, F64, Bool, Volume, resample
 
@@ -39,8 +39,10 @@ WALL_HU = (-920.0, 0.0)
 SMOOTH_MM = 1.0
 TRUTH_MM = 1.5
 """Grid of `training.read.lung_truth`."""
+MEDIAL_MM = 30.0
+"""How much deeper than it is a voxel counts that lies at the heart, for what keeps to the ribs."""
 COARSE_MM = 2.0
-"""From this pixel on, `grain_of` tells noise from anatomy better than `host_noise`."""
+"""From this pixel on, most of what is fine is anatomy: `host_noise` would be too high."""
 LEAST_SHARE = 0.05
 """Of both lungs, in volume: a smaller piece is no lung of its own."""
 WAIST_MM = 24.0
@@ -74,6 +76,9 @@ class Lung:
     part: Part
     inside: Bool  # [z, y, x]
     depth_mm: F32  # [z, y, x] to the lung's surface, positive inside
+    rim_mm: F32
+    """[z, y, x], mm to the ribs, the spine or the diaphragm: `depth_mm`, and more where the heart
+    and the hilum are nearer."""
     takes: Bool  # [z, y, x]: inside, or a voxel of rule 3
     zyx_mm: tuple[F32, F32, F32]  # of voxel centres from the box's edge: [z,1,1], [1,y,1], [1,1,x]
     height: F32  # [z, 1, 1]: 0 at the base, 1 at the apex
@@ -134,8 +139,20 @@ def make_chest(
     )
     if not lungs:
         raise ValueError("no lung in the masks: nothing to paint disease into; check lung_truth")
-    noise = grain_of(upright) if min(dy, dx) >= COARSE_MM else host_noise(upright)
+    noise = _coarse_noise(upright) if min(dy, dx) >= COARSE_MM else host_noise(upright)
     return Chest(upright, (dz, dy, dx), noise, lungs, frame)
+
+
+def _coarse_noise(hu: F32) -> float:
+    """Noise of a coarse grid in HU: the spread within 5 x 5 pixels of the calmest twentieth of its
+    soft tissue."""
+    mean = ndimage.uniform_filter(hu, (1, 5, 5))
+    square = ndimage.uniform_filter(hu * hu, (1, 5, 5))
+    soft = (mean > 0) & (mean < 150)
+    if soft.sum() < 200:
+        return 10.0
+    spread = np.sqrt(np.maximum(square - mean * mean, 0)[soft] * 25 / 24)
+    return float(np.clip(np.percentile(spread, 5), 2, 60))
 
 
 def _lung(side: Side, mask: Bool, hu: F32, spacing: Spacing) -> Lung:
@@ -162,11 +179,13 @@ def _lung(side: Side, mask: Bool, hu: F32, spacing: Spacing) -> Lung:
     ]
     share = [_shares(axis, inside, i) for i, axis in enumerate(axes)]
     inward = share[2] if side == "right" else 1 - share[2]
+    away = MEDIAL_MM * np.clip(2 * inward - 1, 0, 1) * (1 - share[1])
     return Lung(
         side,
         part,
         inside,
         depth,
+        np.asarray(depth + away, np.float32),
         inside | wall,
         (axes[0], axes[1], axes[2]),
         share[0],

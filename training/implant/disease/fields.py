@@ -9,7 +9,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from training.read.volume import F32, F64, Bool
 
 NEVER = np.float32(-1e6)
 """A field's value where no shape reaches."""
+BATCH = 64
 
 
 def cloud(
@@ -67,10 +68,13 @@ def drawn(rng: np.random.Generator, weight: F32, count: int) -> F64:
     return np.stack(np.unravel_index(found, weight.shape), 1).astype(np.float64)
 
 
-def place(rng: np.random.Generator, lung: Lung, weight: F32) -> F64:
-    """A point in mm (z y x, from the box's edge) in a voxel drawn by `weight`."""
-    at = drawn(rng, np.broadcast_to(weight, lung.inside.shape), 1)[0]
-    return np.array([float(axis.ravel()[int(i)]) for axis, i in zip(lung.zyx_mm, at, strict=True)])
+def places(rng: np.random.Generator, lung: Lung, weight: F32) -> Iterator[F64]:
+    """Points in mm (z y x, from the box's edge) without end, each in a voxel drawn by `weight`."""
+    while True:
+        for at in drawn(rng, weight, BATCH):
+            yield np.array(
+                [float(axis.ravel()[int(i)]) for axis, i in zip(lung.zyx_mm, at, strict=True)]
+            )
 
 
 def distance(lung: Lung, centre: F64, stretch: Sequence[float] = (1.0, 1.0, 1.0)) -> F32:

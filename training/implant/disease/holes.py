@@ -19,7 +19,7 @@ from training.implant.disease.fields import (
     Balls,
     cloud,
     log_uniform,
-    place,
+    places,
     radius_of,
     ramp,
     stretched,
@@ -33,7 +33,7 @@ VESSEL_HU = -650.0
 BULLA_HU = (-1005.0, -985.0)
 BULLA_MM = (11.0, 90.0)
 """Diameters: a bulla is wider than 1 cm (Fleischner glossary 2008)."""
-CYST_MM = (4.0, 9.0)
+CYST_MM = (5.0, 10.0)
 """Distances of cysts: most are 3 to 10 mm wide (Fleischner glossary 2008)."""
 FINE_MM = 2.0
 """Thicker planes are cut into parts before a honeycomb is laid into them."""
@@ -60,15 +60,15 @@ def bulla(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     """Bullae of `ml` ml in all: round spaces of air under the pleura with a thin wall, alone or as
     a cluster, more often at the apex (Fleischner glossary 2008)."""
     lung, count = site.lung, site.count(ml)
-    outer = np.exp(-np.maximum(lung.depth_mm, 0) / 4)
+    outer = np.exp(-np.maximum(lung.rim_mm, 0) / 4)
     free = site.core
     weight = np.where(free, outer * (0.15 + lung.height**2), 0)
     least = BULLA_MM[0] / 2
     most = float(np.clip(1.1 * radius_of(ml), least + 0.5, BULLA_MM[1] / 2))
-    balls = Balls.none(lung)
+    balls, points = Balls.none(lung), places(rng, lung, weight)
     while True:
         radius = log_uniform(rng, max(least, most / 4), most)
-        balls.add(lung, Ball(place(rng, lung, weight), radius, stretched(rng, 1.3)), margin=6)
+        balls.add(lung, Ball(next(points), radius, stretched(rng, 1.3)), margin=6)
         if int((free & (balls.deepest > 0)).sum()) >= count:
             break
     at = threshold(balls.deepest, free, count)
@@ -90,7 +90,7 @@ def honeycombing(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]
     fibrous lung, under the pleura, behind and at the base (Fleischner glossary 2008; Lynch et al.,
     Lancet Respir Med 2018;6:138-153)."""
     lung, shape = site.lung, site.lung.inside.shape
-    field = -np.maximum(lung.depth_mm, 0) / np.float32(rng.uniform(6, 12))
+    field = -np.maximum(lung.rim_mm, 0) / np.float32(rng.uniform(6, 12))
     field = field + rng.uniform(0.8, 2.0) * (1 - lung.height) + rng.uniform(0, 1.0) * lung.back
     field += 0.6 * cloud(rng, shape, site.spacing, 25.0)
     field = np.asarray(field + 0.15 * cloud(rng, shape, site.spacing, 7.0), np.float32)
@@ -100,14 +100,14 @@ def honeycombing(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]
     fibrous = rng.uniform(-150, 0) + 40 * cloud(rng, shape, site.spacing, 5.0)
     return [
         Layer(share * 0.95, fibrous, "honeycombing", site.free & (field >= at)),
-        Layer(air, rng.uniform(-980, -900)),
+        Layer(air, rng.uniform(-1000, -950)),
     ]
 
 
 def _cells(rng: np.random.Generator, site: Site, where: Bool) -> F32:
     """Share of each voxel [z, y, x] that is the air of a cyst: cells round seeds about a cyst's
     width apart, less their walls."""
-    pitch, wall = rng.uniform(*CYST_MM), rng.uniform(1.0, 2.2)
+    pitch, wall = rng.uniform(*CYST_MM), rng.uniform(1.0, 1.8)
     spacing = np.array(site.spacing)
     extent = np.array(where.shape) * spacing
     lattice = [np.arange(-pitch, e + pitch, pitch) for e in extent]
@@ -135,10 +135,10 @@ def cavity(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     weight = np.where(site.free & (lung.depth_mm > 2), 0.3 + lung.height, 0)
     weight = weight if weight.any() else site.free.astype(np.float32)
     most = float(np.clip(1.1 * radius_of(ml), CAVITY_MM[0] / 2 + 0.5, CAVITY_MM[1] / 2))
-    balls = Balls.none(lung)
+    balls, points = Balls.none(lung), places(rng, lung, weight)
     while True:
         radius = log_uniform(rng, max(CAVITY_MM[0] / 2, most / 2), most)
-        balls.add(lung, Ball(place(rng, lung, weight), radius, stretched(rng, 1.2)), margin=8)
+        balls.add(lung, Ball(next(points), radius, stretched(rng, 1.2)), margin=8)
         if int((site.free & (balls.deepest > 0)).sum()) >= count:
             break
     field = balls.deepest + cloud(rng, weight.shape, site.spacing, 9.0) * 1.8

@@ -91,7 +91,7 @@ def mix(rng: np.random.Generator, site: Site, layers: list[Layer], noise_hu: flo
     for layer in layers:
         airy = float(np.mean(layer.level)) < AIRY_HU
         share = blurred_in_plane(layer.share * bed if airy else layer.share, sigma)
-        share[~site.lung.takes | taken] = 0
+        share[~(site.lung.inside if airy else site.lung.takes) | taken] = 0
         np.clip(share, 0, 1, out=share)
         grain = correlated_noise(rng, out.shape, GRAIN_PX)
         grain *= np.sqrt(share * (2 - share)) * np.float32(noise_hu)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from training.implant.disease.chest import Chest
-from training.implant.disease.fields import NEVER, log_uniform, place, ramp, threshold
+from training.implant.disease.fields import NEVER, log_uniform, places, ramp, threshold
 from training.implant.disease.layers import Layer, Site
 from training.read.volume import F32, F64, Bool
 
@@ -33,10 +33,10 @@ def scar(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     """Bands of scar of `ml` ml in all (rule 1), most of them at apex and base."""
     lung, count = site.lung, site.count(ml)
     ends = 0.2 + np.abs(2 * lung.height - 1)
-    weight = np.where(site.free & (lung.depth_mm < 4), ends, 0)
-    field = np.full(lung.inside.shape, NEVER)
+    weight = np.where(site.free & (lung.rim_mm < 4), ends, 0)
+    field, points = np.full(lung.inside.shape, NEVER), places(rng, lung, weight)
     while True:
-        np.maximum(field, _band(rng, site, place(rng, lung, weight)), out=field)
+        np.maximum(field, _band(rng, site, next(points)), out=field)
         if int((site.free & (field > 0)).sum()) >= count:
             break
     at = threshold(field, site.free, count)
@@ -75,7 +75,8 @@ def metal(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     weight = np.where(site.free & (lung.depth_mm > 2), 0.1 + lung.inward, 0)
     weight = weight if weight.any() else site.free.astype(np.float32)
     radius = log_uniform(rng, 0.5, 1.0) if ml < 1 else log_uniform(rng, 1.0, 3.0)
-    at_mm, way = place(rng, lung, weight), rng.standard_normal(3)
+    points = places(rng, lung, weight)
+    at_mm, way = next(points), rng.standard_normal(3)
     way /= np.linalg.norm(way)
     field = np.full(lung.inside.shape, NEVER)
     while True:
@@ -87,7 +88,7 @@ def metal(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
         at_mm = at_mm + way * rng.uniform(3, 9) + rng.standard_normal(3)
         index = np.clip((at_mm / site.spacing).astype(int), 0, np.array(field.shape) - 1)
         if not site.free[tuple(index)]:
-            at_mm, way = place(rng, lung, weight), -way
+            at_mm, way = next(points), -way
     at = threshold(field, site.free, count)
     mask = site.free & (field >= at)
     return [Layer(ramp(field, at, site.edge_mm), rng.uniform(*METAL_HU), "metal", mask)]

@@ -20,7 +20,7 @@ from training.implant.disease.fields import (
     cloud,
     distance,
     log_uniform,
-    place,
+    places,
     radius_of,
     ramp,
     stretched,
@@ -51,7 +51,7 @@ def consolidation(rng: np.random.Generator, site: Site, ml: float) -> list[Layer
     near = np.where(site.free & (lung.depth_mm < 15), 1.3 - lung.height, 0)
     near = near if near.any() else site.free.astype(np.float32)
     size = radius_of(ml)
-    seed = place(rng, lung, near)
+    seed = next(places(rng, lung, near))
     field = -distance(lung, seed, stretched(rng, 1.35))
     field += cloud(rng, field.shape, site.spacing, max(0.6 * size, 10)) * (0.25 * size)
     field += cloud(rng, field.shape, site.spacing, 6.0) * 2.0
@@ -120,18 +120,18 @@ def multifocal(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     al., Radiology 2020;295:200463: both sides, periphery and lower lobes are the rule).
     """
     lung, count = site.lung, site.count(ml)
-    outer = np.exp(-np.maximum(lung.depth_mm, 0) / 8)
+    outer = np.exp(-np.maximum(lung.rim_mm, 0) / 8)
     weight = np.where(site.free, outer * (1.3 - lung.height) * (0.4 + lung.back), 0)
     low, high = SPOT_MM[0] / 2 + 1, min(SPOT_MM[1] / 2, 1.6 * radius_of(ml / 3) + 3)
-    balls = Balls.none(lung)
+    balls, points = Balls.none(lung), places(rng, lung, weight)
     while True:
         for _ in range(4):
             radius = log_uniform(rng, low, max(high, low + 0.5))
-            at_mm = place(rng, lung, weight)
+            at_mm = next(points)
             balls.add(lung, Ball(at_mm, radius, stretched(rng, 1.25)), margin=6)
         if int((site.free & (balls.deepest > 0)).sum()) >= count:
             break
-    field = balls.deepest + cloud(rng, weight.shape, site.spacing, 7.0) * 1.8
+    field = balls.deepest + cloud(rng, weight.shape, site.spacing, 10.0) * 2.2
     at = threshold(field, site.free, count)
     share = ramp(field, at, rng.uniform(2.5, 5))
     return [_glass(rng, site, "multifocal", share, site.free & (field >= at))]
