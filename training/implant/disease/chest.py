@@ -45,8 +45,10 @@ COARSE_MM = 2.0
 """From this pixel on, most of what is fine is anatomy: `host_noise` would be too high."""
 LEAST_SHARE = 0.05
 """Of both lungs, in volume: a smaller piece is no lung of its own."""
-WAIST_MM = 24.0
+WAIST_MM = 40.0
 """Lungs that touch are parted where the bridge is at most so wide."""
+APART_MM = 60.0
+"""So far apart, across, lie the middles of two lungs; those of one that broke in two do not."""
 
 
 @dataclass(frozen=True)
@@ -217,9 +219,9 @@ def parted(lungs: Bool, spacing: float) -> tuple[Bool, Bool]:
     pieces: list[Bool] = []
     for shrink in np.arange(0, WAIST_MM / 2 + spacing, spacing):
         pieces = _large_pieces(depth > shrink)
-        if len(pieces) > 1:
+        if _apart(pieces, spacing):
             break
-    if len(pieces) < 2:
+    if not _apart(pieces, spacing):
         middle = (lungs.shape[2] - 1) / 2
         right = float(np.nonzero(lungs)[2].mean()) < middle
         return (lungs, empty) if right else (empty, lungs)
@@ -230,6 +232,14 @@ def parted(lungs: Bool, spacing: float) -> tuple[Bool, Bool]:
     if np.nonzero(first)[2].mean() > np.nonzero(second)[2].mean():
         first, second = second, first
     return np.asarray(first), np.asarray(second)
+
+
+def _apart(pieces: Sequence[Bool], spacing: float) -> bool:
+    """Whether these are two pieces, side by side."""
+    if len(pieces) < 2:
+        return False
+    first, second = (float(np.nonzero(p)[2].mean()) for p in pieces)
+    return abs(first - second) * spacing >= APART_MM
 
 
 def _large_pieces(mask: Bool) -> list[Bool]:

@@ -53,8 +53,8 @@ def consolidation(rng: np.random.Generator, site: Site, ml: float) -> list[Layer
     size = radius_of(ml)
     seed = next(places(rng, lung, near))
     field = -distance(lung, seed, stretched(rng, 1.35))
-    field += cloud(rng, field.shape, site.spacing, max(0.6 * size, 10)) * (0.25 * size)
-    field += cloud(rng, field.shape, site.spacing, 6.0) * 2.0
+    field += cloud(rng, field.shape, site.spacing, max(0.6 * size, 10)) * (0.3 * size)
+    field += cloud(rng, field.shape, site.spacing, 6.0) * 3.5
     free, cut = site.free, np.ones(field.shape, np.float32)
     if rng.random() < 0.5:
         beyond = fissure(rng, site, seed, rng.uniform(0.4, 0.9) * size)
