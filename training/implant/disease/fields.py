@@ -21,6 +21,7 @@ from training.read.volume import F32, F64, Bool
 NEVER = np.float32(-1e6)
 """A field's value where no shape reaches."""
 BATCH = 64
+MARGIN_MM = 8.0
 
 
 def cloud(
@@ -43,11 +44,16 @@ def _splines(rng: np.random.Generator, count: int, spacing: float, size_mm: floa
     return np.asarray(np.where(far < 1, near, np.where(far < 2, (2 - far) ** 3 / 6, 0)), np.float32)
 
 
+def require(free: Bool, count: int) -> None:
+    """DataError where fewer than `count` voxels are free."""
+    if (there := int(free.sum())) < count:
+        raise DataError(f"a disease of {count} voxels has {there} to lie in; ask for less of it")
+
+
 def threshold(field: F32, free: Bool, count: int) -> float:
     """The value that `count` voxels of `free` reach or exceed; DataError where there are fewer."""
+    require(free, count)
     values = field[free]
-    if not 0 < count <= len(values):
-        raise DataError(f"a disease of {count} voxels has {len(values)} to lie in; ask for less")
     return float(np.partition(values, len(values) - count)[len(values) - count])
 
 
@@ -62,8 +68,11 @@ def radius_of(ml: float) -> float:
 
 
 def drawn(rng: np.random.Generator, weight: F32, count: int) -> F64:
-    """`count` voxels [count, 3] drawn with chances proportional to `weight` [z, y, x]."""
+    """`count` voxels [count, 3] drawn with chances proportional to `weight` [z, y, x]; DataError
+    where that is 0 everywhere."""
     total = np.cumsum(weight.ravel(), dtype=np.float64)
+    if not total[-1] > 0:
+        raise DataError("no place of the lung is left where this disease lies; ask for less")
     found = np.searchsorted(total, rng.random(count) * total[-1], side="right")
     return np.stack(np.unravel_index(found, weight.shape), 1).astype(np.float64)
 
@@ -87,6 +96,15 @@ def distance(lung: Lung, centre: F64, stretch: Sequence[float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Of many balls: least and most radius in mm, and the most that an axis is stretched."""
+
+    least: float
+    most: float
+    oval: float
+
+
+@dataclass(frozen=True)
 class Ball:
     """One ball, a little longer along some axes: middle in mm (z y x) of the box, radius in mm."""
 
@@ -106,14 +124,24 @@ class Balls:
     made: list[Ball]
 
     @staticmethod
-    def none(lung: Lung) -> Balls:
-        """No ball yet."""
+    def filling(
+        rng: np.random.Generator, lung: Lung, free: Bool, weight: F32, count: int, sizes: Sizes
+    ) -> Balls:
+        """As many balls as cover `count` voxels of `free`, their middles drawn by `weight`."""
+        require(free, count)
         shape = lung.inside.shape
-        return Balls(np.full(shape, NEVER), np.full(shape, NEVER), np.full(shape, -1, np.int16), [])
+        none = np.full(shape, -1, np.int16)
+        balls = Balls(np.full(shape, NEVER), np.full(shape, NEVER), none, [])
+        points, covered = places(rng, lung, weight), 0
+        while covered < count:
+            radius = log_uniform(rng, sizes.least, sizes.most)
+            covered += balls.add(lung, free, Ball(next(points), radius, stretched(rng, sizes.oval)))
+        return balls
 
-    def add(self, lung: Lung, ball: Ball, margin: float) -> None:
-        """Puts one more ball in, in place, seen up to `margin` mm outside of it."""
-        reach = (ball.radius + margin) * max(ball.stretch)
+    def add(self, lung: Lung, free: Bool, ball: Ball) -> int:
+        """Puts one more ball in, in place, seen up to MARGIN_MM outside of it; how many more
+        voxels of `free` are covered."""
+        reach = (ball.radius + MARGIN_MM) * max(ball.stretch)
         cut = []
         for axis, c in zip(lung.zyx_mm, ball.centre, strict=True):
             flat = axis.ravel()
@@ -127,10 +155,12 @@ class Balls:
         far = np.sqrt((z * z)[:, None, None] + (y * y)[None, :, None] + (x * x)[None, None, :])
         deep = np.float32(ball.radius) - far
         first, second, owner = self.deepest[part], self.second[part], self.owner[part]
+        more = int((free[part] & (deep > 0) & (first <= 0)).sum())
         np.maximum(second, np.minimum(first, deep), out=second)
         np.copyto(owner, np.int16(len(self.made)), where=deep > first)
         np.maximum(first, deep, out=first)
         self.made.append(ball)
+        return more
 
 
 def stretched(rng: np.random.Generator, most: float) -> tuple[float, float, float]:

@@ -15,14 +15,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from training.implant.disease.fields import (
-    Ball,
     Balls,
+    Sizes,
     cloud,
-    log_uniform,
-    places,
     radius_of,
     ramp,
-    stretched,
     threshold,
 )
 from training.implant.disease.layers import Layer, Site
@@ -65,12 +62,8 @@ def bulla(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     weight = np.where(free, outer * (0.15 + lung.height**2), 0)
     least = BULLA_MM[0] / 2
     most = float(np.clip(1.1 * radius_of(ml), least + 0.5, BULLA_MM[1] / 2))
-    balls, points = Balls.none(lung), places(rng, lung, weight)
-    while True:
-        radius = log_uniform(rng, max(least, most / 4), most)
-        balls.add(lung, Ball(next(points), radius, stretched(rng, 1.3)), margin=6)
-        if int((free & (balls.deepest > 0)).sum()) >= count:
-            break
+    sizes = Sizes(max(least, most / 4), most, 1.3)
+    balls = Balls.filling(rng, lung, free, weight, count, sizes)
     at = threshold(balls.deepest, free, count)
     edge, wall = site.edge_mm, rng.uniform(0.6, 1.0)
     thin = min(1.0, wall / edge)
@@ -135,12 +128,8 @@ def cavity(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     weight = np.where(site.free & (lung.depth_mm > 2), 0.3 + lung.height, 0)
     weight = weight if weight.any() else site.free.astype(np.float32)
     most = float(np.clip(1.1 * radius_of(ml), CAVITY_MM[0] / 2 + 0.5, CAVITY_MM[1] / 2))
-    balls, points = Balls.none(lung), places(rng, lung, weight)
-    while True:
-        radius = log_uniform(rng, max(CAVITY_MM[0] / 2, most / 2), most)
-        balls.add(lung, Ball(next(points), radius, stretched(rng, 1.2)), margin=8)
-        if int((site.free & (balls.deepest > 0)).sum()) >= count:
-            break
+    sizes = Sizes(max(CAVITY_MM[0] / 2, most / 2), most, 1.2)
+    balls = Balls.filling(rng, lung, site.free, weight, count, sizes)
     field = balls.deepest + cloud(rng, weight.shape, site.spacing, 9.0) * 1.8
     at = threshold(field, site.free, count)
     radii = np.array([b.radius for b in balls.made] + [1.0])

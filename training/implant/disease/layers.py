@@ -6,8 +6,9 @@ Rules.
 2. Matter that fills a share f of what is there leaves (1 - f) of it: a little fluid in the air
    spaces raises lung and leaves vessels, all of it hides them. This is what tells ground glass from
    consolidation (Hansell et al., Fleischner Society glossary, Radiology 2008;246:697-722).
-3. The edge of a share is the mean of a voxel's own box (partial volume) and then the host's point
-   spread in plane, as in `implant.nodules`.
+3. An edge goes over a voxel's width, about as the mean of its own box would (partial volume), or
+   over more where the disease fades; then comes the host's point spread in plane, as in
+   `implant.nodules`.
 4. Noise keeps its variance: of the host's own noise (1 - f) is left, so the new noise has the
    variance 1 - (1 - f)^2 of the host's.
 5. Outside of what the lung takes part in, and in what other disease has taken, a share is 0. Air

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from training.implant.disease.chest import Chest
-from training.implant.disease.fields import NEVER, log_uniform, places, ramp, threshold
+from training.implant.disease.fields import NEVER, log_uniform, places, ramp, require, threshold
 from training.implant.disease.layers import Layer, Site
 from training.read.volume import F32, F64, Bool
 
@@ -34,6 +34,7 @@ def scar(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     lung, count = site.lung, site.count(ml)
     ends = 0.2 + np.abs(2 * lung.height - 1)
     weight = np.where(site.free & (lung.rim_mm < 4), ends, 0)
+    require(site.free, count)
     field, points = np.full(lung.inside.shape, NEVER), places(rng, lung, weight)
     while True:
         np.maximum(field, _band(rng, site, next(points)), out=field)
@@ -75,6 +76,7 @@ def metal(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     weight = np.where(site.free & (lung.depth_mm > 2), 0.1 + lung.inward, 0)
     weight = weight if weight.any() else site.free.astype(np.float32)
     radius = log_uniform(rng, 0.5, 1.0) if ml < 1 else log_uniform(rng, 1.0, 3.0)
+    require(site.free, count)
     points = places(rng, lung, weight)
     at_mm, way = next(points), rng.standard_normal(3)
     way /= np.linalg.norm(way)

@@ -15,11 +15,10 @@ import numpy as np
 
 from training.implant.disease.airways import lumen
 from training.implant.disease.fields import (
-    Ball,
     Balls,
+    Sizes,
     cloud,
     distance,
-    log_uniform,
     places,
     radius_of,
     ramp,
@@ -120,17 +119,11 @@ def multifocal(rng: np.random.Generator, site: Site, ml: float) -> list[Layer]:
     al., Radiology 2020;295:200463: both sides, periphery and lower lobes are the rule).
     """
     lung, count = site.lung, site.count(ml)
-    outer = np.exp(-np.maximum(lung.rim_mm, 0) / 8)
+    outer = np.exp(-np.maximum(lung.rim_mm, 0) / 5)
     weight = np.where(site.free, outer * (1.3 - lung.height) * (0.4 + lung.back), 0)
     low, high = SPOT_MM[0] / 2 + 1, min(SPOT_MM[1] / 2, 1.6 * radius_of(ml / 3) + 3)
-    balls, points = Balls.none(lung), places(rng, lung, weight)
-    while True:
-        for _ in range(4):
-            radius = log_uniform(rng, low, max(high, low + 0.5))
-            at_mm = next(points)
-            balls.add(lung, Ball(at_mm, radius, stretched(rng, 1.25)), margin=6)
-        if int((site.free & (balls.deepest > 0)).sum()) >= count:
-            break
+    sizes = Sizes(low, max(high, low + 0.5), 1.25)
+    balls = Balls.filling(rng, lung, site.free, weight, count, sizes)
     field = balls.deepest + cloud(rng, weight.shape, site.spacing, 10.0) * 2.2
     at = threshold(field, site.free, count)
     share = ramp(field, at, rng.uniform(2.5, 5))

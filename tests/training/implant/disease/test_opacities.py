@@ -59,16 +59,19 @@ def test_ground_glass_lets_vessels_be_seen_and_has_no_sharp_rim(host: TwoLungs, 
 def test_many_opacities_lie_in_both_lungs_near_the_pleura_and_are_small(
     host: TwoLungs, seed: int
 ) -> None:
-    sick = painted(host, Wanted("multifocal", 60), seed)
+    sick = painted(host, Wanted("multifocal", 150), seed)
     mask = sick.masks["multifocal"]
     assert -800 < np.median(sick.hu[mask & (host.hu < -500)]) < -300
+    rims: list[tuple[float, float]] = []
     for lung in host.chest().lungs:
         here = mask[lung.part] & lung.inside
         spots, count = ndimage.label(here)
         sizes = ndimage.sum_labels(here, spots, range(1, count + 1)) * 0.0045
         assert (sizes > 0.05).sum() >= 2
-        assert np.median(lung.depth_mm[here]) < np.median(lung.depth_mm[lung.inside])
+        rims.append((lung.rim_mm[here].mean(), lung.rim_mm[lung.inside].mean()))
         for part in ndimage.find_objects(spots):
             across = [(p.stop - p.start) * s for p, s in zip(part, host.spacing, strict=True)]
             assert max(across) < 90, "two or three that touch, no more"
+    spots_mm, lungs_mm = np.mean(rims, axis=0)
+    assert spots_mm < 0.85 * lungs_mm, "near the ribs"
     assert sick.hu[mask].mean() > LUNG_HU + 80

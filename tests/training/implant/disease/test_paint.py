@@ -9,9 +9,18 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 
 from rigs.two_lungs import TwoLungs, two_lungs
 from training.errors import DataError
+from training.implant.disease import lines
 from training.implant.disease.chest import Frame, Side, make_chest
-from training.implant.disease.layers import Kind
-from training.implant.disease.paint import KINDS, RANGE_ML, Sick, Wanted, diffuse_truth, paint
+from training.implant.disease.layers import Kind, Site
+from training.implant.disease.paint import (
+    KINDS,
+    PAINTERS,
+    RANGE_ML,
+    Sick,
+    Wanted,
+    diffuse_truth,
+    paint,
+)
 
 ML: dict[Kind, float] = {**dict.fromkeys(KINDS, 80.0), "scar": 12.0, "metal": 1.0}
 
@@ -128,6 +137,18 @@ def test_more_than_the_lungs_hold_is_refused_with_what_they_hold(host: TwoLungs)
         painted(host, Wanted("effusion", 4))
     with pytest.raises(DataError, match="ask for 2 to 60 ml"):
         painted(host, Wanted("scar", 61))
+
+
+def test_a_disease_without_a_place_left_says_so(host: TwoLungs) -> None:
+    lung = host.chest().lungs[0]
+    deep = lung.inside & (lung.depth_mm > 8)  # no pleura is free
+    site = Site(lung, host.hu[lung.part], deep, host.spacing)
+    with pytest.raises(DataError, match="no place of the lung is left"):
+        lines.scar(np.random.default_rng(1), site, 5)
+    few = Site(lung, host.hu[lung.part], deep & (lung.depth_mm > 40), host.spacing)
+    for painter in PAINTERS.values():
+        with pytest.raises(DataError, match="ask for less"):
+            painter(np.random.default_rng(1), few, 800)
 
 
 def test_all_goes_to_the_one_lung_that_there_is(host: TwoLungs) -> None:
