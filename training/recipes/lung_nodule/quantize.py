@@ -30,7 +30,7 @@ from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import load_host
 from training.judge.metrics import auc
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
 from training.networks import CubeNet, LungNet, MassNet, MeasureNet, PatchNet, ProposeNet
 from training.read.files import file_digest
@@ -91,9 +91,10 @@ DRAWN = {"mass": mass.images, "measure": measure.images}
 
 def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]:
     """The network with a run's moving average, ready to infer, and the run's knobs."""
-    state = load_checkpoint(work_folder(run) / "last.pt")
+    path = work_folder(run) / "last.pt"
+    state = load_checkpoint(path)
     model = EMPTY[network]()
-    model.load_state_dict(state["ema"])
+    fill(model, state["ema"], path)
     return model.eval(), {"step": state["step"], **state["knobs"]}
 
 
