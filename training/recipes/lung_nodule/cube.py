@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from training.errors import RunError, command
 from training.learn.augment import Ranges, augment
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.distill import logit_loss
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Batch, Job, Schedule, device, fit
@@ -194,13 +194,16 @@ def loss_of(
 
 
 def teacher_of(run: str, hosts: str) -> HybridNet:
-    """A finished hybrid; RunError where it saw other hosts than its student may."""
+    """A finished hybrid; RunError where it is none, or saw other hosts than its student may."""
     path = work_folder(run) / "last.pt"
     state = load_checkpoint(path)
-    if set(state["knobs"].get("hosts", "").split(",")) != set(hosts.split(",")):
-        raise RunError(f"{path} saw {state['knobs'].get('hosts')}, its student is to see {hosts}")
-    model = HybridNet(scale=state["knobs"]["scale"], zoom=state["knobs"]["zoom"])
-    model.load_state_dict(state["ema"])
+    knobs = state.get("knobs", {})
+    if not {"hosts", "scale", "zoom"} <= set(knobs):
+        raise RunError(f"{path} was made by {state.get('recipe')}: no hybrid, so no teacher")
+    if set(knobs["hosts"].split(",")) != set(hosts.split(",")):
+        raise RunError(f"{path} saw {knobs['hosts']}, its student is to see {hosts}")
+    model = HybridNet(scale=knobs["scale"], zoom=knobs["zoom"])
+    fill(model, state.get("ema", {}), path)
     return model.eval().to(device())
 
 
@@ -211,12 +214,12 @@ def started(model: CubeNet, run: str, hosts: str) -> None:
     """
     path = work_folder(run) / "last.pt"
     state = load_checkpoint(path)
-    seen = set(state["knobs"].get("hosts", "").split(","))
+    seen = set(state.get("knobs", {}).get("hosts", "").split(","))
     if not seen <= set(hosts.split(",")):
         raise RunError(f"{path} saw {','.join(sorted(seen))}, the student is to see {hosts}")
     body = {
         ours + name[len(theirs) :]: value
-        for name, value in state["ema"].items()
+        for name, value in state.get("ema", {}).items()
         for theirs, ours in ENCODER.items()
         if name.startswith(f"{theirs}.")
     }

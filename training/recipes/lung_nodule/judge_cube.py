@@ -22,7 +22,7 @@ import numpy as np
 from training.errors import RunError, command
 from training.judge.froc import RATES, Marks, froc
 from training.judge.metrics import auc, between
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
 from training.networks import CubeNet
 from training.read.folders import work_folder
@@ -76,11 +76,11 @@ def logits(of: Kept, run: str, file: str) -> F64:
             raise RunError(f"{path}: no such network; quantize the run first")
         return cube_logits(of.cubes, onnx_backend({"cube": path}))
     state = load_checkpoint(path)
-    if state["recipe"] == HYBRID:
+    if state.get("recipe") == HYBRID:
         found = logits_of(teacher_of(run, state["knobs"]["hosts"]), of.patches, of.cubes)
     else:
         model = CubeNet()
-        model.load_state_dict(state["ema"])
+        fill(model, state.get("ema", {}), path)
         model.eval()
         found = logits_of(lambda _, cubes: model(cubes), of.patches, of.cubes)
     return found.astype(np.float64)

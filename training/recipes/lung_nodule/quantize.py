@@ -94,7 +94,7 @@ def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]
     path = work_folder(run) / "last.pt"
     state = load_checkpoint(path)
     model = EMPTY[network]()
-    fill(model, state["ema"], path)
+    fill(model, state.get("ema", {}), path)
     return model.eval(), {"step": state["step"], **state["knobs"]}
 
 
