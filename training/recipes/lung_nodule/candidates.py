@@ -45,6 +45,7 @@ from training.implant.shapes import Shape
 from training.learn.knobs import knobs_from_command_line
 from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.read.lung_truth import dilate
 from training.read.shared_series import TRAINING_SERIES
 from training.read.volume import F32, F64, HIGH_HU, LOW_HU, Bool, Volume, stack_of
@@ -278,9 +279,10 @@ def mined(host: Host, shapes: Sequence[Shape], backend: Backend, mining: Mining)
 
 
 def digest(mining: Mining) -> str:
-    """Of the knobs and of both networks' files: what names a cached file."""
+    """Of the knobs, of both networks' files and of who gives no shape: what names a cached file."""
     files = [work_folder(run) / mining.network for run in (mining.segment, mining.propose)]
-    known = json.dumps(asdict(mining), sort_keys=True) + "".join(file_digest(f) for f in files)
+    known = json.dumps([asdict(mining), KEY], sort_keys=True)
+    known += "".join(file_digest(f) for f in files)
     return hashlib.sha256(known.encode()).hexdigest()
 
 

@@ -34,6 +34,7 @@ from training.learn.steps import seed_all
 from training.networks import CubeNet, parameter_count
 from training.networks.hybrid import HybridNet
 from training.read.folders import work_folder
+from training.read.left_out import KEY
 from training.read.volume import F32
 from training.recipes.lung_nodule.candidates import U8, Candidates, Mining, cached
 
@@ -240,7 +241,7 @@ def train(k: Knobs, pools: Sequence[Candidates], teacher: Teacher | None, folder
     schedule = Schedule.of(k)
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, pools, k),
         loss=lambda model, patches, cubes, labels: loss_of(
             model, patches, cubes, labels, teacher, k

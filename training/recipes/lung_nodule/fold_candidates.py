@@ -27,7 +27,7 @@ from appliance.preprocess import reference
 from appliance.records import Tensor
 from training.errors import RunError
 from training.implant import hosts, nodules
-from training.implant.donors import cached_shapes
+from training.implant.donors import cached_shapes, shapes_file
 from training.implant.hosts import Host, load_host, size_class, to_lps, with_implants
 from training.judge.froc import Places, verdicts_of
 from training.read import volume as grids
@@ -101,7 +101,7 @@ def kept(fold: Fold, threads: int = 1) -> Kept:
     shapes = cached_shapes(shared_folder(), cache, "val")
     known = json.dumps([asdict(fold), bundle.WITHIN_RADII], sort_keys=True)
     code = [Path(str(module.__file__)) for module in (hosts, nodules, grids)]
-    for path in [*files.values(), cache / "lidc-shapes-val.npz", *code]:
+    for path in [*files.values(), shapes_file(cache, "val"), *code]:
         known += file_digest(path)
     name = f"{fold.host}-{hashlib.sha256(known.encode()).hexdigest()[:16]}.npz"
     path = work_folder("fold-candidates") / name

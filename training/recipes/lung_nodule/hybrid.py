@@ -28,6 +28,7 @@ from training.learn.steps import seed_all
 from training.networks import parameter_count
 from training.networks.hybrid import HybridNet
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.recipes.lung_nodule import patches as luna
 from training.recipes.lung_nodule.candidates import U8, Candidates
 from training.recipes.lung_nodule.cube import PROPOSE, SIDE, drawn, mined, mixed, varied
@@ -104,7 +105,7 @@ def train(k: Knobs, pools: Sequence[Candidates], patches: dict[str, U8], folder:
     schedule = Schedule.of(k, judge_every=k.judge_every)
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, pools, patches, k),
         loss=loss_of,
         judge=judged,

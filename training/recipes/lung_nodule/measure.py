@@ -39,6 +39,7 @@ from training.learn.losses import class_weights, soft_dice, weighted_bce
 from training.learn.steps import seed_all
 from training.networks import MeasureNet, parameter_count
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.read.volume import F32, F64, Volume, stack_of
 from training.recipes.lung_nodule.bundle import CUBE_MM, MEASURE, OPS
 
@@ -239,7 +240,7 @@ def train(
     )
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, hosts, others, shapes, k),
         loss=lambda model, image, body, density: loss_of(model(image), body, density, k),
     )

@@ -38,6 +38,7 @@ from training.learn.losses import centernet_focal, centre_l1, soft_dice, weighte
 from training.learn.steps import seed_all
 from training.networks import Outlined, ProposeNet, parameter_count
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.recipes.lung_nodule.proposal_patches import Drawing, Patch, mirrored, sample
 
 RECIPE = "lung_nodule_propose"
@@ -168,7 +169,7 @@ def train(
     patches = Patches(hosts, others, shapes, k)
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, patches, k.batch),
         loss=lambda model, image, *targets: loss_of(
             model(image.to(memory_format=torch.channels_last_3d)), targets, k
