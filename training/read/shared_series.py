@@ -26,9 +26,20 @@ from training.read.files import whole
 from training.read.lung_truth import lung_truth
 from training.read.volume import AIR_HU, F32, Bool, Volume, resample
 
-TRAINING_SERIES = ("R01-001", "C3N-00247", "A0001")
-
-
+TRAINING_SERIES = {
+    "R01-001": "TCIA NSCLC Radiogenomics, CC BY 3.0",
+    "C3N-00247": "TCIA CPTAC-LSCC, CC BY",
+    "A0001": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
+    "A0002": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
+    "LIDC-IDRI-0003": "TCIA LIDC-IDRI, CC BY 3.0",
+    "LIDC-IDRI-0004": "TCIA LIDC-IDRI, CC BY 3.0",
+    "LIDC-IDRI-0005": "TCIA LIDC-IDRI, CC BY 3.0",
+    "LIDC-IDRI-0021": "TCIA LIDC-IDRI, CC BY 3.0",
+}
+"""Series that may train weights that ship, with source and licence."""
+MASSES_ONLY = ("A0002",)
+"""Slices of 8 mm: a nodule lies in one of them or between two, a mass in several."""
+NODULE_SERIES = tuple(name for name in TRAINING_SERIES if name not in MASSES_ONLY)
 NEVER_TRAIN = ("ge-tilted-head", "siemens-j2k")
 ENOUGH_READERS = 3
 """So many radiologists make a mark the truth (LUNA16's rule)."""
@@ -71,10 +82,18 @@ def series_folder(shared: Path, name: str) -> Path:
 
 
 def training_series(shared: Path, name: str) -> Volume:
-    """A series whose licence lets it train weights that ship; ValueError for any other."""
+    """A series whose licence lets it train weights that ship; DataError for any other."""
     if "/" not in name and name not in TRAINING_SERIES:
-        raise ValueError(f"{name} may not be trained on; use one of {', '.join(TRAINING_SERIES)}")
+        raise DataError(f"{name} may not be trained on; use one of {', '.join(TRAINING_SERIES)}")
     return read_series(series_folder(shared, name))
+
+
+def nodule_hosts(names: str) -> list[str]:
+    """The CTs of a list separated by commas; DataError for one that counts for masses alone."""
+    hosts = names.split(",")
+    if thick := [name for name in hosts if name in MASSES_ONLY]:
+        raise DataError(f"{thick[0]} has slices of 8 mm: it counts for masses alone; leave it out")
+    return hosts
 
 
 def read_series(folder: Path) -> Volume:

@@ -1,7 +1,7 @@
 """Fits the score's figures and the threshold on out-of-fold candidates.
 
     python -m training.recipes.lung_nodule.calibrate
-        --fold R01-001=propose-without-R01-001[=cube-without-R01-001] ...
+        --fold R01-001=propose-fold-1[=cube-fold-1] ...
         [--classify classify] [--seeds 8] [--out heads.json] [--figures figures.json]
 
 Rules.

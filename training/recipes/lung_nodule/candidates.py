@@ -1,7 +1,7 @@
 """Candidates of implanted CTs for the 3D branch: native patches and cubes, with their labels.
 
     python -m training.recipes.lung_nodule.candidates --host R01-001
-        --propose propose-without-R01-001
+        --propose propose-fold-1
 
     host + seed -> implants -> other slices, mirrored, stretched -> lungs -> proposals -> cut, label
 
@@ -38,7 +38,7 @@ from appliance.interpret import detect, segment
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Cube, Window
 from appliance.records import Candidate, Stack
-from training.errors import RunError, command
+from training.errors import DataError, RunError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, Target, load_host, with_implants
 from training.implant.shapes import Shape
@@ -47,7 +47,7 @@ from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder
 from training.read.left_out import KEY
 from training.read.lung_truth import dilate
-from training.read.shared_series import TRAINING_SERIES
+from training.read.shared_series import NODULE_SERIES
 from training.read.volume import F32, F64, HIGH_HU, LOW_HU, Bool, Volume, stack_of
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.proposals import onnx_backend
@@ -70,7 +70,7 @@ class Mining:
     """Everything that decides about a file of candidates."""
 
     host: str = "R01-001"
-    propose: str = "propose-without-R01-001"  # run of a proposal network that left the host out
+    propose: str = "propose-fold-1"  # run of a proposal network that left the host out
     segment: str = "segment"  # run of the lung network
     network: str = "int8.onnx"
     split: str = "train"  # of the LIDC patients whose shapes are implanted
@@ -302,10 +302,12 @@ def load(path: Path) -> Candidates:
 def cached(mining: Mining, threads: int = 1) -> Candidates:
     """The file of these knobs, mined now where there is none.
 
-    ValueError for a host that may not be trained on; RunError names a run that is not there.
+    DataError for a host that may not be trained on here; RunError names a run that is not there.
     """
-    if mining.host not in TRAINING_SERIES:
-        raise ValueError(f"{mining.host} may not be trained on")
+    if mining.host not in NODULE_SERIES:
+        raise DataError(
+            f"{mining.host} may not be trained on; use one of {', '.join(NODULE_SERIES)}"
+        )
     runs: dict[bundle.Role, str] = {"segment": mining.segment, "propose": mining.propose}
     files = {role: work_folder(run) / mining.network for role, run in runs.items()}
     if missing := [path for path in files.values() if not path.is_file()]:

@@ -35,8 +35,10 @@ from training.networks import CubeNet, parameter_count
 from training.networks.hybrid import HybridNet
 from training.read.folders import work_folder
 from training.read.left_out import KEY
+from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.read.volume import F32
 from training.recipes.lung_nodule.candidates import U8, Candidates, Mining, cached
+from training.recipes.lung_nodule.folds import judged_runs
 
 RECIPE = "lung_nodule_cube"
 SIDE = 32  # voxels that the network sees of a candidate's cube
@@ -52,10 +54,7 @@ TURNED = Ranges(
     noise=0.04,
 )
 """How far a cube is varied, and its patch by itself."""
-PROPOSE = (
-    "R01-001=propose-without-R01-001,C3N-00247=propose-without-C3N-00247,"
-    "A0001=propose-without-A0001"
-)
+PROPOSE = ",".join(f"{host}={run}" for host, run in judged_runs("propose"))
 ENCODER = {
     "stem": "body",
     "quarter.0": "body.3",
@@ -76,7 +75,7 @@ class Knobs:
     name: str = "cube"  # folder of checkpoint and log under the training work folder
     seed: int = 5
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     propose: str = PROPOSE
     seeds: int = 24  # scans mined of each host
     steps: int = 200  # from a proposal network; from nothing more
@@ -99,11 +98,11 @@ class Knobs:
 def mined(hosts: str, propose: str, seeds: int, threads: int) -> list[Candidates]:
     """The candidates of every host of a list; RunError for one without a proposal run."""
     runs = dict(pair.split("=", 1) for pair in propose.split(",") if "=" in pair)
-    if missing := [host for host in hosts.split(",") if host not in runs]:
+    if missing := [host for host in nodule_hosts(hosts) if host not in runs]:
         raise RunError(f"--propose names no run for {missing[0]}")
     return [
         cached(Mining(host=host, propose=runs[host], seeds=seeds), threads)
-        for host in hosts.split(",")
+        for host in nodule_hosts(hosts)
     ]
 
 

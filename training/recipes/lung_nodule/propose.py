@@ -1,13 +1,13 @@
 """Trains the 3D proposal network at 1.25 mm on implanted nodules.
 
-    python -m training.recipes.lung_nodule.propose [--steps 1000] [--hosts R01-001,C3N-00247] ...
+    python -m training.recipes.lung_nodule.propose [--steps 1000] [--hosts R01-001,A0001] ...
         [--name propose-longer --begin propose]     # another cosine from a finished run's weights
 
 Rules.
 1. Patches come from `proposal_patches`: shapes of LIDC patients of train, on the fly. Making one
    costs as much as learning from it, so most are seen again, mirrored anew (data echoing, Choi et
    al., arXiv:1907.05550).
-2. There are three CTs only. Turning, bending and painted vessels keep the network from knowing them
+2. There are seven CTs only. Turning, bending and painted vessels keep the network from knowing them
    by heart, which it does otherwise: what it never saw would all be nodules.
 3. The network outlines nodules too while it learns, at stride 2 (`networks.Outlined`): a centre
    alone is one cell of 4096 and says little about where a large nodule ends and a vessel begins.
@@ -39,6 +39,7 @@ from training.learn.steps import seed_all
 from training.networks import Outlined, ProposeNet, parameter_count
 from training.read.folders import shared_folder, work_folder
 from training.read.left_out import KEY
+from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.recipes.lung_nodule.proposal_patches import Drawing, Patch, mirrored, sample
 
 RECIPE = "lung_nodule_propose"
@@ -51,7 +52,7 @@ class Knobs:
     name: str = "propose"  # folder of checkpoint and log under the training work folder
     seed: int = 3
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     begin: str = ""  # run on the same hosts whose averaged weights are the start; empty: none
     steps: int = 1600
     batch: int = 8
@@ -197,7 +198,7 @@ def main() -> None:
     k = knobs_from_command_line(Knobs())
     folder, cache = work_folder(k.name), work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache)
-    hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
+    hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     others = made_up_hosts(k.made_up_hosts, k.seed)
     train(k, hosts, others, shapes, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")

@@ -35,7 +35,7 @@ from training.learn.knobs import knobs_from_command_line
 from training.networks import CubeNet, LungNet, MassNet, MeasureNet, PatchNet, ProposeNet
 from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import TRAINING_SERIES, training_series
+from training.read.shared_series import NODULE_SERIES, training_series
 from training.read.volume import F32, resample, window
 from training.recipes.lung_nodule import bundle, cube, mass, measure
 from training.recipes.lung_nodule.candidates import joined
@@ -171,7 +171,7 @@ def drawn(
     if role in DRAWN:
         draw = partial(DRAWN[role], run["hosts"])
         return draw(k.images, rng, "train"), draw(k.judged, rng, "val"), None
-    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(TRAINING_SERIES)
+    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(NODULE_SERIES)
     return blocks(role, hosts, k.images, rng), blocks(role, hosts, k.judged, rng), None
 
 

@@ -1,12 +1,11 @@
 """Trains the lung mask network at 3 mm.
 
-    python -m training.recipes.lung_nodule.segment [--steps 1600] [--hosts R01-001,C3N-00247,A0001]
-    ...
+    python -m training.recipes.lung_nodule.segment [--steps 1600] [--hosts R01-001,A0001] ...
 
 Rules. Truth comes from the unaltered CT; disease is painted into the input only, so the mask learns
 to include it. Half the lesson is what is no lung: outside air, bowel gas, trachea, slices without a
-lung, bodies without lungs. Intensities are varied far beyond the three hosts (classes repainted at
-random), because three scanners say little about the next one.
+lung, bodies without lungs. Intensities are varied far beyond the hosts (classes repainted at
+random), because a few scanners say little about the next one.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from training.learn.losses import soft_dice, weighted_bce
 from training.learn.steps import seed_all
 from training.networks import LungNet, parameter_count
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import host_lungs
+from training.read.shared_series import NODULE_SERIES, host_lungs, nodule_hosts
 from training.read.volume import AIR_HU, F32, resample, window
 
 RECIPE = "lung_nodule_segment"
@@ -41,7 +40,7 @@ class Knobs:
     name: str = "segment"  # folder of checkpoint and log under the training work folder
     seed: int = 2
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     steps: int = 1500
     batch: int = 2
     depth: int = 64  # voxels of 3 mm
@@ -338,7 +337,7 @@ def main() -> None:
     """Data, model, schedule, loop."""
     k = knobs_from_command_line(Knobs())
     folder, cache = work_folder(k.name), work_folder("cache")
-    hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
+    hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     train(k, hosts, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
