@@ -14,7 +14,8 @@ Rules.
    nodule alike.
 3. Label 1: the best candidate within a nodule's radius (at least HIT_MM), implant or marked lesion.
    Label 0: nowhere near any of them. All others are left out: second hits, what lies between, the
-   boxed mass. A marked lesion is never a negative.
+   boxed mass, and what may be a nodule (`Host.spots`, `Host.unsure`). A marked lesion is never a
+   negative.
 4. Nodules are also cut at a jittered centre (`found` is false), so that what the proposals miss is
    learnt too; judging counts found candidates alone.
 5. A file is kept under the work folder, named by the digest of what made it.
@@ -130,6 +131,7 @@ class Scan:
     volume: Volume
     targets: tuple[Target, ...]
     implants: int
+    unsure: tuple[Target, ...]  # may be nodules: no candidate near one teaches anything
     mass: Bool  # [z, y, x] at MASS_MM * scale
     scale: float
 
@@ -138,6 +140,7 @@ def scan_of(host: Host, shapes: Sequence[Shape], mining: Mining, seed: int) -> S
     """One scan of rule 2."""
     volume, implants = with_implants(host, shapes, seed)
     targets = [Target(i.center_mm, i.diameter_mm) for i in implants] + list(host.lesions)
+    unsure = [*host.spots, *host.unsure]
     rng = np.random.default_rng([4021, seed])
     chances, at = rng.random(2), rng.random(2)
     own = volume.spacing[0]
@@ -152,16 +155,23 @@ def scan_of(host: Host, shapes: Sequence[Shape], mining: Mining, seed: int) -> S
     if mirrored:
         wide = hu.shape[2] * volume.spacing[2]
         hu, mass = np.ascontiguousarray(hu[:, :, ::-1]), mass[:, :, ::-1]
-        targets = [
-            Target((t.center_mm[0], t.center_mm[1], wide - t.center_mm[2]), t.diameter_mm)
-            for t in targets
-        ]
+        targets, unsure = (
+            [
+                Target((t.center_mm[0], t.center_mm[1], wide - t.center_mm[2]), t.diameter_mm)
+                for t in some
+            ]
+            for some in (targets, unsure)
+        )
     z, y, x = (s * scale for s in volume.spacing)
     stretched = Volume(volume.name, hu, (z, y, x), volume.origin)
-    moved = tuple(
-        Target(plan.vector(np.multiply(t.center_mm, scale)), t.diameter_mm * scale) for t in targets
+    moved, doubtful = (
+        tuple(
+            Target(plan.vector(np.multiply(t.center_mm, scale)), t.diameter_mm * scale)
+            for t in some
+        )
+        for some in (targets, unsure)
     )
-    return Scan(stretched, moved, len(implants), mass, scale)
+    return Scan(stretched, moved, len(implants), doubtful, mass, scale)
 
 
 def resliced(volume: Volume, thickness: float, noise_hu: float, rng: np.random.Generator) -> Volume:
@@ -205,6 +215,8 @@ def labelled(centers: F64, scan: Scan) -> npt.NDArray[np.int32]:
     near_mass = dilate(scan.mass, APART_MM / scan.scale, MASS_MM)
     middles = np.array([t.center_mm for t in scan.targets]).reshape(-1, 3)
     radii = np.array([t.diameter_mm / 2 for t in scan.targets])
+    doubtful = np.array([t.center_mm for t in scan.unsure]).reshape(-1, 3)
+    their_radii = np.array([t.diameter_mm / 2 for t in scan.unsure])
     for i, at in enumerate(centers):
         away = np.linalg.norm(middles - at, axis=1)
         hit = np.flatnonzero(away <= np.maximum(radii, HIT_MM))
@@ -214,7 +226,13 @@ def labelled(centers: F64, scan: Scan) -> npt.NDArray[np.int32]:
             best = int(hit[np.argmin(away[hit])])
             out[i] = LEFT_OUT if best in taken else best
             taken.add(best)
-        elif np.any(away <= np.maximum(radii, HIT_MM) + APART_MM) or near_mass[tuple(index)]:
+        elif (
+            np.any(away <= np.maximum(radii, HIT_MM) + APART_MM)
+            or np.any(
+                np.linalg.norm(doubtful - at, axis=1) <= np.maximum(their_radii, HIT_MM) + APART_MM
+            )
+            or near_mass[tuple(index)]
+        ):
             out[i] = LEFT_OUT
     return out
 
