@@ -8,13 +8,13 @@ Rules.
    its rim; a candidate whose centre lies within a kept mass's radius is part of it.
 
 Where the network draws bodies too (version 3 of the line):
-3. Parts are the face-connected parts of the voxels where sigmoid(logit) >= threshold, with what
-   they enclose filled, because a mass may have a cavity. The part of a mass is the one of which
-   most lies in the ball that the detector says. Smaller ones beside it are not of the mass.
-4. The part is measured as measure.py says (rules 2 to 5 there), on the grid of the network. It is
-   the body of the mass unless it is cut off or its mean axis is more than APART times larger or
-   smaller than the detector's diameter. A mass without a body keeps the detector's diameter, and
-   `Measured.why` says what was wrong.
+3. Parts are the face-connected parts of the voxels where sigmoid(logit) >= threshold. The part of a
+   mass is the one of which most lies in the ball that the detector says. Smaller ones beside it are
+   not of the mass.
+4. The part is measured as measure.py says (rules 2 to 5 there), on the grid of the network, with
+   what it encloses, because a mass may have a cavity. It is the body of the mass unless it is cut
+   off or its mean axis is more than APART times larger or smaller than the detector's diameter.
+   A mass without a body keeps the detector's diameter, and `Measured.why` says what was wrong.
 5. What lies in a body, or within RIM_MM of it, is part of that mass: a nodule, and a mass of lower
    score. For a mass without a body rule 2 stands.
 6. A nodule may be part of no mass and still lie in a part that leaves the cube around it. What its
@@ -52,9 +52,8 @@ class Parts:
     level: F32
     """[z, y, x]: logits less that of the threshold."""
     voxels: Bool
-    """[z, y, x]: what belongs to any part, with what the parts enclose."""
+    """[z, y, x]: what belongs to any part."""
     found: segment.Found
-    """Of `voxels`."""
     grid: Grid
 
 
@@ -99,7 +98,7 @@ def parts(outputs: Mapping[str, F32], image: Tensor, head: BodyHead) -> Parts:
     grid = segment.grid_of(image)
     logits = segment.unpadded(outputs[head.output], grid)
     level = logits - np.float32(np.log(head.threshold / (1 - head.threshold)))
-    voxels = segment.filled(level >= 0)
+    voxels = level >= 0
     return Parts(level, voxels, segment.found_in(voxels), grid)
 
 
@@ -185,7 +184,7 @@ def _with_body(mass: Candidate, part: int, drawn: Parts, stack: Stack, *, most: 
     if not part:
         return Measured(mass, why="the network drew no outline there")
     voxels, box = np.zeros(drawn.grid.shape, np.bool_), drawn.found.box(part)
-    voxels[box] = drawn.found.of(part, box)
+    voxels[box] = segment.filled(drawn.found.of(part, box))
     body = measure.whole(voxels, drawn.level, drawn.grid, stack)
     if body is None:
         return Measured(mass, why="its outline reaches the edge of the images")

@@ -85,6 +85,7 @@ class Nodules(Slices):
             grids["segment"],
             grids["propose"],
             mass_mm=grids.get("mass"),
+            drawn=manifest.line_of(SegmentProposeClassify).body is not None,
             cube_voxels=cube_voxels(manifest),
         )
 
