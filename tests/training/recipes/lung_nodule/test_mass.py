@@ -1,4 +1,4 @@
-"""The recipe of masses takes two steps, resumes, learns outlines and exports to the same numbers."""
+"""The recipe of masses: two steps, a resume, outlines that are learnt, an export."""
 
 from __future__ import annotations
 
