@@ -108,7 +108,7 @@ def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]
     """The network with a run's moving average, ready to infer, and the run's knobs."""
     path = work_folder(run) / "last.pt"
     state = load_checkpoint(path)
-    model = empty(network, state["knobs"])
+    model = empty(network, state.get("knobs", {}))
     fill(model, state.get("ema", {}), path)
     return model.eval(), {"step": state["step"], **state["knobs"]}
 
