@@ -1,7 +1,7 @@
 """Fits the mass score and its threshold on scans that the networks never saw.
 
-    python -m training.recipes.lung_nodule.calibrate_masses --fold R01-001=mass-without-R01-001
-        --fold C3N-00247=mass-without-C3N-00247 --fold A0001=mass-without-A0001
+    python -m training.recipes.lung_nodule.calibrate_masses --fold R01-001=mass-fold-1
+        --fold A0002=mass-fold-1 --fold C3N-00247=mass-fold-2 ...
         [--seeds 6] [--out heads.json] [--figures figures.json]
 
 Rules.

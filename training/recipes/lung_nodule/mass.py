@@ -1,6 +1,6 @@
 """Trains the mass network at 3 mm on implanted masses.
 
-    python -m training.recipes.lung_nodule.mass [--steps 320] [--hosts R01-001,C3N-00247] ...
+    python -m training.recipes.lung_nodule.mass [--steps 320] [--hosts R01-001,A0002] ...
 
 Rules. Pieces of 192 x 240 x 240 mm are cut from real CTs, turned, scaled and mirrored, and get
 LIDC-shaped masses on the fly (`implant.masses`); a boxed mass of a host is a positive. Nodules far
@@ -53,6 +53,8 @@ from training.learn.steps import seed_all
 from training.learn.warp import Move, moved, warped, way_back
 from training.networks import DrawnMassNet, MassNet, parameter_count
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
+from training.read.shared_series import TRAINING_SERIES
 from training.read.volume import AIR_HU, F32, F64, window
 
 STRIDE = 4
@@ -73,7 +75,7 @@ class Knobs:
     name: str = "mass"  # folder of checkpoint and log under the training work folder
     seed: int = 5
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(TRAINING_SERIES)
     steps: int = 320
     batch: int = 4
     depth: int = 64  # voxels of 3 mm
@@ -304,7 +306,7 @@ def train(
     )
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, hosts, shapes, k),
         loss=lambda model, image, heat, log_mm, weight, body: loss_of(
             model(image), heat, log_mm, weight, body, k
