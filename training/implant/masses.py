@@ -117,14 +117,20 @@ def load_host(shared: Path, name: str, cache: Path) -> MassHost:
 def grain_of(hu: F32) -> float:
     """Noise of a coarse grid in HU: the spread within 3x3 pixels of its smoother soft tissue, for
     at 3 mm most of what is fine there is anatomy."""
-    middle = hu[len(hu) // 4 : -len(hu) // 4]
-    mean = ndimage.uniform_filter(middle, (1, 3, 3))
-    square = ndimage.uniform_filter(middle * middle, (1, 3, 3))
+    return soft_tissue_spread(hu[len(hu) // 4 : -len(hu) // 4], 3, 25)
+
+
+def soft_tissue_spread(hu: F32, size: int, percent: float) -> float:
+    """The spread in HU within size x size pixels of a slice: this percentile over the soft tissue
+    of [z, y, x]; 10 where there is next to none."""
+    window, n = (1, size, size), size * size
+    mean = ndimage.uniform_filter(hu, window)
+    square = ndimage.uniform_filter(hu * hu, window)
     soft = (mean > 0) & (mean < 150)
     if soft.sum() < 200:
         return 10.0
-    spread = np.sqrt(np.maximum(square - mean * mean, 0)[soft] * 9 / 8)
-    return float(np.clip(np.percentile(spread, 25), 2, 60))
+    spread = np.sqrt(np.maximum(square - mean * mean, 0)[soft] * n / (n - 1))
+    return float(np.clip(np.percentile(spread, percent), 2, 60))
 
 
 def same_shape(array: F32, shape: tuple[int, ...]) -> F32:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from training.implant.masses import same_shape
+from training.implant.masses import same_shape, soft_tissue_spread
 from training.implant.nodules import blurred_in_plane, host_noise
 from training.read.volume import F32, F64, Bool, Volume, resample
 
@@ -141,20 +141,9 @@ def make_chest(
     )
     if not lungs:
         raise ValueError("no lung in the masks: nothing to paint disease into; check lung_truth")
-    noise = _coarse_noise(upright) if min(dy, dx) >= COARSE_MM else host_noise(upright)
+    coarse = min(dy, dx) >= COARSE_MM  # then only the calmest twentieth shows noise alone
+    noise = soft_tissue_spread(upright, 5, 5) if coarse else host_noise(upright)
     return Chest(upright, (dz, dy, dx), noise, lungs, frame)
-
-
-def _coarse_noise(hu: F32) -> float:
-    """Noise of a coarse grid in HU: the spread within 5 x 5 pixels of the calmest twentieth of its
-    soft tissue."""
-    mean = ndimage.uniform_filter(hu, (1, 5, 5))
-    square = ndimage.uniform_filter(hu * hu, (1, 5, 5))
-    soft = (mean > 0) & (mean < 150)
-    if soft.sum() < 200:
-        return 10.0
-    spread = np.sqrt(np.maximum(square - mean * mean, 0)[soft] * 25 / 24)
-    return float(np.clip(np.percentile(spread, 5), 2, 60))
 
 
 def _lung(side: Side, mask: Bool, hu: F32, spacing: Spacing) -> Lung:
