@@ -3,9 +3,9 @@
 Rules
 1. Each finding has a planar group (TID 1410): an ellipse on its key image, the detection
    confidence, and the axes where they were measured. One that was not has a circle of the
-   detector's diameter (of 3 mm, the least that is ever measured, where the detector gives none) and
-   the comment `not measured`. Viewers break on a group without coordinates, so every finding has its
-   ellipse; one that no image shows is an error.
+   detector's diameter (of 3 mm, the least ever measured, where the detector gives none) and the
+   comment `not measured`. Viewers break on a group without coordinates, so every finding has
+   its ellipse; one that no image shows is an error.
 2. A finding whose body was segmented has a volumetric group besides (TID 1411) under the same
    tracking identifier and UID: the referenced segment, volume and density. The volume is that of
    the report, never counted anew.
