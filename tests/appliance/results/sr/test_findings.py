@@ -173,6 +173,23 @@ def test_a_finding_says_its_figures_and_both_groups_are_one_finding(
     assert len(evidence) == len(set(evidence)) == oblique.SLICES + 1, "every image, and the SEG"
 
 
+def test_a_body_of_a_thick_series_has_a_density_and_no_volume(
+    make_case: Callable[..., Case], judged: Callable[..., str]
+) -> None:
+    thick = make_case().report.findings[0].model_copy(update={"volume_mm3": None})
+    segments = {1: Segment("2.25.5", "2.25.6", 1)}
+    made = measurements(make_case(report={"findings": (thick,)}, segments=segments)).data
+    _, body = groups(read(made))
+    assert numbers(body) == {}
+    assert [one.ConceptCodeSequence[0].CodeMeaning for one in items(body, "CODE")][
+        -1
+    ] == "Part-solid"
+    judged(made)
+    unknown = thick.model_copy(update={"density": None})
+    made = measurements(make_case(report={"findings": (unknown,)}, segments=segments)).data
+    assert len(groups(read(made))) == 1, "there is nothing to say of the body"
+
+
 def tracked(group: Dataset) -> list[str]:
     return [
         one.UID
