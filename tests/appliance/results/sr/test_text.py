@@ -186,6 +186,21 @@ def test_words_beyond_ascii_are_readable_beside_a_name_in_another_character_set(
     judged(made.data)
 
 
+@pytest.mark.parametrize("form", [text, measurements])
+def test_no_warning_carries_a_name_into_the_log(
+    make_case: Callable[..., Case],
+    form: Any,
+    recwarn: pytest.WarningsRecorder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    images = oblique.series(oblique.POSES["axial"], 20)
+    images[0] = with_name(images[0], "ISO_IR 100", b"SECRET")
+    assert "SECRET" in str(make_case(headers=images).source.template.PatientName)
+    form(make_case(headers=images))
+    said = [str(one.message) for one in recwarn] + caplog.messages
+    assert not [line for line in said if "SECRET" in line]
+
+
 def with_name(image: Dataset, named: str, value: bytes) -> Dataset:
     """The image as it is read from disk where its name is these bytes of this character set."""
     image.SpecificCharacterSet, image.PatientName = "ISO_IR 100", "@" * len(value)
