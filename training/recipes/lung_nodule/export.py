@@ -148,6 +148,7 @@ def main() -> None:
         precision,
         cube=bundle.CUBE_HEAD if k.cube else None,
         mass=_mass_head(k.mass_heads) if k.mass else None,
+        body=bundle.BODY_HEAD if bundle.draws(networks) else None,
         measure=bundle.MEASURE_HEAD if k.measure else None,
         masses_mm=MASSES_MM if k.mass else None,
     )

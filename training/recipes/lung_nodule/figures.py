@@ -89,6 +89,9 @@ def of_masses(figures: Mapping[str, Any]) -> dict[str, Figure]:
             found[f"implanted masses, scan left out, {name}: sensitivity"] = Figure(
                 value=round(hits / of, 4), low=float(share[3]), high=float(share[4]), n=of
             )
+    for name, row in figures.get("sizes", {}).get("mean_axis_off", {}).items():
+        said = f"implanted masses, scan left out, {name}: median error of the mean axis, as a share"
+        found[said] = Figure(value=row["median"], n=row["n"])
     for row in figures.get("real", []):
         if "off_mm" in row:
             found[f"{row['host']} left out: mm from its mass's centre"] = Figure(
