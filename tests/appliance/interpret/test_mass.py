@@ -132,6 +132,15 @@ def test_the_body_of_a_mass_has_the_axes_volume_and_box_of_an_ellipsoid_however_
     assert one.body.density is None
     count = np.count_nonzero(one.body.mask.voxels)
     assert count * np.prod(spacing) == pytest.approx(one.body.volume_mm3, rel=0.03)
+    kept = one.body.mask.axes
+    assert kept is not None
+    for ends, length, direction in (
+        (np.array(kept.long_lps_mm), one.body.long_mm, turn[2]),
+        (np.array(kept.short_lps_mm), one.body.short_mm, turn[1]),
+    ):
+        assert ends.mean(axis=0) == pytest.approx(center, abs=max(spacing))
+        assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(length, abs=1e-3)
+        assert abs((ends[1] - ends[0]) @ direction) == pytest.approx(length, rel=0.01)
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ def true_axes(one: Example) -> tuple[float, float]:
     """Long and short axis of the shape itself, by the appliance's own rule."""
     fine = occupancy(one.shape, one.cell_mm, one.offset_mm, FINE_MM)
     level = np.pad(fine - 0.5, 1, constant_values=-0.5)
-    return measure.axes(measure.surface(np.asarray(level, np.float32)), (FINE_MM, FINE_MM))
+    surface = measure.surface(np.asarray(level, np.float32))
+    long_mm, short_mm, _ = measure.axes(surface, (FINE_MM, FINE_MM))
+    return long_mm, short_mm
 
 
 def judged(one: Example, outputs: dict[str, F32], thick: bool) -> Row:
