@@ -53,6 +53,18 @@ class Naming:
         """2.25 UID (PS3.5 B.2) of one finding of one report."""
         return f"2.25.{self._uuid('tracking', str(report), str(finding)).int}"
 
+    def document(self, of: uuid.UUID, *parts: str) -> str:
+        """2.25 UID of an object composed of a report; `parts` say which (results.identity)."""
+        return f"2.25.{self._uuid('document', str(of), *parts).int}"
+
+    def documents(self, key: SeriesKey, bundle: str, kind: str) -> str:
+        """2.25 UID of the series that holds the objects of one kind about a series and bundle."""
+        return f"2.25.{self._uuid('documents', key.study, key.series, bundle, kind).int}"
+
+    def device(self, device: str) -> str:
+        """2.25 UID of the device as an observer."""
+        return f"2.25.{self._uuid('device', device).int}"
+
     def _uuid(self, label: str, *parts: str) -> uuid.UUID:
         """UUID version 8, RFC variant, of the first 16 bytes. No part holds a NUL (PS3.5 6.1.3)."""
         value = int.from_bytes(self._hmac("\0".join((f"scanside {label}", *parts)))[:16], "big")

@@ -248,12 +248,22 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Axes:
+    """Where the axes of a measured finding end, LPS mm. All four points lie in one plane."""
+
+    long_lps_mm: tuple[Vector, Vector]
+    short_lps_mm: tuple[Vector, Vector]
+
+
+@dataclass(frozen=True, slots=True)
 class Mask:
     """A mask of an organ or finding, kept beside the report."""
 
     name: str
     voxels: NDArray[np.bool_]
     grid: Grid
+    axes: Axes | None = None
+    """Of a measured finding."""
 
 
 @dataclass(frozen=True, slots=True)

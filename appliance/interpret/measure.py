@@ -32,7 +32,7 @@ from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.interpret.detect import MASS_ABOVE_MM, MEASURED_FROM_MM
 from appliance.preprocess import plan
-from appliance.records import Box, Grid, Mask, Stack
+from appliance.records import Axes, Box, Grid, Mask, Stack
 from appliance.report import Finding
 
 F32 = NDArray[np.float32]
@@ -59,7 +59,7 @@ class Body:
     """x0, y0, z0, x1, y1, z1."""
     density: Density
     mask: Mask
-    """Without a name (findings are numbered later), on a grid of its own."""
+    """Without a name (findings are numbered later), on a grid of its own, with its axes."""
 
     @property
     def mean_mm(self) -> float:
@@ -94,7 +94,7 @@ def bodies(
         if _cut_off(np.concatenate(points), near, stack):
             found.append(None)
             continue
-        long_mm, short_mm = axes(points, grid.spacing_mm[1])
+        long_mm, short_mm, tips = axes(points, grid.spacing_mm[1])
         ends = plan.to_lps(near, np.concatenate(points))
         low, high = ends.min(axis=0).tolist(), ends.max(axis=0).tolist()
         one = Body(
@@ -103,7 +103,7 @@ def bodies(
             volume(own, grid.spacing_mm[0]),
             (low[0], low[1], low[2], high[0], high[1], high[2]),
             DENSITIES[int(np.argmax(density))],
-            Mask("", np.ascontiguousarray(body[inside]), near),
+            Mask("", np.ascontiguousarray(body[inside]), near, _placed(near, tips)),
         )
         found.append(one if one.mean_mm >= MEASURED_FROM_MM and _agrees(one, finding) else None)
     return tuple(found)
@@ -138,16 +138,20 @@ def surface(level: F32) -> tuple[F64, F64, F64]:
     return _crossings(level, 0), _crossings(level, 1), _crossings(level, 2)
 
 
-def axes(points: tuple[F64, F64, F64], spacing_mm: float) -> tuple[float, float]:
-    """Long and short axis in mm of a body with this surface (rule 3)."""
+def axes(points: tuple[F64, F64, F64], spacing_mm: float) -> tuple[float, float, F64]:
+    """Long and short axis in mm of a body with this surface (rule 3), and where they end: voxel
+    indices [4, 3], of the long axis the first two."""
     outline = np.concatenate(points[1:])
-    best = (0.0, 0.0)
+    best = (0.0, 0.0, np.zeros((4, 3)))
     for k in np.unique(outline[:, 0]):
         flat = outline[outline[:, 0] == k, 1:] * spacing_mm
         hull = cv2.convexHull(flat.astype(np.float32)).reshape(-1, 2).astype(np.float64)
         found = _longest(hull)
         if found is not None and found[0] > best[0]:
-            best = (found[0], _across(hull, found[1]))
+            long_mm, along, ends = found
+            short_mm, chord = _across(hull, along)
+            tips = np.concatenate([ends, chord]) / spacing_mm
+            best = (long_mm, short_mm, np.insert(tips, 0, k, axis=1))
     return best
 
 
@@ -260,19 +264,21 @@ def _finer(level: F32, axis: int) -> F32:
     return np.asarray(np.moveaxis(fine, -1, axis))
 
 
-def _longest(hull: F64) -> tuple[float, F64] | None:
-    """The largest distance of two corners of a hull [n, 2], and its direction; None for a point."""
+def _longest(hull: F64) -> tuple[float, F64, F64] | None:
+    """The largest distance of two corners of a hull [n, 2], its direction, and the two corners;
+    None for a point."""
     away = hull[:, None] - hull[None]
     length = np.hypot(away[..., 0], away[..., 1])
     i, j = np.unravel_index(int(np.argmax(length)), length.shape)
     longest = float(length[i, j])
-    return None if longest == 0 else (longest, away[i, j] / longest)
+    return None if longest == 0 else (longest, away[i, j] / longest, hull[[i, j]])
 
 
-def _across(hull: F64, along: F64) -> float:
-    """The longest chord of a hull perpendicular to a direction. It begins or ends at a corner,
-    because a chord's length is concave along the hull."""
-    u, v = hull @ along, hull @ np.array([-along[1], along[0]])
+def _across(hull: F64, along: F64) -> tuple[float, F64]:
+    """The longest chord of a hull perpendicular to a direction, and its two ends. It begins or ends
+    at a corner, because a chord's length is concave along the hull."""
+    across = np.array([-along[1], along[0]])
+    u, v = hull @ along, hull @ across
     u2, v2 = np.roll(u, -1), np.roll(v, -1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(u2 == u, 0.0, (u[:, None] - u) / (u2 - u))
@@ -283,4 +289,13 @@ def _across(hull: F64, along: F64) -> float:
     at = v + share * (v2 - v)
     high = np.where(meets, at, -np.inf).max(axis=1)
     low = np.where(meets, at, np.inf).min(axis=1)
-    return float((high - low).max())
+    i = int(np.argmax(high - low))
+    return float(high[i] - low[i]), np.stack(
+        [u[i] * along + v_ * across for v_ in (low[i], high[i])]
+    )
+
+
+def _placed(grid: Grid, tips: F64) -> Axes:
+    """The ends of both axes in the patient."""
+    (a, b, c, d) = ((x, y, z) for x, y, z in plan.to_lps(grid, tips).tolist())
+    return Axes((a, b), (c, d))

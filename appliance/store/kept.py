@@ -1,5 +1,5 @@
-"""What is kept beside a report, in reports/<report id>/: masks, heat maps, the list of inputs, and
-records of what its stage must know again.
+"""What is kept beside a report, in reports/<report id>/: masks with the axes of findings, heat
+maps, the list of inputs, and records of what its stage must know again.
 
 Durable before the report is committed. No symbolic link in reports/ is followed.
 """
@@ -9,19 +9,23 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from appliance.records import Result
+from appliance.records import Axes, Grid, Mask, Result
 from appliance.report import Record, Report
 from appliance.store import plain
 from appliance.store.files import DISK
 
 FOLDER = "reports"
+AXES = "axes_lps_mm"
+"""In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
 R = TypeVar("R", bound=Record)
 
 
@@ -33,19 +37,49 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
     for mask in result.masks:
         packed = io.BytesIO()
-        np.savez_compressed(
-            packed,
-            voxels=np.packbits(mask.voxels),
-            shape=np.asarray(mask.grid.shape),
-            spacing_mm=np.asarray(mask.grid.spacing_mm),
-            to_lps=mask.grid.to_lps,
-        )
+        arrays: dict[str, Any] = {
+            "voxels": np.packbits(mask.voxels),
+            "shape": np.asarray(mask.grid.shape),
+            "spacing_mm": np.asarray(mask.grid.spacing_mm),
+            "to_lps": mask.grid.to_lps,
+        }
+        if mask.axes is not None:
+            arrays[AXES] = np.array([*mask.axes.long_lps_mm, *mask.axes.short_lps_mm])
+        np.savez_compressed(packed, **arrays)
         DISK.write(folder / f"{mask.name}.npz", packed.getvalue())
     for heat in result.maps:
         packed = io.BytesIO()
         np.savez_compressed(packed, values=heat.values, to_stored=heat.to_stored)
         DISK.write(folder / f"{heat.name}.npz", packed.getvalue())
     return folder
+
+
+def masks(state: Path, report_id: uuid.UUID) -> tuple[Mask, ...]:
+    """All masks of a report, by name; none where nothing was kept. ValueError, which names the
+    file, for one that is damaged."""
+    folder = plain.real_folder(state / FOLDER) / str(report_id)
+    found = []
+    for path in sorted(folder.glob("*.npz")):
+        packed = plain.read(state, FOLDER, str(report_id), path.name)
+        try:
+            with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+                if "voxels" in arrays:
+                    found.append(_mask(path.stem, arrays))
+        except (KeyError, TypeError, zipfile.BadZipFile, ValueError) as e:
+            raise ValueError(f"{path.name} of report {report_id} is damaged: {e}") from e
+    return tuple(found)
+
+
+def _mask(name: str, arrays: Mapping[str, NDArray[Any]]) -> Mask:
+    depth, rows, columns = (int(n) for n in arrays["shape"])
+    bits = np.unpackbits(arrays["voxels"], count=depth * rows * columns)
+    dz, dy, dx = (float(mm) for mm in arrays["spacing_mm"])
+    grid = Grid((depth, rows, columns), (dz, dy, dx), np.asarray(arrays["to_lps"], np.float64))
+    axes = None
+    if AXES in arrays:
+        (a, b, c, d) = ((x, y, z) for x, y, z in arrays[AXES].tolist())
+        axes = Axes((a, b), (c, d))
+    return Mask(name, bits.reshape(grid.shape).astype(np.bool_), grid, axes)
 
 
 def keep_record(state: Path, report_id: uuid.UUID, name: str, record: Record) -> None:

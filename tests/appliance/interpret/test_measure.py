@@ -240,8 +240,13 @@ def test_of_a_smooth_level_the_figures_are_those_of_the_shape(radii, shift):
     slope = np.maximum(np.linalg.norm(at / np.square(radii), axis=-1), 1e-9)
     level = ((1 - out) * out / slope).astype(np.float32)
     points = measure.surface(level)
-    long_mm, short_mm = measure.axes(points, 0.8)
+    long_mm, short_mm, tips = measure.axes(points, 0.8)
     assert (long_mm, short_mm) == pytest.approx((2 * radii[2], 2 * radii[1]), abs=0.2)
+    ends = (tips - 23.5 + shift) * 0.8
+    assert np.ptp(ends[:, 0]) == 0, "both axes lie in one axial plane"
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(long_mm, abs=1e-4)
+    assert np.linalg.norm(ends[3] - ends[2]) == pytest.approx(short_mm, abs=1e-4)
+    assert ends[:2].mean(axis=0) == pytest.approx([0, 0, 0], abs=0.9)
     whole = 4 / 3 * np.pi * np.prod(radii)
     assert (1 - 0.35 / radii[0] ** 2) * whole < measure.volume(level, 0.8) < 1.005 * whole
 
@@ -252,8 +257,21 @@ def test_the_short_axis_is_the_longest_chord_across_the_long_one():
     points = np.array(corners, np.float64)
     none = np.zeros((0, 3))
     for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
-        assert measure.axes((none, points[order], none), 1.0) == pytest.approx((5, 3.75))
-    assert measure.axes((none, points, none), 0.8) == pytest.approx((4, 3))
+        long_mm, short_mm, tips = measure.axes((none, points[order], none), 1.0)
+        assert (long_mm, short_mm) == pytest.approx((5, 3.75))
+        assert np.linalg.norm(tips[3] - tips[2]) == pytest.approx(3.75)
+        assert (tips[1] - tips[0]) @ (tips[3] - tips[2]) == pytest.approx(0, abs=1e-5)
+    assert measure.axes((none, points, none), 0.8)[:2] == pytest.approx((4, 3))
+
+
+def test_the_ends_of_the_axes_are_kept_in_the_patient():
+    (body,) = measured(scan(ball(MIDDLE, 6.0, 4.0, 5.0)), finding(MIDDLE, 14.0))
+    assert body is not None
+    assert body.mask.axes is not None
+    long, short = np.array(body.mask.axes.long_lps_mm), np.array(body.mask.axes.short_lps_mm)
+    assert np.linalg.norm(long[1] - long[0]) == pytest.approx(body.long_mm, abs=1e-3)
+    assert np.linalg.norm(short[1] - short[0]) == pytest.approx(body.short_mm, abs=1e-3)
+    assert long.mean(axis=0) == pytest.approx(MIDDLE, abs=0.5)
 
 
 def test_a_finding_says_what_was_measured():

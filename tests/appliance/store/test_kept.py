@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from appliance.errors import StateUnusable
-from appliance.records import Facts, Result
+from appliance.records import Axes, Facts, Grid, HeatMap, Mask, Result
 from appliance.report import Coverage, Report, Status
-from appliance.store.kept import inputs, keep
+from appliance.store.kept import inputs, keep, masks
 
 
 @pytest.fixture
@@ -26,6 +28,29 @@ def test_the_inputs_are_found_again(
     keep(tmp_path, report, result, ["1.3", "1.2"])
     assert inputs(tmp_path, str(report.report_id)) == ["1.2", "1.3"]
     assert inputs(tmp_path, "another") is None
+
+
+def test_the_masks_are_found_again_with_the_ends_of_the_axes(
+    tmp_path: Path, result: Result, make_report: Callable[[], Report]
+) -> None:
+    report = make_report()
+    assert masks(tmp_path, report.report_id) == ()
+    grid = Grid((2, 3, 5), (0.8, 0.7, 0.6), np.eye(4) * 1.25)
+    axes = Axes(((0.1, 0.2, 0.3), (4.0, 5.0, 0.3)), ((1.0, 2.0, 0.3), (2.0, 1.0, 0.3)))
+    voxels = np.arange(30).reshape(grid.shape) % 7 == 0
+    made = (Mask("finding-1", voxels, grid, axes), Mask("lungs", ~voxels, grid))
+    heat = HeatMap("heat-1", np.zeros((2, 2), np.float32), np.eye(3))
+    folder = keep(tmp_path, report, replace(result, masks=made, maps=(heat,)), ["1.2"])
+    found = masks(tmp_path, report.report_id)
+    assert [(m.name, m.axes, m.grid.shape, m.grid.spacing_mm) for m in found] == [
+        (m.name, m.axes, m.grid.shape, m.grid.spacing_mm) for m in made
+    ]
+    for one, other in zip(found, made, strict=True):
+        assert np.array_equal(one.voxels, other.voxels)
+        assert np.array_equal(one.grid.to_lps, other.grid.to_lps)
+    (folder / "lungs.npz").write_bytes((folder / "lungs.npz").read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"lungs\.npz .* is damaged"):
+        masks(tmp_path, report.report_id)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -75,7 +75,8 @@ def true_axes(one: Example) -> tuple[float, float]:
     """Long and short axis of the shape itself, by the appliance's own rule."""
     fine = occupancy(one.shape, one.cell_mm, one.offset_mm, FINE_MM)
     level = np.pad(fine - 0.5, 1, constant_values=-0.5)
-    return measure.axes(measure.surface(np.asarray(level, np.float32)), FINE_MM)
+    long_mm, short_mm, _ = measure.axes(measure.surface(np.asarray(level, np.float32)), FINE_MM)
+    return long_mm, short_mm
 
 
 def judged(one: Example, outputs: dict[str, F32], thick: bool) -> Row:

@@ -1,0 +1,88 @@
+"""A report without places, and a withdrawal, as an Enhanced SR that a person reads as text.
+
+Rules
+1. Root: Diagnostic imaging report (18748-4, LOINC); in it one container of conclusions with the
+   verdict, and one of findings with a line each (`words`). In this order every viewer shows them.
+2. A finding in a radiograph names its image; where on it the evidence lies is in the secondary
+   capture, because a heat map has no millimetres.
+3. A withdrawal stands in the series of the report that it withdraws, as its newest instance, and
+   names that report as its predecessor (`Case.predecessors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydicom.sr.coding import Code
+
+from appliance.results.identity import identified
+from appliance.results.source import SourceImage
+from appliance.results.sr import words
+from appliance.results.sr.case import Case
+from appliance.results.sr.document import ENHANCED, Composed, composed, text_item
+
+if TYPE_CHECKING:
+    from highdicom.sr import ContentSequence
+
+TITLE = Code("18748-4", "LN", "Diagnostic imaging report")
+CONCLUSIONS, CONCLUSION = Code("121076", "DCM", "Conclusions"), Code("121077", "DCM", "Conclusion")
+FINDINGS, FINDING = Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding")
+SOURCE_IMAGE = Code("121112", "DCM", "Source of Measurement")
+
+
+def text(case: Case) -> Composed:
+    """What was concluded, in words."""
+    one = identified(case.report, case.source.key, "sr", ENHANCED, case.naming)
+    return composed(case, one, _content(words.verdict(case.report), words.lines(case), _keys(case)))
+
+
+def withdrawal(case: Case, by: str | None) -> Composed:
+    """That the report does not stand any more. by: what replaces it, such as `series 3, report ID`;
+    None where nothing does."""
+    one = identified(
+        case.report, case.source.key, "sr", ENHANCED, case.naming, withdrawn_by=by or "nothing"
+    )
+    said = (f"Withdrawn report: {case.report.report_id}", *words.remarks(replace(case, others=())))
+    return composed(case, one, _content(words.withdrawal(by), said, ()))
+
+
+def _keys(case: Case) -> tuple[SourceImage, ...]:
+    """The images of findings that have no place in millimetres, each once (rule 2)."""
+    analysed = [image for image in case.source.images if image.analysed]
+    found = {
+        finding.key_image: analysed[finding.key_image]
+        for finding in case.report.findings
+        if finding.center_lps_mm is None and finding.key_image < len(analysed)
+    }
+    return tuple(found[index] for index in sorted(found))
+
+
+def _content(first: str, said: Iterable[str], keys: Iterable[SourceImage]) -> ContentSequence:
+    from highdicom import sr  # noqa: PLC0415 - rule 3 of sr.case
+
+    contains = sr.RelationshipTypeValues.CONTAINS
+
+    def section(name: Code, items: list[Any]) -> Any:
+        made = sr.ContainerContentItem(name=name, relationship_type=contains)
+        made.ContentSequence = sr.ContentSequence(items)
+        return made
+
+    images = [
+        sr.ImageContentItem(
+            name=SOURCE_IMAGE,
+            referenced_sop_class_uid=image.sop_class_uid,
+            referenced_sop_instance_uid=image.sop_instance_uid,
+            relationship_type=contains,
+        )
+        for image in keys
+    ]
+    root = sr.ContainerContentItem(name=TITLE)
+    root.ContentSequence = sr.ContentSequence(
+        [
+            section(CONCLUSIONS, [text_item(CONCLUSION, first)]),
+            section(FINDINGS, [text_item(FINDING, line) for line in said] + images),
+        ]
+    )
+    return sr.ContentSequence([root], is_root=True)
