@@ -40,6 +40,8 @@ F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 HALF = 0.5
+FULL = 4095
+"""A share of 1: shares are kept as whole numbers, two bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,14 @@ class Patch:
     """Index of the slice, in the order that it was given in."""
     row: int
     column: int
-    pixels: Bool
+    shape: tuple[int, int]
+    bits: NDArray[np.uint8]
+    """Eight pixels a byte: lungs on a thousand slices would else take 100 MB."""
+
+    @property
+    def pixels(self) -> Bool:
+        flat = np.unpackbits(self.bits, count=self.shape[0] * self.shape[1])
+        return flat.view(np.bool_).reshape(self.shape)
 
 
 def body(mask: Mask, slices: Sequence[Slice]) -> tuple[Patch, ...]:
@@ -83,22 +92,31 @@ def body(mask: Mask, slices: Sequence[Slice]) -> tuple[Patch, ...]:
     """
     cells = cells_of(slices)
     parts = list(_shares(mask, slices, cells))
-    share = np.concatenate([part.share.ravel() for part in parts] or [np.zeros(0, np.float32)])
-    sizes = [_pixel_mm3(slices[part.slice], cells[part.slice]) for part in parts]
-    mm3 = np.repeat(sizes, [part.share.size for part in parts])
-    some = np.flatnonzero(share)
-    if not len(some):
+    if not parts:
         raise ValueError(f"{mask.name or 'a mask'} lies outside the images of its series")
-    some = some[np.argsort(-share[some], kind="stable")]
-    filled = np.cumsum(mm3[some])
-    count = 1 + int(np.argmin(np.abs(filled - float(np.dot(share, mm3)))))
-    taken = np.zeros(len(share), np.bool_)
-    taken[some[:count]] = True
-    ends = np.cumsum([part.share.size for part in parts])[:-1]
-    return _patches(
-        (part, chosen.reshape(part.share.shape))
-        for part, chosen in zip(parts, np.split(taken, ends), strict=True)
-    )
+    pixel = [_pixel_mm3(slices[part.slice], cells[part.slice]) for part in parts]
+    mm3_at = np.zeros(FULL + 1, np.float64)
+    for part, mm3 in zip(parts, pixel, strict=True):
+        mm3_at += mm3 * np.bincount(part.share.ravel(), minlength=FULL + 1)
+    volume = float(mm3_at @ np.arange(FULL + 1)) / FULL
+    above = np.cumsum(mm3_at[::-1])[::-1] - mm3_at
+    level = int(np.flatnonzero(above <= volume)[0])
+    return _patches(_chosen(parts, pixel, max(level, 1), volume - float(above[level])))
+
+
+def _chosen(
+    parts: Sequence[_Part], pixel_mm3: Sequence[float], level: int, left_mm3: float
+) -> Iterator[tuple[_Part, Bool]]:
+    """Rule 3: the pixels above a level, and of those at it so many that nothing is left."""
+    some = any((part.share > level).any() for part in parts)
+    for part, mm3 in zip(parts, pixel_mm3, strict=True):
+        chosen = part.share > level
+        at = np.flatnonzero(part.share == level)
+        count = max(round(left_mm3 / mm3), 0 if some else 1)
+        chosen.ravel()[at[:count]] = True
+        left_mm3 -= mm3 * len(at[:count])
+        some = some or count > 0
+        yield part, chosen
 
 
 def organ(mask: Mask, slices: Sequence[Slice]) -> tuple[Patch, ...]:
@@ -107,7 +125,7 @@ def organ(mask: Mask, slices: Sequence[Slice]) -> tuple[Patch, ...]:
     ValueError for slices that are not parallel, and for fewer than two.
     """
     cells = cells_of(slices)
-    return _patches((part, part.share >= HALF) for part in _shares(mask, slices, cells))
+    return _patches((part, part.share >= HALF * FULL) for part in _shares(mask, slices, cells))
 
 
 def cells_of(slices: Sequence[Slice]) -> tuple[Cell, ...]:
@@ -138,7 +156,8 @@ class _Part:
     slice: int
     row: int
     column: int
-    share: F32
+    share: NDArray[np.uint16]
+    """Of FULL, rounded up: what has any has at least 1."""
 
 
 def _shares(mask: Mask, slices: Sequence[Slice], cells: Sequence[Cell]) -> Iterator[_Part]:
@@ -162,7 +181,8 @@ def _shares(mask: Mask, slices: Sequence[Slice], cells: Sequence[Cell]) -> Itera
         steps = _steps(one.geometry, to_index)
         share = _mean(field, start, steps, (rows, columns), cell, mask.grid.spacing_mm)
         if share.any():
-            yield _Part(number, rows.start, columns.start, share)
+            share = np.minimum(np.ceil(share * FULL), FULL)
+            yield _Part(number, rows.start, columns.start, share.astype(np.uint16))
 
 
 def _window(corners: F64, one: Slice, cell: Cell) -> tuple[range, range] | None:
@@ -257,5 +277,13 @@ def _pixel_mm3(one: Slice, cell: Cell) -> float:
 
 def _patches(chosen: Iterator[tuple[_Part, Bool]]) -> tuple[Patch, ...]:
     return tuple(
-        Patch(part.slice, part.row, part.column, pixels) for part, pixels in chosen if pixels.any()
+        Patch(
+            part.slice,
+            part.row,
+            part.column,
+            (pixels.shape[0], pixels.shape[1]),
+            np.packbits(pixels),
+        )
+        for part, pixels in chosen
+        if pixels.any()
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
 
 from appliance.preprocess import plan
 from appliance.records import Geometry, Grid, Mask
+from appliance.report import Finding
 from appliance.results.resample import Patch, Slice
+from rigs.chests import Dicom
 
 F64 = NDArray[np.float64]
 ROOM_MM = 60.0
-"""Side of the cube around the origin that all slices of a series show."""
+"""Side of the cube around the origin that the slices of a series show."""
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 TIP = np.array([3.0, 6.0, 7.0])
 """Where the thin end of `lopsided` points (LPS)."""
@@ -63,12 +68,14 @@ def slices(
     turn: ArrayLike = AXIAL,
     shear_mm: float = 0.0,
     shift_mm: ArrayLike = (0.0, 0.0, 0.0),
+    room_mm: tuple[float, float] = (ROOM_MM, ROOM_MM),
 ) -> list[Slice]:
     """Slices around the origin. turn: rows are the directions of a row, of a column and of the
-    normal (LPS); shear_mm: how much further along a column each slice begins (a gantry tilt)."""
+    normal (LPS); shear_mm: how much further along a column each slice begins (a gantry
+    tilt); room_mm: what they show along the normal and across."""
     row, column, normal = np.asarray(turn, np.float64)
-    rows, columns = (round(ROOM_MM / p) for p in pixel_mm)
-    count = round(ROOM_MM / distance_mm)
+    rows, columns = (round(room_mm[1] / p) for p in pixel_mm)
+    count = round(room_mm[0] / distance_mm)
     corner = -(row * (columns - 1) * pixel_mm[1] + column * (rows - 1) * pixel_mm[0]) / 2
     found = []
     for k in range(count):
@@ -133,3 +140,48 @@ def furthest(patches: Sequence[Patch], series: Sequence[Slice]) -> F64:
     found = points(patches, series)
     away = np.linalg.norm(found - found.mean(axis=0), axis=1)
     return np.asarray(found[int(np.argmax(away))])
+
+
+def images(series: Sequence[Slice], **tags: object) -> list[Dataset]:
+    """CT images of air at the places of `series`, in its order; what `tags` say is changed."""
+    pattern = Dicom().chest()[0]
+    found = []
+    for number, one in enumerate(series, start=1):
+        image = deepcopy(pattern)
+        image.SOPInstanceUID = f"{pattern.SeriesInstanceUID}.{number}"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.InstanceNumber = number
+        image.Rows, image.Columns = one.shape
+        image.ImagePositionPatient = decimals(one.geometry.position_lps_mm)
+        image.ImageOrientationPatient = decimals((*one.geometry.row_lps, *one.geometry.column_lps))
+        image.PixelSpacing = decimals(one.geometry.spacing_mm)
+        image.PixelData = bytes(2 * one.shape[0] * one.shape[1])
+        for name, value in tags.items():
+            if value is None:
+                del image[name]
+            else:
+                setattr(image, name, value)
+        found.append(image)
+    return found
+
+
+def decimals(values: Sequence[float]) -> list[DSfloat]:
+    return [DSfloat(float(value), auto_format=True) for value in values]
+
+
+def finding(number: int, mask: Mask, **says: object) -> Finding:
+    """What a report says of a body."""
+    x, y, z = middle_of(mask).tolist()
+    return Finding.model_validate(
+        {
+            "id": number,
+            "tracking_uid": f"2.25.{number}",
+            "kind": "nodule",
+            "score": 0.9,
+            "threshold": 0.5,
+            "center_lps_mm": (x, y, z),
+            "box_lps_mm": (x - 5, y - 5, z - 5, x + 5, y + 5, z + 5),
+            "key_image": 0,
+            **says,
+        }
+    )
