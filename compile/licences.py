@@ -34,7 +34,8 @@ EXTRAS = ("openvino", "engine")
 ALLOWED = {
     "0bsd", "3-clause bsd license", "apache 2.0", "apache software license", "apache-2.0",
     "bsd license", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc license (iscl)", "isc", "mit",
-    "mit license", "mit-0", "mpl-2.0", "psf-2.0", "python software foundation license", "zlib",
+    "mit license", "mit-0", "mit-cmu", "mpl-2.0", "psf-2.0", "python software foundation license",
+    "zlib",
 }  # fmt: skip
 """SPDX identifiers, classifiers and names, in lower case."""
 KNOWN = {
@@ -49,6 +50,11 @@ KNOWN = {
     "Exception",
     ("openvino", "runtime-third-party-programs.txt"): "liburing, used under MIT",
     ("paho-mqtt", "epl-v20"): "EPL-2.0 names it; it is used under BSD-3-Clause",
+    (
+        "pillow",
+        "LICENSE",
+    ): "FreeType, used under its own licence (FTL); of XZ Utils only liblzma is in "
+    "the wheel, which is in the public domain",
     ("scipy", "LICENSE.txt"): "libgfortran, as numpy",
     ("typing-extensions", "LICENSE"): "PSF-2.0, whose history names it",
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +89,13 @@ def test_a_test_stands_where_its_module_stands(test: Path) -> None:
 
 def test_no_test_folder_is_a_package() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py")), "--import-mode=importlib"
+
+
+@pytest.mark.parametrize("stage", ["receive", "work", "publish", "retain"])
+def test_no_stage_on_the_way_of_a_slice_loads_the_library_that_composes_results(stage: str) -> None:
+    """It takes a second and 73 MB: who composes is a process of its own."""
+    code = f"import sys, appliance.{stage}.stage; print('highdicom' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "False"

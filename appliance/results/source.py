@@ -62,7 +62,7 @@ _LINES = frozenset({"ST", "LT", "UT"})
 """Texts that may hold line breaks, and a backslash."""
 _ESCAPE = re.compile("\x1b[ -/]+[0-~]")
 """An escape sequence of ISO 2022, which pydicom leaves in text of ISO 2022 IR 58."""
-_LAST_GROUP = 0x0028
+_LAST_GROUP, _CHARACTER_SET = 0x0028, 0x00080005
 _EXTENSIONS = tuple(
     f"ISO 2022 IR {n}" for n in (6, 13, 100, 101, 109, 110, 126, 127, 138, 144, 148, 166)
 )
@@ -89,7 +89,8 @@ class SourceImage:
     rows: int
     columns: int
     frame: int | None = None
-    """Frame number, from 1, in an instance of several (PS3.3 C.7.6.6); None in one of one frame."""
+    """Frame number, from 1, where each frame has its functional groups (PS3.3 C.7.6.6); None for
+    an instance as a whole."""
     analysed: bool = True
     """False where the series holds the image and the analysis left it out."""
 
@@ -170,12 +171,9 @@ def source(headers: Iterable[Dataset], *, analysed: Iterable[str] | None = None)
 def mended(template: Dataset) -> Dataset:
     """A header as a result can take its patient and study modules from it (rules 3 and 4)."""
     named = _named(template)
-    known = all(name in charset.python_encoding for name in named)
-    encodings = charset.convert_encodings(list(named)) if known else [charset.python_encoding[UTF8]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values that are mended here
-        made = _fitting(template, encodings)
-    made.pop("SpecificCharacterSet", None)
+        made = _fitting(template, _encodings(named))
     for keyword in EMPTY:
         if keyword not in made:
             setattr(made, keyword, "")
@@ -199,14 +197,11 @@ def in_utf8(template: Dataset) -> Dataset:
 
 def _images(header: Dataset, analysed: bool) -> list[SourceImage]:
     """The frames of an instance. Of several, each has its functional groups (C.7.6.16.2)."""
-    count = int(header.get("NumberOfFrames") or 1)
     shared = next(iter(header.get("SharedFunctionalGroupsSequence") or ()), Dataset())
-    each = header.get("PerFrameFunctionalGroupsSequence") or ()
-    many = count > 1 or len(each) > 0
+    each = list(header.get("PerFrameFunctionalGroupsSequence") or ())
     number = _numbers(header, "InstanceNumber", 1)
     found = []
-    for index in range(count):
-        own = each[index] if index < len(each) else Dataset()
+    for index, own in enumerate(each or [Dataset()]):
         position = _numbers(_group("PlanePosition", own, shared, header), "ImagePositionPatient", 3)
         spacing = _numbers(_group("PixelMeasures", own, shared, header), "PixelSpacing", 2)
         turned = _group("PlaneOrientation", own, shared, header)
@@ -224,7 +219,7 @@ def _images(header: Dataset, analysed: bool) -> list[SourceImage]:
                 else (spacing[0], spacing[1]),
                 rows=int(header.get("Rows") or 0),
                 columns=int(header.get("Columns") or 0),
-                frame=index + 1 if many else None,
+                frame=index + 1 if each else None,
                 analysed=analysed,
             )
         )
@@ -266,6 +261,13 @@ def _named(template: Dataset) -> tuple[str, ...]:
     value = template.get("SpecificCharacterSet")
     several = value if isinstance(value, (MultiValue, list, tuple)) else [value or ""]
     return tuple(str(one).strip() for one in several) or ("",)
+
+
+def _encodings(named: tuple[str, ...]) -> list[str]:
+    """Python's names of them; of what is not defined UTF-8 (rule 3)."""
+    if all(name in charset.python_encoding for name in named):
+        return [str(one) for one in charset.convert_encodings(list(named))]
+    return [charset.python_encoding[UTF8]]
 
 
 def _kept(named: tuple[str, ...]) -> bool:
@@ -315,10 +317,13 @@ def _fit(element: DataElement, encodings: list[str]) -> DataElement | None:
 
 
 def _fitting(holder: Dataset, encodings: list[str]) -> Dataset:
-    """Rules 3 and 4 for each element of a header or of an item of a sequence."""
+    """Rules 3 and 4 for each element of a header or of an item of a sequence. An item may name a
+    character set of its own (PS3.5 7.5.3), and is then in that of the header."""
+    if "SpecificCharacterSet" in holder:
+        encodings = _encodings(_named(holder))
     made = Dataset()
     for tag in list(holder.keys()):
-        if tag.group <= _LAST_GROUP and not tag.is_private:
+        if tag.group <= _LAST_GROUP and not tag.is_private and tag != _CHARACTER_SET:
             element = _decoded(holder, tag, encodings)
             if element is not None and (fit := _fit(element, encodings)) is not None:
                 made.add(fit)

@@ -6,11 +6,13 @@ Rules
 2. Nobody has verified it: UNVERIFIED. PARTIAL while the report is preliminary, else COMPLETE and
    FINAL (PS3.3 C.17.2.6).
 3. An object whose own words go beyond ASCII is in ISO_IR 192.
-4. Codes of ours are of 99SCANSIDE, which the object declares (PS3.3 C.12.1.1.7).
+4. highdicom warns of a name that is unusual, and quotes it: no warning leaves this module.
+5. Codes of ours are of 99SCANSIDE, which the object declares (PS3.3 C.12.1.1.7).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -66,21 +68,25 @@ def composed(case: Case, one: Identified, content: ContentSequence) -> Composed:
     )
     template = case.source.template if ascii_only else in_utf8(case.source.template)
     final = case.report.stage is Stage.FINAL
-    made = kinds[one.sop_class_uid](
-        evidence=evidence(case.source, template, case.segments.values()),
-        content=root,
-        series_instance_uid=one.series_uid,
-        series_number=one.series_number,
-        sop_instance_uid=one.sop_instance_uid,
-        instance_number=one.instance_number,
-        manufacturer=MAKER,
-        is_complete=final,
-        is_final=final,
-        previous_versions=[_as_dataset(before) for before in case.predecessors] or None,
-        coding_schemes=[
-            CodingSchemeIdentificationItem(SCHEME, name="Scanside", responsible_organization=MAKER)
-        ],
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they would carry the patient's name into the log
+        made = kinds[one.sop_class_uid](
+            evidence=evidence(case.source, template, case.segments.values()),
+            content=root,
+            series_instance_uid=one.series_uid,
+            series_number=one.series_number,
+            sop_instance_uid=one.sop_instance_uid,
+            instance_number=one.instance_number,
+            manufacturer=MAKER,
+            is_complete=final,
+            is_final=final,
+            previous_versions=[_as_dataset(before) for before in case.predecessors] or None,
+            coding_schemes=[
+                CodingSchemeIdentificationItem(
+                    SCHEME, name="Scanside", responsible_organization=MAKER
+                )
+            ],
+        )
     return Composed(one, packed(made, one, case.report, template, case.at))
 
 

@@ -3,12 +3,12 @@
 Rules
 1. Each finding has a planar group (TID 1410): an ellipse on its key image, the detection
    confidence, and the axes where they were measured. One that was not has a circle of the
-   detector's diameter (of 3 mm, the least that is ever measured, where the detector gives none) and
-   the comment `not measured`. Viewers break on a group without coordinates, so every finding has its
-   ellipse; one that no image shows is an error.
-2. A finding whose body was segmented has a volumetric group besides (TID 1411) under the same
-   tracking identifier and UID: the referenced segment, volume and density. The volume is that of
-   the report, never counted anew.
+   detector's diameter (of 3 mm, the least ever measured, where the detector gives none) and the
+   comment `not measured`. Viewers break on a group without coordinates, so every finding has
+   its ellipse; one that no image shows is an error.
+2. A finding whose body was segmented, and of which volume or density is known, has a volumetric
+   group besides (TID 1411) under the same tracking identifier and UID: the referenced segment,
+   volume and density. The volume is that of the report, never counted anew.
 3. The key image is the analysed image nearest to the middle of the long axis, and the ellipse is
    what the axes are on its plane, straight down. Half axes that are perpendicular in the patient
    are, on pixels that are no squares, conjugate half diameters; the axes of an ellipse of pixels
@@ -135,7 +135,8 @@ def _content(case: Case) -> ContentSequence:
     groups = []
     for finding in placed:
         groups.append(_planar(case, finding, keys[finding.id]))
-        if (segment := case.segments.get(finding.id)) is not None:
+        segment = case.segments.get(finding.id)
+        if segment is not None and (finding.volume_mm3 is not None or finding.density is not None):
             groups.append(_volumetric(case, finding, segment))
     shown = {image.sop_instance_uid: image for image in keys.values()}
     content: ContentSequence = sr.MeasurementReport(

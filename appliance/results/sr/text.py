@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TITLE = Code("18748-4", "LN", "Diagnostic imaging report")
 CONCLUSIONS, CONCLUSION = Code("121076", "DCM", "Conclusions"), Code("121077", "DCM", "Conclusion")
 FINDINGS, FINDING = Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding")
-SOURCE_IMAGE = Code("121112", "DCM", "Source of Measurement")
+SOURCE_IMAGE = Code("260753009", "SCT", "Source")
 
 
 def text(case: Case) -> Composed:

@@ -43,7 +43,7 @@ def withdrawal(by: str | None) -> str:
     """The verdict of a report that does not stand any more. by: what replaces it."""
     if by is None:
         return "WITHDRAWN: THIS REPORT DOES NOT STAND ANY MORE, AND NOTHING REPLACES IT"
-    return f"WITHDRAWN: THIS REPORT IS REPLACED BY {by.upper()}"
+    return f"WITHDRAWN: THIS REPORT IS REPLACED BY {by}"
 
 
 def lines(case: Case) -> Iterator[str]:

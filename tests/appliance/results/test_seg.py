@@ -199,7 +199,10 @@ def test_the_structured_report_and_the_segmentation_call_a_finding_alike(
     make_report: MakeReport,
 ) -> None:
     masks = {1: bodies.sphere((4, -3, 2), 8), 3: bodies.sphere((-12, 9, -7), 7)}
-    report, series = reported(make_report, masks), source(bodies.images(bodies.slices()))
+    report, series = (
+        reported(make_report, masks, volume_mm3=300.0),
+        source(bodies.images(bodies.slices())),
+    )
     case = replace(case_of(series, report), tracking={3: "2.25.77"})
     case = replace(case, segments=seg.segments(case, masks))
     segmentation = seg.of_findings(case, masks)

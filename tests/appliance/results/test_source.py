@@ -190,6 +190,18 @@ def test_a_letter_with_a_byte_5c_is_one_letter() -> None:
     assert (str(found.PatientName), found.PatientID) == (f"{letter}^{letter}",) * 2
 
 
+def test_an_item_in_a_character_set_of_its_own_is_in_that_of_the_header() -> None:
+    item = Dataset()
+    item.SpecificCharacterSet, item.IssuerOfPatientID = "GB18030", "医院"
+    item.PatientID = "7"
+    found = mended(
+        read_again(header(SpecificCharacterSet="ISO_IR 192", OtherPatientIDsSequence=[item]))
+    )
+    (other,) = found.OtherPatientIDsSequence
+    assert (other.IssuerOfPatientID, other.PatientID) == ("医院", "7")
+    assert "SpecificCharacterSet" not in other
+
+
 def test_pixels_and_private_elements_are_left_out() -> None:
     made = header(PixelData=b"\0\0")
     made["PixelData"].VR = "OW"

@@ -64,13 +64,15 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
             found[f"{OUT}, operating point, {name}: sensitivity"] = figure(
                 row["sensitivity"], row.get("interval"), row["of"]
             )
+    for who, row in figures.get("real_lesions", {}).items():
+        found[f"real lesions marked by {who}, scan left out, operating point: sensitivity"] = (
+            figure(row["sensitivity"], row["interval"], row["of"])
+        )
     for host, real in figures.get("real", {}).items():
-        ranks = [row["rank"] for row in real["lesions"]]
-        sizes = [row["diameter_mm"] for row in real["lesions"]]
-        if ranks and ranks[sizes.index(max(sizes))] is not None:
-            found[f"{host} left out: rank of its cancer"] = Figure(
-                value=ranks[sizes.index(max(sizes))]
-            )
+        largest = max(real["lesions"], key=lambda row: row["diameter_mm"], default=None)
+        if largest and largest["rank"] is not None:
+            what = "cancer" if largest["marked_by"] == "engineers" else "largest nodule"
+            found[f"{host} left out: rank of its {what}"] = Figure(value=largest["rank"])
         found[f"{host} left out: other findings at the operating point"] = Figure(
             value=real["others"]
         )

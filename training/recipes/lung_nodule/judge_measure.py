@@ -1,7 +1,7 @@
 """What the measuring network is worth on a scan that it never saw: outlines, axes, volume, density.
 
     python -m training.recipes.lung_nodule.judge_measure
-        --fold R01-001=measure-without-R01-001 [--cubes 160]
+        --fold C3N-00247=measure-fold-2 [--cubes 160]
         [--network int8.onnx] [--figures figures.json]
 
 Rules.

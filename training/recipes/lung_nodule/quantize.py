@@ -30,12 +30,12 @@ from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import load_host
 from training.judge.metrics import auc
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
 from training.networks import CubeNet, LungNet, MassNet, MeasureNet, PatchNet, ProposeNet
 from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import TRAINING_SERIES, training_series
+from training.read.shared_series import NODULE_SERIES, training_series
 from training.read.volume import F32, resample, window
 from training.recipes.lung_nodule import bundle, cube, mass, measure
 from training.recipes.lung_nodule.candidates import joined
@@ -91,9 +91,10 @@ DRAWN = {"mass": mass.images, "measure": measure.images}
 
 def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]:
     """The network with a run's moving average, ready to infer, and the run's knobs."""
-    state = load_checkpoint(work_folder(run) / "last.pt")
+    path = work_folder(run) / "last.pt"
+    state = load_checkpoint(path)
     model = EMPTY[network]()
-    model.load_state_dict(state["ema"])
+    fill(model, state.get("ema", {}), path)
     return model.eval(), {"step": state["step"], **state["knobs"]}
 
 
@@ -170,7 +171,7 @@ def drawn(
     if role in DRAWN:
         draw = partial(DRAWN[role], run["hosts"])
         return draw(k.images, rng, "train"), draw(k.judged, rng, "val"), None
-    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(TRAINING_SERIES)
+    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(NODULE_SERIES)
     return blocks(role, hosts, k.images, rng), blocks(role, hosts, k.judged, rng), None
 
 

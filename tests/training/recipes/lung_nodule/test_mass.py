@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ def host(masses: tuple[Target, ...] = ()) -> MassHost:
 
 def test_the_mass_recipe_takes_two_steps_and_resumes(tmp_path: Path) -> None:
     small = {"batch": 1, "depth": 32, "width": 32, "warmup": 1}
-    mass.train(mass.Knobs(steps=2, **small), [host()], SHAPES, tmp_path)
-    k = mass.Knobs(steps=3, **small)
+    # maps of 2 voxels a side: oneDNN sums up memory that nobody wrote there in bfloat16
+    k = mass.Knobs(steps=3, bf16=False, **small)
+    mass.train(replace(k, steps=2), [host()], SHAPES, tmp_path)
     model = mass.train(k, [host()], SHAPES, tmp_path)
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
     assert all(bool(torch.isfinite(v).all()) for v in model.state_dict().values())
