@@ -17,27 +17,13 @@ from numpy.typing import NDArray
 
 from appliance.preprocess import projection
 from appliance.records import Radiograph
+from appliance.results.capture import STRONGEST, heat_on
 
-STRONGEST = 0.55
-"""Of a colour over the grey."""
 WIDTH = 640
 LINE = 24
 
 F64 = NDArray[np.float64]
 Colours = NDArray[np.uint8]
-
-
-def heat_on(image: Radiograph, values: NDArray[np.float32], to_stored: F64) -> NDArray[np.float32]:
-    """The map on the pixels of the upright image, [rows, columns], 0..1."""
-    to_upright = np.linalg.inv(image.to_stored) @ to_stored
-    swap = np.eye(3)[[1, 0, 2]]  # OpenCV counts x, y
-    rows, columns = image.stored.shape
-    for_it = np.maximum(values, 0) / max(float(values.max()), 1e-6)
-    laid = cv2.warpAffine(
-        for_it.astype(np.float32), (swap @ to_upright @ swap)[:2], (columns, rows),
-        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
-    )  # fmt: skip
-    return np.asarray(np.clip(laid, 0, 1), np.float32)
 
 
 def overlay(
