@@ -67,6 +67,7 @@ class Code(str, Enum):
     TRUNCATED_FOV = "truncated_fov"
     LUNGS_NOT_COVERED = "lungs_not_covered"
     ONE_LUNG = "one_lung"
+    SIZE_ESTIMATED = "size_estimated"
     SUSPECT_HU = "suspect_hu"
     TRANSFER_ABORTED = "transfer_aborted"
     UNEXPECTED_COUNT = "unexpected_count"
@@ -135,6 +136,7 @@ REMEDIES: dict[Code, str] = {
     Code.TRUNCATED_FOV: "Send a reconstruction whose field of view holds both lungs.",
     Code.LUNGS_NOT_COVERED: "Send the images above or below; the lungs reach the end of the series.",
     Code.ONE_LUNG: "Look at the other side: it is opaque, missing or outside the images, and was not analysed.",
+    Code.SIZE_ESTIMATED: "Measure the named finding by hand: its diameter is the detector's estimate.",
     Code.SUSPECT_HU: "Check the scanner's calibration; air or blood is far from its usual HU.",
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",

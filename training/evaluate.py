@@ -6,16 +6,19 @@
 BUNDLE is a `.scanside` file or a source folder. DATA is an npz of patches (`<split>_images`
 [N,50,50] uint8 for HU -1000..400, `<split>_labels`), for a bundle of radiographs one of
 MedMNIST's (`<split>_images` [N,28,28] uint8), or a folder with one sub-folder a series:
-DICOM files and `truth.json` ([{center_lps_mm, diameter_mm}]), and perhaps `ignore.json` of the
-same form: lesions that are neither to be found nor false (`"ignore": true` in truth.json says the
-same). `--series` prints the findings of shared CTs instead.
+DICOM files and `truth.json` ([{center_lps_mm, diameter_mm}], perhaps with kind, place and origin),
+and perhaps `ignore.json` of the same form: lesions that are neither to be found nor false
+(`"ignore": true` in truth.json says the same). `--series` prints the findings of shared CTs
+instead.
 
 Rules.
 1. Patches and radiographs of an npz enter at the bundle's `classify` network; a series goes through
    the appliance's line, from bytes.
 2. The curve takes every candidate; the operating point is the bundle's own threshold and rules. A
    series that is not analysed has found nothing, and says why.
-3. Nothing is chosen here.
+3. Where truth.json tells implants from the host's own lesions (`origin`), `apart` has every figure
+   of each alone, where those of the other count neither way. Beside them stand those of both.
+4. Nothing is chosen here.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ from training.read.folders import shared_folder
 from training.read.shared_series import Lesion, known_lesions, series_folder
 
 SCHEMA = "scanside.evaluation/1"
+NOT_SAID = "not said"
 
 
 def of_images(
@@ -137,24 +141,24 @@ def marks_of(findings: Sequence[Finding], known: Known) -> Marks:
     return Marks(scores, verdicts_of(at, scores, known.truth, known.ignored), len(known.rows))
 
 
+@dataclass(frozen=True)
+class Looked:
+    """One series: what is known of it, every candidate, and what the bundle reports."""
+
+    known: Known
+    every: list[Finding]
+    reported: list[Finding]
+
+
 def of_folder(opened: Opened, folder: Path) -> dict[str, Any]:
-    """Free-response figures over the series of a folder; by size, and by density and place where
-    truth.json says them, at the operating point."""
-    scans, points, per = [], [], []
-    classes: dict[str, list[str]] = {"size": [], "kind": [], "place": []}
-    seen: list[bool] = []
+    """Free-response figures over the series of a folder, and apart by origin (rule 3)."""
+    looked, per = [], []
     for sub in sorted(p for p in folder.iterdir() if (p / "truth.json").exists()):
-        known = known_of(sub)
-        scans.append(marks_of(findings_of(analysed(opened, sub, everything=True)), known))
-        result = analysed(opened, sub)
+        known, result = known_of(sub), analysed(opened, sub)
         reported = findings_of(result)
-        points.append(marks_of(reported, known))
-        verdicts = points[-1].verdicts.tolist()
-        for number, row in enumerate(known.rows):
-            seen.append(number in verdicts)
-            classes["size"].append(size_class(row["diameter_mm"]))
-            classes["kind"].append(str(row.get("kind", "not said")))
-            classes["place"].append(str(row.get("place", "not said")))
+        every = findings_of(analysed(opened, sub, everything=True))
+        looked.append(Looked(known, every, reported))
+        verdicts = marks_of(reported, known).verdicts.tolist()
         per.append(
             {
                 "series": sub.name,
@@ -169,10 +173,32 @@ def of_folder(opened: Opened, folder: Path) -> dict[str, Any]:
                 ],
             }
         )
-    if not scans:
+    if not looked:
         raise SystemExit(f"error: no sub-folder of {folder} holds a truth.json")
-    found = froc(scans)
-    false = sum(int((p.verdicts == -1).sum()) for p in points)
+    origins = sorted({origin_of(row) for one in looked for row in one.known.rows})
+    apart = {
+        origin: of_series([replace(one, known=only(one.known, origin)) for one in looked])
+        for origin in origins
+        if len(origins) > 1
+    }
+    return {**of_series(looked), **({"apart": apart} if apart else {}), "per_series": per}
+
+
+def of_series(looked: Sequence[Looked]) -> dict[str, Any]:
+    """The curve, the operating point, and the share found there by size, and by density and place
+    where truth.json says them."""
+    classes: dict[str, list[str]] = {"size": [], "kind": [], "place": []}
+    seen: list[bool] = []
+    false = 0
+    for one in looked:
+        verdicts = marks_of(one.reported, one.known).verdicts.tolist()
+        false += verdicts.count(-1)
+        for number, row in enumerate(one.known.rows):
+            seen.append(number in verdicts)
+            classes["size"].append(size_class(row["diameter_mm"]))
+            classes["kind"].append(str(row.get("kind", NOT_SAID)))
+            classes["place"].append(str(row.get("place", NOT_SAID)))
+    found = froc([marks_of(one.every, one.known) for one in looked])
     return {
         "froc": rows_of(found),
         "cpm": round(found.cpm.value, 4),
@@ -180,13 +206,26 @@ def of_folder(opened: Opened, folder: Path) -> dict[str, Any]:
         "operating_point": {
             "sensitivity": round(sum(seen) / max(len(seen), 1), 4),
             "interval": interval(wilson(sum(seen), len(seen))),
-            "fp_per_scan": round(false / len(points), 4),
+            "fp_per_scan": round(false / len(looked), 4),
         },
-        **{
-            f"by_{name}": shares(seen, of) for name, of in classes.items() if set(of) - {"not said"}
-        },
-        "per_series": per,
+        **{f"by_{name}": shares(seen, of) for name, of in classes.items() if set(of) - {NOT_SAID}},
     }
+
+
+def origin_of(row: dict[str, Any]) -> str:
+    """Whether a nodule of truth.json is the host's own or an implant."""
+    return str(row.get("origin", NOT_SAID))
+
+
+def only(known: Known, origin: str) -> Known:
+    """The nodules of one origin; finding one of the others counts neither way."""
+    rows = [row for row in known.rows if origin_of(row) == origin]
+    others = _places([row for row in known.rows if origin_of(row) != origin])
+    ignored = Places(
+        np.concatenate([known.ignored.centers_mm, others.centers_mm]),
+        np.concatenate([known.ignored.diameters_mm, others.diameters_mm]),
+    )
+    return Known(_places(rows), rows, ignored)
 
 
 def table(name: str, findings: Sequence[Finding], lesions: Sequence[Lesion], least: float) -> str:

@@ -75,6 +75,16 @@ class MassHead(Record):
     least_mm: float = Field(default=25.0, ge=0)
 
 
+class BodyHead(Record):
+    """Logits [1, 1, z, y, x] of the bodies of masses: an output of the network of masses, on the
+    grid that it sees. A voxel is of a body where sigmoid >= threshold."""
+
+    head: Literal["body"] = "body"
+    version: Literal[1] = 1
+    output: str
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+
+
 Density = Literal["solid", "part_solid", "ground_glass", "calcified"]
 DENSITIES: tuple[Density, ...] = ("solid", "part_solid", "ground_glass", "calcified")
 

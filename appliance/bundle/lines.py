@@ -10,13 +10,19 @@ To add a kind: one model here that is an `OfLine`, in the union `Line`; its role
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Annotated, Literal, Protocol
+from collections.abc import Mapping, Set
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from appliance.bundle.accepts import Accepts
 from appliance.bundle.heads import (
+    BodyHead,
     Calibration,
     ClassifyHead,
     CubeHead,
@@ -31,6 +37,11 @@ from appliance.report import Record
 Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
 EVERY = 512
 """The most findings that any line may report."""
+ADDED: Mapping[int, tuple[str, ...]] = {
+    2: ("cube", "mass", "measure"),
+    3: ("body", "one_lung_share"),
+}
+"""What each version of the line of lung nodules added, each of it optional."""
 
 
 class OfLine(Protocol):
@@ -84,10 +95,15 @@ class OfLine(Protocol):
 
 
 class SegmentProposeClassify(Record):
-    """The line of lung nodules. Version 2 added `cube`, `mass` and `measure`, each optional."""
+    """The line of lung nodules; its versions differ in what they may have (ADDED).
+
+    Version 3: the network of masses also draws them (`body`), so their size is that of the body at
+    the network's own grid; and of two lungs the smaller counts as missing where its volume is less
+    than `one_lung_share` of the larger one's, so the report names its side.
+    """
 
     kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
-    version: Literal[1, 2] = 1
+    version: Literal[1, 2, 3] = 1
     segment: SegmentHead
     propose: DetectHead
     classify: ClassifyHead
@@ -95,15 +111,27 @@ class SegmentProposeClassify(Record):
     cube: CubeHead | None = None
     mass: MassHead | None = None
     measure: MeasureHead | None = None
+    body: BodyHead | None = None
+    one_lung_share: float | None = Field(default=None, gt=0, lt=1)
     max_findings: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
     def _of_its_version(self) -> SegmentProposeClassify:
-        """What version 2 added is not in a line of version 1."""
-        added = [name for name in ("cube", "mass", "measure") if getattr(self, name) is not None]
-        if self.version == 1 and added:
-            raise ValueError(f"version 1 of the line has no {added[0]!r}")
+        """What a version added is not in a line of an earlier one."""
+        for version, names in ADDED.items():
+            added = [name for name in names if getattr(self, name) is not None]
+            if self.version < version and added:
+                raise ValueError(f"version {self.version} of the line has no {added[0]!r}")
+        if self.body is not None and self.mass is None:
+            raise ValueError("`body` is read from the network of masses, so the line needs `mass`")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier appliances know no key of version 3, so earlier lines are written without."""
+        said: dict[str, Any] = handler(self)
+        later = ADDED[3] if self.version < 3 else ()
+        return {name: value for name, value in said.items() if name not in later}
 
     @property
     def sees_slices(self) -> bool:
@@ -123,7 +151,7 @@ class SegmentProposeClassify(Record):
 
     @property
     def needs_appliance(self) -> str:
-        return "0.0.0"
+        return "0.2.0" if self.version == 3 else "0.0.0"
 
     def reads(self) -> dict[str, set[str]]:
         found = {
@@ -135,6 +163,8 @@ class SegmentProposeClassify(Record):
             found["cube"] = {self.cube.output}
         if self.mass is not None:
             found["mass"] = {self.mass.detect.heat, self.mass.detect.log_diameter}
+        if self.body is not None:
+            found["mass"].add(self.body.output)
         if self.measure is not None:
             found["measure"] = {self.measure.body, self.measure.density}
         return found

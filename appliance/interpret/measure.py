@@ -20,6 +20,7 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.interpret.detect import MASS_ABOVE_MM, MEASURED_FROM_MM
 from appliance.preprocess import plan
-from appliance.records import Box, Grid, Mask, Stack
+from appliance.records import Box, Grid, Mask, Pair, Stack, Vector
 from appliance.report import Finding
 
 F32 = NDArray[np.float32]
@@ -57,7 +58,8 @@ class Body:
     volume_mm3: float
     box_lps_mm: tuple[float, float, float, float, float, float]
     """x0, y0, z0, x1, y1, z1."""
-    density: Density
+    density: Density | None
+    """None where no network that names it saw the whole body."""
     mask: Mask
     """Without a name (findings are numbered later), on a grid of its own."""
 
@@ -84,29 +86,43 @@ def bodies(
     levels = levels - np.float32(np.log(head.threshold / (1 - head.threshold)))
     found: list[Body | None] = []
     for (finding, grid), level, density in zip(cubes, levels, densities, strict=True):
-        body = _part(level >= 0, finding, grid, others)
-        if body is None or _at_border(body):
-            found.append(None)
-            continue
-        inside, near = _around(body, grid)
-        own = np.where(body[inside], level[inside], -np.abs(level[inside]) - TINY)
-        points = surface(own)
-        if _cut_off(np.concatenate(points), near, stack):
-            found.append(None)
-            continue
-        long_mm, short_mm = axes(points, grid.spacing_mm[1])
-        ends = plan.to_lps(near, np.concatenate(points))
-        low, high = ends.min(axis=0).tolist(), ends.max(axis=0).tolist()
-        one = Body(
-            long_mm,
-            short_mm,
-            volume(own, grid.spacing_mm[0]),
-            (low[0], low[1], low[2], high[0], high[1], high[2]),
-            DENSITIES[int(np.argmax(density))],
-            Mask("", np.ascontiguousarray(body[inside]), near),
-        )
-        found.append(one if one.mean_mm >= MEASURED_FROM_MM and _agrees(one, finding) else None)
+        voxels = _part(level >= 0, finding, grid, others)
+        one = None
+        if voxels is not None:
+            one = whole(voxels, level, grid, stack, DENSITIES[int(np.argmax(density))])
+        if one is not None and (one.mean_mm < MEASURED_FROM_MM or not _agrees(one, finding)):
+            one = None
+        found.append(one)
     return tuple(found)
+
+
+def whole(
+    voxels: Bool, level: F32, grid: Grid, stack: Stack, density: Density | None = None
+) -> Body | None:
+    """Voxels [z, y, x] of a grid as a body (rules 2 to 4); None where rule 5 says it is cut off.
+
+    `level`: logits less the threshold's. Of a voxel of the body where it is below 0 (a hole that
+    was filled) the opposite is taken."""
+    if _at_border(voxels):
+        return None
+    inside, near = _around(voxels, grid)
+    away = np.abs(level[inside])
+    own = np.where(voxels[inside], away, -away - TINY)
+    points = surface(own)
+    if _cut_off(np.concatenate(points), near, stack):
+        return None
+    _, dy, dx = grid.spacing_mm
+    long_mm, short_mm = axes(points, (dy, dx))
+    ends = plan.to_lps(near, np.concatenate(points))
+    low, high = ends.min(axis=0).tolist(), ends.max(axis=0).tolist()
+    return Body(
+        long_mm,
+        short_mm,
+        volume(own, grid.spacing_mm),
+        (low[0], low[1], low[2], high[0], high[1], high[2]),
+        density,
+        Mask("", np.ascontiguousarray(voxels[inside]), near),
+    )
 
 
 def described(finding: Finding, body: Body | None, *, thick: bool) -> Finding:
@@ -138,12 +154,12 @@ def surface(level: F32) -> tuple[F64, F64, F64]:
     return _crossings(level, 0), _crossings(level, 1), _crossings(level, 2)
 
 
-def axes(points: tuple[F64, F64, F64], spacing_mm: float) -> tuple[float, float]:
-    """Long and short axis in mm of a body with this surface (rule 3)."""
+def axes(points: tuple[F64, F64, F64], spacing_mm: Pair) -> tuple[float, float]:
+    """Long and short axis in mm of a body with this surface (rule 3); spacing along y, along x."""
     outline = np.concatenate(points[1:])
     best = (0.0, 0.0)
     for k in np.unique(outline[:, 0]):
-        flat = outline[outline[:, 0] == k, 1:] * spacing_mm
+        flat = outline[outline[:, 0] == k, 1:] * np.asarray(spacing_mm)
         hull = cv2.convexHull(flat.astype(np.float32)).reshape(-1, 2).astype(np.float64)
         found = _longest(hull)
         if found is not None and found[0] > best[0]:
@@ -151,10 +167,10 @@ def axes(points: tuple[F64, F64, F64], spacing_mm: float) -> tuple[float, float]
     return best
 
 
-def volume(level: F32, spacing_mm: float) -> float:
-    """mm3 of a body with this level, see `surface` (rule 4)."""
+def volume(level: F32, spacing_mm: Vector) -> float:
+    """mm3 of a body with this level, see `surface` (rule 4); spacing along z, y, x."""
     along = _crossings(_finer(_finer(level, 1), 2), 0)[:, 0]
-    return float((along[1::2] - along[::2]).sum()) * spacing_mm**3 / 9
+    return float((along[1::2] - along[::2]).sum()) * math.prod(spacing_mm) / 9
 
 
 def _checked(
@@ -226,9 +242,9 @@ def _cut_off(surface: F64, grid: Grid, stack: Stack) -> bool:
         (first.column_lps, (rows - 1) * first.spacing_mm[0]),
         (first.row_lps, (columns - 1) * first.spacing_mm[1]),
     )
-    for direction, last in edges:
-        low, high = (away @ np.asarray(direction)).tolist()
-        if low < grid.spacing_mm[0] or high > last - grid.spacing_mm[0]:
+    for (direction, last), voxel_mm in zip(edges, grid.spacing_mm, strict=True):
+        low, high = np.sort(away @ np.asarray(direction)).tolist()
+        if low < voxel_mm or high > last - voxel_mm:
             return True
     return False
 

@@ -1,7 +1,8 @@
 """The line of lung nodules, from a stack of slices to findings: segment, propose, classify, and in
-version 2, where the bundle has the networks, cubes, masses and measuring. Pure.
+version 2, where the bundle has the networks, cubes, masses and measuring. In version 3 the network
+of masses draws them, and the report names the side of a lung that is missing. Pure.
 
-    stack -> lungs -> masses
+    stack -> lungs -> masses, with bodies
                    -> candidates in and at them, in no mass -> scores
                                                             -> findings -> measured
 
@@ -18,11 +19,15 @@ Rules.
    unless the images show a part of the body without air.
 5. Where the images name another part of the body, the network of lungs alone looks at them first:
    only both lungs, cut at neither end, overrule what the header says.
+6. Where masses are drawn, a mass is measured by its body alone, and so is a nodule whose body
+   leaves the measuring cube (interpret/mass.py). One that could not be measured is named with the
+   reason. All others are measured in cubes, as in version 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +38,8 @@ from appliance.bundle import match
 from appliance.bundle.heads import MeasureHead
 from appliance.bundle.lines import Role, SegmentProposeClassify
 from appliance.bundle.manifest import Manifest, Network
-from appliance.interpret import classify, detect, mass, measure, segment
+from appliance.interpret import classify, detect, mass, measure, one_lung, segment
+from appliance.interpret.mass import Measured, Parts
 from appliance.lines.budget import Budget, usual
 from appliance.lines.kind import Analysis, Context
 from appliance.lines.volume import Slices, at_seams, in_plane_spacings
@@ -79,6 +85,7 @@ class Nodules(Slices):
             grids["segment"],
             grids["propose"],
             mass_mm=grids.get("mass"),
+            drawn=manifest.line_of(SegmentProposeClassify).body is not None,
             cube_voxels=cube_voxels(manifest),
         )
 
@@ -120,9 +127,12 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
     masses_only = any(reason.code is Code.MASSES_ONLY for reason in stack.limitations)
     whole = plan.voxels(stack, _ops(manifest, "segment"), None)
     more = cube_voxels(manifest)
+    labelled = whole
     if line.mass is not None:
-        more += plan.voxels(stack, _ops(manifest, "mass"), None)
-    if text := budget.too_wide(whole + more, whole):
+        seen = plan.voxels(stack, _ops(manifest, "mass"), None)
+        more += seen
+        labelled += 0 if line.body is None else seen
+    if text := budget.too_wide(whole + more, labelled):
         return Analysis(too_wide=text)
     suspect = content.hu_check(stack)
     if suspect and not all(select.original(plane.header) for plane in stack.planes):
@@ -130,24 +140,29 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
     image = backend.prepare(stack, _ops(manifest, "segment"), None)
     lungs = segment.mask(backend.infer("segment", image), image, line.segment)
     coverage = segment.coverage(lungs, stack)
-    if against := _against(lungs, coverage, stack, manifest, suspect):
+    missing = one_lung.limitation(lungs, coverage, stack, line.one_lung_share)
+    if coverage.sides is not None:
+        coverage = coverage.model_copy(update={"sides": "one" if missing else "both"})
+    if against := _against(lungs, coverage, stack, manifest, suspect, missing):
         return Analysis(reasons=against)
-    masses = _masses(stack, image, lungs, manifest, line, backend)
+    masses, drawn = _masses(stack, image, lungs, manifest, line, backend)
     del image  # a volume that is not needed any more
     nodules: tuple[Candidate, ...] = ()
     if not masses_only:
         around = plan.voxels(stack, _ops(manifest, "propose"), _around(lungs, manifest))
-        if text := budget.too_wide(whole + more + around, whole):
+        if text := budget.too_wide(whole + more + around, labelled):
             return Analysis(too_wide=text)
         nodules = _nodules(stack, lungs, masses, manifest, line, backend)
-    findings, bodies = _findings(stack, lungs, masses, nodules, manifest, line, backend)
+    found = _Found(lungs, masses, nodules, drawn)
+    findings, bodies, estimated = _findings(stack, found, manifest, line, backend)
     return Analysis(
         coverage=coverage,
         limitations=(
             *suspect,
             *segment.limitations(lungs, coverage, stack),
-            *segment.one_lung(lungs),
+            *missing,
             *at_seams(stack, findings),
+            *estimated,
         ),
         findings=findings,
         masks=(lungs, *bodies),
@@ -160,6 +175,7 @@ def _against(
     stack: Stack,
     manifest: Manifest,
     suspect: tuple[Reason, ...],
+    missing: tuple[Reason, ...],
 ) -> tuple[Reason, ...]:
     """Why images with these lungs are not analysed further (rules 4 and 5)."""
     found_ml, least_ml = segment.millilitres(lungs), manifest.accepts.organ_ml
@@ -168,7 +184,7 @@ def _against(
         seen = f"{found_ml:.0f} ml of lung were found; {least_ml:.0f} are expected"
     doubt = match.doubt(manifest.accepts, (plane.header for plane in stack.planes))
     if doubt is not None:
-        cut = (*segment.limitations(lungs, coverage, stack), *segment.one_lung(lungs))
+        cut = (*segment.limitations(lungs, coverage, stack), *missing)
         ends = [r.text for r in cut if r.code in {Code.LUNGS_NOT_COVERED, Code.ONE_LUNG}]
         if seen := seen or next(iter(ends), None):
             return (doubt.model_copy(update={"text": f"{doubt.text} {seen}"}),)
@@ -196,20 +212,24 @@ def _masses(
     manifest: Manifest,
     line: SegmentProposeClassify,
     backend: Backend,
-) -> tuple[Candidate, ...]:
-    """Masses that are to be reported; `image` is what the network of lungs saw (rule 1)."""
+) -> tuple[tuple[Measured, ...], Parts | None]:
+    """Masses that are to be reported, and the parts that their network draws, None where it draws
+    none; `image` is what the network of lungs saw (rule 1)."""
     if line.mass is None:
-        return ()
+        return (), None
     ops = _ops(manifest, "mass")
     if ops != _ops(manifest, "segment"):
         image = backend.prepare(stack, ops, None)
-    return mass.kept(backend.infer("mass", image), image, line.mass, lungs)
+    outputs = backend.infer("mass", image)
+    masses = mass.kept(outputs, image, line.mass, lungs)
+    drawn = None if line.body is None else mass.parts(outputs, image, line.body)
+    return mass.measured(masses, drawn, stack), drawn
 
 
 def _nodules(
     stack: Stack,
     lungs: Mask,
-    masses: Sequence[Candidate],
+    masses: Sequence[Measured],
     manifest: Manifest,
     line: SegmentProposeClassify,
     backend: Backend,
@@ -217,7 +237,7 @@ def _nodules(
     """Propose over the closed lungs, leave out parts of masses, classify patches and cubes."""
     image = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
     candidates = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
-    candidates = mass.outside(candidates, masses)
+    candidates = mass.apart(candidates, masses)
     if not candidates:
         return ()
     centers = [c.center_lps_mm for c in candidates]
@@ -230,45 +250,101 @@ def _nodules(
     return classify.scored(candidates, logits, line.calibration, cube)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the detectors found in a series."""
+
+    lungs: Mask
+    masses: tuple[Measured, ...]
+    nodules: tuple[Candidate, ...]
+    drawn: Parts | None
+    """By the network of masses; None where it draws nothing."""
+
+
 def _findings(
     stack: Stack,
-    lungs: Mask,
-    masses: Sequence[Candidate],
-    nodules: Sequence[Candidate],
+    seen: _Found,
     manifest: Manifest,
     line: SegmentProposeClassify,
     backend: Backend,
-) -> tuple[tuple[Finding, ...], tuple[Mask, ...]]:
-    """Findings, best first, and the masks of those that were measured: `finding-1` is the body of
-    the first."""
+) -> tuple[tuple[Finding, ...], tuple[Mask, ...], tuple[Reason, ...]]:
+    """Findings, best first, the masks of those that were measured (`finding-1` is the body of the
+    first), and which sizes are the detector's estimate though a mass is drawn (rule 6)."""
     limited = any(reason.code in LIMITED for reason in stack.limitations)
     least = manifest.accepts.spacing_mm.limited_min_diameter_mm if limited else 0.0
+    large, nodules = _overgrown(stack, seen, manifest, line)
     found = detect.findings(
         nodules,
         stack,
-        lungs,
+        seen.lungs,
         threshold=line.calibration.threshold,
         least_mm=least if line.measure is None else 0.0,
         most=line.max_findings if line.measure is None else len(nodules),
     )
+    masses: tuple[tuple[Finding, Measured], ...] = ()
     if line.mass is not None:
-        found += detect.findings(
-            masses,
-            stack,
-            lungs,
-            threshold=line.mass.threshold,
-            least_mm=line.mass.least_mm,
-            most=len(masses),
+        whole = _named(stack, seen.lungs, seen.masses, line.mass.threshold, line.mass.least_mm)
+        grown = _named(stack, seen.lungs, large, line.calibration.threshold, 0.0)
+        masses = (*whole, *grown)
+    if seen.drawn is None:
+        found += tuple(finding for finding, _ in masses)
+        masses = ()
+    bodies: list[tuple[Finding, measure.Body | None]] = [(f, None) for f in found]
+    if line.measure is not None:
+        in_cubes = _measured(stack, found, manifest, line.measure, backend)
+        bodies = list(zip(found, in_cubes, strict=True))
+    bodies += [(finding, one.body) for finding, one in masses]
+    findings, masks = detect.ranked(
+        [
+            (measure.described(f, body, thick=limited), None if body is None else body.mask)
+            for f, body in bodies
+        ],
+        least_mm=0.0 if line.measure is None else least,
+        most=line.max_findings,
+    )
+    whys = {finding.place_lps_mm: one.why for finding, one in masses if one.why is not None}
+    return findings, masks, _estimated(findings, whys)
+
+
+def _overgrown(
+    stack: Stack, seen: _Found, manifest: Manifest, line: SegmentProposeClassify
+) -> tuple[tuple[Measured, ...], tuple[Candidate, ...]]:
+    """Nodules that leave the measuring cube, and the others (rule 6)."""
+    if seen.drawn is None or line.measure is None:
+        return (), seen.nodules
+    op = _cube(manifest, "measure")
+    sure = [c for c in seen.nodules if c.score >= line.calibration.threshold]
+    return mass.overgrown(sure, seen.drawn, stack, op.size * op.spacing_mm)
+
+
+def _named(
+    stack: Stack, lungs: Mask, masses: Sequence[Measured], threshold: float, least_mm: float
+) -> tuple[tuple[Finding, Measured], ...]:
+    """Each of the masses, best first, as a finding."""
+    found = detect.findings(
+        [one.mass for one in masses],
+        stack,
+        lungs,
+        threshold=threshold,
+        least_mm=least_mm,
+        most=len(masses),
+    )
+    return tuple(zip(found, masses, strict=True))
+
+
+def _estimated(
+    findings: Sequence[Finding], whys: Mapping[tuple[float, float, float], str]
+) -> tuple[Reason, ...]:
+    """SIZE_ESTIMATED for each finding at a place for which there is a reason."""
+    return tuple(
+        Reason(
+            code=Code.SIZE_ESTIMATED,
+            text=f"finding {f.id}: its size is an estimate, because {whys[f.place_lps_mm]}",
+            where=f"z {f.place_lps_mm[2]:.1f} mm",
         )
-    if line.measure is None:
-        return detect.ranked([(f, None) for f in found], least_mm=0.0, most=line.max_findings)
-    measured = [
-        (measure.described(f, body, thick=limited), None if body is None else body.mask)
-        for f, body in zip(
-            found, _measured(stack, found, manifest, line.measure, backend), strict=True
-        )
-    ]
-    return detect.ranked(measured, least_mm=least, most=line.max_findings)
+        for f in findings
+        if f.place_lps_mm in whys
+    )
 
 
 def _measured(

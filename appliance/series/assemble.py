@@ -40,7 +40,7 @@ from appliance.bundle.accepts import Accepts
 from appliance.reasons import Code
 from appliance.records import Header, Plane, Stack
 from appliance.report import Reason
-from appliance.series import decoders, pose
+from appliance.series import decoders, pose, select
 from appliance.series.content import hu_check, repeated
 from appliance.series.extent import SAME_POSITION_MM, Points, extent, place, steps
 
@@ -111,7 +111,7 @@ def instances(planes: Sequence[Plane]) -> tuple[list[Plane], list[Reason]]:
         if first.digest != plane.digest:
             text = f"{pose.name(first)} and {pose.name(plane)} carry one SOP Instance UID"
             reasons.append(_reason(Code.DUPLICATE_UID, text, pose.name(plane)))
-        elif repr(plane.header) < repr(first.header):  # whichever came first
+        elif select.place(plane.header) < select.place(first.header):  # whichever came first
             kept[key] = plane
     return list(kept.values()), reasons
 

@@ -192,7 +192,10 @@ class _All:
     header: Header
 
     def __lt__(self, other: _All) -> bool:
-        return repr(self.header) < repr(other.header)
+        return self._text() < other._text()
+
+    def _text(self) -> tuple[str, str]:
+        return repr(self.header), self.header.patient or ""  # which is in no repr
 
 
 def place(header: Header) -> tuple[bool, int, str, _All]:

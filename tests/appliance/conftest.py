@@ -37,17 +37,26 @@ def second_bytes(_tiny_files: dict[str, bytes], tmp_path_factory: pytest.TempPat
     """The tiny bundle with all that version 2 of the line added, made by hand as well: `mass` fires
     where 36 mm are denser than the 84 mm around, `cube` compares a cube's middle with its rim,
     `measure` marks what is denser than -405 HU: solid where the middle is, else ground glass."""
+    return _packed(_tiny_files, tmp_path_factory.mktemp("second"), drawn=False)
+
+
+@pytest.fixture(scope="session")
+def third_bytes(_tiny_files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The same in version 3 of the line: `mass` also draws what is denser than -405 HU."""
+    return _packed(_tiny_files, tmp_path_factory.mktemp("third"), drawn=True)
+
+
+def _packed(tiny_files: dict[str, bytes], folder: Path, *, drawn: bool) -> bytes:
     import onnxruntime  # noqa: PLC0415 - only who asks for a bundle pays for onnx
 
     from compile.pack import pack  # noqa: PLC0415
 
-    folder = tmp_path_factory.mktemp("second")
     (folder / "golden").mkdir()
-    for name, data in _tiny_files.items():
+    for name, data in tiny_files.items():
         (folder / name).write_bytes(data)
-    source = json.loads(_tiny_files["source.json"])
+    source = json.loads(tiny_files["source.json"])
     shapes = {"mass": (1, 1, 32, 32, 32), "cube": (3, 1, 32, 32, 32), "measure": (2, 1, 48, 48, 48)}
-    for role, model in _added(source).items():
+    for role, model in _added(source, drawn=drawn).items():
         (folder / f"{role}.onnx").write_bytes(model)
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         image = np.random.default_rng(8).random(shapes[role], dtype=np.float32)
@@ -58,8 +67,9 @@ def second_bytes(_tiny_files: dict[str, bytes], tmp_path_factory: pytest.TempPat
     return pack(folder)
 
 
-def _added(source: dict[str, Any]) -> dict[str, bytes]:
-    """The networks of version 2; what `source` says of them is put into it."""
+def _added(source: dict[str, Any], *, drawn: bool) -> dict[str, bytes]:
+    """The networks of version 2, or of 3 where masses are drawn; what `source` says of them is put
+    into it."""
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     volume, cells = [1, 1, "z", "y", "x"], [1, 1, "cz", "cy", "cx"]
@@ -108,6 +118,11 @@ def _added(source: dict[str, Any]) -> dict[str, bytes]:
             {"body": ["n", 1, 48, 48, 48], "density": ["n", 4]},
         ),
     }  # fmt: skip
+    if drawn:
+        steps, weights, _, outputs = made["mass"]
+        steps.append(("Conv", ["image", "steep", "below"], "body", {}))
+        weights |= {"steep": np.full(one, 20.0), "below": [-20 * 0.425]}
+        outputs["body"] = volume
     ops = {"mass": source["networks"]["segment"]["preprocess"]}
     window = {"op": "window", "low": -1000.0, "high": 400.0}
     for role, size in (("cube", 32), ("measure", 48)):
@@ -151,6 +166,10 @@ def _added(source: dict[str, Any]) -> dict[str, bytes]:
     }
     source["line"]["calibration"] |= {"cube": 0.5}
     source["accepts"]["spacing_mm"] |= {"masses": 10.0}
+    if drawn:
+        source["name"] = "tiny-third"
+        source["requires_appliance"] = "0.2.0"
+        source["line"] |= {"version": 3, "body": {"output": "body"}, "one_lung_share": 0.2}
     return networks
 
 
@@ -158,6 +177,12 @@ def _added(source: dict[str, Any]) -> dict[str, bytes]:
 def second(second_bytes: bytes) -> Bundle:
     """The bundle of version 2 as the line wants it."""
     return trust.check(second_bytes).bundle
+
+
+@pytest.fixture(scope="session")
+def third(third_bytes: bytes) -> Bundle:
+    """The bundle of version 3 as the line wants it."""
+    return trust.check(third_bytes).bundle
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,8 @@ class Parent:
                 env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")},
                 cwd=REPOSITORY,
                 start_new_session=True,
+                # as in a terminal: under nohup it would be ignored here, and then there too
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - one thread
             )
 
     def wait_ready(self) -> None:

@@ -81,6 +81,11 @@ def test_the_facts_of_an_image_that_came_under_two_headers_do_not_depend_on_the_
         line.process(map(written, given), None, None) for given in ((thick, thin), (thin, thick))
     ]
     assert results[0] == results[1]
+    thin.SliceThickness, thin.PatientID = 10, "another"
+    last = image()
+    last.SOPInstanceUID, last.ImagePositionPatient = "2.25.4", [0, 0, 5]
+    twins = [written(one) for one in (thick, thin, last)]
+    assert line.process(twins, None, None) == line.process(twins[::-1], None, None)
     view = View(pixels.header(written(image())), np.zeros((2, 2), np.float32), np.eye(3), "same")
     twin = replace(view, header=replace(view.header, thickness_mm=9.0))
     assert radiograph.in_order([view, twin]) == radiograph.in_order([twin, view])

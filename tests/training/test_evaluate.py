@@ -109,6 +109,25 @@ def test_nodules_are_counted_by_what_the_truth_says_of_them(
     assert figures["by_size"]["4-6 mm"]["found"] == 0
 
 
+def test_implants_and_the_hosts_own_lesions_are_counted_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series(tmp_path / "a", (0, {"origin": "implant"}), (51, {"origin": "host"}))
+    series(tmp_path / "b", (0, {"origin": "implant"}), (90, {"origin": "host"}))
+    monkeypatch.setattr(evaluate, "analysed", analysed)
+    figures = evaluate.of_folder(opened(), tmp_path)
+
+    def told(some: dict[str, Any]) -> tuple[float, float, int]:
+        point = some["operating_point"]
+        return point["sensitivity"], point["fp_per_scan"], some["by_size"]["8-15 mm"]["of"]
+
+    # x 0 and 50 are found in both: the implants, and of the hosts' own lesions the one of a
+    assert told(figures["apart"]["implant"]) == (1.0, 0.5, 2)
+    assert told(figures["apart"]["host"]) == (0.5, 0.5, 2)
+    assert told(figures) == (0.75, 0.5, 4)
+    assert figures["apart"]["host"]["froc"][-1]["sensitivity"] == 1.0
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_an_ignored_lesion_is_neither_hit_nor_false(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool

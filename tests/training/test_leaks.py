@@ -16,6 +16,7 @@ from training import leaks
 from training.leaks import Item, Leaks, check
 from training.read.fingerprint import of_image, of_volume
 from training.read.study_index import Study, as_table
+from training.read.volume import Volume
 
 
 def chest(seed: int) -> np.ndarray:
@@ -62,6 +63,25 @@ def test_a_patient_in_two_splits_is_named_with_both_scans() -> None:
 def test_the_same_pixels_in_two_splits_are_named_once() -> None:
     found = lines(item("a", "train", chest(1)), item("b", "val", chest(1)))
     assert found == ("a (train) and b (val) are the same pixels",)
+
+
+def test_a_patch_that_was_cut_from_a_host_is_named_unless_its_patient_is_left_out(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    hu = ndimage.gaussian_filter(rng.normal(0, 4000, (3, 120, 120)), (0, 2, 2)) - 500
+    ct = Volume("host", hu.astype(np.float32), (2.0, 0.7, 0.7), (0.0, 0.0, 0.0))
+    grey = np.rint((np.clip(hu, -1000, 400) + 1000) / 1400 * 255).astype(np.uint8)
+    others = rng.integers(0, 255, (2, 50, 50)).astype(np.uint8)
+    images = np.stack([others[0], grey[1, 33:83, 20:70], others[1]])
+    arrays = {"train_images": images, "train_labels": np.zeros(3, np.uint8)}
+    path = tmp_path / "patches.npz"
+    for row, wanted in ((7, 1), (123_700, 0)):
+        np.savez(path, train_luna_row=np.array([1, row, 2]), **arrays)
+        found = list(leaks.in_hosts(path, [ct]))
+        assert len(found) == wanted
+        assert all(f.startswith("train_images[1] was cut from host, slice 1: ") for f in found)
+        assert len(leaks.of_npz(path)) == 2 + wanted
 
 
 def test_within_a_split_everything_may_repeat() -> None:

@@ -50,7 +50,7 @@ def vessel(rng: np.random.Generator, middle_mm: F64) -> list[tuple[F64, F64]]:
     return found
 
 
-def _paint(canvas: F32, spacing: F64, start: F64, end: F64, radius: float) -> None:
+def capsule(canvas: F32, spacing: F64, start: F64, end: F64, radius: float) -> None:
     """A capsule from `start` to `end` (mm from the canvas' outer edge), joined in by maximum."""
     reach = radius + spacing
     low = np.floor((np.minimum(start, end) - reach) / spacing).astype(int)
@@ -85,7 +85,7 @@ def add_vessels(rng: np.random.Generator, block: Block, count: int) -> None:
         for points, radii in vessel(rng, rng.uniform(0.1, 0.9, 3) * extent):
             for i in range(len(points) - 1):
                 if (radius := float(radii[i])) > 0.15:
-                    _paint(canvas, fine, points[i], points[i + 1], radius)
+                    capsule(canvas, fine, points[i], points[i + 1], radius)
     filled = canvas.reshape(planes, parts, rows, columns).mean(1) if parts > 1 else canvas
     blur = rng.uniform(0.35, 0.75)
     filled = blurred_in_plane(filled, (blur / spacing[1], blur / spacing[2]))

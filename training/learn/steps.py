@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 import random
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-
-from training.errors import RunError
 
 
 def seed_all(seed: int, threads: int) -> np.random.Generator:
@@ -22,13 +19,6 @@ def seed_all(seed: int, threads: int) -> np.random.Generator:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     return np.random.default_rng(seed)
-
-
-def finite_or_stop(loss: float, step: int, checkpoint: Path) -> None:
-    """RunError where a loss is NaN or infinite; the last good checkpoint stays as it is."""
-    if not math.isfinite(loss):
-        kept = f"{checkpoint} is as it was" if checkpoint.exists() else "nothing was written yet"
-        raise RunError(f"the loss of step {step + 1} is {loss}; {kept}: resume with a lower rate")
 
 
 class Ema:

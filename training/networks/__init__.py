@@ -13,7 +13,7 @@ from training.networks.cube import CubeNet
 from training.networks.efficientnet import EfficientNetLite0
 from training.networks.hybrid import HybridNet
 from training.networks.lungs import LungNet
-from training.networks.mass import MassNet
+from training.networks.mass import DrawnMassNet, MassNet
 from training.networks.measure import MeasureNet
 from training.networks.patch import PatchNet
 from training.networks.propose import Outlined, ProposeNet
@@ -21,6 +21,7 @@ from training.networks.resnest import ResNeSt50
 
 __all__ = [
     "CubeNet",
+    "DrawnMassNet",
     "EfficientNetLite0",
     "HybridNet",
     "LungNet",

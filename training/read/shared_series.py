@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,10 +26,23 @@ from training.read.files import whole
 from training.read.lung_truth import lung_truth
 from training.read.volume import AIR_HU, F32, Bool, Volume, resample
 
-TRAINING_SERIES = ("R01-001", "C3N-00247", "A0001")
-
-
+TRAINING_SERIES = {
+    "R01-001": "TCIA NSCLC Radiogenomics, CC BY 3.0",
+    "C3N-00247": "TCIA CPTAC-LSCC, CC BY",
+    "A0001": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
+    "A0002": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
+    "LIDC-IDRI-0003": "TCIA LIDC-IDRI, CC BY 3.0",
+    "LIDC-IDRI-0004": "TCIA LIDC-IDRI, CC BY 3.0",
+    "LIDC-IDRI-0005": "TCIA LIDC-IDRI, CC BY 3.0",
+    "LIDC-IDRI-0021": "TCIA LIDC-IDRI, CC BY 3.0",
+}
+"""Series that may train weights that ship, with source and licence."""
+MASSES_ONLY = ("A0002",)
+"""Slices of 8 mm: a nodule lies in one of them or between two, a mass in several."""
+NODULE_SERIES = tuple(name for name in TRAINING_SERIES if name not in MASSES_ONLY)
 NEVER_TRAIN = ("ge-tilted-head", "siemens-j2k")
+ENOUGH_READERS = 3
+"""So many radiologists make a mark the truth (LUNA16's rule)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Lesion:
     diameter_mm: float
     cancer: bool
     what: str
+    ignore: bool = False  # fewer than ENOUGH_READERS marked it: no lesson, neither found nor false
+    by_eye: bool = False  # engineers marked it: a lesson, and nothing that figures may count
 
 
 @dataclass(frozen=True)
@@ -67,10 +82,18 @@ def series_folder(shared: Path, name: str) -> Path:
 
 
 def training_series(shared: Path, name: str) -> Volume:
-    """A series whose licence lets it train weights that ship; ValueError for any other."""
+    """A series whose licence lets it train weights that ship; DataError for any other."""
     if "/" not in name and name not in TRAINING_SERIES:
-        raise ValueError(f"{name} may not be trained on; use one of {', '.join(TRAINING_SERIES)}")
+        raise DataError(f"{name} may not be trained on; use one of {', '.join(TRAINING_SERIES)}")
     return read_series(series_folder(shared, name))
+
+
+def nodule_hosts(names: str) -> list[str]:
+    """The CTs of a list separated by commas; DataError for one that counts for masses alone."""
+    hosts = names.split(",")
+    if thick := [name for name in hosts if name in MASSES_ONLY]:
+        raise DataError(f"{thick[0]} has slices of 8 mm: it counts for masses alone; leave it out")
+    return hosts
 
 
 def read_series(folder: Path) -> Volume:
@@ -112,35 +135,62 @@ def _series(folder: Path) -> Volume:
 
 
 def known_lesions(shared: Path, name: str) -> list[Lesion]:
-    """Lesions marked in a training CT; those of A0001 come from its boxes."""
+    """Lesions marked in a CT, by radiologists or by engineers; a boxed mass is not among them.
+
+    DataError where a file of marks is no list of them.
+    """
     if "/" in name:
-        return [_nodule(e) for e in json.loads((Path(name) / "truth.json").read_text())]
-    text = (shared / "data" / "ct-truth" / "known-lesions.json").read_text()
+        own = Path(name)
+        return [
+            *(_lesion(e) for e in _marks(own / "truth.json")),
+            *(replace(_lesion(e), ignore=True) for e in _marks(own / "ignore.json")),
+        ]
+    truth = shared / "data" / "ct-truth"
     return [
-        Lesion(
-            (
-                float(e["center_lps_mm"][0]),
-                float(e["center_lps_mm"][1]),
-                float(e["center_lps_mm"][2]),
-            ),
-            float(e["diameter_mm"]),
-            bool(e.get("cancer", False)),
-            str(e["what"]),
-        )
-        for e in json.loads(text).get(name, [])
+        *(replace(_lesion(e), by_eye=True) for e in _marks(truth / "known-lesions.json", name)),
+        *(_read_lesion(e) for e in _marks(truth / "lidc-readers.json", name)),
     ]
 
 
-def _nodule(entry: dict[str, Any]) -> Lesion:
+def _marks(path: Path, name: str = "") -> list[dict[str, Any]]:
+    """The marks of a file, or what it has of a series; none where there is no such file."""
+    try:
+        found: Any = json.loads(path.read_text()) if path.exists() else []
+        if name and found:
+            found = found.get(name, [])
+        for entry in found:
+            _lesion(entry)
+        return list(found)
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise DataError(f"{path}: not a list of center_lps_mm and diameter_mm") from e
+
+
+def _lesion(entry: dict[str, Any]) -> Lesion:
     x, y, z = (float(v) for v in entry["center_lps_mm"])
-    return Lesion((x, y, z), float(entry["diameter_mm"]), cancer=False, what="nodule")
+    return Lesion(
+        (x, y, z),
+        float(entry["diameter_mm"]),
+        cancer=bool(entry.get("cancer")),
+        what=str(entry.get("what", "nodule")),
+        ignore=bool(entry.get("ignore")),
+    )
+
+
+def _read_lesion(entry: dict[str, Any]) -> Lesion:
+    """A mark of LIDC-IDRI, which says how many of four radiologists made it."""
+    readers = int(entry["readers"])
+    what = f"marked by {readers} of 4 radiologists"
+    one = _lesion(entry)
+    return replace(one, what=what, ignore=one.ignore or readers < ENOUGH_READERS)
 
 
 def tumour_boxes(shared: Path, volume_folder: Path) -> list[Box]:
-    """The Pascal VOC boxes that belong to this series, matched by SOPInstanceUID = file name."""
-    truth = {p.stem: p for p in (shared / "data" / "ct-truth" / "A0001-boxes").glob("*.xml")}
+    """The Pascal VOC boxes that belong to this series, matched by SOPInstanceUID = file name; none
+    where there are none for a series of this name."""
+    folder = _boxes_folder(shared, volume_folder.name)
+    truth = {p.stem: p for p in folder.glob("*.xml")}
     boxes = []
-    for path in sorted(volume_folder.iterdir()):
+    for path in sorted(p for p in volume_folder.iterdir() if p.suffix != ".json") if truth else []:
         head = pydicom.dcmread(path, stop_before_pixels=True)
         if str(head.SOPInstanceUID) not in truth:
             continue
@@ -202,5 +252,10 @@ def host_lungs(shared: Path, name: str, cache: Path) -> tuple[Volume, F32, Bool]
 
 
 def host_boxes(shared: Path, name: str) -> list[Box]:
-    """Tumour boxes of a training CT; only A0001 has any."""
-    return tumour_boxes(shared, series_folder(shared, name)) if name == "A0001" else []
+    """Tumour boxes of a shared CT; only those of Lung-PET-CT-Dx (A0001, A0002) have any."""
+    boxed = "/" not in name and _boxes_folder(shared, name).is_dir()
+    return tumour_boxes(shared, series_folder(shared, name)) if boxed else []
+
+
+def _boxes_folder(shared: Path, name: str) -> Path:
+    return shared / "data" / "ct-truth" / f"{name}-boxes"

@@ -291,10 +291,17 @@ def runner(
     role: Role, entry: Network, model: onnx.ModelProto, threads: int
 ) -> Callable[[F32], F32]:
     """The first output of a network, run by the backend that the appliance would choose."""
+    every, first = outputs_runner(role, entry, model, threads), entry.outputs[0].name
+    return lambda image: every(image)[first]
+
+
+def outputs_runner(
+    role: Role, entry: Network, model: onnx.ModelProto, threads: int
+) -> Callable[[F32], dict[str, F32]]:
+    """The same for every output, by its name."""
     loader = LOADERS[choose_backend("auto")]
     run = loader({role: entry}, {role: model.SerializeToString()}, threads)[role]
-    first = entry.outputs[0].name
-    return lambda image: np.array(run(image)[first], np.float32)
+    return lambda image: {n: np.array(a, np.float32) for n, a in run(image).items()}
 
 
 def save(folder: Path, plain: onnx.ModelProto, made: onnx.ModelProto) -> None:

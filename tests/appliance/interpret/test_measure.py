@@ -240,10 +240,12 @@ def test_of_a_smooth_level_the_figures_are_those_of_the_shape(radii, shift):
     slope = np.maximum(np.linalg.norm(at / np.square(radii), axis=-1), 1e-9)
     level = ((1 - out) * out / slope).astype(np.float32)
     points = measure.surface(level)
-    long_mm, short_mm = measure.axes(points, 0.8)
+    long_mm, short_mm = measure.axes(points, (0.8, 0.8))
     assert (long_mm, short_mm) == pytest.approx((2 * radii[2], 2 * radii[1]), abs=0.2)
     whole = 4 / 3 * np.pi * np.prod(radii)
-    assert (1 - 0.35 / radii[0] ** 2) * whole < measure.volume(level, 0.8) < 1.005 * whole
+    assert (
+        (1 - 0.35 / radii[0] ** 2) * whole < measure.volume(level, (0.8, 0.8, 0.8)) < 1.005 * whole
+    )
 
 
 def test_the_short_axis_is_the_longest_chord_across_the_long_one():
@@ -252,8 +254,8 @@ def test_the_short_axis_is_the_longest_chord_across_the_long_one():
     points = np.array(corners, np.float64)
     none = np.zeros((0, 3))
     for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
-        assert measure.axes((none, points[order], none), 1.0) == pytest.approx((5, 3.75))
-    assert measure.axes((none, points, none), 0.8) == pytest.approx((4, 3))
+        assert measure.axes((none, points[order], none), (1.0, 1.0)) == pytest.approx((5, 3.75))
+    assert measure.axes((none, points, none), (0.8, 0.8)) == pytest.approx((4, 3))
 
 
 def test_a_finding_says_what_was_measured():

@@ -39,3 +39,5 @@ def test_masses_and_cubes_take_more() -> None:
     voxels = 400 * 360 * 360 / 6.0**3
     more = budget.usual(*grids, mass_mm=(6.0, 6.0, 6.0), cube_voxels=MB)
     assert abs(more - usual - (voxels + MB) * budget.BYTES_INFERRED) < 2
+    drawn = budget.usual(*grids, mass_mm=(6.0, 6.0, 6.0), drawn=True, cube_voxels=MB)
+    assert abs(drawn - more - voxels * budget.BYTES_LABELLED) < 2

@@ -3,9 +3,13 @@
 libfaketime 0.9.10 fakes clocks but no longer stat(2), so a file would seem years away from the
 clock that stamped it. $WALL_CLOCK names a file with a line `since offset` (seconds) for each time
 that the clock was set, in real time; a stamp is shifted by what was in force when it was made.
+Nor does time.sleep work there: the absolute clock_nanosleep that Python calls since 3.11 is
+answered EINVAL.
 """
 
 import os
+import select
+import time
 
 _stat = os.stat
 
@@ -35,5 +39,10 @@ def _shifted(*arguments, **options):
     return os.stat_result(plain, times)
 
 
+def _slept(seconds):
+    select.select([], [], [], seconds)
+
+
 if "WALL_CLOCK" in os.environ:
     os.stat = _shifted
+    time.sleep = _slept

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from scipy import ndimage
 
 from training.implant.hosts import Target
 from training.implant.masses import (
+    UNKNOWN,
     Chest,
     MassHost,
     draw_place,
@@ -83,6 +86,39 @@ def test_of_a_mass_in_the_wall_only_what_can_be_seen_is_truth() -> None:
     assert mass.center_mm[2] < 96 - 4, "half of it lies in muscle of its own density"
     assert mass.diameter_mm == pytest.approx(40 * 0.5 ** (1 / 3), rel=0.1)
     assert mass.place == "wall"
+
+
+@pytest.mark.parametrize("spacing", [SPACING, (2.0, 3.0, 4.0)])
+def test_the_outline_is_the_share_of_each_voxel_that_is_mass(spacing: Any) -> None:
+    here = chest()
+    here = Chest(Block(here.block.hu, spacing, 0.0), here.depth_mm)
+    before = here.block.hu.copy()
+    centre = np.array([24.3, 23.6, 15.9]) * spacing
+    mass = put_mass(np.random.default_rng(0), here, centre, ball(), 40.0)
+    assert mass is not None
+    assert mass.outline.min() == 0
+    assert mass.outline.max() == pytest.approx(1, abs=1e-3)
+    at = (np.indices(before.shape)[(slice(None), *mass.part)] + 0.5).reshape(3, -1).T * spacing
+    assert mass.outline.sum() * np.prod(spacing) == pytest.approx(4 / 3 * np.pi * 20**3, rel=0.05)
+    middle = (at * mass.outline.reshape(-1, 1)).sum(axis=0) / mass.outline.sum()
+    assert middle == pytest.approx(centre, abs=0.2)
+    changed = here.block.hu > before + 425
+    own = np.zeros(before.shape, bool)
+    own[mass.part] = mass.outline > 0.5
+    assert np.count_nonzero(changed ^ own) < 0.15 * np.count_nonzero(own)
+
+
+def test_where_nobody_sees_a_mass_end_its_outline_is_unknown() -> None:
+    here = chest()
+    mass = put_mass(np.random.default_rng(1), here, np.array([72.0, 72.0, 96.0]), ball(), 40.0)
+    assert mass is not None
+    outline = np.zeros(here.block.hu.shape, np.float32)
+    outline[mass.part] = mass.outline
+    assert (outline[:, :, :32] >= 0).all()
+    unknown = outline == UNKNOWN
+    assert np.count_nonzero(unknown) == pytest.approx(0.5 * 4 / 3 * np.pi * (20 / 3) ** 3, rel=0.3)
+    assert not unknown[:, :, :32].any()
+    assert (outline[:, :, 32:] <= 0.05).all()
 
 
 def test_a_mass_ends_at_the_skin() -> None:

@@ -17,10 +17,11 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 from scipy import ndimage
 
 from training.errors import DataError
+from training.evaluate import known_of
 from training.implant import series
 from training.implant.hosts import Host, with_implants
 from training.implant.nodules import Implant
-from training.implant.series import axes_mm, write_series
+from training.implant.series import axes_mm, read_host, write_series
 from training.implant.shapes import SHAPE_MM, Shape, sphere_diameter
 from training.implant.synthetic import made_up_host
 from training.read.datasets import dicom_stack, named_in, read_dicom
@@ -117,6 +118,51 @@ def test_truth_and_masks_tell_the_same_places(case: Case, tmp_path: Path) -> Non
         assert row["kind"] == "cavity" or risen.mean() > 100
         assert row["lidc_patient"] == patient_key("LIDC-IDRI-0008")
         assert row["split"] == "val"
+
+
+def test_the_hosts_own_lesions_are_in_truth_and_those_of_few_readers_are_ignored(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANSIDE_SHARED", str(tmp_path / "shared"))
+    marks = tmp_path / "shared" / "data" / "ct-truth"
+    boxes = marks / "host-boxes"
+    boxes.mkdir(parents=True)
+    place = {"center_lps_mm": [-10, 5, 150], "diameter_mm": 7}
+    (marks / "known-lesions.json").write_text(json.dumps({"host": [{**place, "cancer": True}]}))
+    read = [{**place, "readers": 2}, {**place, "diameter_mm": 9, "readers": 3}]
+    (marks / "lidc-readers.json").write_text(json.dumps({"host": read, "other": read}))
+    (case.folder / "truth.json").write_text(json.dumps([{**place, "diameter_mm": 11}]))
+    one = pydicom.dcmread(next(p for p in case.folder.iterdir() if p.suffix == ".dcm"))
+    corners = {"xmin": 20, "ymin": 30, "xmax": 60, "ymax": 70}
+    box = "".join(f"<{name}>{value}</{name}>" for name, value in corners.items())
+    text = f"<annotation><object><bndbox>{box}</bndbox></object></annotation>"
+    (boxes / f"{one.SOPInstanceUID}.xml").write_text(text)
+    out = written(case, tmp_path / "out")
+    rows = json.loads((out / "truth.json").read_text())
+    own = [row for row in rows if row["origin"] == "host"]
+    assert [row["origin"] for row in rows[: len(case.placed)]] == ["implant"] * len(case.placed)
+    assert len(own) == len(rows) - len(case.placed)
+    *marked, mass = own
+    assert [(row["diameter_mm"], row.get("ignore", False)) for row in marked] == [
+        (11, False),
+        (7, True),
+        (7, True),
+        (9, False),
+    ]
+    assert [row["cancer"] for row in marked] == [False, True, False, False]
+    assert mass["ignore"]
+    dy, dx = (float(v) for v in one.PixelSpacing)
+    x0, y0, z0 = (float(v) for v in one.ImagePositionPatient)
+    assert mass["center_lps_mm"] == pytest.approx([x0 + 40 * dx, y0 + 50 * dy, z0], abs=1.6)
+    # an ellipse of 40 by 40 pixels, 5 mm high
+    wanted = sphere_diameter(np.pi * 20 * dx * 20 * dy * 5)
+    assert mass["diameter_mm"] == pytest.approx(wanted, rel=0.15)
+    assert len(known_of(out).rows) == len(case.placed) + 2
+
+
+def test_a_series_that_has_implants_is_no_host(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="it has implants already"):
+        read_host(written(case, tmp_path / "out"))
 
 
 def test_nothing_of_the_patient_is_in_the_files(case: Case, tmp_path: Path) -> None:

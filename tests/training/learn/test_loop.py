@@ -18,8 +18,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from torch import Tensor, nn  # noqa: E402
 
 from training.errors import RunError  # noqa: E402
+from training.learn import loop  # noqa: E402
 from training.learn.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from training.learn.loop import MOST_SKIPPED, Job, Schedule, fit, rates  # noqa: E402
+from training.learn.loop import MOST_SKIPPED, Job, Schedule, device, fit, rates  # noqa: E402
 from training.learn.steps import Plateau  # noqa: E402
 
 SCHEDULE = Schedule(steps=8, rate=0.05, warmup=2, judge_every=2, save_every=3, bf16=False)
@@ -138,18 +139,61 @@ def test_a_step_without_a_number_changes_nothing(tmp_path: Path) -> None:
     model = network()
     before = {n: v.clone() for n, v in model.state_dict().items()}
     nan = some(lambda _: True, lambda value: value * float("nan"))
-    fit(model, replace(SCHEDULE, steps=2), job(loss=nan), tmp_path, seed=1)
+    with pytest.raises(RunError, match="for 2 steps in a row at step 2, the last"):
+        fit(model, replace(SCHEDULE, steps=2), job(loss=nan), tmp_path, seed=1)
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
-    assert rows(tmp_path)[-1]["skipped"] == "2"
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_run_goes_on_after_a_step_without_a_number_and_logs_it(tmp_path: Path) -> None:
+    nan = some(lambda n: n == 2, lambda value: value * float("nan"))
+    fit(network(), replace(SCHEDULE, steps=4), job(loss=nan), tmp_path, seed=1)
+    fit(network(), SCHEDULE, job(), tmp_path, seed=1)
+    assert [r["skipped"] for r in rows(tmp_path)] == ["1"] * 4
 
 
 def test_a_run_that_has_no_number_for_long_ends_with_one_line(tmp_path: Path) -> None:
     nan = some(lambda n: n > 5, lambda value: value / 0)
+    often = replace(SCHEDULE, steps=99, save_every=1)
     with pytest.raises(RunError, match="no number for 20 steps in a row at step 25") as ended:
-        fit(network(), replace(SCHEDULE, steps=99), job(loss=nan), tmp_path, seed=1)
+        fit(network(), often, job(loss=nan), tmp_path, seed=1)
     assert "\n" not in str(ended.value)
+    assert "last.pt is of step 5)" in str(ended.value)
     assert MOST_SKIPPED == 20
     state = load_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 5
+    assert all(torch.isfinite(v).all() for v in state["ema"].values())
+
+
+def test_data_that_are_no_numbers_end_a_run_at_once(tmp_path: Path) -> None:
+    calls = 0
+
+    def broken(rng: np.random.Generator) -> tuple[Tensor, ...]:
+        nonlocal calls
+        calls += 1
+        x, y = draw(rng)
+        return x * (float("nan") if calls == 5 else 1), y
+
+    with pytest.raises(RunError, match=r"drawn for step 5 holds .* look at the data .* of step 3"):
+        fit(network(), SCHEDULE, job(draw=broken), tmp_path, seed=1)
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
+
+
+def test_weights_that_are_no_numbers_end_a_run_though_its_loss_is_one(tmp_path: Path) -> None:
+    calls = 0
+
+    def spoils(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        value = loss(model, x, y)
+        if calls == 4:  # batch statistics of training do not enter the loss
+            model[0][1].running_mean.data.fill_(float("inf"))
+        return value
+
+    with pytest.raises(RunError, match=r"weights are no numbers at step 4 \(0\.1\.running_mean\)"):
+        fit(network(), SCHEDULE, job(loss=spoils), tmp_path, seed=1)
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 3
     assert all(torch.isfinite(v).all() for v in state["ema"].values())
 
 
@@ -194,11 +238,70 @@ def test_another_recipes_checkpoint_and_other_knobs_are_refused_and_kept(tmp_pat
         fit(network(), SCHEDULE, job(recipe="other"), tmp_path, seed=1)
     with pytest.raises(RunError, match=r"made with --rate 0\.05, not 0\.1"):
         fit(network(), SCHEDULE, job(knobs={"rate": 0.1}), tmp_path, seed=1)
+    with pytest.raises(RunError, match=r"with --rate 0\.05, not 0\.1, without --batch, now 4: "):
+        fit(network(), SCHEDULE, job(knobs={"rate": 0.1, "batch": 4}), tmp_path, seed=1)
+    with pytest.raises(RunError, match=r"with --rate 0\.05, which is no knob any more: give"):
+        fit(network(), SCHEDULE, job(knobs={}), tmp_path, seed=1)
+    with pytest.raises(RunError, match="is of step 8, beyond --steps 7: give another --name"):
+        fit(network(), replace(SCHEDULE, steps=7), job(), tmp_path, seed=1)
     assert (tmp_path / "last.pt").read_bytes() == kept
     old = {"model": {}, "knobs": {}, "step": 3}
     save_checkpoint(tmp_path / "last.pt", old)
     with pytest.raises(RunError, match="was made by an older recipe"):
         fit(network(), SCHEDULE, job(), tmp_path, seed=1)
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_names_the_tensor(tmp_path: Path) -> None:
+    fit(network(), SCHEDULE, job(), tmp_path, seed=1)
+    wider, longer = network(), network()
+    wider[1] = nn.Linear(6, 2)
+    longer.append(nn.Linear(1, 1))
+    for other, said in (
+        (wider, "1.weight is 1x6 there and 2x6 here"),
+        (longer, "2.weight is missing there and 1x1 here"),
+    ):
+        with pytest.raises(RunError, match=f"is of another network: {said}: give") as ended:
+            fit(other, SCHEDULE, job(), tmp_path, seed=1)
+        assert "\n" not in str(ended.value)
+
+
+def test_what_only_calls_itself_a_checkpoint_of_this_recipe_is_one_line(tmp_path: Path) -> None:
+    for state in (
+        {"recipe": "toy", "knobs": {"rate": 0.05}},
+        {"recipe": "toy", "knobs": {"rate": 0.05}, "model": network().state_dict(), "ema": {}},
+        [1, 2],
+    ):
+        torch.save(state, tmp_path / "last.pt")
+        with pytest.raises(RunError, match=r"last\.pt") as ended:
+            fit(network(), SCHEDULE, job(), tmp_path, seed=1)
+        assert "\n" not in str(ended.value)
+
+
+def test_only_what_ships_is_averaged_judged_and_returned(tmp_path: Path) -> None:
+    judged: list[nn.Module] = []
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        judged.append(model)
+        return {"fit": 0.0}
+
+    state = fit(network(), SCHEDULE, job(ships=lambda m: m[0], judge=judge), tmp_path, seed=1)
+    assert set(state) == set(network()[0].state_dict())
+    assert set(load_checkpoint(tmp_path / "last.pt")["model"]) == set(network().state_dict())
+    assert torch.equal(judged[-1].state_dict()["0.weight"], state["0.weight"])
+
+
+def test_a_run_learns_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device() == torch.device("cuda")
+    state = fit(network(), SCHEDULE, job(), tmp_path, seed=1, on=torch.device("cpu"))
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 8
+    assert all(value.device.type == "cpu" for value in state.values())
+
+
+def test_no_recipe_takes_its_steps_elsewhere() -> None:
+    root = Path(loop.__file__).parents[1]
+    own = [p.name for p in root.rglob("*.py") if "backward()" in p.read_text()]
+    assert own == ["loop.py"]
 
 
 def test_half_a_checkpoint_a_missing_one_and_no_checkpoint_are_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip insta
 from onnx import TensorProto, numpy_helper  # noqa: E402
 
 from appliance.backend.open import LOADERS  # noqa: E402
-from training.networks import LungNet, PatchNet, ProposeNet  # noqa: E402
+from appliance.bundle.manifest import Network  # noqa: E402
+from training.networks import DrawnMassNet, LungNet, PatchNet, ProposeNet  # noqa: E402
 from training.recipes.lung_nodule import bundle  # noqa: E402
 from training.ship import quantize  # noqa: E402
 from training.ship.onnx_file import exported  # noqa: E402
@@ -21,9 +22,15 @@ WIDTHS = (16, 16, 24, 24)
 CASES = {
     "segment": (LungNet, (32, 32, 32), (1, 1, 32, 32, 48)),
     "propose": (ProposeNet, (32, 32, 32), (1, 1, 32, 32, 48)),
+    "mass": (DrawnMassNet, (32, 32, 32), (1, 1, 32, 32, 48)),
     "classify": (PatchNet, (48, 48), (6, 1, 48, 48)),
 }
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def entry_of(role: bundle.Role) -> Network:
+    """Masses are drawn."""
+    return bundle.network(role, "0" * 64, drawn=role == "mass")
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -32,7 +39,7 @@ def case(request: pytest.FixtureRequest) -> tuple[str, object, list[object]]:
     network, side, shape = CASES[request.param]
     torch.manual_seed(0)
     model = network(WIDTHS).eval()
-    names = [port.name for port in bundle.network(request.param, "0" * 64).outputs]
+    names = [port.name for port in entry_of(request.param).outputs]
     rng = np.random.default_rng(0)
     images = [rng.random(shape, dtype=np.float32) for _ in range(3)]
     return request.param, exported(model, side, names), images
@@ -110,7 +117,7 @@ def test_it_is_a_quarter_of_the_size_and_answers_nearly_alike_in_both_backends(
 ) -> None:
     role, model, images = case
     made = quantize.quantized(model, images, "minmax")
-    entry = bundle.network(role, "0" * 64)
+    entry = entry_of(role)
     name = entry.outputs[0].name
 
     def answer(loader: str, file: onnx.ModelProto) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import RunError, command
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
 from training.networks import parameter_count
 from training.networks.radiograph import RadiographNet
@@ -51,11 +51,13 @@ def finished(folder: Path) -> RadiographNet:
     if not path.exists():
         raise RunError(f"{path}: not there; train it first")
     state = load_checkpoint(path)
-    knobs = state["knobs"]
+    knobs = state.get("knobs", {})
+    if not {"steps", "widths", "depth"} <= set(knobs):
+        raise RunError(f"{path} was made by {state.get('recipe')}: no teacher of radiographs")
     if state["step"] < knobs["steps"]:
         raise RunError(f"{path}: stopped at step {state['step']} of {knobs['steps']}")
     model = taught.network(knobs["widths"], knobs["depth"])
-    model.load_state_dict(state["ema"])
+    fill(model, state.get("ema", {}), path)
     return model.eval()
 
 

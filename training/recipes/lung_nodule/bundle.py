@@ -4,7 +4,8 @@ Rules.
 1. The ops and heads here are the appliance's own records, so a recipe cannot mean something else
    than a device does.
 2. Figures that training finds (calibration, digests, dates) come in as arguments.
-3. The networks of FILES make the line's version 1; each of those of ADDED makes it version 2.
+3. The networks of FILES make the line's version 1; each of those of ADDED makes it version 2, and a
+   mass network that draws makes it version 3.
 4. A mass network reads the very tensor of the lung network, so it has the same ops.
 """
 
@@ -13,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import onnx
+
 from appliance.bundle.accepts import Accepts, Limits
 from appliance.bundle.heads import (
+    BodyHead,
     Calibration,
     ClassifyHead,
     CubeHead,
@@ -91,6 +95,10 @@ OPS: dict[Role, tuple[Op, ...]] = {
 }
 CUBE_HEAD = CubeHead(output="logit")
 MEASURE_HEAD = MeasureHead(body="body", density="density")
+BODY_HEAD = BodyHead(output="body")
+ONE_LUNG_SHARE = 0.32
+"""Half of the least share that the smaller lung has of the larger one in eight CTs, of which two
+have a tumour that takes up a part of a lung (docs/lung-nodule.md)."""
 
 
 def mass_head(
@@ -111,10 +119,12 @@ def line_model(
     cube: CubeHead | None = None,
     mass: MassHead | None = None,
     measure: MeasureHead | None = None,
+    body: BodyHead | None = None,
 ) -> SegmentProposeClassify:
-    """The heads of the line: version 1, or 2 with any of what it added."""
+    """The heads of the line: version 1, 2 with any of what it added, 3 with bodies of masses."""
+    version: Literal[1, 2, 3] = 3 if body else 2 if cube or mass or measure else 1
     return SegmentProposeClassify(
-        version=2 if cube or mass or measure else 1,
+        version=version,
         segment=SegmentHead(output="lungs", threshold=0.5, min_ml=100.0, close_mm=9.0),
         propose=DetectHead(
             heat="heat",
@@ -129,11 +139,16 @@ def line_model(
         cube=cube,
         mass=mass,
         measure=measure,
+        body=body,
+        one_lung_share=ONE_LUNG_SHARE if body else None,
     )
 
 
-def network(role: Role, digest: str, precision: Precision = "int8") -> Network:
-    """One network's entry in a manifest; spatial axes and the number of patches are free."""
+def network(
+    role: Role, digest: str, precision: Precision = "int8", *, drawn: bool = False
+) -> Network:
+    """One network's entry in a manifest; spatial axes and the number of patches are free. `drawn`:
+    the mass network says the bodies too."""
     volume = (1, 1, -1, -1, -1)
     body = (-1, 1, MEASURE, MEASURE, MEASURE)
     inputs: dict[Role, tuple[int, ...]] = {
@@ -147,7 +162,7 @@ def network(role: Role, digest: str, precision: Precision = "int8") -> Network:
         "propose": centers,
         "classify": (Port(name="logit", shape=(-1,)),),
         "cube": (Port(name="logit", shape=(-1,)),),
-        "mass": centers,
+        "mass": (*centers, Port(name="body", shape=volume)) if drawn else centers,
         "measure": (Port(name="body", shape=body), Port(name="density", shape=(-1, 4))),
     }
     return Network(
@@ -157,6 +172,22 @@ def network(role: Role, digest: str, precision: Precision = "int8") -> Network:
         inputs=(Port(name="image", shape=inputs.get(role, volume)),),
         outputs=outputs[role],
         preprocess=OPS[role],
+    )
+
+
+def network_of(role: Role, onnx_file: bytes) -> Network:
+    """The entry of a network that no bundle holds yet: its outputs tell whether it draws masses."""
+    outputs = {port.name for port in onnx.load_model_from_string(onnx_file).graph.output}
+    return network(role, "0" * 64, drawn=role == "mass" and BODY_HEAD.output in outputs)
+
+
+def draws(networks: Mapping[Role, bytes]) -> bool:
+    """Whether one of these networks, by role, draws masses."""
+    return any(
+        port.name == BODY_HEAD.output
+        for role, data in networks.items()
+        for port in network_of(role, data).outputs
+        if role == "mass"
     )
 
 
@@ -171,6 +202,7 @@ def described(
     cube: CubeHead | None = None,
     mass: MassHead | None = None,
     measure: MeasureHead | None = None,
+    body: BodyHead | None = None,
     masses_mm: float | None = None,
 ) -> dict[str, Any]:
     """source.json: the manifest without the digests that packing fills in.
@@ -178,7 +210,7 @@ def described(
     `masses_mm`: spacing and thickness up to which only masses are looked for; None: refused above
     the limit of nodules.
     """
-    heads = line_model(calibration, top_k, cube=cube, mass=mass, measure=measure)
+    heads = line_model(calibration, top_k, cube=cube, mass=mass, measure=measure, body=body)
     accepts = Accepts(
         modality=("CT",),
         body_part=("CHEST", "THORAX", "LUNG"),
@@ -194,7 +226,10 @@ def described(
         never_tested=NEVER_TESTED,
     )
     networks: dict[str, Network] = {
-        role: network(role, "0" * 64, precision) for role in OPS if role in heads.reads()
+        role: network(role, "0" * 64, precision, drawn=role == "mass" and body is not None)
+        for role in OPS
+        if role in heads.reads()
     }
     accepted = accepts.model_dump(mode="json")
-    return source_folder.described(about, accepted, heads, networks, goldens, provenance)
+    said = source_folder.described(about, accepted, heads, networks, goldens, provenance)
+    return said if body is None else {**said, "requires_appliance": heads.needs_appliance}

@@ -1,7 +1,7 @@
 """Fits the score's figures and the threshold on out-of-fold candidates.
 
     python -m training.recipes.lung_nodule.calibrate
-        --fold R01-001=propose-without-R01-001[=cube-without-R01-001] ...
+        --fold R01-001=propose-fold-1[=cube-fold-1] ...
         [--classify classify] [--seeds 8] [--out heads.json] [--figures figures.json]
 
 Rules.
@@ -17,7 +17,9 @@ Rules.
    implants flatter a network that was trained on implants.
 4. The threshold is the lowest that lets through at most `--rate` false findings a scan of the
    pool, and at most MOST_OTHER findings beside the marked lesions in every unaltered host.
-5. Intervals of the curve draw whole scans, those of shares are Wilson's. Real lesions stand apart.
+5. Intervals of the curve draw whole scans, those of shares are Wilson's. Real lesions stand apart:
+   host by host (`real`), and together by who marked them (`real_lesions`). Marks of fewer than
+   three radiologists count nowhere.
 6. SPOTS of training.implant.hosts count as false. The curve without them stands beside it.
 """
 
@@ -128,7 +130,7 @@ def marks_of(j: Judged, score: F64, spots: bool = True) -> list[Marks]:
             j.of.center_lps_mm[own],
             score[own],
             places_of(j.of.truth[scan]),
-            places_of(j.of.lesions),
+            places_of([*j.of.lesions, *j.of.unsure]),
         )
         verdicts = np.where((verdicts == -1) & aside[own], -2, verdicts)
         found.append(Marks(score[own], verdicts, len(j.of.truth[scan])))
@@ -143,13 +145,13 @@ def at_spots(j: Judged) -> npt.NDArray[np.bool_]:
 
 
 def others(j: Judged, score: F64) -> F64:
-    """Scores, best first, of what is neither a marked lesion nor at the mass in the unaltered
-    host."""
+    """Scores, best first, of what is neither a marked lesion, sure or not, nor at the mass in the
+    unaltered host."""
     near = verdicts_of(
         j.of.center_lps_mm[j.real],
         score[j.real],
         places_of([]),
-        places_of(j.of.lesions),
+        places_of([*j.of.lesions, *j.of.unsure]),
     )
     return -np.sort(-score[j.real][(near == -1) & ~j.of.aside[j.real]])
 
@@ -175,8 +177,10 @@ def lesions_of(j: Judged, score: F64, threshold: float) -> dict[str, Any]:
             {
                 "center_lps_mm": [round(v, 1) for v in lesion["center_lps_mm"]],
                 "diameter_mm": lesion["diameter_mm"],
+                "marked_by": "engineers" if lesion.get("by_eye") else "radiologists",
                 "rank": int((own > best[0]).sum()) + 1 if len(best) else None,
                 "score": round(float(best[0]), 3) if len(best) else None,
+                "found": bool((best >= threshold).any()),
             }
         )
     return {"lesions": rows, "others": int((others(j, score) >= threshold).sum())}
@@ -199,6 +203,8 @@ def published(folds: Sequence[Judged], score: Sequence[F64], threshold: float) -
     curve = froc(pool)
     without = [m for j, s in zip(folds, score, strict=True) for m in marks_of(j, s, spots=False)]
     top = max(j.fold.top for j in folds)
+    real = {j.fold.host: lesions_of(j, s, threshold) for j, s in zip(folds, score, strict=True)}
+    own = [row for of_host in real.values() for row in of_host["lesions"]]
     return {
         "scans": len(pool),
         "implants": len(rows),
@@ -220,9 +226,8 @@ def published(folds: Sequence[Judged], score: Sequence[F64], threshold: float) -
         "diameter_ratio_10_50_90": [
             round(float(q), 2) for q in np.quantile(ratios, [0.1, 0.5, 0.9])
         ],
-        "real": {
-            j.fold.host: lesions_of(j, s, threshold) for j, s in zip(folds, score, strict=True)
-        },
+        "real": real,
+        "real_lesions": shares([row["found"] for row in own], [row["marked_by"] for row in own]),
     }
 
 

@@ -1,7 +1,7 @@
 """Fits the mass score and its threshold on scans that the networks never saw.
 
-    python -m training.recipes.lung_nodule.calibrate_masses --fold R01-001=mass-without-R01-001
-        --fold C3N-00247=mass-without-C3N-00247 --fold A0001=mass-without-A0001
+    python -m training.recipes.lung_nodule.calibrate_masses --fold R01-001=mass-fold-1
+        --fold A0002=mass-fold-1 --fold C3N-00247=mass-fold-2 ...
         [--seeds 6] [--out heads.json] [--figures figures.json]
 
 Rules.
@@ -12,7 +12,11 @@ Rules.
    of SURE_MM and more; a mark on a smaller one or on a marked lesion counts neither way, but
    lesions that would be called a mass are counted apart.
 3. Scans without a mass are judged as well: hosts as they are, and with nodules of 4 to 15 mm.
-4. The score is a logistic fit of the heat logit; the threshold lets through at most `--rate` false
+4. Where the network draws masses, a mark that lies in the body of a better one is none, as on a
+   device. How a hit is sized is told for its body, or for the diameter where it has none: the mean
+   axis beside that of the implant's own outline, which is no larger than what can be seen of it
+   (implant.masses, rule 3). So the figures of isolated masses are the sharper ones.
+5. The score is a logistic fit of the heat logit; the threshold lets through at most `--rate` false
    masses a scan, and lies half way (in logits) to the score of the next hit above it.
 """
 
@@ -29,13 +33,14 @@ import numpy as np
 
 from appliance.backend.protocol import Backend
 from appliance.bundle.heads import Calibration, MassHead
-from appliance.interpret import detect
+from appliance.interpret import detect, mass, measure
 from appliance.interpret.detect import sigmoid
-from appliance.records import Candidate
+from appliance.interpret.mass import Measured
+from appliance.records import Candidate, Vector
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Target, load_host, to_lps, with_implants
-from training.implant.masses import MassHost, with_masses
+from training.implant.masses import Mass, MassHost, with_masses
 from training.implant.masses import load_host as load_mass_host
 from training.implant.shapes import Shape
 from training.judge.calibration import fit
@@ -60,6 +65,7 @@ class Truth:
 
     target: Target
     what: str  # its place, or `real`
+    mean_mm: float | None = None  # mean axis of what can be seen of it; None: nobody knows
 
 
 @dataclass(frozen=True)
@@ -68,25 +74,41 @@ class Judged:
 
     host: str
     what: str  # masses, plain or nodules
-    marks: list[Candidate]
+    sized: list[Measured]  # with its body, where the network draws one
     verdicts: list[int]  # index of `truth`, -1 false, -2 neither
     truth: list[Truth]
     errors_mm: list[float]  # of each mark, from its truth's centre; NaN for the others
 
+    @property
+    def marks(self) -> list[Candidate]:
+        """Without their bodies."""
+        return [one.mass for one in self.sized]
 
-def marks_of(volume: Volume, backend: Backend, head: MassHead) -> list[Candidate]:
+
+def marks_of(volume: Volume, backend: Backend, head: MassHead) -> list[Measured]:
     """Every mark of at least `head.least_mm`, best first, by the appliance's own steps."""
     stack = stack_of(volume)
     lungs = lungs_of(stack, backend, bundle.line_model(PLAIN))
     image = backend.prepare(stack, bundle.OPS["mass"], None)
-    found = detect.candidates(backend.infer("mass", image), image, head.detect, lungs)
-    return [c for c in found if c.diameter_mm >= head.least_mm]
+    outputs = backend.infer("mass", image)
+    found = detect.candidates(outputs, image, head.detect, lungs)
+    wide = [c for c in found if c.diameter_mm >= head.least_mm]
+    draws = bundle.BODY_HEAD.output in outputs
+    drawn = mass.parts(outputs, image, bundle.BODY_HEAD) if draws else None
+    return list(mass.measured(wide, drawn, stack))
+
+
+def mean_axis(one: Mass, spacing: Vector) -> float:
+    """Mean axis in mm of what can be seen of an implant, by the appliance's own rule."""
+    level = np.pad(np.asarray(one.outline - 0.5, np.float32), 1, constant_values=-0.5)
+    return float(np.mean(measure.axes(measure.surface(level), spacing[1:])))
 
 
 def judged(
-    host: MassHost, what: str, marks: list[Candidate], truth: list[Truth], beside: list[Target]
+    host: MassHost, what: str, sized: list[Measured], truth: list[Truth], beside: list[Target]
 ) -> Judged:
     """Rule 2 on one scan."""
+    marks = [one.mass for one in sized]
     sure = [i for i, t in enumerate(truth) if t.target.diameter_mm >= SURE_MM]
     aside = [t.target for t in truth if t.target.diameter_mm < SURE_MM] + beside
     verdicts = verdicts_of(
@@ -104,7 +126,7 @@ def judged(
         for c, v in zip(marks, verdicts, strict=True)
     ]
     of = [sure[v] if v >= 0 else int(v) for v in verdicts]
-    return Judged(host.volume.name, what, marks, of, truth, errors)
+    return Judged(host.volume.name, what, sized, of, truth, errors)
 
 
 def balls(host: MassHost, targets: Sequence[Target]) -> Places:
@@ -131,7 +153,10 @@ def scans_of(
         found.append(judged(host, "nodules", marks, real, lesions + beside))
     for seed in range(seeds):
         volume, masses = with_masses(host, shapes, seed)
-        truth = real + [Truth(Target(m.center_mm, m.diameter_mm), m.place) for m in masses]
+        truth = real + [
+            Truth(Target(m.center_mm, m.diameter_mm), m.place, mean_axis(m, volume.spacing))
+            for m in masses
+        ]
         found.append(judged(host, "masses", marks_of(volume, backend, head), truth, lesions))
     return found
 
@@ -142,7 +167,7 @@ def scored(head: MassHead, mark: Candidate) -> float:
 
 
 def fitted(head: MassHead, scans: Sequence[Judged], rate: float) -> MassHead:
-    """Rule 4."""
+    """Rule 5."""
     pairs = [(c.logits["propose"], float(v >= 0)) for s in scans for c, v in pairs_of(s) if v != -2]
     x, y = np.array([[p[0]] for p in pairs]), np.array([p[1] for p in pairs])
     scale, bias = (float(v) for v in fit(x, y, ridge=0.1))
@@ -240,6 +265,12 @@ def real_masses(scans: Sequence[Judged], head: MassHead) -> list[dict[str, Any]]
                 row["score"] = round(scored(head, mark), 3)
                 row["off_mm"] = round(scan.errors_mm[ranks[0]], 1)
                 row["found_mm"] = round(mark.diameter_mm, 1)
+                if (body := scan.sized[ranks[0]].body) is not None:
+                    row["body"] = {
+                        "mean_axis_mm": body.mean_mm,
+                        "long_axis_mm": round(body.long_mm, 1),
+                        "volume_ml": round(body.volume_mm3 / 1000, 1),
+                    }
             rows.append(row)
     return rows
 
@@ -247,6 +278,38 @@ def real_masses(scans: Sequence[Judged], head: MassHead) -> list[dict[str, Any]]
 def lesions_called(scans: Sequence[Judged], head: MassHead) -> dict[str, int]:
     """Marked lesions, none of them a mass, that hosts as they are would be reported with as one."""
     return {s.host: sum(v == -2 for _, v in found(s, head)) for s in scans if s.what == "plain"}
+
+
+def sizes(scans: Sequence[Judged], head: MassHead) -> dict[str, Any]:
+    """Rule 4: of implants that a device would report, how far the mean axis is off as a share of
+    the true one (median and 90th percentile of the absolute error, and median bias), for all and by
+    place, and why some have no body."""
+    rows: dict[str, list[float]] = {}
+    drawn, whys = 0, dict[str, int]()
+    for scan in scans:
+        for one, v in zip(scan.sized, scan.verdicts, strict=True):
+            true = scan.truth[v].mean_mm if v >= 0 else None
+            if true is None or scored(head, one.mass) < head.threshold:
+                continue
+            drawn += one.body is not None
+            if one.why is not None:
+                whys[one.why.split(",")[0]] = whys.get(one.why.split(",")[0], 0) + 1
+            size = one.mass.diameter_mm if one.body is None else one.body.mean_mm
+            for name in ("all", scan.truth[v].what):
+                rows.setdefault(name, []).append(size / true - 1)
+    return {
+        "with_a_body": f"{drawn} of {len(rows.get('all', []))}",
+        "without_because": dict(sorted(whys.items())),
+        "mean_axis_off": {
+            name: {
+                "n": len(off),
+                "median": round(float(np.median(np.abs(off))), 3),
+                "90_percent": round(float(np.quantile(np.abs(off), 0.9)), 3),
+                "bias": round(float(np.median(off)), 3),
+            }
+            for name, off in sorted(rows.items())
+        },
+    }
 
 
 def summary(scans: Sequence[Judged], head: MassHead) -> dict[str, Any]:
@@ -272,6 +335,7 @@ def summary(scans: Sequence[Judged], head: MassHead) -> dict[str, Any]:
         "diameter_ratio_10_50_90": [
             round(float(q), 2) for q in np.quantile(ratio, [0.1, 0.5, 0.9])
         ],
+        "sizes": sizes(scans, head),
         "real": real_masses(scans, head),
         "lesions_called_masses": lesions_called(scans, head),
     }

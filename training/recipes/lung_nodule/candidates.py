@@ -1,7 +1,7 @@
 """Candidates of implanted CTs for the 3D branch: native patches and cubes, with their labels.
 
     python -m training.recipes.lung_nodule.candidates --host R01-001
-        --propose propose-without-R01-001
+        --propose propose-fold-1
 
     host + seed -> implants -> other slices, mirrored, stretched -> lungs -> proposals -> cut, label
 
@@ -14,7 +14,8 @@ Rules.
    nodule alike.
 3. Label 1: the best candidate within a nodule's radius (at least HIT_MM), implant or marked lesion.
    Label 0: nowhere near any of them. All others are left out: second hits, what lies between, the
-   boxed mass. A marked lesion is never a negative.
+   boxed mass, and what may be a nodule (`Host.spots`, `Host.unsure`). A marked lesion is never a
+   negative.
 4. Nodules are also cut at a jittered centre (`found` is false), so that what the proposals miss is
    learnt too; judging counts found candidates alone.
 5. A file is kept under the work folder, named by the digest of what made it.
@@ -38,15 +39,16 @@ from appliance.interpret import detect, segment
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Cube, Window
 from appliance.records import Candidate, Stack
-from training.errors import RunError, command
+from training.errors import DataError, RunError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, Target, load_host, with_implants
 from training.implant.shapes import Shape
 from training.learn.knobs import knobs_from_command_line
 from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.read.lung_truth import dilate
-from training.read.shared_series import TRAINING_SERIES
+from training.read.shared_series import NODULE_SERIES
 from training.read.volume import F32, F64, HIGH_HU, LOW_HU, Bool, Volume, stack_of
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.proposals import onnx_backend
@@ -69,7 +71,7 @@ class Mining:
     """Everything that decides about a file of candidates."""
 
     host: str = "R01-001"
-    propose: str = "propose-without-R01-001"  # run of a proposal network that left the host out
+    propose: str = "propose-fold-1"  # run of a proposal network that left the host out
     segment: str = "segment"  # run of the lung network
     network: str = "int8.onnx"
     split: str = "train"  # of the LIDC patients whose shapes are implanted
@@ -129,6 +131,7 @@ class Scan:
     volume: Volume
     targets: tuple[Target, ...]
     implants: int
+    unsure: tuple[Target, ...]  # may be nodules: no candidate near one teaches anything
     mass: Bool  # [z, y, x] at MASS_MM * scale
     scale: float
 
@@ -137,6 +140,7 @@ def scan_of(host: Host, shapes: Sequence[Shape], mining: Mining, seed: int) -> S
     """One scan of rule 2."""
     volume, implants = with_implants(host, shapes, seed)
     targets = [Target(i.center_mm, i.diameter_mm) for i in implants] + list(host.lesions)
+    unsure = [*host.spots, *host.unsure]
     rng = np.random.default_rng([4021, seed])
     chances, at = rng.random(2), rng.random(2)
     own = volume.spacing[0]
@@ -151,16 +155,23 @@ def scan_of(host: Host, shapes: Sequence[Shape], mining: Mining, seed: int) -> S
     if mirrored:
         wide = hu.shape[2] * volume.spacing[2]
         hu, mass = np.ascontiguousarray(hu[:, :, ::-1]), mass[:, :, ::-1]
-        targets = [
-            Target((t.center_mm[0], t.center_mm[1], wide - t.center_mm[2]), t.diameter_mm)
-            for t in targets
-        ]
+        targets, unsure = (
+            [
+                Target((t.center_mm[0], t.center_mm[1], wide - t.center_mm[2]), t.diameter_mm)
+                for t in some
+            ]
+            for some in (targets, unsure)
+        )
     z, y, x = (s * scale for s in volume.spacing)
     stretched = Volume(volume.name, hu, (z, y, x), volume.origin)
-    moved = tuple(
-        Target(plan.vector(np.multiply(t.center_mm, scale)), t.diameter_mm * scale) for t in targets
+    moved, doubtful = (
+        tuple(
+            Target(plan.vector(np.multiply(t.center_mm, scale)), t.diameter_mm * scale)
+            for t in some
+        )
+        for some in (targets, unsure)
     )
-    return Scan(stretched, moved, len(implants), mass, scale)
+    return Scan(stretched, moved, len(implants), doubtful, mass, scale)
 
 
 def resliced(volume: Volume, thickness: float, noise_hu: float, rng: np.random.Generator) -> Volume:
@@ -204,6 +215,8 @@ def labelled(centers: F64, scan: Scan) -> npt.NDArray[np.int32]:
     near_mass = dilate(scan.mass, APART_MM / scan.scale, MASS_MM)
     middles = np.array([t.center_mm for t in scan.targets]).reshape(-1, 3)
     radii = np.array([t.diameter_mm / 2 for t in scan.targets])
+    doubtful = np.array([t.center_mm for t in scan.unsure]).reshape(-1, 3)
+    their_radii = np.array([t.diameter_mm / 2 for t in scan.unsure])
     for i, at in enumerate(centers):
         away = np.linalg.norm(middles - at, axis=1)
         hit = np.flatnonzero(away <= np.maximum(radii, HIT_MM))
@@ -213,7 +226,13 @@ def labelled(centers: F64, scan: Scan) -> npt.NDArray[np.int32]:
             best = int(hit[np.argmin(away[hit])])
             out[i] = LEFT_OUT if best in taken else best
             taken.add(best)
-        elif np.any(away <= np.maximum(radii, HIT_MM) + APART_MM) or near_mass[tuple(index)]:
+        elif (
+            np.any(away <= np.maximum(radii, HIT_MM) + APART_MM)
+            or np.any(
+                np.linalg.norm(doubtful - at, axis=1) <= np.maximum(their_radii, HIT_MM) + APART_MM
+            )
+            or near_mass[tuple(index)]
+        ):
             out[i] = LEFT_OUT
     return out
 
@@ -278,9 +297,10 @@ def mined(host: Host, shapes: Sequence[Shape], backend: Backend, mining: Mining)
 
 
 def digest(mining: Mining) -> str:
-    """Of the knobs and of both networks' files: what names a cached file."""
+    """Of the knobs, of both networks' files and of who gives no shape: what names a cached file."""
     files = [work_folder(run) / mining.network for run in (mining.segment, mining.propose)]
-    known = json.dumps(asdict(mining), sort_keys=True) + "".join(file_digest(f) for f in files)
+    known = json.dumps([asdict(mining), KEY], sort_keys=True)
+    known += "".join(file_digest(f) for f in files)
     return hashlib.sha256(known.encode()).hexdigest()
 
 
@@ -300,10 +320,12 @@ def load(path: Path) -> Candidates:
 def cached(mining: Mining, threads: int = 1) -> Candidates:
     """The file of these knobs, mined now where there is none.
 
-    ValueError for a host that may not be trained on; RunError names a run that is not there.
+    DataError for a host that may not be trained on here; RunError names a run that is not there.
     """
-    if mining.host not in TRAINING_SERIES:
-        raise ValueError(f"{mining.host} may not be trained on")
+    if mining.host not in NODULE_SERIES:
+        raise DataError(
+            f"{mining.host} may not be trained on; use one of {', '.join(NODULE_SERIES)}"
+        )
     runs: dict[bundle.Role, str] = {"segment": mining.segment, "propose": mining.propose}
     files = {role: work_folder(run) / mining.network for role, run in runs.items()}
     if missing := [path for path in files.values() if not path.is_file()]:

@@ -34,6 +34,7 @@ from training.learn.loop import Batch, Job, Schedule, device, fit
 from training.learn.steps import seed_all
 from training.networks import EfficientNetLite0, PatchNet, parameter_count
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.recipes.lung_nodule.patches import (
     F32,
     U8,
@@ -183,7 +184,7 @@ def train(
         kind="plateau" if k.schedule == "plateau" else "cosine",
         judge_every=k.judge_every,
     )
-    job = Job(RECIPE, asdict(k), draw, loss_with(k, teachers or []), judge)
+    job = Job(RECIPE, {**asdict(k), "left_out": KEY}, draw, loss_with(k, teachers or []), judge)
     return shipped(fit(model, schedule, job, folder, k.seed))
 
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from training.errors import RunError, command
 from training.learn.augment import Ranges, augment
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.distill import logit_loss
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Batch, Job, Schedule, device, fit
@@ -34,8 +34,11 @@ from training.learn.steps import seed_all
 from training.networks import CubeNet, parameter_count
 from training.networks.hybrid import HybridNet
 from training.read.folders import work_folder
+from training.read.left_out import KEY
+from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.read.volume import F32
 from training.recipes.lung_nodule.candidates import U8, Candidates, Mining, cached
+from training.recipes.lung_nodule.folds import judged_runs
 
 RECIPE = "lung_nodule_cube"
 SIDE = 32  # voxels that the network sees of a candidate's cube
@@ -51,10 +54,7 @@ TURNED = Ranges(
     noise=0.04,
 )
 """How far a cube is varied, and its patch by itself."""
-PROPOSE = (
-    "R01-001=propose-without-R01-001,C3N-00247=propose-without-C3N-00247,"
-    "A0001=propose-without-A0001"
-)
+PROPOSE = ",".join(f"{host}={run}" for host, run in judged_runs("propose"))
 ENCODER = {
     "stem": "body",
     "quarter.0": "body.3",
@@ -75,7 +75,7 @@ class Knobs:
     name: str = "cube"  # folder of checkpoint and log under the training work folder
     seed: int = 5
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     propose: str = PROPOSE
     seeds: int = 24  # scans mined of each host
     steps: int = 200  # from a proposal network; from nothing more
@@ -98,11 +98,11 @@ class Knobs:
 def mined(hosts: str, propose: str, seeds: int, threads: int) -> list[Candidates]:
     """The candidates of every host of a list; RunError for one without a proposal run."""
     runs = dict(pair.split("=", 1) for pair in propose.split(",") if "=" in pair)
-    if missing := [host for host in hosts.split(",") if host not in runs]:
+    if missing := [host for host in nodule_hosts(hosts) if host not in runs]:
         raise RunError(f"--propose names no run for {missing[0]}")
     return [
         cached(Mining(host=host, propose=runs[host], seeds=seeds), threads)
-        for host in hosts.split(",")
+        for host in nodule_hosts(hosts)
     ]
 
 
@@ -194,13 +194,16 @@ def loss_of(
 
 
 def teacher_of(run: str, hosts: str) -> HybridNet:
-    """A finished hybrid; RunError where it saw other hosts than its student may."""
+    """A finished hybrid; RunError where it is none, or saw other hosts than its student may."""
     path = work_folder(run) / "last.pt"
     state = load_checkpoint(path)
-    if set(state["knobs"].get("hosts", "").split(",")) != set(hosts.split(",")):
-        raise RunError(f"{path} saw {state['knobs'].get('hosts')}, its student is to see {hosts}")
-    model = HybridNet(scale=state["knobs"]["scale"], zoom=state["knobs"]["zoom"])
-    model.load_state_dict(state["ema"])
+    knobs = state.get("knobs", {})
+    if not {"hosts", "scale", "zoom"} <= set(knobs):
+        raise RunError(f"{path} was made by {state.get('recipe')}: no hybrid, so no teacher")
+    if set(knobs["hosts"].split(",")) != set(hosts.split(",")):
+        raise RunError(f"{path} saw {knobs['hosts']}, its student is to see {hosts}")
+    model = HybridNet(scale=knobs["scale"], zoom=knobs["zoom"])
+    fill(model, state.get("ema", {}), path)
     return model.eval().to(device())
 
 
@@ -211,12 +214,12 @@ def started(model: CubeNet, run: str, hosts: str) -> None:
     """
     path = work_folder(run) / "last.pt"
     state = load_checkpoint(path)
-    seen = set(state["knobs"].get("hosts", "").split(","))
+    seen = set(state.get("knobs", {}).get("hosts", "").split(","))
     if not seen <= set(hosts.split(",")):
         raise RunError(f"{path} saw {','.join(sorted(seen))}, the student is to see {hosts}")
     body = {
         ours + name[len(theirs) :]: value
-        for name, value in state["ema"].items()
+        for name, value in state.get("ema", {}).items()
         for theirs, ours in ENCODER.items()
         if name.startswith(f"{theirs}.")
     }
@@ -237,7 +240,7 @@ def train(k: Knobs, pools: Sequence[Candidates], teacher: Teacher | None, folder
     schedule = Schedule.of(k)
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, pools, k),
         loss=lambda model, patches, cubes, labels: loss_of(
             model, patches, cubes, labels, teacher, k

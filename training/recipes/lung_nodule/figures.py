@@ -64,13 +64,15 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
             found[f"{OUT}, operating point, {name}: sensitivity"] = figure(
                 row["sensitivity"], row.get("interval"), row["of"]
             )
+    for who, row in figures.get("real_lesions", {}).items():
+        found[f"real lesions marked by {who}, scan left out, operating point: sensitivity"] = (
+            figure(row["sensitivity"], row["interval"], row["of"])
+        )
     for host, real in figures.get("real", {}).items():
-        ranks = [row["rank"] for row in real["lesions"]]
-        sizes = [row["diameter_mm"] for row in real["lesions"]]
-        if ranks and ranks[sizes.index(max(sizes))] is not None:
-            found[f"{host} left out: rank of its cancer"] = Figure(
-                value=ranks[sizes.index(max(sizes))]
-            )
+        largest = max(real["lesions"], key=lambda row: row["diameter_mm"], default=None)
+        if largest and largest["rank"] is not None:
+            what = "cancer" if largest["marked_by"] == "engineers" else "largest nodule"
+            found[f"{host} left out: rank of its {what}"] = Figure(value=largest["rank"])
         found[f"{host} left out: other findings at the operating point"] = Figure(
             value=real["others"]
         )
@@ -87,6 +89,9 @@ def of_masses(figures: Mapping[str, Any]) -> dict[str, Figure]:
             found[f"implanted masses, scan left out, {name}: sensitivity"] = Figure(
                 value=round(hits / of, 4), low=float(share[3]), high=float(share[4]), n=of
             )
+    for name, row in figures.get("sizes", {}).get("mean_axis_off", {}).items():
+        said = f"implanted masses, scan left out, {name}: median error of the mean axis, as a share"
+        found[said] = Figure(value=row["median"], n=row["n"])
     for row in figures.get("real", []):
         if "off_mm" in row:
             found[f"{row['host']} left out: mm from its mass's centre"] = Figure(

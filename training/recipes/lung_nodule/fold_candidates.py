@@ -5,8 +5,8 @@ Rules.
    of LIDC patients of val, one a seed, and last the host as it is.
 2. Candidates, patches and cubes come from the appliance's own line and ops; another patch or cube
    network is then judged in seconds on what is kept.
-3. A file is named by the digest of all that made it: networks, seeds, shapes, and the code of the
-   implants. It appears whole or not at all.
+3. A file is named by the digest of all that made it: networks, seeds, shapes, the host's marks, and
+   the code of the implants. It appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from appliance.preprocess import reference
 from appliance.records import Tensor
 from training.errors import RunError
 from training.implant import hosts, nodules
-from training.implant.donors import cached_shapes
+from training.implant.donors import cached_shapes, shapes_file
 from training.implant.hosts import Host, load_host, size_class, to_lps, with_implants
 from training.judge.froc import Places, verdicts_of
 from training.read import volume as grids
 from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder
 from training.read.lung_truth import dilate
+from training.read.shared_series import known_lesions, nodule_hosts
 from training.read.volume import F32, F64, Volume, stack_of
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.proposals import onnx_backend, proposed
@@ -70,17 +71,18 @@ class Kept:
     cubes: F16  # [n, 32, 32, 32] in [0, 1]
     aside: npt.NDArray[np.bool_]  # [n] at the host's boxed mass
     truth: list[list[dict[str, Any]]]  # of each scan, as in truth.json
-    lesions: list[dict[str, Any]]  # the host's own, marked by eye
+    lesions: list[dict[str, Any]]  # the host's own, to be found; `by_eye` where engineers say so
+    unsure: list[dict[str, Any]]  # its own that too few radiologists marked
 
     def verdicts(self, scan: int) -> npt.NDArray[np.int64]:
         """Of the candidates of one scan, best heat first (see `froc.verdicts_of`); the host's own
-        lesions are neither hits nor false."""
+        lesions, sure or not, are neither hits nor false."""
         own = self.scan == scan
         found = verdicts_of(
             self.center_lps_mm[own],
             self.heat[own],
             places_of(self.truth[scan]),
-            places_of(self.lesions),
+            places_of([*self.lesions, *self.unsure]),
         )
         return np.where((found == -1) & self.aside[own], -2, found)
 
@@ -92,16 +94,19 @@ def places_of(rows: list[dict[str, Any]]) -> Places:
 
 
 def kept(fold: Fold, threads: int = 1) -> Kept:
-    """The fold's file, made now where there is none; RunError names a run that is not there."""
+    """The fold's file, made now where there is none; RunError names a run that is not there,
+    DataError a host that counts for masses alone."""
+    nodule_hosts(fold.host)
     runs: dict[bundle.Role, str] = {"segment": fold.segment, "propose": fold.propose}
     files = {role: work_folder(run) / fold.network for role, run in runs.items()}
     if missing := [path for path in files.values() if not path.is_file()]:
         raise RunError(f"{missing[0]}: no such network; train and quantize it first")
     cache = work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache, "val")
-    known = json.dumps([asdict(fold), bundle.WITHIN_RADII], sort_keys=True)
+    marked = [asdict(lesion) for lesion in known_lesions(shared_folder(), fold.host)]
+    known = json.dumps([asdict(fold), bundle.WITHIN_RADII, marked], sort_keys=True)
     code = [Path(str(module.__file__)) for module in (hosts, nodules, grids)]
-    for path in [*files.values(), cache / "lidc-shapes-val.npz", *code]:
+    for path in [*files.values(), shapes_file(cache, "val"), *code]:
         known += file_digest(path)
     name = f"{fold.host}-{hashlib.sha256(known.encode()).hexdigest()[:16]}.npz"
     path = work_folder("fold-candidates") / name
@@ -158,12 +163,19 @@ def save(
     at = (host.volume.zyx(arrays["center_lps_mm"]) + 0.5) * host.volume.spacing / MASS_MM
     index = np.clip(at.astype(int), 0, np.array(near.shape) - 1)
     arrays["aside"] = near[tuple(index.T)]
-    lesions = [
-        {"center_lps_mm": to_lps(host.volume, t.center_mm).tolist(), "diameter_mm": t.diameter_mm}
-        for t in host.lesions
-    ]
+    lesions, unsure = (
+        [
+            {
+                "center_lps_mm": to_lps(host.volume, t.center_mm).tolist(),
+                "diameter_mm": t.diameter_mm,
+                "by_eye": t.by_eye,
+            }
+            for t in some
+        ]
+        for some in (host.lesions, host.unsure)
+    )
     with whole(path) as file:
-        marks = np.array(json.dumps({"truth": truth, "lesions": lesions}))
+        marks = np.array(json.dumps({"truth": truth, "lesions": lesions, "unsure": unsure}))
         np.savez(file, marks=marks, **arrays)
 
 
@@ -172,7 +184,7 @@ def load(path: Path) -> Kept:
     with np.load(path) as file:
         marks = json.loads(str(file["marks"]))
         arrays = {name: file[name] for name in file if name != "marks"}
-    return Kept(**arrays, truth=marks["truth"], lesions=marks["lesions"])
+    return Kept(**arrays, **marks)
 
 
 def patch_logits(patches: F16, backend: Backend) -> F64:

@@ -42,6 +42,6 @@ def inputs_of(roles: Mapping[bundle.Role, bytes]) -> dict[bundle.Role, F32]:
 def record(networks: Mapping[bundle.Role, bytes], out: Path) -> list[dict[str, Any]]:
     """Writes one recorded run a network of the nodule line; returns the entries for them."""
     return [
-        case(role, bundle.network(role, "0" * 64), networks[role], image, out)
+        case(role, bundle.network_of(role, networks[role]), networks[role], image, out)
         for role, image in inputs_of(networks).items()
     ]

@@ -28,6 +28,8 @@ from training.learn.steps import seed_all
 from training.networks import parameter_count
 from training.networks.hybrid import HybridNet
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
+from training.read.shared_series import NODULE_SERIES
 from training.recipes.lung_nodule import patches as luna
 from training.recipes.lung_nodule.candidates import U8, Candidates
 from training.recipes.lung_nodule.cube import PROPOSE, SIDE, drawn, mined, mixed, varied
@@ -42,7 +44,7 @@ class Knobs:
     name: str = "hybrid"  # folder of checkpoint and log under the training work folder
     seed: int = 7
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     propose: str = PROPOSE
     seeds: int = 24  # scans mined of each host
     scale: float = 0.25  # of all widths; 1 is for a GPU
@@ -104,7 +106,7 @@ def train(k: Knobs, pools: Sequence[Candidates], patches: dict[str, U8], folder:
     schedule = Schedule.of(k, judge_every=k.judge_every)
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, pools, patches, k),
         loss=loss_of,
         judge=judged,

@@ -1,7 +1,7 @@
 """What the 3D branch gains out of fold: candidates and free-response curves with and without it.
 
     python -m training.recipes.lung_nodule.judge_cube
-        [--folds R01-001=propose-without-R01-001=cube-without-R01-001,...]
+        [--folds R01-001=propose-fold-1=cube-fold-1,...]
 
 Rules. A fold is HOST=PROPOSE=CUBE, and neither network saw the host; scans, candidates, sums and
 verdicts are those of `calibrate`, so what is compared is one term of the sum. The gain is drawn
@@ -22,7 +22,7 @@ import numpy as np
 from training.errors import RunError, command
 from training.judge.froc import RATES, Marks, froc
 from training.judge.metrics import auc, between
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
 from training.networks import CubeNet
 from training.read.folders import work_folder
@@ -37,6 +37,7 @@ from training.recipes.lung_nodule.calibrate import (
 )
 from training.recipes.lung_nodule.cube import logits_of, teacher_of
 from training.recipes.lung_nodule.fold_candidates import Fold, Kept, cube_logits
+from training.recipes.lung_nodule.folds import judged_runs
 from training.recipes.lung_nodule.hybrid import RECIPE as HYBRID
 from training.recipes.lung_nodule.proposals import onnx_backend
 
@@ -45,9 +46,11 @@ from training.recipes.lung_nodule.proposals import onnx_backend
 class Knobs:
     """Everything that may be varied."""
 
-    folds: str = (
-        "R01-001=propose-without-R01-001=cube-without-R01-001,"
-        "C3N-00247=propose-without-C3N-00247=cube-without-C3N-00247"
+    folds: str = ",".join(
+        f"{host}={propose}={run}"
+        for (host, propose), (_, run) in zip(
+            judged_runs("propose"), judged_runs("cube"), strict=True
+        )
     )
     classify: str = "classify"
     network: str = "last.pt"  # of the cube runs; or float.onnx, int8.onnx
@@ -76,11 +79,11 @@ def logits(of: Kept, run: str, file: str) -> F64:
             raise RunError(f"{path}: no such network; quantize the run first")
         return cube_logits(of.cubes, onnx_backend({"cube": path}))
     state = load_checkpoint(path)
-    if state["recipe"] == HYBRID:
+    if state.get("recipe") == HYBRID:
         found = logits_of(teacher_of(run, state["knobs"]["hosts"]), of.patches, of.cubes)
     else:
         model = CubeNet()
-        model.load_state_dict(state["ema"])
+        fill(model, state.get("ema", {}), path)
         model.eval()
         found = logits_of(lambda _, cubes: model(cubes), of.patches, of.cubes)
     return found.astype(np.float64)

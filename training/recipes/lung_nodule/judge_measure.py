@@ -1,7 +1,7 @@
 """What the measuring network is worth on a scan that it never saw: outlines, axes, volume, density.
 
     python -m training.recipes.lung_nodule.judge_measure
-        --fold R01-001=measure-without-R01-001 [--cubes 160]
+        --fold C3N-00247=measure-fold-2 [--cubes 160]
         [--network int8.onnx] [--figures figures.json]
 
 Rules.
@@ -75,7 +75,7 @@ def true_axes(one: Example) -> tuple[float, float]:
     """Long and short axis of the shape itself, by the appliance's own rule."""
     fine = occupancy(one.shape, one.cell_mm, one.offset_mm, FINE_MM)
     level = np.pad(fine - 0.5, 1, constant_values=-0.5)
-    return measure.axes(measure.surface(np.asarray(level, np.float32)), FINE_MM)
+    return measure.axes(measure.surface(np.asarray(level, np.float32)), (FINE_MM, FINE_MM))
 
 
 def judged(one: Example, outputs: dict[str, F32], thick: bool) -> Row:

@@ -9,7 +9,7 @@ candidates.csv or candidates_V2.csv beside them or in a folder `CSVFILES`.
 
 Rules.
 1. Splits are those of the study index: LUNA16's subset8 is val, subset9 is test, the rest train. A
-   scan is in one split, and so are all of its patches.
+   scan is in one split, and so are all of its patches. Scans of `read.left_out` are in none.
 2. A patch is what the device cuts: 50 x 50 native pixels of the nearest slice (reference.patches),
    HU -1000..400 as 0..255. Its label is its candidate's class. Candidates of class 0 near a nodule
    are left out: a known lesion is never a negative (readers.negatives).
@@ -25,6 +25,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ from training.errors import DataError, command
 from training.implant.series import uid_of
 from training.read.datasets import SPLITS, Mark, negatives, read, read_annotations, read_candidates
 from training.read.files import whole_folder
+from training.read.left_out import KEY, SERIES
 from training.read.study_index import TEST_FOLD, VAL_FOLD, write_whole
 from training.read.volume import HIGH_HU, LOW_HU, Volume, stack_of
 
@@ -46,13 +48,14 @@ CANDIDATES = ("candidates_V2.csv", "candidates.csv")
 
 
 def scans(root: Path) -> Iterator[tuple[str, Path]]:
-    """(split, .mhd) of each scan, subset by subset."""
+    """(split, .mhd) of each scan, subset by subset, but for those of `read.left_out`."""
     found = False
     for number in range(10):
         split = {VAL_FOLD: "val", TEST_FOLD: "test"}.get(number, "train")
         for path in sorted((root / f"subset{number}").glob("*.mhd")):
             found = True
-            yield split, path
+            if path.stem not in SERIES:
+                yield split, path
     if not found:
         raise DataError(f"{root}: no subset0 to subset9 with .mhd files in it: not LUNA16's layout")
 
@@ -93,7 +96,7 @@ def patch_file(root: Path, most_negatives: int, seed: int) -> bytes:
         print(f"{path.parent.name}/{path.stem}: {len(yes)} nodules, {len(no)} others", flush=True)
     if "train" not in found:
         raise DataError(f"{root}: no candidate in subset0 to subset7 to train on")
-    arrays: dict[str, npt.NDArray[np.uint8]] = {}
+    arrays: dict[str, npt.NDArray[Any]] = {"left_out": np.array(KEY)}
     for split, pairs in found.items():
         arrays[f"{split}_images"] = np.stack([patch for patch, _ in pairs])
         arrays[f"{split}_labels"] = np.array([label for _, label in pairs], np.uint8)

@@ -1,12 +1,17 @@
 """Trains the mass network at 3 mm on implanted masses.
 
-    python -m training.recipes.lung_nodule.mass [--steps 320] [--hosts R01-001,C3N-00247] ...
+    python -m training.recipes.lung_nodule.mass [--steps 320] [--hosts R01-001,A0002] ...
 
 Rules. Pieces of 192 x 240 x 240 mm are cut from real CTs, turned, scaled and mirrored, and get
 LIDC-shaped masses on the fly (`implant.masses`); a boxed mass of a host is a positive. Nodules far
 below a mass and fluid are implanted as what is no mass; a lesion or implant between the two counts
 neither way. Slices of up to 6 mm are imitated. To judge the recipe, leave a host out (--hosts) and
 run `calibrate_masses`.
+
+Outlines are learnt at 3 mm from implants, whose share of each voxel is known, by Dice and focal
+loss. Of a boxed mass only the middle half of its radius is sure to be mass; further out, as far as
+half a radius beyond it, and around lesions that count neither way, nothing is learned.
+--body_weight 0 trains the network without outlines, as before.
 """
 
 from __future__ import annotations
@@ -28,7 +33,9 @@ from training.implant.masses import (
     GRID_MM,
     LARGEST_MM,
     SMALLEST_MM,
+    UNKNOWN,
     Chest,
+    Mass,
     MassHost,
     draw_place,
     large,
@@ -41,16 +48,22 @@ from training.implant.nodules import Block
 from training.implant.shapes import Shape, pick_shape
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Job, Schedule, fit
-from training.learn.losses import centernet_focal, centre_l1
+from training.learn.losses import centernet_focal, centre_l1, focal, soft_dice
 from training.learn.steps import seed_all
 from training.learn.warp import Move, moved, warped, way_back
-from training.networks import MassNet, parameter_count
+from training.networks import DrawnMassNet, MassNet, parameter_count
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
+from training.read.shared_series import TRAINING_SERIES
 from training.read.volume import AIR_HU, F32, F64, window
 
 STRIDE = 4
 SURE_MM = 20.0
 """A mass of which less can be seen counts neither way."""
+CORE, AROUND = 0.5, 1.5
+"""Radii of a boxed mass: what is mass for sure, and from where on it is none for sure."""
+LESION_MM = 20.0
+"""Around the middle of a lesion that counts neither way nothing is learned."""
 
 RECIPE = "lung_nodule_mass"
 
@@ -62,7 +75,7 @@ class Knobs:
     name: str = "mass"  # folder of checkpoint and log under the training work folder
     seed: int = 5
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(TRAINING_SERIES)
     steps: int = 320
     batch: int = 4
     depth: int = 64  # voxels of 3 mm
@@ -78,18 +91,22 @@ class Knobs:
     decay: float = 0.02  # AdamW weight decay
     ema: float = 0.98
     size_weight: float = 0.5  # weight of the diameter loss
+    body_weight: float = 0.5  # weight of the outlines' loss; 0: a network without outlines
+    body_focal: float = 5.0  # weight of the focal loss beside Dice in it; focal is a small figure
     save_every: int = 100  # steps
     bf16: bool = True
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one step learns from: image and targets on the stride-4 grid."""
+    """What one step learns from: image, targets on the stride-4 grid, and outlines on the image's:
+    share of each voxel, or UNKNOWN."""
 
     image: F32
     heat: F32
     log_mm: F32
     weight: F32
+    body: F32
 
 
 def cut(rng: np.random.Generator, host: MassHost, k: Knobs) -> tuple[Chest, list[Target], F64]:
@@ -126,6 +143,11 @@ def sample(rng: np.random.Generator, host: MassHost, shapes: Sequence[Shape], k:
     """One piece with its implants."""
     chest, targets, unsure = cut(rng, host, k)
     real, pool = len(targets), large(shapes)
+    body = np.zeros(chest.block.hu.shape, np.float32)
+    for boxed in targets:
+        draw_boxed(body, boxed)
+    for centre in unsure:
+        body[np.linalg.norm(middles(body.shape) - centre, axis=-1) < LESION_MM] = UNKNOWN
     if rng.random() < k.fluid:
         put_fluid(rng, chest)
     for _ in range(int(rng.poisson(k.nodules))):
@@ -148,13 +170,36 @@ def sample(rng: np.random.Generator, host: MassHost, shapes: Sequence[Shape], k:
             mass = put_mass(rng, chest, where_or_none, shape, diameter)
             if mass is not None:
                 targets.append(Target(mass.center_mm, mass.diameter_mm))
+                draw(body, mass)
                 break
     heat, log_mm, weight = draw_targets(targets, chest.block.hu.shape, real)
     cells = (np.indices(heat.shape).reshape(3, -1).T + 0.5) * STRIDE * GRID_MM
     for centre in unsure:
-        near = np.linalg.norm(cells - centre, axis=1).reshape(heat.shape) < 20
+        near = np.linalg.norm(cells - centre, axis=1).reshape(heat.shape) < LESION_MM
         weight[near & (heat < 1)] = 0
-    return Piece(window(augment(rng, chest.block.hu, k)), heat, log_mm, weight)
+    return Piece(window(augment(rng, chest.block.hu, k)), heat, log_mm, weight, body)
+
+
+def middles(shape: Sequence[int]) -> F64:
+    """Middle of every voxel of a piece [z, y, x, 3] in mm from its outer edge."""
+    return np.asarray((np.moveaxis(np.indices(tuple(shape)), 0, -1) + 0.5) * GRID_MM, np.float64)
+
+
+def draw(body: F32, mass: Mass) -> None:
+    """Puts an implant's outline into that of the piece; what is mass for sure stays so. The outline
+    of one of which too little can be seen is UNKNOWN."""
+    own, outline = body[mass.part], mass.outline
+    if mass.diameter_mm < SURE_MM:
+        outline = np.where(outline > 0, np.float32(UNKNOWN), outline)
+    unknown = (outline < 0) & (own <= 0)
+    own[:] = np.where(unknown, np.float32(UNKNOWN), np.where(outline > own, outline, own))
+
+
+def draw_boxed(body: F32, target: Target) -> None:
+    """Puts what is known of a boxed mass into the outline of a piece."""
+    away = np.linalg.norm(middles(body.shape) - target.center_mm, axis=-1) / target.diameter_mm * 2
+    body[away < AROUND] = UNKNOWN
+    body[away < CORE] = 1
 
 
 def augment(rng: np.random.Generator, hu: F32, k: Knobs) -> F32:
@@ -208,41 +253,67 @@ def draw_targets(
 def batch_of(
     rng: np.random.Generator, hosts: Sequence[MassHost], shapes: Sequence[Shape], k: Knobs
 ) -> tuple[Tensor, ...]:
-    """Images [B,1,Z,Y,X], and on the stride-4 grid heat, ln diameter and heat weight."""
+    """Images [B,1,Z,Y,X], on the stride-4 grid heat, ln diameter and heat weight, and outlines."""
     drawn = [sample(rng, hosts[int(rng.integers(len(hosts)))], shapes, k) for _ in range(k.batch)]
-    parts = ("image", "heat", "log_mm", "weight")
+    parts = ("image", "heat", "log_mm", "weight", "body")
     return tuple(
         torch.from_numpy(np.stack([getattr(d, part) for d in drawn])[:, None]) for part in parts
     )
 
 
 def loss_of(
-    outputs: tuple[Tensor, Tensor], heat: Tensor, log_mm: Tensor, weight: Tensor, k: Knobs
+    outputs: Sequence[Tensor],
+    heat: Tensor,
+    log_mm: Tensor,
+    weight: Tensor,
+    body: Tensor,
+    k: Knobs,
 ) -> Tensor:
-    """CenterNet focal of the heat, and the diameter's error where there is heat."""
-    focal = centernet_focal(outputs[0], heat, weight)
+    """CenterNet focal of the heat, the diameter's error where there is heat, and the loss of the
+    outlines where the network draws them."""
+    found = centernet_focal(outputs[0], heat, weight)
     sized = centre_l1(outputs[1], log_mm, (heat > 0.35).float() * heat)
-    return focal + k.size_weight * sized
+    loss = found + k.size_weight * sized
+    for logits in outputs[2:]:
+        loss = loss + k.body_weight * outline_loss(logits, body, k.body_focal)
+    return loss
 
 
-def train(k: Knobs, hosts: Sequence[MassHost], shapes: Sequence[Shape], folder: Path) -> MassNet:
+def outline_loss(logits: Tensor, body: Tensor, factor: float) -> Tensor:
+    """Dice and `factor` times focal loss, both classes alike, where the outline is known: a mass is
+    too rare for Dice alone to say where none is, and its surface too small a share for focal alone.
+    """
+    known, share = (body >= 0).float(), body.clamp(min=0)
+    return soft_dice(logits, share, weight=known) + factor * focal(
+        logits, share, weight=known, alpha=None
+    )
+
+
+def network(k: Knobs) -> MassNet | DrawnMassNet:
+    """The network that these knobs train, untrained."""
+    return DrawnMassNet() if k.body_weight else MassNet()
+
+
+def train(
+    k: Knobs, hosts: Sequence[MassHost], shapes: Sequence[Shape], folder: Path
+) -> MassNet | DrawnMassNet:
     """Trains, writing `last.pt` and `log.csv` to `folder` (resumed from there); the average."""
     seed_all(k.seed, k.threads)
     # channels last: a third less time on a CPU
-    model = MassNet().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = network(k).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     print(
         f"{parameter_count(model)} parameters, hosts {[h.volume.name for h in hosts]}", flush=True
     )
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, hosts, shapes, k),
-        loss=lambda model, image, heat, log_mm, weight: loss_of(
-            model(image), heat, log_mm, weight, k
+        loss=lambda model, image, heat, log_mm, weight, body: loss_of(
+            model(image), heat, log_mm, weight, body, k
         ),
     )
     state = fit(model, Schedule.of(k, clip=5.0), job, folder, k.seed)
-    shipped = MassNet()
+    shipped = network(k)
     shipped.load_state_dict(state)
     return shipped.eval()
 

@@ -39,6 +39,8 @@ from training.learn.losses import class_weights, soft_dice, weighted_bce
 from training.learn.steps import seed_all
 from training.networks import MeasureNet, parameter_count
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
+from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.read.volume import F32, F64, Volume, stack_of
 from training.recipes.lung_nodule.bundle import CUBE_MM, MEASURE, OPS
 
@@ -62,7 +64,7 @@ class Knobs:
     name: str = "measure"  # folder of checkpoint and log under the training work folder
     seed: int = 7
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     steps: int = 500
     batch: int = 8
     smallest_mm: float = 3.5
@@ -239,7 +241,7 @@ def train(
     )
     job = Job(
         RECIPE,
-        asdict(k),
+        {**asdict(k), "left_out": KEY},
         draw=lambda rng: batch_of(rng, hosts, others, shapes, k),
         loss=lambda model, image, body, density: loss_of(model(image), body, density, k),
     )
@@ -267,7 +269,7 @@ def main() -> None:
     k = knobs_from_command_line(Knobs())
     folder, cache = work_folder(k.name), work_folder("cache")
     shapes = cached_shapes(shared_folder(), cache)
-    hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
+    hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     others = made_up_hosts(k.made_up_hosts, k.seed)
     train(k, hosts, others, shapes, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")

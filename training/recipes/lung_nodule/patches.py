@@ -1,7 +1,8 @@
 """Axial patches of candidates: read, drawn, varied, and judged as the device does it.
 
 Rules. A patch stays in the scan's own pixels: only a scale of 0.75-1.3 varies it. The published
-patches were JPEG-compressed once, so noise and blur are added.
+patches were JPEG-compressed once, so noise and blur are added. Nobody of `read.left_out` is learned
+from, chosen by or judged on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.errors import RunError
+from training.errors import DataError, RunError
+from training.read.left_out import kept_patches
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -42,11 +44,16 @@ def patch_file(shared: Path) -> Path:
 
 
 def load_patches(path: Path) -> dict[str, U8]:
-    """train/val images [N,50,50] and labels [N] of the LUNA16 patch file."""
+    """train/val images [N,50,50] and labels [N] of the LUNA16 patch file, but for those of
+    `read.left_out`. RunError where it is none, DataError where it does not tell
+    whose its patches are."""
     names = ("train_images", "train_labels", "val_images", "val_labels")
     try:
         with np.load(path) as file:
-            return {name: np.asarray(file[name], dtype=np.uint8) for name in names}
+            kept = kept_patches(path, file)
+            return {name: np.asarray(kept[name], dtype=np.uint8) for name in names}
+    except DataError:
+        raise
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
         raise RunError(f"{path}: not the LUNA16 patch file: {e}".splitlines()[0]) from e
 

@@ -5,7 +5,7 @@ Rules.
    piece is stretched, resampled as the appliance does, turned and bent, and windowed. Targets go
    the same way (`training.learn.warp.moved`).
 2. Real lesions of a host are positives; the first targets are theirs, trusted less in place and
-   size. Its boxed mass is ignored, and so are spots that may be nodules (`hosts.SPOTS`). None of
+   size. Its boxed mass is ignored, and so is what may be a nodule (`Host.spots`, `unsure`). None of
    these is ever a negative; everything else in a host is.
 3. A nodule that nobody could see is no lesson: one that hardly changes its CT is taken out again,
    one of which thick slices leave less than FAINT_HU counts neither way.
@@ -131,7 +131,8 @@ def sample(rng: np.random.Generator, host: Host, shapes: Sequence[Shape], d: Dra
         if i >= piece.real and contrast * _densest(body, here) < FAINT_HU:
             kind = faint
         kind.append(here)
-    unsure = [*faint, *(in_patch(spot, edge, stretch, move, side) for spot in host.spots)]
+    doubtful = [*host.spots, *host.unsure]
+    unsure = [*faint, *(in_patch(one, edge, stretch, move, side) for one in doubtful)]
     heat, size_map, weight = draw_targets([*lesions, *plain], len(lesions))
     weight *= away_from(unsure, STRIDE)
     if host.ignored.any():

@@ -22,9 +22,9 @@ from training.recipes.lung_nodule import bundle
 
 def onnx_backend(files: Mapping[bundle.Role, Path], threads: int = 0) -> Backend:
     """The backend the appliance would choose, with networks that no bundle holds yet."""
-    entries: dict[str, Network] = {role: bundle.network(role, "0" * 64) for role in files}
-    networks: dict[str, bytes] = {role: path.read_bytes() for role, path in files.items()}
-    return open_backend(choose("auto"), entries, networks, threads)
+    networks: dict[bundle.Role, bytes] = {role: path.read_bytes() for role, path in files.items()}
+    entries: dict[str, Network] = {r: bundle.network_of(r, data) for r, data in networks.items()}
+    return open_backend(choose("auto"), entries, {str(r): networks[r] for r in networks}, threads)
 
 
 def lungs_of(stack: Stack, backend: Backend, line: SegmentProposeClassify) -> Mask:

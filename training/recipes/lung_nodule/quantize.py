@@ -8,14 +8,15 @@ each layer, scales, digest of the calibration images) into the run's folder.
 Rules. Calibration images come from what the network trained on, drawn like a training batch; the
 damage is judged on others: the val split for patches, other draws from the same scans for volumes.
 Damage is the root mean square change of the logits where they decide something, so that it tells
-methods apart long before an AUC does. A layer that alone does more than `most` stays float.
+methods apart long before an AUC does; of a network that draws masses the larger one of its two maps
+of logits counts. A layer that alone does more than `most` stays float.
 What was made of the same checkpoint with the same knobs is not made again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,12 +31,20 @@ from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import load_host
 from training.judge.metrics import auc
-from training.learn.checkpoint import load_checkpoint
+from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
-from training.networks import CubeNet, LungNet, MassNet, MeasureNet, PatchNet, ProposeNet
+from training.networks import (
+    CubeNet,
+    DrawnMassNet,
+    LungNet,
+    MassNet,
+    MeasureNet,
+    PatchNet,
+    ProposeNet,
+)
 from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import TRAINING_SERIES, training_series
+from training.read.shared_series import NODULE_SERIES, training_series
 from training.read.volume import F32, resample, window
 from training.recipes.lung_nodule import bundle, cube, mass, measure
 from training.recipes.lung_nodule.candidates import joined
@@ -89,17 +98,44 @@ SHOWN = (
 DRAWN = {"mass": mass.images, "measure": measure.images}
 
 
+def empty(network: bundle.Role, knobs: Mapping[str, Any]) -> nn.Module:
+    """The untrained network of a run with these knobs; no run of before has one that draws."""
+    draws = network == "mass" and knobs.get("body_weight", 0.0) > 0
+    return DrawnMassNet() if draws else EMPTY[network]()
+
+
 def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]:
     """The network with a run's moving average, ready to infer, and the run's knobs."""
-    state = load_checkpoint(work_folder(run) / "last.pt")
-    model = EMPTY[network]()
-    model.load_state_dict(state["ema"])
+    path = work_folder(run) / "last.pt"
+    state = load_checkpoint(path)
+    model = empty(network, state.get("knobs", {}))
+    fill(model, state.get("ema", {}), path)
     return model.eval(), {"step": state["step"], **state["knobs"]}
 
 
-def runner(role: bundle.Role, model: onnx.ModelProto, threads: int) -> Callable[[F32], F32]:
-    """The first output of a network of the line."""
-    return quantize.runner(role, bundle.network(role, "0" * 64), model, threads)
+def runner(role: bundle.Role, model: onnx.ModelProto, threads: int) -> Callable[[F32], list[F32]]:
+    """The maps of logits of a network of the line that its damage is judged on: the first output,
+    and the bodies where it draws them."""
+    entry = bundle.network_of(role, model.SerializeToString())
+    run = quantize.outputs_runner(role, entry, model, threads)
+    draws = bundle.draws({role: model.SerializeToString()})
+    names = [entry.outputs[0].name, *([bundle.BODY_HEAD.output] if draws else [])]
+
+    def maps(image: F32) -> list[F32]:
+        found = run(image)
+        return [found[name] for name in names]
+
+    return maps
+
+
+def change(after: list[list[F32]], before: list[list[F32]], near: float) -> float:
+    """Root mean square change of the logits of images, map by map, where `before` lies nearer to 0
+    than `near`; of several maps the largest."""
+    harms = []
+    for new, old in zip(zip(*after, strict=True), zip(*before, strict=True), strict=True):
+        moved = [(a - b)[np.abs(b) < near] for a, b in zip(new, old, strict=True)]
+        harms.append(float(np.sqrt(np.mean(np.concatenate(moved) ** 2))))
+    return max(harms)
 
 
 def blocks(role: bundle.Role, hosts: list[str], count: int, rng: np.random.Generator) -> list[F32]:
@@ -153,7 +189,7 @@ def area_of(
 ) -> float:
     """AUC of a network's first output."""
     run_it = runner(role, model, threads)
-    return round(auc(labels, np.concatenate([run_it(image) for image in judged])), 5)
+    return round(auc(labels, np.concatenate([run_it(image)[0] for image in judged])), 5)
 
 
 def drawn(
@@ -170,7 +206,7 @@ def drawn(
     if role in DRAWN:
         draw = partial(DRAWN[role], run["hosts"])
         return draw(k.images, rng, "train"), draw(k.judged, rng, "val"), None
-    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(TRAINING_SERIES)
+    hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(NODULE_SERIES)
     return blocks(role, hosts, k.images, rng), blocks(role, hosts, k.judged, rng), None
 
 
@@ -203,7 +239,8 @@ def main() -> None:
     if done(folder, made_from):
         print(f"{folder / FILES['int8']} is of this checkpoint already")
         return
-    names = [port.name for port in bundle.network(role, "0" * 64).outputs]
+    entry = bundle.network(role, "0" * 64, drawn=isinstance(model, DrawnMassNet))
+    names = [port.name for port in entry.outputs]
     plain = exported(model, SIDES[role], names, many=role in ("cube", "measure"))
     calibration, judged, labels = drawn(role, run, k)
     torch.set_num_threads(k.threads)
@@ -213,11 +250,7 @@ def main() -> None:
 
     def damage(candidate: onnx.ModelProto, most: int = len(judged)) -> float:
         run_it = runner(role, candidate, k.threads)
-        changes = [
-            (run_it(image) - before)[np.abs(before) < k.near]
-            for image, before in zip(judged[:most], wanted[:most], strict=True)
-        ]
-        return float(np.sqrt(np.mean(np.concatenate(changes) ** 2)))
+        return change([run_it(image) for image in judged[:most]], wanted[:most], k.near)
 
     few = partial(damage, most=k.few)
     made, found = quantize.in_int8(plain, calibration, damage, k.few, few, k.most)

@@ -1,12 +1,11 @@
 """Trains the lung mask network at 3 mm.
 
-    python -m training.recipes.lung_nodule.segment [--steps 1600] [--hosts R01-001,C3N-00247,A0001]
-    ...
+    python -m training.recipes.lung_nodule.segment [--steps 1600] [--hosts R01-001,A0001] ...
 
 Rules. Truth comes from the unaltered CT; disease is painted into the input only, so the mask learns
 to include it. Half the lesson is what is no lung: outside air, bowel gas, trachea, slices without a
-lung, bodies without lungs. Intensities are varied far beyond the three hosts (classes repainted at
-random), because three scanners say little about the next one.
+lung, bodies without lungs. Intensities are varied far beyond the hosts (classes repainted at
+random), because a few scanners say little about the next one.
 """
 
 from __future__ import annotations
@@ -21,15 +20,17 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from training.errors import command
-from training.learn.checkpoint import load_checkpoint, restore_state, save_state
+from training.errors import DataError, command
 from training.learn.knobs import knobs_from_command_line
+from training.learn.loop import Job, Schedule, fit
 from training.learn.losses import soft_dice, weighted_bce
-from training.learn.steps import Ema, Progress, cosine_rate, seed_all
+from training.learn.steps import seed_all
 from training.networks import LungNet, parameter_count
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import host_lungs
+from training.read.shared_series import NODULE_SERIES, host_lungs, nodule_hosts
 from training.read.volume import AIR_HU, F32, resample, window
+
+RECIPE = "lung_nodule_segment"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Knobs:
     name: str = "segment"  # folder of checkpoint and log under the training work folder
     seed: int = 2
     threads: int = 1
-    hosts: str = "R01-001,C3N-00247,A0001"
+    hosts: str = ",".join(NODULE_SERIES)
     steps: int = 1500
     batch: int = 2
     depth: int = 64  # voxels of 3 mm
@@ -110,6 +111,8 @@ def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32]:
     else:
         centre_z = rng.uniform(lung[0], lung[-1])
     body = np.argwhere(hu[len(hu) // 2] > -300)
+    if not len(body):
+        raise DataError(f"{host.name}: no body in its middle slice")
     middle = (body.min(0) + body.max(0)) / 2
     jitter = rng.normal(0, 12.0 / grid_mm, 2)
     centre = np.array([centre_z, middle[0] + jitter[0], middle[1] + jitter[1]])
@@ -301,39 +304,32 @@ def sample(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[F32, 
     return out[0], out[1]
 
 
+def batch_of(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[Tensor, Tensor]:
+    """Images and lung masks, both [B,1,Z,Y,X]."""
+    pairs = [sample(rng, hosts, k) for _ in range(k.batch)]
+    images, masks = (torch.from_numpy(np.stack(part)[:, None]) for part in zip(*pairs, strict=True))
+    return images, masks
+
+
+def loss_of(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy and Dice of a mask."""
+    return weighted_bce(logits, mask, torch.ones_like(mask)) + soft_dice(logits, mask)
+
+
 def train(k: Knobs, hosts: list[Host], folder: Path) -> LungNet:
-    """Trains, writing `last.pt` to `folder` (resumed from there); returns the averaged model."""
-    rng = seed_all(k.seed, k.threads)
+    """Trains, writing `last.pt` and `log.csv` to `folder` (resumed from there); the average."""
+    seed_all(k.seed, k.threads)
     model = LungNet()
     print(f"{parameter_count(model)} parameters, hosts {[h.name for h in hosts]}", flush=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=k.rate, weight_decay=k.decay)
-    ema = Ema(model, k.ema)
-    checkpoint, start = folder / "last.pt", 0
-    if checkpoint.exists():
-        start = restore_state(load_checkpoint(checkpoint), model, optimizer, ema)
-        rng = np.random.default_rng([k.seed, start])
-    progress = Progress(k.steps, start)
-    for step in range(start, k.steps):
-        model.train()
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(step, k.steps, k.rate, k.warmup)
-        pairs = [sample(rng, hosts, k) for _ in range(k.batch)]
-        x = torch.from_numpy(np.stack([p[0] for p in pairs])[:, None])
-        y = torch.from_numpy(np.stack([p[1] for p in pairs])[:, None])
-        with torch.autocast("cpu", torch.bfloat16, enabled=k.bf16):
-            logits: Tensor = model(x)
-        logits = logits.float()
-        loss = weighted_bce(logits, y, torch.ones_like(y)) + soft_dice(logits, y)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        optimizer.step()
-        ema.update(model)
-        progress(step, float(loss.detach()))
-        if (step + 1) % k.save_every == 0 or step + 1 == k.steps:
-            save_state(checkpoint, model, optimizer, ema, step + 1, asdict(k))
+    job = Job(
+        RECIPE,
+        asdict(k),
+        draw=lambda rng: batch_of(rng, hosts, k),
+        loss=lambda model, image, mask: loss_of(model(image), mask),
+    )
+    state = fit(model, Schedule.of(k), job, folder, k.seed)
     shipped = LungNet()
-    shipped.load_state_dict(ema.shadow)
+    shipped.load_state_dict(state)
     return shipped.eval()
 
 
@@ -341,7 +337,7 @@ def main() -> None:
     """Data, model, schedule, loop."""
     k = knobs_from_command_line(Knobs())
     folder, cache = work_folder(k.name), work_folder("cache")
-    hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
+    hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     train(k, hosts, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")

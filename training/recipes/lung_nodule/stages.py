@@ -1,32 +1,27 @@
 """The steps of lung-nodule in their order: networks, their INT8 versions, judges, source folder.
 
-Rules. Of every network that learns on our CTs three leave one CT out, to judge it, and a fourth
-ships.
+Rules. Of every network that is judged on our CTs a run a fold leaves the fold's CTs out (`folds`),
+and one more ships.
 """
 
 from __future__ import annotations
 
 from training.read.folders import work_folder
+from training.recipes.lung_nodule.folds import folds_of, judged_runs, learned_from, run_of
 from training.tracks import Command, Stage
 
 STEPS = "training.recipes.lung_nodule"
-FOLDS = {
-    "R01-001": "C3N-00247,A0001",
-    "C3N-00247": "R01-001,A0001",
-    "A0001": "R01-001,C3N-00247",
-}
 
 
 def stages(out: str) -> list[Stage]:
-    """Of every network that learns on our CTs three leave one CT out, to judge it, and a fourth
-    ships."""
+    """Every network with its INT8 version on tracks side by side, then the judges."""
     quantize = [f"{STEPS}.quantize", "--network"]
     tracks: dict[str, list[Command]] = {}
     for role in ("propose", "mass", "measure"):
-        for name, hosts in {**FOLDS, "": ",".join(FOLDS)}.items():
-            run = f"{role}-without-{name}" if name else role
+        for fold in (*folds_of(role), ""):
+            run = run_of(role, fold) if fold else role
             tracks[run] = [
-                [f"{STEPS}.{role}", "--name", run, "--hosts", hosts],
+                [f"{STEPS}.{role}", "--name", run, "--hosts", learned_from(role, fold)],
                 [*quantize, role, "--name", run],
             ]
         if role == "propose":
@@ -48,7 +43,7 @@ def judged_and_exported(out: str) -> list[Command]:
     folder = work_folder("lung-nodule")
 
     def folds(role: str) -> list[str]:
-        return [w for host in FOLDS for w in ("--fold", f"{host}={role}-without-{host}")]
+        return [w for host, run in judged_runs(role) for w in ("--fold", f"{host}={run}")]
 
     def files(**options: str) -> list[str]:
         return [w for o, name in options.items() for w in (f"--{o}", str(folder / f"{name}.json"))]

@@ -26,6 +26,7 @@ from training.learn.steps import seed_all
 from training.networks import EfficientNetLite0, parameter_count
 from training.networks.efficientnet import load_pretrained, pretrained_file
 from training.read.folders import shared_folder, work_folder
+from training.read.left_out import KEY
 from training.recipes.lung_nodule.patches import (
     U8,
     Variation,
@@ -98,7 +99,7 @@ def train(k: Knobs, data: dict[str, U8], folder: Path) -> EfficientNetLite0:
     schedule = Schedule.of(
         k, frozen_steps=k.frozen_steps, gentle=k.gentle, judge_every=k.judge_every
     )
-    job = Job(RECIPE, asdict(k), draw, loss_of, judge, frozen_part)
+    job = Job(RECIPE, {**asdict(k), "left_out": KEY}, draw, loss_of, judge, frozen_part)
     state = fit(model, schedule, job, folder, k.seed)
     return loaded(state)
 

@@ -60,6 +60,12 @@ def test_a_run_that_was_stopped_teaches_nobody(radiographs: Any, tmp_path: Path)
     torch.save({**state, "step": 1}, tmp_path / "last.pt")
     with pytest.raises(RunError, match="stopped at step 1 of 2"):
         student.finished(tmp_path)
+    torch.save({**state, "ema": {}}, tmp_path / "last.pt")
+    with pytest.raises(RunError, match="is of another network"):
+        student.finished(tmp_path)
+    torch.save({"recipe": "lung_nodule_mass", "knobs": {"steps": 1}}, tmp_path / "last.pt")
+    with pytest.raises(RunError, match="made by lung_nodule_mass: no teacher"):
+        student.finished(tmp_path)
     with pytest.raises(RunError, match="train it first"):
         student.finished(tmp_path / "none")
 

@@ -76,6 +76,7 @@ def _a_fold(host: str, count: int = 40, seed: int = 0) -> Judged:
         np.zeros(3 * count, bool),
         [rows, rows, []],
         lesions,
+        [],
     )
     verdicts = np.concatenate([of.verdicts(i) for i in range(3)])
     lesion = np.where((scan == 2) & (np.arange(3 * count) == 3 * count - 1), 0, -1)

@@ -60,6 +60,24 @@ def test_what_version_2_adds_is_described_with_its_network(roles: list[str]) -> 
         assert {p.name for p in manifest.networks[role].outputs} == outputs
 
 
+def test_a_mass_network_that_draws_makes_version_3() -> None:
+    mass, body = ADDED["mass"], bundle.BODY_HEAD
+    described = bundle.described(
+        CALIBRATION, PROVENANCE, [], "2.0.0", 24, mass=mass, body=body, masses_mm=10.0
+    )
+    for part in described["networks"].values():
+        part["digest"] = "0" * 64
+    manifest = Manifest.model_validate_json(json.dumps(described))
+    assert manifest.line.version == 3
+    assert manifest.requires_appliance == manifest.line.needs_appliance == "0.2.0"
+    assert (manifest.line.body, manifest.line.one_lung_share) == (body, bundle.ONE_LUNG_SHARE)
+    names = {p.name for p in manifest.networks["mass"].outputs}
+    assert names == manifest.line.reads()["mass"] == {"heat", "log_diameter", "body"}
+    earlier = bundle.described(CALIBRATION, PROVENANCE, [], "2.0.0", 24, mass=mass)
+    assert "requires_appliance" not in earlier
+    assert "body" not in earlier["line"]
+
+
 def test_wide_slices_are_for_masses_alone() -> None:
     mass = ADDED["mass"]
     said = bundle.described(CALIBRATION, PROVENANCE, [], "1.0.0", 24, mass=mass, masses_mm=10.0)

@@ -21,10 +21,12 @@ from training.recipes.lung_nodule.calibrate import (
     fitted,
     lesions_of,
     marks_of,
+    others,
     published,
     scores,
     threshold_of,
 )
+from training.recipes.lung_nodule.figures import of_implants
 from training.recipes.lung_nodule.fold_candidates import Fold, Kept
 
 
@@ -49,6 +51,7 @@ def fold(
         np.asarray(more.get("aside", np.zeros(n, bool))),
         truth,
         more.get("lesions", []),
+        more.get("unsure", []),
     )
     verdicts = np.concatenate([kept.verdicts(s) for s in range(len(truth))])
     own = kept.scan == len(truth) - 1
@@ -97,6 +100,35 @@ def test_the_hosts_own_lesion_and_mass_are_neither_hit_nor_false_in_an_implanted
     )
     assert one.verdicts.tolist() == [0, -2, -2, -1, -2]
     assert one.lesion.tolist() == [-1, -1, -1, -1, 0]
+
+
+def test_a_mark_of_too_few_radiologists_counts_nowhere() -> None:
+    one = fold(
+        [(0, 0, 3.0), (0, 50, 2.0), (1, 50, 1.0), (1, 80, 0.0)],
+        [[row(0)], []],
+        unsure=[row(50)],
+    )
+    score = np.array([0.9, 0.8, 0.7, 0.6])
+    assert one.verdicts.tolist() == [0, -2, -2, -1]
+    assert marks_of(one, score)[0].verdicts.tolist() == [0, -2]
+    assert others(one, score).tolist() == [0.6]
+    assert lesions_of(one, score, 0.5) == {"lesions": [], "others": 1}
+    assert published([one], [score], 0.5)["real_lesions"] == {}
+
+
+def test_real_lesions_are_counted_apart_by_who_marked_them() -> None:
+    own = [row(0), {**row(50), "by_eye": True}, row(90)]
+    one = fold([(0, 200, 9.0), (1, 0, 3.0), (1, 50, 2.0)], [[row(200)], []], lesions=own)
+    figures = published([one], [np.array([0.95, 0.9, 0.4])], 0.5)
+    told = {who: (r["found"], r["of"]) for who, r in figures["real_lesions"].items()}
+    assert told == {"radiologists": (1, 2), "engineers": (0, 1)}
+    assert figures["implants"] == 1
+    named = of_implants(figures)
+    share = named[
+        "real lesions marked by radiologists, scan left out, operating point: sensitivity"
+    ]
+    assert (share.value, share.n) == (0.5, 2)
+    assert named["host left out: rank of its largest nodule"].value == 1
 
 
 def test_the_unaltered_host_teaches_by_its_lesions_alone() -> None:

@@ -33,10 +33,15 @@ from training.recipes.lung_nodule.candidates import (
 AIR = -850.0
 
 
-def empty_scan(targets: list[Target], implants: int, mass: np.ndarray | None = None) -> Scan:
+def empty_scan(
+    targets: list[Target],
+    implants: int,
+    mass: np.ndarray | None = None,
+    unsure: tuple[Target, ...] = (),
+) -> Scan:
     volume = Volume("v", np.full((40, 60, 60), AIR, np.float32), (2.0, 1.0, 1.0), (0, 0, 0))
     nothing = np.zeros((54, 40, 40), bool)
-    return Scan(volume, tuple(targets), implants, nothing if mass is None else mass, 1.0)
+    return Scan(volume, tuple(targets), implants, unsure, nothing if mass is None else mass, 1.0)
 
 
 def points(*zyx: tuple[float, float, float]) -> np.ndarray:
@@ -74,6 +79,22 @@ def test_a_marked_lesion_is_never_a_negative() -> None:
     lesion = Target((40, 30, 30), 6.0)
     around = points(*[(40 + d, 30, 30) for d in np.arange(-10.9, 11, 0.5)])
     assert (labelled(around, empty_scan([lesion], 0)) != -1).all()
+
+
+def test_what_may_be_a_nodule_is_neither_a_nodule_nor_a_negative() -> None:
+    scan = empty_scan([], 0, unsure=(Target((40, 30, 30), 6.0),))
+    around = points(*[(40 + d, 30, 30) for d in (-11.1, -10.9, 0.0, 10.9, 11.1)])
+    assert labelled(around, scan).tolist() == [-1, LEFT_OUT, LEFT_OUT, LEFT_OUT, -1]
+
+
+def test_spots_and_doubtful_marks_of_a_host_move_with_its_scan() -> None:
+    spot, mark = Target((20.0, 30.0, 40.0), 12.0), Target((60.0, 50.0, 30.0), 6.0)
+    host = replace(a_host(), spots=(spot,), unsure=(mark,))
+    scan = scan_of(host, ball(), Mining(native=0.0, mirrored=1.0), 3)
+    wanted = [(20, 30, 90 - 40), (60, 50, 90 - 30)]
+    assert [t.center_mm for t in scan.unsure] == [
+        pytest.approx(tuple(scan.scale * v for v in at)) for at in wanted
+    ]
 
 
 def test_nothing_in_or_beside_the_boxed_mass_is_a_negative() -> None:

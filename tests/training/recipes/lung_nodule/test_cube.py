@@ -94,6 +94,21 @@ def test_it_starts_as_the_encoder_of_a_proposal_network_that_saw_no_other_host(
         cube.started(model, "p", "a")
 
 
+def test_what_is_no_hybrid_or_another_one_teaches_nobody(
+    folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path))
+    path = folder(tmp_path, "h") / "last.pt"
+    weights_of = CubeNet().state_dict()
+    torch.save({"recipe": "lung_nodule_cube", "knobs": {"hosts": "a"}, "ema": weights_of}, path)
+    with pytest.raises(RunError, match="made by lung_nodule_cube: no hybrid"):
+        cube.teacher_of("h", "a")
+    knobs = {"hosts": "a", "scale": 0.25, "zoom": 1}
+    torch.save({"recipe": "lung_nodule_hybrid", "knobs": knobs, "ema": weights_of}, path)
+    with pytest.raises(RunError, match="is of another network"):
+        cube.teacher_of("h", "a")
+
+
 def test_calibration_cubes_are_of_the_hosts_of_the_run_and_none_is_judged_on(
     folder: Any, pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

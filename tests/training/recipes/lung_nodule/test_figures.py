@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
 from appliance.bundle.manifest import Figure
-from training.recipes.lung_nodule.figures import of_implants, of_patches
+from training.recipes.lung_nodule.figures import of_implants, of_masses, of_patches
 
 
 def test_the_card_shows_the_teachers_and_the_student_alone() -> None:
@@ -43,3 +43,10 @@ def test_the_curve_without_spots_stands_beside_the_strict_one() -> None:
     assert found[strict].value == 0.7
     assert "unmarked spots set aside" in without
     assert found[without].value == 0.8
+
+
+def test_the_card_says_how_masses_are_sized() -> None:
+    row = {"n": 14, "median": 0.07, "90_percent": 0.2, "bias": -0.02}
+    found = of_masses({"sizes": {"with_a_body": "12 of 14", "mean_axis_off": {"wall": row}}})
+    name = "implanted masses, scan left out, wall: median error of the mean axis, as a share"
+    assert found == {name: Figure(value=0.07, n=14)}

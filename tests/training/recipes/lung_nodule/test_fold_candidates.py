@@ -12,7 +12,7 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
 from appliance.backend.cpu import CpuBackend
-from training.errors import RunError
+from training.errors import DataError, RunError
 from training.implant.hosts import Host, Target
 from training.implant.nodules import Places
 from training.read.volume import Volume
@@ -56,7 +56,8 @@ def host() -> Host:
     mass = np.zeros((80, 128, 128), bool)
     mass[40:44, 54:58, 36:40] = True  # the second cell, in voxels of 1.5 mm
     nowhere = Places(np.zeros((0, 3)), np.zeros(0), np.zeros((0, 3)))
-    return Host(volume, 0.0, nowhere, (Target((9.0, 9.0, 9.0), 8.0),), mass)
+    lesions = (Target((9.0, 9.0, 9.0), 8.0, by_eye=True),)
+    return Host(volume, 0.0, nowhere, lesions, mass, unsure=(Target((30.0, 30.0, 30.0), 6.0),))
 
 
 def test_candidates_come_back_as_they_were_cut(tmp_path: Path) -> None:
@@ -70,6 +71,9 @@ def test_candidates_come_back_as_they_were_cut(tmp_path: Path) -> None:
     assert back.heat.tolist() == [4, 2, 4, 2]
     assert back.truth == [[row], []]
     assert back.lesions[0]["center_lps_mm"] == pytest.approx([7.5, 7.5, 7.5])
+    assert back.lesions[0]["by_eye"]
+    (doubtful,) = back.unsure
+    assert doubtful["center_lps_mm"] == pytest.approx([28.5, 28.5, 28.5])
     assert back.aside.tolist() == [False, True, False, True]
     # the first is the implant, the second the boxed mass; without implants the first is false
     assert back.verdicts(0).tolist() == [0, -2]
@@ -94,6 +98,11 @@ def test_fewer_candidates_are_kept_nearer_to_the_lungs() -> None:
     half = CpuBackend("onnxruntime", entries, left)  # type: ignore[arg-type]
     assert len(cut(given.volume, half, Fold("v", "run"))["heat"]) == 1
     assert len(cut(given.volume, half, Fold("v", "run", within_mm=10))["heat"]) == 2
+
+
+def test_a_host_that_counts_for_masses_alone_is_no_fold_here() -> None:
+    with pytest.raises(DataError, match="A0002 has slices of 8 mm"):
+        kept(Fold("A0002", "propose"))
 
 
 def test_a_run_without_its_network_is_named(

@@ -16,7 +16,9 @@ from training import evaluate
 from training.errors import DataError, command
 from training.implant.hosts import load_host, to_lps
 from training.read.datasets import read
+from training.read.left_out import SERIES
 from training.recipes.lung_nodule import luna16
+from training.recipes.lung_nodule.patches import load_patches
 
 BUNDLE = Path(evaluate.__file__).parents[1] / "appliance/factory/bundles/lung-nodule.scanside"
 
@@ -86,7 +88,10 @@ def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negative
     run(monkeypatch, tiny, "--patches", out, "--negatives", 5)
     with np.load(out) as file:
         images, labels = file["train_images"], file["train_labels"]
-        assert set(file) == {"train_images", "train_labels", "val_images", "val_labels"}
+        names = {"train_images", "train_labels", "val_images", "val_labels"}
+        assert set(file) == {*names, "left_out"}
+    assert set(load_patches(out)) == names
+    with np.load(out) as file:
         assert labels.sum() == len(chest(1).nodules)
         assert len(labels) == labels.sum() + 5
         assert images.shape == (len(labels), luna16.PATCH, luna16.PATCH)
@@ -96,6 +101,15 @@ def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negative
     before = out.read_bytes()
     run(monkeypatch, tiny, "--patches", out, "--negatives", 5)
     assert out.read_bytes() == before
+
+
+def test_a_scan_of_a_patient_who_is_left_out_is_in_no_split(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "subset0").mkdir()
+    for name in ("1.2.10", *SERIES):
+        (tmp_path / "subset0" / f"{name}.mhd").write_bytes(
+            (tiny / "subset0" / "1.2.10.mhd").read_bytes()
+        )
+    assert [path.stem for _, path in luna16.scans(tmp_path)] == ["1.2.10"]
 
 
 def test_a_series_has_the_scans_own_hu_and_its_nodules_as_truth(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
-from training.errors import RunError  # noqa: E402
+from training.errors import DataError, RunError  # noqa: E402
+from training.read.left_out import KEY  # noqa: E402
 from training.recipes.lung_nodule.patches import (  # noqa: E402
     Variation,
     augment,
@@ -24,13 +25,29 @@ def test_a_patch_file_that_is_none_or_cut_short_is_one_line(tmp_path: Path) -> N
     path = tmp_path / "patches.npz"
     with pytest.raises(RunError, match="not the LUNA16 patch file"):
         load_patches(path)
-    np.savez(path, train_images=np.zeros((1, 50, 50), np.uint8))
+    some = {name: np.zeros((1, 50, 50), np.uint8) for name in ("train_images", "train_labels")}
+    np.savez(path, left_out=KEY, **some)
     with pytest.raises(RunError, match="not the LUNA16 patch file"):
         load_patches(path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match="not the LUNA16 patch file") as ended:
         load_patches(path)
     assert "\n" not in str(ended.value)
+
+
+def test_a_patch_of_somebody_who_is_left_out_is_not_read(
+    data: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    path = tmp_path / "patches.npz"
+    train, val = np.arange(16), np.arange(54_793, 54_809)
+    train[[3, 7]] = 123_600, 312_300
+    np.savez(path, train_luna_row=train, val_luna_row=val, **data)
+    kept = load_patches(path)
+    assert np.array_equal(kept["train_images"], np.delete(data["train_images"], [3, 7], 0))
+    assert np.array_equal(kept["val_labels"], data["val_labels"][8:])
+    np.savez(path, train_luna_row=train, **data)
+    with pytest.raises(DataError, match="does not tell whose its val patches are"):
+        load_patches(path)
 
 
 def test_varied_patches_are_the_same_for_the_same_seed_and_stay_in_the_window(

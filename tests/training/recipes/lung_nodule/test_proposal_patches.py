@@ -135,14 +135,15 @@ def test_a_nodule_that_nobody_can_see_counts_neither_way(monkeypatch: pytest.Mon
         assert other.body.max() <= 0.5
 
 
-def test_a_spot_that_may_be_a_nodule_counts_neither_way() -> None:
+@pytest.mark.parametrize("field", ["spots", "unsure"])
+def test_what_may_be_a_nodule_counts_neither_way(field: str) -> None:
     drawing = replace(PLAIN, implants=0)
     host = empty_host()
     plain = [sample(np.random.default_rng(s), host, [], drawing) for s in range(6)]
     middle = tuple(
         n * s / 2 for n, s in zip(host.volume.hu.shape, host.volume.spacing, strict=True)
     )
-    host = replace(host, spots=(Target(middle, 12.0),))
+    host = replace(host, **{field: (Target(middle, 12.0),)})
     spots = [sample(np.random.default_rng(s), host, [], drawing) for s in range(6)]
     assert min(p.weight.min() for p in plain) == 1
     seen_in = [p for p in spots if (p.weight == 0).any()]

@@ -1,10 +1,30 @@
-"""The folds of the nodule networks."""
+"""The steps of lung-nodule: what is judged was trained before, and not on what judges it."""
 
 from __future__ import annotations
 
-from training.recipes.lung_nodule.stages import FOLDS
+import itertools
+
+from training.read.shared_series import TRAINING_SERIES
+from training.recipes.lung_nodule.stages import STEPS, stages
 
 
-def test_no_fold_trains_on_the_scan_it_leaves_out() -> None:
-    for left_out, hosts in FOLDS.items():
-        assert left_out not in hosts.split(",")
+def options(command: list[str], name: str) -> list[str]:
+    return [value for key, value in itertools.pairwise(command) if key == name]
+
+
+def test_every_run_that_judges_is_trained_and_quantised_and_never_saw_its_ct() -> None:
+    tracks, (judges,) = stages("out")[0], stages("out")[1].values()
+    learned = {}
+    for name, (train, quantize) in ((n, t) for n, t in tracks.items() if len(t) == 2):
+        if hosts := options(train, "--hosts"):
+            assert options(train, "--name") == options(quantize, "--name") == [name]
+            learned[name] = hosts[0].split(",")
+    asked = 0
+    for command in judges:
+        for fold in options(command, "--fold"):
+            host, run = fold.split("=")
+            assert host in TRAINING_SERIES
+            assert host not in learned[run]
+            asked += 1
+    assert asked == 7 + 8 + 4
+    assert [c[0] for c in judges][-1] == f"{STEPS}.export"

@@ -1,0 +1,85 @@
+"""What each version of the line of nodules may have, and how the ones before it are left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from appliance.bundle import archive, manifest
+from appliance.bundle.lines import ADDED, SegmentProposeClassify
+from appliance.errors import BundleRefused
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def manifests(tiny_bytes: bytes, second_bytes: bytes, third_bytes: bytes) -> dict[int, bytes]:
+    """manifest.json of a bundle of each version."""
+    packed = {1: tiny_bytes, 2: second_bytes, 3: third_bytes}
+    return {version: archive.read(data)["manifest.json"] for version, data in packed.items()}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_every_version_is_read_and_written_with_the_same_bytes(
+    manifests: dict[int, bytes], version: int
+) -> None:
+    read = manifest.read(manifests[version], "0.2.0")
+    assert read.line_of(SegmentProposeClassify).version == version
+    assert manifest.write(read) == manifests[version]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_no_key_of_version_3_is_written_into_an_earlier_line(
+    manifests: dict[int, bytes], version: int
+) -> None:
+    """An appliance that does not know a key refuses the manifest."""
+    assert not set(ADDED[3]) & set(json.loads(manifests[version])["line"])
+    assert set(ADDED[3]) <= set(json.loads(manifests[3])["line"])
+
+
+def test_an_older_appliance_refuses_version_3_in_one_line(manifests: dict[int, bytes]) -> None:
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(manifests[3], "0.1.0")
+    assert caught.value.code == "bundle_requires"
+    assert caught.value.text == (
+        "manifest.json; the bundle asks for appliance 0.2.0, this is 0.1.0"
+    )
+    assert "Update the appliance to 0.2.0" in str(caught.value.remedy)
+    for version in (1, 2):
+        manifest.read(manifests[version], "0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m.update(requires_appliance="0.1.9"), "`requires_appliance` is below 0.2.0"),
+        (lambda m: m["line"].update(version=2), "version 2 of the line has no 'body'"),
+        (lambda m: m["line"].update(version=2, body=None), "version 2 of the line has no 'one_l"),
+        (lambda m: m["line"].update(version=1, body=None), "version 1 of the line has no 'cube'"),
+        (lambda m: m["line"]["body"].update(output="outline"), "'mass' has no output 'outline'"),
+        (lambda m: (m["line"].update(mass=None), m["networks"].pop("mass")), "needs `mass`"),
+        (lambda m: m["line"].update(one_lung_share=1.0), "line.one_lung_share"),
+        (lambda m: m["line"]["body"].update(threshold=0), "line.body.threshold"),
+    ],
+)
+def test_what_version_3_may_not_say_is_refused(
+    manifests: dict[int, bytes], change: Change, said: str
+) -> None:
+    data = json.loads(manifests[3])
+    change(data)
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(data).encode(), "0.2.0")
+    assert caught.value.code == "bundle_manifest"
+    assert said in caught.value.text
+
+
+def test_all_that_version_3_added_is_optional(manifests: dict[int, bytes]) -> None:
+    data = json.loads(manifests[3])
+    data["line"].update(body=None)
+    del data["line"]["one_lung_share"]
+    line = manifest.read(json.dumps(data).encode()).line_of(SegmentProposeClassify)
+    assert (line.version, line.body, line.one_lung_share) == (3, None, None)
+    assert line.reads()["mass"] == {"heat", "log_diameter"}
