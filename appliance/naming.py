@@ -65,6 +65,10 @@ class Naming:
         """2.25 UID of the device as an observer."""
         return f"2.25.{self._uuid('device', device).int}"
 
+    def composed(self, of: uuid.UUID, *parts: str) -> str:
+        """File under outgoing/ of an object composed of a report; `parts` say which of its own."""
+        return f"{self._uuid('composed', str(of), *parts)}.dcm"
+
     def _uuid(self, label: str, *parts: str) -> uuid.UUID:
         """UUID version 8, RFC variant, of the first 16 bytes. No part holds a NUL (PS3.5 6.1.3)."""
         value = int.from_bytes(self._hmac("\0".join((f"scanside {label}", *parts)))[:16], "big")

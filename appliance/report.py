@@ -28,6 +28,8 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns")
 """Of ids that are no secret: what the device says of itself, its implementation, its parts list."""
 
 Millimetres3 = tuple[float, float, float]
+Product = Literal["sr", "seg", "sc"]
+"""What is composed of a report for an archive."""
 Priority = Literal["routine", "stat"]
 """`stat`: analysed before what is `routine` (work/priority.py)."""
 Verb = Literal["ping", "resend", "stat", "pause", "resume", "update-check"]

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from appliance.errors import SettingsInvalid
-from appliance.report import Priority, Record, Verb
+from appliance.report import Priority, Product, Record, Verb
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -122,6 +122,45 @@ class Retain(Record):
     """`retain` deletes published series, oldest first, until this much is free."""
 
 
+class Deliver(Record):
+    """One archive that gets results as DICOM objects (C-STORE, PS3.4 B)."""
+
+    name: TopicPart
+    """Ours for it: it stands in the journal, so another name is another archive."""
+    kind: Literal["dicom"] = "dicom"
+    host: str = Field(min_length=1)
+    port: int = Field(default=104, ge=1, le=65535)
+    ae_title: AETitle = "SCANSIDE"
+    """How we call ourselves there."""
+    called_ae: AETitle
+    """How it is called."""
+    profile: tuple[Product, ...] = Field(default=("sr",), min_length=1)
+    """Which objects it gets: structured reports, segmentations, secondary captures."""
+    when: Literal["final", "preliminary"] = "final"
+    """`preliminary`: it gets preliminary reports too."""
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_broker(cls, value: str) -> str:
+        if value == "mqtt":
+            raise ValueError("'mqtt' is the broker; give the archive another name")
+        return value
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _not_yet(cls, value: object) -> object:
+        if value == "stow":
+            raise ValueError("'stow' (DICOMweb) is not spoken yet; use kind = \"dicom\"")
+        return value
+
+    @field_validator("profile")
+    @classmethod
+    def _once_each(cls, value: tuple[Product, ...]) -> tuple[Product, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("an object is named twice; name each once")
+        return value
+
+
 class Host(Record):
     power_mode: str | None = None
     """A Jetson's power mode by name, such as MAXN_SUPER or 25W: `doctor` says when it is another.
@@ -147,6 +186,14 @@ class Settings(Record):
     bundles: Bundles = Bundles()
     retain: Retain = Retain()
     host: Host = Host()
+    deliver: tuple[Deliver, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Settings:
+        names = [one.name for one in self.deliver]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two [[deliver]] have the name {double[0]!r}; each needs its own")
+        return self
 
 
 def find(explicit: Path | None) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,8 +10,15 @@ from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Destination, Owed, SeriesEvent, Withdrawn
+from appliance.results.pacs import Archive, Pacs
 
 DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
+"""Those that every site has."""
+
+
+def of(archives: Iterable[Archive]) -> tuple[Destination, ...]:
+    """All destinations of a site. archives: its `[[deliver]]`."""
+    return (*DESTINATIONS, *(Pacs(one.name, one.profile, one.when) for one in archives))
 
 
 def of_event(

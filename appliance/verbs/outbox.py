@@ -12,7 +12,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from appliance.errors import ScansideError
-from appliance.results.destinations import DESTINATIONS
+from appliance.results import destinations
+from appliance.results.owed import Destination
 from appliance.settings import Settings
 from appliance.store.bell import ring
 from appliance.store.delivery import Forbidden, State
@@ -40,7 +41,7 @@ def retry(settings: Settings, which: Which | None = None) -> int:
     """
     count = _decided(settings, lambda journal: journal.owed.retry(_actor(), which))
     if count:
-        for stage in sorted({one.stage for one in DESTINATIONS}):
+        for stage in sorted({one.stage for one in destinations.of(settings.deliver)}):
             ring(settings.state, stage)
     elif which is not None:
         raise ScansideError(
@@ -71,7 +72,8 @@ def show(settings: Settings) -> None:
         with journal:
             counts = journal.owed.counts()
     console = Console()
-    console.print(table(rows, datetime.now(timezone.utc), counts))
+    to = destinations.of(settings.deliver)
+    console.print(table(rows, datetime.now(timezone.utc), counts, to))
     if len(rows) < counts.waiting + counts.dead:
         console.print(f"the first {len(rows)} are shown")
 
@@ -94,16 +96,22 @@ def _actor() -> str:
     return f"uid {os.getuid()}"
 
 
-def _what(row: OwedRow) -> str:
+def _what(row: OwedRow, to: Sequence[Destination]) -> str:
     """What it is, in its destination's own words; its key where this release knows none."""
-    for one in DESTINATIONS:
+    for one in to:
         if one.name == row.destination:
             return one.described(row.key, row.body)
     return row.key
 
 
-def table(rows: Sequence[OwedRow], now: datetime, counts: OwedCounts) -> Table:
-    """The rows for a terminal; `counts` knows how many there are in all."""
+def table(
+    rows: Sequence[OwedRow],
+    now: datetime,
+    counts: OwedCounts,
+    to: Sequence[Destination] = destinations.DESTINATIONS,
+) -> Table:
+    """The rows for a terminal; `counts` knows how many there are in all. to: who can say what they
+    are."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -118,7 +126,7 @@ def table(rows: Sequence[OwedRow], now: datetime, counts: OwedCounts) -> Table:
             row.destination,
             Text(row.state, style="bold red" if row.state == State.DEAD else ""),
             f"{age} s",
-            Text(_what(row)),
+            Text(_what(row, to)),
             str(row.attempts),
             Text(row.last_error or ""),
         )

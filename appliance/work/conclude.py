@@ -68,11 +68,14 @@ class Conclusions:
         key = site_key(settings.state)
         register(journal, key, "work")
         self._naming = Naming(key)
+        self._destinations = destinations.of(settings.deliver)
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
         at, naming, key = datetime.now(timezone.utc), self._naming, followed.key
-        owed = destinations.of_event(event, key, naming=naming, slices=slices, at=at)
+        owed = destinations.of_event(
+            event, key, naming=naming, slices=slices, at=at, to=self._destinations
+        )
         self.journal.announce(key, owed, pseudonym=naming.study(key.study))
         self._wake()
 
@@ -170,7 +173,9 @@ class Conclusions:
         self.journal.commit_report(
             report,
             followed.key,
-            owed=judged.owed(report, naming=self._naming, at=at, completes=known),
+            owed=judged.owed(
+                report, naming=self._naming, at=at, completes=known, to=self._destinations
+            ),
             series_state="open" if concluded.preliminary else _state(report),
             instances=instances,
             restated=[(key, c.after, _state(c.after)) for key, c in judged.changes.items()],
@@ -215,7 +220,7 @@ class Conclusions:
 
     def _wake(self) -> None:
         """The stages that deliver: something is owed."""
-        for stage in sorted({one.stage for one in destinations.DESTINATIONS}):
+        for stage in sorted({one.stage for one in self._destinations}):
             ring(self.settings.state, stage)
 
     def _sealed(

@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,7 +27,7 @@ from appliance.naming import Naming
 from appliance.reasons import Code
 from appliance.report import Record, Report, SeriesKey, Stage, Status
 from appliance.results import destinations
-from appliance.results.owed import Owed, Withdrawn
+from appliance.results.owed import Destination, Owed, Withdrawn
 from appliance.series import kernel, pixels, select, standing
 from appliance.series.standing import SeriesSummary, Standing
 from appliance.store.journal import Journal
@@ -106,10 +106,16 @@ class Judged:
             keep_record(state, change.after.report_id, COMPARED, change.kept)
 
     def owed(
-        self, report: Report, *, naming: Naming, at: datetime, completes: Report | None
+        self,
+        report: Report,
+        *,
+        naming: Naming,
+        at: datetime,
+        completes: Report | None,
+        to: Sequence[Destination],
     ) -> Iterator[Owed]:
-        """Withdrawals, the report, then what is said again of others."""
-        of_report = partial(destinations.of_report, naming=naming, at=at)
+        """Withdrawals, the report, then what is said again of others; to all destinations."""
+        of_report = partial(destinations.of_report, naming=naming, at=at, to=to)
         yield from of_report(report, self.key, withdraws=self.withdrawn, completes=completes)
         for key, change in self.changes.items():
             if change.by is None:

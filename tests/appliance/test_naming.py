@@ -83,6 +83,9 @@ def test_names_are_well_formed(key: bytes, uid: str) -> None:
     tracked = naming.tracking(report, 3)
     assert UID(tracked).is_valid
     assert tracked.startswith("2.25.")
+    file = naming.composed(report, "final", "1", "sr")
+    assert is_keyed(uuid.UUID(file.removesuffix(".dcm")))
+    assert file != naming.composed(report, "final", "1", "seg")
 
 
 def test_a_report_of_before_is_told_by_its_version() -> None:

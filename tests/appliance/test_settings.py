@@ -215,3 +215,30 @@ def test_what_only_root_may_allow_is_obeyed_in_a_file_of_root(tmp_path: Path) ->
     os.chown(path, 12345, -1)
     with pytest.raises(SettingsInvalid, match="others than root"):
         load(path)
+
+
+PACS = '[[deliver]]\nname = "pacs"\nhost = "10.0.0.9"\ncalled_ae = "PACS"\n'
+
+
+def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> None:  # type: ignore[no-untyped-def]
+    (one,) = load(write(PACS)).deliver
+    assert (one.kind, one.port, one.ae_title) == ("dicom", 104, "SCANSIDE")
+    assert (one.profile, one.when) == (("sr",), "final")
+    (both,) = load(write(PACS + 'profile = ["sr", "seg"]\nwhen = "preliminary"\n')).deliver
+    assert (both.profile, both.when) == (("sr", "seg"), "preliminary")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (PACS + 'kind = "stow"\n', "deliver.0.kind: .*stow.*not spoken yet"),
+        (PACS + "profile = []\n", r"deliver.0.profile"),
+        (PACS + 'profile = ["sr", "sr"]\n', "deliver.0.profile: .*twice"),
+        (PACS + 'profile = ["pdf"]\n', "deliver.0.profile"),
+        (PACS.replace('"pacs"', '"mqtt"'), "deliver.0.name: .*the broker"),
+        (PACS + PACS, r"two \[\[deliver\]\] have the name 'pacs'"),
+    ],
+)
+def test_an_archive_that_makes_no_sense_is_named(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SettingsInvalid, match=says):
+        load(write(text))

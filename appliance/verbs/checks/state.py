@@ -103,7 +103,7 @@ def images(device: Device) -> Check:
 
 def outbox(device: Device) -> Check:
     """How much lies in the spool and is owed to each destination; nothing is dead."""
-    from appliance.results.destinations import DESTINATIONS  # noqa: PLC0415
+    from appliance.results import destinations  # noqa: PLC0415
     from appliance.store.journal import Journal  # noqa: PLC0415
 
     spool = device.settings.state / "spool"
@@ -114,7 +114,8 @@ def outbox(device: Device) -> Check:
         if opened is None:
             return Check(name="outbox", ok=True, text=f"{text}; outbox empty")
         with opened:
-            owed = {one.name: opened.owed.counts(one.name) for one in DESTINATIONS}
+            all_of_them = destinations.of(device.settings.deliver)
+            owed = {one.name: opened.owed.counts(one.name) for one in all_of_them}
     except ScansideError as e:
         return Check(name="outbox", ok=False, text=e.text, remedy=e.remedy)
     for name, counts in owed.items():

@@ -1,0 +1,153 @@
+"""A destination that is an archive (PACS): it is owed objects that are composed later.
+
+Rules
+- With a report, and in the same transaction, one row is owed for each object of the profile. The
+  body is an `Ordered`: which object, and in which file under outgoing/ it will lie. So a power cut
+  loses no object and orders none twice.
+- `work` composes an object after the commit and writes its file once, durably; it is never changed.
+  A row whose file is there is sent; a row without waits. Two archives that are owed the same object
+  share one file, which goes when no row that names it is owed any more.
+- The name of a file is keyed (`naming`): no UID stands in it.
+- A segmentation is ordered only where there are findings to show. A composer that finds nothing to
+  draw all the same (no frame of reference, no body) must settle the row, else its series is never
+  deleted.
+- What is rightly set aside orders nothing; what is preliminary, only where the archive asks.
+- A withdrawal orders one object that says so in words: a report, or a capture where the archive
+  takes none. An archive that shows neither gets no withdrawal.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final, Literal, Protocol
+
+from pydantic import ValidationError
+
+from appliance.naming import Naming
+from appliance.reasons import SET_ASIDE
+from appliance.report import Product, Record, Report, SeriesKey, Stage, Status
+from appliance.results.owed import Owed, SeriesEvent
+
+OUTGOING: Final = "outgoing"
+"""Folder of composed objects in the state folder."""
+Said = Literal["preliminary", "final", "withdrawn"]
+
+
+class Archive(Protocol):
+    """What of a `[[deliver]]` decides what is owed (settings.Deliver)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def profile(self) -> tuple[Product, ...]: ...
+
+    @property
+    def when(self) -> Literal["final", "preliminary"]: ...
+
+
+class Ordered(Record):
+    """The body of what is owed: which object to compose, and where it will lie."""
+
+    report_id: uuid.UUID
+    stage: Said
+    edition: int
+    kind: Product
+    file: str
+    """Name under outgoing/."""
+    by: uuid.UUID | None = None
+    """Of a withdrawal: the name (Naming.series) of the series that stands in its place."""
+
+
+class Pacs:
+    """One archive as a row of the registry."""
+
+    stage = "deliver"
+    numbered = False
+
+    def __init__(
+        self, name: str, profile: Sequence[Product], when: Literal["final", "preliminary"]
+    ) -> None:
+        self.name = name
+        self._profile = tuple(profile)
+        self._preliminary = when == "preliminary"
+
+    def of_event(
+        self, event: SeriesEvent, key: SeriesKey, *, naming: Naming, slices: int, at: datetime
+    ) -> Iterator[Owed]:
+        """Nothing: an archive is told of results alone."""
+        return iter(())
+
+    def of_report(
+        self,
+        report: Report,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        completes: Report | None = None,
+        superseded: int = 1,
+    ) -> Iterator[Owed]:
+        if report.stage is Stage.PRELIMINARY and not self._preliminary:
+            return
+        if report.supersedes is not None:
+            yield from self.of_withdrawal(
+                report.supersedes, key, naming=naming, at=at, edition=superseded
+            )
+        if is_set_aside(report):
+            return
+        for kind in self._profile:
+            if kind != "seg" or report.findings:
+                yield self._row(
+                    naming, key, report.report_id, report.stage.value, report.edition, kind
+                )
+
+    def of_withdrawal(
+        self,
+        report_id: uuid.UUID,
+        key: SeriesKey,
+        *,
+        naming: Naming,
+        at: datetime,
+        edition: int = 1,
+    ) -> Iterator[Owed]:
+        for kind in ("sr", "sc"):
+            if kind in self._profile:
+                by = naming.series(key)
+                yield self._row(naming, key, report_id, "withdrawn", edition, kind, by)
+                return
+
+    def described(self, key: str, body: bytes | None) -> str:
+        try:
+            one = Ordered.model_validate_json(body or b"")
+        except ValidationError:
+            return key
+        return f"{one.kind} of report {one.report_id}, {one.stage}, edition {one.edition}"
+
+    def _row(
+        self,
+        naming: Naming,
+        key: SeriesKey,
+        report_id: uuid.UUID,
+        said: Said,
+        edition: int,
+        kind: Product,
+        by: uuid.UUID | None = None,
+    ) -> Owed:
+        file = naming.composed(report_id, said, str(edition), kind)
+        ordered = Ordered(
+            report_id=report_id, stage=said, edition=edition, kind=kind, file=file, by=by
+        )
+        body = ordered.model_dump_json().encode()
+        return Owed(self.name, f"{report_id} {said} {edition} {kind}", key, body)
+
+
+def is_set_aside(report: Report) -> bool:
+    """Whether its series is rightly set aside: an archive learns of it by its neighbours."""
+    return (
+        report.status is Status.NOT_ANALYSED
+        and bool(report.reasons)
+        and report.reasons[0].code in SET_ASIDE
+    )
