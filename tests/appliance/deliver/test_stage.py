@@ -91,9 +91,10 @@ def test_what_is_composed_while_it_waits_goes_at_a_ring(device: Make, serve: Ser
         box = device(pacs=archive.port)
         serve(box, replace(QUICK, tick_s=3600.0, idle_s=3600.0))
         box.composed("1.1")
-        until(lambda: archive.uids == ["1.1"])
+        until(lambda: box.journal.owed.counts("pacs").delivered == 1)
         box.composed("1.2")
-        until(lambda: archive.uids == ["1.1", "1.2"])
+        until(lambda: box.journal.owed.counts("pacs").delivered == 2)
+        assert archive.uids == ["1.1", "1.2"]
 
 
 def test_dcmtk_keeps_what_is_delivered(device: Make, serve: Serve, tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_it_sends_nothing_of_another_destination(device: Make, serve: Serve) -> 
         box.composed("1.1", to="elsewhere")
         box.composed("1.2")
         serve(box)
-        until(lambda: archive.uids)
+        until(lambda: box.journal.owed.counts("pacs").delivered)
     assert archive.uids == ["1.2"]
     with Journal.open(box.settings.state) as journal:
         assert [row.key for row in journal.owed.ready("elsewhere", 9)] == ["1.1"]
