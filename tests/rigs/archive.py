@@ -123,3 +123,4 @@ def serving(
         for one in server.active_associations:
             one.abort()
         server.shutdown()
+        server.server_close()
