@@ -138,6 +138,8 @@ class Deliver(Record):
     """Which objects it gets: structured reports, segmentations, secondary captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
+    tls: TLS | None = None
+    """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
 
     @field_validator("name")
     @classmethod

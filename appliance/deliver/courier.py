@@ -85,7 +85,7 @@ class Courier:
         self._state = state
         self._pace = pace or Pace()
         self._draw = draw
-        self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title)
+        self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
         self._classes = offer.classes(to.profile)
         self._turns = Turns(self._pace.tries, draw)
         self._link: Requestor | None = None

@@ -35,7 +35,9 @@ from appliance.dicom import pdu
 from appliance.dicom.part10 import EXPLICIT, IMPLICIT
 from appliance.dicom.policy import ACCEPTED, VERIFICATION, Proposed, Rejection
 from appliance.dicom.statuses import NO_CONTEXT
+from appliance.dicom.tls import days_left, secured
 from appliance.errors import PeerAway
+from appliance.settings import TLS
 
 AWAY, REJECTS, SILENT, LEFT, ODD = (
     "peer_away",
@@ -74,7 +76,7 @@ class Peer:
     port: int
     called_ae: str
     calling_ae: str
-    tls: ssl.SSLContext | None = None
+    tls: TLS | None = None
 
     def __str__(self) -> str:
         return f"{self.called_ae}@{self.host}:{self.port}"
@@ -158,6 +160,10 @@ class Requestor:
         }
         self._command(context, command, time.monotonic() + self._limits.answer_s)
         return self._answered(pdu.C_ECHO_RQ)
+
+    def certificate_days(self) -> float | None:
+        """Days until the certificate of the peer ends; None without TLS."""
+        return days_left(self._connection, time.time())
 
     def is_over(self) -> bool:
         """Whether the peer has ended the association while nothing was asked of it."""
@@ -291,13 +297,12 @@ def _connected(peer: Peer, within_s: float) -> socket.socket:
         raise PeerAway(f"{peer}: no connection: {e.strerror or e}", code=AWAY) from e
     try:
         # Nagle's algorithm against delayed acknowledgements costs 40 ms an object
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if peer.tls is not None:
-            connection = peer.tls.wrap_socket(connection, server_hostname=peer.host)
-    except OSError as e:
+        with contextlib.suppress(OSError):  # the peer has gone again: the next step says so
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection if peer.tls is None else secured(connection, peer.host, peer.tls)
+    except BaseException:
         connection.close()
-        raise PeerAway(f"{peer}: no connection: {e.strerror or e}", code=AWAY) from e
-    return connection
+        raise
 
 
 def _rejected(peer: Peer, why: Rejection) -> PeerAway:

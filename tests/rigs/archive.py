@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,7 @@ def serving(
     syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
     callers: Sequence[str] = (),
     port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Archive]:
     """The archive, from listening to the end of the block. callers: whom it lets in; empty: all."""
     archive = archive or Archive()
@@ -113,7 +115,9 @@ def serving(
         (evt.EVT_ACCEPTED, archive._accepted),
         (evt.EVT_RELEASED, archive._released),
     ]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert server is not None
     archive.port = server.server_address[1]
     try:
@@ -121,6 +125,7 @@ def serving(
     finally:
         archive.holds.set()
         for one in server.active_associations:
-            one.abort()
+            if one.is_established:
+                one.abort()
         server.shutdown()
         server.server_close()

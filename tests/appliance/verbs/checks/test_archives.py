@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from appliance.settings import Settings
 from appliance.verbs.checks.archives import archives
 from appliance.verbs.checks.check import Check, Device
 from rigs.archive import COMPREHENSIVE, ENHANCED, TITLE, serving
+from rigs.authority import DAY, Authority
 from rigs.peers import until
 
 
@@ -19,11 +21,13 @@ from rigs.peers import until
 def checked(tmp_path: Path) -> Callable[..., Check]:
     """Ports by name -> the check of these archives."""
 
-    def check(profile: tuple[str, ...] = ("sr", "seg"), **ports: int) -> Check:
+    def check(
+        profile: tuple[str, ...] = ("sr", "seg"), tls: Path | None = None, **ports: int
+    ) -> Check:
         rows = [
             {
                 "name": name, "host": "127.0.0.1", "port": port, "called_ae": TITLE,
-                "profile": profile,
+                "profile": profile, "tls": {"ca": tls} if tls else None,
             }
             for name, port in ports.items()
         ]  # fmt: skip
@@ -81,3 +85,28 @@ def test_each_archive_is_asked_and_the_lines_of_those_that_fail_are_named(
     of_strict, of_gone = found.remedy.splitlines()
     assert 'name = "strict": ae_title and called_ae' in of_strict
     assert 'name = "gone": host and port' in of_gone
+
+
+@pytest.mark.parametrize(("days", "ok"), [(30, True), (3, False)])
+def test_the_days_of_a_certificate_are_counted(
+    checked: Callable[..., Check], tmp_path: Path, days: int, ok: bool
+) -> None:
+    authority = Authority(tmp_path, "hospital")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("pacs", "127.0.0.1", ends=(days + 0.2) * DAY))
+    with serving(tls=context) as archive:
+        found = checked(tls=authority.ca, pacs=archive.port)
+    assert found.ok is ok
+    assert f"its certificate ends in {days} days" in found.text
+    assert bool(found.remedy) is not ok
+
+
+def test_a_certificate_of_another_authority_names_the_line_of_tls(
+    checked: Callable[..., Check], tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority(tmp_path, "hospital").issue("pacs", "127.0.0.1"))
+    with serving(tls=context) as archive:
+        found = checked(tls=Authority(tmp_path, "stranger").ca, pacs=archive.port)
+    assert not found.ok
+    assert found.remedy.endswith('[[deliver]] name = "pacs": tls.')
