@@ -99,7 +99,11 @@ class Pacs:
         if is_set_aside(report):
             return
         for kind in self._profile:
-            if kind != "seg" or report.findings:
+            if kind == "seg":
+                shows = bool(report.findings)
+            else:
+                shows = kind != "lungs" or report.status is Status.ANALYSED
+            if shows:
                 yield self._row(
                     naming, key, report.report_id, report.stage.value, report.edition, kind
                 )
