@@ -84,7 +84,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class OwedRow:
-    """One thing that is owed to a destination. Its body is bytes, or a file with them."""
+    """One thing that is owed to a destination: bytes, or a file with them. What was ordered has its
+    order as bytes, and a file once it is composed."""
 
     id: int
     """In order: a destination gets the lowest first."""
@@ -108,6 +109,7 @@ class OwedRow:
 class OwedCounts:
     waiting: int = 0
     delivered: int = 0
+    committed: int = 0
     dead: int = 0
     dropped: int = 0
     oldest_waiting: float | None = None

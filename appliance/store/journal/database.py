@@ -225,13 +225,13 @@ def _make_sure(state: Path, path: Path, disk: Disk, manner: Manner, users: Share
     """That there is a file, and that it is whole."""
     pending = damage.read(state)
     unfinished = pending is not None and not pending.finished
-    known = unfinished or (state / LEDGER_NAME).exists()
-    if not known and not path.exists():
-        # only once in the life of a device, and it needs what a receiver does not
+    if not (state / LEDGER_NAME).exists() and not path.exists():
+        # only once in the life of a release, and it needs what a receiver does not
         from appliance.store.journal import migrate  # noqa: PLC0415
 
-        migrate.fill(state, path, disk)
-        return
+        if not unfinished or migrate.waits(state):
+            migrate.fill(state, path, disk)
+            return
     doubt = damage.suspected(path)
     trusted = path.exists() and (not users.alone() or damage.is_as_left(path, users.words()))
     if trusted and doubt is None and not unfinished:
@@ -302,7 +302,7 @@ def _refuse_earlier(state: Path) -> None:
 
     if migrate.waits(state):
         raise StateUnusable(
-            f"{state / migrate.OLD_NAME} is of an earlier release: the first stage takes it over",
+            f"{state} has the journal of an earlier release: the first stage takes it over",
             remedy="Start the stages (`systemctl start scanside.target`, or `scanside run`), "
             "then ask again.",
             code="journal_waits",

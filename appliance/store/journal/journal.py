@@ -4,6 +4,7 @@
     journal.attempts  what came of the attempts to analyse a series
     journal.reports   reports as they were committed
     journal.owed      the outbox: what is owed to each destination
+    journal.told      what an object that was composed says for ever
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
 
@@ -39,6 +40,7 @@ from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
+from appliance.store.journal.told import Told
 from appliance.store.rows import Kept, Series, SeriesState
 
 EVENTS_MAX = 100_000
@@ -61,6 +63,7 @@ class Journal:
         self.attempts = Attempts(database, clock, self.series, self.audit)
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
+        self.told = Told(database, clock)
 
     @classmethod
     def open(
@@ -253,7 +256,8 @@ class Journal:
         return True
 
     def purge(self, before: float) -> None:
-        """Delete events, ended associations without arrivals and what is settled, of no series.
+        """Delete events, ended associations without arrivals and what is settled, of no series;
+        and what was told, when it is as old as `told` says (never while nothing is old).
 
         Of newer events the last EVENTS_MAX stay: a peer that is refused all day fills no disk.
         """
@@ -269,3 +273,5 @@ class Journal:
                 (before,),
             )
             self.owed.purge_in(db, before)
+            if before > float("-inf"):
+                self.told.purge_in(db)

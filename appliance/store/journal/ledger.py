@@ -1,6 +1,6 @@
 """The ledger: what no spool can give back, written once more beside the journal.
 
-    journal-3.ledger    a line a transaction: CRC-32, then what it added, as JSON
+    journal-4.ledger    a line a transaction: CRC-32, then what it added, as JSON
 
 A journal that is damaged loses what is owed and what was reported. Slices lie in the spool, so all
 else can be made again; these two cannot. So they are appended here, durable before the transaction
@@ -34,7 +34,7 @@ from appliance.report import Record, SeriesKey
 from appliance.store.files import DISK, Disk
 from appliance.store.rows import SeriesState
 
-LEDGER_NAME = "journal-3.ledger"
+LEDGER_NAME = "journal-4.ledger"
 """Its file in the state folder."""
 
 
@@ -48,7 +48,7 @@ class OwedEntry(Record):
     study: str | None
     series: str | None
     content: str | None
-    """Its body in base64; None where it is a file."""
+    """Its body in base64; None where it is a file alone."""
     file: str | None
     created: float
 

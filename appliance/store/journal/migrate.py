@@ -1,4 +1,7 @@
-"""The journal of an earlier release (journal.sqlite, schema 1 or 2) becomes this release's.
+"""The journal of an earlier release becomes this release's.
+
+    journal-3.sqlite    schema 3: it is taken over where it is there
+    journal.sqlite      schema 1 or 2, else
 
 Rules
 - The old file and its log (`-wal`) are only read: the release that wrote them starts on them as if
@@ -9,8 +12,10 @@ Rules
   point leaves the old journal alone, or the new one whole. What a try left behind is thrown away.
 - Everything is carried over: associations, series, arrivals, reports, messages with their states,
   events, and the audit as it is, so that its chain holds.
-- Messages become what is owed to the destination `mqtt`, under their numbers and event_ids. The
-  next `seq` lies SEQ_AHEAD above the old one: should the old release run again for a while, no
+- A journal that is damaged is not taken over: the release that wrote it mends its own (`rebuild`).
+- Messages of schema 1 and 2 become what is owed to the destination `mqtt`, under their numbers and
+  event_ids. Tables of schema 3 have the columns of today.
+- The next `seq` lies SEQ_AHEAD above the old one: should the old release run again for a while, no
   number of its own is used a second time.
 """
 
@@ -22,18 +27,22 @@ import shutil
 import sqlite3
 import time
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from appliance.errors import StateUnusable
 from appliance.results import mqtt
 from appliance.store.files import Disk
+from appliance.store.journal import damage
 from appliance.store.journal.connect import connected, schema
 from appliance.store.journal.database import refuse_newer
 from appliance.store.lock import is_byte_held
 
 log = logging.getLogger(__name__)
 
-OLD_NAME = "journal.sqlite"
-LAST_OLD_VERSION = 2
+NAME_3, OLD_NAME = "journal-3.sqlite", "journal.sqlite"
+LAST_VERSIONS: Final = MappingProxyType({NAME_3: 3, OLD_NAME: 2})
+"""The last schema that lies in each file; the newest file first."""
 SEQ_AHEAD = 1_000_000
 PATIENCE_S = 60.0
 """Longer than a receiver drains, shorter than systemd waits for the start of a stage."""
@@ -41,7 +50,11 @@ _LOOK_S = 0.1
 _OPEN_BYTE = 128
 """Of the index (`-shm`): whoever has the file open in WAL holds it (SQLite's UNIX_SHM_DMS)."""
 
-_FILL = """
+_FILL_3 = "".join(
+    f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY rowid;"  # noqa: S608 - our own tables
+    for table in ("associations", "series", "arrivals", "reports", "owed", "events", "audit")
+)
+_FILL_2 = """
 INSERT INTO associations (id, calling_ae, called_ae, host, pid, pid_started, boot, opened, ended,
     outcome)
   SELECT id, calling_ae, called_ae, host, pid, pid_started, '', opened, ended, outcome
@@ -68,6 +81,8 @@ INSERT INTO owed (id, destination, key, seq, study_uid, series_uid, body, create
   FROM old.messages LEFT JOIN old.series ON series.series_uid = messages.series_uid ORDER BY seq;
 INSERT INTO events SELECT id, at, kind, subject, detail FROM old.events ORDER BY id;
 INSERT INTO audit SELECT id, at, actor, action, detail, previous, hash FROM old.audit ORDER BY id;
+"""
+_COUNT = """
 UPDATE counters SET value =
   (SELECT value FROM old.counters AS before WHERE before.name = counters.name);
 UPDATE counters SET value = value + {ahead} WHERE name = 'seq';
@@ -76,8 +91,13 @@ UPDATE counters SET value = value + {ahead} WHERE name = 'seq';
 
 def waits(state: Path) -> bool:
     """Whether an earlier release left a journal here; one that was never written is none."""
-    old = state / OLD_NAME
-    return old.exists() and old.stat().st_size > 0
+    return _newest(state) is not None
+
+
+def _newest(state: Path) -> Path | None:
+    """The journal that the last of the earlier releases left."""
+    found = (state / name for name in LAST_VERSIONS)
+    return next((old for old in found if old.exists() and old.stat().st_size > 0), None)
 
 
 def fill(state: Path, path: Path, disk: Disk) -> None:
@@ -85,9 +105,12 @@ def fill(state: Path, path: Path, disk: Disk) -> None:
 
     StateUnusable names the old journal where it is damaged, and where the disk is full.
     """
-    old = state / OLD_NAME
-    if not waits(state):
+    old = _newest(state)
+    if old is None:
         return
+    pending = damage.read(state)
+    if pending is not None and not pending.finished:
+        raise _is_damaged(old, pending.why)
     _wait_until_closed(old)
     folder = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
@@ -105,10 +128,11 @@ def fill(state: Path, path: Path, disk: Disk) -> None:
         raise
     except (OSError, sqlite3.Error) as e:
         shutil.rmtree(folder, ignore_errors=True)
+        if damage.is_certain(e):
+            raise _is_damaged(old, str(e)) from e
         raise StateUnusable(
             f"{old} cannot be taken over: {e}",
-            remedy="Free twice its size on that disk. If the file is damaged, restore it from a "
-            "backup, or move it away: then what lies in the spool is analysed again.",
+            remedy="Free twice its size on that disk, or mend it.",
         ) from e
     shutil.rmtree(folder)
 
@@ -149,6 +173,16 @@ def _in_use(old: Path) -> StateUnusable:
     )
 
 
+def _is_damaged(old: Path, why: str) -> StateUnusable:
+    return StateUnusable(
+        f"{old.name} cannot be taken over, for it is damaged: {why}",
+        remedy="Start the release before once: its `scanside work` makes a new one, if it is not "
+        "too old for that. Else restore the file from a backup, or move it away: then what lies in "
+        "the spool is analysed again.",
+        code=damage.DAMAGED,
+    )
+
+
 def _facts(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -159,9 +193,14 @@ def _facts(path: Path) -> tuple[int, int] | None:
 
 def _filled(copy: Path, fresh: Path) -> bool:
     """Fill the new file; False where the old one is empty."""
+    if damage.breaks_off(copy.with_name(f"{copy.name}-wal")):
+        raise _is_damaged(copy, "its log breaks off before its end")
     with contextlib.closing(connected(copy)) as db:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    refuse_newer(version, copy, LAST_OLD_VERSION)
+        wrong = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    refuse_newer(version, copy, LAST_VERSIONS[copy.name])
+    if wrong != "ok":
+        raise _is_damaged(copy, wrong)
     if version == 0:
         return False
     with contextlib.closing(connected(fresh)) as db:
@@ -170,11 +209,11 @@ def _filled(copy: Path, fresh: Path) -> bool:
         db.execute("PRAGMA synchronous = OFF")
         db.create_function("envelope", 4, _envelope, deterministic=True)
         db.execute("ATTACH ? AS old", (str(copy),))
-        statements = _FILL.format(
-            priority="priority" if version > 1 else "'routine'",
-            destination=mqtt.MQTT,
-            ahead=SEQ_AHEAD,
-        )
+        rows = _FILL_3
+        if version < 3:
+            priority = "priority" if version > 1 else "'routine'"
+            rows = _FILL_2.format(priority=priority, destination=mqtt.MQTT)
+        statements = rows + _COUNT.format(ahead=SEQ_AHEAD)
         db.executescript(f"BEGIN;{schema()}{statements}COMMIT;")
     return True
 

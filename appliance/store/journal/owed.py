@@ -6,6 +6,8 @@ Rules
   used twice. Other bodies draw none.
 - Each destination has its own order: the oldest that waits is the first. No query for one sees what
   waits for another.
+- What is ordered is composed later: its row gets the file then, keeps the order beside it, and
+  lets go of the series, whose images are not needed any more.
 - States change by the table of `delivery` alone. What a person decides is audited.
 - What is owed stands in the ledger too, until it is settled.
 """
@@ -16,6 +18,7 @@ import base64
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
 
 from appliance.report import SeriesKey
 from appliance.results.owed import File, Owed
@@ -75,6 +78,18 @@ class Outbox(Part):
         """What is to be sent to one destination, in its order."""
         return self._rows("destination = ? AND state = ?", (destination, State.WAITING), limit)
 
+    def ready(self, destination: str, limit: int) -> list[OwedRow]:
+        """What is to be sent to one destination and has its file, in its order."""
+        where = "destination = ? AND state = ? AND file IS NOT NULL"
+        return self._rows(where, (destination, State.WAITING), limit)
+
+    def uncomposed(self, destinations: Sequence[str], limit: int) -> list[OwedRow]:
+        """What waits for its file at any of these destinations, the oldest first."""
+        marks = ",".join("?" * len(destinations))
+        # the state as a literal, so that SQLite takes the index `owed_uncomposed`
+        where = f"destination IN ({marks}) AND state = 'waiting' AND file IS NULL"
+        return self._rows(where, destinations, limit)
+
     def listed(self, state: State, limit: int = -1) -> list[OwedRow]:
         """What is in this state, of all destinations, in the order in which it was owed."""
         return self._rows("state = ?", (state,), limit)
@@ -112,6 +127,33 @@ class Outbox(Part):
             **{state.value: count for state, count in counts.items()},
             oldest_waiting=oldest[0] if oldest else None,
         )
+
+    # What became of an order.
+
+    def composed(self, destination: str, key: str, path: PurePosixPath) -> None:
+        """The object that a row ordered lies under the state folder at `path` from now on, and its
+        series need not wait for it any longer. A row that has a file is left as it is."""
+        with self._db.write() as db:
+            changed = db.execute(
+                """UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL
+                WHERE destination = ? AND key = ? AND file IS NULL RETURNING *""",
+                (str(path), destination, key),
+            ).fetchall()
+            for row in changed:
+                if State(row["state"]) in delivery.OWED:
+                    self._db.ledger.note(owed_entry(row))
+
+    def empty(self, destination: str, key: str, why: str) -> None:
+        """Composing found nothing to show: what still waits is dropped. why: for a person."""
+        with self._db.write() as db:
+            for row in _named(db, destination, [key]):
+                if row["state"] != State.WAITING:
+                    continue
+                db.execute(
+                    "UPDATE owed SET state = ?, last_error = ? WHERE id = ?",
+                    (_after(row, Event.EMPTY), why, row["id"]),
+                )
+                self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
 
     # What the destination answered.
 
@@ -229,7 +271,7 @@ class Outbox(Part):
     def purge_in(self, db: sqlite3.Connection, before: float) -> None:
         """Delete what is settled, of no series, and older."""
         db.execute(
-            "DELETE FROM owed WHERE study_uid IS NULL AND created < ? AND state IN (?, ?)",
+            "DELETE FROM owed WHERE study_uid IS NULL AND created < ? AND state IN (?, ?, ?)",
             (before, *delivery.SETTLED),
         )
 

@@ -1,4 +1,4 @@
--- The journal's schema, version 3 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
+-- The journal's schema, version 4 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
 -- No row per slice: the spool is the truth for slices. A series is (study_uid, series_uid).
 
 CREATE TABLE associations (
@@ -73,21 +73,34 @@ CREATE TABLE owed (                     -- the outbox: what is owed to each dest
   seq INTEGER UNIQUE,                   -- number of the device; null where its body draws none
   study_uid TEXT,                       -- the series whose deletion waits; null: nobody's
   series_uid TEXT,
-  body BLOB,                            -- what is sent, as the destination itself made it,
-  file TEXT,                            -- or a file with it, relative to the state folder
+  body BLOB,                            -- what is sent, as the destination itself made it; or what
+                                        -- orders it, until the file is there and beside it
+  file TEXT,                            -- a file with what is sent, relative to the state folder
   created REAL NOT NULL,
   state TEXT NOT NULL                   -- store/delivery.py
-    CHECK (state IN ('waiting', 'delivered', 'dead', 'dropped')),
+    CHECK (state IN ('waiting', 'delivered', 'committed', 'dead', 'dropped')),
   delivered_at REAL,
   attempts INTEGER NOT NULL DEFAULT 0,  -- that were refused
   last_error TEXT,
   UNIQUE (destination, key),
-  CHECK ((body IS NULL) != (file IS NULL)),
+  CHECK (body IS NOT NULL OR file IS NOT NULL),
   CHECK ((study_uid IS NULL) = (series_uid IS NULL))
 ) STRICT;
 CREATE INDEX owed_in_order ON owed (destination, state, id);
 CREATE INDEX owed_by_state ON owed (state, id);
+CREATE INDEX owed_uncomposed ON owed (destination, id) WHERE state = 'waiting' AND file IS NULL;
 CREATE INDEX owed_of_series ON owed (study_uid, series_uid, state);
+
+CREATE TABLE told (                     -- what a composed object says that may change later: once
+                                        -- it is told, it is told so for ever
+  report_id TEXT NOT NULL,
+  stage TEXT NOT NULL,                  -- results/pacs.py: Said
+  edition INTEGER NOT NULL,
+  told TEXT NOT NULL,                   -- as who composes wrote it
+  at REAL NOT NULL,
+  PRIMARY KEY (report_id, stage, edition)
+) STRICT;
+CREATE INDEX told_by_age ON told (at);
 
 CREATE TABLE counters (
   name TEXT PRIMARY KEY,

@@ -7,30 +7,50 @@ import pytest
 from appliance.errors import ScansideError
 from appliance.store.delivery import FIRST, OWED, SETTLED, Event, Forbidden, State, after, sources
 
-WAITING, DELIVERED, DEAD, DROPPED = State
+WAITING, DELIVERED, COMMITTED, DEAD, DROPPED = State
 ALLOWED = {
     WAITING: {
         Event.ACK: DELIVERED,
+        Event.COMMIT: COMMITTED,
         Event.LATER: WAITING,
         Event.NEVER: DEAD,
+        Event.EMPTY: DROPPED,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
     },
     DELIVERED: {
         Event.ACK: DELIVERED,
+        Event.COMMIT: COMMITTED,
         Event.LATER: DELIVERED,
         Event.NEVER: DELIVERED,
+        Event.EMPTY: DELIVERED,
+        Event.AGAIN: WAITING,
+    },
+    COMMITTED: {
+        Event.ACK: COMMITTED,
+        Event.COMMIT: COMMITTED,
+        Event.LATER: COMMITTED,
+        Event.NEVER: COMMITTED,
+        Event.EMPTY: COMMITTED,
         Event.AGAIN: WAITING,
     },
     DEAD: {
         Event.ACK: DELIVERED,
+        Event.COMMIT: COMMITTED,
         Event.LATER: DEAD,
         Event.NEVER: DEAD,
+        Event.EMPTY: DEAD,
         Event.RETRY: WAITING,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
     },
-    DROPPED: {Event.ACK: DELIVERED, Event.LATER: DROPPED, Event.NEVER: DROPPED},
+    DROPPED: {
+        Event.ACK: DELIVERED,
+        Event.COMMIT: COMMITTED,
+        Event.LATER: DROPPED,
+        Event.NEVER: DROPPED,
+        Event.EMPTY: DROPPED,
+    },
 }
 PAIRS = [(state, event) for state in State for event in Event]
 
@@ -51,9 +71,16 @@ def test_a_forbidden_event_is_an_error_that_names_both(state: State, event: Even
 
 
 def test_a_late_ack_is_always_believed_and_a_refusal_never_undoes_anything() -> None:
-    assert {after(state, Event.ACK) for state in State} == {DELIVERED}
+    assert {after(state, Event.ACK) for state in State if state != COMMITTED} == {DELIVERED}
+    assert {after(state, Event.COMMIT) for state in State} == {COMMITTED}
+    assert after(COMMITTED, Event.ACK) == COMMITTED
     for event in (Event.LATER, Event.NEVER):
         assert all(after(state, event) == state for state in State if state != WAITING)
+
+
+def test_what_composing_finds_empty_is_dropped_only_while_it_waits() -> None:
+    assert after(WAITING, Event.EMPTY) == DROPPED
+    assert all(after(state, Event.EMPTY) == state for state in State if state != WAITING)
 
 
 def test_the_states_in_which_an_event_is_allowed_are_known() -> None:

@@ -269,7 +269,7 @@ def test_a_report_of_before_stands_beside_whatever_comes(box: Box) -> None:
     report = box.said()[THICK]
     (box.device.settings.state / "reports" / str(report.report_id) / "compared.json").unlink()
     gone = ["$.edition", *(f"$.coverage.{n}" for n in ("lungs_z_mm", "sides", "fov_mm"))]
-    with sqlite3.connect(box.device.settings.state / "journal-3.sqlite") as db:
+    with sqlite3.connect(box.device.settings.state / JOURNAL_NAME) as db:
         db.execute("UPDATE reports SET json = json_remove(json, ?, ?, ?, ?)", gone)
     assert box.said()[THICK].coverage.lungs_z_mm is None
     box.come(THIN)
@@ -357,7 +357,7 @@ def test_a_foreign_image_that_comes_late_to_a_beaten_series_is_told_too(box: Box
 def test_what_stands_again_keeps_the_names_of_its_findings(box: Box) -> None:
     """Also where it is analysed anew for it: a report of before the site key named others."""
     box.come(THICK)
-    with sqlite3.connect(box.device.settings.state / "journal-3.sqlite") as db:
+    with sqlite3.connect(box.device.settings.state / JOURNAL_NAME) as db:
         db.execute(
             "UPDATE reports SET json = json_set(json, '$.findings[0].tracking_uid', '2.25.7')"
         )

@@ -183,6 +183,52 @@ def test_a_key_that_its_destination_knows_is_dropped_silently_and_draws_no_numbe
     assert len(keys(journal, "archive")) == 1
 
 
+ORDERED = PurePosixPath("outgoing/a.dcm")
+
+
+def order(journal: Journal, key: SeriesKey, *names: str, to: str = "archive") -> None:
+    journal.owed.add(Owed(to, name, key, b"an order") for name in names)
+
+
+def test_what_is_ordered_is_sent_once_it_is_composed_and_its_series_need_not_wait_for_it(
+    journal: Journal, key: SeriesKey, received
+) -> None:
+    journal.series.set(key, "analysed", instances=1)
+    journal.owed.add([received()])
+    order(journal, key, "one", "two")
+    order(journal, key, "three", to="other")
+    names = [row.key for row in journal.owed.uncomposed(["other", "archive"], 9)]
+    assert (names, journal.owed.ready("archive", 9)) == (["one", "two", "three"], [])
+    assert [row.key for row in journal.owed.uncomposed(["archive"], 1)] == ["one"]
+    assert journal.owed.uncomposed([], 9) == []
+    journal.owed.composed("archive", "one", ORDERED)
+    journal.owed.composed("archive", "one", PurePosixPath("outgoing/later.dcm"))
+    (ready,) = journal.owed.ready("archive", 9)
+    assert (ready.key, ready.file, ready.body) == ("one", str(ORDERED), b"an order")
+    assert [row.key for row in journal.owed.uncomposed(["archive"], 9)] == ["two"]
+    (kept,) = journal.kept()
+    assert kept.owed == 2, "two and three"
+    assert not journal.forget(kept.series)
+    journal.owed.composed("archive", "two", ORDERED)
+    journal.owed.composed("other", "three", ORDERED)
+    assert journal.forget(kept.series)
+    assert [row.key for row in journal.owed.ready("archive", 9)] == ["one", "two"]
+
+
+def test_what_composing_finds_empty_is_dropped_with_its_reason_and_hinders_no_deletion(
+    journal: Journal, key: SeriesKey
+) -> None:
+    journal.series.set(key, "analysed", instances=1)
+    order(journal, key, "empty", "sent")
+    journal.owed.ack("archive", ["sent"])
+    for name in ("empty", "sent", "unknown"):
+        journal.owed.empty("archive", name, "no frame of reference")
+    (dropped,) = journal.owed.listed(State.DROPPED)
+    assert (dropped.key, dropped.last_error) == ("empty", "no frame of reference")
+    assert journal.owed.counts().delivered == 1
+    assert journal.forget(journal.kept()[0].series)
+
+
 def _post_many(state: Path, number: int, noon: datetime) -> None:
     with Journal.open(state) as journal:
         for n in range(25):

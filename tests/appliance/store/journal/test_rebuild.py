@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey, Stage
 from appliance.results import destinations, mqtt
+from appliance.results.owed import Owed
 from appliance.store.delivery import State
 from appliance.store.files import Disk
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
@@ -433,3 +434,21 @@ def test_nothing_of_a_deleted_series_comes_back(
     with Journal.open(state, manner=Manner.MEND) as journal:
         assert journal.reports.get(gone.report_id) is None
         assert journal.series.get(key) is None
+
+
+def test_what_was_composed_is_composed_still_and_what_was_empty_is_not_owed(state: Path) -> None:
+    key, path = SeriesKey("1.2", "1.2.4"), PurePosixPath("outgoing/one.dcm")
+    with Journal.open(state) as journal:
+        journal.owed.add(Owed("archive", name, key, b"order") for name in ("a", "b", "c", "d"))
+        journal.owed.composed("archive", "b", path)
+        journal.owed.ack("archive", ["c"])
+        journal.owed.composed("archive", "c", path)
+        journal.owed.empty("archive", "d", "nothing to show")
+    (state / JOURNAL_NAME).unlink()
+    with Journal.open(state, manner=Manner.MEND) as journal:
+        rows = journal.owed.waiting("archive", 9)
+        assert [(r.key, r.body, r.file) for r in rows] == [
+            ("a", b"order", None),
+            ("b", b"order", str(path)),
+        ]
+        assert [row.key for row in journal.owed.uncomposed(["archive"], 9)] == ["a"]

@@ -1,0 +1,44 @@
+"""What was told in an object that was composed of a report, where it may be otherwise later.
+
+An object names times, and what is known of the neighbours of its series. Composed a second time, it
+would say something else under the same UID, which an archive answers as a duplicate and throws away
+(PS3.4 B.2.3: 0111). So who composes keeps here what it is about to say, and says what stands here.
+
+Rules
+- The first one to keep something is right; everybody else is told what that was.
+- It outlives the series, whose images may come a second time: for KEPT_S.
+- It does not outlive a journal that is damaged: the ledger would grow for years with it. What is
+  composed anew after that may say later times under its old UID.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from typing import Final
+
+from appliance.store.journal.part import Part
+
+KEPT_S: Final = 5 * 365.25 * 86400.0
+"""Five years."""
+
+
+class Told(Part):
+    """`journal.told`."""
+
+    def keep(self, report_id: uuid.UUID, stage: str, edition: int, told: str) -> str:
+        """What the object of a report says, from now on; what stands there already, where something
+        does. stage, edition: as `results.pacs.Ordered` has them."""
+        ids = str(report_id), stage, edition
+        with self._db.write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?, ?)", (*ids, told, self._clock())
+            )
+            row = db.execute(
+                "SELECT told FROM told WHERE (report_id, stage, edition) = (?, ?, ?)", ids
+            ).fetchone()
+        return str(row["told"])
+
+    def purge_in(self, db: sqlite3.Connection) -> None:
+        """Delete what is older than KEPT_S; within the caller's transaction."""
+        db.execute("DELETE FROM told WHERE at < ?", (self._clock() - KEPT_S,))
