@@ -72,7 +72,7 @@ class Composer:
 
     def run(self) -> int:
         """Compose until nothing is left that was not tried; how many files were written."""
-        self._recover()
+        self.recover()
         count = 0
         while rows := self._untried():
             for _, group in groupby(rows, key=lambda row: row.key.rsplit(" ", 1)[0]):
@@ -85,7 +85,7 @@ class Composer:
         left = [row for row in rows if (row.destination, row.key) not in self._tried]
         return sorted(left, key=lambda row: (row.key.rsplit(" ", 1)[0], row.id))
 
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """What ended the process before counts as tried (rule 5)."""
         if (last := self._hand.last()) is not None:
             rows = self._journal.owed.uncomposed(self._names, -1)

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -24,6 +25,7 @@ from pydicom.errors import InvalidDicomError
 
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.told import Document, Told
+from appliance.errors import Poisoned
 from appliance.naming import Naming
 from appliance.records import Mask
 from appliance.report import Product, Report, SeriesKey, Status
@@ -43,7 +45,7 @@ LUNGS = "lungs"
 MOST_OTHERS = 40
 """Series of a study that are named."""
 PLACE = (
-    "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "ImagePositionPatient",
+    "InstanceNumber", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
@@ -62,7 +64,7 @@ class Gatherer:
     def material(self, ordered: Ordered, kinds: Sequence[Product]) -> Material | Nothing:
         """For the objects of one report. kinds: all that are ordered of it.
 
-        Nothing where the report was said again since, or is not there any more. ValueError where no
+        Nothing where the report was said again since, or is not there any more. Poisoned where no
         image of the series can be read, or what is kept beside the report is damaged.
         """
         key = self._journal.reports.series_of(ordered.report_id)
@@ -77,9 +79,13 @@ class Gatherer:
             by = replacing
         report = report.model_copy(update={"edition": ordered.edition})
         names = kept.images(self._state, ordered.report_id)
-        images = self._source(key, names)
+        try:
+            images = self._source(key, names)
+            masks = {mask.name: mask for mask in kept.masks(self._state, ordered.report_id)}
+            maps = {heat.name: heat for heat in kept.maps(self._state, ordered.report_id)}
+        except (OSError, ValueError) as e:
+            raise Poisoned(str(e)) from e
         told = self._told(ordered, report, key, kinds, by)
-        masks = {mask.name: mask for mask in kept.masks(self._state, ordered.report_id)}
         drawn = bodies(masks)
         case = Case(
             report=report.model_copy(update={"revision": told.revision}),
@@ -98,7 +104,7 @@ class Gatherer:
             read=lambda uid: files[uid].read_bytes(),
             bodies=drawn,
             lungs=masks.get(LUNGS),
-            maps={one.name: one for one in kept.maps(self._state, ordered.report_id)},
+            maps=maps,
             segmented="seg" in told.kinds,
             by=told.by,
         )
@@ -121,10 +127,10 @@ class Gatherer:
         whole = False
         for uid, path in self._spool.instances(key).items():
             first = not whole and (wanted is None or uid in wanted)
-            header = _header(path, None if first else PLACE)
-            if header is not None:
+            found = header(path, None if first else PLACE)
+            if found is not None:
                 whole = whole or first
-                yield header
+                yield found
 
     def _told(
         self,
@@ -153,7 +159,7 @@ class Gatherer:
             by=by,
         )
         settled = self._journal.told.keep(
-            str(ordered.report_id), ordered.stage, ordered.edition, made.model_dump_json()
+            ordered.report_id, ordered.stage, ordered.edition, made.model_dump_json()
         )
         return Told.model_validate_json(settled)
 
@@ -165,7 +171,7 @@ class Gatherer:
         return last
 
     def _last_told(self, report_id: uuid.UUID) -> Told | None:
-        found = self._journal.told.last(str(report_id))
+        found = self._journal.told.last(report_id)
         return None if found is None else Told.model_validate_json(found)
 
     def _document(self, report: Report, key: SeriesKey, by: str | None) -> Document:
@@ -193,9 +199,9 @@ class Gatherer:
     def _number(self, key: SeriesKey) -> int | None:
         """Series Number (0020,0011) of the first image that has one."""
         for path in self._spool.instances(key).values():
-            header = _header(path, ("SeriesNumber",))
-            if header is not None and header.get("SeriesNumber") is not None:
-                return int(header.SeriesNumber)
+            found = header(path, ("SeriesNumber",))
+            if found is not None and found.get("SeriesNumber") is not None:
+                return int(found.SeriesNumber)
         return None
 
     def _replacing(self, key: SeriesKey, report: Report, ordered: Ordered) -> str | Nothing:
@@ -215,17 +221,15 @@ class Gatherer:
         return "ANOTHER SERIES"
 
 
-def _header(path: Path, keywords: Sequence[str] | None) -> Dataset | None:
-    """A header up to the pixels, of these attributes alone or (None) whole; None where it is gone
-    or cannot be read."""
+def header(file: Path | BinaryIO, keywords: Sequence[str] | None = None) -> Dataset | None:
+    """A header up to the pixels, of these attributes alone or (None) whole; None where it is gone,
+    cannot be read, or does not say which image it is of."""
+    asked = None if keywords is None else ["SOPClassUID", "SOPInstanceUID", *keywords]
     try:
-        return pydicom.dcmread(
-            path,
-            stop_before_pixels=True,
-            specific_tags=None if keywords is None else list(keywords),
-        )
+        found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=asked)
     except (OSError, InvalidDicomError, ValueError, EOFError):
         return None
+    return found if found.get("SOPClassUID") and found.get("SOPInstanceUID") else None
 
 
 def bodies(masks: Mapping[str, Mask]) -> dict[int, Mask]:

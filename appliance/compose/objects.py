@@ -25,7 +25,7 @@ from appliance.results import capture, resample, seg
 from appliance.results.capture import Picture
 from appliance.results.source import SourceImage
 from appliance.results.sr import findings, text
-from appliance.results.sr.case import Case, form
+from appliance.results.sr.case import Case, Segment, form
 from appliance.results.sr.document import Composed
 from appliance.series import pixels, radiograph
 
@@ -92,7 +92,7 @@ def _all_shown(case: Case) -> bool:
     return all(case.source.nearest(place) is not None for place in places)
 
 
-def _segments(of: Material) -> Mapping[int, findings.Segment]:
+def _segments(of: Material) -> Mapping[int, Segment]:
     if not of.segmented:
         return {}
     try:

@@ -16,11 +16,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
-from appliance.compose.gather import LUNGS, bodies, sentence
+from appliance.compose.gather import LUNGS, bodies, header, sentence
 from appliance.compose.objects import Material, Nothing, compose
 from appliance.errors import ScansideError
 from appliance.naming import Naming
@@ -96,8 +94,8 @@ def _others(every: Sequence[Analysed], this: Analysed) -> tuple[str, ...]:
 
 
 def _number(series: OnDisk) -> int | None:
-    header = _header(series, series.files[0], ("SeriesNumber",))
-    number = None if header is None else header.get("SeriesNumber")
+    found = _header(series, series.files[0])
+    number = None if found is None else found.get("SeriesNumber")
     return None if number is None else int(number)
 
 
@@ -106,11 +104,11 @@ def _material(
 ) -> Material | None:
     """What the objects of a report are made of; None where no image of its series can be read."""
     series = one.series
-    read = ((file, _header(series, file, None)) for file in series.files)
-    readable = {file: header for file, header in read if header is not None}
+    read = ((file, _header(series, file)) for file in series.files)
+    readable = {file: one for file, one in read if one is not None}
     if not readable:
         return None
-    files = {str(header.SOPInstanceUID): file for file, header in readable.items()}
+    files = {str(one.SOPInstanceUID): file for file, one in readable.items()}
     masks = {mask.name: mask for mask in one.result.masks}
     drawn = bodies(masks)
     return Material(
@@ -131,12 +129,5 @@ def _material(
     )
 
 
-def _header(series: OnDisk, file: Path, keywords: Sequence[str] | None) -> Dataset | None:
-    try:
-        return pydicom.dcmread(
-            io.BytesIO(series.read(file)),
-            stop_before_pixels=True,
-            specific_tags=None if keywords is None else list(keywords),
-        )
-    except (InvalidDicomError, ValueError, EOFError):
-        return None
+def _header(series: OnDisk, file: Path) -> Dataset | None:
+    return header(io.BytesIO(series.read(file)))

@@ -43,11 +43,18 @@ class Composing:
         self._child: subprocess.Popen[bytes] | None = None
         self._look_at = 0.0 if self._names else math.inf
         self._until = math.inf
-        self._failures = 0
+        self.failures = 0
+        """How often in a row it did not end by itself, or could not be started."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child; None where none is running."""
+        child = self._child
+        return None if child is None or child.poll() is not None else child.pid
 
     def ask(self) -> None:
         """Something may have been ordered."""
-        if self._names and not self._failures:
+        if self._names and not self.failures:
             self._look_at = 0.0
 
     def turn(self) -> None:
@@ -93,12 +100,12 @@ class Composing:
     def _ended(self, code: int, now: float) -> None:
         self._child = None
         if code == 0:
-            self._failures = 0
+            self.failures = 0
         else:
             self._failed(f"composing ended with {code}", now)
 
     def _failed(self, how: str, now: float) -> None:
-        self._failures += 1
-        pause = min(LONGEST_S, SHORTEST_S * 2.0 ** min(self._failures - 1, 16))
+        self.failures += 1
+        pause = min(LONGEST_S, SHORTEST_S * 2.0 ** min(self.failures - 1, 16))
         self._look_at = now + pause
         log.warning("%s; again in %.0f s", how, pause)

@@ -132,10 +132,12 @@ class Outbox(Part):
 
     def composed(self, destination: str, key: str, path: PurePosixPath) -> None:
         """The object that a row ordered lies under the state folder at `path` from now on, and its
-        series need not wait for it any longer. A row that has a file is left as it is."""
+        series need not wait for it any longer. What went wrong before counts no more. A row that
+        has a file is left as it is."""
         with self._db.write() as db:
             changed = db.execute(
-                """UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL
+                """UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL, attempts = 0,
+                last_error = NULL
                 WHERE destination = ? AND key = ? AND file IS NULL RETURNING *""",
                 (str(path), destination, key),
             ).fetchall()
@@ -154,6 +156,19 @@ class Outbox(Part):
                     (_after(row, Event.EMPTY), why, row["id"]),
                 )
                 self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
+
+    def uncomposable(self, destination: str, key: str, why: str) -> None:
+        """It was tried often enough: dead, and its series need not wait for it any longer."""
+        with self._db.write() as db:
+            for row in _named(db, destination, [key]):
+                if row["state"] != State.WAITING:
+                    continue
+                changed = db.execute(
+                    """UPDATE owed SET state = ?, last_error = ?, study_uid = NULL,
+                    series_uid = NULL WHERE id = ? RETURNING *""",
+                    (_after(row, Event.NEVER), why, row["id"]),
+                ).fetchall()
+                self._db.ledger.note(owed_entry(changed[0]))
 
     # What the destination answered.
 
