@@ -135,7 +135,7 @@ class Deliver(Record):
     called_ae: AETitle
     """How it is called."""
     profile: tuple[Product, ...] = Field(default=("sr",), min_length=1)
-    """Which objects it gets: structured reports, segmentations, secondary captures."""
+    """Which objects it gets: structured reports, segmentations of findings, of lungs, captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
 

@@ -37,11 +37,12 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
 from appliance.errors import Refuse
+from appliance.naming import MAKER
 from appliance.preprocess import plan
 from appliance.records import Geometry, Mask
 from appliance.report import Finding, Report
 from appliance.results import resample
-from appliance.results.identity import COMPOSER, MAKER, Identified, identified, packed
+from appliance.results.identity import COMPOSER, Identified, identified, packed
 from appliance.results.resample import Patch
 from appliance.results.source import Source, SourceImage
 from appliance.results.sr.case import Case, Segment

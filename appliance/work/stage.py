@@ -120,6 +120,7 @@ class Work:
         self.journal.series.recover_associations()
         if self.loading.loaded is not None:
             there = self.spool.changed
+            self.conclusions.owe_of_set_aside()
             self.blame.renew((o.digest for o in self.loading.loaded), lambda key: bool(there(key)))
         before, self._looked = self._looked, {}
         for key in self.spool.series():

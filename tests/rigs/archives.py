@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -33,8 +34,8 @@ from appliance.results.owed import Withdrawn
 from appliance.settings import Settings
 from appliance.store import kept
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import Journal
-from appliance.store.rows import OwedRow
+from appliance.store.journal import JOURNAL_NAME, Journal
+from appliance.store.rows import OwedRow, SeriesState
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from rigs import bodies, oblique
@@ -109,6 +110,7 @@ class Site:
         revision: int = 1,
         before: Report | None = None,
         withdraws: Sequence[Withdrawn] = (),
+        state: SeriesState = "analysed",
     ) -> Report:
         """A report of the series, with what archives are owed of it. before: what it supersedes."""
         uids = list(self.spool.instances(key))
@@ -137,10 +139,13 @@ class Site:
         owed = destinations.of_report(
             report, key, naming=self.naming, withdraws=withdraws, at=NOON, to=self._to
         )
-        self.journal.commit_report(
-            report, key, owed=owed, series_state="analysed", instances=len(uids)
-        )
+        self.journal.commit_report(report, key, owed=owed, series_state=state, instances=len(uids))
         return report
+
+    def age(self, seconds: float) -> None:
+        """All series are as if their images had come so much earlier."""
+        with sqlite3.connect(self.settings.state / JOURNAL_NAME) as db:
+            db.execute("UPDATE series SET last_at = last_at - ?", (seconds,))
 
     def compose(self, disk: Disk = DISK) -> int:
         """One run of what the child does; how many files there are of it."""

@@ -12,12 +12,14 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from appliance import line
 from appliance.compose.child import Composer
 from appliance.reasons import Code
 from appliance.report import Reason, SeriesKey, Stage
 from appliance.results.owed import Withdrawn
 from appliance.store.delivery import State
 from appliance.store.files import Disk
+from appliance.work.conclude import Conclusions
 from rigs import oblique
 from rigs.archives import FOUND, Site
 
@@ -303,3 +305,60 @@ def test_the_process_itself_composes_and_says_nothing_of_the_patient(
     made = objects(site)
     assert made.keys() == {"SR", "SEG", "OT"}
     assert str(made["SR"].PatientName) not in done.stderr
+
+
+def test_a_study_of_which_all_was_set_aside_gets_one_report_that_says_so(
+    site: Site, key: SeriesKey
+) -> None:
+    scout = Reason(code=Code.LOCALIZER, text="Image Type says LOCALIZER")
+    first = site.commit(key, reasons=[scout], state="set_aside")
+    second = site.store([moved(image, key) for image in oblique.series(oblique.POSES["axial"])])
+    site.commit(second, reasons=[scout], images="f" * 64, state="set_aside")
+    assert site.rows() == [], "neither orders anything by itself"
+    conclusions = Conclusions(site.settings, site.journal, site.spool)
+    conclusions.owe_of_set_aside()
+    assert site.rows() == [], "more may come: the last image is not ten minutes old"
+    site.age(700)
+    conclusions.owe_of_set_aside()
+    conclusions.owe_of_set_aside()
+    assert [row.key for row in site.rows()] == [
+        f"{first.report_id} final 1 sr",
+        f"{first.report_id} final 1 sc",
+    ]
+    site.compose()
+    made = objects(site)["SR"]
+    assert first_line(made).startswith("NOT ANALYSED")
+    said = [str(i.TextValue) for i in made.ContentSequence[1].ContentSequence]
+    assert any("series 1 (CT, 24 images), not analysed" in line for line in said)
+
+
+def test_a_study_of_which_one_series_was_analysed_gets_no_report_of_the_others(
+    site: Site, key: SeriesKey
+) -> None:
+    site.commit(key, FOUND)
+    second = site.store([moved(image, key) for image in oblique.series(oblique.POSES["axial"])])
+    scout = Reason(code=Code.LOCALIZER, text="Image Type says LOCALIZER")
+    site.commit(second, reasons=[scout], images="f" * 64, state="set_aside")
+    site.age(700)
+    before = site.rows()
+    Conclusions(site.settings, site.journal, site.spool).owe_of_set_aside()
+    assert site.rows() == before
+
+
+def test_what_comes_back_to_us_is_set_aside_and_nothing_is_said_of_it(
+    site: Site, key: SeriesKey
+) -> None:
+    site.commit(key, FOUND)
+    site.compose()
+    for row in site.rows():
+        result = line.process([site.data(row)], None, None)
+        assert [reason.code for reason in result.reasons] == [Code.OWN_RESULT], row.key
+    own = Reason(code=Code.OWN_RESULT, text="it is a result of this product")
+    fetched = Site(site.settings.state.parent / "other", ALL)
+    with fetched.journal:
+        fetched.commit(
+            fetched.store(oblique.series(oblique.POSES["axial"])), reasons=[own], state="set_aside"
+        )
+        fetched.age(700)
+        Conclusions(fetched.settings, fetched.journal, fetched.spool).owe_of_set_aside()
+        assert fetched.rows() == []
