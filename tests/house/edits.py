@@ -243,8 +243,8 @@ STAGE = Edits(
         Row(
             "systemd/scanside.target", "scanside-retain.service{}\n", " scanside-drop.service"
         ),
-        Row("pyproject.toml", '"receive | work | publish | retain{}"', " | drop"),
-        Row("docs/CONTRIBUTING.md", "\nreceive | work | publish | retain{}\n", " | drop"),
+        Row("pyproject.toml", '"receive | work | publish | retain | compose{}"', " | drop"),
+        Row("docs/CONTRIBUTING.md", "\nreceive | work | publish | retain | compose{}\n", " | drop"),
         Row(
             "README.md",
             "{}| retain | `scanside retain` |",
