@@ -120,6 +120,8 @@ class Retain(Record):
     """C-STORE answers A700 when less than this is free."""
     target_free_mb: int = Field(default=8192, ge=0)
     """`retain` deletes published series, oldest first, until this much is free."""
+    owed_days: float = Field(default=30.0, gt=0)
+    """Composed objects that no archive took for so long are given up."""
 
 
 class Deliver(Record):

@@ -90,6 +90,10 @@ class Outbox(Part):
         where = f"destination IN ({marks}) AND state = 'waiting' AND file IS NULL"
         return self._rows(where, destinations, limit)
 
+    def with_files(self, under: str) -> list[OwedRow]:
+        """Everything whose file lies below a folder of the state folder, whatever became of it."""
+        return self._rows("substr(file, 1, ?) = ?", (str(len(under)), under), -1)
+
     def listed(self, state: State, limit: int = -1) -> list[OwedRow]:
         """What is in this state, of all destinations, in the order in which it was owed."""
         return self._rows("state = ?", (state,), limit)
@@ -154,6 +158,18 @@ class Outbox(Part):
                 db.execute(
                     "UPDATE owed SET state = ?, last_error = ? WHERE id = ?",
                     (_after(row, Event.EMPTY), why, row["id"]),
+                )
+                self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
+
+    def give_up(self, destination: str, key: str, why: str) -> None:
+        """Nobody took it in time: dropped, whether it waits or is dead. why: for a person."""
+        with self._db.write() as db:
+            for row in _named(db, destination, [key]):
+                if State(row["state"]) not in delivery.OWED:
+                    continue
+                db.execute(
+                    "UPDATE owed SET state = ?, last_error = ? WHERE id = ?",
+                    (_after(row, Event.DROP), why, row["id"]),
                 )
                 self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
 
