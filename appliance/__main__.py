@@ -115,6 +115,9 @@ def demo(
     radiograph: Annotated[
         bool, typer.Option("--radiograph", help="Send a made-up radiograph instead of a CT.")
     ] = False,
+    pacs: Annotated[
+        bool, typer.Option("--pacs", help="With an Orthanc that gets the results.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
@@ -124,7 +127,7 @@ def demo(
     _log(logging.WARNING)
     if radiograph and series is not None:
         raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
-    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph))
+    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph, pacs=pacs))
 
 
 @app.command()
