@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.stages import STAGES
+from appliance import stages
+from appliance.settings import Settings
 
-NAMES = {row.name for row in STAGES}
+NAMES = {row.name for row in stages.of(Settings())}
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 
