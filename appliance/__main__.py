@@ -119,6 +119,9 @@ def demo(
     radiograph: Annotated[
         bool, typer.Option("--radiograph", help="Send a made-up radiograph instead of a CT.")
     ] = False,
+    pacs: Annotated[
+        bool, typer.Option("--pacs", help="With an Orthanc that gets the results.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
@@ -128,7 +131,7 @@ def demo(
     _log(logging.WARNING)
     if radiograph and series is not None:
         raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
-    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph))
+    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph, pacs=pacs))
 
 
 @app.command()
@@ -173,13 +176,24 @@ def analyze(
         str | None, typer.Option(help="Name or .scanside file of one bundle.")
     ] = None,
     as_json: AsJson = False,
+    dicom: Annotated[
+        Path | None,
+        typer.Option("--dicom", help="Folder for SR, SEG and pictures.", file_okay=False),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Analyse a folder, no network: one Report a series and bundle."""
     from appliance.verbs import analyze as verb
 
     _log(logging.WARNING)
-    reports = verb.analyze(path, _settings(config), bundle=bundle)
+    settings = _settings(config)
+    analysed = verb.analysed(path, settings, bundle=bundle)
+    reports = [one.report for one in analysed]
+    if dicom is not None:
+        from appliance.verbs import objects
+
+        for line in objects.write(analysed, settings, dicom):
+            print(line, file=sys.stderr)
     if as_json:
         print(json.dumps([json.loads(r.to_json()) for r in reports], indent=1))
     else:

@@ -259,4 +259,5 @@ def _facts(fold: Fold, share: Share, outline: Outline[Any], coverage: Coverage) 
         thickness_mm=header.thickness_mm if header else None,
         kernel=kernel.published(header.kernel) if header else None,
         coverage=coverage,
+        images=outline.images,
     )

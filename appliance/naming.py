@@ -21,10 +21,13 @@ import hashlib
 import hmac
 import uuid
 from dataclasses import dataclass, field
+from typing import Final
 
 from appliance.report import SeriesKey
 
 _KEYED = 8
+MAKER: Final = "Scanside"
+"""Manufacturer (0008,0070) of every object that is composed here, and of the phantoms."""
 
 
 @dataclass(frozen=True, slots=True)

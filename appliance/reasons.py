@@ -53,6 +53,7 @@ class Code(str, Enum):
     REFORMATTED = "reformatted"
     PROJECTION = "projection"
     SECONDARY_CAPTURE = "secondary_capture"
+    OWN_RESULT = "own_result"
     OTHER_QUANTITY = "other_quantity"
     BETTER_SERIES = "better_series"
     VIEW_POSITION = "view_position"
@@ -122,6 +123,7 @@ REMEDIES: dict[Code, str] = {
     Code.DERIVED: "Nothing to do if the original series was sent as well.",
     Code.REFORMATTED: "Nothing to do if the original axial series was sent as well.",
     Code.PROJECTION: "Nothing to do if the original axial series was sent as well.",
+    Code.OWN_RESULT: "Nothing to do: what the appliance itself has sent is not analysed.",
     Code.SECONDARY_CAPTURE: "Nothing to do: secondary captures are not analysed.",
     Code.OTHER_QUANTITY: "Nothing to do if the original series was sent as well: maps and virtual images are not analysed.",
     Code.BETTER_SERIES: "Nothing to do: a thinner or better suited series of this study was analysed.",
@@ -159,6 +161,7 @@ SET_ASIDE = frozenset(
         Code.REFORMATTED,
         Code.PROJECTION,
         Code.SECONDARY_CAPTURE,
+        Code.OWN_RESULT,
         Code.OTHER_QUANTITY,
         Code.BETTER_SERIES,
         Code.VIEW_POSITION,

@@ -301,6 +301,9 @@ class Facts:
     thickness_mm: float | None
     kernel: str | None
     coverage: Coverage
+    images: tuple[str, ...] = ()
+    """What was put in order, as `SOPInstanceUID/FRAME` (frames from 0) of a volume and as
+    SOPInstanceUID of radiographs: in the order that `Finding.key_image` counts."""
 
 
 @dataclass(frozen=True, slots=True)

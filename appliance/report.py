@@ -28,7 +28,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scanside.org/ns")
 """Of ids that are no secret: what the device says of itself, its implementation, its parts list."""
 
 Millimetres3 = tuple[float, float, float]
-Product = Literal["sr", "seg", "sc"]
+Product = Literal["sr", "seg", "lungs", "sc"]
 """What is composed of a report for an archive."""
 Priority = Literal["routine", "stat"]
 """`stat`: analysed before what is `routine` (work/priority.py)."""

@@ -120,6 +120,8 @@ class Retain(Record):
     """C-STORE answers A700 when less than this is free."""
     target_free_mb: int = Field(default=8192, ge=0)
     """`retain` deletes published series, oldest first, until this much is free."""
+    owed_days: float = Field(default=30.0, gt=0)
+    """Composed objects that no archive took for so long are given up."""
 
 
 class Deliver(Record):
@@ -135,7 +137,7 @@ class Deliver(Record):
     called_ae: AETitle
     """How it is called."""
     profile: tuple[Product, ...] = Field(default=("sr",), min_length=1)
-    """Which objects it gets: structured reports, segmentations, secondary captures."""
+    """Which objects it gets: structured reports, segmentations of findings, of lungs, captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
     tls: TLS | None = None

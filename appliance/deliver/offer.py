@@ -15,6 +15,7 @@ CLASSES: Final = MappingProxyType(
     {
         "sr": (ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR),
         "seg": ("1.2.840.10008.5.1.4.1.1.66.4",),  # Segmentation
+        "lungs": ("1.2.840.10008.5.1.4.1.1.66.4",),
         "sc": ("1.2.840.10008.5.1.4.1.1.7",),  # Secondary Capture Image
     }
 )
@@ -30,5 +31,5 @@ def untaken(profile: Iterable[Product], taken: Container[str]) -> tuple[str, ...
 
 
 def classes(profile: Iterable[Product]) -> tuple[str, ...]:
-    """Those of a profile, in order."""
-    return tuple(uid for product in profile for uid in CLASSES[product])
+    """Those of a profile, in order, each once."""
+    return tuple(dict.fromkeys(uid for product in profile for uid in CLASSES[product]))

@@ -101,6 +101,8 @@ class Outline(Generic[S]):
     """No place in it is seen to be empty: it may be complete."""
     extent: Extent | None = None
     """None for what is no volume, or could not be put in order."""
+    images: tuple[str, ...] = ()
+    """Of the subject: its frames by name (first part of a Mark), in the order of `key_image`."""
     foreign: frozenset[Mark] = frozenset()
     """Of the images that are set aside, because they do not belong to the series: they are no part
     of the input. None where the series is refused."""

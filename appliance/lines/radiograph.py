@@ -105,10 +105,12 @@ class Radiographs:
         if against or not images or any(reason.code not in LEFT_OUT for reason in left_out):
             return Outline(reasons=(*against, *left_out), uniform=True)
         every = len({image.mark for image in images} | {one.mark for one in unread})
+        subject = in_order(images)
         return Outline(
-            subject=in_order(images),
+            subject=subject,
             limitations=(*foreign.limitation([*aside.values()], every, None), *left_out),
             uniform=True,
+            images=tuple(view.mark[0] for view in subject),
             foreign=frozenset(aside),
         )
 

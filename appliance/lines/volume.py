@@ -123,6 +123,7 @@ class Slices:
                 cover_mm=float(stack.z_mm[-1]),
                 slices=len(stack.planes),
             ),
+            images=tuple(plane.mark[0] for plane in stack.planes),
             foreign=frozenset() if found.refusals else found.marks,
         )
 

@@ -5,8 +5,9 @@ Rules
 - `online` means that every stage serves, results leave and commands are heard. Whatever stands
   against that is named: paused, outbox_dead, commands_refused, disk_full, no_bundle (`work` has
   none), broker_unconfirmed (the broker acknowledges nothing), client_id_taken (another client has
-  our id), how a stage does (work_down, work_stuck, receive_down ...: store/conditions.py) and what
-  it suffers from (clock_wrong ...: store/heartbeat.py). Then the state is `degraded`.
+  our id), deliveries_dropped (objects that an archive did not take in time were given up, within
+  the last week), how a stage does (work_down, work_stuck, receive_down ...: store/conditions.py)
+  and what it suffers from (clock_wrong ...: store/heartbeat.py). Then the state is `degraded`.
 - Where nothing stands against it but that stages have not begun to serve yet (work_starting ...),
   the state is `init`.
 - `health` names every stage, with the word that `status` and the doctor have for it.
@@ -26,10 +27,12 @@ from appliance.results import message
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.conditions import Condition, State
-from appliance.store.events import Engine, Loaded
+from appliance.store.events import DeliveriesDropped, Engine, Loaded
 from appliance.store.heartbeat import Heart, TroubleCode
 from appliance.store.journal import Journal
 
+DROPPED_S = 7 * 86400.0
+"""So long the status says that deliveries were given up."""
 LATEST_STATES, MOST_TEXT = 20, 500
 """Events looked through, characters of health's `engine`."""
 
@@ -72,6 +75,10 @@ class Presence:
             "commands_refused": commands_refused,
             "disk_full": free is not None and free < self._settings.retain.reserve_mb,
             "no_bundle": any(not one.event.bundles for one in opened),
+            "deliveries_dropped": any(
+                utc_now().timestamp() - one.at < DROPPED_S
+                for one in self._journal.events.of(DeliveriesDropped, 1)
+            ),
         }
         ours = (*(reason for reason, holds in reasons.items() if holds), *broker)
         found = (*ours, *conditions.reasons(self._conditions()))

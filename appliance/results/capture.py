@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset
 
 from appliance.preprocess import projection
 from appliance.records import HeatMap, Radiograph
-from appliance.results.identity import identified, packed
+from appliance.results.identity import Identified, identified, packed
 from appliance.results.sr import words
 from appliance.results.sr.case import Case
 from appliance.results.sr.document import Composed
@@ -65,6 +65,23 @@ def capture(case: Case, pictures: Sequence[Picture] = ()) -> Composed:
     """A report in words, below these pictures."""
     one = identified(case.report, case.source.key, "sc", SECONDARY_CAPTURE, case.naming)
     pixels = page(pictures, words.verdict(case.report), words.lines(case))
+    return _composed(case, one, pixels)
+
+
+def withdrawal(case: Case, by: str | None) -> Composed:
+    """That a report does not stand any more. by: what replaces it; None where nothing does."""
+    one = identified(
+        case.report,
+        case.source.key,
+        "sc",
+        SECONDARY_CAPTURE,
+        case.naming,
+        withdrawn_by=by or "nothing",
+    )
+    return _composed(case, one, page((), words.withdrawal(by), words.withdrawn(case)))
+
+
+def _composed(case: Case, one: Identified, pixels: Colours) -> Composed:
     made = Dataset()
     for keyword in IDENTITY:
         if keyword in case.source.template:
@@ -165,6 +182,19 @@ def outlined(
     around = cv2.dilate(near, np.ones((3, 3), np.uint8)) > near
     found[around] = AMBER
     return Picture(found, caption, aspect)
+
+
+def fill_ellipse(on: NDArray[np.bool_], ends: NDArray[np.float64]) -> None:
+    """Set the pixels inside of an ellipse. ends: (column, row) [4, 2] of the ends of its major and
+    of its minor axis, where pixel centres are whole numbers."""
+    center = ends.mean(axis=0)
+    (dx, dy), across = ends[1] - ends[0], np.linalg.norm(ends[3] - ends[2])
+    halves = max(np.hypot(dx, dy) / 2, 1), max(float(across) / 2, 1)
+    angle = float(np.degrees(np.arctan2(dy, dx)))
+    drawn = on.astype(np.uint8)
+    box = tuple(center.tolist()), (2 * halves[0], 2 * halves[1]), angle
+    cv2.ellipse(drawn, box, 1, cv2.FILLED)
+    on |= drawn.astype(np.bool_)
 
 
 def _strip(pictures: Sequence[Picture]) -> Colours:

@@ -21,6 +21,11 @@ def of(archives: Iterable[Archive]) -> tuple[Destination, ...]:
     return (*DESTINATIONS, *(Pacs(one.name, one.profile, one.when) for one in archives))
 
 
+def archives(destinations: Iterable[Destination]) -> tuple[Pacs, ...]:
+    """Those of them that are archives."""
+    return tuple(one for one in destinations if isinstance(one, Pacs))
+
+
 def of_event(
     event: SeriesEvent,
     key: SeriesKey,

@@ -25,12 +25,11 @@ from typing import Final, Literal
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from appliance.naming import Naming
+from appliance.naming import MAKER, Naming
 from appliance.report import NAMESPACE, Report, SeriesKey, Stage
 
 COMPOSER: Final = "1"
 """Version of what is written (rule 2)."""
-MAKER: Final = "Scanside"
 Kind = Literal["sr", "seg", "lungs", "sc"]
 """What a series of objects holds."""
 SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9101, "seg": 9102, "lungs": 9103, "sc": 9104}

@@ -13,7 +13,8 @@ Rules
 - A segmentation is ordered only where there are findings to show. A composer that finds nothing to
   draw all the same (no frame of reference, no body) must settle the row, else its series is never
   deleted.
-- What is rightly set aside orders nothing; what is preliminary, only where the archive asks.
+- What is rightly set aside orders nothing, unless that is the whole study: then one of its reports
+  says so. What is preliminary is ordered only where the archive asks.
 - A withdrawal orders one object that says so in words: a report, or a capture where the archive
   takes none. An archive that shows neither gets no withdrawal.
 """
@@ -102,10 +103,23 @@ class Pacs:
             yield from self.of_withdrawal(
                 report.supersedes, key, naming=naming, at=at, edition=superseded
             )
-        if is_set_aside(report):
-            return
+        if not is_set_aside(report):
+            yield from self._objects(report, key, naming)
+
+    def of_study_set_aside(
+        self, report: Report, key: SeriesKey, *, naming: Naming
+    ) -> Iterator[Owed]:
+        """The one report about a study whose series were all set aside: so that nobody waits for a
+        result that will not come."""
+        yield from self._objects(report, key, naming)
+
+    def _objects(self, report: Report, key: SeriesKey, naming: Naming) -> Iterator[Owed]:
         for kind in self._profile:
-            if kind != "seg" or report.findings:
+            if kind == "seg":
+                shows = bool(report.findings)
+            else:
+                shows = kind != "lungs" or report.status is Status.ANALYSED
+            if shows:
                 yield self._row(
                     naming, key, report.report_id, report.stage.value, report.edition, kind
                 )

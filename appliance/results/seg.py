@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -37,11 +38,12 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
 from appliance.errors import Refuse
+from appliance.naming import MAKER
 from appliance.preprocess import plan
 from appliance.records import Geometry, Mask
 from appliance.report import Finding, Report
 from appliance.results import resample
-from appliance.results.identity import COMPOSER, MAKER, Identified, identified, packed
+from appliance.results.identity import COMPOSER, Identified, identified, packed
 from appliance.results.resample import Patch
 from appliance.results.source import Source, SourceImage
 from appliance.results.sr.case import Case, Segment
@@ -77,8 +79,9 @@ EVEN = 0.01
 def segments(case: Case, bodies: Mapping[int, Mask]) -> dict[int, Segment]:
     """Where the body of each finding stands in what `of_findings` makes: for the structured report.
 
-    bodies: by finding id; the order of the findings counts.
+    bodies: by finding id; the order of the findings counts. Refuse as in `of_findings`.
     """
+    placed(case.source)
     one = _identified(case, "seg")
     with_body = [finding.id for finding in case.report.findings if finding.id in bodies]
     return {
@@ -95,7 +98,7 @@ def of_findings(case: Case, bodies: Mapping[int, Mask]) -> Composed | None:
     found = [finding for finding in case.report.findings if finding.id in bodies]
     if not found:
         return None
-    images = _placed(case.source)
+    images = placed(case.source)
     slices = _slices(images)
     shown = [resample.body(bodies[finding.id], slices) for finding in found]
     described = [_of_finding(n, finding, case) for n, finding in enumerate(found, start=1)]
@@ -107,7 +110,7 @@ def of_lungs(case: Case, lungs: Mask) -> Composed | None:
 
     Refuse as in `of_findings`.
     """
-    images = _placed(case.source)
+    images = placed(case.source)
     shown = resample.organ(lungs, _slices(images)) if lungs.voxels.any() else ()
     if not shown:
         return None
@@ -128,7 +131,7 @@ def _identified(case: Case, kind: Literal["seg", "lungs"]) -> Identified:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class Placed:
     """One analysed image, whose place is known."""
 
     image: SourceImage
@@ -139,7 +142,7 @@ class _Placed:
         return resample.Slice(self.geometry, (self.image.rows, self.image.columns))
 
 
-def _placed(source: Source) -> tuple[_Placed, ...]:
+def placed(source: Source) -> tuple[Placed, ...]:
     """The images that were analysed, in their order. Refuse by rule 5."""
     if source.frame_of_reference_uid is None:
         raise Refuse(
@@ -147,17 +150,17 @@ def _placed(source: Source) -> tuple[_Placed, ...]:
             code="no_frame_of_reference",
             remedy="Send the original images from the scanner: nothing can be laid over these.",
         )
-    found: list[_Placed] = []
+    found: list[Placed] = []
     for image in (image for image in source.images if image.analysed):
         geometry = _geometry(image)
-        if geometry is None or (found and not _alike(_Placed(image, geometry), found[0])):
+        if geometry is None or (found and not _alike(Placed(image, geometry), found[0])):
             raise Refuse(
                 f"image {image.instance_number} has no place, or differs from others in "
                 "orientation, matrix or pixel spacing",
                 code="mixed_slices",
                 remedy="Send the images of one reconstruction as a series of their own.",
             )
-        found.append(_Placed(image, geometry))
+        found.append(Placed(image, geometry))
     return tuple(found)
 
 
@@ -168,7 +171,7 @@ def _geometry(image: SourceImage) -> Geometry | None:
     return Geometry(image.position_lps_mm, row, column, image.spacing_mm)
 
 
-def _alike(one: _Placed, first: _Placed) -> bool:
+def _alike(one: Placed, first: Placed) -> bool:
     def figures(of: Geometry) -> tuple[float, ...]:
         return (*of.row_lps, *of.column_lps, *of.spacing_mm)
 
@@ -176,7 +179,7 @@ def _alike(one: _Placed, first: _Placed) -> bool:
     return bool(near) and one.slice.shape == first.slice.shape
 
 
-def _slices(images: Sequence[_Placed]) -> tuple[resample.Slice, ...]:
+def _slices(images: Sequence[Placed]) -> tuple[resample.Slice, ...]:
     return tuple(image.slice for image in images)
 
 
@@ -204,7 +207,7 @@ def _algorithm(report: Report) -> AlgorithmIdentificationSequence:
 
 def _composed(
     case: Case,
-    images: Sequence[_Placed],
+    images: Sequence[Placed],
     described: Sequence[SegmentDescription],
     shown: Sequence[Sequence[Patch]],
     one: Identified,
@@ -215,22 +218,24 @@ def _composed(
     for number, patches in enumerate(shown):
         there[np.searchsorted(used, [patch.slice for patch in patches]), 0, 0, number] = 1
     headers = _headers(case.source.template, images, used)
-    laid_out = Segmentation(
-        source_images=headers,
-        pixel_array=there,
-        segmentation_type="BINARY",
-        segment_descriptions=described,
-        series_instance_uid=one.series_uid,
-        series_number=one.series_number,
-        sop_instance_uid=one.sop_instance_uid,
-        instance_number=one.instance_number,
-        manufacturer=MAKER,
-        manufacturer_model_name=MODEL,
-        software_versions=COMPOSER,
-        device_serial_number=SERIAL,
-        content_label=LABEL,
-        content_description=one.series_description,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they would carry the patient's name into the log
+        laid_out = Segmentation(
+            source_images=headers,
+            pixel_array=there,
+            segmentation_type="BINARY",
+            segment_descriptions=described,
+            series_instance_uid=one.series_uid,
+            series_number=one.series_number,
+            sop_instance_uid=one.sop_instance_uid,
+            instance_number=one.instance_number,
+            manufacturer=MAKER,
+            manufacturer_model_name=MODEL,
+            software_versions=COMPOSER,
+            device_serial_number=SERIAL,
+            content_label=LABEL,
+            content_description=one.series_description,
+        )
     made = Dataset()
     made.update(laid_out)
     shape = images[0].slice.shape
@@ -249,7 +254,7 @@ def _composed(
     return Composed(one, data)
 
 
-def _headers(template: Dataset, images: Sequence[_Placed], used: Sequence[int]) -> list[Dataset]:
+def _headers(template: Dataset, images: Sequence[Placed], used: Sequence[int]) -> list[Dataset]:
     """What highdicom is told of the slices that are used (rule 4): each of one pixel, single-frame
     and under a number that stands for its index; `_refer` then names the real images."""
     shared = deepcopy(template)

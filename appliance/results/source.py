@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -95,6 +95,13 @@ class SourceImage:
     """False where the series holds the image and the analysis left it out."""
 
     @property
+    def names(self) -> frozenset[str]:
+        """How `records.Facts.images` may name it."""
+        return frozenset(
+            {self.sop_instance_uid, f"{self.sop_instance_uid}/{(self.frame or 1) - 1}"}
+        )
+
+    @property
     def placed(self) -> bool:
         """Whether a point of the patient has a pixel here."""
         return None not in (self.position_lps_mm, self.orientation, self.spacing_mm)
@@ -151,14 +158,15 @@ class Source:
 def source(headers: Iterable[Dataset], *, analysed: Iterable[str] | None = None) -> Source:
     """Headers of all images of one series, of which the first that was analysed is the template.
 
-    analysed: SOP Instance UIDs; None for all. ValueError without an image that was analysed.
+    analysed: names of images (`SourceImage.names`); None for all. ValueError without an image that
+    was analysed.
     """
     found, template = [], None
     wanted = None if analysed is None else frozenset(analysed)
     for header in headers:
-        used = wanted is None or str(header.SOPInstanceUID) in wanted
-        found += _images(header, used)
-        if used and template is None:
+        images = _images(header, wanted)
+        found += images
+        if template is None and any(image.analysed for image in images):
             template = header
     if template is None:
         raise ValueError(
@@ -195,7 +203,7 @@ def in_utf8(template: Dataset) -> Dataset:
     return made
 
 
-def _images(header: Dataset, analysed: bool) -> list[SourceImage]:
+def _images(header: Dataset, wanted: frozenset[str] | None) -> list[SourceImage]:
     """The frames of an instance. Of several, each has its functional groups (C.7.6.16.2)."""
     shared = next(iter(header.get("SharedFunctionalGroupsSequence") or ()), Dataset())
     each = list(header.get("PerFrameFunctionalGroupsSequence") or ())
@@ -205,24 +213,19 @@ def _images(header: Dataset, analysed: bool) -> list[SourceImage]:
         position = _numbers(_group("PlanePosition", own, shared, header), "ImagePositionPatient", 3)
         spacing = _numbers(_group("PixelMeasures", own, shared, header), "PixelSpacing", 2)
         turned = _group("PlaneOrientation", own, shared, header)
-        found.append(
-            SourceImage(
-                sop_class_uid=str(header.SOPClassUID),
-                sop_instance_uid=str(header.SOPInstanceUID),
-                instance_number=None if number is None else int(number[0]),
-                position_lps_mm=None
-                if position is None
-                else (position[0], position[1], position[2]),
-                orientation=_unit(_numbers(turned, "ImageOrientationPatient", 6)),
-                spacing_mm=None
-                if spacing is None or min(spacing) <= 0
-                else (spacing[0], spacing[1]),
-                rows=int(header.get("Rows") or 0),
-                columns=int(header.get("Columns") or 0),
-                frame=index + 1 if each else None,
-                analysed=analysed,
-            )
+        image = SourceImage(
+            sop_class_uid=str(header.SOPClassUID),
+            sop_instance_uid=str(header.SOPInstanceUID),
+            instance_number=None if number is None else int(number[0]),
+            position_lps_mm=None if position is None else (position[0], position[1], position[2]),
+            orientation=_unit(_numbers(turned, "ImageOrientationPatient", 6)),
+            spacing_mm=None if spacing is None or min(spacing) <= 0 else (spacing[0], spacing[1]),
+            rows=int(header.get("Rows") or 0),
+            columns=int(header.get("Columns") or 0),
+            frame=index + 1 if each else None,
         )
+        used = wanted is None or bool(image.names & wanted)
+        found.append(replace(image, analysed=used))
     return found
 
 

@@ -16,6 +16,7 @@ Rules
   have lost them to a person's hand.
 - What lies in reports/ for no series goes by age too: `work` may have put it there while its series
   was deleted, and nobody else would ever delete it.
+- Composed objects for archives go by rules of their own (`outgoing`).
 - The quarantine goes by age too, and first if space is short. Events and settled loose messages go
   by their stamps, but not before the wall clock was steady for `retain.days`.
 """
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ScansideError, StateUnusable
-from appliance.retain import age
+from appliance.retain import age, outgoing
 from appliance.settings import Retain, Settings
 from appliance.store.conditions import DELETE
 from appliance.store.files import DISK, Disk
@@ -118,6 +119,7 @@ def run_once(
             *(thing_of(r.series) for r in rows),
             *(p.name for p, _ in spool.quarantined()),
             *(p.name for p in left_over),
+            *(p.name for p in outgoing.files(settings.state)),
         )
         ledger = _ledger(settings.state, now, things, disk)
         candidates = deletable(rows, ledger.age_s, settings.retain)
@@ -135,12 +137,15 @@ def run_once(
             if not candidate.aged and _enough(disk, settings):
                 continue
             count += _delete(spool, journal, settings.state, candidate.kept)
+        dropped = outgoing.clean(settings, journal, ledger, disk)
     free = disk.free_mb(settings.state)
     short = free < settings.retain.target_free_mb
     if count or quarantined or short:
         LOG.info(
             "deleted %d series and %d quarantined files, %.0f MB free", count, quarantined, free
         )
+    if dropped:
+        LOG.warning("gave up %d objects that no archive took in time", dropped)
     if short:
         LOG.warning("less than retain.target_free_mb is free and nothing more may be deleted")
     return Outcome(count, quarantined, free, short)

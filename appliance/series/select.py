@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
+from appliance.naming import MAKER
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
@@ -122,7 +123,14 @@ def _secondary_class(header: Header) -> set[str]:
     return {"its SOP class"} if known else set()
 
 
+def _own(header: Header) -> set[str]:
+    """An image with this maker's name is a phantom, and is analysed."""
+    image = _is_ct(header) or header.sop_class_uid in RADIOGRAPHS
+    return {"its manufacturer"} if header.manufacturer == MAKER and not image else set()
+
+
 ROWS = (
+    Row(Code.OWN_RESULT, "a result of this product", _own, False),
     Row(Code.LOCALIZER, "a localizer", lambda h: _words(h) & LOCALIZER_WORDS),
     Row(Code.SECONDARY_CAPTURE, "a secondary capture", _secondary_class, False),
     Row(Code.SECONDARY_CAPTURE, "a picture of a screen", _screen),

@@ -124,6 +124,13 @@ class Engine(Event):
     remedy: str = ""
 
 
+class DeliveriesDropped(Event):
+    """`retain` has given up objects that an archive did not take in time. subject: its name."""
+
+    kind: ClassVar[str] = "deliveries_dropped"
+    count: int
+
+
 class BrokerAway(Event):
     """`publish` has lost the broker, or does not reach it; once for each reason."""
 

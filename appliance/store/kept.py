@@ -1,5 +1,5 @@
 """What is kept beside a report, in reports/<report id>/: masks with the axes of findings, heat
-maps, the list of inputs, and records of what its stage must know again.
+maps, the list of inputs, the images in order, and records of what its stage must know again.
 
 Durable before the report is committed. No symbolic link in reports/ is followed.
 """
@@ -10,7 +10,7 @@ import io
 import json
 import uuid
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.records import Axes, Grid, Mask, Result
+from appliance.records import Axes, Grid, HeatMap, Mask, Result
 from appliance.report import Record, Report
 from appliance.store import plain
 from appliance.store.files import DISK
@@ -26,15 +26,19 @@ from appliance.store.files import DISK
 FOLDER = "reports"
 AXES = "axes_lps_mm"
 """In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
+K = TypeVar("K")
 R = TypeVar("R", bound=Record)
 
 
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
-    """Masks, heat maps and the list of inputs, durable, under reports/<report id>/."""
+    """Masks, heat maps, the list of inputs and the images in order, durable, under reports/<report
+    id>/."""
     folder = plain.real_folder(state / FOLDER) / str(report.report_id)
     DISK.make_folder(plain.real_folder(folder))
     DISK.settle(folder.parent)  # it may be there from a try that ended before its name was durable
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
+    if result.facts.images:
+        DISK.write(folder / "images.json", json.dumps(result.facts.images).encode())
     for mask in result.masks:
         packed = io.BytesIO()
         arrays: dict[str, Any] = {
@@ -57,17 +61,36 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
 def masks(state: Path, report_id: uuid.UUID) -> tuple[Mask, ...]:
     """All masks of a report, by name; none where nothing was kept. ValueError, which names the
     file, for one that is damaged."""
+    return tuple(_each(state, report_id, "voxels", _mask))
+
+
+def maps(state: Path, report_id: uuid.UUID) -> tuple[HeatMap, ...]:
+    """All heat maps of a report, in the same way."""
+    return tuple(_each(state, report_id, "values", _map))
+
+
+def _each(
+    state: Path,
+    report_id: uuid.UUID,
+    array: str,
+    read: Callable[[str, Mapping[str, NDArray[Any]]], K],
+) -> Iterator[K]:
+    """What each kept file with this array holds."""
     folder = plain.real_folder(state / FOLDER) / str(report_id)
-    found = []
     for path in sorted(folder.glob("*.npz")):
         packed = plain.read(state, FOLDER, str(report_id), path.name)
         try:
             with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-                if "voxels" in arrays:
-                    found.append(_mask(path.stem, arrays))
+                if array in arrays:
+                    yield read(path.stem, arrays)
         except (KeyError, TypeError, zipfile.BadZipFile, ValueError) as e:
             raise ValueError(f"{path.name} of report {report_id} is damaged: {e}") from e
-    return tuple(found)
+
+
+def _map(name: str, arrays: Mapping[str, NDArray[Any]]) -> HeatMap:
+    return HeatMap(
+        name, np.asarray(arrays["values"], np.float32), np.asarray(arrays["to_stored"], np.float64)
+    )
 
 
 def _mask(name: str, arrays: Mapping[str, NDArray[Any]]) -> Mask:
@@ -98,8 +121,18 @@ def kept_record(state: Path, report_id: uuid.UUID, name: str, model: type[R]) ->
 
 def inputs(state: Path, report_id: str) -> list[str] | None:
     """SOP Instance UIDs that a report was made of; None where they are not kept."""
+    return _names(state, report_id, "inputs.json")
+
+
+def images(state: Path, report_id: uuid.UUID) -> list[str] | None:
+    """What was put in order, as `Facts.images` names it; None where nothing was, and for a report
+    of before."""
+    return _names(state, str(report_id), "images.json")
+
+
+def _names(state: Path, report_id: str, file: str) -> list[str] | None:
     with suppress(OSError, ValueError):
-        found = json.loads(plain.read(state, FOLDER, report_id, "inputs.json"))
+        found = json.loads(plain.read(state, FOLDER, report_id, file))
         if isinstance(found, list):
-            return [str(uid) for uid in found]
+            return [str(name) for name in found]
     return None

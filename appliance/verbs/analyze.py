@@ -67,8 +67,22 @@ class OnDisk:
         return (Reason(code=Code.MADE_UIDS, text=text, where="series"),)
 
 
+@dataclass(frozen=True)
+class Analysed:
+    """A report, and what it was made of."""
+
+    report: Report
+    result: Result
+    series: OnDisk
+
+
 def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> list[Report]:
     """One Report per series and accepting bundle; ScansideError where there is no DICOM."""
+    return [one.report for one in analysed(path, settings, bundle=bundle)]
+
+
+def analysed(path: Path, settings: Settings, *, bundle: str | None = None) -> list[Analysed]:
+    """The same with masks, maps and files, for who composes objects of it."""
     every = find(path)
     if not every:
         raise ScansideError(
@@ -143,21 +157,22 @@ def _reports(
     left: memory.Gauge,
     naming: Naming,
     settings: Settings,
-) -> list[Report]:
+) -> list[Analysed]:
     """Each series through the line; then what becomes of each, as far as others show the same."""
-    reports: list[Report] = []
+    reports: list[Analysed] = []
     rivals: dict[str, list[tuple[int, SeriesSummary]]] = {}
     for series in every:
         for opened, result, rival in _of_series(series, bundles, left.bytes()):
             if opened and rival:
                 rivals.setdefault(opened.digest, []).append((len(reports), rival))
-            reports.append(_sealed(result, naming, settings))
+            reports.append(Analysed(_sealed(result, naming, settings), result, series))
     accepts = {opened.digest: opened.manifest.accepts for opened in bundles}
     for digest, analysed in rivals.items():
         found = standing.standing([one for _, one in analysed], accepts[digest])
         for at, one in analysed:
             what = found[one.key]
-            reports[at] = choose.restated(reports[at], what, lambda key: str(naming.series(key)))
+            said = choose.restated(reports[at].report, what, lambda key: str(naming.series(key)))
+            reports[at] = replace(reports[at], report=said)
     return reports
 
 

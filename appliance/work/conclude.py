@@ -46,6 +46,9 @@ from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
 log = logging.getLogger("scanside.work")
 
+SET_ASIDE_S = 600.0
+"""So long after its last image a study of which all was set aside is told to archives."""
+
 
 @dataclass(frozen=True)
 class Concluded:
@@ -217,6 +220,13 @@ class Conclusions:
 
     def _named(self, key: SeriesKey) -> str:
         return str(self._naming.series(key))
+
+    def owe_of_set_aside(self) -> None:
+        """What archives are owed of studies of which nothing was analysed (SET_ASIDE_S)."""
+        before = time.time() - SET_ASIDE_S
+        for one in destinations.archives(self._destinations):
+            for key, report in self.journal.unsaid(one.name, before):
+                self.journal.owed.add(one.of_study_set_aside(report, key, naming=self._naming))
 
     def _wake(self) -> None:
         """The stages that deliver: something is owed."""

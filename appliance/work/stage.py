@@ -41,24 +41,23 @@ from appliance.host import memory
 from appliance.report import Reason, SeriesKey
 from appliance.runtime import engine_shelf
 from appliance.runtime.bundles import OpenBundle, OpenBundles
-from appliance.runtime.gpu import EngineState
 from appliance.series import complete
 from appliance.settings import Settings
 from appliance.store import conditions
-from appliance.store.bell import hearing, ring
-from appliance.store.events import Engine, Loaded
+from appliance.store.bell import hearing
 from appliance.store.hand import Hand
 from appliance.store.heartbeat import BEAT_S, Heart, living
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.spool import Spool
 from appliance.work import beginning, opening
 from appliance.work.blame import Blame, made_of
+from appliance.work.composing import Composing
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, wait
+from appliance.work.loading import Loading
 from appliance.work.opening import Unopened
 from appliance.work.quiet import QuietTimes
-from appliance.work.refusals import Refusals
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -88,7 +87,8 @@ class Work:
         self.spool = spool
         self.bundles = bundles
         self.heart = heart or Heart(settings.state, "work")
-        self._refusals = Refusals(settings.state, journal, self.heart)
+        self.loading = Loading(settings, journal, bundles, self.heart)
+        self.composing = Composing(settings, journal)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -96,12 +96,9 @@ class Work:
         self._waiting = Waiting(settings, journal, spool)
         self._looked: dict[SeriesKey, int] = {}
         """Series without news -> when their folder had changed."""
-        self._loaded: tuple[OpenBundle, ...] | None = None
         self._memory: memory.Gauge | None = None
         self._idle = True
         """Nothing else was to be done when the series in hand was taken."""
-        self._engine_states: dict[str, EngineState] = {}
-        """As the journal has them."""
         self._suspected: frozenset[SeriesKey] = frozenset()
 
     def recover(self) -> None:
@@ -121,9 +118,10 @@ class Work:
         damage.tell(self.settings.state, self.heart)
         damage.heed(self.settings.state / JOURNAL_NAME)
         self.journal.series.recover_associations()
-        if self._loaded is not None:
+        if self.loading.loaded is not None:
             there = self.spool.changed
-            self.blame.renew((o.digest for o in self._loaded), lambda key: bool(there(key)))
+            self.conclusions.owe_of_set_aside()
+            self.blame.renew((o.digest for o in self.loading.loaded), lambda key: bool(there(key)))
         before, self._looked = self._looked, {}
         for key in self.spool.series():
             changed = self.spool.changed(key)
@@ -158,37 +156,11 @@ class Work:
         )
 
     def refresh(self) -> tuple[OpenBundle, ...]:
-        """Open the bundles that are active now; tell the journal where they changed."""
+        """Open the bundles that are active now."""
         in_use = {digest for f in self.following.values() for digest in f.opened}
-        with self.heart.at(conditions.OPEN):
-            opened = self.bundles.refresh(in_use)
-        self._refusals.note(self.bundles.troubles)
+        opened = self.loading.refresh(in_use)
         self._memory = self._memory or memory.Gauge(memory.limit())
-        if opened != self._loaded:
-            self._loaded = opened
-            backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
-            bundles = tuple(o.bundle.ref for o in opened)
-            backend = ", ".join(sorted(backends)) or None
-            self.journal.events.add(Loaded(bundles=bundles, backend=backend))
-            ring(self.settings.state, "publish")
-        self._journal_engine_states()
         return opened
-
-    def follow_builds(self) -> None:
-        """Follow the build of an engine, if there is one."""
-        self.bundles.follow_builds()
-        self._journal_engine_states()
-
-    def _journal_engine_states(self) -> None:
-        """Journal what is new about a bundle and the GPU; `health` repeats it."""
-        engines = self.bundles.engines
-        states = dict(engines.states) if engines is not None else {}
-        for digest, state in states.items():
-            if self._engine_states.get(digest) != state:
-                self.journal.events.add(Engine(**state.model_dump()))
-        if states != self._engine_states:
-            self._engine_states = states
-            ring(self.settings.state, "publish")
 
     def _follow(self, key: SeriesKey) -> Followed | None:
         """Begin with a series that has news, and has not had all its chances."""
@@ -335,6 +307,7 @@ class Work:
             for digest in followed.opened:
                 self.heart.go_on()
                 self.conclusions.preliminary(followed, digest)
+            self.composing.ask()
             # what the lung mask says may change the verdict
             verdict = self._verdict(followed)
         elif verdict.state in ("complete", "give_up"):
@@ -377,6 +350,7 @@ class Work:
 
     def _leave(self, followed: Followed) -> None:
         """Done with it until more comes; its slices leave the memory."""
+        self.composing.ask()
         self.blame.finished(followed.key)
         self._suspected -= {followed.key}
         del self.following[followed.key]
@@ -442,7 +416,9 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 work.look_everywhere()
                 looked = time.monotonic()
             work.take_turn()
-            work.follow_builds()
+            work.loading.follow_builds()
+            work.composing.turn()
+        work.composing.stop()
         bundles.close()
         signals.close()
         sender.close()

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from appliance.naming import MAKER
 from appliance.report import Stage
-from appliance.results.identity import MAKER, Identified, packed
+from appliance.results.identity import Identified, packed
 from appliance.results.source import Source, in_utf8
 from appliance.results.sr.case import Case, Predecessor, Segment
 

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from appliance.naming import MAKER
 from appliance.report import Finding
-from appliance.results.identity import MAKER, identified
+from appliance.results.identity import identified
 from appliance.results.source import SourceImage
 from appliance.results.sr import words
 from appliance.results.sr.case import Case, Segment

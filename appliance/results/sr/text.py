@@ -12,7 +12,6 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydicom.sr.coding import Code
@@ -44,8 +43,7 @@ def withdrawal(case: Case, by: str | None) -> Composed:
     one = identified(
         case.report, case.source.key, "sr", ENHANCED, case.naming, withdrawn_by=by or "nothing"
     )
-    said = (f"Withdrawn report: {case.report.report_id}", *words.remarks(replace(case, others=())))
-    return composed(case, one, _content(words.withdrawal(by), said, ()))
+    return composed(case, one, _content(words.withdrawal(by), words.withdrawn(case), ()))
 
 
 def _keys(case: Case) -> tuple[SourceImage, ...]:

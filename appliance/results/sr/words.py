@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from appliance.report import Coverage, Finding, Report, Stage, Status
 from appliance.results.sr.case import Case
@@ -44,6 +45,12 @@ def withdrawal(by: str | None) -> str:
     if by is None:
         return "WITHDRAWN: THIS REPORT DOES NOT STAND ANY MORE, AND NOTHING REPLACES IT"
     return f"WITHDRAWN: THIS REPORT IS REPLACED BY {by}"
+
+
+def withdrawn(case: Case) -> Iterator[str]:
+    """What stands below the verdict of a report that does not stand any more."""
+    yield f"Withdrawn report: {case.report.report_id}"
+    yield from remarks(replace(case, others=()))
 
 
 def lines(case: Case) -> Iterator[str]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 from appliance.errors import StateUnusable
+from appliance.reasons import Code
 from appliance.report import Report, SeriesKey
 from appliance.results.owed import Owed
 from appliance.store import delivery
@@ -182,6 +183,29 @@ class Journal:
                 report=report.to_json(),
             )
             self._db.ledger.note(entry)
+
+    def unsaid(self, destination: str, before: float) -> list[tuple[SeriesKey, Report]]:
+        """Of each study whose series were all set aside, the last image before this time, and of
+        which this destination was never owed a thing: the report that was made first. A study of
+        which nothing came but what we have sent is none."""
+        with self._db.look() as db:
+            rows = db.execute(
+                """SELECT study_uid, series_uid, json, min(rowid) FROM reports
+                WHERE stage = 'final' AND json_extract(json, '$.reasons[0].code') != ?
+                AND study_uid IN
+                  (SELECT study_uid FROM series GROUP BY study_uid
+                   HAVING min(state = 'set_aside') AND max(last_at) < ?)
+                AND NOT EXISTS
+                  (SELECT 1 FROM reports said JOIN owed ON owed.destination = ?
+                     AND owed.key > said.report_id AND owed.key < said.report_id || '!'
+                   WHERE said.study_uid = reports.study_uid)
+                GROUP BY study_uid""",
+                (Code.OWN_RESULT.value, before, destination),
+            ).fetchall()
+        return [
+            (SeriesKey(r["study_uid"], r["series_uid"]), Report.model_validate_json(r["json"]))
+            for r in rows
+        ]
 
     def order_instead(self, destination: str, key: str, why: str, instead: Owed) -> bool:
         """What waits under `key` is owed in another form from now on, which its series must still

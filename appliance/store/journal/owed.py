@@ -90,6 +90,10 @@ class Outbox(Part):
         where = f"destination IN ({marks}) AND state = 'waiting' AND file IS NULL"
         return self._rows(where, destinations, limit)
 
+    def with_files(self, under: str) -> list[OwedRow]:
+        """Everything whose file lies below a folder of the state folder, whatever became of it."""
+        return self._rows("substr(file, 1, ?) = ?", (str(len(under)), under), -1)
+
     def listed(self, state: State, limit: int = -1) -> list[OwedRow]:
         """What is in this state, of all destinations, in the order in which it was owed."""
         return self._rows("state = ?", (state,), limit)
@@ -132,10 +136,12 @@ class Outbox(Part):
 
     def composed(self, destination: str, key: str, path: PurePosixPath) -> None:
         """The object that a row ordered lies under the state folder at `path` from now on, and its
-        series need not wait for it any longer. A row that has a file is left as it is."""
+        series need not wait for it any longer. What went wrong before counts no more. A row that
+        has a file is left as it is."""
         with self._db.write() as db:
             changed = db.execute(
-                """UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL
+                """UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL, attempts = 0,
+                last_error = NULL
                 WHERE destination = ? AND key = ? AND file IS NULL RETURNING *""",
                 (str(path), destination, key),
             ).fetchall()
@@ -161,6 +167,31 @@ class Outbox(Part):
             )
             self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
         return bool(waiting)
+
+    def give_up(self, destination: str, key: str, why: str) -> None:
+        """Nobody took it in time: dropped, whether it waits or is dead. why: for a person."""
+        with self._db.write() as db:
+            for row in _named(db, destination, [key]):
+                if State(row["state"]) not in delivery.OWED:
+                    continue
+                db.execute(
+                    "UPDATE owed SET state = ?, last_error = ? WHERE id = ?",
+                    (_after(row, Event.DROP), why, row["id"]),
+                )
+                self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
+
+    def uncomposable(self, destination: str, key: str, why: str) -> None:
+        """It was tried often enough: dead, and its series need not wait for it any longer."""
+        with self._db.write() as db:
+            for row in _named(db, destination, [key]):
+                if row["state"] != State.WAITING:
+                    continue
+                changed = db.execute(
+                    """UPDATE owed SET state = ?, last_error = ?, study_uid = NULL,
+                    series_uid = NULL WHERE id = ? RETURNING *""",
+                    (_after(row, Event.NEVER), why, row["id"]),
+                ).fetchall()
+                self._db.ledger.note(owed_entry(changed[0]))
 
     # What the destination answered.
 

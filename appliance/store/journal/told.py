@@ -39,6 +39,15 @@ class Told(Part):
             ).fetchone()
         return str(row["told"])
 
+    def last(self, report_id: uuid.UUID) -> str | None:
+        """What was told of a report last, in any stage and edition; None: nothing yet."""
+        with self._db.look() as db:
+            row = db.execute(
+                "SELECT told FROM told WHERE report_id = ? ORDER BY rowid DESC LIMIT 1",
+                (str(report_id),),
+            ).fetchone()
+        return None if row is None else str(row["told"])
+
     def purge_in(self, db: sqlite3.Connection) -> None:
         """Delete what is older than KEPT_S; within the caller's transaction."""
         db.execute("DELETE FROM told WHERE at < ?", (self._clock() - KEPT_S,))

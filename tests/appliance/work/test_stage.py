@@ -457,15 +457,15 @@ def test_what_is_said_of_the_gpu_is_journalled_once_and_health_repeats_it(
     )
     digest = tiny.bundle.ref.digest
     work.bundles.engines = SimpleNamespace(states={digest: row})  # type: ignore[assignment]
-    work.follow_builds()
-    work.follow_builds()
+    work.loading.follow_builds()
+    work.loading.follow_builds()
     (event,) = box.journal.events.of(Engine)
     assert event.event == Engine(**row.model_dump())
     failed = {"state": "fallback", "code": "engine_node", "text": "it refuses Conv_7"}
     work.bundles.engines = SimpleNamespace(  # type: ignore[assignment]
         states={digest: row.model_copy(update=failed)}
     )
-    work.follow_builds()
+    work.loading.follow_builds()
     assert len(box.journal.events.of(Engine)) == 2
     heart = Heart(box.settings.state, "publish")
     outgoing, _ = Presence(box.settings, box.journal, heart).health(paused=False)

@@ -1,0 +1,207 @@
+"""The child of `work` that composes what is ordered for archives. No stage imports highdicom.
+
+    python -m appliance.compose.child  < settings as JSON
+
+    rows of the outbox without a file -> the report, what is kept beside it, headers of its images
+        -> objects -> outgoing/NAME, durable -> the rows name their file -> `deliver` is woken
+
+Rules
+1. `work` starts it after a commit, at the lowest priority, and does not wait for it. It ends when
+   nothing is left that it has not tried.
+2. A file is whole and durable before a row names it, and is never changed. A kill between the two
+   makes the same bytes again (`told`) and loses and doubles nothing.
+3. All objects of a report are composed together, the segmentation first, so that the memory of one
+   is free before the next is made.
+4. What there is nothing to show of is settled with its reason: an archive is owed nothing.
+5. An object that raises is tried again at the next start, TRIES times, then it is dead, with the
+   error; so is one that ended the process itself (run/compose.hand names it). What is dead does not
+   keep the images from being deleted. A state folder that fails, such as a full disk, counts as no
+   try.
+6. No text of a header, and so no name of a patient, gets into a log: errors are told by their kind,
+   and by their text only where it is ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from appliance.compose import objects
+from appliance.compose.gather import Gatherer
+from appliance.compose.hand import Hand
+from appliance.compose.objects import Material, Nothing
+from appliance.errors import ScansideError, StateUnusable
+from appliance.naming import Naming
+from appliance.report import Product
+from appliance.results.pacs import OUTGOING, Ordered
+from appliance.settings import Settings
+from appliance.store import bell
+from appliance.store.files import DISK, Disk
+from appliance.store.journal import Journal
+from appliance.store.lock import alone
+from appliance.store.rows import OwedRow
+from appliance.store.site_key import site_key
+from appliance.store.spool import Spool
+
+log = logging.getLogger("scanside.compose")
+
+TRIES = 3
+AT_ONCE = 200
+"""Rows that are looked at together."""
+FIRST: Sequence[Product] = ("seg", "lungs", "sc", "sr")
+"""The order of composing (rule 3)."""
+
+
+class Composer:
+    """All that is ordered and not composed yet."""
+
+    def __init__(self, settings: Settings, journal: Journal, disk: Disk = DISK) -> None:
+        self._state = settings.state
+        self._names = [one.name for one in settings.deliver]
+        self._journal = journal
+        self._disk = disk
+        self._hand = Hand(settings.state)
+        self._tried: set[tuple[str, str]] = set()
+        naming = Naming(site_key(settings.state))
+        self._gatherer = Gatherer(settings, journal, Spool(settings.state), naming)
+
+    def run(self) -> int:
+        """Compose until nothing is left that was not tried; how many files were written."""
+        self.recover()
+        count = 0
+        while rows := self._untried():
+            for _, group in groupby(rows, key=lambda row: row.key.rsplit(" ", 1)[0]):
+                count += self._of_report(list(group))
+        return count
+
+    def _untried(self) -> list[OwedRow]:
+        """Rows without a file, those of one report and edition together."""
+        rows = self._journal.owed.uncomposed(self._names, AT_ONCE + len(self._tried))
+        left = [row for row in rows if (row.destination, row.key) not in self._tried]
+        return sorted(left, key=lambda row: (row.key.rsplit(" ", 1)[0], row.id))
+
+    def recover(self) -> None:
+        """What ended the process before counts as tried (rule 5)."""
+        if (last := self._hand.last()) is not None:
+            rows = self._journal.owed.uncomposed(self._names, -1)
+            self._failed([row for row in rows if row.key == last], "composing ended its process")
+            self._hand.clear()
+
+    def _of_report(self, rows: Sequence[OwedRow]) -> int:
+        """The objects of one report, in one stage and edition."""
+        self._tried |= {(row.destination, row.key) for row in rows}
+        orders: dict[Ordered, list[OwedRow]] = {}
+        for row in rows:
+            try:
+                ordered = Ordered.model_validate_json(row.body or b"")
+            except ValidationError:
+                self._journal.owed.never(row.destination, row.key, "its order cannot be read")
+                continue
+            orders.setdefault(ordered, []).append(row)
+        if not orders:
+            return 0
+        first = next(iter(orders))
+        kinds = [kind for kind in FIRST if any(ordered.kind == kind for ordered in orders)]
+        try:
+            material = self._gatherer.material(first, kinds)
+        except StateUnusable:
+            raise
+        except Exception as e:  # noqa: BLE001 - whatever it is, the next report goes on
+            self._failed(rows, _told(e))
+            return 0
+        count = 0
+        for ordered in sorted(orders, key=lambda one: FIRST.index(one.kind)):
+            count += self._one(ordered, orders[ordered], material)
+        bell.ring(self._state, "deliver")
+        return count
+
+    def _one(self, ordered: Ordered, rows: Sequence[OwedRow], material: Material | Nothing) -> int:
+        """One object: composed, written, and named by its rows."""
+        if isinstance(material, Nothing):
+            self._nothing(rows, material)
+            return 0
+        path = PurePosixPath(OUTGOING, ordered.file)
+        if not (self._state / path).exists():
+            try:
+                with self._hand.holding(rows[0].key):
+                    made = _made(ordered, material)
+            except StateUnusable:
+                raise
+            except Exception as e:  # noqa: BLE001 - the other objects go on
+                self._failed(rows, _told(e))
+                return 0
+            if isinstance(made, Nothing):
+                self._nothing(rows, made)
+                return 0
+            self._write(self._state / path, made)
+        for row in rows:
+            self._journal.owed.composed(row.destination, row.key, path)
+        return 1
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._disk.make_folder(path.parent)
+        self._disk.write(path, data)
+
+    def _nothing(self, rows: Sequence[OwedRow], nothing: Nothing) -> None:
+        for row in rows:
+            self._journal.owed.empty(row.destination, row.key, nothing.why)
+
+    def _failed(self, rows: Sequence[OwedRow], why: str) -> None:
+        for row in rows:
+            times = self._journal.owed.later(row.destination, row.key, why)
+            log.warning("object %s, try %d: %s", row.key, times, why)
+            if times >= TRIES:
+                text = f"not composed in {TRIES} tries: {why}"
+                self._journal.owed.uncomposable(row.destination, row.key, text)
+
+
+def _made(ordered: Ordered, material: Material) -> bytes | Nothing:
+    if ordered.stage == "withdrawn":
+        return objects.withdrawn(ordered.kind, material).data
+    made = objects.compose(ordered.kind, material, older=ordered.older_class)
+    return made if isinstance(made, Nothing) else made.data
+
+
+def _told(error: Exception) -> str:
+    """An error as a log may show it (rule 6)."""
+    if isinstance(error, ScansideError):
+        return error.one_line()
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    at = (
+        ""
+        if where is None
+        else f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})"
+    )
+    return f"{type(error).__name__}{at}"
+
+
+def main() -> int:
+    """0 when it has tried all; 1 where the state folder does not let it."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for library in ("pydicom", "highdicom"):  # their lines quote values of headers
+        logging.getLogger(library).propagate = False
+        logging.getLogger(library).addHandler(logging.NullHandler())
+    settings = Settings.model_validate_json(sys.stdin.read())
+    try:
+        with alone(settings.state, "compose"), Journal.awaited(settings.state) as journal:
+            count = Composer(settings, journal).run()
+    except ScansideError as e:
+        log.error("%s", e.one_line())
+        return 1
+    log.info("composed %d objects", count)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The bundles that `work` has open, and what the journal is told of them.
+
+Rules
+- What is loaded, and how it stands with the engines of a GPU, is journalled where it changed, and
+  `publish` is woken: `status`, `info` and `health` repeat it.
+- What cannot be opened is told by `Refusals`; the others serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from appliance.runtime.bundles import OpenBundle, OpenBundles
+from appliance.runtime.gpu import EngineState
+from appliance.settings import Settings
+from appliance.store import conditions
+from appliance.store.bell import ring
+from appliance.store.events import Engine, Loaded
+from appliance.store.heartbeat import Heart
+from appliance.store.journal import Journal
+from appliance.work.refusals import Refusals
+
+
+class Loading:
+    """The open bundles of one `work`."""
+
+    def __init__(
+        self, settings: Settings, journal: Journal, bundles: OpenBundles, heart: Heart
+    ) -> None:
+        self._state = settings.state
+        self._journal = journal
+        self._bundles = bundles
+        self._heart = heart
+        self._refusals = Refusals(settings.state, journal, heart)
+        self.loaded: tuple[OpenBundle, ...] | None = None
+        """None: nothing was opened yet."""
+        self._engine_states: dict[str, EngineState] = {}
+        """As the journal has them."""
+
+    def refresh(self, in_use: Collection[str | None]) -> tuple[OpenBundle, ...]:
+        """Open the bundles that are active now; tell the journal where they changed. in_use:
+        digests of those that series are analysed with."""
+        with self._heart.at(conditions.OPEN):
+            opened = self._bundles.refresh(in_use)
+        self._refusals.note(self._bundles.troubles)
+        if opened != self.loaded:
+            self.loaded = opened
+            backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
+            bundles = tuple(o.bundle.ref for o in opened)
+            backend = ", ".join(sorted(backends)) or None
+            self._journal.events.add(Loaded(bundles=bundles, backend=backend))
+            ring(self._state, "publish")
+        self._journal_engine_states()
+        return opened
+
+    def follow_builds(self) -> None:
+        """Follow the build of an engine, if there is one."""
+        self._bundles.follow_builds()
+        self._journal_engine_states()
+
+    def _journal_engine_states(self) -> None:
+        """Journal what is new about a bundle and the GPU; `health` repeats it."""
+        engines = self._bundles.engines
+        states = dict(engines.states) if engines is not None else {}
+        for digest, state in states.items():
+            if self._engine_states.get(digest) != state:
+                self._journal.events.add(Engine(**state.model_dump()))
+        if states != self._engine_states:
+            self._engine_states = states
+            ring(self._state, "publish")
