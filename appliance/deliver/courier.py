@@ -114,9 +114,11 @@ class Courier:
     def run(self) -> None:
         """Serve until `stop`."""
         try:
-            while not self._stopping:
+            while True:
+                self._bell.clear()  # before each look: what rings from here on is heard
+                if self._stopping:
+                    return
                 self.seen = time.monotonic()
-                self._bell.clear()
                 row = self._next()
                 if row is None:
                     self._rest()
@@ -249,8 +251,10 @@ class Courier:
     def _pause(self) -> None:
         """Only `stop` cuts it short: what is owed newly does not bring the archive back."""
         end = time.monotonic() + self._pace.pauses.pause_s(self._troubles, self._draw)
-        while not self._stopping and (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0:
             self._bell.clear()
+            if self._stopping:
+                return
             self._end_if_idle()
             self.seen = time.monotonic()
             self._bell.wait(min(left, self._pace.tick_s))

@@ -164,6 +164,21 @@ def test_an_archive_that_does_not_answer_cannot_keep_it_from_ending(
         assert (row.attempts, row.last_error) == (0, None), "our own end is nobody's fault"
 
 
+def test_an_archive_that_never_lets_us_in_cannot_keep_it_from_ending(
+    device: Make, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "GRACE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        box = device(pacs=mute.getsockname()[1])
+        box.composed("1.1")
+        served = serve(box)
+        connection, _ = mute.accept()
+        with connection:
+            served.stop()
+        assert served.errors == []
+    assert [row.key for row in box.journal.owed.ready("pacs", 9)] == ["1.1"]
+
+
 def test_a_journal_that_fails_under_it_ends_the_stage_with_its_error(
     device: Make, serve: Serve
 ) -> None:
