@@ -65,7 +65,9 @@ def chest_ct() -> list[Any] | None:
         print("line: left out, dcmtk is not installed (apt-get install dcmtk)")
         return None
     folder = series_folder("line")
-    return None if folder is None else [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    return (
+        None if folder is None else [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    )
 
 
 def series_folder(part: str) -> Path | None:
