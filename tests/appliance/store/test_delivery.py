@@ -15,6 +15,7 @@ ALLOWED = {
         Event.LATER: WAITING,
         Event.NEVER: DEAD,
         Event.EMPTY: DROPPED,
+        Event.UNKEPT: WAITING,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
     },
@@ -24,6 +25,7 @@ ALLOWED = {
         Event.LATER: DELIVERED,
         Event.NEVER: DELIVERED,
         Event.EMPTY: DELIVERED,
+        Event.UNKEPT: DEAD,
         Event.AGAIN: WAITING,
     },
     COMMITTED: {
@@ -32,6 +34,7 @@ ALLOWED = {
         Event.LATER: COMMITTED,
         Event.NEVER: COMMITTED,
         Event.EMPTY: COMMITTED,
+        Event.UNKEPT: COMMITTED,
         Event.AGAIN: WAITING,
     },
     DEAD: {
@@ -40,6 +43,7 @@ ALLOWED = {
         Event.LATER: DEAD,
         Event.NEVER: DEAD,
         Event.EMPTY: DEAD,
+        Event.UNKEPT: DEAD,
         Event.RETRY: WAITING,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
@@ -50,6 +54,7 @@ ALLOWED = {
         Event.LATER: DROPPED,
         Event.NEVER: DROPPED,
         Event.EMPTY: DROPPED,
+        Event.UNKEPT: DROPPED,
     },
 }
 PAIRS = [(state, event) for state in State for event in Event]
@@ -81,6 +86,11 @@ def test_a_late_ack_is_always_believed_and_a_refusal_never_undoes_anything() -> 
 def test_what_composing_finds_empty_is_dropped_only_while_it_waits() -> None:
     assert after(WAITING, Event.EMPTY) == DROPPED
     assert all(after(state, Event.EMPTY) == state for state in State if state != WAITING)
+
+
+def test_only_what_was_taken_can_be_unkept() -> None:
+    assert after(DELIVERED, Event.UNKEPT) == DEAD
+    assert all(after(state, Event.UNKEPT) == state for state in State if state != DELIVERED)
 
 
 def test_the_states_in_which_an_event_is_allowed_are_known() -> None:
