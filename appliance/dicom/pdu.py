@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 
-from appliance.dicom.policy import APPLICATION_CONTEXT, Context, Proposed, Rejection
+from appliance.dicom.policy import APPLICATION_CONTEXT, Context, Proposed, Rejection, Roles
 from appliance.report import NAMESPACE
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
@@ -29,9 +29,14 @@ SOP_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 DATA_SET_TYPE, STATUS, ERROR_COMMENT, SOP_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
 NO_DATA_SET = 0x0101
 C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0FFF, 0x8000
+# Of the notifications and actions of storage commitment (PS3.7 10.3.1, 10.3.4).
+REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
+N_EVENT_REPORT_RQ, N_ACTION_RQ = 0x0100, 0x0130
 
-_NUMBERS = frozenset((FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS))
-_TEXTS = frozenset((SOP_CLASS, SOP_INSTANCE))
+_NUMBERS = frozenset(
+    (FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS, EVENT_TYPE, ACTION_TYPE)
+)
+_TEXTS = frozenset((SOP_CLASS, SOP_INSTANCE, REQUESTED_CLASS, REQUESTED_INSTANCE))
 
 Command = Mapping[int, int | str]
 
@@ -62,6 +67,8 @@ class Request:
     """The longest P-DATA the peer takes; 0: any (PS3.8 D.1)."""
     implementation: str
     """Its implementation version name, for the log."""
+    roles: Mapping[str, Roles] = field(default_factory=dict)
+    """By SOP class: which roles the peer would have (PS3.7 D.3.3.4)."""
 
 
 def parse_request(body: bytes) -> Request:
@@ -69,6 +76,7 @@ def parse_request(body: bytes) -> Request:
     if len(body) < 68:
         raise MalformedError("A-ASSOCIATE-RQ is too short")
     application, contexts, max_length, implementation = "", [], 0, ""
+    roles: dict[str, Roles] = {}
     for kind, item in _items(body[68:]):
         if kind == 0x10:
             application = _text(item)
@@ -83,6 +91,8 @@ def parse_request(body: bytes) -> Request:
                     max_length = int.from_bytes(value, "big")
                 elif sub == 0x55:
                     implementation = _text(value)
+                elif sub == 0x54 and len(value) >= 4:
+                    roles[_text(value[2:-2])] = Roles(bool(value[-2]), bool(value[-1]))
     return Request(
         int.from_bytes(body[0:2], "big"),
         _text(body[4:20]),
@@ -91,6 +101,7 @@ def parse_request(body: bytes) -> Request:
         tuple(contexts),
         max_length,
         implementation,
+        roles,
     )
 
 
@@ -106,12 +117,17 @@ def _proposed(item: bytes) -> Proposed:
     return Proposed(item[0], abstract, tuple(transfer))
 
 
-def accept(request: Request, contexts: Iterable[Context], max_length: int) -> bytes:
+def accept(request: Request, contexts: Sequence[Context], max_length: int) -> bytes:
     """A-ASSOCIATE-AC (PS3.8 9.3.3), with our maximum length and implementation (PS3.7 D.3.3)."""
     user = (
         _item(0x51, struct.pack(">I", max_length))
         + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
         + _item(0x55, implementation_version().encode())
+        + b"".join(
+            _role(sop_class, roles)
+            for sop_class, roles in {c.abstract_syntax: c.roles for c in contexts}.items()
+            if roles is not None
+        )
     )
     answers = b"".join(
         _item(
@@ -130,6 +146,12 @@ def accept(request: Request, contexts: Iterable[Context], max_length: int) -> by
         + answers
         + _item(0x50, user),
     )
+
+
+def _role(sop_class: str, roles: Roles) -> bytes:
+    """SCP/SCU role selection of a class (PS3.7 D.3.3.4)."""
+    uid = _ascii(sop_class)
+    return _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((roles.scu, roles.scp)))
 
 
 def reject(rejection: Rejection) -> bytes:

@@ -1,0 +1,188 @@
+"""Storage commitment on one association: what archives answer us, and what senders ask us.
+
+    what came                                                       status
+    an answer to a request that is open for this archive            0000    it counts
+    the same again                                                  0000    -
+    an answer to no such request, or not about its references       0115    refused
+    another Event Type ID than 1 and 2                              0113    refused
+    a request of a sender that says where it takes the answer       0000    `deliver` asks for it
+    the same again                                                  0000    -
+    its Transaction UID stands for another request                  0115    refused
+    another Action Type ID than 1                                   0123    refused
+    a sender without [[dicom.allow]] commitment                     0124    refused
+    too many wait                                                   0213    refused
+    not to the well-known instance                                  0112    refused
+    not as PS3.4 J.3 has it                                         0115    refused
+    the journal cannot be had                                       0110    -
+
+  (PS3.4 J.3.2.1, J.3.3.1; PS3.7 annex C.)
+
+Rules
+- Success means that the journal has it, durably: never one that stands in for it.
+- What is refused changes nothing and is an event, of which an hour has so many at most: so a forged
+  promise frees nothing, and fills no disk.
+- `deliver` is woken for what there is to do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from appliance.dicom import commitment
+from appliance.dicom.association import SUCCESS, Answer, Notice, Sink
+from appliance.dicom.policy import Grants, plain
+from appliance.errors import StateUnusable
+from appliance.store import bell, events
+from appliance.store.commitment import Taken
+from appliance.store.journal import Journal
+from appliance.store.journal.commitments import Asked
+
+LOG = logging.getLogger(__name__)
+
+DELIVER: Final = "deliver"
+PROCESSING_FAILURE, NO_SUCH_INSTANCE, NO_SUCH_EVENT, INVALID, NO_SUCH_ACTION = (
+    0x0110,
+    0x0112,
+    0x0113,
+    0x0115,
+    0x0123,
+)
+NOT_AUTHORIZED, OUT_OF_RESOURCES = 0x0124, 0x0213
+
+_ANSWERS: Final = MappingProxyType(
+    {
+        Taken.UNKNOWN: "no such transaction is open for this peer",
+        Taken.OTHER_REFERENCES: "not the references of the request",
+    }
+)
+"""Why an answer does not count."""
+_REQUESTS: Final = MappingProxyType(
+    {
+        Asked.IN_USE: (INVALID, "the Transaction UID is in use"),
+        Asked.TOO_MANY: (OUT_OF_RESOURCES, "too many requests wait"),
+    }
+)
+"""Why a request is not taken."""
+
+
+def addresses(host: str) -> frozenset[str]:
+    """The addresses of a host name; none where nobody knows it now."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as e:
+        LOG.warning("%s has no address: %s", host, e.strerror or e)
+        return frozenset()
+    return frozenset(str(ipaddress.ip_address(str(one[4][0]).partition("%")[0])) for one in found)
+
+
+class Commitments:
+    """The service of one association."""
+
+    def __init__(
+        self,
+        state: Path,
+        durable: Callable[[], Journal | None],
+        record: Callable[[events.Event], None],
+        *,
+        calling_ae: str,
+        host: str,
+        grants: Grants,
+    ) -> None:
+        self._state = state
+        self._durable = durable
+        self._record = record
+        self._calling = calling_ae
+        self._host = host
+        self._grants = grants
+        self._wakes = False
+
+    def begin(self, notice: Notice) -> Sink:
+        return _Collected(lambda data: self._taken(notice, data))
+
+    def answered(self) -> None:
+        """The response is on its way: wake who has something to do now."""
+        if self._wakes:
+            self._wakes = False
+            bell.ring(self._state, DELIVER)
+
+    def _taken(self, notice: Notice, data: bytes) -> Answer:
+        if notice.sop_instance != commitment.PUSH_MODEL_INSTANCE:
+            return self._refused(NO_SUCH_INSTANCE, "instance", "not to the well-known instance")
+        try:
+            journal = self._durable()
+            if journal is None:
+                return Answer(PROCESSING_FAILURE, "the journal is away, send it again")
+            if notice.is_answer:
+                return self._answer(journal, notice, data)
+            return self._request(journal, notice, data)
+        except commitment.Malformed as e:
+            return self._refused(INVALID, e.code, e.text)
+        except StateUnusable as e:
+            LOG.error("%s", e.one_line())
+            return Answer(PROCESSING_FAILURE, "the journal is away, send it again")
+
+    def _answer(self, journal: Journal, notice: Notice, data: bytes) -> Answer:
+        if notice.type not in (commitment.ALL_KEPT, commitment.SOME_FAILED):
+            return self._refused(NO_SUCH_EVENT, "event_type", "no such type of event")
+        said = commitment.read_answer(notice.type, data, notice.transfer_syntax)
+        taken = journal.commitments.take(said, self._grants.archives)
+        if (why := _ANSWERS.get(taken)) is not None:
+            return self._refused(INVALID, taken.value, why)
+        LOG.info(
+            "%s promises to keep %d objects, and %d not",
+            self._calling,
+            len(said.kept),
+            len(said.failed),
+        )
+        self._wakes = True
+        return Answer(SUCCESS)
+
+    def _request(self, journal: Journal, notice: Notice, data: bytes) -> Answer:
+        if notice.type != commitment.ASK:
+            return self._refused(NO_SUCH_ACTION, "action_type", "no such type of action")
+        if self._grants.answer_to is None:
+            return self._refused(
+                NOT_AUTHORIZED, "no_answer_to", "its [[dicom.allow]] names no `commitment` address"
+            )
+        asked = commitment.read_request(data, notice.transfer_syntax)
+        became = journal.commitments.relay(
+            asked, calling_ae=self._calling, host=self._host, answer_to=self._grants.answer_to
+        )
+        if (why := _REQUESTS.get(became)) is not None:
+            return self._refused(why[0], became.value, why[1])
+        LOG.info("%s asks for a promise about %d objects", self._calling, len(asked.references))
+        self._wakes = True
+        return Answer(SUCCESS)
+
+    def _refused(self, status: int, code: str, text: str) -> Answer:
+        LOG.warning("storage commitment of %s at %s: %s", self._calling, self._host, text)
+        self._record(
+            events.CommitmentRefused(
+                subject=plain(self._calling), code=code, text=text, host=self._host
+            )
+        )
+        return Answer(status, text)
+
+
+class _Collected:
+    """A sink in memory, of what is small."""
+
+    def __init__(self, take: Callable[[bytes], Answer]) -> None:
+        self._take = take
+        self._data = bytearray()
+
+    def write(self, piece: memoryview) -> None:
+        if len(self._data) <= commitment.DATA_MOST:  # beyond it, reading refuses what there is
+            self._data += piece
+
+    def finish(self) -> Answer:
+        return self._take(bytes(self._data))
+
+    def drop(self) -> None:
+        self._data.clear()
