@@ -48,6 +48,10 @@ Config = Annotated[
 Key = Annotated[
     str | None, typer.Option(help="Name it by its key: for a destination that draws no seq.")
 ]
+Configured = Annotated[
+    bool,
+    typer.Option("--configured", help="Serve nothing: exit 0 if the settings ask for this stage."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -115,6 +119,9 @@ def demo(
     radiograph: Annotated[
         bool, typer.Option("--radiograph", help="Send a made-up radiograph instead of a CT.")
     ] = False,
+    pacs: Annotated[
+        bool, typer.Option("--pacs", help="With an Orthanc that gets the results.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
@@ -124,7 +131,7 @@ def demo(
     _log(logging.WARNING)
     if radiograph and series is not None:
         raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
-    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph))
+    raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph, pacs=pacs))
 
 
 @app.command()
@@ -137,18 +144,20 @@ def run(config: Config = None) -> None:
     _log()
     settings = _settings(config)  # a wrong settings file is one error, not one from each stage
     with alone(settings.state, "run"):
-        raise typer.Exit(parent.run(site.find(config), ready=notify.ready))
+        raise typer.Exit(parent.run(site.find(config), settings, ready=notify.ready))
 
 
 def _stage(row: Stage) -> Callable[[Path | None], None]:
     """The verb of one row of the table of stages."""
 
-    def serve(config: Config = None) -> None:
+    def serve(config: Config = None, configured: Configured = False) -> None:
         from appliance.host import notify
         from appliance.store import starts
 
         _log()
         settings = _settings(config)
+        if configured:
+            raise typer.Exit(0 if row.configured(settings) else 1)
         with starts.counted(settings.state, row.name):
             code = import_module(row.module).main(settings, ready=notify.ready)
         raise typer.Exit(code)

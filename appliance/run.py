@@ -23,7 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.stages import STAGES
+from appliance import stages as table
+from appliance.settings import Settings
 
 log = logging.getLogger("scanside.run")
 
@@ -47,13 +48,14 @@ class Child:
 
 def run(
     config: Path | None,
+    settings: Settings,
     ready: Callable[[], object] | None = None,
 ) -> int:
-    """Start all stages and supervise them until SIGTERM, SIGINT or SIGHUP. 0 when all stopped by
-    themselves within the time they have."""
+    """Start all stages that the settings, those of the file `config`, ask for, and supervise them
+    until SIGTERM, SIGINT or SIGHUP. 0 when all stopped by themselves within the time they have."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-run-")))
-        stages = [stack.enter_context(_stage(row.name, folder)) for row in STAGES]
+        stages = [stack.enter_context(_stage(row.name, folder)) for row in table.of(settings)]
         ended = stack.enter_context(_signals())
         selector = stack.enter_context(selectors.DefaultSelector())
         for stage in stages:

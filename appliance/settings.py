@@ -168,6 +168,8 @@ class Deliver(Record):
     """Which objects it gets: structured reports, segmentations of findings, of lungs, captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
+    tls: TLS | None = None
+    """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
     commitment: bool = False
     """Whether it is asked to promise that it keeps what it took (storage commitment, PS3.4 J). Its
     answer is heard from `host` alone."""

@@ -8,7 +8,18 @@ here, a unit under systemd/ and a row in the README's table (docs/CONTRIBUTING.m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from appliance.settings import Settings
+
+
+def _always(_: Settings) -> bool:
+    return True
+
+
+def _has_archives(settings: Settings) -> bool:
+    return bool(settings.deliver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,8 @@ class Stage:
     unit: str
     """Its file under systemd/."""
     help: str
+    configured: Callable[[Settings], bool] = _always
+    """Whether these settings ask for it: else it is not started, and nothing is said of it."""
 
 
 STAGES = (
@@ -30,6 +43,13 @@ STAGES = (
         "appliance.publish.stage",
         "scanside-publish.service",
         "The stage that speaks MQTT (systemd).",
+    ),
+    Stage(
+        "deliver",
+        "appliance.deliver.stage",
+        "scanside-deliver.service",
+        "The stage that sends to archives (systemd).",
+        _has_archives,
     ),
     Stage(
         "work",
@@ -51,3 +71,8 @@ STAGES = (
     ),
 )
 """In order of start: a stage starts before the one that wakes it. They are stopped in reverse."""
+
+
+def of(settings: Settings) -> tuple[Stage, ...]:
+    """Those that these settings ask for, in order of start."""
+    return tuple(row for row in STAGES if row.configured(settings))

@@ -163,7 +163,7 @@ class Composer:
 def _made(ordered: Ordered, material: Material) -> bytes | Nothing:
     if ordered.stage == "withdrawn":
         return objects.withdrawn(ordered.kind, material).data
-    made = objects.compose(ordered.kind, material)
+    made = objects.compose(ordered.kind, material, older=ordered.older_class)
     return made if isinstance(made, Nothing) else made.data
 
 

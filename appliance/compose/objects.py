@@ -118,7 +118,8 @@ def _of_radiograph(of: Material, finding: Finding) -> tuple[Picture, ...]:
     if heat is None or finding.key_image >= len(analysed):
         return ()
     decoded = radiograph.read(of.read(analysed[finding.key_image].sop_instance_uid))
-    return capture.radiograph(decoded, heat, _caption(finding))
+    key = analysed[finding.key_image]
+    return capture.radiograph(decoded, heat, _caption(finding, key))
 
 
 def _of_slice(of: Material, finding: Finding) -> Picture | None:
@@ -130,7 +131,7 @@ def _of_slice(of: Material, finding: Finding) -> Picture | None:
     decoded = every[(image.frame or 1) - 1]
     down, across = decoded.geometry.spacing_mm
     shown = _shown(of, finding, image, decoded)
-    return capture.outlined(decoded.hu, shown, _caption(finding), down / across)
+    return capture.outlined(decoded.hu, shown, _caption(finding, image), down / across)
 
 
 def _shown(of: Material, finding: Finding, image: SourceImage, decoded: Image) -> seg.Bool:
@@ -157,6 +158,12 @@ def _shown(of: Material, finding: Finding, image: SourceImage, decoded: Image) -
     return found
 
 
-def _caption(finding: Finding) -> str:
-    size = "" if finding.diameter_mm is None else f", {finding.diameter_mm:.1f} mm"
-    return f"Finding {finding.id}: {finding.kind}{size}, detection confidence {finding.score:.2f}"
+def _caption(finding: Finding, image: SourceImage) -> str:
+    said = [f"Finding {finding.id}: {finding.kind}"]
+    if finding.diameter_mm is not None:
+        said.append(f"{finding.diameter_mm:.1f} mm")
+    if finding.side is not None:
+        said.append(f"{finding.side} lung")
+    if image.instance_number is not None:
+        said.append(f"image {image.instance_number}")
+    return ", ".join((*said, f"detection confidence {finding.score:.2f}"))

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from appliance.demo import drawn, scanner
+from appliance.demo import archive, drawn, scanner
 from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.phantom import chest as phantoms
@@ -67,9 +67,17 @@ class Received:
     """Everything, as it came: topic, blank, payload."""
 
 
-def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) -> int:
+def run(
+    *,
+    series: Path | None,
+    once: bool,
+    out: Path,
+    projected: bool = False,
+    pacs: bool = False,
+) -> int:
     """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed).
-    `projected`: the phantom as a radiograph, with a consolidation drawn into it."""
+    `projected`: the phantom as a radiograph, with a consolidation drawn into it. `pacs`: with an
+    archive, which must have all objects of the report in the end."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     if series is not None:
         _files(series)  # what cannot be sent is said before anything is started
@@ -78,7 +86,11 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
         broker_port = free_port()
         stack.enter_context(_mosquitto(folder, broker_port))
-        settings = _settings(folder, broker_port)
+        dicom_port, own = free_port(), None
+        if pacs:
+            own = stack.enter_context(archive.orthanc(folder, dicom_port))
+            console.print(f"[green]✓[/green] Orthanc listens for DICOM on 127.0.0.1:{own.port}")
+        settings = _settings(folder, broker_port, dicom_port, own.settings() if own else "")
         subscriber = stack.enter_context(_subscriber(folder, broker_port))
         with console.status("starting the appliance ..."):
             stack.enter_context(_appliance(folder))
@@ -103,20 +115,8 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
         _timing(settings, received)
         which = _series_of(report, settings)
         _table(report, truth)
-        out.mkdir(parents=True, exist_ok=True)
-        for old in (out / "findings.png", *out.glob("heat-map-*.png")):
-            old.unlink(missing_ok=True)  # a picture of another run would be taken for this one's
-        (out / "report.json").write_text(report.to_json())
-        (out / "messages.txt").write_text("\n".join(received.lines) + "\n")
-        console.print(f"\nreport: {out / 'report.json'}   messages: {out / 'messages.txt'}")
-        if any(finding.heat_map for finding in report.findings):
-            paths = [*drawn.of_radiographs(report, settings.state, series or Path(), out, which)]
-        elif report.findings:
-            paths = [drawn.of_volume(report, truth, _missed(report, truth), series, out, which)]
-        else:
-            paths = []
-        for path in paths:
-            console.print(f"picture: {path}")
+        _write(report, received.lines, truth, series, settings, out, which)
+        kept = own is None or archive.show(settings.state, own, console)
         if not once:
             console.print(
                 "\nThe appliance goes on. Send it a series of your own:\n"
@@ -129,7 +129,35 @@ def run(*, series: Path | None, once: bool, out: Path, projected: bool = False) 
                     _table(_next(subscriber), None)
     if (truth is not None or projected) and report.status is not Status.ANALYSED:
         return 1
+    if not kept:
+        return 1
     return 0 if report.status is not Status.FAILED else 1
+
+
+def _write(
+    report: Report,
+    lines: Sequence[str],
+    truth: phantoms.Phantom | None,
+    series: Path | None,
+    settings: Settings,
+    out: Path,
+    which: SeriesKey | None,
+) -> None:
+    """The report, the messages and the pictures into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (out / "findings.png", *out.glob("heat-map-*.png")):
+        old.unlink(missing_ok=True)  # a picture of another run would be taken for this one's
+    (out / "report.json").write_text(report.to_json())
+    (out / "messages.txt").write_text("\n".join(lines) + "\n")
+    console.print(f"\nreport: {out / 'report.json'}   messages: {out / 'messages.txt'}")
+    if any(finding.heat_map for finding in report.findings):
+        paths = [*drawn.of_radiographs(report, settings.state, series or Path(), out, which)]
+    elif report.findings:
+        paths = [drawn.of_volume(report, truth, _missed(report, truth), series, out, which)]
+    else:
+        paths = []
+    for path in paths:
+        console.print(f"picture: {path}")
 
 
 @contextlib.contextmanager
@@ -177,7 +205,7 @@ def _mosquitto(folder: Path, port: int) -> Iterator[None]:
         yield
 
 
-def _settings(folder: Path, broker_port: int) -> Settings:
+def _settings(folder: Path, broker_port: int, dicom_port: int, more: str = "") -> Settings:
     (folder / "scanside.toml").write_text(
         f"""state = "{folder}/state"
 [site]
@@ -185,7 +213,7 @@ name = "demo"
 device = "box-1"
 [dicom]
 bind = "127.0.0.1"
-port = {free_port()}
+port = {dicom_port}
 [[dicom.allow]]
 ae_title = "*"
 host = "127.0.0.0/8"
@@ -194,7 +222,7 @@ port = {broker_port}
 [retain]
 reserve_mb = 64
 target_free_mb = 64
-"""
+{more}"""
     )
     return load(folder / "scanside.toml")
 

@@ -1,18 +1,20 @@
-"""The PDUs of an association acceptor and the command sets within, as bytes (PS3.8 9.3, PS3.7 6.3).
+"""The PDUs of an association and the command sets within, as bytes (PS3.8 9.3, PS3.7 6.3).
 
 Pure. Parsing never trusts a length and ignores items it does not know (PS3.8 9.3.1); what it
-cannot read raises MalformedError. Only what an acceptor of C-STORE and C-ECHO needs is here: the
-hot part of P-DATA is read straight from the socket in `association`.
+cannot read raises MalformedError. Only what C-STORE and C-ECHO need is here, for an acceptor
+(`association`) and for a requestor (`requestor`). The hot part of P-DATA is read straight from the
+socket in `association`.
 """
 
 from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
+from types import MappingProxyType
 
 from appliance.dicom.policy import APPLICATION_CONTEXT, Context, Proposed, Rejection, Roles
 from appliance.report import NAMESPACE
@@ -26,8 +28,15 @@ NOT_SPECIFIED, UNRECOGNIZED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0, 1, 2, 6
 
 # Command elements (PS3.7 E.1), by element number within group 0000.
 SOP_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
-DATA_SET_TYPE, STATUS, ERROR_COMMENT, SOP_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
-NO_DATA_SET = 0x0101
+PRIORITY, DATA_SET_TYPE, STATUS, ERROR_COMMENT, SOP_INSTANCE = (
+    0x0700,
+    0x0800,
+    0x0900,
+    0x0902,
+    0x1000,
+)
+NO_DATA_SET, DATA_SET = 0x0101, 0x0001
+MEDIUM = 0x0000
 C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0FFF, 0x8000
 # Of the notifications and actions of storage commitment (PS3.7 10.3.1, 10.3.4).
 REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
@@ -92,7 +101,7 @@ def parse_request(body: bytes) -> Request:
                 elif sub == 0x55:
                     implementation = _text(value)
                 elif sub == 0x54 and len(value) >= 4:
-                    roles[_text(value[2:-2])] = Roles(bool(value[-2]), bool(value[-1]))
+                    roles.update(_selected(value))
     return Request(
         int.from_bytes(body[0:2], "big"),
         _text(body[4:20]),
@@ -103,6 +112,67 @@ def parse_request(body: bytes) -> Request:
         implementation,
         roles,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A-ASSOCIATE-AC (PS3.8 9.3.3): what of it matters to us."""
+
+    contexts: tuple[Context, ...]
+    """Of those that we proposed, in the order in which they are answered."""
+    max_length: int
+    """The longest P-DATA the peer takes; 0: any (PS3.8 D.1)."""
+    roles: Mapping[str, Roles] = field(default_factory=dict)
+    """By SOP class: which of the roles that we asked for we have (PS3.7 D.3.3.4)."""
+
+
+def request(
+    calling: str,
+    called: str,
+    proposed: Iterable[Proposed],
+    max_length: int,
+    roles: Mapping[str, Roles] = MappingProxyType({}),
+) -> bytes:
+    """A-ASSOCIATE-RQ (PS3.8 9.3.2). roles: that we would have, by SOP class."""
+    contexts = b"".join(
+        _item(
+            0x20,
+            struct.pack(">BBBB", one.id, 0, 0, 0)
+            + _item(0x30, _ascii(one.abstract_syntax))
+            + b"".join(_item(0x40, _ascii(uid)) for uid in one.transfer_syntaxes),
+        )
+        for one in proposed
+    )
+    return _pdu(ASSOCIATE_RQ, _associate(called, calling, contexts, max_length, roles))
+
+
+def parse_accept(body: bytes, proposed: Iterable[Proposed]) -> Accepted:
+    """The A-ASSOCIATE-AC without its six header bytes; a context that we never proposed is passed
+    over."""
+    if len(body) < 68:
+        raise MalformedError("A-ASSOCIATE-AC is too short")
+    asked = {one.id: one for one in proposed}
+    contexts, max_length = [], 0
+    roles: dict[str, Roles] = {}
+    for kind, item in _items(body[68:]):
+        if kind == 0x21 and len(item) >= 4 and item[0] in asked:
+            chosen = [_text(value) for sub, value in _items(item[4:]) if sub == 0x40]
+            name = asked[item[0]].abstract_syntax
+            contexts.append(Context(item[0], name, chosen[0] if chosen else "", item[2]))
+        elif kind == 0x50:
+            for sub, value in _items(item):
+                if sub == 0x51 and len(value) == 4:
+                    max_length = int.from_bytes(value, "big")
+                elif sub == 0x54 and len(value) >= 4:
+                    roles.update(_selected(value))
+    return Accepted(tuple(contexts), max_length, roles)
+
+
+def parse_reject(body: bytes) -> Rejection:
+    """The A-ASSOCIATE-RJ without its six header bytes (PS3.8 9.3.4)."""
+    if len(body) < 4:
+        raise MalformedError("A-ASSOCIATE-RJ is too short")
+    return body[1], body[2], body[3]
 
 
 def _proposed(item: bytes) -> Proposed:
@@ -119,16 +189,6 @@ def _proposed(item: bytes) -> Proposed:
 
 def accept(request: Request, contexts: Sequence[Context], max_length: int) -> bytes:
     """A-ASSOCIATE-AC (PS3.8 9.3.3), with our maximum length and implementation (PS3.7 D.3.3)."""
-    user = (
-        _item(0x51, struct.pack(">I", max_length))
-        + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
-        + _item(0x55, implementation_version().encode())
-        + b"".join(
-            _role(sop_class, roles)
-            for sop_class, roles in {c.abstract_syntax: c.roles for c in contexts}.items()
-            if roles is not None
-        )
-    )
     answers = b"".join(
         _item(
             0x21,
@@ -136,16 +196,25 @@ def accept(request: Request, contexts: Sequence[Context], max_length: int) -> by
         )
         for c in contexts
     )
-    titles = _ascii(request.called_ae).ljust(16)[:16] + _ascii(request.calling_ae).ljust(16)[:16]
-    return _pdu(
-        ASSOCIATE_AC,
-        struct.pack(">HH", 1, 0)
-        + titles
-        + bytes(32)
-        + _item(0x10, APPLICATION_CONTEXT.encode())
-        + answers
-        + _item(0x50, user),
+    roles = {c.abstract_syntax: c.roles for c in contexts if c.roles is not None}
+    body = _associate(request.called_ae, request.calling_ae, answers, max_length, roles)
+    return _pdu(ASSOCIATE_AC, body)
+
+
+def _associate(
+    called: str, calling: str, contexts: bytes, max_length: int, roles: Mapping[str, Roles]
+) -> bytes:
+    """What A-ASSOCIATE-RQ and -AC have in common."""
+    user = (
+        _item(0x51, struct.pack(">I", max_length))
+        + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+        + _item(0x55, implementation_version().encode())
+        + b"".join(_role(sop_class, one) for sop_class, one in roles.items())
     )
+    titles = _ascii(called).ljust(16)[:16] + _ascii(calling).ljust(16)[:16]
+    application = _item(0x10, APPLICATION_CONTEXT.encode())
+    head = struct.pack(">HH", 1, 0) + titles + bytes(32)
+    return head + application + contexts + _item(0x50, user)
 
 
 def _role(sop_class: str, roles: Roles) -> bytes:
@@ -154,9 +223,19 @@ def _role(sop_class: str, roles: Roles) -> bytes:
     return _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((roles.scu, roles.scp)))
 
 
+def _selected(item: bytes) -> dict[str, Roles]:
+    """The same as it was sent: a class and its roles."""
+    return {_text(item[2:-2]): Roles(bool(item[-2]), bool(item[-1]))}
+
+
 def reject(rejection: Rejection) -> bytes:
     """A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
     return _pdu(ASSOCIATE_RJ, bytes((0, *rejection)))
+
+
+def release_request() -> bytes:
+    """A-RELEASE-RQ (PS3.8 9.3.6)."""
+    return _pdu(RELEASE_RQ, bytes(4))
 
 
 def release_response() -> bytes:
@@ -179,6 +258,39 @@ def command_pdu(context: int, command: Command, max_length: int = 0) -> bytes:
         _pdu(P_DATA, struct.pack(">IBB", len(piece) + 2, context, control) + piece)
         for piece, control in zip(pieces, [0x01] * (len(pieces) - 1) + [0x03], strict=True)
     )
+
+
+def data_header(context: int, length: int, *, last: bool) -> bytes:
+    """What precedes a piece of a data set of `length` bytes in a P-DATA-TF (PS3.8 9.3.5, E.2)."""
+    return struct.pack(">BBIIBB", P_DATA, 0, length + 6, length + 2, context, 0x02 if last else 0)
+
+
+def values(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The presentation data values of a P-DATA-TF without its header (PS3.8 9.3.5): context,
+    control byte (bit 0: of a command, bit 1: its last) and what each holds."""
+    at = 0
+    while at < len(body):
+        if len(body) - at < 6:
+            raise MalformedError("a P-DATA ends inside a value")
+        length, context, control = struct.unpack_from(">IBB", body, at)
+        if length < 2 or at + 4 + length > len(body):
+            raise MalformedError("a value is longer than its P-DATA")
+        yield context, control, body[at + 6 : at + 4 + length]
+        at += 4 + length
+
+
+def response(body: bytes) -> tuple[bytes, bool]:
+    """What a P-DATA-TF without its header holds of a command set, and whether that ends with it.
+
+    MalformedError where it holds a piece of a data set: no answer of C-STORE or C-ECHO has one.
+    """
+    found, ended = b"", False
+    for _, control, piece in values(body):
+        if not control & 0x01:
+            raise MalformedError("a P-DATA holds no answer")
+        found += piece
+        ended = bool(control & 0x02)
+    return found, ended
 
 
 def encode_command(command: Command) -> bytes:

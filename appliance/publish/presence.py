@@ -87,7 +87,7 @@ class Presence:
         return ("degraded" if found else "online"), found
 
     def _conditions(self) -> dict[str, Condition]:
-        return conditions.look(self._settings.state)
+        return conditions.look(self._settings)
 
     def _look_at_clock(self) -> None:
         """Whether the clock of this machine can be right; said with the next beat."""

@@ -7,6 +7,8 @@ Rules
 - `work` composes an object after the commit and writes its file once, durably; it is never changed.
   A row whose file is there is sent; a row without waits. Two archives that are owed the same object
   share one file, which goes when no row that names it is owed any more.
+- An archive that refuses the class of a report is owed the same one in an older class (`older`),
+  once, in a row and a file of its own.
 - The name of a file is keyed (`naming`): no UID stands in it.
 - A segmentation is ordered only where there are findings to show. A composer that finds nothing to
   draw all the same (no frame of reference, no body) must settle the row, else its series is never
@@ -22,6 +24,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Final, Literal, Protocol
 
 from pydantic import ValidationError
@@ -60,6 +63,9 @@ class Ordered(Record):
     """Name under outgoing/."""
     by: uuid.UUID | None = None
     """Of a withdrawal: the name (Naming.series) of the series that stands in its place."""
+    older_class: bool = False
+    """A report as Comprehensive SR, with a UID of its own: the archive takes no Comprehensive 3D SR
+    (PS3.3 A.35.13)."""
 
 
 class Pacs:
@@ -134,11 +140,10 @@ class Pacs:
                 return
 
     def described(self, key: str, body: bytes | None) -> str:
-        try:
-            one = Ordered.model_validate_json(body or b"")
-        except ValidationError:
+        if (one := ordered(body)) is None:
             return key
-        return f"{one.kind} of report {one.report_id}, {one.stage}, edition {one.edition}"
+        older = ", in the older class" if one.older_class else ""
+        return f"{one.kind} of report {one.report_id}, {one.stage}, edition {one.edition}{older}"
 
     def _row(
         self,
@@ -156,6 +161,24 @@ class Pacs:
         )
         body = ordered.model_dump_json().encode()
         return Owed(self.name, f"{report_id} {said} {edition} {kind}", key, body)
+
+
+def ordered(body: bytes | None) -> Ordered | None:
+    """What a row orders; None where its body is no order."""
+    try:
+        return Ordered.model_validate_json(body or b"")
+    except ValidationError:
+        return None
+
+
+def older(destination: str, key: str, one: Ordered, series: SeriesKey) -> Owed | None:
+    """The same report in the older class, to be composed of its series; None where there is no
+    older one. key: under which it was owed. The name is made of the keyed one, without the key."""
+    if one.kind != "sr" or one.older_class:
+        return None
+    file = PurePosixPath(one.file)
+    again = one.model_copy(update={"older_class": True, "file": f"{file.stem}-older{file.suffix}"})
+    return Owed(destination, f"{key} older", series, again.model_dump_json().encode())
 
 
 def is_set_aside(report: Report) -> bool:

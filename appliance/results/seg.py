@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -217,22 +218,24 @@ def _composed(
     for number, patches in enumerate(shown):
         there[np.searchsorted(used, [patch.slice for patch in patches]), 0, 0, number] = 1
     headers = _headers(case.source.template, images, used)
-    laid_out = Segmentation(
-        source_images=headers,
-        pixel_array=there,
-        segmentation_type="BINARY",
-        segment_descriptions=described,
-        series_instance_uid=one.series_uid,
-        series_number=one.series_number,
-        sop_instance_uid=one.sop_instance_uid,
-        instance_number=one.instance_number,
-        manufacturer=MAKER,
-        manufacturer_model_name=MODEL,
-        software_versions=COMPOSER,
-        device_serial_number=SERIAL,
-        content_label=LABEL,
-        content_description=one.series_description,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they would carry the patient's name into the log
+        laid_out = Segmentation(
+            source_images=headers,
+            pixel_array=there,
+            segmentation_type="BINARY",
+            segment_descriptions=described,
+            series_instance_uid=one.series_uid,
+            series_number=one.series_number,
+            sop_instance_uid=one.sop_instance_uid,
+            instance_number=one.instance_number,
+            manufacturer=MAKER,
+            manufacturer_model_name=MODEL,
+            software_versions=COMPOSER,
+            device_serial_number=SERIAL,
+            content_label=LABEL,
+            content_description=one.series_description,
+        )
     made = Dataset()
     made.update(laid_out)
     shape = images[0].slice.shape

@@ -13,6 +13,7 @@ Rules
   without a beat on the slowest box that may still be of use. The watchdogs of the units are longer
   than any step of their stage (tests/systemd), so systemd ends nothing that is not stuck.
 - A process that says nothing, because its disk takes no beat, is running: only its lock is known.
+- Of a stage that the settings do not ask for (`stages.of`) nothing is said.
 - While nothing has ever run, or nothing is known to be wrong, there are no reasons.
 - `publish` cannot say of itself that it is stuck: the broker says `offline` for it (its will), and
   the doctor `stuck`. Every other reason is said by `publish` and by the doctor alike.
@@ -24,10 +25,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from types import MappingProxyType
 
-from appliance.stages import STAGES
+from appliance.settings import Settings
+from appliance.stages import of
 from appliance.store.heartbeat import BEAT_S, START, Beat, Trouble, read
 from appliance.store.lock import is_held
 
@@ -89,9 +90,10 @@ class Condition:
         return self.state in (State.ABSENT, State.DOWN, State.STUCK)
 
 
-def look(state: Path, stages: Iterable[str] | None = None) -> dict[str, Condition]:
-    """The conditions now, of all stages or of these."""
-    names = [row.name for row in STAGES] if stages is None else list(stages)
+def look(settings: Settings, stages: Iterable[str] | None = None) -> dict[str, Condition]:
+    """The conditions now, of all stages that the settings ask for or of these."""
+    state = settings.state
+    names = [row.name for row in of(settings)] if stages is None else list(stages)
     seen = {name: Seen(is_held(state, name), read(state, name)) for name in names}
     return conditions(seen, time.monotonic())
 

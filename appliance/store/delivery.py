@@ -4,7 +4,7 @@
     delivered   taken by the destination
     committed   the destination has promised to keep it (DICOM storage commitment, PS3.4 J)
     dead        it can never be delivered as it is: kept and shown, not sent; a person decides
-    dropped     given up by a person; or there was nothing to show
+    dropped     given up by a person; or there was nothing to show, or it is owed in another form
 
 Rules
 - What the other side answers (ack, commit, later, never) may come late, in any state, and is no
@@ -12,6 +12,8 @@ Rules
   takes no commitment back; a refusal only counts while it waits.
 - Composing may find that there is nothing to show (`empty`): what waits is dropped then, and what
   does not wait any more is no affair of composing.
+- What the destination takes in no such form is owed in another one (`replaced`): what waits is
+  dropped then, and nothing else changes.
 - A destination that denies to have what it took (PS3.4 J, 0112) is sent it `again`. What it took
   and does not promise to keep (`unkept`) is dead; that says nothing of what it has not taken.
 - What a person or a command asks (retry, again, drop) is refused where it makes no sense: only what
@@ -47,6 +49,8 @@ class Event(str, Enum):
     """Refused for good, or tried often enough."""
     EMPTY = "empty"
     """Composing found nothing to show: there is nothing to send."""
+    REPLACED = "replaced"
+    """It is owed in another form, which the destination may take."""
     UNKEPT = "unkept"
     """The destination has taken it, and does not promise to keep it."""
     RETRY = "retry"
@@ -78,6 +82,7 @@ TABLE: Final = MappingProxyType(
         (_W, Event.LATER): _W,
         (_W, Event.NEVER): _X,
         (_W, Event.EMPTY): _G,
+        (_W, Event.REPLACED): _G,
         (_W, Event.UNKEPT): _W,
         (_W, Event.AGAIN): _W,
         (_W, Event.DROP): _G,
@@ -86,6 +91,7 @@ TABLE: Final = MappingProxyType(
         (_D, Event.LATER): _D,
         (_D, Event.NEVER): _D,
         (_D, Event.EMPTY): _D,
+        (_D, Event.REPLACED): _D,
         (_D, Event.UNKEPT): _X,
         (_D, Event.AGAIN): _W,
         (_C, Event.ACK): _C,
@@ -93,6 +99,7 @@ TABLE: Final = MappingProxyType(
         (_C, Event.LATER): _C,
         (_C, Event.NEVER): _C,
         (_C, Event.EMPTY): _C,
+        (_C, Event.REPLACED): _C,
         (_C, Event.UNKEPT): _C,
         (_C, Event.AGAIN): _W,
         (_X, Event.ACK): _D,
@@ -100,6 +107,7 @@ TABLE: Final = MappingProxyType(
         (_X, Event.LATER): _X,
         (_X, Event.NEVER): _X,
         (_X, Event.EMPTY): _X,
+        (_X, Event.REPLACED): _X,
         (_X, Event.UNKEPT): _X,
         (_X, Event.RETRY): _W,
         (_X, Event.AGAIN): _W,
@@ -109,6 +117,7 @@ TABLE: Final = MappingProxyType(
         (_G, Event.LATER): _G,
         (_G, Event.NEVER): _G,
         (_G, Event.EMPTY): _G,
+        (_G, Event.REPLACED): _G,
         (_G, Event.UNKEPT): _G,
     }
 )

@@ -171,6 +171,24 @@ class BrokerConnected(Event):
     """0: it acknowledges nothing, so what is delivered is `unconfirmed`."""
 
 
+class ArchiveAway(Event):
+    """`deliver` does not reach an archive, or it takes nothing; once for each reason.
+
+    subject: its name in the settings.
+    """
+
+    kind: ClassVar[str] = "archive_away"
+    text: str
+    code: str
+    """As `dicom.requestor` has them; or `archive_full`."""
+
+
+class ArchiveReached(Event):
+    """An archive that was away has taken something. subject: its name in the settings."""
+
+    kind: ClassVar[str] = "archive_reached"
+
+
 class CommandRefused(Event):
     """A command over MQTT was not obeyed. `verb` is one of ours, or `unknown`."""
 

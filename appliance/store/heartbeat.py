@@ -47,6 +47,7 @@ START = "start"
 class TroubleCode(str, Enum):
     """What a stage may suffer from; it is also the reason of the status `degraded`."""
 
+    ARCHIVE_AWAY = "archive_away"
     ASSOCIATIONS_FULL = "associations_full"
     BUNDLE_REFUSED = "bundle_refused"
     CLOCK_WRONG = "clock_wrong"
@@ -55,6 +56,8 @@ class TroubleCode(str, Enum):
 
 REMEDIES = MappingProxyType(
     {
+        TroubleCode.ARCHIVE_AWAY: "Look whether the archive runs and lets us in: `scanside doctor` "
+        "asks it and names the line of [[deliver]].",
         TroubleCode.ASSOCIATIONS_FULL: "Raise [dicom] max_associations or share, or find out which "
         "sender keeps its associations open.",
         TroubleCode.BUNDLE_REFUSED: "Install the bundle again (`scanside bundle add`), or go back "

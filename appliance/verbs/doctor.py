@@ -25,7 +25,7 @@ from appliance import settings as site
 from appliance.errors import SettingsInvalid
 from appliance.host import jetson
 from appliance.report import Record
-from appliance.verbs.checks import analysis, corrections, machine, peers, stages, state
+from appliance.verbs.checks import analysis, archives, corrections, machine, peers, stages, state
 from appliance.verbs.checks.check import Check, Device
 
 CHECKS: tuple[Callable[[Device], Check], ...] = (
@@ -45,6 +45,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     analysis.memory,
     state.images,
     peers.broker,
+    archives.archives,
     state.outbox,
     corrections.corrections,
 )

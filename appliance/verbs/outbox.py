@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from appliance.errors import ScansideError
 from appliance.results import destinations
 from appliance.results.owed import Destination
+from appliance.results.pacs import Pacs
 from appliance.settings import Settings
 from appliance.store.bell import ring
 from appliance.store.delivery import Forbidden, State
@@ -97,10 +98,14 @@ def _actor() -> str:
 
 
 def _what(row: OwedRow, to: Sequence[Destination]) -> str:
-    """What it is, in its destination's own words; its key where this release knows none."""
+    """What it is, in its destination's own words, and by which key it is named where it has no
+    number; the key alone where this release knows no such destination."""
     for one in to:
         if one.name == row.destination:
-            return one.described(row.key, row.body)
+            said = one.described(row.key, row.body)
+            composed = row.file is not None or not isinstance(one, Pacs)
+            said += "" if composed else ", not composed yet"
+            return said if row.seq is not None else f"{said} (--key {row.key!r})"
     return row.key
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.stages import STAGES
+from appliance import stages
+from appliance.settings import Settings
 
-NAMES = {row.name for row in STAGES}
+NAMES = {row.name for row in stages.of(Settings())}
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 
@@ -51,11 +52,12 @@ def until(true: Callable[[], bool], what: str) -> None:
 class Parent:
     """`python -m appliance run` with its settings, its log and its notify socket."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, more: str = "") -> None:
+        """more: further lines of the settings."""
         config = folder / "scanside.toml"
         config.write_text(
             f'state = "{folder / "state"}"\n[dicom]\nbind = "127.0.0.1"\nport = {port}\n'
-            f"[mqtt]\nport = {free_port()}\n[work]\nbackend = 'onnxruntime'\nthreads = 1\n"
+            f"[mqtt]\nport = {free_port()}\n[work]\nbackend = 'onnxruntime'\nthreads = 1\n{more}"
         )
         self.port = port
         self.log = folder / "log"
@@ -100,6 +102,18 @@ def parent(tmp_path: Path) -> Iterator[Parent]:
     started = Parent(tmp_path, free_port())
     yield started
     started.end()
+
+
+def test_the_stage_for_archives_starts_only_where_there_are_archives(tmp_path: Path) -> None:
+    more = f"[[deliver]]\nname = 'pacs'\nhost = '127.0.0.1'\nport = {free_port()}\n"
+    started = Parent(tmp_path, free_port(), f"{more}called_ae = 'PACS'\n")
+    try:
+        started.wait_ready()
+        assert set(children(started.process.pid)) == NAMES | {"deliver"}
+        started.process.terminate()
+        assert started.process.wait(PATIENCE_S) == 0
+    finally:
+        started.end()
 
 
 def test_all_stages_start_a_killed_one_comes_back_and_sigterm_stops_all(parent: Parent) -> None:

@@ -219,6 +219,9 @@ DESTINATION = Edits(
     ),
 )
 
+LAYER = "receive | work | publish | deliver | retain | compose"
+"""Of the processes, as the contract of layers names it."""
+
 STAGE = Edits(
     title="Add a stage",
     name="drop",
@@ -243,8 +246,8 @@ STAGE = Edits(
         Row(
             "systemd/scanside.target", "scanside-retain.service{}\n", " scanside-drop.service"
         ),
-        Row("pyproject.toml", '"receive | work | publish | retain | compose{}"', " | drop"),
-        Row("docs/CONTRIBUTING.md", "\nreceive | work | publish | retain | compose{}\n", " | drop"),
+        Row("pyproject.toml", f'"{LAYER}{{}}"', " | drop"),
+        Row("docs/CONTRIBUTING.md", f"\n{LAYER}{{}}\n", " | drop"),
         Row(
             "README.md",
             "{}| retain | `scanside retain` |",

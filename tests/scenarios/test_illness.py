@@ -23,7 +23,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from appliance.demo.child import child
 from appliance.settings import Settings, load
-from appliance.stages import STAGES
+from appliance.stages import of
 from appliance.store import conditions
 from appliance.store.journal import Journal
 from appliance.verbs import doctor
@@ -145,7 +145,7 @@ def ward(folder: Path, bundle: Path, starting_s: float) -> Iterator[Ward]:
         yield Ward(config, load(config), subscriber, starting_s, stack)
 
 
-NAMES = [row.name for row in STAGES]
+NAMES = [row.name for row in of(Settings())]
 
 
 @pytest.fixture(scope="module")

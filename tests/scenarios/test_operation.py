@@ -9,7 +9,8 @@ from pathlib import Path
 import pydicom
 
 from appliance.report import Status
-from appliance.stages import STAGES
+from appliance.settings import Settings
+from appliance.stages import of
 from appliance.store.events import Loaded
 from rigs.bundles import Bundles
 from rigs.scans import Scans
@@ -97,7 +98,7 @@ def test_nothing_of_the_patient_leaves_the_device(
 def test_while_nothing_comes_no_stage_polls(site: Site) -> None:
     """However busy the machine is: a stage that waits wakes a few times a second at most."""
     site.settled()
-    stages = {row.name: site.stage(row.name) for row in STAGES}
+    stages = {row.name: site.stage(row.name) for row in of(Settings())}
 
     def wakes() -> dict[str, int]:
         return {name: _wakes(pid) for name, pid in stages.items()}

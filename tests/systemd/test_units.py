@@ -125,6 +125,16 @@ def test_publish_cannot_see_pixels_and_work_has_no_network() -> None:
     assert work["RestrictAddressFamilies"] == "AF_UNIX"
 
 
+def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
+    hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
+    names = ("spool", "incoming", "quarantine", "reports", "site.key")
+    assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
+    pairs = dict(service("deliver"))
+    assert pairs["ReadOnlyPaths"] == "-/var/lib/scanside/outgoing"
+    assert pairs["ExecCondition"] == "/opt/scanside/bin/scanside deliver --configured"
+    assert ("InaccessiblePaths", "-/var/lib/scanside/outgoing") in service("publish")
+
+
 def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")

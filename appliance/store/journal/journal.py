@@ -31,6 +31,7 @@ from appliance.reasons import Code
 from appliance.report import Report, SeriesKey
 from appliance.results.owed import Owed
 from appliance.store import delivery
+from appliance.store.delivery import Event
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import filing
 from appliance.store.journal.attempts import Attempts
@@ -208,6 +209,17 @@ class Journal:
             (SeriesKey(r["study_uid"], r["series_uid"]), Report.model_validate_json(r["json"]))
             for r in rows
         ]
+
+    def order_instead(self, destination: str, key: str, why: str, instead: Owed) -> bool:
+        """What waits under `key` is owed in another form from now on, which its series must still
+        be there for. False, and nothing is changed, where it is not, or where nothing waits."""
+        with self._db.write() as db:
+            if instead.series is None or self.series.judged_in(db, instead.series) is None:
+                return False
+            if not self.owed.settle_in(db, destination, key, Event.REPLACED, why):
+                return False
+            self.owed.add_in(db, [instead])
+        return True
 
     def tidy(self, state: Path, disk: Disk = DISK) -> None:
         """Reports of the ledger go into files, and the ledger is shortened (`filing`)."""

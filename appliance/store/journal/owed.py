@@ -152,14 +152,21 @@ class Outbox(Part):
     def empty(self, destination: str, key: str, why: str) -> None:
         """Composing found nothing to show: what still waits is dropped. why: for a person."""
         with self._db.write() as db:
-            for row in _named(db, destination, [key]):
-                if row["state"] != State.WAITING:
-                    continue
-                db.execute(
-                    "UPDATE owed SET state = ?, last_error = ? WHERE id = ?",
-                    (_after(row, Event.EMPTY), why, row["id"]),
-                )
-                self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
+            self.settle_in(db, destination, key, Event.EMPTY, why)
+
+    def settle_in(
+        self, db: sqlite3.Connection, destination: str, key: str, event: Event, why: str
+    ) -> bool:
+        """What still waits is dropped by this event; whether it did wait. Within the caller's
+        transaction."""
+        waiting = [r for r in _named(db, destination, [key]) if r["state"] == State.WAITING]
+        for row in waiting:
+            db.execute(
+                "UPDATE owed SET state = ?, last_error = ? WHERE id = ?",
+                (_after(row, event), why, row["id"]),
+            )
+            self._db.ledger.note(SettledEntry(destination=destination, keys=(key,)))
+        return bool(waiting)
 
     def give_up(self, destination: str, key: str, why: str) -> None:
         """Nobody took it in time: dropped, whether it waits or is dead. why: for a person."""
@@ -205,24 +212,29 @@ class Outbox(Part):
             settled = SettledEntry(destination=destination, keys=tuple(keys))
             self._db.ledger.note(settled, lasting=False)
 
-    def later(self, destination: str, key: str, error: str) -> int:
-        """One attempt was refused; it goes on waiting. Returns how many were refused so far."""
-        return self._refused(destination, key, Event.LATER, error)
+    def later(self, destination: str, key: str, error: str, *, counts: bool = True) -> int:
+        """One attempt was refused; it goes on waiting. Returns how many were refused so far.
+
+        counts: False where that says nothing of the thing itself, such as an archive that is full.
+        """
+        return self._refused(destination, key, Event.LATER, error, counts=counts)
 
     def never(self, destination: str, key: str, error: str) -> int:
         """It can never be delivered: it is dead. Returns how many attempts were refused."""
         return self._refused(destination, key, Event.NEVER, error)
 
-    def _refused(self, destination: str, key: str, event: Event, error: str) -> int:
-        """A refusal counts only while it waits."""
+    def _refused(
+        self, destination: str, key: str, event: Event, error: str, *, counts: bool = True
+    ) -> int:
+        """A refusal is noted only while it waits."""
         with self._db.write() as db:
             for row in _named(db, destination, [key]):
-                after, counts = _after(row, event), row["state"] == State.WAITING
-                db.execute(
-                    """UPDATE owed SET state = :after, attempts = attempts + :counts,
-                    last_error = iif(:counts, :error, last_error) WHERE id = :id""",
-                    {"after": after, "counts": counts, "error": error, "id": row["id"]},
-                )
+                if row["state"] == State.WAITING:
+                    db.execute(
+                        """UPDATE owed SET state = ?, attempts = attempts + ?, last_error = ?
+                        WHERE id = ?""",
+                        (_after(row, event), counts, error, row["id"]),
+                    )
             rows = _named(db, destination, [key])
         return int(rows[0]["attempts"]) if rows else 0
 

@@ -23,7 +23,7 @@ def stages(device: Device) -> Check:
     """Every stage serves and makes progress, and none suffers from anything."""
     with contextlib.suppress(FileNotFoundError):
         os.listdir(device.settings.state / "run")  # who may not look must not say what is there
-    found = conditions.look(device.settings.state)
+    found = conditions.look(device.settings)
     by_systemd = any((folder / row.unit).is_file() for folder in UNITS for row in STAGES)
     if conditions.untouched(found):
         if by_systemd:

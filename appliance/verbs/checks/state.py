@@ -123,7 +123,8 @@ def outbox(device: Device) -> Check:
         if counts.oldest_waiting is not None:
             text += f", the oldest for {max(0.0, time.time() - counts.oldest_waiting):.0f} s"
     if any(counts.dead for counts in owed.values()):
-        remedy = "`scanside outbox list` says why; then `scanside outbox retry` or `drop SEQ`."
+        remedy = "`scanside outbox list` says why; then `scanside outbox retry`, or `drop` "
+        "with its SEQ or --key KEY."
         return Check(name="outbox", ok=False, text=text, remedy=remedy)
     return Check(name="outbox", ok=True, text=text)
 

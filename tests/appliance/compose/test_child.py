@@ -16,12 +16,14 @@ from appliance import line
 from appliance.compose.child import Composer
 from appliance.reasons import Code
 from appliance.report import Reason, SeriesKey, Stage
+from appliance.results import pacs
 from appliance.results.owed import Withdrawn
+from appliance.results.sr import document
 from appliance.store.delivery import State
 from appliance.store.files import Disk
 from appliance.work.conclude import Conclusions
 from rigs import oblique
-from rigs.archives import FOUND, Site
+from rigs.composing import FOUND, Site
 
 ALL = {"name": "pacs", "profile": ["sr", "seg", "sc"]}
 TILT = Reason(code=Code.GANTRY_TILT, text="the gantry is tilted by 20 degrees")
@@ -362,3 +364,24 @@ def test_what_comes_back_to_us_is_set_aside_and_nothing_is_said_of_it(
         fetched.age(700)
         Conclusions(fetched.settings, fetched.journal, fetched.spool).owe_of_set_aside()
         assert fetched.rows() == []
+
+
+def test_a_report_whose_class_an_archive_refused_is_composed_in_the_older_class(
+    site: Site, key: SeriesKey
+) -> None:
+    site.commit(key, FOUND)
+    site.compose()
+    (row,) = [row for row in site.rows() if row.key.endswith("sr")]
+    before = pydicom.dcmread(io.BytesIO(site.data(row)))
+    ordered = pacs.ordered(row.body)
+    assert ordered is not None
+    instead = pacs.older("pacs", row.key, ordered, key)
+    assert instead is not None
+    assert site.journal.order_instead("pacs", row.key, "0122", instead)
+    assert site.compose() == 1
+    (row,) = [row for row in site.rows() if row.key.endswith("older")]
+    made = pydicom.dcmread(io.BytesIO(site.data(row)))
+    assert made.SOPClassUID == document.COMPREHENSIVE
+    assert made.SOPInstanceUID != before.SOPInstanceUID
+    assert made.SeriesInstanceUID == before.SeriesInstanceUID
+    assert made.ContentSequence == before.ContentSequence

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from appliance.dicom import pdu
-from appliance.dicom.policy import Context, Roles
+from appliance.dicom.policy import Context, Proposed, Roles
 
 
 def request_body() -> bytes:
@@ -62,6 +62,36 @@ def test_no_mutation_of_a_request_or_command_raises_anything_but_malformed() -> 
                 data[random_.randrange(len(data))] = random_.randrange(256)
             with contextlib.suppress(pdu.MalformedError):
                 parse(bytes(data[: random_.randint(0, len(data))]))
+
+
+ASKED = (Proposed(1, "1.2.3", ("1.2.4",)), Proposed(3, "1.2.3", ("1.2.5", "1.2.6")))
+
+
+def test_our_request_is_read_as_it_was_meant_and_so_is_the_answer_to_it() -> None:
+    request = pdu.parse_request(pdu.request("SCANSIDE", "PACS", ASKED, 16384)[6:])
+    assert (request.calling_ae, request.called_ae) == ("SCANSIDE", "PACS")
+    assert (request.contexts, request.max_length) == (ASKED, 16384)
+    contexts = (Context(1, "1.2.3", "1.2.4", 0), Context(3, "1.2.3", "1.2.5", 4))
+    accept = pdu.accept(request, (*contexts, Context(9, "", "1.2.4", 0)), 4096)
+    assert pdu.parse_accept(accept[6:], ASKED) == pdu.Accepted(contexts, 4096)
+    assert pdu.parse_reject(pdu.reject((2, 3, 1))[6:]) == (2, 3, 1)
+
+
+def test_no_mutation_of_an_answer_raises_anything_but_malformed() -> None:
+    random_ = random.Random(4)
+    request = pdu.parse_request(pdu.request("A", "B", ASKED, 16384)[6:])
+    accept = pdu.accept(request, [Context(1, "1.2.3", "1.2.4", 0)], 16384)[6:]
+    answer = pdu.command_pdu(1, {pdu.FIELD: 0x8001, pdu.STATUS: 0})[6:]
+    assert pdu.response(answer)[1]
+    for whole in (accept, answer, pdu.reject((1, 1, 3))[6:]):
+        for _ in range(2000):
+            data = bytearray(whole)
+            for _ in range(random_.randint(1, 4)):
+                data[random_.randrange(len(data))] = random_.randrange(256)
+            cut = bytes(data[: random_.randint(0, len(data))])
+            for parse in (lambda b: pdu.parse_accept(b, ASKED), pdu.parse_reject, pdu.response):
+                with contextlib.suppress(pdu.MalformedError):
+                    parse(cut)
 
 
 def test_an_accept_is_read_by_pynetdicom_as_it_was_meant() -> None:

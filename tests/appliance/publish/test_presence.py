@@ -14,7 +14,7 @@ import pytest
 from appliance.publish.presence import Presence
 from appliance.results.message import HealthMessage
 from appliance.settings import Retain, Settings
-from appliance.stages import STAGES
+from appliance.stages import of
 from appliance.store import conditions
 from appliance.store.events import BrokerConnected, Loaded
 from appliance.store.heartbeat import Heart, TroubleCode, living
@@ -83,7 +83,7 @@ def long_ago(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-OTHERS = tuple(row.name for row in STAGES if row.name != "publish")
+OTHERS = tuple(row.name for row in of(Settings()) if row.name != "publish")
 
 
 def test_it_is_not_online_before_every_stage_serves(device: Stages) -> None:

@@ -26,7 +26,7 @@ from appliance.report import (
 from appliance.results import destinations
 from appliance.results.destinations import DESTINATIONS
 from appliance.results.owed import Owed, Withdrawn
-from appliance.results.pacs import Ordered, Pacs
+from appliance.results.pacs import Ordered, Pacs, older
 from appliance.settings import Deliver
 from appliance.store.journal import Journal
 from rigs.reports import NAMING
@@ -171,3 +171,20 @@ def test_a_person_reads_what_is_owed_and_its_key_where_the_body_is_broken() -> N
     assert "sr of report" in pacs.described(row.key, row.body)
     assert pacs.described(row.key, b"{") == row.key
     assert pacs.described(row.key, None) == row.key
+
+
+def test_a_report_is_ordered_in_the_older_class_once_under_names_of_its_own() -> None:
+    (row,) = owed(a_report())
+    first = ordered(row)
+    assert not first.older_class
+    again = older("pacs", row.key, first, KEY)
+    assert again is not None
+    second = ordered(again)
+    assert (again.key, again.series) == (f"{row.key} older", KEY)
+    assert second == first.model_copy(update={"older_class": True, "file": second.file})
+    assert second.file == first.file.replace(".dcm", "-older.dcm")
+    assert older("pacs", again.key, second, KEY) is None
+    (_, seg) = owed(a_report(), archive(profile=("sr", "seg")))
+    assert older("pacs", seg.key, ordered(seg), KEY) is None
+    assert isinstance(again.body, bytes)
+    assert "in the older class" in Pacs("pacs", ("sr",), "final").described(again.key, again.body)

@@ -15,7 +15,7 @@ from appliance.store.delivery import State
 from appliance.store.events import DeliveriesDropped
 from appliance.store.files import Disk
 from rigs import oblique
-from rigs.archives import FOUND, Site
+from rigs.composing import FOUND, Site
 
 PACS, RESEARCH = {"name": "pacs", "profile": ["sr"]}, {"name": "research", "profile": ["sr", "seg"]}
 

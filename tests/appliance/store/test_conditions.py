@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.settings import Settings
 from appliance.stages import STAGES
+from appliance.stages import of as of_settings
 from appliance.store import conditions
 from appliance.store.conditions import (
     ALLOWED_S,
@@ -78,8 +80,9 @@ def test_while_the_appliance_starts_what_is_not_there_yet_is_starting() -> None:
 
 
 def test_a_machine_where_nothing_ever_ran_has_no_reasons(tmp_path: Path) -> None:
-    found = look(tmp_path)
-    assert list(found) == [row.name for row in STAGES]
+    settings = Settings(state=tmp_path)
+    found = look(settings)
+    assert list(found) == [row.name for row in of_settings(settings)]
     assert untouched(found)
     assert reasons(found) == ()
 
@@ -104,12 +107,12 @@ def test_one_trouble_of_two_stages_is_one_reason() -> None:
 def test_a_real_process_is_seen_to_start_to_serve_and_to_end(tmp_path: Path) -> None:
     with living(tmp_path, "retain"):
         with living(tmp_path, "work") as heart:
-            assert look(tmp_path, ["work"])["work"].state is State.STARTING
+            assert look(Settings(state=tmp_path), ["work"])["work"].state is State.STARTING
             heart.beat()
-            assert look(tmp_path, ["work"])["work"].state is State.RUNNING
-        assert look(tmp_path, ["work"])["work"].state is State.DOWN
+            assert look(Settings(state=tmp_path), ["work"])["work"].state is State.RUNNING
+        assert look(Settings(state=tmp_path), ["work"])["work"].state is State.DOWN
         # within its first minute the appliance starts
-        assert look(tmp_path, ["work", "retain"])["work"].state is State.STARTING
+        assert look(Settings(state=tmp_path), ["work", "retain"])["work"].state is State.STARTING
 
 
 def test_a_beat_that_an_earlier_process_left_does_not_speak_for_the_next_one(
@@ -117,7 +120,7 @@ def test_a_beat_that_an_earlier_process_left_does_not_speak_for_the_next_one(
 ) -> None:
     Heart(tmp_path, "work").beat("judge")
     with living(tmp_path, "work"):
-        assert look(tmp_path, ["work"])["work"].state is State.STARTING
+        assert look(Settings(state=tmp_path), ["work"])["work"].state is State.STARTING
 
 
 def test_the_table_of_steps_names_stages_and_steps_that_there_are() -> None:

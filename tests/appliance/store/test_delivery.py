@@ -15,6 +15,7 @@ ALLOWED = {
         Event.LATER: WAITING,
         Event.NEVER: DEAD,
         Event.EMPTY: DROPPED,
+        Event.REPLACED: DROPPED,
         Event.UNKEPT: WAITING,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
@@ -25,6 +26,7 @@ ALLOWED = {
         Event.LATER: DELIVERED,
         Event.NEVER: DELIVERED,
         Event.EMPTY: DELIVERED,
+        Event.REPLACED: DELIVERED,
         Event.UNKEPT: DEAD,
         Event.AGAIN: WAITING,
     },
@@ -34,6 +36,7 @@ ALLOWED = {
         Event.LATER: COMMITTED,
         Event.NEVER: COMMITTED,
         Event.EMPTY: COMMITTED,
+        Event.REPLACED: COMMITTED,
         Event.UNKEPT: COMMITTED,
         Event.AGAIN: WAITING,
     },
@@ -43,6 +46,7 @@ ALLOWED = {
         Event.LATER: DEAD,
         Event.NEVER: DEAD,
         Event.EMPTY: DEAD,
+        Event.REPLACED: DEAD,
         Event.UNKEPT: DEAD,
         Event.RETRY: WAITING,
         Event.AGAIN: WAITING,
@@ -54,6 +58,7 @@ ALLOWED = {
         Event.LATER: DROPPED,
         Event.NEVER: DROPPED,
         Event.EMPTY: DROPPED,
+        Event.REPLACED: DROPPED,
         Event.UNKEPT: DROPPED,
     },
 }
@@ -83,9 +88,10 @@ def test_a_late_ack_is_always_believed_and_a_refusal_never_undoes_anything() -> 
         assert all(after(state, event) == state for state in State if state != WAITING)
 
 
-def test_what_composing_finds_empty_is_dropped_only_while_it_waits() -> None:
-    assert after(WAITING, Event.EMPTY) == DROPPED
-    assert all(after(state, Event.EMPTY) == state for state in State if state != WAITING)
+@pytest.mark.parametrize("event", [Event.EMPTY, Event.REPLACED])
+def test_what_is_empty_or_owed_in_another_form_is_dropped_only_while_it_waits(event: Event) -> None:
+    assert after(WAITING, event) == DROPPED
+    assert all(after(state, event) == state for state in State if state != WAITING)
 
 
 def test_only_what_was_taken_can_be_unkept() -> None:

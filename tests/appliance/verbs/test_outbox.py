@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from uuid import UUID
 
 import pytest
 from rich.console import Console
 
 from appliance.errors import ScansideError
 from appliance.publish import pause
+from appliance.results import destinations
 from appliance.results.owed import Owed
+from appliance.results.pacs import Ordered
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.journal import Journal
@@ -69,6 +72,35 @@ def test_what_draws_no_seq_is_listed_and_named_by_its_key(journal, site) -> None
     assert outbox.retry(site, "report-1") == 1
     outbox.drop(site, "report-1")
     assert [row.destination for row in outbox.listed(site)] == ["mqtt"]
+
+
+def test_objects_for_an_archive_are_shown_with_their_keys_and_tried_again(
+    journal, tmp_path: Path
+) -> None:
+    archive = {"name": "pacs", "host": "h", "called_ae": "A"}
+    site = Settings.model_validate({"state": tmp_path, "deliver": [archive]})
+    one = Ordered(report_id=UUID(int=1), stage="final", edition=1, kind="sr", file="x.dcm")
+    body = one.model_dump_json().encode()
+    journal.owed.add(Owed("pacs", key, None, body) for key in ("k 1", "k 2"))
+    journal.owed.composed("pacs", "k 1", PurePosixPath("outgoing/x.dcm"))
+    journal.owed.never("pacs", "k 1", "C-STORE 0xA900")
+    out = io.StringIO()
+    table = outbox.table(
+        outbox.listed(site), datetime.now(timezone.utc), journal.owed.counts(),
+        destinations.of(site.deliver),
+    )  # fmt: skip
+    Console(file=out, width=250).print(table)
+    dead, waiting = out.getvalue().splitlines()[-3:-1]
+    assert "sr of report" in dead
+    assert "(--key 'k 1')" in dead
+    assert "C-STORE 0xA900" in dead
+    assert "not composed yet (--key 'k 2')" in waiting
+    (tmp_path / "run").mkdir()
+    with bell.hearing(tmp_path, "deliver") as rung:
+        assert outbox.retry(site, "k 1") == 1
+        assert bell.take(rung)
+    outbox.drop(site, "k 1", "pacs")
+    assert [row.key for row in outbox.listed(site)] == ["k 2"]
 
 
 def test_to_look_at_the_outbox_changes_nothing(journal, site) -> None:

@@ -15,7 +15,7 @@ from appliance.store.lock import alone
 from appliance.work import composing
 from appliance.work.composing import Composing
 from rigs import oblique
-from rigs.archives import FOUND, Site
+from rigs.composing import FOUND, Site
 
 
 @pytest.fixture

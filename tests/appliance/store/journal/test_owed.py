@@ -229,6 +229,34 @@ def test_what_composing_finds_empty_is_dropped_with_its_reason_and_hinders_no_de
     assert journal.forget(journal.kept()[0].series)
 
 
+def test_a_refusal_that_does_not_count_is_kept_as_the_last_error(
+    journal: Journal, key: SeriesKey
+) -> None:
+    order(journal, key, "one")
+    assert journal.owed.later("archive", "one", "full", counts=False) == 0
+    assert journal.owed.later("archive", "one", "no clear word") == 1
+    assert journal.owed.later("archive", "one", "full again", counts=False) == 1
+    (row,) = journal.owed.waiting("archive", 9)
+    assert (row.attempts, row.last_error) == (1, "full again")
+
+
+def test_what_is_owed_in_another_form_waits_in_the_place_of_the_first_one(
+    journal: Journal, key: SeriesKey
+) -> None:
+    journal.series.set(key, "analysed", instances=1)
+    order(journal, key, "one", "sent")
+    journal.owed.ack("archive", ["sent"])
+    again = Owed("archive", "one older", key, b"another order")
+    gone = Owed("archive", "one older", SeriesKey("9", "9.9"), b"another order")
+    assert not journal.order_instead("archive", "one", "refused", gone), "its series is gone"
+    assert not journal.order_instead("archive", "sent", "refused", again), "it does not wait"
+    assert [row.key for row in journal.owed.waiting("archive", 9)] == ["one"]
+    assert journal.order_instead("archive", "one", "refused", again)
+    assert [row.key for row in journal.owed.waiting("archive", 9)] == ["one older"]
+    (dropped,) = journal.owed.listed(State.DROPPED)
+    assert (dropped.key, dropped.last_error) == ("one", "refused")
+
+
 def _post_many(state: Path, number: int, noon: datetime) -> None:
     with Journal.open(state) as journal:
         for n in range(25):

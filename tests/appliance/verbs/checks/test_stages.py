@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.settings import Settings
-from appliance.stages import STAGES
+from appliance.stages import of
 from appliance.store import conditions
 from appliance.store.heartbeat import TroubleCode, living
 from appliance.verbs.checks import stages
@@ -51,12 +51,12 @@ def test_each_stage_is_named_and_what_has_ended_is_a_failure(
     if by_systemd:
         (units / "scanside-work.service").touch()
     with ExitStack() as running:
-        for row in STAGES:
+        for row in of(Settings()):
             running.enter_context(living(tmp_path, row.name)).beat()
         check = checked(tmp_path)
         assert check.ok
         assert [line.split(":")[0] for line in check.text.splitlines()] == [
-            f"{row.name} running" for row in STAGES
+            f"{row.name} running" for row in of(Settings())
         ]
     check = checked(tmp_path)
     assert not check.ok

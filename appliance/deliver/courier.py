@@ -1,0 +1,292 @@
+"""One archive, served by one thread: what has its file is sent, one object at a time.
+
+Rules (C-STORE: PS3.4 B)
+- Delivered means that the archive answered the object (`dicom.statuses`). Until then it waits in
+  the journal, and goes again as it is, under the same UID: an archive that had it answers 0111.
+- An association is kept while there is work, and `idle_s` longer.
+- What the archive does wrong as such (away, rejects us, full) costs nothing but time: growing,
+  jittered pauses, and after each of them one object, until something is taken. So an archive that
+  is down is asked with one object only, and nothing that waits for it ever dies of that.
+- What it says of one object is that object's: it is sent, rests, or is dead (`dicom.statuses`,
+  `turns`). Several in a row that it does not take let the courier pause too.
+- A 3D report whose class it refuses is ordered once in the older class (`results.pacs.older`).
+- Nobody else waits: each archive has its own thread, its own association and its own rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from appliance.deliver import offer
+from appliance.deliver.turns import Turns
+from appliance.dicom import part10, statuses
+from appliance.dicom.requestor import Limits, Peer, Requestor
+from appliance.dicom.statuses import Answer
+from appliance.errors import PeerAway
+from appliance.results import pacs
+from appliance.settings import Deliver
+from appliance.store.delivery import Event
+from appliance.store.events import ArchiveAway, ArchiveReached
+from appliance.store.journal import Journal
+from appliance.store.patience import Patience
+from appliance.store.rows import OwedRow
+
+log = logging.getLogger(__name__)
+
+SR_CLASS_REFUSED: Final = "sr_class_refused"
+"""How the last error of a report begins whose class the archive refuses."""
+FEW: Final = 3
+"""Refusals, or attempts to reach the archive, in a row: more are not the network's whim."""
+
+
+PAUSES: Final = Patience(shortest_s=1.0, longest_s=60.0, refusals=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How patient a courier is."""
+
+    pauses: Patience = PAUSES
+    """Between attempts, while the archive takes nothing."""
+    tries: Patience = statuses.TRIES
+    """Of what is refused without a clear word."""
+    limits: Limits = field(default_factory=Limits)
+    idle_s: float = 5.0
+    tick_s: float = 10.0
+    """It looks for what is owed so often, should a ring be lost."""
+
+
+class Courier:
+    """Serves one archive until it is stopped. All but `wake`, `stop`, `cut`, `away` and `seen` is
+    for its own thread."""
+
+    def __init__(
+        self,
+        to: Deliver,
+        journal: Journal,
+        state: Path,
+        *,
+        pace: Pace | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = to.name
+        self.away: str | None = None
+        """Why the archive has taken nothing for some time; None: it does, or nothing is owed."""
+        self.seen = time.monotonic()
+        """Tick at which the thread last began something: what it does is bounded by its limits."""
+        self._journal = journal
+        self._state = state
+        self._pace = pace or Pace()
+        self._draw = draw
+        self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
+        self._classes = offer.classes(to.profile)
+        self._turns = Turns(self._pace.tries, draw)
+        self._link: Requestor | None = None
+        self._used = 0.0
+        self._troubles = 0
+        """Attempts in a row of which the archive took nothing."""
+        self._said: str | None = None
+        self._bell = threading.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Something may be owed."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """End after the object in hand."""
+        self._stopping = True
+        self._bell.set()
+
+    def cut(self) -> None:
+        """Do not wait for the archive any longer."""
+        link = self._link
+        if link is not None:
+            link.cut()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        try:
+            while True:
+                self._bell.clear()  # before each look: what rings from here on is heard
+                if self._stopping:
+                    return
+                self.seen = time.monotonic()
+                row = self._next()
+                if row is None:
+                    self._rest()
+                else:
+                    self._serve(row)
+        finally:
+            self._hang_up()
+
+    # What is sent.
+
+    def _next(self) -> OwedRow | None:
+        while True:
+            room = self._turns.room
+            rows = self._journal.owed.ready(self.name, room)
+            if not rows:
+                self.away = None
+            row = self._turns.first(rows, time.monotonic())
+            if row is not None or self._turns.room <= room:
+                return row
+
+    def _serve(self, row: OwedRow) -> None:
+        """Send one object, and write down what became of it."""
+        try:
+            found = part10.read(self._state / (row.file or ""))
+        except part10.Unreadable as e:
+            self._never(row, e.one_line())
+            return
+        try:
+            link = self._open()
+        except PeerAway as e:
+            self._journal.owed.later(self.name, row.key, e.text, counts=False)
+            self._trouble(e)
+            return
+        try:
+            status = _sent(link, found)
+        except part10.Unreadable as e:
+            self._drop_link()
+            self._never(row, e.one_line())
+        except PeerAway as e:
+            self._drop_link()
+            if not self._stopping:
+                self._lost(row, e)
+        else:
+            self._used = time.monotonic()
+            self._answered(row, found, status)
+
+    def _answered(self, row: OwedRow, found: part10.Object, status: int) -> None:
+        meant = statuses.answer(status)
+        if meant is Answer.SENT:
+            mark = None if status == 0 else f"taken with C-STORE 0x{status:04X}"
+            self._journal.owed.ack(self.name, [row.key], mark=mark)
+            self._turns.taken(row.key)
+            self._reached()
+            return
+        said = statuses.sentence(status)
+        if meant is Answer.BUSY:
+            self._journal.owed.later(self.name, row.key, said, counts=False)
+            self._trouble(PeerAway(f"{self._peer}: {said}", code="archive_full"))
+        elif meant is Answer.UNCLEAR:
+            self._refused(row, said)
+        elif meant is Answer.CLASS_REFUSED and self._in_older_class(row, found, said):
+            self._turns.over(row.key)
+        else:
+            self._never(row, said)
+
+    def _refused(self, row: OwedRow, said: str) -> None:
+        """The archive does not take it and does not say why: it rests, or is dead."""
+        refused = self._journal.owed.later(self.name, row.key, said)
+        if statuses.event(Answer.UNCLEAR, refused) is Event.NEVER:
+            self._never(row, said)
+        log.warning("%s refuses %s: %s", self.name, row.key, said)
+        self._troubles += 1
+        if self._troubles >= FEW:
+            self._pause()
+
+    def _never(self, row: OwedRow, why: str) -> None:
+        log.warning("%s will not get %s: %s", self.name, row.key, why)
+        self._journal.owed.never(self.name, row.key, why)
+        self._turns.over(row.key)
+
+    def _in_older_class(self, row: OwedRow, found: part10.Object, said: str) -> bool:
+        """Order a report in the older class instead, where there is one and its series is there."""
+        one = pacs.ordered(row.body)
+        if one is None or found.sop_class != offer.COMPREHENSIVE_3D_SR:
+            return False
+        series = self._journal.reports.series_of(one.report_id)
+        instead = pacs.older(self.name, row.key, one, series) if series is not None else None
+        why = f"{SR_CLASS_REFUSED}: {said} It is ordered in the older class."
+        return instead is not None and self._journal.order_instead(
+            self.name, row.key, why, instead
+        )  # fmt: skip
+
+    # The archive as such.
+
+    def _open(self) -> Requestor:
+        """The association: the one that is kept, or a new one. PeerAway."""
+        if self._link is not None and self._link.is_over():
+            self._drop_link()
+        if self._link is None:
+            self._link = Requestor.open(self._peer, self._classes, self._pace.limits)
+            self._used = time.monotonic()
+        return self._link
+
+    def _lost(self, row: OwedRow, error: PeerAway) -> None:
+        """The association ended while this object was under way."""
+        if self._turns.lost(row.key):
+            self._refused(row, f"{error.text}, while it took others")
+        else:
+            self._journal.owed.later(self.name, row.key, error.text, counts=False)
+            self._trouble(error)
+
+    def _trouble(self, error: PeerAway) -> None:
+        """The archive takes nothing for now. Said once for each reason."""
+        if error.text != self._said:
+            self._said = error.text
+            log.warning("archive %s: %s", self.name, error.one_line())
+            self._journal.events.add(
+                ArchiveAway(subject=self.name, text=error.text, code=error.code)
+            )
+        self._troubles += 1
+        if self._troubles >= FEW:
+            self.away = f"{self.name}: {error.text}"
+        self._pause()
+
+    def _reached(self) -> None:
+        if self._said is not None:
+            self._journal.events.add(ArchiveReached(subject=self.name))
+        self._troubles, self._said, self.away = 0, None, None
+
+    def _pause(self) -> None:
+        """Only `stop` cuts it short: what is owed newly does not bring the archive back."""
+        end = time.monotonic() + self._pace.pauses.pause_s(self._troubles, self._draw)
+        while (left := end - time.monotonic()) > 0:
+            self._bell.clear()
+            if self._stopping:
+                return
+            self._end_if_idle()
+            self.seen = time.monotonic()
+            self._bell.wait(min(left, self._pace.tick_s))
+
+    def _rest(self) -> None:
+        """Nothing to do: wait for the bell, and end an association that is not used any more."""
+        self._end_if_idle()
+        kept = self._link is not None
+        self._bell.wait(min(self._pace.idle_s, self._pace.tick_s) if kept else self._pace.tick_s)
+
+    def _end_if_idle(self) -> None:
+        if self._link is not None and time.monotonic() - self._used >= self._pace.idle_s:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Release the association, if there is one."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.release()
+
+    def _drop_link(self) -> None:
+        """The association is of no use any more."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.abort()
+
+
+def _sent(link: Requestor, found: part10.Object) -> int:
+    """The status of one object. PeerAway, Unreadable."""
+    syntax = link.takes(found.sop_class, found.transfer_syntax)
+    if syntax is None:
+        return statuses.NO_CONTEXT
+    data, length = found.data(syntax)
+    with data:
+        return link.store(found.sop_class, found.sop_instance, syntax, data, length)

@@ -1,0 +1,64 @@
+"""The check of the archives that get results: each answers, lets us in and takes what it is to get.
+
+Nothing is stored there: an association, C-ECHO (PS3.4 A), and which classes it accepted.
+"""
+
+from __future__ import annotations
+
+from appliance.settings import Deliver
+from appliance.verbs.checks.check import PATIENCE_S, Check, Device
+
+LEAST_DAYS = 14.0
+
+
+def archives(device: Device) -> Check:
+    """Every archive of the settings takes what its profile says."""
+    if not device.settings.deliver:
+        return Check(name="archives", ok=True, text="none: no [[deliver]] in the settings")
+    texts, remedies = [], []
+    for one in device.settings.deliver:
+        text, remedy = _asked(device, one)
+        texts.append(f"{one.name}: {text}")
+        remedies += [remedy] if remedy else []
+    return Check(
+        name="archives", ok=not remedies, text="\n".join(texts), remedy="\n".join(remedies)
+    )
+
+
+def _asked(device: Device, one: Deliver) -> tuple[str, str]:
+    """What one archive answered, and what to do; the latter is empty where all is well."""
+    from appliance.deliver import offer  # noqa: PLC0415
+    from appliance.dicom.part10 import EXPLICIT  # noqa: PLC0415
+    from appliance.dicom.requestor import REJECTS, Limits, Peer, Requestor  # noqa: PLC0415
+    from appliance.dicom.tls import FAILED  # noqa: PLC0415
+    from appliance.errors import PeerAway  # noqa: PLC0415
+
+    section = f'{device.file}: [[deliver]] name = "{one.name}"'
+    peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls)
+    limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    try:
+        link = Requestor.open(peer, offer.classes(one.profile), limits)
+    except PeerAway as e:
+        lines = {REJECTS: "ae_title and called_ae", FAILED: "tls"}.get(e.code, "host and port")
+        return e.text, f"{e.remedy} The lines are {section}: {lines}."
+    try:
+        status, days = link.echo(), link.certificate_days()
+    except PeerAway as e:
+        return f"lets us in, and {e.text}", f"Read the log of the archive. The lines are {section}."
+    finally:
+        link.release()
+    text = f"{peer} answers C-ECHO with 0x{status:04X}"
+    if days is not None:
+        text += f"; its certificate ends in {days:.0f} days"
+        if days < LEAST_DAYS:
+            return text, f"Renew the certificate of the archive {one.name}."
+    taken = {uid for uid in offer.classes(one.profile) if link.takes(uid, EXPLICIT) is not None}
+    if missing := offer.untaken(one.profile, taken):
+        names = ", ".join(missing)
+        return (
+            f"{text}; it does not accept the SOP classes {names}",
+            f"Let the archive accept them, or correct `profile`. The lines are {section}.",
+        )
+    if "sr" in one.profile and offer.COMPREHENSIVE_3D_SR not in taken:
+        text += "; it takes reports in the older class only"
+    return text, ""

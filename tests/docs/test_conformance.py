@@ -1,0 +1,57 @@
+"""The tables of the conformance statement are what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom.uid import UID
+
+from appliance.dicom import statuses, syntaxes
+from appliance.results import capture
+from appliance.results.sr import document, findings
+
+TEXT = (Path(__file__).parents[2] / "docs" / "dicom-conformance.md").read_text()
+
+
+def rows(table: str) -> list[tuple[str, ...]]:
+    """The cells of a table between its markers, without its head."""
+    block = TEXT.partition(f"<!-- {table}: begin -->")[2].partition(f"<!-- {table}: end -->")[0]
+    lines = [line for line in block.splitlines() if line.startswith("|")][2:]
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+
+
+def test_the_transfer_syntaxes_are_those_that_are_taken_in_their_order() -> None:
+    assert rows("transfer syntaxes") == [(row.name, row.uid) for row in syntaxes.TABLE]
+
+
+def test_the_classes_sent_are_those_that_are_composed() -> None:
+    composed = {
+        document.COMPREHENSIVE_3D: "sr",
+        document.COMPREHENSIVE: "sr",
+        document.ENHANCED: "sr",
+        document.SEGMENTATION: "seg, lungs",
+        capture.SECONDARY_CAPTURE: "sc",
+    }
+    assert rows("classes sent") == [
+        (UID(uid).name.removesuffix(" Storage"), uid, profile) for uid, profile in composed.items()
+    ]
+
+
+def test_the_statuses_mean_what_the_table_says() -> None:
+    said = []
+    for low, high, answer in statuses.RANGES:
+        shown = f"{low:04X}" if low == high else f"{low:04X} to {high:04X}"
+        said.append((shown, answer.value.replace("_", " ")))
+    assert rows("statuses") == [*said, ("any other", statuses.Answer.UNCLEAR.value)]
+
+
+def test_the_codes_of_our_own_scheme_are_all_there() -> None:
+    own = [findings.CONFIDENCE, findings.DENSITY, *findings.DENSITIES.values()]
+    assert {code.scheme_designator for code in own} == {document.SCHEME}
+    assert rows("own codes") == sorted((code.value, code.meaning) for code in own)
+
+
+@pytest.mark.parametrize("table", ["transfer syntaxes", "classes sent", "statuses", "own codes"])
+def test_no_table_is_empty(table: str) -> None:
+    assert len(rows(table)) > 4
