@@ -1,10 +1,7 @@
 """Storage commitment on one association: what archives answer us, and what senders ask us.
 
     what came                                                       status
-    an answer to a request that is open for this archive            0000    it counts
-    the same again                                                  0000    -
-    an answer to no such request, or not about its references       0115    refused
-    another Event Type ID than 1 and 2                              0113    refused
+    an answer of an archive                                         as `dicom.answers` says
     a request of a sender that says where it takes the answer       0000    `deliver` asks for it
     the same again                                                  0000    -
     its Transaction UID stands for another request                  0115    refused
@@ -34,34 +31,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from appliance.dicom import commitment
+from appliance.dicom import answers, commitment
+from appliance.dicom.answers import Event
 from appliance.dicom.association import SUCCESS, Answer, Notice, Sink
 from appliance.dicom.policy import Grants, plain
 from appliance.errors import StateUnusable
 from appliance.store import bell, events
-from appliance.store.commitment import Taken
 from appliance.store.journal import Journal
 from appliance.store.journal.commitments import Asked
 
 LOG = logging.getLogger(__name__)
 
 DELIVER: Final = "deliver"
-PROCESSING_FAILURE, NO_SUCH_INSTANCE, NO_SUCH_EVENT, INVALID, NO_SUCH_ACTION = (
-    0x0110,
-    0x0112,
-    0x0113,
-    0x0115,
-    0x0123,
-)
+PROCESSING_FAILURE, NO_SUCH_INSTANCE, INVALID, NO_SUCH_ACTION = 0x0110, 0x0112, 0x0115, 0x0123
 NOT_AUTHORIZED, OUT_OF_RESOURCES = 0x0124, 0x0213
 
-_ANSWERS: Final = MappingProxyType(
-    {
-        Taken.UNKNOWN: "no such transaction is open for this peer",
-        Taken.OTHER_REFERENCES: "not the references of the request",
-    }
-)
-"""Why an answer does not count."""
 _REQUESTS: Final = MappingProxyType(
     {
         Asked.IN_USE: (INVALID, "the Transaction UID is in use"),
@@ -112,8 +96,6 @@ class Commitments:
             bell.ring(self._state, DELIVER)
 
     def _taken(self, notice: Notice, data: bytes) -> Answer:
-        if notice.sop_instance != commitment.PUSH_MODEL_INSTANCE:
-            return self._refused(NO_SUCH_INSTANCE, "instance", "not to the well-known instance")
         try:
             journal = self._durable()
             if journal is None:
@@ -121,36 +103,31 @@ class Commitments:
             if notice.is_answer:
                 return self._answer(journal, notice, data)
             return self._request(journal, notice, data)
-        except commitment.Malformed as e:
-            return self._refused(INVALID, e.code, e.text)
         except StateUnusable as e:
             LOG.error("%s", e.one_line())
             return Answer(PROCESSING_FAILURE, "the journal is away, send it again")
 
     def _answer(self, journal: Journal, notice: Notice, data: bytes) -> Answer:
-        if notice.type not in (commitment.ALL_KEPT, commitment.SOME_FAILED):
-            return self._refused(NO_SUCH_EVENT, "event_type", "no such type of event")
-        said = commitment.read_answer(notice.type, data, notice.transfer_syntax)
-        taken = journal.commitments.take(said, self._grants.archives)
-        if (why := _ANSWERS.get(taken)) is not None:
-            return self._refused(INVALID, taken.value, why)
-        LOG.info(
-            "%s promises to keep %d objects, and %d not",
-            self._calling,
-            len(said.kept),
-            len(said.failed),
-        )
+        event = Event(notice.type, notice.sop_instance, notice.transfer_syntax, data)
+        heard = answers.take(journal, event, self._grants.archives)
+        if heard.code:
+            return self._refused(heard.answer.status, heard.code, heard.answer.comment)
         self._wakes = True
-        return Answer(SUCCESS)
+        return heard.answer
 
     def _request(self, journal: Journal, notice: Notice, data: bytes) -> Answer:
+        if notice.sop_instance != commitment.PUSH_MODEL_INSTANCE:
+            return self._refused(NO_SUCH_INSTANCE, "instance", "not to the well-known instance")
         if notice.type != commitment.ASK:
             return self._refused(NO_SUCH_ACTION, "action_type", "no such type of action")
         if self._grants.answer_to is None:
             return self._refused(
                 NOT_AUTHORIZED, "no_answer_to", "its [[dicom.allow]] names no `commitment` address"
             )
-        asked = commitment.read_request(data, notice.transfer_syntax)
+        try:
+            asked = commitment.read_request(data, notice.transfer_syntax)
+        except commitment.Malformed as e:
+            return self._refused(INVALID, e.code, e.text)
         became = journal.commitments.relay(
             asked, calling_ae=self._calling, host=self._host, answer_to=self._grants.answer_to
         )

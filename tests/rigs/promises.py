@@ -3,16 +3,20 @@ scanner that asks (PS3.4 J)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role
+from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,  # type: ignore[attr-defined]
 )
 
+from appliance.deliver.offer import COMPREHENSIVE_3D_SR
 from appliance.store.commitment import Reference
 
 PACS, SCANNER = "PACS", "CT1"
@@ -96,3 +100,128 @@ def ask(port: int, asked: Dataset, *, calling: str = SCANNER, action_type: int =
     )
     association.release()
     return int(status.Status) if "Status" in status else -1
+
+
+def named(one: Dataset) -> Reference:
+    return Reference(
+        sop_class=str(one.ReferencedSOPClassUID), sop_instance=str(one.ReferencedSOPInstanceUID)
+    )
+
+
+Said = Callable[[str, Sequence[Reference]], "Dataset | None"]
+"""(Transaction UID, what is asked) -> what is answered; None: nothing."""
+
+
+def all_kept(transaction_uid: str, asked: Sequence[Reference]) -> Dataset:
+    return answer(transaction_uid, asked)
+
+
+@dataclass
+class Promiser:
+    """An archive that is asked to promise: what it is told to say, and what it heard."""
+
+    says: Said = all_kept
+    calls: int | None = None
+    """The port on which it answers, on an association of its own; None: on the same one."""
+    takes: int = 0x0000
+    """Its status of N-ACTION."""
+    port: int = 0
+    asked: list[tuple[str, tuple[Reference, ...]]] = field(default_factory=list)
+    statuses: list[int | None] = field(default_factory=list)
+    """What was answered to what it said."""
+    associations: int = 0
+    stored: list[str] = field(default_factory=list)
+    """SOP Instance UIDs that it was sent, in order."""
+    loses: Callable[[str], bool] = lambda _uid: False
+    """Whether it answers success to an object and has it not."""
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def _requested(self, event: Any) -> tuple[int, None]:
+        found = event.action_information
+        references = tuple(named(one) for one in found.ReferencedSOPSequence)
+        self.asked.append((str(found.TransactionUID), references))
+        if self.takes == 0:
+            said = self.says(str(found.TransactionUID), references)
+            if said is not None:
+                speaks = threading.Thread(target=self._speak, args=(event.assoc, said))
+                self._threads.append(speaks)
+                speaks.start()
+        return self.takes, None
+
+    def _stored(self, event: Any) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        if not self.loses(uid):
+            self.stored.append(uid)
+        return 0x0000
+
+    def kept(self, transaction_uid: str, asked: Sequence[Reference]) -> Dataset:
+        """To be said by an archive that knows what it has: 0112 for all else."""
+        has = [one for one in asked if one.sop_instance in self.stored]
+        return answer(transaction_uid, has, {one: 0x0112 for one in asked if one not in has})
+
+    def _speak(self, association: Any, said: Dataset) -> None:
+        if self.calls is not None:
+            self.statuses.append(tell(self.calls, said))
+            return
+        kind = 2 if "FailedSOPSequence" in said else 1
+        status, _ = association.send_n_event_report(
+            said, kind, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        self.statuses.append(int(status.Status) if "Status" in status else None)
+
+    def _accepted(self, _event: Any) -> None:
+        self.associations += 1
+
+
+@contextmanager
+def promising(
+    promiser: Promiser, *, speaks_of_it: bool = True, port: int = 0
+) -> Iterator[Promiser]:
+    """The archive, from listening to the end of the block. speaks_of_it: it knows the class."""
+    entity = AE(ae_title=PACS)
+    entity.add_supported_context("1.2.840.10008.1.1")
+    entity.add_supported_context(COMPREHENSIVE_3D_SR)
+    if speaks_of_it:
+        entity.add_supported_context(StorageCommitmentPushModel)
+    handlers = [
+        (evt.EVT_N_ACTION, promiser._requested),
+        (evt.EVT_C_STORE, promiser._stored),
+        (evt.EVT_ACCEPTED, promiser._accepted),
+    ]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    assert server is not None
+    promiser.port = server.server_address[1]
+    try:
+        yield promiser
+    finally:
+        for one in promiser._threads:
+            one.join(60)
+        server.shutdown()
+
+
+@dataclass
+class Hearer:
+    """A scanner that takes answers: what it heard, and its status."""
+
+    port: int = 0
+    answers: int = 0x0000
+    heard: list[tuple[int, Dataset]] = field(default_factory=list)
+
+    def _event(self, event: Any) -> tuple[int, None]:
+        self.heard.append((event.request.EventTypeID, event.event_information))
+        return self.answers, None
+
+
+@contextmanager
+def hearing(hearer: Hearer, *, port: int = 0) -> Iterator[Hearer]:
+    """The scanner, from listening to the end of the block; whoever calls has to be the SCP."""
+    entity = AE(ae_title=SCANNER)
+    entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    handlers = [(evt.EVT_N_EVENT_REPORT, hearer._event)]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    assert server is not None
+    hearer.port = server.server_address[1]
+    try:
+        yield hearer
+    finally:
+        server.shutdown()
