@@ -251,4 +251,5 @@ def sentence(number: int | None, report: Report) -> str:
         Status.FAILED: "analysis failed",
     }[report.status]
     why = "" if not report.reasons else f": {report.reasons[0].sentence()}"
-    return f"{named} ({series.modality or 'no modality'}, {series.slices} images), {said}{why}"
+    count = "1 image" if series.slices == 1 else f"{series.slices} images"
+    return f"{named} ({series.modality or 'no modality'}, {count}), {said}{why}"

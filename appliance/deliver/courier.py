@@ -162,7 +162,6 @@ class Courier:
         try:
             status = _sent(link, found)
         except part10.Unreadable as e:
-            self._drop_link()
             self._never(row, e.one_line())
         except PeerAway as e:
             self._drop_link()
@@ -195,9 +194,9 @@ class Courier:
     def _refused(self, row: OwedRow, said: str) -> None:
         """The archive does not take it and does not say why: it rests, or is dead."""
         refused = self._journal.owed.later(self.name, row.key, said)
+        log.warning("%s refuses %s: %s", self.name, row.key, said)
         if statuses.event(Answer.UNCLEAR, refused) is Event.NEVER:
             self._never(row, said)
-        log.warning("%s refuses %s: %s", self.name, row.key, said)
         self._troubles += 1
         if self._troubles >= FEW:
             self._pause()
@@ -215,9 +214,9 @@ class Courier:
         series = self._journal.reports.series_of(one.report_id)
         instead = pacs.older(self.name, row.key, one, series) if series is not None else None
         why = f"{SR_CLASS_REFUSED}: {said} It is ordered in the older class."
-        return instead is not None and self._journal.order_instead(
-            self.name, row.key, why, instead
-        )  # fmt: skip
+        if instead is None:
+            return False
+        return self._journal.order_instead(self.name, row.key, why, instead)
 
     # The archive as such.
 

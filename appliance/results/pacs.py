@@ -10,9 +10,9 @@ Rules
 - An archive that refuses the class of a report is owed the same one in an older class (`older`),
   once, in a row and a file of its own.
 - The name of a file is keyed (`naming`): no UID stands in it.
-- A segmentation is ordered only where there are findings to show. A composer that finds nothing to
-  draw all the same (no frame of reference, no body) must settle the row, else its series is never
-  deleted.
+- A segmentation is ordered only where there are findings in millimetres to show. A composer that
+  finds nothing to draw all the same (no frame of reference, no body) must settle the row, else its
+  series is never deleted.
 - What is rightly set aside orders nothing, unless that is the whole study: then one of its reports
   says so. What is preliminary is ordered only where the archive asks.
 - A withdrawal orders one object that says so in words: a report, or a capture where the archive
@@ -116,7 +116,7 @@ class Pacs:
     def _objects(self, report: Report, key: SeriesKey, naming: Naming) -> Iterator[Owed]:
         for kind in self._profile:
             if kind == "seg":
-                shows = bool(report.findings)
+                shows = any(finding.center_lps_mm for finding in report.findings)
             else:
                 shows = kind != "lungs" or report.status is Status.ANALYSED
             if shows:

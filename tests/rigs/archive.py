@@ -124,8 +124,8 @@ def serving(
         yield archive
     finally:
         archive.holds.set()
+        server.shutdown()
+        server.server_close()
         for one in server.active_associations:
             if one.is_established:
                 one.abort()
-        server.shutdown()
-        server.server_close()

@@ -81,10 +81,26 @@ def remarks(case: Case) -> Iterator[str]:
 
 def detected(finding: Finding) -> str:
     """A finding in one line (rule 3)."""
-    return (
-        f"Finding {finding.id}: {finding.kind}, detection confidence {finding.score:.3f} "
-        f"(threshold {finding.threshold:.3f})"
-    )
+    said = [f"Finding {finding.id}: {finding.kind}", *_size(finding)]
+    if finding.density is not None:
+        said.append(finding.density.replace("_", " "))
+    if finding.side is not None:
+        said.append(f"{finding.side} lung")
+    if finding.center_lps_mm is not None:
+        said.append(f"z {finding.center_lps_mm[2]:.1f} mm")
+    said.append(f"detection confidence {finding.score:.3f} (threshold {finding.threshold:.3f})")
+    return ", ".join(said)
+
+
+def _size(finding: Finding) -> Iterator[str]:
+    if not finding.measured:
+        if finding.diameter_mm is not None:
+            yield f"about {finding.diameter_mm:.1f} mm (not measured)"
+        return
+    if finding.long_axis_mm is not None and finding.short_axis_mm is not None:
+        yield f"{finding.long_axis_mm:.1f} x {finding.short_axis_mm:.1f} mm"
+    if finding.volume_mm3 is not None:
+        yield f"{finding.volume_mm3:.0f} mm3"
 
 
 def _covered(coverage: Coverage) -> Iterator[str]:
@@ -98,8 +114,12 @@ def _covered(coverage: Coverage) -> Iterator[str]:
         yield f"Coverage: {', '.join(said)}"
 
 
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
 def _series(report: Report) -> str:
-    series, said = report.series, [f"{report.series.slices} images"]
+    series, said = report.series, [_images(report.series.slices)]
     if series.spacing_mm is not None:
         said.append(f"{series.spacing_mm[0]:.2f} mm apart")
     if series.thickness_mm is not None:

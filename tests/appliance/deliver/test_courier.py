@@ -12,10 +12,11 @@ from appliance.deliver.courier import SR_CLASS_REFUSED
 from appliance.demo.child import free_port
 from appliance.dicom.requestor import Limits
 from appliance.results import pacs
+from appliance.results.owed import File
 from appliance.store.delivery import State
 from appliance.store.events import ArchiveAway, ArchiveReached
 from appliance.store.rows import OwedRow
-from rigs.archive import COMPREHENSIVE, ENHANCED, SR_3D, Archive, serving
+from rigs.archive import COMPREHENSIVE, ENHANCED, SR_3D, Archive, serving, written
 from rigs.peers import until
 from tests.appliance.deliver.conftest import KEY, QUICK, Device, Served
 
@@ -303,3 +304,31 @@ def test_an_association_that_the_archive_ended_while_idle_is_opened_anew_without
         settled(box)
         assert archive.uids == ["1.2"]
     assert box.journal.events.of(ArchiveAway) == []
+
+
+@pytest.mark.long
+def test_ten_thousand_objects_that_are_owed_after_a_day_all_go_in_order_and_once(
+    device: Make, serve: Serve
+) -> None:
+    """The archive goes away once more in between."""
+    port = free_port()
+    box = device(pacs=port)
+    uids = [f"1.{n}" for n in range(1, 10_001)]
+    outgoing = box.settings.state / "outgoing"
+    for uid in uids:
+        written(outgoing / f"{uid}.dcm", uid)
+    files = (File(pacs.PurePosixPath("outgoing", f"{uid}.dcm")) for uid in uids)
+    box.journal.owed.add(
+        pacs.Owed("pacs", uid, None, file) for uid, file in zip(uids, files, strict=True)
+    )
+    served = serve(box)
+    until(lambda: served.deliverer._couriers[0].away)
+    with serving(port=port) as first:
+        until(lambda: len(first.came) > 3000, 300.0)
+    with serving(port=port) as second:
+        until(lambda: not box.journal.owed.counts("pacs").waiting, 300.0)
+    assert box.journal.owed.counts("pacs").delivered == len(uids)
+    assert first.associations == second.associations == 1
+    overlap = len(first.came) + len(second.came) - len(uids)
+    assert overlap in (0, 1), "the one under way when it went away may come twice"
+    assert first.uids + second.uids[overlap:] == uids
