@@ -34,7 +34,7 @@ from typing import Final
 from appliance.dicom import answers, commitment
 from appliance.dicom.answers import Event
 from appliance.dicom.association import SUCCESS, Answer, Notice, Sink
-from appliance.dicom.policy import Grants, plain
+from appliance.dicom.policy import Grants
 from appliance.errors import StateUnusable
 from appliance.store import bell, events
 from appliance.store.journal import Journal
@@ -72,7 +72,6 @@ class Commitments:
         self,
         state: Path,
         durable: Callable[[], Journal | None],
-        record: Callable[[events.Event], None],
         *,
         calling_ae: str,
         host: str,
@@ -80,7 +79,6 @@ class Commitments:
     ) -> None:
         self._state = state
         self._durable = durable
-        self._record = record
         self._calling = calling_ae
         self._host = host
         self._grants = grants
@@ -100,9 +98,8 @@ class Commitments:
             journal = self._durable()
             if journal is None:
                 return Answer(PROCESSING_FAILURE, "the journal is away, send it again")
-            if notice.is_answer:
-                return self._answer(journal, notice, data)
-            return self._request(journal, notice, data)
+            take = self._answer if notice.is_answer else self._request
+            return take(journal, notice, data)
         except StateUnusable as e:
             LOG.error("%s", e.one_line())
             return Answer(PROCESSING_FAILURE, "the journal is away, send it again")
@@ -111,38 +108,41 @@ class Commitments:
         event = Event(notice.type, notice.sop_instance, notice.transfer_syntax, data)
         heard = answers.take(journal, event, self._grants.archives)
         if heard.code:
-            return self._refused(heard.answer.status, heard.code, heard.answer.comment)
+            return self._refused(journal, heard.answer.status, heard.code, heard.answer.comment)
         self._wakes = True
         return heard.answer
 
     def _request(self, journal: Journal, notice: Notice, data: bytes) -> Answer:
         if notice.sop_instance != commitment.PUSH_MODEL_INSTANCE:
-            return self._refused(NO_SUCH_INSTANCE, "instance", "not to the well-known instance")
+            return self._refused(
+                journal, NO_SUCH_INSTANCE, "instance", "not to the well-known instance"
+            )
         if notice.type != commitment.ASK:
-            return self._refused(NO_SUCH_ACTION, "action_type", "no such type of action")
+            return self._refused(journal, NO_SUCH_ACTION, "action_type", "no such type of action")
         if self._grants.answer_to is None:
             return self._refused(
-                NOT_AUTHORIZED, "no_answer_to", "its [[dicom.allow]] names no `commitment` address"
+                journal,
+                NOT_AUTHORIZED,
+                "no_answer_to",
+                "its [[dicom.allow]] names no `commitment` address",
             )
         try:
             asked = commitment.read_request(data, notice.transfer_syntax)
         except commitment.Malformed as e:
-            return self._refused(INVALID, e.code, e.text)
+            return self._refused(journal, INVALID, e.code, e.text)
         became = journal.commitments.relay(
             asked, calling_ae=self._calling, host=self._host, answer_to=self._grants.answer_to
         )
         if (why := _REQUESTS.get(became)) is not None:
-            return self._refused(why[0], became.value, why[1])
+            return self._refused(journal, why[0], became.value, why[1])
         LOG.info("%s asks for a promise about %d objects", self._calling, len(asked.references))
         self._wakes = True
         return Answer(SUCCESS)
 
-    def _refused(self, status: int, code: str, text: str) -> Answer:
+    def _refused(self, journal: Journal, status: int, code: str, text: str) -> Answer:
         LOG.warning("storage commitment of %s at %s: %s", self._calling, self._host, text)
-        self._record(
-            events.CommitmentRefused(
-                subject=plain(self._calling), code=code, text=text, host=self._host
-            )
+        journal.events.add_rationed(
+            events.CommitmentRefused(subject=self._calling, code=code, text=text, host=self._host)
         )
         return Answer(status, text)
 

@@ -8,7 +8,6 @@ not wait for. A crash in between leaves the spool ahead of the journal, never be
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import mmap
 import os
@@ -133,7 +132,6 @@ class Intake:
             self._commitments = Commitments(
                 self._settings.state,
                 self._durable,
-                functools.partial(self._record, rationed=True),
                 calling_ae=policy.plain(self._calling.strip()),
                 host=self._host,
                 grants=self._grants,
@@ -291,11 +289,10 @@ class Intake:
         )
         series.journalled = series.instances
 
-    def _record(self, event: events.Event, *, rationed: bool = False) -> None:
+    def _record(self, event: events.Event) -> None:
         """Journalled; the answer to the peer does not depend on it."""
-        log = self._journal.events
         try:
-            log.add_rationed(event) if rationed else log.add(event)
+            self._journal.events.add(event)
         except StateUnusable as e:
             LOG.error("%s", e.one_line())
 

@@ -131,6 +131,9 @@ def _serve(
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if context is not None:
         connection.settimeout(TLS_HANDSHAKE_S)
+        if tls.is_mute(connection):
+            LOG.info("a connection from %s was closed without a word", host)
+            return
         try:
             connection = context.wrap_socket(connection, server_side=True)
         except OSError as e:

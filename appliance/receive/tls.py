@@ -3,7 +3,8 @@
 Rules
 - TLS 1.2 or later, and the peer shows a certificate that `ca` has signed; there is no fallback.
 - Which certificate it was is asked for only where a line of the settings names one (`policy`).
-- A handshake that failed is said in one line without anything that the peer sent.
+- A handshake that failed is said in one line without anything that the peer sent. Who only looks
+  whether somebody listens, as our doctor does, has begun none.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ def context(settings: TLS) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as e:
         raise SettingsInvalid(f"[dicom.tls] {e}") from e
     return made
+
+
+def is_mute(connection: socket.socket) -> bool:
+    """Whether the peer closes the connection before it has sent anything. Waits for that."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def shown(settings: Settings, connection: socket.socket) -> frozenset[str]:

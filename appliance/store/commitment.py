@@ -10,7 +10,8 @@ Rules
   no table has may pass too.
 - An archive is asked again after ASKED_AGAIN_S, under a new Transaction UID: a UID stands for one
   request (PS3.4 J.3.2.1.2). A late answer to an earlier request counts all the same.
-- What is not promised GIVE_UP_S after it was first asked about is dead, in words.
+- What is not promised GIVE_UP_S after it was first asked about is dead, in words; but never before
+  it was asked about ASKED_AT_LEAST times, so that a clock that is set kills nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from appliance.report import Record
 
 ASKED_AGAIN_S: Final = 600.0
 GIVE_UP_S: Final = 86400.0
+ASKED_AT_LEAST: Final = 3
 
 PROCESSING_FAILURE: Final = 0x0110
 NO_SUCH_OBJECT: Final = 0x0112

@@ -10,7 +10,8 @@ Rules
   `committed`. What is not promised within GIVE_UP_S of the first time is dead.
 - For a sender (relay): its request is here before it is acknowledged, is asked of the archive under
   a UID of ours, and answered under its own. Nothing is promised that the archive has not: without
-  an answer within GIVE_UP_S all of it has failed. At most RELAYED_MOST wait at a time.
+  an answer within GIVE_UP_S all of it has failed. At most RELAYED_MOST wait at a time, and all
+  that is kept is no more than RELAYED_BYTES.
 - A damaged journal forgets what it asked: objects stay `delivered`, and a sender asks again.
 """
 
@@ -27,6 +28,7 @@ from pydantic import TypeAdapter
 from appliance.store import commitment
 from appliance.store.commitment import (
     ASKED_AGAIN_S,
+    ASKED_AT_LEAST,
     GIVE_UP_S,
     PROCESSING_FAILURE,
     Answer,
@@ -45,6 +47,7 @@ from appliance.store.rows import OwedRow, Relayed
 KEPT_S: Final = 2 * GIVE_UP_S
 """So long a late or a repeated answer is known for what it is."""
 RELAYED_MOST: Final = 1000
+RELAYED_BYTES: Final = 64 << 20
 UNANSWERED: Final = "the archive has not promised to keep it within 24 hours"
 
 _REFERENCES: TypeAdapter[tuple[Reference, ...]] = TypeAdapter(tuple[Reference, ...])
@@ -125,8 +128,8 @@ class Commitments(Part):
         with self._db.write() as db:
             rows = db.execute(
                 """SELECT key, said FROM uncommitted
-                WHERE destination = ? AND since <= ? AND due IS NOT NULL""",
-                (destination, late),
+                WHERE destination = ? AND since <= ? AND due IS NOT NULL AND times >= ?""",
+                (destination, late, ASKED_AT_LEAST),
             ).fetchall()
             for row in rows:
                 why = UNANSWERED + (f"; {row['said']}" if row["said"] else "")
@@ -148,8 +151,10 @@ class Commitments(Part):
             ).fetchone()
             if known is not None:
                 return Asked.KNOWN if known["refs"] == refs else Asked.IN_USE
-            count = db.execute("SELECT count(*) FROM relayed WHERE told IS NULL").fetchone()[0]
-            if count >= RELAYED_MOST:
+            (count, size) = db.execute(
+                "SELECT count(*) FILTER (WHERE told IS NULL), total(length(refs)) FROM relayed"
+            ).fetchone()
+            if count >= RELAYED_MOST or size + len(refs) > RELAYED_BYTES:
                 return Asked.TOO_MANY
             db.execute(
                 """INSERT INTO relayed
@@ -207,11 +212,14 @@ class Commitments(Part):
         """What an archive answered; destinations: all that this peer is, by their names."""
         with self._db.write() as db:
             row = db.execute(
-                "SELECT * FROM commitments WHERE transaction_uid = ?", (answer.transaction_uid,)
+                """SELECT commitments.*, coalesce(relayed.refs, commitments.refs) AS asked_about
+                FROM commitments LEFT JOIN relayed ON relayed.id = relayed
+                WHERE commitments.transaction_uid = ?""",
+                (answer.transaction_uid,),
             ).fetchone()
             if row is None or row["destination"] not in destinations:
                 return Taken.UNKNOWN
-            asked = _REFERENCES.validate_json(row["refs"])
+            asked = _REFERENCES.validate_json(row["asked_about"])
             if not commitment.answers_all(answer, asked):
                 return Taken.OTHER_REFERENCES
             if row["answered"] is not None:
@@ -256,7 +264,7 @@ class Commitments(Part):
                 request.transaction_uid,
                 destination,
                 relayed,
-                _REFERENCES.dump_json(request.references).decode(),
+                None if relayed else _REFERENCES.dump_json(request.references).decode(),
                 json.dumps(keys),
                 self._clock(),
             ),

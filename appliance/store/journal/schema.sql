@@ -107,10 +107,12 @@ CREATE TABLE commitments (              -- what archives were asked whether they
   destination TEXT NOT NULL,            -- whose answer counts, and nobody else's
   relayed INTEGER                       -- for whom it was asked; null: for us
     REFERENCES relayed (id) ON DELETE CASCADE,
-  refs TEXT NOT NULL,                   -- JSON: what it names (store/commitment.py: Reference)
+  refs TEXT,                            -- JSON: what it names (store/commitment.py: Reference);
+                                        -- null: what is relayed
   keys TEXT NOT NULL,                   -- JSON: the keys of their rows in `owed`, in that order
   asked REAL NOT NULL,
-  answered REAL                         -- null while an answer counts
+  answered REAL,                        -- null while an answer counts
+  CHECK ((refs IS NULL) = (relayed IS NOT NULL))
 ) STRICT;
 CREATE INDEX commitments_by_age ON commitments (asked);
 

@@ -269,7 +269,6 @@ def test_while_the_journal_is_away_nothing_is_acknowledged(tmp_path: Path) -> No
     service = Commitments(
         tmp_path,
         lambda: there[0] if there else None,
-        lambda event: pytest.fail(str(event)),
         calling_ae="CT1",
         host="127.0.0.1",
         grants=Grants(asks=True, answer_to="CT1@127.0.0.1:104"),

@@ -15,6 +15,7 @@ from appliance.report import SeriesKey
 from appliance.results.owed import File, Owed
 from appliance.store.commitment import (
     ASKED_AGAIN_S,
+    ASKED_AT_LEAST,
     GIVE_UP_S,
     Answer,
     Failed,
@@ -93,7 +94,7 @@ def test_what_waits_or_is_dead_or_has_no_file_is_not_asked_about(journal: Journa
     assert due(journal) == ["key-1", "key-2"]
 
 
-def test_a_forged_answer_changes_nothing(journal: Journal, clock: Clock) -> None:
+def test_a_forged_answer_changes_nothing(journal: Journal) -> None:
     request = journal.commitments.ask("pacs", REFS)
     take = journal.commitments.take
     forged = answer(request).model_copy(update={"transaction_uid": "2.25.1"})
@@ -106,9 +107,15 @@ def test_a_forged_answer_changes_nothing(journal: Journal, clock: Clock) -> None
     for wrong in (fewer, others):
         assert take(answer(wrong), PACS) is Taken.OTHER_REFERENCES
     assert states(journal) == ["delivered"] * 3
-    clock.now += GIVE_UP_S
+    assert take(answer(request), PACS) is Taken.COUNTS, "and the true one still does"
+
+
+def test_a_clock_that_is_set_kills_nothing(journal: Journal, clock: Clock) -> None:
+    for _ in range(ASKED_AT_LEAST):
+        clock.now += 2 * GIVE_UP_S
+        assert journal.commitments.give_up("pacs") == 0
+        journal.commitments.ask("pacs", REFS)
     assert journal.commitments.give_up("pacs") == 3
-    assert states(journal) == ["dead"] * 3
 
 
 def test_a_denied_object_is_sent_again_and_asked_about_at_once_but_only_the_first_time(
@@ -186,6 +193,9 @@ def test_a_request_that_was_not_taken_is_made_anew_after_its_pause(
     assert due(journal) == []
     clock.now += 1
     assert due(journal) == list(REFS)
+    for _ in range(ASKED_AT_LEAST):
+        again = journal.commitments.ask("pacs", REFS)
+        journal.commitments.not_taken(again, "0x0211", pause_s=30.0)
     clock.now += GIVE_UP_S
     journal.commitments.give_up("pacs")
     assert "0x0211" in (journal.owed.listed(State.DEAD)[0].last_error or "")
@@ -288,6 +298,9 @@ def test_no_more_than_so_many_requests_of_senders_wait(
     (one,) = journal.commitments.to_relay(10)
     journal.commitments.told(one)
     assert relay(journal, host="10.0.0.6") is Asked.TAKEN
+    monkeypatch.setattr(commitments, "RELAYED_MOST", 100)
+    monkeypatch.setattr(commitments, "RELAYED_BYTES", 300)
+    assert relay(journal, host="10.0.0.7") is Asked.TOO_MANY, "nor of so many bytes"
 
 
 def test_what_is_old_goes_but_never_what_a_sender_waits_for(journal: Journal, clock: Clock) -> None:
