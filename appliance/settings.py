@@ -25,6 +25,13 @@ else:
     import tomli as tomllib
 
 AETitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 6.2: no backslash
+Address = Annotated[
+    str, Field(pattern=r"^[ -?A-\[\]-~]{1,16}@(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")
+]
+"""AE@HOST:PORT; an IPv6 address in brackets."""
+Certificate = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+"""Which certificate a peer shows under TLS: the SHA-256 of its public key (SubjectPublicKeyInfo),
+64 hexadecimal digits; or one of its subject alternative names, a DNS name, an address or a URI."""
 TopicPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -44,6 +51,18 @@ class Allow(Record):
     """Quiet time after which a series without other evidence is taken as complete."""
     priority: Priority = "routine"
     """`stat`: the series of this sender are analysed before those of others that wait."""
+    certificate: Certificate | None = None
+    """Under [dicom.tls]: the one certificate that it may show. Else any that `ca` has signed."""
+    commitment: Address | None = None
+    """Where it takes the answer to a storage commitment request: AE@HOST:PORT. Without it such
+    requests are refused."""
+
+    @field_validator("commitment")
+    @classmethod
+    def _has_a_port(cls, value: str | None) -> str | None:
+        if value is not None and not 0 < int(value.rpartition(":")[2]) < 65536:
+            raise ValueError("a port is 1 to 65535")
+        return value
 
     @field_validator("host")
     @classmethod
@@ -74,6 +93,15 @@ class Dicom(Record):
     max_pdu_bytes: int = Field(default=131072, ge=4096)
     idle_s: float = Field(default=60.0, gt=0)
     tls: TLS | None = None
+    commitment: Literal["off", "relay"] = "off"
+    """Storage commitment that senders ask of us. `relay`: the first [[deliver]] with `commitment`
+    is asked, and the sender gets its answer."""
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> Dicom:
+        if self.tls is None and any(one.certificate is not None for one in self.allow):
+            raise ValueError("[[dicom.allow]] certificate needs [dicom.tls], else none is shown")
+        return self
 
     @property
     def most_of_one_sender(self) -> int:
@@ -142,6 +170,11 @@ class Deliver(Record):
     """`preliminary`: it gets preliminary reports too."""
     tls: TLS | None = None
     """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
+    commitment: bool = False
+    """Whether it is asked to promise that it keeps what it took (storage commitment, PS3.4 J). Its
+    answer is heard from `host` alone."""
+    certificate: Certificate | None = None
+    """Under [dicom.tls]: the one certificate that it may show when it answers."""
 
     @field_validator("name")
     @classmethod
@@ -197,6 +230,15 @@ class Settings(Record):
         names = [one.name for one in self.deliver]
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two [[deliver]] have the name {double[0]!r}; each needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_promises(self) -> Settings:
+        if self.dicom.commitment == "relay" and not any(one.commitment for one in self.deliver):
+            raise ValueError(
+                '[dicom] commitment = "relay" needs a [[deliver]] with commitment = true, '
+                "which is asked"
+            )
         return self
 
 

@@ -61,6 +61,8 @@ class Pace:
     idle_s: float = 5.0
     tick_s: float = 10.0
     """It looks for what is owed so often, should a ring be lost."""
+    listen_s: float = 5.0
+    """So long the answer is waited for where an archive was asked to promise."""
 
 
 class Courier:
@@ -75,7 +77,9 @@ class Courier:
         *,
         pace: Pace | None = None,
         draw: Callable[[], float] = random.random,
+        delivered: Callable[[], None] = lambda: None,
     ) -> None:
+        """delivered: is called when the archive has taken something and nothing more waits."""
         self.name = to.name
         self.away: str | None = None
         """Why the archive has taken nothing for some time; None: it does, or nothing is owed."""
@@ -85,6 +89,9 @@ class Courier:
         self._state = state
         self._pace = pace or Pace()
         self._draw = draw
+        self._delivered = delivered
+        self._took = False
+        """Whether it has taken something since `delivered` was called."""
         self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
         self._classes = offer.classes(to.profile)
         self._turns = Turns(self._pace.tries, draw)
@@ -170,6 +177,7 @@ class Courier:
             mark = None if status == 0 else f"taken with C-STORE 0x{status:04X}"
             self._journal.owed.ack(self.name, [row.key], mark=mark)
             self._turns.taken(row.key)
+            self._took = True
             self._reached()
             return
         said = statuses.sentence(status)
@@ -260,6 +268,9 @@ class Courier:
 
     def _rest(self) -> None:
         """Nothing to do: wait for the bell, and end an association that is not used any more."""
+        if self._took:
+            self._took = False
+            self._delivered()
         self._end_if_idle()
         kept = self._link is not None
         self._bell.wait(min(self._pace.idle_s, self._pace.tick_s) if kept else self._pace.tick_s)

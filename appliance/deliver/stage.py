@@ -1,9 +1,10 @@
 """The deliver stage: objects that were composed go to the archives of the site (`[[deliver]]`).
 
 Rules
-- A thread an archive (`courier`), so that one that is down never delays another. This thread hears
-  the bell, beats, and ends the stage where a courier ends by an error of ours.
-- A courier that makes no progress for longer than its limits allow is stuck: then nothing beats.
+- A thread an archive (`courier`), so that one that is down never delays another; one more for each
+  that is asked to promise (`asker`), and one that tells senders what was promised (`teller`). This
+  thread hears the bell, beats, and ends the stage where one of them ends by an error of ours.
+- One of them that makes no progress for longer than its limits allow is stuck: then nothing beats.
 - Who is told to end finishes the objects in hand, for GRACE_S at most: what was not answered waits
   in the journal.
 - It sees what it sends, the journal and the settings: no spool, no reports, no site key.
@@ -17,11 +18,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
+from appliance.deliver.asker import Asker
 from appliance.deliver.courier import Courier, Pace
+from appliance.deliver.teller import Teller
 from appliance.host import notify
 from appliance.settings import Settings
 from appliance.store import bell
@@ -34,8 +37,33 @@ TICK_S: Final = 5.0
 GRACE_S: Final = 8.0
 
 
+class Worker(Protocol):
+    """What one thread of the stage does. All but `run` is for the thread of the stage."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def away(self) -> str | None:
+        """Why its peer has taken nothing for some time; None: it does, or nothing is owed."""
+        ...
+
+    @property
+    def seen(self) -> float:
+        """Tick at which it last began something."""
+        ...
+
+    def wake(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def run(self) -> None: ...
+
+
 class Deliverer:
-    """The stage: one courier an archive."""
+    """The stage: its workers, each with a thread."""
 
     def __init__(
         self,
@@ -53,9 +81,7 @@ class Deliverer:
         self._longest_s = 2 * (
             limits.connect_s + 2 * limits.answer_s + limits.send_s + limits.release_s
         )
-        self._couriers = [
-            Courier(one, journal, settings.state, pace=pace) for one in settings.deliver
-        ]
+        self._workers = list(_workers(settings, journal, pace))
         self._stopping = False
         self._error: BaseException | None = None
 
@@ -65,10 +91,10 @@ class Deliverer:
         bell.ring(self._settings.state, STAGE)
 
     def run(self) -> None:
-        """Serve until `stop`; an error that ended a courier is raised here."""
+        """Serve until `stop`; an error that ended one of them is raised here."""
         threads = [
             threading.Thread(target=self._guarded, args=(one,), name=one.name, daemon=True)
-            for one in self._couriers
+            for one in self._workers
         ]
         for thread in threads:
             thread.start()
@@ -77,41 +103,56 @@ class Deliverer:
                 self._look()
                 select.select([self._heard], [], [], TICK_S)
                 if bell.take(self._heard):
-                    for one in self._couriers:
+                    for one in self._workers:
                         one.wake()
         finally:
             self._end(threads)
         if self._error is not None:
             raise self._error
 
-    def _guarded(self, courier: Courier) -> None:
+    def _guarded(self, worker: Worker) -> None:
         try:
-            courier.run()
+            worker.run()
         except BaseException as e:  # noqa: BLE001 - whatever it is, the stage ends with it
             self._error = e
             bell.ring(self._settings.state, STAGE)
 
     def _look(self) -> None:
         """Beat, and say which archives take nothing."""
-        away = [one.away for one in self._couriers if one.away is not None]
+        away = [one.away for one in self._workers if one.away is not None]
         if away:
             self._heart.suffer(TroubleCode.ARCHIVE_AWAY, "; ".join(away))
         else:
             self._heart.recover(TroubleCode.ARCHIVE_AWAY)
         now = time.monotonic()
-        if all(now - one.seen < self._longest_s for one in self._couriers):
+        if all(now - one.seen < self._longest_s for one in self._workers):
             self._heart.beat()
 
     def _end(self, threads: Sequence[threading.Thread]) -> None:
-        for one in self._couriers:
+        for one in self._workers:
             one.stop()
         end = time.monotonic() + GRACE_S
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-        for one in self._couriers:
+        for one in self._workers:
             one.cut()
         for thread in threads:
             thread.join(1.0)
+
+
+def _workers(settings: Settings, journal: Journal, pace: Pace | None) -> Iterator[Worker]:
+    """Those that the settings ask for."""
+    relays = settings.dicom.commitment == "relay"
+    if relays:
+        yield Teller(settings.dicom, journal, pace=pace)
+    for one in settings.deliver:
+        if not one.commitment:
+            yield Courier(one, journal, settings.state, pace=pace)
+            continue
+        asker = Asker(one, journal, settings.state, relays=relays, pace=pace)
+        relays = False  # the first one is asked for senders
+        yield asker
+        yield Courier(one, journal, settings.state, pace=pace, delivered=asker.wake)
 
 
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:

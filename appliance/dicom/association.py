@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.dicom import pdu
+from appliance.dicom.commitment import PUSH_MODEL
 from appliance.dicom.policy import (
     ACCEPTED,
     APPLICATION_CONTEXT,
@@ -34,7 +35,6 @@ from appliance.dicom.policy import (
     VERIFICATION,
     Context,
     Rejection,
-    negotiate,
 )
 from appliance.store.rows import Outcome
 
@@ -50,7 +50,7 @@ SUCCESS, SOP_CLASS_NOT_SUPPORTED, UNRECOGNIZED_OPERATION = 0x0000, 0x0122, 0x021
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status of a C-STORE-RSP, and for a failure a comment of at most 64 characters."""
+    """Status of a response, and for a failure a comment of at most 64 characters."""
 
     status: int
     comment: str = ""
@@ -61,6 +61,19 @@ class Announced:
     """What a C-STORE-RQ says of the data set that follows; as sent, not yet checked."""
 
     sop_class: str
+    sop_instance: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an N-ACTION-RQ or N-EVENT-REPORT-RQ of storage commitment says of the data set that
+    follows (PS3.7 10.1.1, 10.1.4); as sent, not yet checked."""
+
+    is_answer: bool
+    """An N-EVENT-REPORT, else an N-ACTION."""
+    type: int
+    """Event Type ID or Action Type ID; 0 where there is none."""
     sop_instance: str
     transfer_syntax: str
 
@@ -86,10 +99,16 @@ class Service(Protocol):
         """A-ASSOCIATE-RQ has come; None lets it in."""
         ...
 
+    def negotiated(self, request: pdu.Request) -> list[Context]:
+        """The answers to its presentation contexts, once it was let in."""
+        ...
+
     def begin(self, announced: Announced) -> Sink: ...
 
+    def notice(self, notice: Notice) -> Sink: ...
+
     def answered(self) -> None:
-        """The answer to the last instance is on its way: time for what need not delay it."""
+        """The answer to the last data set is on its way: time for what need not delay it."""
         ...
 
     def ended(self, outcome: Outcome) -> None:
@@ -169,7 +188,7 @@ def serve(
     outcome: Outcome = "aborted"
     why = "an error of ours"
     try:
-        contexts = negotiate(request.contexts)
+        contexts = service.negotiated(request)
         _send(connection, pdu.accept(request, contexts, max_pdu))
         connection.settimeout(idle_s)
         _Conversation(connection, wire, service, contexts, request.max_length, idle_s).run()
@@ -290,14 +309,8 @@ class _Conversation:
             raise _UnexpectedPduError("a response to nothing", pdu.INVALID_PARAMETER)
         if command[pdu.DATA_SET_TYPE] != pdu.NO_DATA_SET:
             self._pending = context, command
-            if command[pdu.FIELD] == pdu.C_STORE_RQ and self._supported(context, command):
-                self._sink = self._service.begin(
-                    Announced(
-                        str(command.get(pdu.SOP_CLASS, "")),
-                        str(command.get(pdu.SOP_INSTANCE, "")),
-                        self._contexts[context].transfer_syntax,
-                    )
-                )
+            if self._supported(context, command):
+                self._sink = self._begun(context, command)
         elif command[pdu.FIELD] == pdu.C_ECHO_RQ and self._supported(context, command):
             self._answer(context, command, Answer(SUCCESS))
         elif command[pdu.FIELD] == pdu.C_STORE_RQ:
@@ -322,11 +335,36 @@ class _Conversation:
         self._answer(context, command, sink.finish())
         self._service.answered()
 
+    def _begun(self, context: int, command: pdu.Command) -> Sink | None:
+        """Where the data set of a supported command goes; None: it is read and refused."""
+        field, syntax = command[pdu.FIELD], self._contexts[context].transfer_syntax
+        instance = str(command.get(pdu.SOP_INSTANCE, ""))
+        if field == pdu.C_STORE_RQ:
+            sop_class = str(command.get(pdu.SOP_CLASS, ""))
+            return self._service.begin(Announced(sop_class, instance, syntax))
+        if field == pdu.N_EVENT_REPORT_RQ:
+            kind = int(command.get(pdu.EVENT_TYPE, 0))
+            return self._service.notice(Notice(True, kind, instance, syntax))
+        if field == pdu.N_ACTION_RQ:
+            kind = int(command.get(pdu.ACTION_TYPE, 0))
+            instance = str(command.get(pdu.REQUESTED_INSTANCE, ""))
+            return self._service.notice(Notice(False, kind, instance, syntax))
+        return None
+
     def _supported(self, context: int, command: pdu.Command) -> bool:
-        """The command is about the class of its context, and of the right kind (PS3.7 9.1)."""
-        syntax = self._contexts[context].abstract_syntax
-        echo = command[pdu.FIELD] == pdu.C_ECHO_RQ
-        return command.get(pdu.SOP_CLASS) == syntax and echo == (syntax == VERIFICATION)
+        """The command is about the class of its context, and of a kind that the peer may send in
+        its role (PS3.7 9.1, 10.1, D.3.3.4)."""
+        agreed = self._contexts[context]
+        if agreed.abstract_syntax == PUSH_MODEL:
+            asks, answers = agreed.roles or (True, False)
+            if answers and command[pdu.FIELD] == pdu.N_EVENT_REPORT_RQ:
+                return command.get(pdu.SOP_CLASS) == PUSH_MODEL
+            if asks and command[pdu.FIELD] == pdu.N_ACTION_RQ:
+                return command.get(pdu.REQUESTED_CLASS) == PUSH_MODEL
+            return False
+        expected = pdu.C_ECHO_RQ if agreed.abstract_syntax == VERIFICATION else pdu.C_STORE_RQ
+        fits = command.get(pdu.SOP_CLASS) == agreed.abstract_syntax
+        return fits and command[pdu.FIELD] == expected
 
     def _refuse(self, context: int, command: pdu.Command) -> None:
         if command[pdu.FIELD] in (pdu.C_STORE_RQ, pdu.C_ECHO_RQ):
@@ -337,16 +375,19 @@ class _Conversation:
             self._answer(context, command, Answer(UNRECOGNIZED_OPERATION))
 
     def _answer(self, context: int, command: pdu.Command, answer: Answer) -> None:
-        """C-STORE-RSP or C-ECHO-RSP (PS3.7 9.3.1.2, 9.3.5.2)."""
+        """The response to a command (PS3.7 9.3.1.2, 9.3.5.2, 10.3.1.2, 10.3.4.2)."""
         response: dict[int, int | str] = {
             pdu.FIELD: int(command[pdu.FIELD]) | pdu.RESPONSE,
             pdu.RESPONDED_TO: command.get(pdu.MESSAGE_ID, 0),
             pdu.DATA_SET_TYPE: pdu.NO_DATA_SET,
             pdu.STATUS: answer.status,
         }
-        for element in (pdu.SOP_CLASS, pdu.SOP_INSTANCE):
+        for element in (pdu.SOP_CLASS, pdu.SOP_INSTANCE, pdu.EVENT_TYPE, pdu.ACTION_TYPE):
             if element in command:
                 response[element] = command[element]
+        if pdu.REQUESTED_CLASS in command:
+            response[pdu.SOP_CLASS] = command[pdu.REQUESTED_CLASS]
+            response[pdu.SOP_INSTANCE] = command.get(pdu.REQUESTED_INSTANCE, "")
         if answer.comment:
             response[pdu.ERROR_COMMENT] = answer.comment[:64]
         _send(self._connection, pdu.command_pdu(context, response, self._max_length))

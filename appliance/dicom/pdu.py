@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
+from types import MappingProxyType
 
-from appliance.dicom.policy import APPLICATION_CONTEXT, Context, Proposed, Rejection
+from appliance.dicom.policy import APPLICATION_CONTEXT, Context, Proposed, Rejection, Roles
 from appliance.report import NAMESPACE
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
@@ -37,9 +38,14 @@ PRIORITY, DATA_SET_TYPE, STATUS, ERROR_COMMENT, SOP_INSTANCE = (
 NO_DATA_SET, DATA_SET = 0x0101, 0x0001
 MEDIUM = 0x0000
 C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0FFF, 0x8000
+# Of the notifications and actions of storage commitment (PS3.7 10.3.1, 10.3.4).
+REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
+N_EVENT_REPORT_RQ, N_ACTION_RQ = 0x0100, 0x0130
 
-_NUMBERS = frozenset((FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS))
-_TEXTS = frozenset((SOP_CLASS, SOP_INSTANCE))
+_NUMBERS = frozenset(
+    (FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS, EVENT_TYPE, ACTION_TYPE)
+)
+_TEXTS = frozenset((SOP_CLASS, SOP_INSTANCE, REQUESTED_CLASS, REQUESTED_INSTANCE))
 
 Command = Mapping[int, int | str]
 
@@ -70,6 +76,8 @@ class Request:
     """The longest P-DATA the peer takes; 0: any (PS3.8 D.1)."""
     implementation: str
     """Its implementation version name, for the log."""
+    roles: Mapping[str, Roles] = field(default_factory=dict)
+    """By SOP class: which roles the peer would have (PS3.7 D.3.3.4)."""
 
 
 def parse_request(body: bytes) -> Request:
@@ -77,6 +85,7 @@ def parse_request(body: bytes) -> Request:
     if len(body) < 68:
         raise MalformedError("A-ASSOCIATE-RQ is too short")
     application, contexts, max_length, implementation = "", [], 0, ""
+    roles: dict[str, Roles] = {}
     for kind, item in _items(body[68:]):
         if kind == 0x10:
             application = _text(item)
@@ -91,6 +100,8 @@ def parse_request(body: bytes) -> Request:
                     max_length = int.from_bytes(value, "big")
                 elif sub == 0x55:
                     implementation = _text(value)
+                elif sub == 0x54 and len(value) >= 4:
+                    roles.update(_selected(value))
     return Request(
         int.from_bytes(body[0:2], "big"),
         _text(body[4:20]),
@@ -99,6 +110,7 @@ def parse_request(body: bytes) -> Request:
         tuple(contexts),
         max_length,
         implementation,
+        roles,
     )
 
 
@@ -110,10 +122,18 @@ class Accepted:
     """Of those that we proposed, in the order in which they are answered."""
     max_length: int
     """The longest P-DATA the peer takes; 0: any (PS3.8 D.1)."""
+    roles: Mapping[str, Roles] = field(default_factory=dict)
+    """By SOP class: which of the roles that we asked for we have (PS3.7 D.3.3.4)."""
 
 
-def request(calling: str, called: str, proposed: Iterable[Proposed], max_length: int) -> bytes:
-    """A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+def request(
+    calling: str,
+    called: str,
+    proposed: Iterable[Proposed],
+    max_length: int,
+    roles: Mapping[str, Roles] = MappingProxyType({}),
+) -> bytes:
+    """A-ASSOCIATE-RQ (PS3.8 9.3.2). roles: that we would have, by SOP class."""
     contexts = b"".join(
         _item(
             0x20,
@@ -123,7 +143,7 @@ def request(calling: str, called: str, proposed: Iterable[Proposed], max_length:
         )
         for one in proposed
     )
-    return _pdu(ASSOCIATE_RQ, _associate(called, calling, contexts, max_length))
+    return _pdu(ASSOCIATE_RQ, _associate(called, calling, contexts, max_length, roles))
 
 
 def parse_accept(body: bytes, proposed: Iterable[Proposed]) -> Accepted:
@@ -133,6 +153,7 @@ def parse_accept(body: bytes, proposed: Iterable[Proposed]) -> Accepted:
         raise MalformedError("A-ASSOCIATE-AC is too short")
     asked = {one.id: one for one in proposed}
     contexts, max_length = [], 0
+    roles: dict[str, Roles] = {}
     for kind, item in _items(body[68:]):
         if kind == 0x21 and len(item) >= 4 and item[0] in asked:
             chosen = [_text(value) for sub, value in _items(item[4:]) if sub == 0x40]
@@ -142,7 +163,9 @@ def parse_accept(body: bytes, proposed: Iterable[Proposed]) -> Accepted:
             for sub, value in _items(item):
                 if sub == 0x51 and len(value) == 4:
                     max_length = int.from_bytes(value, "big")
-    return Accepted(tuple(contexts), max_length)
+                elif sub == 0x54 and len(value) >= 4:
+                    roles.update(_selected(value))
+    return Accepted(tuple(contexts), max_length, roles)
 
 
 def parse_reject(body: bytes) -> Rejection:
@@ -164,7 +187,7 @@ def _proposed(item: bytes) -> Proposed:
     return Proposed(item[0], abstract, tuple(transfer))
 
 
-def accept(request: Request, contexts: Iterable[Context], max_length: int) -> bytes:
+def accept(request: Request, contexts: Sequence[Context], max_length: int) -> bytes:
     """A-ASSOCIATE-AC (PS3.8 9.3.3), with our maximum length and implementation (PS3.7 D.3.3)."""
     answers = b"".join(
         _item(
@@ -173,21 +196,36 @@ def accept(request: Request, contexts: Iterable[Context], max_length: int) -> by
         )
         for c in contexts
     )
-    body = _associate(request.called_ae, request.calling_ae, answers, max_length)
+    roles = {c.abstract_syntax: c.roles for c in contexts if c.roles is not None}
+    body = _associate(request.called_ae, request.calling_ae, answers, max_length, roles)
     return _pdu(ASSOCIATE_AC, body)
 
 
-def _associate(called: str, calling: str, contexts: bytes, max_length: int) -> bytes:
+def _associate(
+    called: str, calling: str, contexts: bytes, max_length: int, roles: Mapping[str, Roles]
+) -> bytes:
     """What A-ASSOCIATE-RQ and -AC have in common."""
     user = (
         _item(0x51, struct.pack(">I", max_length))
         + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
         + _item(0x55, implementation_version().encode())
+        + b"".join(_role(sop_class, one) for sop_class, one in roles.items())
     )
     titles = _ascii(called).ljust(16)[:16] + _ascii(calling).ljust(16)[:16]
     application = _item(0x10, APPLICATION_CONTEXT.encode())
     head = struct.pack(">HH", 1, 0) + titles + bytes(32)
     return head + application + contexts + _item(0x50, user)
+
+
+def _role(sop_class: str, roles: Roles) -> bytes:
+    """SCP/SCU role selection of a class (PS3.7 D.3.3.4)."""
+    uid = _ascii(sop_class)
+    return _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((roles.scu, roles.scp)))
+
+
+def _selected(item: bytes) -> dict[str, Roles]:
+    """The same as it was sent: a class and its roles."""
+    return {_text(item[2:-2]): Roles(bool(item[-2]), bool(item[-1]))}
 
 
 def reject(rejection: Rejection) -> bytes:
@@ -227,21 +265,31 @@ def data_header(context: int, length: int, *, last: bool) -> bytes:
     return struct.pack(">BBIIBB", P_DATA, 0, length + 6, length + 2, context, 0x02 if last else 0)
 
 
+def values(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The presentation data values of a P-DATA-TF without its header (PS3.8 9.3.5): context,
+    control byte (bit 0: of a command, bit 1: its last) and what each holds."""
+    at = 0
+    while at < len(body):
+        if len(body) - at < 6:
+            raise MalformedError("a P-DATA ends inside a value")
+        length, context, control = struct.unpack_from(">IBB", body, at)
+        if length < 2 or at + 4 + length > len(body):
+            raise MalformedError("a value is longer than its P-DATA")
+        yield context, control, body[at + 6 : at + 4 + length]
+        at += 4 + length
+
+
 def response(body: bytes) -> tuple[bytes, bool]:
     """What a P-DATA-TF without its header holds of a command set, and whether that ends with it.
 
     MalformedError where it holds a piece of a data set: no answer of C-STORE or C-ECHO has one.
     """
-    found, at, ended = b"", 0, False
-    while at < len(body):
-        if len(body) - at < 6:
-            raise MalformedError("a P-DATA ends inside a value")
-        length, _, control = struct.unpack_from(">IBB", body, at)
-        if length < 2 or at + 4 + length > len(body) or not control & 0x01:
+    found, ended = b"", False
+    for _, control, piece in values(body):
+        if not control & 0x01:
             raise MalformedError("a P-DATA holds no answer")
-        found += body[at + 6 : at + 4 + length]
+        found += piece
         ended = bool(control & 0x02)
-        at += 4 + length
     return found, ended
 
 

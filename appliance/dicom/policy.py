@@ -7,21 +7,31 @@ answer to the peer says no more than PS3.8 9.3.4 has codes for.
 What (PS3.8 7.1.1.13). Verification, every storage class of the standard, and private ones:
 a scanner sends dose reports, presentation states and its vendor's objects along with the images,
 and one refused context fails the study at its console. `work` sets aside what it does not analyse.
-Everything else (query, worklist, print, commitment) is refused with reason 3, abstract syntax not
-supported. The acceptor chooses the transfer syntax (PS3.8 9.3.3.2): of those offered in a context
+Everything else (query, worklist, print) is refused with reason 3, abstract syntax not supported.
+The acceptor chooses the transfer syntax (PS3.8 9.3.3.2): of those offered in a context
 the first in `TRANSFER_SYNTAXES`, which is the table of what `work` decodes (`syntaxes`), and video
 for classes that are not analysed.
-No role is negotiated: without an answer the requestor is SCU (PS3.7 D.3.3.4). No asynchronous
-operations window is answered: then it is 1, 1 (PS3.7 D.3.3.3).
+No asynchronous operations window is answered: then it is 1, 1 (PS3.7 D.3.3.3).
+
+Storage commitment (PS3.4 J). An archive answers on an association that it opens, as the SCP
+(J.3.3.1.3), so here alone a role is negotiated (PS3.7 D.3.3.4): every other requestor is SCU. Who
+may be SCP is an `Archive`, by its AE title, its address and, where that is set, its certificate; an
+archive that no `[[dicom.allow]]` names may do nothing else. Who may be SCU, and ask us, is an
+allowed sender while `[dicom] commitment` is `relay`.
+
+Certificates. Where a line names one, the sender must have shown it: that the authority of
+`[dicom.tls]` has signed another one is not enough.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from appliance.dicom import storage, syntaxes
+from appliance.dicom import commitment, storage, syntaxes
 from appliance.report import Priority
 from appliance.settings import Allow, Dicom, Settings
 
@@ -44,6 +54,44 @@ TRANSFER_SYNTAXES = (*(row.uid for row in syntaxes.TABLE), *syntaxes.VIDEO)
 _RANK = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 
 
+class Roles(NamedTuple):
+    """What the requestor is of a SOP class (PS3.7 D.3.3.4)."""
+
+    scu: bool
+    scp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A destination that may tell us whether it keeps what it took."""
+
+    name: str
+    """As the journal has it."""
+    ae_title: str
+    """How it calls itself."""
+    ours: str
+    """How it calls us."""
+    hosts: frozenset[str]
+    """Its addresses."""
+    certificate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What an association may do."""
+
+    stores: bool = True
+    archives: tuple[str, ...] = ()
+    """The names of all destinations that this peer is: it may answer for them."""
+    asks: bool = False
+    """Whether it may ask us to promise."""
+    answer_to: str | None = None
+    """AE@HOST:PORT to which what it asked is answered."""
+
+
+SENDER: Final = Grants()
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Whether an association may be opened; `text` and `remedy` say why not and what to change."""
@@ -53,6 +101,7 @@ class Decision:
     remedy: str = ""
     of_share: bool = False
     """Whether there would be a place for another sender."""
+    grants: Grants = SENDER
 
     @property
     def allowed(self) -> bool:
@@ -76,16 +125,74 @@ class Context:
     abstract_syntax: str
     transfer_syntax: str
     result: int
+    roles: Roles | None = None
+    """Those of the requestor, where it asked for any."""
 
 
-def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> Decision:
+def archives(
+    settings: Settings,
+    resolve: Callable[[str], Collection[str]] = lambda _: (),
+    *,
+    calling_ae: str | None = None,
+) -> tuple[Archive, ...]:
+    """Every destination that is asked to promise; calling_ae: those with this AE title.
+
+    resolve: a host name -> its addresses; without it a destination that is named so has none.
+    """
+    return tuple(
+        Archive(
+            one.name,
+            one.called_ae,
+            one.ae_title,
+            frozenset((address,) if (address := _address(one.host)) else resolve(one.host)),
+            one.certificate,
+        )
+        for one in settings.deliver
+        if one.commitment and (calling_ae is None or one.called_ae == calling_ae.strip())
+    )
+
+
+def decide(
+    settings: Dicom,
+    *,
+    calling_ae: str,
+    called_ae: str,
+    host: str,
+    archives: Collection[Archive] = (),
+    shown: Collection[str] = (),
+) -> Decision:
     """May this peer open an association? Spaces around AE titles do not count (PS3.5 6.2).
 
     A host that no line names gets one answer whatever it calls: it cannot try our AE title out.
+    shown: the names of its certificate (`certificate.names`), where it has shown one.
     """
     calling, called = calling_ae.strip(), called_ae.strip()
-    if not known_host(settings, host):
+    known = [
+        one
+        for one in archives
+        if one.ae_title == calling
+        and called in (one.ours, settings.ae_title)
+        and unmapped(host) in one.hosts
+    ]
+    answers_for = tuple(one.name for one in known if _is_shown(one.certificate, shown))
+    line = _match(settings.allow, calling, host)
+    sends = line is not None and called == settings.ae_title
+    if line is not None and sends and _is_shown(line.certificate, shown):
+        text = f"association accepted: '{plain(calling)}' from {host}"
+        asks = settings.commitment == "relay"
+        return Decision(None, text, grants=Grants(True, answers_for, asks, line.commitment))
+    if answers_for:
+        text = f"association accepted: the archive '{plain(calling)}' from {host}"
+        return Decision(None, text, grants=Grants(stores=False, archives=answers_for))
+    if not known_host(settings, host, archives):
         return _not_allowed(calling, host)
+    if sends or known:
+        section = "[[dicom.allow]]" if sends else "[[deliver]]"
+        return Decision(
+            CALLING_AE_NOT_RECOGNIZED,
+            f"association refused: '{plain(calling)}' from {host} has not shown its certificate",
+            f"correct `certificate` in its {section}, or let it show that one",
+        )
     if called != settings.ae_title:
         return Decision(
             CALLED_AE_NOT_RECOGNIZED,
@@ -93,9 +200,7 @@ def decide(settings: Dicom, *, calling_ae: str, called_ae: str, host: str) -> De
             f"this is '{settings.ae_title}'",
             f'set ae_title = "{settings.ae_title}" at the sender, or [dicom] ae_title here',
         )
-    if _match(settings.allow, calling, host) is None:
-        return _not_allowed(calling, host)
-    return Decision(None, f"association accepted: '{plain(calling)}' from {host}")
+    return _not_allowed(calling, host)
 
 
 def _not_allowed(calling: str, host: str) -> Decision:
@@ -166,9 +271,11 @@ def is_doctor(settings: Dicom, *, calling_ae: str, host: str) -> bool:
     )
 
 
-def known_host(settings: Dicom, host: str) -> bool:
-    """Whether any allowed peer may come from this host."""
-    return any(_in_network(host, allow.host) for allow in settings.allow)
+def known_host(settings: Dicom, host: str, archives: Collection[Archive] = ()) -> bool:
+    """Whether any allowed peer, or archive, may come from this host."""
+    return any(_in_network(host, allow.host) for allow in settings.allow) or any(
+        unmapped(host) in one.hosts for one in archives
+    )
 
 
 def quiet_s(settings: Settings, calling_ae: str) -> float:
@@ -189,15 +296,41 @@ def priority(settings: Settings, calling_ae: str) -> Priority:
     return "stat" if "stat" in levels else "routine"
 
 
-def negotiate(proposed: Iterable[Proposed]) -> list[Context]:
-    """Answer every proposed presentation context, in the order they came."""
-    return [_answer(context) for context in proposed]
+def negotiate(
+    proposed: Iterable[Proposed],
+    roles: Mapping[str, Roles] = MappingProxyType({}),
+    grants: Grants = SENDER,
+) -> list[Context]:
+    """Answer every proposed presentation context, in the order they came.
+
+    roles: that the requestor asks for, by SOP class.
+    """
+    return [
+        _commitment(context, roles.get(context.abstract_syntax), grants)
+        if context.abstract_syntax == commitment.PUSH_MODEL
+        else _answer(context, grants)
+        for context in proposed
+    ]
 
 
-def _answer(context: Proposed) -> Context:
+def _commitment(context: Proposed, asked: Roles | None, grants: Grants) -> Context:
+    """Storage commitment: the roles that this peer asks for and may have."""
+    would = asked or Roles(scu=True, scp=False)
+    agreed = Roles(would.scu and grants.asks, would.scp and bool(grants.archives))
+    offered = [uid for uid in commitment.SYNTAXES if uid in context.transfer_syntaxes]
+    if any(agreed) and offered:
+        result = ACCEPTED
+    else:
+        result = NO_TRANSFER_SYNTAX if any(agreed) else NO_ABSTRACT_SYNTAX
+    chosen = (*offered, *commitment.SYNTAXES)[0]
+    return Context(context.id, context.abstract_syntax, chosen, result, agreed if asked else None)
+
+
+def _answer(context: Proposed, grants: Grants) -> Context:
     offered = context.transfer_syntaxes
     any_of_them = offered[0] if offered else TRANSFER_SYNTAXES[0]  # not significant if refused
-    if not stores(context.abstract_syntax) and context.abstract_syntax != VERIFICATION:
+    may_store = grants.stores and stores(context.abstract_syntax)
+    if not may_store and context.abstract_syntax != VERIFICATION:
         return Context(context.id, context.abstract_syntax, any_of_them, NO_ABSTRACT_SYNTAX)
     video = () if context.abstract_syntax in storage.ANALYSED else syntaxes.VIDEO
     known = [uid for uid in offered if uid in syntaxes.BY_UID or uid in video]
@@ -216,6 +349,19 @@ def _match(allowed: Iterable[Allow], calling: str, host: str) -> Allow | None:
         if allow.ae_title in (calling, "*") and _in_network(host, allow.host):
             return allow
     return None
+
+
+def _is_shown(certificate: str | None, shown: Collection[str]) -> bool:
+    """Whether the certificate that a line names was shown; it need not name one."""
+    return certificate is None or certificate.lower() in shown
+
+
+def _address(host: str) -> str | None:
+    """A host that is an address, as `unmapped` writes it; None: it is a name."""
+    try:
+        return unmapped(str(ipaddress.ip_address(host)))
+    except ValueError:
+        return None
 
 
 def _in_network(host: str, network: str) -> bool:

@@ -26,14 +26,14 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from appliance.dicom import pdu
 from appliance.dicom.part10 import EXPLICIT, IMPLICIT
-from appliance.dicom.policy import ACCEPTED, VERIFICATION, Proposed, Rejection
+from appliance.dicom.policy import ACCEPTED, VERIFICATION, Proposed, Rejection, Roles
 from appliance.dicom.statuses import NO_CONTEXT
 from appliance.dicom.tls import days_left, secured
 from appliance.errors import PeerAway
@@ -93,8 +93,14 @@ class Limits:
     release_s: float = 5.0
 
 
+_R = TypeVar("_R", bound="Requestor")
+
+
 class Requestor:
     """An established association."""
+
+    roles: Mapping[str, Roles] = MappingProxyType({})
+    """That we would have, by SOP class; else we are the SCU (PS3.7 D.3.3.4)."""
 
     def __init__(self, connection: socket.socket, peer: Peer, limits: Limits) -> None:
         """`open` makes one."""
@@ -106,7 +112,9 @@ class Requestor:
         self._message = 0
 
     @classmethod
-    def open(cls, peer: Peer, classes: Sequence[str], limits: Limits | None = None) -> Requestor:
+    def open(
+        cls: type[_R], peer: Peer, classes: Sequence[str], limits: Limits | None = None
+    ) -> _R:  # fmt: skip
         """Connect and negotiate these SOP classes, and Verification. PeerAway."""
         limits = limits or Limits()
         connection = _connected(peer, limits.connect_s)
@@ -206,7 +214,8 @@ class Requestor:
         asked = [Proposed(2 * n + 1, one, (syntax,)) for n, (one, syntax) in enumerate(pairs)]
         end = time.monotonic() + self._limits.answer_s
         peer = self._peer
-        self._send(pdu.request(peer.calling_ae, peer.called_ae, asked, OUR_MAX_PDU), end)
+        ours, theirs = peer.calling_ae, peer.called_ae
+        self._send(pdu.request(ours, theirs, asked, OUR_MAX_PDU, self.roles), end)
         kind, body = self._pdu(end)
         try:
             if kind == pdu.ASSOCIATE_RJ:
@@ -246,6 +255,10 @@ class Requestor:
             answer = pdu.parse_command(whole)
         except pdu.MalformedError as e:
             raise self._odd(str(e)) from e
+        return self._status(answer, asked)
+
+    def _status(self, answer: pdu.Command, asked: int) -> int:
+        """The status of an answer, which must be that to what was sent last."""
         status = answer.get(pdu.STATUS)
         fits = answer.get(pdu.RESPONDED_TO) == self._message
         if answer.get(pdu.FIELD) != asked | pdu.RESPONSE or not fits or not isinstance(status, int):

@@ -4,7 +4,8 @@ Rules
 - What is acknowledged lies in the spool; the journal only says who brought it. So no association
   waits for a journal that is being looked at or made anew: one in memory stands in for it.
 - At the end of the association its rows go into the real one, if that can be had by then. Nobody
-  waits for that either, because who waits takes the place of another sender. What is lost is who
+  waits for that either, because who waits takes the place of another sender. Only what nobody else
+  keeps, a promise or a request for one, waits (`durable`). What is lost is who
   sent what, and when it ended: `work` counts what lies in the spool, and waits for its quiet time.
 """
 
@@ -34,6 +35,13 @@ class Books:
         self._real = self._opened()
         self._spare: Journal | None = None
         self.journal = self._real or self.stand_in()
+
+    def durable(self) -> Journal | None:
+        """The real one, for what must not be lost, even if its look has to be waited for; None
+        where it cannot be had now."""
+        if self._real is None:
+            self._real = self._opened(Manner.LOOK)
+        return self._real
 
     def stand_in(self) -> Journal:
         """An empty one in place of the real one."""
@@ -68,10 +76,10 @@ class Books:
             except StateUnusable as e:
                 LOG.error("%s", e.one_line())
 
-    def _opened(self) -> Journal | None:
+    def _opened(self, manner: Manner = Manner.HURRY) -> Journal | None:
         """The real one; None where it cannot be had now."""
         try:
-            return Journal.open(self._state, manner=Manner.HURRY)
+            return Journal.open(self._state, manner=manner)
         except StateUnusable as e:
             if e.code not in AWAY:
                 raise

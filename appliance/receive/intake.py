@@ -13,15 +13,16 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from appliance.dicom import association, pdu, policy
-from appliance.dicom.association import SUCCESS, Announced, Answer
+from appliance.dicom.association import SUCCESS, Announced, Answer, Notice
 from appliance.errors import InstanceRefused, StateUnusable
 from appliance.receive.books import AWAY
+from appliance.receive.commitments import Commitments, addresses
 from appliance.receive.duplicates import Comparison
 from appliance.receive.fullness import Note
 from appliance.receive.peek import CANNOT_UNDERSTAND, Peeked, peek
@@ -66,9 +67,13 @@ class Intake:
         host: str,
         tell: Callable[[Note], None] = lambda _: None,
         stand_in: Callable[[], Journal] | None = None,
+        durable: Callable[[], Journal | None] | None = None,
+        shown: Collection[str] = (),
         disk: Disk = DISK,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """durable: the journal itself, where another one may stand in for it. shown: the names of
+        the peer's certificate."""
         self.spool = spool
         self._settings = settings
         self._journal = journal
@@ -77,6 +82,10 @@ class Intake:
         self._host = host
         self._tell = tell
         self._stand_in = stand_in
+        self._durable = durable or (lambda: journal)
+        self._shown = shown
+        self._grants = policy.SENDER
+        self._commitments: Commitments | None = None
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
@@ -88,10 +97,16 @@ class Intake:
         """Decide by the policy; a refusal is journalled with the setting to change."""
         dicom, calling = self._settings.dicom, request.calling_ae
         decision = policy.decide(
-            dicom, calling_ae=calling, called_ae=request.called_ae, host=self._host
+            dicom,
+            calling_ae=calling,
+            called_ae=request.called_ae,
+            host=self._host,
+            archives=policy.archives(self._settings, addresses, calling_ae=calling),
+            shown=self._shown,
         )
         if not decision.allowed:
             return self._not_let_in(request, decision)
+        self._grants = decision.grants
         run = self.spool.root / "run"
         try:
             self._disk.make_folder(run)
@@ -106,6 +121,22 @@ class Intake:
         self._tell(Note.ACCEPTED)
         LOG.info("%s, %s, %s", decision.text, policy.plain(request.implementation), self._id)
         return None
+
+    def negotiated(self, request: pdu.Request) -> list[policy.Context]:
+        """What this peer may do here."""
+        return policy.negotiate(request.contexts, request.roles, self._grants)
+
+    def notice(self, notice: Notice) -> association.Sink:
+        """A request or an answer of storage commitment."""
+        if self._commitments is None:
+            self._commitments = Commitments(
+                self._settings.state,
+                self._durable,
+                calling_ae=policy.plain(self._calling.strip()),
+                host=self._host,
+                grants=self._grants,
+            )
+        return self._commitments.begin(notice)
 
     def _admitted(self, journal: Journal, request: pdu.Request) -> policy.Decision | None:
         """None: the association has its row; else why there is no room for it."""
@@ -195,6 +226,8 @@ class Intake:
 
     def answered(self) -> None:
         """The first instance of a series reaches the journal, each one wakes `work`."""
+        if self._commitments is not None:
+            self._commitments.answered()
         key, self._unannounced = self._unannounced, None
         if key is None:
             return

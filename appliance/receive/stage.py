@@ -38,12 +38,12 @@ import ssl
 from collections.abc import Callable
 
 from appliance.dicom import association, pdu, policy
-from appliance.errors import SettingsInvalid, StateUnusable
-from appliance.receive import books, connections
+from appliance.errors import StateUnusable
+from appliance.receive import books, connections, tls
 from appliance.receive.fullness import Note
 from appliance.receive.intake import Intake
-from appliance.settings import TLS, Settings
-from appliance.store import hint
+from appliance.settings import Settings
+from appliance.store import events, hint
 from appliance.store.files import DISK
 from appliance.store.heartbeat import Heart, living
 from appliance.store.hint import Hint
@@ -65,7 +65,7 @@ def _run(settings: Settings, ready: Callable[[], object], heart: Heart) -> int:
     DISK.make_folder(settings.state / "run")
     Spool(settings.state).clear_incoming(2 * settings.dicom.idle_s)
     _recover(settings)
-    tls = _tls(settings.dicom.tls) if settings.dicom.tls else None
+    context = tls.context(settings.dicom.tls) if settings.dicom.tls else None
     listening = connections.listening_socket(settings.dicom.bind, settings.dicom.port)
     port = listening.getsockname()[1]
     port_file = settings.state / "run" / "receive.port"
@@ -80,12 +80,12 @@ def _run(settings: Settings, ready: Callable[[], object], heart: Heart) -> int:
         LOG.error(text, settings.dicom.bind, bound)
     doors = connections.Doors(
         2 * settings.dicom.max_associations,
-        functools.partial(policy.known_host, settings.dicom),
+        functools.partial(policy.known_host, settings.dicom, archives=policy.archives(settings)),
     )
     connections.run(
         listening,
         doors,
-        functools.partial(_serve, settings, tls),
+        functools.partial(_serve, settings, context),
         functools.partial(_recover_if_possible, settings),
         ready,
         heart,
@@ -120,36 +120,24 @@ def _mark_lost(settings: Settings, manner: Manner) -> None:
             hint.send(settings.state, Hint(association=lost))
 
 
-def _tls(settings: TLS) -> ssl.SSLContext:
-    """BCP 195 profile (PS3.15 B.9 ff.): TLS 1.2 or later, and the peer shows a certificate too."""
-    if settings.cert is None or settings.key is None:
-        raise SettingsInvalid("[dicom.tls] needs cert and key: a receiver shows its certificate")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_cert_chain(settings.cert, settings.key)
-        context.load_verify_locations(settings.ca)
-    except (OSError, ssl.SSLError) as e:
-        raise SettingsInvalid(f"[dicom.tls] {e}") from e
-    return context
-
-
 def _serve(
     settings: Settings,
-    tls: ssl.SSLContext | None,
+    context: ssl.SSLContext | None,
     connection: socket.socket,
     host: str,
     tell: Callable[[Note], None],
 ) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if tls is not None:
+    if context is not None:
         connection.settimeout(TLS_HANDSHAKE_S)
+        if tls.is_mute(connection):
+            LOG.info("a connection from %s was closed without a word", host)
+            return
         try:
-            connection = tls.wrap_socket(connection, server_side=True)
+            connection = context.wrap_socket(connection, server_side=True)
         except OSError as e:
-            LOG.warning("no TLS with %s: %s", host, e)
+            _no_handshake(settings, host, tls.why(e))
             return
     with (
         contextlib.closing(connection),
@@ -162,6 +150,8 @@ def _serve(
             host=host,
             tell=tell,
             stand_in=kept.stand_in,
+            durable=kept.durable,
+            shown=tls.shown(settings, connection),
         )
         outcome, why = association.serve(
             connection,
@@ -170,3 +160,13 @@ def _serve(
             idle_s=settings.dicom.idle_s,
         )
         LOG.info("association from %s: %s", host, f"{outcome}: {why}" if why else outcome)
+
+
+def _no_handshake(settings: Settings, host: str, why: str) -> None:
+    """A peer that came to no TLS, for log and journal."""
+    LOG.warning("no TLS with %s: %s", host, why)
+    try:
+        with books.Books(settings.state) as kept:
+            kept.journal.events.add_rationed(events.HandshakeRefused(subject=host, text=why))
+    except StateUnusable as e:
+        LOG.error("%s", e.one_line())

@@ -1,7 +1,8 @@
 """Composed objects (outgoing/): a file goes when nobody is owed it, or when that took too long.
 
 Rules
-- A file stays while a row that names it waits, is dead, or is not settled in any other way.
+- A file stays while a row that names it waits, is dead, or is not settled in any other way; and
+  while an archive that is asked to promise has taken it and not promised to keep it.
 - What nobody took for `retain.owed_days` is given up, whether it waits or is dead: an archive that
   is gone for ever must not fill the disk. So are dead ones, the oldest first, where less than
   `retain.target_free_mb` is free, and what waits where even `retain.reserve_mb` is not: then the
@@ -43,6 +44,7 @@ def clean(settings: Settings, journal: Journal, ledger: age.Ledger, disk: Disk) 
     owed: dict[str, list[OwedRow]] = {}
     for row in journal.owed.with_files(f"{OUTGOING}/"):
         owed.setdefault(str(row.file), []).append(row)
+    asked = {one.name for one in settings.deliver if one.commitment}
     dropped: Counter[str] = Counter()
     for path in files(settings.state):
         rows = owed.get(f"{OUTGOING}/{path.name}", [])
@@ -50,7 +52,8 @@ def clean(settings: Settings, journal: Journal, ledger: age.Ledger, disk: Disk) 
         if not rows and seen_s <= age.DAY_S:
             continue
         left = [row for row in rows if row.state not in delivery.SETTLED]
-        if left:
+        unpromised = [r for r in rows if r.state == State.DELIVERED and r.destination in asked]
+        if left or unpromised:
             old = seen_s > settings.retain.owed_days * age.DAY_S
             if not (old or _must_go(left, disk.free_mb(settings.state), settings)):
                 continue

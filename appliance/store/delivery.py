@@ -14,7 +14,8 @@ Rules
   does not wait any more is no affair of composing.
 - What the destination takes in no such form is owed in another one (`replaced`): what waits is
   dropped then, and nothing else changes.
-- A destination that denies to have what it took (PS3.4 J, 0112) is sent it `again`.
+- A destination that denies to have what it took (PS3.4 J, 0112) is sent it `again`. What it took
+  and does not promise to keep (`unkept`) is dead; that says nothing of what it has not taken.
 - What a person or a command asks (retry, again, drop) is refused where it makes no sense: only what
   is dead is tried again by `retry`; `again` sends once more whatever was not dropped; only what is
   still owed can be dropped.
@@ -50,6 +51,8 @@ class Event(str, Enum):
     """Composing found nothing to show: there is nothing to send."""
     REPLACED = "replaced"
     """It is owed in another form, which the destination may take."""
+    UNKEPT = "unkept"
+    """The destination has taken it, and does not promise to keep it."""
     RETRY = "retry"
     """A person lets a dead one be sent again."""
     AGAIN = "again"
@@ -80,6 +83,7 @@ TABLE: Final = MappingProxyType(
         (_W, Event.NEVER): _X,
         (_W, Event.EMPTY): _G,
         (_W, Event.REPLACED): _G,
+        (_W, Event.UNKEPT): _W,
         (_W, Event.AGAIN): _W,
         (_W, Event.DROP): _G,
         (_D, Event.ACK): _D,
@@ -88,6 +92,7 @@ TABLE: Final = MappingProxyType(
         (_D, Event.NEVER): _D,
         (_D, Event.EMPTY): _D,
         (_D, Event.REPLACED): _D,
+        (_D, Event.UNKEPT): _X,
         (_D, Event.AGAIN): _W,
         (_C, Event.ACK): _C,
         (_C, Event.COMMIT): _C,
@@ -95,6 +100,7 @@ TABLE: Final = MappingProxyType(
         (_C, Event.NEVER): _C,
         (_C, Event.EMPTY): _C,
         (_C, Event.REPLACED): _C,
+        (_C, Event.UNKEPT): _C,
         (_C, Event.AGAIN): _W,
         (_X, Event.ACK): _D,
         (_X, Event.COMMIT): _C,
@@ -102,6 +108,7 @@ TABLE: Final = MappingProxyType(
         (_X, Event.NEVER): _X,
         (_X, Event.EMPTY): _X,
         (_X, Event.REPLACED): _X,
+        (_X, Event.UNKEPT): _X,
         (_X, Event.RETRY): _W,
         (_X, Event.AGAIN): _W,
         (_X, Event.DROP): _G,
@@ -111,6 +118,7 @@ TABLE: Final = MappingProxyType(
         (_G, Event.NEVER): _G,
         (_G, Event.EMPTY): _G,
         (_G, Event.REPLACED): _G,
+        (_G, Event.UNKEPT): _G,
     }
 )
 """(state, event) -> state. A pair that is not here is forbidden."""

@@ -43,6 +43,24 @@ class AssociationRefused(Event):
     called_ae: str
 
 
+class HandshakeRefused(Event):
+    """A peer came to no TLS with `receive`. subject: its address."""
+
+    kind: ClassVar[str] = "handshake_refused"
+    text: str
+
+
+class CommitmentRefused(Event):
+    """`receive` or `deliver` believed an answer of storage commitment not, or `receive` did not
+    take a request of it. subject: the AE title of the peer."""
+
+    kind: ClassVar[str] = "commitment_refused"
+    code: str
+    text: str
+    host: str
+    """Its address."""
+
+
 class InstanceRefused(Event):
     """`receive` did not take an image. subject: its SOP Instance UID, as far as it is one."""
 

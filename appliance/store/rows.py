@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from appliance.report import Priority, SeriesKey
+from appliance.store.commitment import Failed, Reference
 from appliance.store.delivery import State
 
 Outcome = Literal["released", "aborted", "lost", "refused"]
@@ -114,6 +115,22 @@ class OwedCounts:
     dropped: int = 0
     oldest_waiting: float | None = None
     """When the oldest that waits was owed first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A request of storage commitment that a sender made of us, for the archive to answer."""
+
+    id: int
+    transaction_uid: str
+    """The sender's."""
+    calling_ae: str
+    answer_to: str
+    """AE@HOST:PORT."""
+    references: tuple[Reference, ...]
+    came: float
+    failed: tuple[Failed, ...] | None
+    """What is not kept; None: not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

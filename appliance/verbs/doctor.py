@@ -35,6 +35,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     state.state,
     state.journal,
     peers.allowed,
+    peers.commitment,
     peers.dicom,
     machine.decoders,
     analysis.backend,

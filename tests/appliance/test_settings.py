@@ -217,6 +217,7 @@ def test_what_only_root_may_allow_is_obeyed_in_a_file_of_root(tmp_path: Path) ->
         load(path)
 
 
+SENDER = '[[dicom.allow]]\nae_title = "CT1"\nhost = "10.0.0.5"\n'
 PACS = '[[deliver]]\nname = "pacs"\nhost = "10.0.0.9"\ncalled_ae = "PACS"\n'
 
 
@@ -236,6 +237,12 @@ def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> Non
         (PACS + 'profile = ["sr", "sr"]\n', "deliver.0.profile: .*twice"),
         (PACS + 'profile = ["pdf"]\n', "deliver.0.profile"),
         (PACS.replace('"pacs"', '"mqtt"'), "deliver.0.name: .*the broker"),
+        (PACS + 'certificate = "two words"\n', "deliver.0.certificate"),
+        ('[dicom]\ncommitment = "relay"\n' + PACS, r"needs a \[\[deliver\]\] with commitment"),
+        ('[dicom]\ncommitment = "on"\n', "dicom.commitment"),
+        (SENDER + 'certificate = "ct1.ward"\n', r"needs \[dicom.tls\]"),
+        (SENDER + 'commitment = "CT1"\n', "dicom.allow.0.commitment"),
+        (SENDER + 'commitment = "CT1@10.0.0.5:0"\n', "dicom.allow.0.commitment: .*1 to 65535"),
         (PACS + PACS, r"two \[\[deliver\]\] have the name 'pacs'"),
     ],
 )

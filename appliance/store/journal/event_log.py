@@ -14,6 +14,9 @@ NEWEST = 10
 clock wrote do not speak for long."""
 
 
+RATION, RATION_S = 60, 3600.0
+
+
 class EventLog(Part):
     """`journal.events`."""
 
@@ -37,6 +40,19 @@ class EventLog(Part):
                     json.dumps(detail, sort_keys=True, ensure_ascii=False),
                 ),
             )
+
+    def add_rationed(self, event: Event, *, most: int = RATION, within_s: float = RATION_S) -> bool:
+        """The same of what anybody can bring about: at most so many of one kind in so long a time.
+        False where it is not written down."""
+        with self._db.look() as db:
+            row = db.execute(
+                "SELECT at FROM events WHERE kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?",
+                (event.kind, most - 1),
+            ).fetchone()
+        if row is not None and 0 <= self._clock() - row["at"] < within_s:
+            return False
+        self.add(event)
+        return True
 
     def copy_to(self, other: EventLog) -> None:
         """Every event here, as if it had been written there."""

@@ -5,6 +5,7 @@
     journal.reports   reports as they were committed
     journal.owed      the outbox: what is owed to each destination
     journal.told      what an object that was composed says for ever
+    journal.commitments  what archives are asked to promise, and what they answered
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
 
@@ -35,6 +36,7 @@ from appliance.store.files import DISK, Disk
 from appliance.store.journal import filing
 from appliance.store.journal.attempts import Attempts
 from appliance.store.journal.audit import Audit
+from appliance.store.journal.commitments import Commitments
 from appliance.store.journal.damage import DAMAGED
 from appliance.store.journal.database import Database, Manner
 from appliance.store.journal.event_log import EventLog
@@ -66,6 +68,7 @@ class Journal:
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
         self.told = Told(database, clock)
+        self.commitments = Commitments(database, clock, self.owed)
 
     @classmethod
     def open(
@@ -293,7 +296,8 @@ class Journal:
 
     def purge(self, before: float) -> None:
         """Delete events, ended associations without arrivals and what is settled, of no series;
-        and what was told, when it is as old as `told` says (never while nothing is old).
+        and what was told or asked, when it is as old as `told` and `commitments` say (never while
+        nothing is old).
 
         Of newer events the last EVENTS_MAX stay: a peer that is refused all day fills no disk.
         """
@@ -311,3 +315,4 @@ class Journal:
             self.owed.purge_in(db, before)
             if before > float("-inf"):
                 self.told.purge_in(db)
+                self.commitments.purge_in(db)

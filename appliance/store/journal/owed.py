@@ -238,6 +238,33 @@ class Outbox(Part):
             rows = _named(db, destination, [key])
         return int(rows[0]["attempts"]) if rows else 0
 
+    # What it answered to the question whether it keeps them; within the caller's transaction.
+
+    def commit_in(self, db: sqlite3.Connection, destination: str, keys: Sequence[str]) -> None:
+        """It promises to keep them, whatever they were before."""
+        for row in _named(db, destination, keys):
+            db.execute(
+                "UPDATE owed SET state = ?, last_error = NULL WHERE id = ?",
+                (_after(row, Event.COMMIT), row["id"]),
+            )
+        self._db.ledger.note(SettledEntry(destination=destination, keys=tuple(keys)))
+
+    def unkept_in(self, db: sqlite3.Connection, destination: str, key: str, why: str) -> None:
+        """It does not promise to keep what it took: dead. why: for a person."""
+        for row in _named(db, destination, [key]):
+            if row["state"] != State.DELIVERED:
+                continue
+            changed = db.execute(
+                "UPDATE owed SET state = ?, last_error = ? WHERE id = ? RETURNING *",
+                (_after(row, Event.UNKEPT), why, row["id"]),
+            ).fetchall()
+            self._db.ledger.note(owed_entry(changed[0]))
+
+    def denied_in(self, db: sqlite3.Connection, destination: str, key: str) -> None:
+        """It says that it has not what it took: that is owed once more."""
+        rows = _named(db, destination, [key])
+        self._again(db, [row for row in rows if row["state"] == State.DELIVERED])
+
     # What a consumer or a person asks.
 
     def again(self, destination: str, keys: Sequence[str]) -> int:
@@ -245,14 +272,17 @@ class Outbox(Part):
         allowed = delivery.sources(Event.AGAIN)
         with self._db.write() as db:
             rows = [r for r in _named(db, destination, keys) if State(r["state"]) in allowed]
-            for row in rows:
-                db.execute(
-                    "UPDATE owed SET state = ?, delivered_at = NULL, attempts = 0 WHERE id = ?",
-                    (_after(row, Event.AGAIN), row["id"]),
-                )
-                owed = db.execute("SELECT * FROM owed WHERE id = ?", (row["id"],)).fetchone()
-                self._db.ledger.note(owed_entry(owed))
+            self._again(db, rows)
         return len(rows)
+
+    def _again(self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> None:
+        for row in rows:
+            changed = db.execute(
+                """UPDATE owed SET state = ?, delivered_at = NULL, attempts = 0 WHERE id = ?
+                RETURNING *""",
+                (_after(row, Event.AGAIN), row["id"]),
+            ).fetchall()
+            self._db.ledger.note(owed_entry(changed[0]))
 
     def retry(self, actor: str, which: Which | None = None) -> int:
         """What is dead (None: all of it) waits again; how many. Audited.

@@ -102,6 +102,44 @@ CREATE TABLE told (                     -- what a composed object says that may 
 ) STRICT;
 CREATE INDEX told_by_age ON told (at);
 
+CREATE TABLE commitments (              -- what archives were asked whether they keep it (PS3.4 J)
+  transaction_uid TEXT PRIMARY KEY,     -- ours, random: who knows it was asked
+  destination TEXT NOT NULL,            -- whose answer counts, and nobody else's
+  relayed INTEGER                       -- for whom it was asked; null: for us
+    REFERENCES relayed (id) ON DELETE CASCADE,
+  refs TEXT,                            -- JSON: what it names (store/commitment.py: Reference);
+                                        -- null: what is relayed
+  keys TEXT NOT NULL,                   -- JSON: the keys of their rows in `owed`, in that order
+  asked REAL NOT NULL,
+  answered REAL,                        -- null while an answer counts
+  CHECK ((refs IS NULL) = (relayed IS NOT NULL))
+) STRICT;
+CREATE INDEX commitments_by_age ON commitments (asked);
+
+CREATE TABLE uncommitted (              -- what an archive took and was asked to promise
+  destination TEXT NOT NULL,
+  key TEXT NOT NULL,                    -- of its row in `owed`
+  since REAL NOT NULL,                  -- when it was first asked about
+  times INTEGER NOT NULL,               -- how often it was
+  due REAL,                             -- when it may be again; null: never
+  said TEXT,                            -- what the archive said last
+  PRIMARY KEY (destination, key)
+) STRICT;
+
+CREATE TABLE relayed (                  -- what a sender asked us, for the archive to answer
+  id INTEGER PRIMARY KEY,
+  transaction_uid TEXT NOT NULL,        -- the sender's
+  calling_ae TEXT NOT NULL,
+  host TEXT NOT NULL,                   -- address of the sender
+  answer_to TEXT NOT NULL,              -- AE@HOST:PORT
+  refs TEXT NOT NULL,                   -- JSON, as above
+  came REAL NOT NULL,
+  due REAL NOT NULL,                    -- when its next step may be tried
+  failed TEXT,                          -- JSON: what is not kept, once that is known
+  told REAL,                            -- when the sender took the answer
+  UNIQUE (calling_ae, host, transaction_uid)
+) STRICT;
+
 CREATE TABLE counters (
   name TEXT PRIMARY KEY,
   value INTEGER NOT NULL                -- the last that was drawn

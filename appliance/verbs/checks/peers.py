@@ -31,6 +31,26 @@ def allowed(device: Device) -> Check:
     return Check(name="allowed senders", ok=True, text=text)
 
 
+def commitment(device: Device) -> Check:
+    """Every sender whose requests of storage commitment are relayed can be answered."""
+    settings = device.settings
+    if settings.dicom.commitment == "off":
+        text = "senders are promised nothing (commitment = off)"
+        return Check(name="storage commitment", ok=True, text=text)
+    archive = next(one.name for one in settings.deliver if one.commitment)
+    mute = [peer.ae_title for peer in settings.dicom.allow if peer.commitment is None]
+    if mute:
+        return Check(
+            name="storage commitment",
+            ok=False,
+            text=f"requests of {', '.join(mute)} are refused: nobody knows where they are answered",
+            remedy=f"In {device.file}, add to their [[dicom.allow]]: "
+            'commitment = "AE@HOST:PORT", where the sender takes the answer.',
+        )
+    text = f"requests of senders are relayed to {archive}"
+    return Check(name="storage commitment", ok=True, text=text)
+
+
 def dicom(device: Device) -> Check:
     """The DICOM port is free, or it is ours that answers on it."""
     from appliance.verbs.checks import reach  # noqa: PLC0415

@@ -222,13 +222,13 @@ def test_an_archive_that_is_away_gets_all_when_it_is_back_and_nothing_is_dead(
     box = device(pacs=port)
     box.composed(*(f"1.{n}" for n in range(1, 30)))
     served = serve(box)
-    until(lambda: served.deliverer._couriers[0].away)
+    until(lambda: served.deliverer._workers[0].away)
     row = box.journal.owed.waiting("pacs", 1)[0]
     assert (row.attempts, "no connection" in str(row.last_error)) == (0, True)
     with serving(port=port) as archive:
         settled(box)
         assert archive.uids == [f"1.{n}" for n in range(1, 30)]
-        assert served.deliverer._couriers[0].away is None
+        assert served.deliverer._workers[0].away is None
     codes = [one.event.code for one in box.journal.events.of(ArchiveAway)]
     assert codes == ["peer_away"], "said once"
 

@@ -75,7 +75,7 @@ def test_one_of_two_archives_that_is_dead_delays_the_other_by_nothing(
         assert archive.uids == [f"5.{n}" for n in names]
         assert box.journal.owed.counts("mute").waiting == len(names)
         assert box.journal.owed.counts("dead").waiting == len(names)
-        until(lambda: served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
         served.deliverer._look()
         beat = heartbeat.read(box.settings.state, stage.STAGE)
         assert beat is not None

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from appliance.dicom import pdu
-from appliance.dicom.policy import Context, Proposed
+from appliance.dicom.policy import Context, Proposed, Roles
 
 
 def request_body() -> bytes:
@@ -28,6 +28,28 @@ def test_a_request_is_read_as_it_was_meant() -> None:
     assert [(c.id, c.abstract_syntax, c.transfer_syntaxes) for c in request.contexts] == [
         (1, "1.2.3", ("1.2.4",))
     ]
+
+
+def test_the_roles_that_a_peer_asks_for_are_read() -> None:
+    body = request_body().removesuffix(pdu._item(0x55, b"PEER"))
+    at = body.index(b"\x50\0")
+    uid = b"1.2.840.10008.1.20.1"
+    items = body[at + 4 :] + pdu._item(0x54, len(uid).to_bytes(2, "big") + uid + b"\0\1")
+    request = pdu.parse_request(body[:at] + pdu._item(0x50, items + pdu._item(0x54, b"\0")))
+    assert request.roles == {uid.decode(): Roles(scu=False, scp=True)}
+    assert pdu.parse_request(request_body()).roles == {}
+
+
+def test_the_roles_that_were_agreed_are_read_by_pynetdicom_once_a_class() -> None:
+    from pynetdicom.pdu import A_ASSOCIATE_AC  # noqa: PLC0415
+
+    request = pdu.parse_request(request_body())
+    roles = Roles(scu=False, scp=True)
+    contexts = [Context(n, "1.2.3", "1.2.4", 0, roles) for n in (1, 3)]
+    answer = A_ASSOCIATE_AC()
+    answer.decode(pdu.accept(request, [*contexts, Context(5, "1.2.5", "1.2.4", 0)], 16384))
+    (role,) = [i for i in answer.user_information.user_data if hasattr(i, "scp_role")]
+    assert (role.uid, role.scu_role, role.scp_role) == ("1.2.3", 0, 1)
 
 
 def test_no_mutation_of_a_request_or_command_raises_anything_but_malformed() -> None:

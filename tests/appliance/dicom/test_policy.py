@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from pynetdicom.presentation import AllStoragePresentationContexts
 
 from appliance.dicom import storage
+from appliance.dicom.commitment import PUSH_MODEL
 from appliance.dicom.policy import (
     ACCEPTED,
     CALLED_AE_NOT_RECOGNIZED,
@@ -15,7 +18,11 @@ from appliance.dicom.policy import (
     NO_ABSTRACT_SYNTAX,
     NO_TRANSFER_SYNTAX,
     TRANSFER_SYNTAXES,
+    Archive,
+    Grants,
     Proposed,
+    Roles,
+    archives,
     decide,
     holds,
     is_doctor,
@@ -27,7 +34,7 @@ from appliance.dicom.policy import (
     stores,
     unmapped,
 )
-from appliance.settings import Allow, Dicom, Settings, Work
+from appliance.settings import TLS, Allow, Deliver, Dicom, Settings, Work
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -327,3 +334,124 @@ def test_a_mapped_address_in_the_settings_names_the_one_to_write() -> None:
 )
 def test_a_bind_is_held_by_its_own_address_alone(bind: str, bound: str, held: bool) -> None:
     assert holds(bind, bound) is held
+
+
+# Storage commitment
+
+PACS = Archive("main", "PACS", "BOX", frozenset({"10.0.0.9"}))
+NAMED = Archive("tls", "PACS", "BOX", frozenset({"10.0.0.9"}), certificate="pacs.ward")
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "host", "let_in"),
+    [
+        ("PACS", "BOX", "10.0.0.9", True),
+        (" PACS ", "SCANSIDE", "::ffff:10.0.0.9", True),
+        ("PACS", "OTHER", "10.0.0.9", False),
+        ("PACS2", "BOX", "10.0.0.9", False),
+        ("PACS", "BOX", "10.0.0.8", False),
+        ("PACS", "BOX", "10.0.0.5", False),  # the address of an allowed sender
+    ],
+)
+def test_an_archive_is_let_in_to_answer_and_may_do_nothing_else(
+    calling: str, called: str, host: str, let_in: bool
+) -> None:
+    decision = decide(SETTINGS, calling_ae=calling, called_ae=called, host=host, archives=[PACS])
+    assert decision.allowed == let_in
+    if let_in:
+        assert decision.grants == Grants(stores=False, archives=("main",))
+        proposed = [Proposed(1, CT, (EXPLICIT,)), Proposed(3, "1.2.840.10008.1.1", (IMPLICIT,))]
+        answers = negotiate(proposed, grants=decision.grants)
+        assert [a.result for a in answers] == [NO_ABSTRACT_SYNTAX, ACCEPTED]
+
+
+def test_an_archive_that_is_an_allowed_sender_too_may_do_both() -> None:
+    both = Archive("main", "CT1", "BOX", frozenset({"10.0.0.5"}))
+    sender = {"calling_ae": "CT1", "called_ae": "SCANSIDE", "host": "10.0.0.5"}
+    assert decide(SETTINGS, **sender, archives=[both, PACS]).grants == Grants(archives=("main",))
+
+
+def test_a_certificate_that_a_line_names_must_have_been_shown() -> None:
+    archive = {"calling_ae": "PACS", "called_ae": "BOX", "host": "10.0.0.9"}
+    refused = decide(SETTINGS, **archive, archives=[NAMED], shown={"ct1.ward"})
+    assert refused.rejection == CALLING_AE_NOT_RECOGNIZED
+    assert "has not shown its certificate" in refused.text
+    assert "[[deliver]]" in refused.remedy
+    assert decide(SETTINGS, **archive, archives=[NAMED], shown={"pacs.ward"}).allowed
+    one_of_two = decide(SETTINGS, **archive, archives=[NAMED, PACS])
+    assert one_of_two.grants.archives == ("main",)
+    line = Allow(ae_title="CT1", host="10.0.0.5", certificate="A" * 64)
+    allowed = Dicom(allow=(line,), tls=TLS(ca=Path("ca"), cert=Path("crt"), key=Path("key")))
+    sender = {"calling_ae": "CT1", "called_ae": "SCANSIDE", "host": "10.0.0.5"}
+    for shown, let_in in (((), False), (("b" * 64,), False), (("b" * 64, "a" * 64), True)):
+        decision = decide(allowed, **sender, shown=shown)
+        assert decision.allowed == let_in
+        assert let_in or "[[dicom.allow]]" in decision.remedy
+
+
+def test_the_host_of_an_archive_is_known() -> None:
+    assert known_host(SETTINGS, "10.0.0.9", [PACS])
+    assert not known_host(SETTINGS, "10.0.0.9")
+
+
+def deliver(name: str, host: str, commitment: bool = True) -> Deliver:
+    return Deliver(name=name, host=host, called_ae="PACS", ae_title="BOX", commitment=commitment)
+
+
+def test_archives_are_the_destinations_that_are_asked_to_promise_with_their_addresses() -> None:
+    settings = Settings(
+        deliver=(
+            deliver("a", "10.0.0.9"),
+            deliver("b", "pacs.ward"),
+            deliver("c", "10.0.0.7", commitment=False),
+        )
+    )
+    assert [(one.name, one.hosts) for one in archives(settings)] == [
+        ("a", {"10.0.0.9"}),
+        ("b", frozenset()),
+    ]
+    named = archives(settings, lambda name: {f"address of {name}"}, calling_ae="PACS ")
+    assert [one.hosts for one in named] == [{"10.0.0.9"}, {"address of pacs.ward"}]
+    assert archives(settings, calling_ae="OTHER") == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "grants", "agreed"),
+    [
+        (None, Grants(), None),  # as without any of it
+        (Roles(scu=False, scp=True), Grants(), None),
+        (None, Grants(archives=("main",)), None),  # it does not ask to be the SCP
+        (Roles(False, True), Grants(archives=("main",)), Roles(False, True)),
+        (Roles(True, True), Grants(archives=("main",)), Roles(False, True)),
+        (Roles(True, True), Grants(archives=("main",), asks=True), Roles(True, True)),
+        (Roles(True, False), Grants(asks=True), Roles(True, False)),
+        (Roles(False, True), Grants(asks=True), None),
+    ],
+)
+def test_the_roles_of_commitment_are_what_a_peer_may_of_what_it_asks(
+    asked: Roles | None, grants: Grants, agreed: Roles | None
+) -> None:
+    roles = {PUSH_MODEL: asked} if asked else {}
+    one, image = negotiate(
+        [Proposed(1, PUSH_MODEL, (IMPLICIT, EXPLICIT)), Proposed(3, CT, (IMPLICIT,))], roles, grants
+    )
+    assert one.result == (ACCEPTED if agreed else NO_ABSTRACT_SYNTAX)
+    if agreed:
+        assert (one.roles, one.transfer_syntax) == (agreed, EXPLICIT)
+    assert (image.result, image.roles) == (ACCEPTED, None)
+
+
+def test_a_sender_that_asks_for_no_role_may_ask_us() -> None:
+    (one,) = negotiate([Proposed(1, PUSH_MODEL, (IMPLICIT,))], {}, Grants(asks=True))
+    assert (one.result, one.roles, one.transfer_syntax) == (ACCEPTED, None, IMPLICIT)
+    (other,) = negotiate([Proposed(1, PUSH_MODEL, (RLE,))], {}, Grants(asks=True))
+    assert other.result == NO_TRANSFER_SYNTAX
+
+
+def test_a_sender_may_ask_only_while_requests_are_relayed() -> None:
+    sender = {"calling_ae": "CT1", "called_ae": "SCANSIDE", "host": "10.0.0.5"}
+    assert not decide(SETTINGS, **sender).grants.asks
+    line = Allow(ae_title="CT1", host="10.0.0.5", commitment="CT1@10.0.0.5:104")
+    relay = Dicom(allow=(line,), commitment="relay")
+    grants = decide(relay, **sender).grants
+    assert (grants.asks, grants.answer_to) == (True, "CT1@10.0.0.5:104")

@@ -10,6 +10,7 @@ import pytest
 from appliance.report import SeriesKey
 from appliance.retain import outgoing
 from appliance.retain.age import DAY_S, Ledger
+from appliance.store.commitment import Answer, Reference, Taken
 from appliance.store.delivery import State
 from appliance.store.events import DeliveriesDropped
 from appliance.store.files import Disk
@@ -111,3 +112,33 @@ def test_the_images_may_go_while_the_objects_are_owed(site: Site) -> None:
     assert row.owed == 0
     assert site.journal.forget(row.series)
     assert len(site.rows("pacs")) == 1, "nothing owed is forgotten"
+
+
+def test_what_an_archive_took_stays_until_it_promised_to_keep_it(tmp_path: Path) -> None:
+    site = Site(tmp_path, {**PACS, "commitment": True})
+    with site.journal as journal:
+        key = site.store(oblique.series(oblique.POSES["axial"]))
+        site.commit(key, FOUND)
+        site.compose()
+        (row,) = site.rows("pacs")
+        journal.owed.ack("pacs", [row.key])
+        named = Reference(sop_class="1.2", sop_instance="1.2.3")
+        asked = journal.commitments.ask("pacs", {row.key: named})
+        assert clean(site, days=2.0) == 0
+        assert files(site) == 1
+        promise = Answer(transaction_uid=asked.transaction_uid, kept=(named,), failed=())
+        assert journal.commitments.take(promise, ["pacs"]) is Taken.COUNTS
+        clean(site, days=2.0)
+        assert files(site) == 0
+
+
+def test_an_archive_that_never_promises_fills_no_disk(tmp_path: Path) -> None:
+    site = Site(tmp_path, {**PACS, "commitment": True})
+    with site.journal as journal:
+        key = site.store(oblique.series(oblique.POSES["axial"]))
+        site.commit(key, FOUND)
+        site.compose()
+        journal.owed.ack("pacs", [row.key for row in site.rows("pacs")])
+        assert clean(site, days=2.0, free_mb=1.0) == 0, "it was taken: nothing is given up"
+        assert files(site) == 0
+        assert journal.owed.counts("pacs").delivered == 1

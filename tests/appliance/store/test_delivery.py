@@ -16,6 +16,7 @@ ALLOWED = {
         Event.NEVER: DEAD,
         Event.EMPTY: DROPPED,
         Event.REPLACED: DROPPED,
+        Event.UNKEPT: WAITING,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
     },
@@ -26,6 +27,7 @@ ALLOWED = {
         Event.NEVER: DELIVERED,
         Event.EMPTY: DELIVERED,
         Event.REPLACED: DELIVERED,
+        Event.UNKEPT: DEAD,
         Event.AGAIN: WAITING,
     },
     COMMITTED: {
@@ -35,6 +37,7 @@ ALLOWED = {
         Event.NEVER: COMMITTED,
         Event.EMPTY: COMMITTED,
         Event.REPLACED: COMMITTED,
+        Event.UNKEPT: COMMITTED,
         Event.AGAIN: WAITING,
     },
     DEAD: {
@@ -44,6 +47,7 @@ ALLOWED = {
         Event.NEVER: DEAD,
         Event.EMPTY: DEAD,
         Event.REPLACED: DEAD,
+        Event.UNKEPT: DEAD,
         Event.RETRY: WAITING,
         Event.AGAIN: WAITING,
         Event.DROP: DROPPED,
@@ -55,6 +59,7 @@ ALLOWED = {
         Event.NEVER: DROPPED,
         Event.EMPTY: DROPPED,
         Event.REPLACED: DROPPED,
+        Event.UNKEPT: DROPPED,
     },
 }
 PAIRS = [(state, event) for state in State for event in Event]
@@ -87,6 +92,11 @@ def test_a_late_ack_is_always_believed_and_a_refusal_never_undoes_anything() -> 
 def test_what_is_empty_or_owed_in_another_form_is_dropped_only_while_it_waits(event: Event) -> None:
     assert after(WAITING, event) == DROPPED
     assert all(after(state, event) == state for state in State if state != WAITING)
+
+
+def test_only_what_was_taken_can_be_unkept() -> None:
+    assert after(DELIVERED, Event.UNKEPT) == DEAD
+    assert all(after(state, Event.UNKEPT) == state for state in State if state != DELIVERED)
 
 
 def test_the_states_in_which_an_event_is_allowed_are_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,24 @@ def test_a_row_that_does_not_fit_its_record_is_left_out(journal: Journal, detail
             (detail,),
         )
     assert [one.event.text for one in journal.events.of(BrokerAway)] == ["before"]
+
+
+def test_of_what_anybody_can_bring_about_an_hour_has_so_many_events(tmp_path: Path) -> None:
+    now = [1000.0]
+    with Journal.open(tmp_path, clock=lambda: now[0]) as journal:
+        added = journal.events.add_rationed
+        assert [added(refused(f"CT{n}"), most=2, within_s=60) for n in range(4)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert added(BrokerAway(text="another kind"), most=2, within_s=60)
+        now[0] += 60
+        assert added(refused("later"), most=2, within_s=60)
+        now[0] -= 500  # the clock was set back: what lies ahead of it keeps nobody silent
+        assert added(refused("back"), most=2, within_s=60)
+        assert len(journal.events.of(AssociationRefused)) == 4
 
 
 def test_every_kind_has_its_own_name() -> None:

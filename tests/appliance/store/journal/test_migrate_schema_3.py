@@ -85,6 +85,7 @@ def check(journal: Journal, report: Report) -> None:
     assert [one.event.text for one in journal.events.of(BrokerAway)] == ["gone"]
     assert journal.audit.verify() is None
     assert journal.audit.head()[0] == 1
+    assert journal.commitments.due("archive", 9) == [], "what was delivered has no file"
 
 
 def test_all_of_it_is_carried_over_and_the_file_before_stays_byte_for_byte(

@@ -158,3 +158,20 @@ def test_the_clock_is_named_before_the_certificate(
     assert check.text.index("clock") < check.text.index("certificate")
     assert check.remedy.startswith("Set the clock")
     assert "host and port" not in check.remedy
+
+
+def relaying(*senders: dict[str, str]) -> Check:
+    pacs = {"name": "main", "host": "10.0.0.9", "called_ae": "PACS", "commitment": True}
+    keys = {"dicom": {"commitment": "relay", "allow": senders}, "deliver": [pacs]}
+    return peers.commitment(Device(Settings.model_validate(keys), "scanside.toml"))
+
+
+def test_a_sender_that_cannot_be_answered_is_named_with_the_line_to_add() -> None:
+    told = {"ae_title": "CT1", "host": "10.0.0.5", "commitment": "CT1@10.0.0.5:104"}
+    check = relaying(told, {"ae_title": "CT2", "host": "10.0.0.6"})
+    assert not check.ok
+    assert "CT2" in check.text
+    assert "CT1" not in check.text
+    assert 'commitment = "AE@HOST:PORT"' in check.remedy
+    assert relaying(told).text == "requests of senders are relayed to main"
+    assert peers.commitment(Device(Settings(), "scanside.toml")).ok
