@@ -1,11 +1,12 @@
 """The check of the archives that get results: each answers, lets us in and takes what it is to get.
 
-Nothing is stored there: an association, C-ECHO (PS3.4 A), and which classes it accepted.
+Nothing is stored there: an association, C-ECHO (PS3.4 A), and which classes it accepted; or, of
+DICOMweb, OPTIONS of the address where objects would go (RFC 9110 9.3.7), as who sends them.
 """
 
 from __future__ import annotations
 
-from appliance.settings import Deliver
+from appliance.settings import Deliver, Stow
 from appliance.verbs.checks.check import PATIENCE_S, Check, Device
 
 LEAST_DAYS = 14.0
@@ -17,7 +18,7 @@ def archives(device: Device) -> Check:
         return Check(name="archives", ok=True, text="none: no [[deliver]] in the settings")
     texts, remedies = [], []
     for one in device.settings.deliver:
-        text, remedy = _asked(device, one)
+        text, remedy = _asked_by_web(device, one) if isinstance(one, Stow) else _asked(device, one)
         texts.append(f"{one.name}: {text}")
         remedies += [remedy] if remedy else []
     return Check(
@@ -62,3 +63,42 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
     if "sr" in one.profile and offer.COMPREHENSIVE_3D_SR not in taken:
         text += "; it takes reports in the older class only"
     return text, ""
+
+
+def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
+    """What a DICOMweb service answered, and what to do; the latter is empty where all is well."""
+    from appliance.deliver import credentials, web  # noqa: PLC0415
+    from appliance.dicom import stow  # noqa: PLC0415
+    from appliance.dicom.exchange import Exchange, Place  # noqa: PLC0415
+    from appliance.dicom.requestor import REJECTS, Limits  # noqa: PLC0415
+    from appliance.dicom.tls import FAILED  # noqa: PLC0415
+    from appliance.errors import PeerAway, SettingsInvalid  # noqa: PLC0415
+
+    section = f'{device.file}: [[deliver]] name = "{one.name}"'
+    try:
+        headers = credentials.header(one)
+    except SettingsInvalid as e:
+        return e.text, f"{e.remedy} The lines are {section}."
+    limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    try:
+        link = Exchange.open(Place.of(one), limits)
+        try:
+            days = link.certificate_days()
+            said = link.ask("OPTIONS", stow.TARGET, headers)
+        finally:
+            link.close()
+    except PeerAway as e:
+        lines = {REJECTS: "proxy", FAILED: "tls"}.get(e.code, "url")
+        return e.text, f"{e.remedy} The lines are {section}: {lines}."
+    text = f"{one.url} answers OPTIONS with HTTP {said.status}"
+    if days is not None:
+        text += f"; its certificate ends in {days:.0f} days"
+        if days < LEAST_DAYS:
+            return text, f"Renew the certificate of the archive {one.name}."
+    what = stow.trouble(said.status)
+    if said.status == 404:
+        return text, f"Nothing takes objects there. The lines are {section}: url."
+    if what is None or said.status == 501:  # it need not know OPTIONS
+        return text, ""
+    error = web.trouble(what, said, one.url)
+    return f"{text}: {error.text}", f"{error.remedy} The lines are {section}."
