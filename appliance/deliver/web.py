@@ -69,11 +69,7 @@ class Connection:
 
     def store(self, found: Object) -> Reply:
         boundary = uuid.uuid4().hex
-        headers = {
-            **self._headers,
-            "Accept": stow.ACCEPT,
-            "Content-Type": stow.content_type(boundary),
-        }
+        headers = {**self._headers, **stow.headers(boundary)}
         body = stow.framed(found.whole(), boundary)
         said = self._exchange.ask("POST", stow.TARGET, headers, body)
         if (found_trouble := stow.trouble(said.status)) is not None:

@@ -4,6 +4,8 @@ Rules
 - One object a request, so that whatever is answered is about that one.
 - 2xx with a list of instances (PS3.18 annex I, as DICOM JSON, annex F): what it says of ours
   counts, its reasons with the meaning of `statuses`: they are the codes of C-STORE (table I.2-2).
+  A list in which ours is not does not mean that it was taken: some services answer so where they
+  found no object in what they got.
 - 2xx without a list, or with one as XML, which we did not ask for: the HTTP status counts.
 - 2xx with anything else, such as the page of a portal, is no answer to STOW-RS, and does not mean
   that the object was taken.
@@ -79,7 +81,7 @@ REMEDIES: Final = MappingProxyType(
         Trouble.FAILS: "Read the log of the archive; it is asked again by itself.",
     }
 )
-_DEAD: Final = MappingProxyType(
+DEAD: Final = MappingProxyType(
     {
         404: "Correct `url`: nothing takes objects there.",
         405: "Correct `url`: nothing takes objects there.",
@@ -88,18 +90,25 @@ _DEAD: Final = MappingProxyType(
         415: "Let the archive take multipart/related with application/dicom.",
     }
 )
+"""What a person can do about a request that will never be taken as it is."""
 _ANY_OTHER: Final = "Read the log of the archive, which says what it misses."
 
 
-def content_type(boundary: str) -> str:
+def headers(boundary: str) -> dict[str, str]:
     """Of the request (PS3.18 8.6.1.2)."""
-    return f'multipart/related; type="application/dicom"; boundary={boundary}'
+    kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+    return {"Accept": ACCEPT, "Content-Type": kind}
 
 
 def framed(whole: bytes, boundary: str) -> tuple[bytes, bytes, bytes]:
     """The body with one object (a Part 10 file), in pieces. boundary: nothing that is in it."""
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n"
     return head.encode("ascii"), whole, f"\r\n--{boundary}--\r\n".encode("ascii")
+
+
+def empty(boundary: str) -> tuple[bytes]:
+    """The body with no object, by which nothing is stored."""
+    return (f"--{boundary}--\r\n".encode("ascii"),)
 
 
 def trouble(http: int) -> Trouble | None:
@@ -118,7 +127,7 @@ def reply(http: int, kind: str, body: bytes, instance: str) -> Reply:
         if kind in JSON and body.strip():
             return _listed(http, _parsed(body), instance)
         if not body or kind.endswith("xml") or kind == "multipart/related":
-            return _taken_by(http)
+            return Reply(Answer.SENT, mark=f"taken with HTTP {http}, and no list of instances")
         raise Garbled(f"answers {http} with {kind or 'something'}, which is no answer to STOW-RS")
     if http == 409 and kind in JSON:
         with contextlib.suppress(Garbled):
@@ -126,7 +135,7 @@ def reply(http: int, kind: str, body: bytes, instance: str) -> Reply:
             if reason is not None:
                 return statuses.reply(reason, SERVICE)
     if 400 <= http < 500:
-        remedy = _DEAD.get(http, _ANY_OTHER)
+        remedy = DEAD.get(http, _ANY_OTHER)
         said = f"{SERVICE}: HTTP {http}. {remedy} Then `scanside outbox retry`."
         return Reply(Answer.UNFIT, said=said)
     raise Garbled(f"answers {http}, which is no answer to STOW-RS")
@@ -152,20 +161,13 @@ def _listed(http: int, found: dict[str, Any], instance: str) -> Reply:
             return statuses.reply(reason, SERVICE)
         said = f"{SERVICE}: failed without a reason. {statuses.REMEDIES[Answer.UNCLEAR]}"
         return Reply(Answer.UNCLEAR, said=said)
-    taken = list(_items(found, REFERENCED_SOPS))
-    for item in taken:
+    for item in _items(found, REFERENCED_SOPS):
         if _value(item, INSTANCE) == instance:
             warning = _number(item, WARNING_REASON)
             mark = f"taken with {SERVICE} 0x{warning:04X}" if warning else None
             return Reply(Answer.SENT, mark=mark)
-    if taken:
-        said = f"{SERVICE}: another object is named. {statuses.REMEDIES[Answer.UNCLEAR]}"
-        return Reply(Answer.UNCLEAR, said=said)
-    return _taken_by(http)
-
-
-def _taken_by(http: int) -> Reply:
-    return Reply(Answer.SENT, mark=f"taken with HTTP {http}, and no list of instances")
+    said = f"{SERVICE}: HTTP {http} with a list that does not name the object."
+    return Reply(Answer.UNCLEAR, said=f"{said} {statuses.REMEDIES[Answer.UNCLEAR]}")
 
 
 def _failures(found: dict[str, Any], instance: str) -> Iterator[int | None]:

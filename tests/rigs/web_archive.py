@@ -73,12 +73,14 @@ class WebArchive:
     answer: Callable[[Post], Response] = taken
     options: int = 405
     """Its answer to OPTIONS."""
+    empty: int = 400
+    """Its answer to a request to store without an object."""
     holds: threading.Event = field(default_factory=threading.Event)
     """Cleared: it takes an object and does not answer."""
     port: int = 0
     came: list[Post] = field(default_factory=list)
     asked: list[Mapping[str, str]] = field(default_factory=list)
-    """The headers of each OPTIONS."""
+    """The headers of each OPTIONS, and of each request without an object."""
     connections: int = 0
     tls: bool = False
 
@@ -95,7 +97,8 @@ class WebArchive:
 
 
 def part(content_type: str, body: bytes) -> bytes:
-    """The one object of a body, where the body is as PS3.18 10.5.1 and RFC 2046 want it."""
+    """The one object of a body, where the body is as PS3.18 10.5.1 and RFC 2046 want it; empty:
+    there is none in it."""
     found = re.fullmatch(
         r'multipart/related; type="application/dicom"; boundary=([0-9A-Za-z]+)', content_type
     )
@@ -103,6 +106,8 @@ def part(content_type: str, body: bytes) -> bytes:
     boundary = found[1].encode()
     head = b"--" + boundary + b"\r\nContent-Type: application/dicom\r\n\r\n"
     tail = b"\r\n--" + boundary + b"--\r\n"
+    if body == tail[2:]:
+        return b""
     assert body.startswith(head)
     assert body.endswith(tail)
     whole = body[len(head) : -len(tail)]
@@ -123,6 +128,10 @@ def _handler(archive: WebArchive) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             whole = part(self.headers["Content-Type"], body)
+            if not whole:
+                archive.asked.append(dict(self.headers))
+                self._say(Response(archive.empty))
+                return
             uid = str(dcmread(io.BytesIO(whole)).SOPInstanceUID)
             post = Post(uid, self.path, dict(self.headers), whole, self.number)
             archive.came.append(post)

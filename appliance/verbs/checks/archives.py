@@ -1,10 +1,13 @@
 """The check of the archives that get results: each answers, lets us in and takes what it is to get.
 
 Nothing is stored there: an association, C-ECHO (PS3.4 A), and which classes it accepted; or, of
-DICOMweb, OPTIONS of the address where objects would go (RFC 9110 9.3.7), as who sends them.
+DICOMweb, a request to store (PS3.18 10.5) without an object in it. OPTIONS would say less: services
+answer it with 404 where they take objects, or without asking who we are.
 """
 
 from __future__ import annotations
+
+import uuid
 
 from appliance.settings import Deliver, Stow
 from appliance.verbs.checks.check import PATIENCE_S, Check, Device
@@ -75,8 +78,9 @@ def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
     from appliance.errors import PeerAway, SettingsInvalid  # noqa: PLC0415
 
     section = f'{device.file}: [[deliver]] name = "{one.name}"'
+    boundary = uuid.uuid4().hex
     try:
-        headers = credentials.header(one)
+        headers = {**credentials.header(one), **stow.headers(boundary)}
     except SettingsInvalid as e:
         return e.text, f"{e.remedy} The lines are {section}."
     limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
@@ -84,21 +88,21 @@ def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
         link = Exchange.open(Place.of(one), limits)
         try:
             days = link.certificate_days()
-            said = link.ask("OPTIONS", stow.TARGET, headers)
+            said = link.ask("POST", stow.TARGET, headers, stow.empty(boundary))
         finally:
             link.close()
     except PeerAway as e:
         lines = {REJECTS: "proxy", FAILED: "tls"}.get(e.code, "url")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
-    text = f"{one.url} answers OPTIONS with HTTP {said.status}"
+    text = f"{one.url} answers a request without an object with HTTP {said.status}"
     if days is not None:
         text += f"; its certificate ends in {days:.0f} days"
         if days < LEAST_DAYS:
             return text, f"Renew the certificate of the archive {one.name}."
+    if (remedy := stow.DEAD.get(said.status)) is not None:
+        return text, f"{remedy} The lines are {section}."
     what = stow.trouble(said.status)
-    if said.status == 404:
-        return text, f"Nothing takes objects there. The lines are {section}: url."
-    if what is None or said.status == 501:  # it need not know OPTIONS
+    if what is None or said.status == 500:  # it may stumble where no object is
         return text, ""
     error = web.trouble(what, said, one.url)
     return f"{text}: {error.text}", f"{error.remedy} The lines are {section}."

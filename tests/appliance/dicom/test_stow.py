@@ -26,7 +26,7 @@ def of(http: int, body: bytes = b"", kind: str = JSON) -> Reply:
 def test_a_body_holds_one_object_bit_by_bit() -> None:
     whole = bytes(range(256)) * 10
     body = b"".join(stow.framed(whole, "abc0"))
-    assert part(stow.content_type("abc0"), body) == whole
+    assert part(stow.headers("abc0")["Content-Type"], body) == whole
 
 
 @pytest.mark.parametrize("http", [200, 202])
@@ -72,8 +72,12 @@ def test_a_failure_goes_before_what_was_taken() -> None:
     assert of(200, json.dumps(both).encode()).meant is Answer.UNFIT
 
 
-def test_a_list_that_names_another_instance_alone_does_not_mean_ours() -> None:
-    assert of(200, listed("9.9")).meant is Answer.UNCLEAR
+def test_a_list_in_which_ours_is_not_does_not_mean_that_it_was_taken() -> None:
+    none = b'{"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ"}}'
+    for body in (listed("9.9"), none, b"{}", b'{"00081199": {"vr": "SQ", "Value": []}}'):
+        for http in (200, 202):
+            found = of(http, body)
+            assert (found.meant, "does not name" in found.said) == (Answer.UNCLEAR, True)
     others = {**json.loads(listed(UID)), **json.loads(listed("9.9", failure=0xA900))}
     assert of(202, json.dumps(others).encode()).meant is Answer.SENT
 
@@ -83,7 +87,6 @@ def test_a_list_that_names_another_instance_alone_does_not_mean_ours() -> None:
     [
         (b"", ""),
         (b"", JSON),
-        (b"{}", JSON),
         (b"<NativeDicomModel/>", "application/dicom+xml"),
         (b"<NativeDicomModel/>", "text/xml"),
         (b"--b", "multipart/related"),
