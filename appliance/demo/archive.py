@@ -31,7 +31,7 @@ from rich.table import Table
 from appliance.demo.child import child, free_port
 from appliance.errors import PeerAway
 from appliance.results.pacs import Ordered
-from appliance.store.delivery import SETTLED, State
+from appliance.store.delivery import State
 from appliance.store.journal import Journal
 from appliance.store.rows import OwedRow
 
@@ -39,6 +39,8 @@ NAME, AE_TITLE = "orthanc", "ORTHANC"
 WITHIN_S = 180.0
 """Composing and delivering take seconds; a slow box has room."""
 LOOK_S = 0.2
+UNDER_WAY = (State.WAITING, State.DELIVERED)
+"""What is delivered is asked about: in the end it is committed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Archive:
         """The table of scanside.toml that makes us deliver there."""
         return (
             f'[[deliver]]\nname = "{NAME}"\nhost = "127.0.0.1"\nport = {self.port}\n'
-            f'called_ae = "{AE_TITLE}"\nprofile = ["sr", "seg", "sc"]\n'
+            f'called_ae = "{AE_TITLE}"\nprofile = ["sr", "seg", "sc"]\ncommitment = true\n'
         )
 
     def read(self, sop_instance_uid: str) -> Dataset | None:
@@ -134,7 +136,8 @@ class Delivered:
     sop_class: str
     """Its name; empty where it was not composed."""
     same: bool
-    """Whether the archive has it, element by element as it was composed."""
+    """Whether the archive has promised to keep it, and has it, element by element as it was
+    composed."""
     why: str = ""
 
 
@@ -156,7 +159,7 @@ def delivered(state: Path, archive: Archive) -> list[Delivered]:
     """All that the archive was owed, once nothing waits for it any more, or time is up."""
     end = time.monotonic() + WITHIN_S
     rows = _owed(state)
-    while not rows or any(row.state not in (*SETTLED, State.DEAD) for row in rows):
+    while not rows or any(row.state in UNDER_WAY for row in rows):
         if time.monotonic() > end:
             break
         time.sleep(LOOK_S)
@@ -183,6 +186,6 @@ def _checked(row: OwedRow, state: Path, archive: Archive) -> Delivered:
         there = archive.read(str(made.SOPInstanceUID))
     except (OSError, urllib.error.URLError) as e:
         return Delivered(kind, said, "", False, str(e))
-    same = there is not None and there == made
+    same = said == State.COMMITTED.value and there is not None and there == made
     name = UID(made.SOPClassUID).name.removesuffix(" Storage")
     return Delivered(kind, said, name, same, row.last_error or "")
