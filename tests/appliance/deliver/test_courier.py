@@ -322,7 +322,7 @@ def test_ten_thousand_objects_that_are_owed_after_a_day_all_go_in_order_and_once
         pacs.Owed("pacs", uid, None, file) for uid, file in zip(uids, files, strict=True)
     )
     served = serve(box)
-    until(lambda: served.deliverer._couriers[0].away)
+    until(lambda: served.deliverer._workers[0].away)
     with serving(port=port) as first:
         until(lambda: len(first.came) > 3000, 300.0)
     with serving(port=port) as second:

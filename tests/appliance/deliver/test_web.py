@@ -99,7 +99,7 @@ def test_who_we_are_is_read_anew_for_each_connection(
     with serving_web(WebArchive(answer=answer)) as archive:
         box = box_of(device, archive.url, "1.1", "1.2", token_file=str(token))
         served = serve(box)
-        until(lambda: served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
         assert {one.headers["Authorization"] for one in archive.came} == {"Bearer right"}
         token.write_text("renewed\n")
         settled(box)
@@ -120,8 +120,8 @@ def test_a_secret_that_others_can_read_is_not_shown_and_the_archive_waits_for_an
         box.composed("2.1", to="well")
         served = serve(box)
         until(lambda: box.journal.owed.counts("well").delivered)
-        until(lambda: served.deliverer._couriers[0].away)
-        assert "token_file" in str(served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
+        assert "token_file" in str(served.deliverer._workers[0].away)
         assert archive.connections == 0
         token.chmod(0o600)
         settled(box)
@@ -199,7 +199,7 @@ def test_what_the_archive_does_not_do_now_waits_is_named_and_kills_nothing(
         box = box_of(device, archive.url, "1.1", "1.2")
         served = serve(box)
         until(lambda: len(archive.came) > 15)
-        courier = served.deliverer._couriers[0]
+        courier = served.deliverer._workers[0]
         assert says in str(courier.away)
         assert "token=abc" not in str(courier.away)
         rows = box.journal.owed.waiting("web", 9)
@@ -240,9 +240,9 @@ def test_it_is_not_asked_before_the_time_that_it_names_and_that_is_said_at_once(
     with serving_web(WebArchive(answer=lambda _post: answer)) as archive:
         box = box_of(device, archive.url, "1.1", "1.2")
         served = serve(box)
-        until(lambda: served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
         box.composed("1.3", to="web")
-        courier = served.deliverer._couriers[0]
+        courier = served.deliverer._workers[0]
         seen = courier.seen
         until(lambda: courier.seen > seen)
         assert archive.uids == ["1.1"], "asked once"
@@ -371,7 +371,7 @@ def test_an_archive_that_is_away_gets_all_when_it_is_back_and_nothing_is_dead(
     port = free_port()
     box = box_of(device, f"http://127.0.0.1:{port}/dicom-web", *(f"1.{n}" for n in range(1, 30)))
     served = serve(box)
-    until(lambda: served.deliverer._couriers[0].away)
+    until(lambda: served.deliverer._workers[0].away)
     with serving_web(port=port) as archive:
         settled(box)
         assert archive.uids == [f"1.{n}" for n in range(1, 30)]
@@ -404,7 +404,7 @@ def test_a_peer_that_does_not_answer_or_says_no_http_is_hung_up_on_and_kills_not
     with saying(speak) as port:
         box = box_of(device, f"http://127.0.0.1:{port}", "1.1", "1.2")
         served = serve(box, QUICKEST)
-        until(lambda: served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
         rows = box.journal.owed.waiting("web", 9)
     assert [(row.key, row.attempts) for row in rows] == [("1.1", 0), ("1.2", 0)]
     assert aways(box)[0][0] == code
@@ -479,8 +479,8 @@ def test_a_wrong_certificate_is_named_gets_neither_object_nor_secret_and_kills_n
     with serving_web(tls=context) as archive:
         box = box_of(device, archive.url, "1.1", tls=believed, token_file=str(token))
         served = serve(box)
-        until(lambda: served.deliverer._couriers[0].away)
-        assert "the clock of this machine says" in str(served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
+        assert "the clock of this machine says" in str(served.deliverer._workers[0].away)
         assert archive.came == []
     assert {code for code, _ in aways(box)} == {"peer_tls"}
     assert box.journal.owed.waiting("web", 9)[0].attempts == 0

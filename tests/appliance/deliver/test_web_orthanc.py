@@ -92,8 +92,8 @@ def test_orthanc_lets_in_who_has_the_password(device: Make, serve: Serve, tmp_pa
         assert "HTTP 401" in refused.text
         box.composed("1.2.3.1", to="web")
         served = serve(box)
-        until(lambda: served.deliverer._couriers[0].away)
-        assert "HTTP 401" in str(served.deliverer._couriers[0].away)
+        until(lambda: served.deliverer._workers[0].away)
+        assert "HTTP 401" in str(served.deliverer._workers[0].away)
         secret.write_text("pw\n")
         assert doctor(box.settings).ok
         until(lambda: box.journal.owed.counts("web").delivered == 1)
