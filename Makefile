@@ -2,6 +2,7 @@
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
 #   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
+#   make test-long             all tests, also in somebody else's viewer
 #   make check                 style, types, import contracts, generated files, licences, locks, aarch64 wheels
 #   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
@@ -11,12 +12,14 @@
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo quick test test-long check bench gpu-check wheel lock bundles setup-demo setup-test setup-bench setup-train setup-release
+.PHONY: demo quick test test-long check bench gpu-check wheel lock bundles setup-demo setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:
-	@.ci/setup demo
+	@.ci/setup demo $(filter --pacs,$(ARGS))
 setup-test:
 	@.ci/setup test
+setup-test-long:
+	@.ci/setup test-long
 setup-bench:
 	@.ci/setup bench
 setup-train:
@@ -33,7 +36,7 @@ quick: setup-test
 test: setup-test
 	@$(PY) -m pytest -m "not long" $(ARGS)
 
-test-long: setup-test
+test-long: setup-test-long
 	@$(PY) -m pytest $(ARGS)
 
 check: setup-test

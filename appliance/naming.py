@@ -26,6 +26,8 @@ from typing import Final
 from appliance.report import SeriesKey
 
 _KEYED = 8
+_DIGITS = 39
+"""Of the largest UUID."""
 MAKER: Final = "Scanside"
 """Manufacturer (0008,0070) of every object that is composed here, and of the phantoms."""
 
@@ -85,3 +87,12 @@ class Naming:
 def is_keyed(report_id: uuid.UUID) -> bool:
     """Whether a report was named with the site key; else it is of before release 0.2.0."""
     return report_id.version == _KEYED
+
+
+def is_own(uid: str) -> bool:
+    """Whether a UID is one that a site of this product gives what it composes."""
+    digits = uid.removeprefix("2.25.")
+    if digits == uid or not digits.isdecimal() or len(digits) > _DIGITS:
+        return False
+    value = int(digits)
+    return value < 1 << 128 and uuid.UUID(int=value).version == _KEYED

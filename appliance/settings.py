@@ -12,9 +12,11 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from appliance.errors import SettingsInvalid
 from appliance.report import Priority, Product, Record, Verb
@@ -152,29 +154,17 @@ class Retain(Record):
     """Composed objects that no archive took for so long are given up."""
 
 
-class Deliver(Record):
-    """One archive that gets results as DICOM objects (C-STORE, PS3.4 B)."""
+class Archive(Record):
+    """One archive that gets results as DICOM objects, however it is spoken to."""
 
     name: TopicPart
     """Ours for it: it stands in the journal, so another name is another archive."""
-    kind: Literal["dicom"] = "dicom"
-    host: str = Field(min_length=1)
-    port: int = Field(default=104, ge=1, le=65535)
-    ae_title: AETitle = "SCANSIDE"
-    """How we call ourselves there."""
-    called_ae: AETitle
-    """How it is called."""
     profile: tuple[Product, ...] = Field(default=("sr",), min_length=1)
     """Which objects it gets: structured reports, segmentations of findings, of lungs, captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
     tls: TLS | None = None
     """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
-    commitment: bool = False
-    """Whether it is asked to promise that it keeps what it took (storage commitment, PS3.4 J). Its
-    answer is heard from `host` alone."""
-    certificate: Certificate | None = None
-    """Under [dicom.tls]: the one certificate that it may show when it answers."""
 
     @field_validator("name")
     @classmethod
@@ -183,19 +173,124 @@ class Deliver(Record):
             raise ValueError("'mqtt' is the broker; give the archive another name")
         return value
 
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _not_yet(cls, value: object) -> object:
-        if value == "stow":
-            raise ValueError("'stow' (DICOMweb) is not spoken yet; use kind = \"dicom\"")
-        return value
-
     @field_validator("profile")
     @classmethod
     def _once_each(cls, value: tuple[Product, ...]) -> tuple[Product, ...]:
         if len(set(value)) != len(value):
             raise ValueError("an object is named twice; name each once")
         return value
+
+
+class Deliver(Archive):
+    """An archive that gets them by C-STORE (PS3.4 B)."""
+
+    kind: Literal["dicom"] = "dicom"
+    host: str = Field(min_length=1)
+    port: int = Field(default=104, ge=1, le=65535)
+    ae_title: AETitle = "SCANSIDE"
+    """How we call ourselves there."""
+    called_ae: AETitle
+    """How it is called."""
+    commitment: bool = False
+    """Whether it is asked to promise that it keeps what it took (storage commitment, PS3.4 J). Its
+    answer is heard from `host` alone."""
+    certificate: Certificate | None = None
+    """Under [dicom.tls]: the one certificate that it may show when it answers."""
+
+
+class Stow(Archive):
+    """An archive that gets them by STOW-RS (DICOMweb, PS3.18 10.5)."""
+
+    kind: Literal["stow"] = "stow"
+    url: str
+    """Where its service begins, without /studies: https://pacs.example/dicom-web. http on the
+    loopback of this machine alone."""
+    token_file: Path | None = None
+    """Its first line is the token that we show (Bearer, RFC 6750). Only its owner may read it."""
+    username: Annotated[str, Field(pattern=r"^[^:\x00-\x1f\x7f]{1,256}$")] | None = None
+    """RFC 7617."""
+    password_file: Path | None = None
+    """Its first line is the password. Only its owner may read it."""
+    proxy: str | None = None
+    """http://HOST:PORT of a proxy through which https goes. That of the environment is not used."""
+
+    @field_validator("url")
+    @classmethod
+    def _of_a_service(cls, value: str) -> str:
+        parts = _split(value, "https", "http")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            raise ValueError("http is for 127.0.0.1 alone: what is sent are names. Write https")
+        if parts.path.rstrip("/").endswith("/studies"):
+            raise ValueError("/studies is put behind it by us; leave that out")
+        return value.rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _of_a_proxy(cls, value: str | None) -> str | None:
+        if value is not None and _split(value, "http").path.strip("/"):
+            raise ValueError("a proxy is http://HOST:PORT and nothing behind it")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Stow:
+        secure = self.url.startswith("https:")
+        if secure and self.tls is None:
+            raise ValueError(
+                "https needs [deliver.tls] with ca = the file of the authority of the archive; "
+                'for a public one ca = "/etc/ssl/certs/ca-certificates.crt"'
+            )
+        if not secure and (self.tls is not None or self.proxy is not None):
+            raise ValueError("tls and proxy are for a url with https alone; take them out")
+        if (self.username is None) is not (self.password_file is None):
+            raise ValueError("username and password_file go together; name both")
+        if self.token_file is not None and self.username is not None:
+            raise ValueError("token_file, or username with password_file; not both")
+        return self
+
+
+def _split(value: str, *schemes: str) -> SplitResult:
+    """The parts of a URL with a host, and without a name, query or fragment in it."""
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("a URL has no blanks and only the signs of ASCII")
+    parts = urlsplit(value)  # ValueError where the host is none
+    if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
+        raise ValueError(f"a URL that begins with {' or '.join(schemes)}, and a host: {value!r}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no name and no password stand in a URL; they stand in a file")
+    if parts.query or parts.fragment:
+        raise ValueError("nothing may stand in a URL from ? or # on")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+_KINDS: Final = MappingProxyType[str, type[Archive]]({"dicom": Deliver, "stow": Stow})
+
+
+def _of_its_kind(value: object) -> object:
+    """Say it where a line of the file belongs to the other kind of archive."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", "dicom")
+    if kind not in _KINDS:
+        raise ValueError(f"kind is {' or '.join(_KINDS)}, and not {kind!r}")
+    for key in value:
+        if key not in _KINDS[kind].model_fields:
+            for other, one in _KINDS.items():
+                if key in one.model_fields:
+                    raise ValueError(
+                        f'{key} is for kind = "{other}" alone, and this is "{kind}"; '
+                        "take the line out"
+                    )
+    return {**value, "kind": kind}
+
+
+AnyArchive = Annotated[Deliver | Stow, Field(discriminator="kind"), BeforeValidator(_of_its_kind)]
 
 
 class Host(Record):
@@ -223,7 +318,12 @@ class Settings(Record):
     bundles: Bundles = Bundles()
     retain: Retain = Retain()
     host: Host = Host()
-    deliver: tuple[Deliver, ...] = ()
+    deliver: tuple[AnyArchive, ...] = ()
+
+    @property
+    def promising(self) -> tuple[Deliver, ...]:
+        """The archives that are asked to promise that they keep what they took."""
+        return tuple(one for one in self.deliver if isinstance(one, Deliver) and one.commitment)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Settings:
@@ -234,7 +334,7 @@ class Settings(Record):
 
     @model_validator(mode="after")
     def _somebody_promises(self) -> Settings:
-        if self.dicom.commitment == "relay" and not any(one.commitment for one in self.deliver):
+        if self.dicom.commitment == "relay" and not self.promising:
             raise ValueError(
                 '[dicom] commitment = "relay" needs a [[deliver]] with commitment = true, '
                 "which is asked"
@@ -271,7 +371,10 @@ def load(path: Path | None) -> Settings:
         settings = Settings.model_validate(data)
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
-        key = ".".join(str(p) for p in first["loc"])
+        at = first["loc"]
+        if at[:1] == ("deliver",):
+            at = (*at[:2], *at[3:])  # the kind of the archive is no key of the file
+        key = ".".join(str(p) for p in at)
         raise SettingsInvalid(f"{path}: {key}: {first['msg']}") from e
     if settings.bundles.allow_unsigned:
         _require_of_root(path)

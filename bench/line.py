@@ -61,14 +61,22 @@ def figures() -> Iterator[Figure]:
 
 def chest_ct() -> list[Any] | None:
     """R01-001; None, and the reason is printed, where it or dcmtk is missing."""
-    shared = TREE.parent / "shared" / "data" / "ct" / SERIES
-    if not shared.is_dir():
-        print(f"line: left out, {SERIES} is not at {shared}")
-        return None
     if not STORESCU.exists():
         print("line: left out, dcmtk is not installed (apt-get install dcmtk)")
         return None
-    return [pydicom.dcmread(path) for path in sorted(shared.glob("*.dcm"))]
+    folder = series_folder("line")
+    return (
+        None if folder is None else [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    )
+
+
+def series_folder(part: str) -> Path | None:
+    """Where R01-001 lies; None, and the reason is printed, where it is missing."""
+    shared = TREE.parent / "shared" / "data" / "ct" / SERIES
+    if shared.is_dir():
+        return shared
+    print(f"{part}: left out, {SERIES} is not at {shared}")
+    return None
 
 
 Row = dict[str, float]

@@ -51,8 +51,6 @@ from appliance.store.spool import Spool
 log = logging.getLogger("scanside.compose")
 
 TRIES = 3
-AT_ONCE = 200
-"""Rows that are looked at together."""
 FIRST: Sequence[Product] = ("seg", "lungs", "sc", "sr")
 """The order of composing (rule 3)."""
 
@@ -80,8 +78,9 @@ class Composer:
         return count
 
     def _untried(self) -> list[OwedRow]:
-        """Rows without a file, those of one report and edition together."""
-        rows = self._journal.owed.uncomposed(self._names, AT_ONCE + len(self._tried))
+        """Rows without a file, those of one report and edition together: all of them at once, for
+        what a report says depends on which objects of it are ordered."""
+        rows = self._journal.owed.uncomposed(self._names, -1)
         left = [row for row in rows if (row.destination, row.key) not in self._tried]
         return sorted(left, key=lambda row: (row.key.rsplit(" ", 1)[0], row.id))
 

@@ -1,16 +1,18 @@
 """One archive, served by one thread: what has its file is sent, one object at a time.
 
-Rules (C-STORE: PS3.4 B)
-- Delivered means that the archive answered the object (`dicom.statuses`). Until then it waits in
-  the journal, and goes again as it is, under the same UID: an archive that had it answers 0111.
-- An association is kept while there is work, and `idle_s` longer.
+Rules
+- Delivered means that the archive answered the object (`dicom.statuses`, `dicom.stow`). Until then
+  it waits in the journal, and goes again as it is, under the same UID: an archive that had it
+  answers a duplicate, or success.
+- A link to it (`archive`) is kept while there is work, and `idle_s` longer.
 - What the archive does wrong as such (away, rejects us, full) costs nothing but time: growing,
   jittered pauses, and after each of them one object, until something is taken. So an archive that
-  is down is asked with one object only, and nothing that waits for it ever dies of that.
+  is down is asked with one object only, and nothing that waits for it ever dies of that. Where it
+  says for how long (Retry-After), it is not asked before.
 - What it says of one object is that object's: it is sent, rests, or is dead (`dicom.statuses`,
   `turns`). Several in a row that it does not take let the courier pause too.
 - A 3D report whose class it refuses is ordered once in the older class (`results.pacs.older`).
-- Nobody else waits: each archive has its own thread, its own association and its own rows.
+- Nobody else waits: each archive has its own thread, its own link and its own rows.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ from pathlib import Path
 from typing import Final
 
 from appliance.deliver import offer
+from appliance.deliver.archive import Archive, Link, Waits
+from appliance.deliver.association import ByAssociation
 from appliance.deliver.turns import Turns
+from appliance.deliver.web import ByWeb
 from appliance.dicom import part10, statuses
-from appliance.dicom.requestor import Limits, Peer, Requestor
-from appliance.dicom.statuses import Answer
+from appliance.dicom.requestor import Limits
+from appliance.dicom.statuses import Answer, Reply
 from appliance.errors import PeerAway
 from appliance.results import pacs
-from appliance.settings import Deliver
+from appliance.settings import Deliver, Stow
 from appliance.store.delivery import Event
 from appliance.store.events import ArchiveAway, ArchiveReached
 from appliance.store.journal import Journal
@@ -71,7 +76,7 @@ class Courier:
 
     def __init__(
         self,
-        to: Deliver,
+        to: Deliver | Stow,
         journal: Journal,
         state: Path,
         *,
@@ -92,10 +97,9 @@ class Courier:
         self._delivered = delivered
         self._took = False
         """Whether it has taken something since `delivered` was called."""
-        self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
-        self._classes = offer.classes(to.profile)
+        self._archive = spoken_to(to, self._pace.limits)
         self._turns = Turns(self._pace.tries, draw)
-        self._link: Requestor | None = None
+        self._link: Link | None = None
         self._used = 0.0
         self._troubles = 0
         """Attempts in a row of which the archive took nothing."""
@@ -160,7 +164,7 @@ class Courier:
             self._trouble(e)
             return
         try:
-            status = _sent(link, found)
+            reply = link.store(found)
         except part10.Unreadable as e:
             self._never(row, e.one_line())
         except PeerAway as e:
@@ -169,21 +173,19 @@ class Courier:
                 self._lost(row, e)
         else:
             self._used = time.monotonic()
-            self._answered(row, found, status)
+            self._answered(row, found, reply)
 
-    def _answered(self, row: OwedRow, found: part10.Object, status: int) -> None:
-        meant = statuses.answer(status)
+    def _answered(self, row: OwedRow, found: part10.Object, reply: Reply) -> None:
+        meant, said = reply.meant, reply.said
         if meant is Answer.SENT:
-            mark = None if status == 0 else f"taken with C-STORE 0x{status:04X}"
-            self._journal.owed.ack(self.name, [row.key], mark=mark)
+            self._journal.owed.ack(self.name, [row.key], mark=reply.mark)
             self._turns.taken(row.key)
             self._took = True
             self._reached()
             return
-        said = statuses.sentence(status)
         if meant is Answer.BUSY:
             self._journal.owed.later(self.name, row.key, said, counts=False)
-            self._trouble(PeerAway(f"{self._peer}: {said}", code="archive_full"))
+            self._trouble(PeerAway(f"{self._archive}: {said}", code="archive_full"))
         elif meant is Answer.UNCLEAR:
             self._refused(row, said)
         elif meant is Answer.CLASS_REFUSED and self._in_older_class(row, found, said):
@@ -220,18 +222,19 @@ class Courier:
 
     # The archive as such.
 
-    def _open(self) -> Requestor:
-        """The association: the one that is kept, or a new one. PeerAway."""
+    def _open(self) -> Link:
+        """The link: the one that is kept, or a new one. PeerAway."""
         if self._link is not None and self._link.is_over():
             self._drop_link()
         if self._link is None:
-            self._link = Requestor.open(self._peer, self._classes, self._pace.limits)
+            self._link = self._archive.open()
             self._used = time.monotonic()
         return self._link
 
     def _lost(self, row: OwedRow, error: PeerAway) -> None:
-        """The association ended while this object was under way."""
-        if self._turns.lost(row.key):
+        """The link ended while this object was under way, or is of no use for now."""
+        counts = self._turns.lost(row.key)
+        if counts and not isinstance(error, Waits):
             self._refused(row, f"{error.text}, while it took others")
         else:
             self._journal.owed.later(self.name, row.key, error.text, counts=False)
@@ -246,18 +249,20 @@ class Courier:
                 ArchiveAway(subject=self.name, text=error.text, code=error.code)
             )
         self._troubles += 1
-        if self._troubles >= FEW:
+        told_s = error.at_least_s if isinstance(error, Waits) else 0.0
+        if self._troubles >= FEW or told_s > self._pace.pauses.longest_s:
             self.away = f"{self.name}: {error.text}"
-        self._pause()
+        self._pause(told_s)
 
     def _reached(self) -> None:
         if self._said is not None:
             self._journal.events.add(ArchiveReached(subject=self.name))
         self._troubles, self._said, self.away = 0, None, None
 
-    def _pause(self) -> None:
+    def _pause(self, at_least_s: float = 0.0) -> None:
         """Only `stop` cuts it short: what is owed newly does not bring the archive back."""
-        end = time.monotonic() + self._pace.pauses.pause_s(self._troubles, self._draw)
+        pause_s = max(self._pace.pauses.pause_s(self._troubles, self._draw), at_least_s)
+        end = time.monotonic() + pause_s
         while (left := end - time.monotonic()) > 0:
             self._bell.clear()
             if self._stopping:
@@ -267,7 +272,7 @@ class Courier:
             self._bell.wait(min(left, self._pace.tick_s))
 
     def _rest(self) -> None:
-        """Nothing to do: wait for the bell, and end an association that is not used any more."""
+        """Nothing to do: wait for the bell, and end a link that is not used any more."""
         if self._took:
             self._took = False
             self._delivered()
@@ -280,23 +285,18 @@ class Courier:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        """Release the association, if there is one."""
+        """Release the link, if there is one."""
         link, self._link = self._link, None
         if link is not None:
             link.release()
 
     def _drop_link(self) -> None:
-        """The association is of no use any more."""
+        """The link is of no use any more."""
         link, self._link = self._link, None
         if link is not None:
             link.abort()
 
 
-def _sent(link: Requestor, found: part10.Object) -> int:
-    """The status of one object. PeerAway, Unreadable."""
-    syntax = link.takes(found.sop_class, found.transfer_syntax)
-    if syntax is None:
-        return statuses.NO_CONTEXT
-    data, length = found.data(syntax)
-    with data:
-        return link.store(found.sop_class, found.sop_instance, syntax, data, length)
+def spoken_to(to: Deliver | Stow, limits: Limits) -> Archive:
+    """The archive of these settings."""
+    return ByWeb(to, limits) if isinstance(to, Stow) else ByAssociation(to, limits)

@@ -26,7 +26,7 @@ from appliance.deliver.asker import Asker
 from appliance.deliver.courier import Courier, Pace
 from appliance.deliver.teller import Teller
 from appliance.host import notify
-from appliance.settings import Settings
+from appliance.settings import Deliver, Settings
 from appliance.store import bell
 from appliance.store.files import DISK
 from appliance.store.heartbeat import Heart, TroubleCode, living
@@ -146,7 +146,7 @@ def _workers(settings: Settings, journal: Journal, pace: Pace | None) -> Iterato
     if relays:
         yield Teller(settings.dicom, journal, pace=pace)
     for one in settings.deliver:
-        if not one.commitment:
+        if not isinstance(one, Deliver) or not one.commitment:
             yield Courier(one, journal, settings.state, pace=pace)
             continue
         asker = Asker(one, journal, settings.state, relays=relays, pace=pace)

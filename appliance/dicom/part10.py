@@ -51,6 +51,13 @@ class Object:
         except OSError as e:
             raise Unreadable(f"{self.path.name}: {e.strerror}") from e
 
+    def whole(self) -> bytes:
+        """The file as it is: preamble, file meta and data set. Unreadable."""
+        try:
+            return self.path.read_bytes()
+        except OSError as e:
+            raise Unreadable(f"{self.path.name}: {e.strerror}") from e
+
     def _implicit(self) -> bytes:
         from pydicom import dcmread  # noqa: PLC0415 - hardly any peer needs it
         from pydicom.filebase import DicomBytesIO  # noqa: PLC0415

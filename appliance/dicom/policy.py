@@ -147,8 +147,8 @@ def archives(
             frozenset((address,) if (address := _address(one.host)) else resolve(one.host)),
             one.certificate,
         )
-        for one in settings.deliver
-        if one.commitment and (calling_ae is None or one.called_ae == calling_ae.strip())
+        for one in settings.promising
+        if calling_ae is None or one.called_ae == calling_ae.strip()
     )
 
 

@@ -14,6 +14,7 @@ Rules (statuses: PS3.4 table B.2-1, PS3.7 annex C)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -85,7 +86,26 @@ def event(meant: Answer, refused: int) -> Event:
     return TRIES.verdict(_FAULTS[meant], refused)
 
 
-def sentence(status: int) -> str:
+def sentence(status: int, service: str = "C-STORE") -> str:
     """A refusal for the last error of the row: status, meaning and remedy."""
     meant = answer(status)
-    return f"C-STORE 0x{status:04X}, {meant.value.replace('_', ' ')}. {REMEDIES[meant]}"
+    return f"{service} 0x{status:04X}, {meant.value.replace('_', ' ')}. {REMEDIES[meant]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the archive answered about one object."""
+
+    meant: Answer
+    said: str = ""
+    """Of what is not taken: status, meaning and remedy, for a person."""
+    mark: str | None = None
+    """Of what is taken, with more than plain success: what is kept of that."""
+
+
+def reply(status: int, service: str = "C-STORE") -> Reply:
+    """The reply that a status (0 to FFFF) of this service is."""
+    meant = answer(status)
+    if meant is Answer.SENT:
+        return Reply(meant, mark=f"taken with {service} 0x{status:04X}" if status else None)
+    return Reply(meant, said=sentence(status, service))

@@ -44,7 +44,7 @@ def is_mute(connection: socket.socket) -> bool:
 def shown(settings: Settings, connection: socket.socket) -> frozenset[str]:
     """The names of the peer's certificate, where the settings ask for one."""
     named = [one.certificate for one in settings.dicom.allow]
-    named += [one.certificate for one in settings.deliver]
+    named += [one.certificate for one in settings.promising]
     if not isinstance(connection, ssl.SSLSocket) or not any(named):
         return frozenset()
     from appliance.dicom import certificate  # noqa: PLC0415 - few sites need it

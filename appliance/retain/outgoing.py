@@ -44,7 +44,7 @@ def clean(settings: Settings, journal: Journal, ledger: age.Ledger, disk: Disk) 
     owed: dict[str, list[OwedRow]] = {}
     for row in journal.owed.with_files(f"{OUTGOING}/"):
         owed.setdefault(str(row.file), []).append(row)
-    asked = {one.name for one in settings.deliver if one.commitment}
+    asked = {one.name for one in settings.promising}
     dropped: Counter[str] = Counter()
     for path in files(settings.state):
         rows = owed.get(f"{OUTGOING}/{path.name}", [])

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from appliance.dicom.storage import CT_IMAGES, RADIOGRAPHS
-from appliance.naming import MAKER
+from appliance.naming import MAKER, is_own
 from appliance.reasons import Code
 from appliance.records import Header
 from appliance.report import Reason
@@ -124,9 +124,9 @@ def _secondary_class(header: Header) -> set[str]:
 
 
 def _own(header: Header) -> set[str]:
-    """An image with this maker's name is a phantom, and is analysed."""
-    image = _is_ct(header) or header.sop_class_uid in RADIOGRAPHS
-    return {"its manufacturer"} if header.manufacturer == MAKER and not image else set()
+    """What was composed here or at another site: a phantom of this maker has no such UID."""
+    own = header.manufacturer == MAKER and is_own(header.sop_instance_uid)
+    return {"its manufacturer"} if own else set()
 
 
 ROWS = (

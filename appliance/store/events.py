@@ -180,7 +180,7 @@ class ArchiveAway(Event):
     kind: ClassVar[str] = "archive_away"
     text: str
     code: str
-    """As `dicom.requestor` has them; or `archive_full`."""
+    """As `dicom.requestor`, `dicom.tls` and `deliver.web` have them; or `archive_full`."""
 
 
 class ArchiveReached(Event):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
-from appliance.naming import Naming, is_keyed
+from appliance.naming import Naming, is_keyed, is_own
 from appliance.report import SeriesKey
 
 KEY = SeriesKey("1.2", "1.2.3")
@@ -94,3 +94,14 @@ def test_a_report_of_before_is_told_by_its_version() -> None:
 
 def test_the_key_is_not_printed() -> None:
     assert repr(Naming(b"secret")) == "Naming()"
+
+
+def test_a_uid_that_was_given_here_is_known_for_one_and_no_other_is() -> None:
+    naming = Naming(b"k" * 32)
+    of = uuid.UUID(int=7)
+    assert is_own(naming.document(of, "sr"))
+    assert is_own(naming.tracking(of, 1))
+    largest = (1 << 128) - 1
+    for other in ("1.2.3", "2.25.", "2.25.x", f"2.25.{uuid.uuid4().int}", f"2.25.{largest + 1}",
+                  f"2.25.{largest}", f"2.25.{'9' * 64}", "2.25.1"):  # fmt: skip
+        assert not is_own(other), other

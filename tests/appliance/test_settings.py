@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.errors import SettingsInvalid
-from appliance.settings import TLS, Allow, Settings, default_state, find, load
+from appliance.settings import TLS, Allow, Settings, Stow, default_state, find, load
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> Non
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (PACS + 'kind = "stow"\n', "deliver.0.kind: .*stow.*not spoken yet"),
+        (PACS + 'kind = "ftp"\n', "deliver.0: .*kind is dicom or stow, and not 'ftp'"),
         (PACS + "profile = []\n", r"deliver.0.profile"),
         (PACS + 'profile = ["sr", "sr"]\n', "deliver.0.profile: .*twice"),
         (PACS + 'profile = ["pdf"]\n', "deliver.0.profile"),
@@ -247,5 +247,75 @@ def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> Non
     ],
 )
 def test_an_archive_that_makes_no_sense_is_named(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SettingsInvalid, match=says):
+        load(write(text))
+
+
+WEB = '[[deliver]]\nname = "web"\nkind = "stow"\n'
+URL = WEB + 'url = "https://pacs.example/dicom-web/"\n'
+CA = '[deliver.tls]\nca = "/etc/scanside/hospital.pem"\n'
+
+
+def test_an_archive_of_dicomweb_is_a_url_with_what_is_believed_and_who_we_are(write) -> None:  # type: ignore[no-untyped-def]
+    (one,) = load(write(URL + 'token_file = "/etc/scanside/token"\n' + CA)).deliver
+    assert isinstance(one, Stow)
+    assert (one.url, one.profile, one.when) == ("https://pacs.example/dicom-web", ("sr",), "final")
+    assert one.tls is not None
+    assert one.token_file == Path("/etc/scanside/token")
+    basic = 'username = "box"\npassword_file = "/p"\nproxy = "http://proxy:3128"\n'
+    (one,) = load(write(URL + basic + CA)).deliver
+    assert isinstance(one, Stow)
+    assert (one.username, one.proxy) == ("box", "http://proxy:3128")
+    for host in ("127.0.0.1:8042", "[::1]:8042", "localhost"):
+        (one,) = load(write(WEB + f'url = "http://{host}/dicom-web"\n')).deliver
+        assert isinstance(one, Stow)
+        assert one.tls is None
+
+
+def test_archives_of_both_kinds_stand_side_by_side(write) -> None:  # type: ignore[no-untyped-def]
+    web, pacs = load(write(URL + CA + PACS)).deliver
+    assert (web.kind, pacs.kind) == ("stow", "dicom")
+    with pytest.raises(SettingsInvalid, match=r"two .* have the name 'web'"):
+        load(write(URL + CA + PACS.replace('"pacs"', '"web"')))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (WEB, "deliver.0.url: Field required"),
+        (PACS + 'url = "https://pacs.example/"\n', 'deliver.0: .*url is for kind = "stow" alone'),
+        (PACS + 'token_file = "/t"\n', 'deliver.0: .*token_file is for kind = "stow" alone'),
+        (URL + 'host = "10.0.0.9"\n' + CA, 'deliver.0: .*host is for kind = "dicom" alone'),
+        (URL + "port = 443\n" + CA, 'deliver.0: .*port is for kind = "dicom" alone'),
+        (URL + 'called_ae = "P"\n' + CA, 'deliver.0: .*called_ae is for kind = "dicom" alone'),
+        (URL + 'ae_title = "A"\n' + CA, 'deliver.0: .*ae_title is for kind = "dicom" alone'),
+        (URL + "commitment = true\n" + CA, "deliver.0.*commitment"),
+        (URL, "deliver.0: .*https needs .*ca"),
+        (URL + 'token = "secret"\n' + CA, "deliver.0.token"),
+        (URL + 'password = "secret"\n' + CA, "deliver.0.password"),
+        (URL + 'username = "box"\n' + CA, "username and password_file go together"),
+        (URL + 'password_file = "/p"\n' + CA, "username and password_file go together"),
+        (URL + 'username = "a:b"\npassword_file = "/p"\n' + CA, "deliver.0.username"),
+        (
+            URL + 'username = "a"\npassword_file = "/p"\ntoken_file = "/t"\n' + CA,
+            "token_file, or username",
+        ),
+        (URL + 'proxy = "https://proxy:3128"\n' + CA, "deliver.0.proxy: .*begins with http"),
+        (URL + 'proxy = "http://me:pw@proxy:3128"\n' + CA, "deliver.0.proxy: .*no password"),
+        (URL + 'proxy = "http://proxy:3128/x"\n' + CA, "deliver.0.proxy: .*nothing behind"),
+        (WEB + 'url = "http://127.0.0.1/"\nproxy = "http://p"\n', "url with https alone"),
+        (WEB + 'url = "http://127.0.0.1/"\n' + CA, "url with https alone"),
+        (WEB + 'url = "http://pacs.example/"\n', "deliver.0.url: .*127.0.0.1 alone"),
+        (WEB + 'url = "http://127.0.0.1.example/"\n', "deliver.0.url: .*127.0.0.1 alone"),
+        (WEB + 'url = "ftp://pacs.example/"\n', "deliver.0.url: .*begins with https or http"),
+        (WEB + 'url = "https:///dicom-web"\n', "deliver.0.url: .*and a host"),
+        (WEB + 'url = "https://me:pw@pacs.example/"\n', "deliver.0.url: .*no password"),
+        (WEB + 'url = "https://pacs.example/?a=b"\n', r"deliver.0.url: .*from \? or # on"),
+        (WEB + 'url = "https://pacs.example/x/studies/"\n', "deliver.0.url: .*/studies"),
+        (WEB + 'url = "https://pacs.example:99999/"\n', "deliver.0.url: .*[Pp]ort"),
+        (WEB + 'url = "https://pacs.example/a\\r\\nHost: b"\n', "deliver.0.url: .*no blanks"),
+    ],
+)
+def test_an_archive_of_dicomweb_that_makes_no_sense_is_named(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SettingsInvalid, match=says):
         load(write(text))

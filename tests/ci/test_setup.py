@@ -54,6 +54,32 @@ def test_without_root_the_printed_command_can_be_typed_as_it_stands(machine: Pat
     assert install.endswith("install -y --no-install-recommends mosquitto mosquitto-clients")
 
 
+@pytest.mark.parametrize(("argument", "asked"), [("", False), ("--pacs", True)])
+def test_the_demo_gets_orthanc_only_for_pacs_and_its_service_is_ended(
+    machine: Path, argument: str, asked: bool
+) -> None:
+    setup = machine / "checkout" / ".ci" / "setup"
+    elsewhere = setup.read_text().replace("/usr/s", "/nowhere/s")
+    setup.write_text(elsewhere.replace("\nlocks=", "\nexit 0\nlocks="))
+    for name, lines in {
+        "id": "echo 0",
+        "service": f'echo "$0 $*" >> {machine}/installed',
+        "update-rc.d": f'echo "$0 $*" >> {machine}/installed',
+    }.items():
+        (machine / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (machine / "bin" / name).chmod(0o755)
+    subprocess.run(
+        [setup, "demo", *argument.split()],
+        env={"PATH": str(machine / "bin")},
+        timeout=60,
+        check=True,
+    )
+    _, install, *after = (machine / "installed").read_text().splitlines()
+    assert (" orthanc orthanc-dicomweb" in install) is asked
+    ended = ["service orthanc stop", "update-rc.d orthanc disable"]
+    assert [line.rpartition("/")[2] for line in after] == (ended if asked else [])
+
+
 @pytest.mark.parametrize(
     ("want", "locks"),
     {"demo": "device build", "test": "check", "train": "check", "bench": "check bench"}.items(),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from appliance.dicom import statuses, syntaxes
+from appliance.dicom import statuses, stow, syntaxes
 from appliance.results import capture
 from appliance.results.sr import document, findings
 
@@ -46,12 +46,36 @@ def test_the_statuses_mean_what_the_table_says() -> None:
     assert rows("statuses") == [*said, ("any other", statuses.Answer.UNCLEAR.value)]
 
 
+def test_the_statuses_of_the_web_mean_what_the_table_says() -> None:
+    said: dict[int, str] = {}
+    for shown, meaning in rows("web statuses"):
+        low, _, high = shown.partition(" to ")
+        for http in range(int(low), int(high or low) + 1):
+            if high:  # a single status stands for itself, whatever range it is in
+                said.setdefault(http, meaning)
+            else:
+                said[http] = meaning
+    assert said == {http: _meant(http) for http in range(200, 600)}
+
+
+def _meant(http: int) -> str:
+    """What becomes of an object that is answered so."""
+    if (what := stow.trouble(http)) is not None:
+        return what.value
+    failed = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [42752]}}]}}'
+    by_instance = stow.reply(http, "application/json", failed, "1.2").meant is statuses.Answer.BUSY
+    dead = stow.reply(http, "", b"", "1.2").meant is statuses.Answer.UNFIT
+    return ", or ".join(["by instance"] * by_instance + ["dead"] * dead)
+
+
 def test_the_codes_of_our_own_scheme_are_all_there() -> None:
     own = [findings.CONFIDENCE, findings.DENSITY, *findings.DENSITIES.values()]
     assert {code.scheme_designator for code in own} == {document.SCHEME}
     assert rows("own codes") == sorted((code.value, code.meaning) for code in own)
 
 
-@pytest.mark.parametrize("table", ["transfer syntaxes", "classes sent", "statuses", "own codes"])
+@pytest.mark.parametrize(
+    "table", ["transfer syntaxes", "classes sent", "statuses", "web statuses", "own codes"]
+)
 def test_no_table_is_empty(table: str) -> None:
     assert len(rows(table)) > 4

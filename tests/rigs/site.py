@@ -288,8 +288,10 @@ def listen(site: Site, output: io.BufferedReader) -> None:
 
 
 @contextlib.contextmanager
-def running(folder: Path, bundle: Path, aborted_quiet_s: float = 2 * WAIT_S) -> Iterator[Site]:
-    """A site with this bundle active, until the end of the block.
+def running(
+    folder: Path, bundle: Path, aborted_quiet_s: float = 2 * WAIT_S, more: str = ""
+) -> Iterator[Site]:
+    """A site with this bundle active, until the end of the block. more: lines of its settings.
 
     A broken transfer is judged after `aborted_quiet_s`. As it is, that is longer than any test
     waits: what is sent again after `receive` was killed is always in time.
@@ -301,6 +303,7 @@ def running(folder: Path, bundle: Path, aborted_quiet_s: float = 2 * WAIT_S) -> 
         SETTINGS.format(
             folder=folder, port=free_port(), broker=broker.port, aborted_quiet_s=aborted_quiet_s
         )
+        + more
     )
     settings = load(config)
     subscribe = [program("mosquitto_sub"), "-p", str(broker.port), "-q", "1", "-c", "-i", "ward"]

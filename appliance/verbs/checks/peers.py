@@ -37,7 +37,7 @@ def commitment(device: Device) -> Check:
     if settings.dicom.commitment == "off":
         text = "senders are promised nothing (commitment = off)"
         return Check(name="storage commitment", ok=True, text=text)
-    archive = next(one.name for one in settings.deliver if one.commitment)
+    archive = settings.promising[0].name
     mute = [peer.ae_title for peer in settings.dicom.allow if peer.commitment is None]
     if mute:
         return Check(

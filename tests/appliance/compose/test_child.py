@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from appliance import line
 from appliance.compose.child import Composer
+from appliance.errors import StateUnusable
 from appliance.reasons import Code
 from appliance.report import Reason, SeriesKey, Stage
 from appliance.results import pacs
@@ -385,3 +387,33 @@ def test_a_report_whose_class_an_archive_refused_is_composed_in_the_older_class(
     assert made.SOPInstanceUID != before.SOPInstanceUID
     assert made.SeriesInstanceUID == before.SeriesInstanceUID
     assert made.ContentSequence == before.ContentSequence
+
+
+class Full(Disk):
+    """No room for a file."""
+
+    def put(self, path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def test_a_full_disk_costs_no_try_and_all_is_composed_once_there_is_room(
+    site: Site, key: SeriesKey
+) -> None:
+    site.commit(key, FOUND)
+    for _ in range(4):
+        with pytest.raises(StateUnusable):
+            site.compose(Full())
+    assert [row.attempts for row in site.rows()] == [0, 0, 0]
+    assert site.compose() == 3
+
+
+def test_a_series_whose_images_are_gone_is_said_so_and_leaves_nothing_waiting(
+    site: Site, key: SeriesKey
+) -> None:
+    site.commit(key, FOUND)
+    site.spool.delete(key)
+    for _ in range(3):
+        site.compose()
+    dead = site.journal.owed.listed(State.DEAD)
+    assert len(dead) == 3
+    assert all("needs an image that was analysed" in (row.last_error or "") for row in dead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -66,15 +66,19 @@ class Device:
 
 @pytest.fixture
 def device(tmp_path: Path, make_report: Callable[..., Report]) -> Iterator[Callable[..., Device]]:
-    """Ports of archives by name -> a device whose one series was reported."""
+    """Ports of archives by name -> a device whose one series was reported. web: what the settings
+    say of archives of DICOMweb, by name."""
     with ExitStack() as stack:
 
-        def make(**ports: int) -> Device:
+        def make(web: Mapping[str, Mapping[str, Any]] | None = None, **ports: int) -> Device:
             state = tmp_path / "state"
             state.mkdir(exist_ok=True)
-            archives = [
+            archives: list[dict[str, Any]] = [
                 {"name": name, "host": "127.0.0.1", "port": port, "called_ae": TITLE}
                 for name, port in ports.items()
+            ]
+            archives += [
+                {"name": name, "kind": "stow", **lines} for name, lines in (web or {}).items()
             ]
             settings = Settings.model_validate({"state": state, "deliver": archives})
             journal = stack.enter_context(Journal.open(state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from appliance.store.journal import JOURNAL_NAME, Journal
 from rigs.archive import SR_3D, TITLE, Archive, serving
 from rigs.peers import HANG_S, until
 from rigs.programs import program
+from rigs.web_archive import serving_web
 from tests.appliance.deliver.conftest import QUICK, Device, Served
 
 Make = Callable[..., Device]
@@ -53,10 +55,9 @@ def written_settings(device: Device, folder: Path) -> Path:
     config = folder / "scanside.toml"
     lines = [f'state = "{device.settings.state}"']
     for one in device.settings.deliver:
-        lines += [
-            "[[deliver]]", f'name = "{one.name}"', f'host = "{one.host}"', f"port = {one.port}",
-            f'called_ae = "{one.called_ae}"',
-        ]  # fmt: skip
+        said = one.model_dump(mode="json", exclude_unset=True)
+        # of texts and numbers JSON and TOML are the same
+        lines += ["[[deliver]]", *(f"{key} = {json.dumps(value)}" for key, value in said.items())]
     config.write_text("\n".join(lines) + "\n")
     return config
 
@@ -129,6 +130,41 @@ def test_killed_between_sending_and_the_answer_it_sends_the_same_object_again(
             until(lambda: box.journal.owed.counts("pacs").delivered == 2)
     assert archive.uids == ["1.1", "1.1", "1.2"]
     assert archive.came[0].data == archive.came[1].data, "the same bytes under the same UID"
+
+
+def test_killed_between_a_request_and_its_answer_it_sends_the_same_object_again(
+    device: Make, tmp_path: Path
+) -> None:
+    with serving_web() as archive:
+        archive.holds.clear()
+        box = device(web={"web": {"url": archive.url}})
+        box.composed("1.1", "1.2", to="web")
+        config = written_settings(box, tmp_path)
+        with process(config) as one:
+            until(lambda: archive.uids == ["1.1"])
+            one.kill()
+            one.wait(HANG_S)
+        assert [row.key for row in box.journal.owed.ready("web", 9)] == ["1.1", "1.2"]
+        archive.holds.set()
+        with process(config):
+            until(lambda: box.journal.owed.counts("web").delivered == 2)
+    assert archive.uids == ["1.1", "1.1", "1.2"]
+    assert archive.came[0].whole == archive.came[1].whole, "the same bytes under the same UID"
+
+
+def test_a_service_that_does_not_answer_cannot_keep_it_from_ending(
+    device: Make, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "GRACE_S", 0.1)
+    with serving_web() as archive:
+        archive.holds.clear()
+        box = device(web={"web": {"url": archive.url}})
+        box.composed("1.1", to="web")
+        served = serve(box)
+        until(lambda: archive.came)
+        served.stop()
+        (row,) = box.journal.owed.ready("web", 9)
+        assert (row.attempts, row.last_error) == (0, None), "our own end is nobody's fault"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

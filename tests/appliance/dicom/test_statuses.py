@@ -11,8 +11,10 @@ from appliance.dicom.statuses import (
     REMEDIES,
     TRIES,
     Answer,
+    Reply,
     answer,
     event,
+    reply,
     sentence,
 )
 from appliance.store.delivery import Event
@@ -92,3 +94,11 @@ def test_each_refusal_says_its_status_and_what_to_do() -> None:
     assert "0xA900" in said
     assert REMEDIES[Answer.UNFIT] in said
     assert answer(NO_CONTEXT) is Answer.CLASS_REFUSED
+
+
+def test_a_reply_has_words_for_what_is_refused_and_a_mark_for_what_is_more_than_success() -> None:
+    assert reply(0x0000) == Reply(Answer.SENT)
+    assert reply(0xB000, "STOW-RS").mark == "taken with STOW-RS 0xB000"
+    refused = reply(0xA900, "STOW-RS")
+    assert (refused.meant, refused.mark) == (Answer.UNFIT, None)
+    assert refused.said.startswith("STOW-RS 0xA900")

@@ -145,7 +145,8 @@ def test_masks_of_findings_are_kept_beside_the_report(
 ) -> None:
     folder = keep(tmp_path, seal(result), result, ["1"])
     names = {path.name for path in folder.iterdir()}
-    assert names == {"inputs.json", "lungs.npz", *(f"{m.name}.npz" for m in result.masks[1:])}
+    bodies = {f"{m.name}.npz" for m in result.masks[1:]}
+    assert names == {"inputs.json", "images.json", "lungs.npz", *bodies}
     mask = result.masks[1]
     with np.load(folder / f"{mask.name}.npz") as kept:
         count = int(np.prod(kept["shape"]))

@@ -11,8 +11,9 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.records import Axes, Facts, Grid, HeatMap, Mask, Result
-from appliance.report import Coverage, Report, Status
-from appliance.store.kept import inputs, keep, masks
+from appliance.report import Coverage, Report, SeriesKey, Status
+from appliance.store.kept import images, inputs, keep, maps, masks
+from rigs.reports import NAMING
 
 
 @pytest.fixture
@@ -68,3 +69,17 @@ def test_no_symbolic_link_is_followed(
     with pytest.raises(StateUnusable, match="symbolic link"):
         keep(state, report, result, ["1.2", "1.3"])
     assert sorted(outside.rglob("*")) == before
+
+
+def test_the_images_are_found_again_in_their_order_and_the_maps_with_their_places(
+    tmp_path: Path, result: Result, make_report: Callable[[], Report]
+) -> None:
+    report = make_report()
+    heat = HeatMap("heat-1", np.arange(4, dtype=np.float32).reshape(2, 2), np.eye(3) * 1.5)
+    facts = replace(result.facts, images=("1.9/0", "1.2/0"))
+    keep(tmp_path, report, replace(result, facts=facts, maps=(heat,)), ["1.2", "1.9", "1.5"])
+    assert images(tmp_path, report.report_id) == ["1.9/0", "1.2/0"]
+    (found,) = maps(tmp_path, report.report_id)
+    assert (found.name, found.values.tolist()) == ("heat-1", [[0, 1], [2, 3]])
+    assert np.array_equal(found.to_stored, heat.to_stored)
+    assert images(tmp_path, NAMING.report(SeriesKey("1", "2"), None, "0")) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,22 +15,27 @@ from appliance.verbs.checks.check import Check, Device
 from rigs.archive import COMPREHENSIVE, ENHANCED, TITLE, serving
 from rigs.authority import DAY, Authority
 from rigs.peers import until
+from rigs.web_archive import WebArchive, serving_web
 
 
 @pytest.fixture
 def checked(tmp_path: Path) -> Callable[..., Check]:
-    """Ports by name -> the check of these archives."""
+    """Ports by name -> the check of these archives. web: lines of one that is named `web`."""
 
     def check(
-        profile: tuple[str, ...] = ("sr", "seg"), tls: Path | None = None, **ports: int
+        profile: tuple[str, ...] = ("sr", "seg"),
+        tls: Path | None = None,
+        web: Mapping[str, object] | None = None,
+        **ports: int,
     ) -> Check:
-        rows = [
+        rows: list[dict[str, object]] = [
             {
                 "name": name, "host": "127.0.0.1", "port": port, "called_ae": TITLE,
                 "profile": profile, "tls": {"ca": tls} if tls else None,
             }
             for name, port in ports.items()
         ]  # fmt: skip
+        rows += [{"name": "web", "kind": "stow", **web}] if web else []
         settings = Settings.model_validate({"state": tmp_path, "deliver": rows})
         return archives(Device(settings, "scanside.toml"))
 
@@ -110,3 +115,85 @@ def test_a_certificate_of_another_authority_names_the_line_of_tls(
         found = checked(tls=Authority(tmp_path, "stranger").ca, pacs=archive.port)
     assert not found.ok
     assert found.remedy.endswith('[[deliver]] name = "pacs": tls.')
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 400, 409, 422, 500])
+def test_a_service_of_dicomweb_that_hears_us_is_well_and_gets_nothing(
+    checked: Callable[..., Check], tmp_path: Path, status: int
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("abc\n")
+    token.chmod(0o600)
+    with serving_web(WebArchive(empty=status)) as archive:
+        found = checked(web={"url": archive.url, "token_file": token})
+    assert (found.ok, found.remedy) == (True, "")
+    assert found.text.endswith(f"answers a request without an object with HTTP {status}")
+    assert archive.came == []
+    assert [one["Authorization"] for one in archive.asked] == ["Bearer abc"]
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "token_file"),
+        (403, "token_file"),
+        (404, "url"),
+        (405, "url"),
+        (307, "url"),
+        (415, "multipart/related"),
+        (429, "busy"),
+        (502, "log of the archive"),
+        (503, "busy"),
+    ],
+)
+def test_a_service_of_dicomweb_that_takes_nothing_is_named_with_the_line(
+    checked: Callable[..., Check], status: int, says: str
+) -> None:
+    with serving_web(WebArchive(empty=status)) as archive:
+        found = checked(web={"url": archive.url})
+    assert not found.ok
+    assert f"HTTP {status}" in found.text
+    assert says in found.remedy
+    assert found.remedy.endswith('scanside.toml: [[deliver]] name = "web".')
+
+
+def test_a_service_of_dicomweb_that_is_away_or_no_such_service_names_the_url(
+    checked: Callable[..., Check],
+) -> None:
+    gone = checked(web={"url": f"http://127.0.0.1:{free_port()}"})
+    assert not gone.ok
+    assert gone.remedy.endswith('[[deliver]] name = "web": url.')
+    with serving() as archive:  # it speaks DICOM
+        odd = checked(web={"url": f"http://127.0.0.1:{archive.port}"})
+    assert not odd.ok
+    assert odd.remedy.endswith('[[deliver]] name = "web": url.')
+
+
+def test_a_secret_that_others_can_read_is_named_with_what_to_type(
+    checked: Callable[..., Check], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("abc\n")
+    token.chmod(0o644)
+    with serving_web() as archive:
+        found = checked(web={"url": archive.url, "token_file": token})
+        assert archive.connections == 0
+    assert not found.ok
+    assert f"chmod 600 {token}" in found.remedy
+
+
+@pytest.mark.parametrize(("days", "ok"), [(30, True), (3, False)])
+def test_the_days_of_the_certificate_of_a_service_are_counted(
+    checked: Callable[..., Check], tmp_path: Path, days: int, ok: bool
+) -> None:
+    authority = Authority(tmp_path, "hospital")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("pacs", "127.0.0.1", ends=(days + 0.2) * DAY))
+    with serving_web(tls=context) as archive:
+        found = checked(web={"url": archive.url, "tls": {"ca": authority.ca}})
+        stranger = Authority(tmp_path, "stranger").ca
+        foreign = checked(web={"url": archive.url, "tls": {"ca": stranger}})
+    assert found.ok is ok
+    assert f"its certificate ends in {days} days" in found.text
+    assert not foreign.ok
+    assert foreign.remedy.endswith('[[deliver]] name = "web": tls.')
