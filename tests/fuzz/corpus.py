@@ -9,6 +9,7 @@ cut to 8 x 8. What a tool is missing for is left out, and said.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import struct
@@ -25,12 +26,16 @@ import pydicom
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 from targets import ROOT
 
 from appliance.bundle import archive
 from appliance.dicom import pdu
+from appliance.dicom.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from appliance.dicom.policy import Proposed, Roles
 from appliance.phantom import instances, radiograph
 from appliance.phantom.chest import Phantom
 
@@ -240,6 +245,27 @@ def streams(files: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     yield "rle", associate([(CT, [ENCODED["rle"][0]])], 0) + store(1, files["rle"]) + release
     yield "small-pdus", associate([(CT, [EXPLICIT])], 128) + one + release
     yield "many", associate([(CT, [EXPLICIT])] * 128) + one + release
+    yield "ask-and-answer", commitments() + release
+
+
+def commitments() -> bytes:
+    """An association of a peer that asks and answers storage commitment, and both of it."""
+    said = dict(promises())
+    roles = {PUSH_MODEL: Roles(scu=True, scp=True)}
+    proposed = [Proposed(1, PUSH_MODEL, (EXPLICIT,))]
+    action: dict[int, int | str] = {
+        pdu.REQUESTED_CLASS: PUSH_MODEL, pdu.REQUESTED_INSTANCE: PUSH_MODEL_INSTANCE,
+        pdu.FIELD: pdu.N_ACTION_RQ, pdu.ACTION_TYPE: 1, pdu.MESSAGE_ID: 1,
+        pdu.DATA_SET_TYPE: pdu.DATA_SET,
+    }  # fmt: skip
+    event: dict[int, int | str] = {
+        pdu.SOP_CLASS: PUSH_MODEL, pdu.SOP_INSTANCE: PUSH_MODEL_INSTANCE,
+        pdu.FIELD: pdu.N_EVENT_REPORT_RQ, pdu.EVENT_TYPE: 2, pdu.MESSAGE_ID: 2,
+        pdu.DATA_SET_TYPE: pdu.DATA_SET,
+    }  # fmt: skip
+    stream = pdu.request("CT1", "SCANSIDE", proposed, 16384, roles)
+    stream += p_data(1, pdu.encode_command(action), 1) + p_data(1, said["1-True-False"][2:], 0)
+    return stream + p_data(1, pdu.encode_command(event), 1) + p_data(1, said["2-True-True"][2:], 0)
 
 
 def series() -> Iterator[tuple[str, bytes]]:
@@ -292,6 +318,29 @@ def commands() -> Iterator[tuple[str, bytes]]:
     yield "empty", f"{ROOT}/cmd/ping".encode() + b"\0"
 
 
+def promises() -> Iterator[tuple[str, bytes]]:
+    """As pydicom writes them: type of the event, whether VRs are explicit, the data set."""
+    for kind, explicit, open_ended in itertools.product((1, 2), (False, True), (False, True)):
+        items = [Dataset() for _ in range(3)]
+        for n, item in enumerate(items):
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, f"1.2.3.{n}"
+            item.is_undefined_length_sequence_item = open_ended
+        said = Dataset()
+        said.TransactionUID = "2.25.7"
+        said.RetrieveAETitle = "PACS"
+        said.ReferencedSOPSequence = items[:2]
+        if kind == 2:
+            items[2].FailureReason = 0x0112
+            said.FailedSOPSequence = items[2:]
+        for element in said:
+            element.is_undefined_length = open_ended and element.VR == "SQ"
+        file = DicomBytesIO()
+        file.is_little_endian, file.is_implicit_VR = True, not explicit
+        write_dataset(file, said)
+        head = bytes((kind, explicit))
+        yield f"{kind}-{explicit}-{open_ended}", head + bytes(file.getvalue())
+
+
 def bundles(bundle: bytes) -> dict[str, list[tuple[str, bytes]]]:
     entries = archive.read(bundle)
     npz = next(data for name, data in sorted(entries.items()) if name.endswith("classify.npz"))
@@ -323,6 +372,7 @@ def main(folder: Path, bundle: Path, real: list[Path]) -> None:
         "series": list(series()),
         "dul": list(streams(files)),
         "cmd": list(commands()),
+        "promise": list(promises()),
         **bundles(bundle.read_bytes()),
     }
     for target, inputs in seeds.items():

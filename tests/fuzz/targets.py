@@ -27,7 +27,8 @@ from google.protobuf.message import DecodeError
 from appliance import line
 from appliance.bundle import archive, golden, graph, manifest, trust
 from appliance.bundle.trust import Bundle
-from appliance.dicom import association, pdu
+from appliance.dicom import association, commitment, pdu
+from appliance.dicom.syntaxes import EXPLICIT_LE, IMPLICIT_LE
 from appliance.errors import BundleRefused, InstanceRefused, SeriesRefused
 from appliance.preprocess import projection
 from appliance.preprocess.spec import Collimation, Display, Square
@@ -46,7 +47,9 @@ Target = Callable[[bytes], None]
 SECRET = "SECRET"
 RADIOGRAPH_OPS = (Display(), Collimation(), Square(size=8))
 ROOT = "scanside/v1/site/device"
-SENDER = {"ae_title": "CT1", "host": "127.0.0.1"}
+SENDER = {"ae_title": "CT1", "host": "127.0.0.1", "commitment": "CT1@127.0.0.1:104"}
+ARCHIVE = {"name": "pacs", "host": "127.0.0.1", "called_ae": "CT1", "commitment": True}
+"""The same peer, so that it may ask and answer storage commitment."""
 EMPTY_EVERY = 500
 """Inputs after which what was stored is thrown away, so that the folders stay small."""
 
@@ -145,6 +148,10 @@ WORDS = {
     "network": _ONNX,
     "key": [b"-----BEGIN PUBLIC KEY-----", b"\n", b"=", b"-----BEGIN EC PRIVATE KEY-----"],
     "cmd": [*_JSON, *_COMMAND],
+    "promise": [
+        *_DICOM,
+        *(_tag(0x0008, e) for e in (0x1150, 0x1155, 0x1195, 0x1197, 0x1198, 0x1199)),
+    ],
 }  # fmt: skip
 
 
@@ -237,8 +244,9 @@ class Receiving:
     """
 
     def __init__(self, state: Path) -> None:
-        allow = {"dicom": {"allow": [SENDER]}, "retain": {"reserve_mb": 0}}
-        self.settings = Settings.model_validate({"state": state, **allow})
+        allow = {"allow": [SENDER], "commitment": "relay"}
+        keys = {"dicom": allow, "retain": {"reserve_mb": 0}, "deliver": [ARCHIVE]}
+        self.settings = Settings.model_validate({"state": state, **keys})
         self.state = state
         self.tried = 0
         self._open()
@@ -283,6 +291,7 @@ class Receiving:
         assert not command
         assert not any((self.state / "incoming").iterdir())
         assert not self.journal.series.open_associations()
+        assert not self.journal.commitments.to_tell(1), "nothing was asked of an archive yet"
 
     def stored(self, said: dict[int, int | str]) -> None:
         if (said[pdu.FIELD], said[pdu.STATUS]) == (pdu.C_STORE_RQ | pdu.RESPONSE, 0):
@@ -379,6 +388,18 @@ def a_command(data: bytes) -> None:
             json.dumps(commands.obey(found, Desk()).text)
 
 
+def a_promise(data: bytes) -> None:
+    """Type of the event, whether VRs are explicit, and a data set of storage commitment: what is
+    read is written and read again as the same."""
+    kind, syntax = data[:1] or b"\0", EXPLICIT_LE if data[1:2] == b"\1" else IMPLICIT_LE
+    with suppress(commitment.Malformed):
+        asked = commitment.read_request(data[2:], syntax)
+        assert commitment.read_request(commitment.written_request(asked, syntax), syntax) == asked
+    with suppress(commitment.Malformed):
+        said = commitment.read_answer(kind[0], data[2:], syntax)
+        assert commitment.read_answer(*commitment.written_answer(said, syntax), syntax) == said
+
+
 PLAIN: dict[str, Target] = {
     "peek": a_look,
     "decode": a_decode,
@@ -389,4 +410,5 @@ PLAIN: dict[str, Target] = {
     "network": a_network,
     "key": a_key,
     "cmd": a_command,
+    "promise": a_promise,
 }

@@ -22,7 +22,8 @@ from appliance.store.events import CommitmentRefused
 from appliance.store.journal import Journal
 from rigs import promises
 from rigs.archive import written
-from rigs.peers import HANG_S, until
+from rigs.orthanc import AE_TITLE, Orthanc
+from rigs.peers import HANG_S, free_port, until
 from rigs.promises import Hearer, Promiser, hearing, promising
 from rigs.receiver import Receiver
 
@@ -30,7 +31,7 @@ SETTINGS = """
 state = "{state}"
 [dicom]
 bind = "127.0.0.1"
-port = 0
+port = {port}
 commitment = "relay"
 [[dicom.allow]]
 ae_title = "CT1"
@@ -40,7 +41,7 @@ commitment = "CT1@127.0.0.1:{scanner}"
 name = "pacs"
 host = "127.0.0.1"
 port = {archive}
-called_ae = "PACS"
+called_ae = "{title}"
 commitment = true
 [retain]
 reserve_mb = 0
@@ -50,11 +51,25 @@ reserve_mb = 0
 class Box:
     """A device: its `receive`, its `deliver`, and what it has composed."""
 
-    def __init__(self, folder: Path, archive: int, scanner: int, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        archive: int,
+        scanner: int,
+        stack: ExitStack,
+        *,
+        title: str = promises.PACS,
+        port: int = 0,
+    ) -> None:
+        """archive, scanner: their ports. title: of the archive. port: ours; 0: any."""
         self.state = folder / "state"
         self.state.mkdir()
         self.config = folder / "scanside.toml"
-        self.config.write_text(SETTINGS.format(state=self.state, archive=archive, scanner=scanner))
+        self.config.write_text(
+            SETTINGS.format(
+                state=self.state, archive=archive, scanner=scanner, title=title, port=port
+            )
+        )
         self.journal = stack.enter_context(Journal.open(self.state))
         self.receive = Receiver(self.config, self.state, None, folder / "log")  # type: ignore[arg-type]
         self.receive.start()
@@ -162,3 +177,27 @@ def test_a_scanner_hears_under_its_own_uid_what_the_archive_said_and_nothing_els
         assert ours not in ("1.9.9", "")
         until(lambda: not box.journal.commitments.to_tell(9))
         assert box.states() == {}, "what a scanner asks about is nothing of ours"
+
+
+def test_an_orthanc_promises_what_it_has_and_denies_the_rest(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    port = free_port()
+    orthanc = stack.enter_context(Orthanc(tmp_path, senders={"SCANSIDE": port}))
+    scanner = stack.enter_context(hearing(Hearer()))
+    box = Box(tmp_path, orthanc.dicom_port, scanner.port, stack, title=AE_TITLE, port=port)
+    with box.delivering():
+        box.composed("1.1", "1.2")
+        until(lambda: box.states() == {"1.1": "committed", "1.2": "committed"})
+        assert len(orthanc.json("/instances")) == 2
+        asked = [
+            Reference(sop_class=COMPREHENSIVE_3D_SR, sop_instance=uid) for uid in ("1.1", "5.2")
+        ]
+        assert promises.ask(box.receive.port, promises.request("1.9.9", asked)) == 0
+        until(lambda: scanner.heard)
+    ((kind, said),) = scanner.heard
+    assert (kind, said.TransactionUID) == (2, "1.9.9")
+    assert [one.ReferencedSOPInstanceUID for one in said.ReferencedSOPSequence] == ["1.1"]
+    (failed,) = said.FailedSOPSequence
+    assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == ("5.2", 0x0112)
+    assert box.journal.events.of(CommitmentRefused) == []

@@ -32,6 +32,7 @@ def archives(device: Device) -> Check:
 def _asked(device: Device, one: Deliver) -> tuple[str, str]:
     """What one archive answered, and what to do; the latter is empty where all is well."""
     from appliance.deliver import offer  # noqa: PLC0415
+    from appliance.dicom.commitment import PUSH_MODEL  # noqa: PLC0415
     from appliance.dicom.part10 import EXPLICIT  # noqa: PLC0415
     from appliance.dicom.requestor import REJECTS, Limits, Peer, Requestor  # noqa: PLC0415
     from appliance.dicom.tls import FAILED  # noqa: PLC0415
@@ -41,7 +42,8 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
     peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls)
     limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
     try:
-        link = Requestor.open(peer, offer.classes(one.profile), limits)
+        asked = (*offer.classes(one.profile), *([PUSH_MODEL] if one.commitment else []))
+        link = Requestor.open(peer, asked, limits)
     except PeerAway as e:
         lines = {REJECTS: "ae_title and called_ae", FAILED: "tls"}.get(e.code, "host and port")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
@@ -63,6 +65,10 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
             f"{text}; it does not accept the SOP classes {names}",
             f"Let the archive accept them, or correct `profile`. The lines are {section}.",
         )
+    if one.commitment and link.takes(PUSH_MODEL, EXPLICIT) is None:
+        remedy = "Let the archive accept that class, and answer to our listener; or take out the"
+        text += "; it does not accept storage commitment"
+        return text, f"{remedy} line {section}: commitment."
     if "sr" in one.profile and offer.COMPREHENSIVE_3D_SR not in taken:
         text += "; it takes reports in the older class only"
     return text, ""

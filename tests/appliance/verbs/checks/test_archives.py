@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from appliance.demo.child import free_port
+from appliance.dicom.commitment import PUSH_MODEL
 from appliance.settings import Settings
 from appliance.verbs.checks.archives import archives
 from appliance.verbs.checks.check import Check, Device
-from rigs.archive import COMPREHENSIVE, ENHANCED, TITLE, serving
+from rigs.archive import ALL, COMPREHENSIVE, ENHANCED, TITLE, serving
 from rigs.authority import DAY, Authority
 from rigs.peers import until
 from rigs.web_archive import WebArchive, serving_web
@@ -26,12 +27,13 @@ def checked(tmp_path: Path) -> Callable[..., Check]:
         profile: tuple[str, ...] = ("sr", "seg"),
         tls: Path | None = None,
         web: Mapping[str, object] | None = None,
+        commitment: bool = False,
         **ports: int,
     ) -> Check:
         rows: list[dict[str, object]] = [
             {
                 "name": name, "host": "127.0.0.1", "port": port, "called_ae": TITLE,
-                "profile": profile, "tls": {"ca": tls} if tls else None,
+                "commitment": commitment, "profile": profile, "tls": {"ca": tls} if tls else None,
             }
             for name, port in ports.items()
         ]  # fmt: skip
@@ -64,6 +66,19 @@ def test_an_archive_of_the_older_class_is_well_and_it_is_said(
         found = checked(("sr",), pacs=archive.port)
     assert found.ok
     assert "older class only" in found.text
+
+
+def test_an_archive_that_promises_nothing_is_named_where_it_is_to(
+    checked: Callable[..., Check],
+) -> None:
+    with serving() as archive:
+        assert checked(pacs=archive.port).ok
+        found = checked(commitment=True, pacs=archive.port)
+    assert not found.ok
+    assert "does not accept storage commitment" in found.text
+    assert 'name = "pacs": commitment' in found.remedy
+    with serving(classes=[*ALL, PUSH_MODEL]) as archive:
+        assert checked(commitment=True, pacs=archive.port).ok
 
 
 def test_classes_that_are_not_accepted_are_named_with_the_line(
