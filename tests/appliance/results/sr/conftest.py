@@ -15,29 +15,13 @@ from appliance.report import Coverage, Finding, Reason, Report, Stage, Status
 from appliance.results.source import source
 from appliance.results.sr.case import Case
 from rigs import oblique
+from rigs.composing import FOUND
 from rigs.reports import NAMING, make_report
 
 __all__ = ["make_report"]
 AT = datetime(2026, 1, 5, 10, 0, 0, 250000, tzinfo=timezone(timedelta(hours=8)))
 X, Y, Z = oblique.MIDDLE.tolist()
-MEASURED = Finding(
-    id=1,
-    tracking_uid="2.25.77",
-    kind="nodule",
-    score=0.913,
-    threshold=0.42,
-    center_lps_mm=(X, Y, Z),
-    box_lps_mm=(X - 9, Y - 5, Z - 7, X + 9, Y + 5, Z + 7),
-    diameter_mm=14.0,
-    measured=True,
-    long_axis_mm=18.0,
-    short_axis_mm=10.0,
-    mean_axis_mm=14.0,
-    volume_mm3=1319.5,
-    density="part_solid",
-    side="left",
-    key_image=3,
-)
+MEASURED = FOUND
 DETECTED = Finding(
     id=2,
     tracking_uid="2.25.78",
