@@ -5,7 +5,8 @@ Rules
    confidence, and the axes where they were measured. One that was not has a circle of the
    detector's diameter (of 3 mm, the least ever measured, where the detector gives none) and the
    comment `not measured`. Viewers break on a group without coordinates, so every finding has
-   its ellipse; one that no image shows is an error.
+   its ellipse; one that no image shows is an error. It is written as a closed polygon: OHIF draws
+   nothing for the graphic type ELLIPSE unless its axes lie along rows and columns.
 2. A finding whose body was segmented, and of which volume or density is known, has a volumetric
    group besides (TID 1411) under the same tracking identifier and UID: the referenced segment,
    volume and density. The volume is that of the report, never counted anew.
@@ -53,6 +54,8 @@ F64 = NDArray[np.float64]
 
 LEAST_MM: Final = 3.0
 """Diameter of the circle of a finding that has none (rule 1)."""
+CORNERS: Final = 36
+"""Of the polygon: it has 99.5 % of the area of its ellipse. OHIF takes 4 or 5 for a rectangle."""
 TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")
 PROCEDURE: Final = Code("24627-2", "LN", "CT Chest")
 KINDS: Final = {
@@ -118,6 +121,15 @@ def ellipse(case: Case, finding: Finding, image: SourceImage) -> F64:
     return np.stack([center - major, center + major, center - minor, center + minor])
 
 
+def polygon(ends: F64) -> F64:
+    """An ellipse by the ends of its axes, as `ellipse` gives them -> (column, row) of its corners
+    [CORNERS + 1, 2], the last of them the first again (PS3.3 C.18.6.1.2)."""
+    center, major, minor = ends.mean(axis=0), (ends[1] - ends[0]) / 2, (ends[3] - ends[2]) / 2
+    turned = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)[:, None]
+    corners = center + np.cos(turned) * major + np.sin(turned) * minor
+    return np.concatenate([corners, corners[:1]])
+
+
 def _middle(case: Case, finding: Finding) -> tuple[float, float, float]:
     axes = case.axes.get(finding.id)
     if axes is None:
@@ -156,8 +168,8 @@ def _planar(case: Case, finding: Finding, image: SourceImage) -> Any:
     from highdicom import sr  # noqa: PLC0415
 
     region = sr.ImageRegion(
-        graphic_type=sr.GraphicTypeValues.ELLIPSE,
-        graphic_data=ellipse(case, finding, image),
+        graphic_type=sr.GraphicTypeValues.POLYLINE,
+        graphic_data=polygon(ellipse(case, finding, image)),
         source_image=sr.SourceImageForRegion(
             image.sop_class_uid,
             image.sop_instance_uid,

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from appliance.report import Stage
 from appliance.results.sr.case import Case, Predecessor, Segment
 from appliance.results.sr.document import COMPREHENSIVE, COMPREHENSIVE_3D
-from appliance.results.sr.findings import key_image, measurements
+from appliance.results.sr.findings import CORNERS, key_image, measurements, polygon
 from rigs import oblique
 
 LONG_AXIS, SHORT_AXIS, DIAMETER, VOLUME = "103339001", "103340004", "81827009", "118565006"
@@ -52,12 +52,15 @@ def numbers(group: Dataset) -> dict[str, float]:
 
 
 def drawn(group: Dataset) -> tuple[np.ndarray[Any, Any], str]:
-    """The four points of an ellipse as (column, row), and the image that they are on."""
+    """Of the polygon of an ellipse the ends of its axes as (column, row), and its image."""
     (shape,) = items(group, "SCOORD")
-    assert shape.GraphicType == "ELLIPSE"
+    assert shape.GraphicType == "POLYLINE"
     (image,) = items(shape, "IMAGE")
-    points = np.array(shape.GraphicData, float).reshape(4, 2)
-    return points, image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    points = np.array(shape.GraphicData, float).reshape(CORNERS + 1, 2)
+    assert points[0].tolist() == points[-1].tolist(), "it is closed"
+    return points[[CORNERS // 2, 0, 3 * CORNERS // 4, CORNERS // 4]], image.ReferencedSOPSequence[
+        0
+    ].ReferencedSOPInstanceUID
 
 
 @pytest.mark.parametrize("three_d", [True, False])
@@ -110,6 +113,14 @@ def test_the_ellipse_lies_on_the_body_in_its_key_image(
     inside = in_ellipse(points, key.Rows, key.Columns)
     body = key.pixel_array > 0
     assert (inside & body).sum() / (inside | body).sum() > 0.88, "the ellipse covers the body"
+
+
+def test_the_corners_of_the_polygon_lie_on_the_ellipse() -> None:
+    ends = np.array([[10.0, 20.0], [22.0, 29.0], [12.25, 29.5], [19.75, 19.5]])
+    center, major, minor = np.array([16.0, 24.5]), np.array([6.0, 4.5]), np.array([3.75, -5.0])
+    away = polygon(ends) - center
+    along = np.linalg.solve(np.stack([major, minor], axis=1), away.T)
+    assert np.linalg.norm(along, axis=0) == pytest.approx([1.0] * (CORNERS + 1))
 
 
 def in_ellipse(points: Any, rows: int, columns: int) -> Any:
