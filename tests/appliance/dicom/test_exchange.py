@@ -70,23 +70,35 @@ def test_questions_go_over_one_connection_that_is_kept() -> None:
     assert {one["Host"] for one in archive.asked} == {f"127.0.0.1:{archive.port}"}
 
 
-def test_a_peer_that_will_hang_up_or_has_is_over() -> None:
-    for head, ends in ((b"HTTP/1.0 200 OK\r\n\r\n", True), (OK, True), (OK, False)):
+@pytest.mark.parametrize(
+    ("answer", "hangs_up", "over"),
+    [
+        (OK, False, False),
+        (OK, True, True),
+        (OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1), False, True),
+        (OK.replace(b"1.1", b"1.0"), False, True),
+    ],
+)
+def test_a_connection_is_over_where_the_peer_has_hung_up_or_says_that_it_will(
+    answer: bytes, hangs_up: bool, over: bool
+) -> None:
+    said = threading.Event()
 
-        def speak(connection: socket.socket, head: bytes = head, ends: bool = ends) -> None:
-            heard(connection)
-            connection.sendall(head)
-            if not ends:
-                connection.recv(1)  # until we hang up
+    def speak(connection: socket.socket) -> None:
+        heard(connection)
+        connection.sendall(answer)
+        said.set()
+        if not hangs_up:
+            connection.recv(1)  # until we hang up
 
-        with saying(speak) as port:
-            link = Exchange.open(place(port), PATIENT)
-            assert link.ask("OPTIONS", "/studies", {}).status == 200
-            if ends:
-                until(link.is_over)
-            else:
-                assert not link.is_over()
-            link.close()
+    with saying(speak) as port:
+        link = Exchange.open(place(port), PATIENT)
+        assert link.ask("OPTIONS", "/studies", {}).body == b"OK"
+        assert said.wait(HANG_S)
+        if hangs_up:
+            until(link.is_over)
+        assert link.is_over() is over
+        link.close()
 
 
 def test_an_answer_is_read_whole_in_chunks_too() -> None:
