@@ -394,6 +394,13 @@ def train(k: Knobs, hosts: list[Host], folder: Path) -> LungNet:
     return shipped.eval()
 
 
+def images(hosts: str, count: int, rng: np.random.Generator) -> list[F32]:
+    """Inputs [1,1,Z,Y,X] drawn as in training, disease included."""
+    shared, cache = shared_folder(), work_folder("cache")
+    loaded = [load_host(shared, name, cache, sick=True) for name in nodule_hosts(hosts)]
+    return [sample(rng, loaded, Knobs())[0][None, None] for _ in range(count)]
+
+
 def main() -> None:
     """Data, model, schedule, loop."""
     k = knobs_from_command_line(Knobs())

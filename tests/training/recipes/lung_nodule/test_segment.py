@@ -19,8 +19,9 @@ from training.learn.checkpoint import load_checkpoint  # noqa: E402
 from training.networks import LungNet, SickLungNet  # noqa: E402
 from training.read.lung_truth import lung_truth  # noqa: E402
 from training.read.volume import Volume, resample  # noqa: E402
-from training.recipes.lung_nodule import segment  # noqa: E402
+from training.recipes.lung_nodule import bundle, segment  # noqa: E402
 from training.recipes.lung_nodule.sick_lungs import UNKNOWN  # noqa: E402
+from training.ship.onnx_file import exported, require_parity  # noqa: E402
 
 TINY = segment.Knobs(steps=4, batch=2, depth=32, width=48, warmup=2, bf16=False, save_every=2)
 BEFORE = replace(TINY, disease_weight=0.0)
@@ -71,6 +72,17 @@ def test_the_network_that_knows_disease_draws_lungs_as_the_other_does() -> None:
     lungs, classes = sick(image)
     assert torch.equal(lungs, plain(image))
     assert classes.shape == (1, 4, 16, 32, 48)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, while it exports
+def test_the_network_that_knows_disease_answers_alike_in_torch_and_in_onnx() -> None:
+    torch.manual_seed(0)
+    model = SickLungNet((4, 4, 4, 4)).eval()
+    entry = bundle.network("segment", "0" * 64, drawn=True)
+    made = exported(model, (32, 32, 32), [port.name for port in entry.outputs])
+    image = np.random.default_rng(0).random((1, 1, 32, 48, 64), dtype=np.float32)
+    require_parity(model, made, image)
+    assert bundle.network_of("segment", made.SerializeToString()) == entry
 
 
 def test_disease_is_known_where_it_was_painted_or_nothing_was_done_and_nowhere_else() -> None:
