@@ -45,6 +45,10 @@ RECIPE = "lung_nodule_segment"
 GRID_MM = 3.0
 SICKENED = {"mass": 0.45, "consolidation": 0.2, "effusion": 0.2, "glass": 0.15}
 """What is painted quickly, without classes, and how often."""
+VARIED = (0.95, 1.05), (-30, 30)
+"""Factor of HU, and HU added: far more than a scanner is off."""
+CALIBRATED = (0.99, 1.01), (-10, 10)
+"""The same where disease is learned: emphysema is a matter of 50 HU."""
 MASS_HU = 40.0
 """A mass that changes a voxel by more hides the disease that was there."""
 
@@ -344,7 +348,9 @@ def sample(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[F32, 
     if rng.random() < 0.5:
         noise = ndimage.gaussian_filter(noise, 0.7) * 3
     hu = hu + noise * rng.uniform(0, 45) * (rng.random() < 0.6)
-    hu = hu * rng.uniform(0.95, 1.05) + rng.uniform(-30, 30)
+    judged = k.disease_weight > 0 and classes.max() > UNKNOWN
+    scale, shift = CALIBRATED if judged else VARIED
+    hu = hu * rng.uniform(*scale) + rng.uniform(*shift)
     every = np.concatenate([window(hu.astype(np.float32))[None], mask[None], classes])
     if rng.random() < 0.3:
         cut = [int(rng.integers(0, 25)) for _ in range(4)]
