@@ -69,6 +69,8 @@ class Code(str, Enum):
     LUNGS_NOT_COVERED = "lungs_not_covered"
     ONE_LUNG = "one_lung"
     SIZE_ESTIMATED = "size_estimated"
+    DIFFUSE_DISEASE = "diffuse_disease"
+    MULTIFOCAL = "multifocal"
     SUSPECT_HU = "suspect_hu"
     TRANSFER_ABORTED = "transfer_aborted"
     UNEXPECTED_COUNT = "unexpected_count"
@@ -139,6 +141,8 @@ REMEDIES: dict[Code, str] = {
     Code.LUNGS_NOT_COVERED: "Send the images above or below; the lungs reach the end of the series.",
     Code.ONE_LUNG: "Look at the other side: it is opaque, missing or outside the images, and was not analysed.",
     Code.SIZE_ESTIMATED: "Measure the named finding by hand: its diameter is the detector's estimate.",
+    Code.DIFFUSE_DISEASE: "Read the diseased lung by eye: findings inside it are unsure, and a nodule in it may be missed.",
+    Code.MULTIFOCAL: "Read the ground-glass findings as one picture: many on both sides are more often an infection than nodules.",
     Code.SUSPECT_HU: "Check the scanner's calibration; air or blood is far from its usual HU.",
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",

@@ -59,10 +59,32 @@ Sentence = Annotated[str, BeforeValidator(cut), Field(max_length=LONGEST_TEXT)]
 """A text that is published: cut where it is longer, whatever it was made of."""
 
 
+def _absent(value: object) -> bool:
+    """Of a field that came later: it is not written where it says nothing, so that what was said
+    before is said in the same bytes."""
+    return value in (None, ())
+
+
 class Record(BaseModel):
     """Base of everything that crosses a process or a disk: frozen, and no unknown key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LungDisease(Record):
+    """Of one lung, in ml: its volume, and what of it is airless, hazy, or destroyed."""
+
+    lung_ml: int = Field(ge=0)
+    consolidated_ml: int = Field(ge=0)
+    ground_glass_ml: int = Field(ge=0)
+    emphysema_ml: int = Field(ge=0)
+
+
+class Disease(Record):
+    """How much of each lung is diseased."""
+
+    right: LungDisease
+    left: LungDisease
 
 
 class Reason(Record):
@@ -73,6 +95,18 @@ class Reason(Record):
     where: str | None = None
     """What it is about: `image 12`, `z -34.5 mm`, `series`. Never a UID or a name."""
     remedy: str = ""
+    disease: Disease | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="of `diffuse_disease` alone: its figures; not written where there are none",
+    )
+
+    @model_validator(mode="after")
+    def _figures_of_its_code(self) -> Reason:
+        """Figures of disease belong to one code."""
+        if self.disease is not None and self.code is not Code.DIFFUSE_DISEASE:
+            raise ValueError(f"{self.code.value} has no figures of disease")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +152,9 @@ def _known(kind: str) -> str:
     return kind
 
 
+Doubt = Literal["inside disease", "one of many ground-glass findings on both sides"]
+"""Why a finding is unsure, in words: a closed list."""
+
 FindingKind = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*PLACE_OF]})]
 
 
@@ -157,6 +194,21 @@ class Finding(Record):
         pattern=r"^[a-z0-9-]{1,64}$",
         description="of a radiograph: reports/{report_id}/{heat_map}.npz on the device shows where",
     )
+    certainty: Literal["sure", "unsure"] | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="not written where the bundle does not judge it; it says nothing of malignancy",
+    )
+    unsure_why: tuple[Doubt, ...] = Field(
+        default=(), exclude_if=_absent, description="of an unsure finding alone, and never empty"
+    )
+
+    @model_validator(mode="after")
+    def _unsure_for_a_reason(self) -> Finding:
+        """An unsure finding says why, and no other does."""
+        if (self.certainty == "unsure") != bool(self.unsure_why):
+            raise ValueError("an unsure finding says why, and no other does")
+        return self
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Finding:

@@ -85,6 +85,21 @@ class BodyHead(Record):
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
+DISEASES = ("consolidated", "ground_glass", "emphysema")
+"""Classes of diseased lung, in the order of the logits after that of none."""
+
+
+class DiseaseHead(Record):
+    """Logits [1, 4, z, y, x] of none and of DISEASES: an output of the network of lungs, on the
+    grid that it sees. A voxel of the lungs is of the class of its largest logit. From the
+    `diffuse_share` of both lungs on, disease is a limitation; it is fitted on painted lungs."""
+
+    head: Literal["disease"] = "disease"
+    version: Literal[1] = 1
+    output: str
+    diffuse_share: float = Field(gt=0, lt=1)
+
+
 Density = Literal["solid", "part_solid", "ground_glass", "calcified"]
 DENSITIES: tuple[Density, ...] = ("solid", "part_solid", "ground_glass", "calcified")
 

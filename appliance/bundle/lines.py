@@ -27,6 +27,7 @@ from appliance.bundle.heads import (
     ClassifyHead,
     CubeHead,
     DetectHead,
+    DiseaseHead,
     MassHead,
     MeasureHead,
     SegmentHead,
@@ -39,7 +40,7 @@ EVERY = 512
 """The most findings that any line may report."""
 ADDED: Mapping[int, tuple[str, ...]] = {
     2: ("cube", "mass", "measure"),
-    3: ("body", "one_lung_share"),
+    3: ("body", "one_lung_share", "disease"),
 }
 """What each version of the line of lung nodules added, each of it optional."""
 
@@ -99,7 +100,9 @@ class SegmentProposeClassify(Record):
 
     Version 3: the network of masses also draws them (`body`), so their size is that of the body at
     the network's own grid; and of two lungs the smaller counts as missing where its volume is less
-    than `one_lung_share` of the larger one's, so the report names its side.
+    than `one_lung_share` of the larger one's, so the report names its side. The network of lungs
+    also says where they are diseased (`disease`), so the report tells how much of each lung is, and
+    which findings are unsure because of it.
     """
 
     kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
@@ -113,6 +116,7 @@ class SegmentProposeClassify(Record):
     measure: MeasureHead | None = None
     body: BodyHead | None = None
     one_lung_share: float | None = Field(default=None, gt=0, lt=1)
+    disease: DiseaseHead | None = None
     max_findings: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
@@ -159,6 +163,8 @@ class SegmentProposeClassify(Record):
             "propose": {self.propose.heat, self.propose.log_diameter},
             "classify": {self.classify.output},
         }
+        if self.disease is not None:
+            found["segment"].add(self.disease.output)
         if self.cube is not None:
             found["cube"] = {self.cube.output}
         if self.mass is not None:

@@ -335,8 +335,9 @@ def _wait(subscriber: BinaryIO) -> Received:
             chosen = _foremost(closing.values())
             if chosen[1].report is None:
                 continue
+            # a message of many findings says their number
             mine = [f for f in findings if f[1]["report_id"] == str(chosen[1].report.report_id)]
-            if len(mine) == len(chosen[1].report.findings):
+            if sum(body.get("number", 1) for _, body in mine) == len(chosen[1].report.findings):
                 return Received(*chosen, tuple(mine), tuple(lines))
     raise BrokerAway("the subscriber ended before a report came")
 
@@ -419,7 +420,7 @@ def _table(report: Report, truth: phantoms.Phantom | None) -> None:
     for finding in report.findings:
         row = [
             str(finding.id),
-            finding.kind,
+            f"{finding.kind}, unsure" if finding.unsure_why else finding.kind,
             f"{finding.score:.2f}",
             ", ".join(f"{v:.0f}" for v in finding.center_lps_mm or ()) or "-",
             f"{finding.diameter_mm:.0f}" if finding.diameter_mm is not None else "-",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.interpret import segment
 from appliance.preprocess import plan
@@ -37,7 +38,7 @@ def limitation(
     cut = segment.side_cm2(lungs, any(plane.padding for plane in stack.planes)) > segment.SIDE_CM2
     if share is None or coverage.lungs != "covered" or cut:
         return segment.one_lung(lungs)
-    left, right = volumes_ml(lungs, middle_mm(stack, coverage.lungs_z_mm or plan.extent(stack)))
+    left, right = volumes_ml(lungs, body_middle_mm(stack, coverage))
     if min(left, right) >= share * max(left, right):
         return ()
     missing, other = ("left", "right") if left < right else ("right", "left")
@@ -55,11 +56,32 @@ def volumes_ml(lungs: Mask, middle: float) -> tuple[float, float]:
     x, y = plan.to_lps(lungs.grid, at)[:, :2].T
     left = 0.0
     for part, size in enumerate(found.sizes.tolist(), start=1):
-        own_x, own_y = x[owner == part], y[owner == part]
-        both = np.ptp(own_x) > segment.BOTH_LUNGS * np.ptp(own_y)
-        left += size * float(np.mean(own_x > middle) if both else own_x.mean() > middle)
+        left += size * float(np.mean(_lies_left(x[owner == part], y[owner == part], middle)))
     voxel_ml = float(np.prod(lungs.grid.spacing_mm)) / 1000
     return left * voxel_ml, (float(found.sizes.sum()) - left) * voxel_ml
+
+
+def left_lung(lungs: Mask, middle: float) -> NDArray[np.bool_]:
+    """Which voxels [z, y, x] of the lungs are of the left one (rule 1); `middle` as above."""
+    found = segment.found_in(lungs.voxels)
+    left = np.zeros(lungs.voxels.shape, np.bool_)
+    at, owner = found.places(1)
+    x, y = plan.to_lps(lungs.grid, at)[:, :2].T
+    for part in range(1, len(found.sizes) + 1):
+        own = owner == part
+        left[tuple(at[own].T)] = _lies_left(x[own], y[own], middle)
+    return left
+
+
+def _lies_left(x: NDArray[np.float64], y: NDArray[np.float64], middle: float) -> NDArray[np.bool_]:
+    """Of each place of a part, in LPS mm, whether it is of the left lung (rule 1)."""
+    both = np.ptp(x) > segment.BOTH_LUNGS * np.ptp(y)
+    return np.asarray(x > middle if both else np.full(len(x), x.mean() > middle))
+
+
+def body_middle_mm(stack: Stack, coverage: Coverage) -> float:
+    """x of the middle of the body between the ends of its lungs, LPS mm (rule 2)."""
+    return middle_mm(stack, coverage.lungs_z_mm or plan.extent(stack))
 
 
 def middle_mm(stack: Stack, z_mm: Pair) -> float:

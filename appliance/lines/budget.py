@@ -60,16 +60,17 @@ def usual(
     *,
     mass_mm: Vector | None = None,
     drawn: bool = False,
+    diseased: bool = False,
     cube_voxels: int = 0,
 ) -> int:
     """Bytes that a usual chest CT takes: native pixels, the in-plane spacings that its slices are
     resampled to, the grids of two networks and of a third, all in mm, and cubes. `drawn`: what the
-    third draws is labelled as well."""
+    third draws is labelled as well. `diseased`: the first also says classes of disease."""
     planes = sum(USUAL_MM[1] * USUAL_MM[2] * 4 / mm**2 for mm in resampled_mm)
     labelled = math.prod(USUAL_MM) / math.prod(segment_mm)
     proposed = math.prod(USUAL_LUNGS_MM) / math.prod(propose_mm)
     held = USUAL_SLICES * (USUAL_SIDE**2 * 2 + planes)
     masses = math.prod(USUAL_MM) / math.prod(mass_mm) if mass_mm else 0
     inferred = (labelled + proposed + masses + cube_voxels) * BYTES_INFERRED
-    labelled += masses if drawn else 0
+    labelled += (masses if drawn else 0) + (labelled if diseased else 0)
     return round(held + inferred + labelled * BYTES_LABELLED)

@@ -1,10 +1,12 @@
 """The line of lung nodules, from a stack of slices to findings: segment, propose, classify, and in
 version 2, where the bundle has the networks, cubes, masses and measuring. In version 3 the network
-of masses draws them, and the report names the side of a lung that is missing. Pure.
+of masses draws them, the report names the side of a lung that is missing, and the network of lungs
+says where they are diseased. Pure.
 
-    stack -> lungs -> masses, with bodies
+    stack -> lungs, with disease
+                   -> masses, with bodies
                    -> candidates in and at them, in no mass -> scores
-                                                            -> findings -> measured
+                                                            -> findings -> measured -> sure or not
 
 `Nodules` is the kind (lines/kind.py); what each head means is in bundle/heads.py.
 
@@ -22,6 +24,7 @@ Rules.
 6. Where masses are drawn, a mass is measured by its body alone, and so is a nodule whose body
    leaves the measuring cube (interpret/mass.py). One that could not be measured is named with the
    reason. All others are measured in cubes, as in version 2.
+7. Disease changes what is said of a finding, never whether it is said (interpret/disease.py).
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from appliance.bundle import match
 from appliance.bundle.heads import MeasureHead
 from appliance.bundle.lines import Role, SegmentProposeClassify
 from appliance.bundle.manifest import Manifest, Network
-from appliance.interpret import classify, detect, mass, measure, one_lung, segment
+from appliance.interpret import classify, detect, disease, mass, measure, one_lung, segment
 from appliance.interpret.mass import Measured, Parts
 from appliance.lines.budget import Budget, usual
 from appliance.lines.kind import Analysis, Context
@@ -86,6 +89,7 @@ class Nodules(Slices):
             grids["propose"],
             mass_mm=grids.get("mass"),
             drawn=manifest.line_of(SegmentProposeClassify).body is not None,
+            diseased=manifest.line_of(SegmentProposeClassify).disease is not None,
             cube_voxels=cube_voxels(manifest),
         )
 
@@ -127,7 +131,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
     masses_only = any(reason.code is Code.MASSES_ONLY for reason in stack.limitations)
     whole = plan.voxels(stack, _ops(manifest, "segment"), None)
     more = cube_voxels(manifest)
-    labelled = whole
+    labelled = whole if line.disease is None else 2 * whole
     if line.mass is not None:
         seen = plan.voxels(stack, _ops(manifest, "mass"), None)
         more += seen
@@ -138,13 +142,16 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
     if suspect and not all(select.original(plane.header) for plane in stack.planes):
         return Analysis(reasons=suspect)
     image = backend.prepare(stack, _ops(manifest, "segment"), None)
-    lungs = segment.mask(backend.infer("segment", image), image, line.segment)
+    outputs = backend.infer("segment", image)
+    lungs = segment.mask(outputs, image, line.segment)
     coverage = segment.coverage(lungs, stack)
     missing = one_lung.limitation(lungs, coverage, stack, line.one_lung_share)
     if coverage.sides is not None:
         coverage = coverage.model_copy(update={"sides": "one" if missing else "both"})
     if against := _against(lungs, coverage, stack, manifest, suspect, missing):
         return Analysis(reasons=against)
+    sick = None if line.disease is None else disease.drawn(outputs, image, line.disease, lungs)
+    del outputs
     masses, drawn = _masses(stack, image, lungs, manifest, line, backend)
     del image  # a volume that is not needed any more
     nodules: tuple[Candidate, ...] = ()
@@ -155,12 +162,19 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         nodules = _nodules(stack, lungs, masses, manifest, line, backend)
     found = _Found(lungs, masses, nodules, drawn)
     findings, bodies, estimated = _findings(stack, found, manifest, line, backend)
+    diffuse: tuple[Reason, ...] = ()
+    many: tuple[Reason, ...] = ()
+    if sick is not None and line.disease is not None:
+        diffuse = disease.limitation(sick, line.disease, stack, coverage)
+        findings, many = disease.judged(findings, sick, diffuse=bool(diffuse))
     return Analysis(
         coverage=coverage,
         limitations=(
             *suspect,
             *segment.limitations(lungs, coverage, stack),
             *missing,
+            *diffuse,
+            *many,
             *at_seams(stack, findings),
             *estimated,
         ),

@@ -21,7 +21,7 @@ import paho.mqtt.client as paho
 from appliance.publish import commands, pause
 from appliance.publish.link import Direct, Link
 from appliance.publish.presence import utc_now
-from appliance.results import message
+from appliance.results import device, message
 from appliance.results.mqtt import MQTT, is_about
 from appliance.settings import Settings
 from appliance.store.events import CommandRefused
@@ -76,7 +76,7 @@ class Answering:
         if asked.reply_to is None or not link.has_place_for_a_reply:
             return
         number = self._journal.owed.next_seq()
-        reply = message.of_reply(
+        reply = device.of_reply(
             asked.reply_to,
             verb=asked.verb,
             id=known,

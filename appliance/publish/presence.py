@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 
 from appliance.host import clock, facts
 from appliance.report import BundleRef
-from appliance.results import message
+from appliance.results import device, message
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.conditions import Condition, State
@@ -100,7 +100,7 @@ class Presence:
 
     def status(self, state: message.DeviceState, reasons: tuple[str, ...]) -> Numbered:
         number = self._journal.owed.next_seq()
-        made = message.of_status(state, reasons, device=self._device, number=number, at=utc_now())
+        made = device.of_status(state, reasons, device=self._device, number=number, at=utc_now())
         return made, number
 
     def known(self) -> Known:
@@ -124,7 +124,7 @@ class Presence:
             "python": seen.python,
             "cores": str(seen.cores),
         }
-        made = message.of_info(
+        made = device.of_info(
             device=self._device,
             number=number,
             at=utc_now(),
@@ -146,7 +146,7 @@ class Presence:
         stages = {name: one.state.value for name, one in self._conditions().items()}
         if paused and stages.get("publish") == State.RUNNING:
             stages["publish"] = "paused"
-        made = message.of_health(
+        made = device.of_health(
             device=self._device,
             number=number,
             at=at,

@@ -10,7 +10,8 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | info                     | 1   | yes      | InfoMessage                                |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent                                 |
-| finding/{urgency}        | 1   | no       | FindingMessage, one a finding              |
+| finding/{urgency}        | 1   | no       | FindingMessage, one a finding;             |
+|                          |     |          | FindingsMessage, one for all of GATHERED   |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 | study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
 
@@ -19,26 +20,30 @@ again: under its `report_id`, with the next `edition`. The edition is part of th
 the `superseded` of a later edition, so that a consumer that drops doubles does not drop it. The
 event carries the whole report; finding messages that were sent are not repeated.
 
+Findings that are unsure for a reason of GATHERED are many and mean one thing. They go out in one
+message of type `findings`, which carries each of them and says their number, and in no message of
+their own. Its topic is that of the most urgent of them.
+
 All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
 figure the machine does not give is null, never 0. Texts come from this code, the settings or the
-bundle (its notice), never from a DICOM header.
+bundle (its notice), never from a DICOM header. What the device says of itself: device.py.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from appliance.naming import Naming
 from appliance.report import (
-    NAMESPACE,
     NOTICE,
     BundleRef,
     Digest,
+    Doubt,
     Finding,
     Reason,
     Record,
@@ -47,11 +52,16 @@ from appliance.report import (
     SeriesKey,
     Stage,
     Status,
+    Urgency,
     Verb,
 )
 
 SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
 ROOT = "scanside/v1"
+GATHERED: frozenset[Doubt] = frozenset(
+    {"inside disease", "one of many ground-glass findings on both sides"}
+)
+"""Findings that are unsure for one of these go out in one message."""
 
 DeviceState = Literal["init", "online", "degraded", "updating", "stopped", "offline"]
 EventName = Literal[
@@ -150,6 +160,19 @@ class FindingMessage(Message):
     limitations: tuple[Reason, ...] = ()
 
 
+class FindingsMessage(Message):
+    """Findings that are unsure for one of GATHERED, best first."""
+
+    type: Literal["findings"] = "findings"
+    report_id: uuid.UUID
+    study: str = Field(pattern=r"^[0-9a-f]{32}$")
+    stage: Stage
+    number: int = Field(ge=1, description="how many findings this message carries")
+    findings: tuple[Finding, ...]
+    bundle: BundleRef
+    limitations: tuple[Reason, ...] = ()
+
+
 class Command(Record):
     """What may come in on cmd/{verb}. `reply_to` is a topic below the device's root."""
 
@@ -189,6 +212,7 @@ class Outgoing(Record):
         | HealthMessage
         | StudyEvent
         | FindingMessage
+        | FindingsMessage
         | ReplyMessage
         | CheckMessage
     ) = Field(discriminator="type")
@@ -197,130 +221,6 @@ class Outgoing(Record):
 def root(site: str, device: str) -> str:
     """scanside/v1/{site}/{device}"""
     return f"{ROOT}/{site}/{device}"
-
-
-def _own_event(device: str, what: str, number: int) -> uuid.UUID:
-    """UUIDv5 for what the device says of itself; no patient is concerned (`naming`)."""
-    return uuid.uuid5(NAMESPACE, f"event {device} {what} {number}")
-
-
-def of_status(
-    state: DeviceState, reasons: tuple[str, ...], *, device: str, number: int, at: datetime
-) -> Outgoing:
-    """Birth, will and every change between; `number` tells two of one state apart."""
-    return Outgoing(
-        topic="status",
-        qos=1,
-        retain=True,
-        message=StatusMessage(
-            event_id=_own_event(device, f"status {state}", number),
-            at=at,
-            state=state,
-            reasons=reasons,
-        ),
-    )
-
-
-def of_info(
-    *,
-    device: str,
-    number: int,
-    at: datetime,
-    version: str,
-    ae_title: str,
-    port: int,
-    bundles: tuple[BundleRef, ...],
-    backend: str | None,
-    machine: Mapping[str, str],
-) -> Outgoing:
-    """What this device is; retained."""
-    return Outgoing(
-        topic="info",
-        qos=1,
-        retain=True,
-        message=InfoMessage(
-            event_id=_own_event(device, "info", number),
-            at=at,
-            version=version,
-            ae_title=ae_title,
-            port=port,
-            bundles=bundles,
-            backend=backend,
-            machine=dict(machine),
-        ),
-    )
-
-
-def of_health(
-    *,
-    device: str,
-    number: int,
-    at: datetime,
-    uptime_s: float | None,
-    load: float | None,
-    memory_available_mb: float | None,
-    disk_free_mb: float | None,
-    spool_series: int | None,
-    outbox_waiting: int,
-    outbox_dead: int,
-    oldest_waiting_s: float | None,
-    stages: Mapping[str, str],
-    engine: str | None = None,
-    audit_head: tuple[int, str] | None = None,
-) -> Outgoing:
-    """How the device does; not kept, and it expires."""
-    head = None if audit_head is None else AuditHead(row=audit_head[0], hash=audit_head[1])
-    return Outgoing(
-        topic="health",
-        qos=0,
-        message=HealthMessage(
-            event_id=_own_event(device, "health", number),
-            at=at,
-            uptime_s=uptime_s,
-            load=load,
-            memory_available_mb=memory_available_mb,
-            disk_free_mb=disk_free_mb,
-            spool_series=spool_series,
-            outbox_waiting=outbox_waiting,
-            outbox_dead=outbox_dead,
-            oldest_waiting_s=oldest_waiting_s,
-            stages=dict(stages),
-            engine=engine,
-            audit_head=head,
-        ),
-    )
-
-
-def of_reply(
-    topic: str,
-    *,
-    verb: Verb | Literal["unknown"],
-    id: str,  # noqa: A002 - the field's name
-    ok: bool,
-    text: str,
-    device: str,
-    number: int,
-    at: datetime,
-) -> Outgoing:
-    """The answer to one command; `topic` is relative to the device's root."""
-    return Outgoing(
-        topic=topic,
-        qos=1,
-        message=ReplyMessage(
-            event_id=_own_event(device, "reply", number),
-            at=at,
-            verb=verb,
-            id=id,
-            ok=ok,
-            text=text,
-        ),
-    )
-
-
-def of_check(topic: str, *, retain: bool, at: datetime, filler: str) -> Outgoing:
-    """What the doctor sends on one branch. Its event_id is random: each time is a new question."""
-    check = CheckMessage(event_id=uuid.uuid4(), at=at, filler=filler)
-    return Outgoing(topic=topic, qos=1, retain=retain, message=check)
 
 
 def of_series(
@@ -371,7 +271,8 @@ def of_report(
     completes: Report | None = None,
     superseded: int = 1,
 ) -> Iterator[Outgoing]:
-    """All messages of one report, in order: the withdrawn one, the event, then each finding.
+    """All messages of one report, in order: the withdrawn one, the event, then each finding, then
+    what is gathered.
 
     completes: an earlier form of it, such as its preliminary one or the edition before, whose
     withdrawal and findings were sent with it and are not sent again.
@@ -400,26 +301,39 @@ def of_report(
         ),
     )
     sent = {finding.id for finding in completes.findings} if completes else set()
-    for finding in report.findings:
-        if finding.id in sent:
-            continue
-        if report.bundle is None:
-            raise ValueError("findings without a bundle")
-        yield Outgoing(
-            topic=f"finding/{finding.urgency.value}",
-            qos=1,
-            message=FindingMessage(
-                event_id=naming.event(report.report_id, "finding", finding.id),
-                at=at,
-                report_id=report.report_id,
-                study=study,
-                stage=report.stage,
-                finding=finding,
-                bundle=report.bundle,
-                limitations=report.limitations,
-                notice=report.notice,
-            ),
+    yield from _of_findings([f for f in report.findings if f.id not in sent], report, naming, at)
+
+
+def _of_findings(
+    findings: Sequence[Finding], report: Report, naming: Naming, at: datetime
+) -> Iterator[Outgoing]:
+    """A message for each finding of a report, and one for all that are gathered."""
+    if not findings:
+        return
+    if report.bundle is None:
+        raise ValueError("findings without a bundle")
+    common: dict[str, Any] = {
+        "at": at,
+        "report_id": report.report_id,
+        "study": report.study.pseudonym,
+        "stage": report.stage,
+        "bundle": report.bundle,
+        "limitations": report.limitations,
+        "notice": report.notice,
+    }
+    gathered = tuple(f for f in findings if not GATHERED.isdisjoint(f.unsure_why))
+    for finding in findings:
+        if finding not in gathered:
+            event_id = naming.event(report.report_id, "finding", finding.id)
+            alone = FindingMessage(event_id=event_id, finding=finding, **common)
+            yield Outgoing(topic=f"finding/{finding.urgency.value}", qos=1, message=alone)
+    if gathered:
+        most = min((f.urgency for f in gathered), key=list(Urgency).index)
+        event_id = naming.event(report.report_id, "findings")
+        together = FindingsMessage(
+            event_id=event_id, number=len(gathered), findings=gathered, **common
         )
+        yield Outgoing(topic=f"finding/{most.value}", qos=1, message=together)
 
 
 def _numbered(event: str, edition: int) -> str:

@@ -245,7 +245,7 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
             for f in report.findings:
                 table.add_row(
                     str(f.id),
-                    f.kind,
+                    f"{f.kind}, unsure" if f.unsure_why else f.kind,
                     f"{f.score:.2f}",
                     ", ".join(f"{v:.0f}" for v in f.center_lps_mm or ()) or "-",
                     "-" if f.diameter_mm is None else f"{f.diameter_mm:.0f}",

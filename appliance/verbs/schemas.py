@@ -4,8 +4,9 @@
     python -m appliance.verbs.schemas --check    exit 1 where a file there is not what the code says
 
 Rules. The code is the definition, the files are for consumers and reviewers, and `make check` holds
-the two together. What the device says is described as written (every field is there); what it reads
-(commands, settings, manifests) as accepted (a field with a default may be missing).
+the two together. What the device says is described as written: every field is there, but for those
+that came later and are left out where they say nothing. What it reads (commands, settings,
+manifests) is described as accepted: a field with a default may be missing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-health": message.HealthMessage,
     "message-study": message.StudyEvent,
     "message-finding": message.FindingMessage,
+    "message-findings": message.FindingsMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }
@@ -56,10 +58,13 @@ def schemas() -> dict[str, str]:
 
 
 class _Written(GenerateJsonSchema):
-    """What we write always has every field, whether or not the field has a default."""
+    """What we write always has every field, whether or not the field has a default; but not one
+    that is left out where it says nothing (`exclude_if`)."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        return self.mode == "serialization" or super().field_is_required(field, total)
+        if self.mode == "serialization":
+            return "serialization_exclude_if" not in field
+        return super().field_is_required(field, total)
 
 
 def _text(model: type[BaseModel], mode: Literal["serialization", "validation"]) -> str:

@@ -24,6 +24,7 @@ from appliance.records import Identity, Result
 from appliance.report import Report, Times
 from rigs.chests import Dicom, Slices
 from rigs.device import Device, Process, Seal
+from rigs.tiny_sick import with_disease
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +184,18 @@ def second(second_bytes: bytes) -> Bundle:
 def third(third_bytes: bytes) -> Bundle:
     """The bundle of version 3 as the line wants it."""
     return trust.check(third_bytes).bundle
+
+
+@pytest.fixture(scope="session")
+def sick_bytes(third_bytes: bytes) -> bytes:
+    """The bundle of version 3 that also says where lungs are diseased."""
+    return with_disease(third_bytes, diffuse_share=0.1)
+
+
+@pytest.fixture(scope="session")
+def sick(sick_bytes: bytes) -> Bundle:
+    """It as the line wants it."""
+    return trust.check(sick_bytes).bundle
 
 
 @pytest.fixture(scope="session")

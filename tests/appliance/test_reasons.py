@@ -19,7 +19,8 @@ FROZEN = {
     "made_uids", "transfer_aborted", "unexpected_count", "poisoned", "backend_failed", "internal",
     "machine_died", "also_shown_in", "series_uid_reused", "bundle_fallback",
     "age_unknown", "species", "secondary", "other_quantity",
-    "set_aside_images", "joined_acquisitions", "size_estimated", "own_result",
+    "set_aside_images", "joined_acquisitions", "size_estimated", "own_result", "diffuse_disease",
+    "multifocal",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

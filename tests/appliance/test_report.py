@@ -16,7 +16,9 @@ from appliance.reasons import REMEDIES, Code
 from appliance.report import (
     BackendRef,
     BundleRef,
+    Disease,
     Finding,
+    LungDisease,
     Reason,
     Report,
     SeriesRef,
@@ -174,6 +176,49 @@ def test_the_fields_of_the_schema_are_as_published() -> None:
         assert list(said[name]) == FIELDS[name]
     assert said["schema"] == "scanside.report/1"
     assert said["notice"] == "research use, not for clinical use"
+
+
+DISEASE = Disease(
+    right=LungDisease(lung_ml=2100, consolidated_ml=320, ground_glass_ml=45, emphysema_ml=0),
+    left=LungDisease(lung_ml=1900, consolidated_ml=0, ground_glass_ml=0, emphysema_ml=10),
+)
+
+
+def test_what_came_later_is_written_only_where_it_says_something() -> None:
+    """Above: without them every byte is as before."""
+    inside = finding(certainty="unsure", unsure_why=["inside disease"])
+    sick = Reason(code=Code.DIFFUSE_DISEASE, text="x", disease=DISEASE)
+    said = json.loads(
+        report(findings=(inside, finding(certainty="sure")), limitations=(sick,)).to_json()
+    )
+    assert list(said["findings"][0]) == [*FIELDS["finding"], "certainty", "unsure_why"]
+    assert list(said["findings"][1]) == [*FIELDS["finding"], "certainty"]
+    assert list(said["limitations"][0]) == [*FIELDS["reason"], "disease"]
+    assert said["limitations"][0]["disease"]["right"]["consolidated_ml"] == 320
+    made = report(findings=(inside,), limitations=(sick,))
+    assert Report.model_validate_json(made.to_json()) == made
+    assert not made.same_as(report(findings=(finding(),), limitations=(sick,)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"certainty": "unsure"},
+        {"certainty": "sure", "unsure_why": ["inside disease"]},
+        {"unsure_why": ["inside disease"]},
+        {"certainty": "unsure", "unsure_why": ["too small"]},
+    ],
+)
+def test_an_unsure_finding_says_why_in_known_words_and_no_other_does(
+    changes: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError):
+        finding(**changes)
+
+
+def test_figures_of_disease_belong_to_one_code() -> None:
+    with pytest.raises(ValidationError, match="lungs has no figures of disease"):
+        Reason(code=Code.NO_LUNGS, text="x", disease=DISEASE)
 
 
 def test_a_report_survives_json() -> None:

@@ -12,7 +12,7 @@ from training.networks.blocks import parameter_count
 from training.networks.cube import CubeNet
 from training.networks.efficientnet import EfficientNetLite0
 from training.networks.hybrid import HybridNet
-from training.networks.lungs import LungNet
+from training.networks.lungs import LungNet, SickLungNet
 from training.networks.mass import DrawnMassNet, MassNet
 from training.networks.measure import MeasureNet
 from training.networks.patch import PatchNet
@@ -31,5 +31,6 @@ __all__ = [
     "PatchNet",
     "ProposeNet",
     "ResNeSt50",
+    "SickLungNet",
     "parameter_count",
 ]

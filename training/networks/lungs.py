@@ -1,10 +1,11 @@
-"""The lung mask's network."""
+"""The lung mask's network, and the one that also says where lungs are diseased."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from appliance.bundle.heads import DISEASES
 from training.networks.blocks import conv3
 
 
@@ -33,14 +34,41 @@ class LungNet(nn.Module):
         self.merge2 = conv3(a, a)
         self.head = nn.ConvTranspose3d(a, 1, 2, 2)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits: above 0 is lung (closed: vessels and disease inside count as lung)."""
+    def features(self, image: Tensor) -> Tensor:
+        """Features at 6 mm before the last merge [B,a,Z/2,Y/2,X/2]."""
         f2 = self.finest(self.stem(image))
         f4 = self.quarter(f2)
         f8 = self.eighth(f4)
         f16 = self.sixteenth(f8)
         x = self.merge8(f8 + functional.interpolate(self.lateral16(f16), scale_factor=2.0))
         x = self.merge4(f4 + functional.interpolate(self.lateral8(x), scale_factor=2.0))
-        x = self.merge2(f2 + functional.interpolate(self.lateral4(x), scale_factor=2.0))
-        logits: Tensor = self.head(x)
+        features: Tensor = f2 + functional.interpolate(self.lateral4(x), scale_factor=2.0)
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits: above 0 is lung (closed: vessels and disease inside count as lung)."""
+        logits: Tensor = self.head(self.merge2(self.features(image)))
         return logits
+
+
+class SickLungNet(LungNet):
+    """A LungNet that also says of each voxel which disease it is of.
+
+    Disease has a merge of its own at 6 mm: what is lung and what is wrong with it ask for other
+    features. As for the lungs, a transposed convolution learns the logits of a cell's eight voxels.
+
+    `image` [B,1,Z,Y,X] in [0, 1], sizes multiples of 16 -> logits of lung [B,1,Z,Y,X], and of no
+    disease and of each of heads.DISEASES [B,4,Z,Y,X].
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int] = (16, 24, 40, 64)) -> None:
+        """`widths`: channels at 6, 12, 24 and 48 mm."""
+        super().__init__(widths)
+        a, *_ = widths
+        self.merge_disease = conv3(a, a)
+        self.disease = nn.ConvTranspose3d(a, 1 + len(DISEASES), 2, 2)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """(lung logits, class logits): the class of a voxel is that of its largest logit."""
+        features = self.features(image)
+        return self.head(self.merge2(features)), self.disease(self.merge_disease(features))

@@ -4,9 +4,8 @@ Rules
 1. Each finding has a planar group (TID 1410): an ellipse on its key image, the detection
    confidence, and the axes where they were measured. One that was not has a circle of the
    detector's diameter (of 3 mm, the least ever measured, where the detector gives none) and the
-   comment `not measured`. Viewers break on a group without coordinates, so every finding has
-   its ellipse; one that no image shows is an error. It is written as a closed polygon: OHIF draws
-   nothing for the graphic type ELLIPSE unless its axes lie along rows and columns.
+   comment `not measured`; one that is unsure says why in a comment. Viewers break on a group
+   without coordinates, so every finding has its ellipse; one that no image shows is an error.
 2. A finding whose body was segmented, and of which volume or density is known, has a volumetric
    group besides (TID 1411) under the same tracking identifier and UID: the referenced segment,
    volume and density. The volume is that of the report, never counted anew.
@@ -16,8 +15,10 @@ Rules
    (PS3.3 C.18.6.1.2) are their singular vectors.
 4. The measured short axis need not cross the middle of the long one; the ellipse has its length and
    direction, around that middle.
-5. Confidence is a number of our own scheme, without a unit. It is never coded as a probability.
-6. Comprehensive SR is the same content for archives that refuse Comprehensive 3D SR, under a UID of
+5. It is written upright: as wide and as high as it is, its axes along rows and columns. Of one that
+   is turned OHIF draws nothing at all. Its true axes are numbers of the group.
+6. Confidence is a number of our own scheme, without a unit. It is never coded as a probability.
+7. Comprehensive SR is the same content for archives that refuse Comprehensive 3D SR, under a UID of
    its own.
 """
 
@@ -54,8 +55,6 @@ F64 = NDArray[np.float64]
 
 LEAST_MM: Final = 3.0
 """Diameter of the circle of a finding that has none (rule 1)."""
-CORNERS: Final = 36
-"""Of the polygon: it has 99.5 % of the area of its ellipse. OHIF takes 4 or 5 for a rectangle."""
 TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")
 PROCEDURE: Final = Code("24627-2", "LN", "CT Chest")
 KINDS: Final = {
@@ -87,7 +86,7 @@ DENSITIES: Final = {
 
 
 def measurements(case: Case, *, three_d: bool = True) -> Composed:
-    """The findings as Comprehensive 3D SR, or as Comprehensive SR (rule 6).
+    """The findings as Comprehensive 3D SR, or as Comprehensive SR (rule 7).
 
     ValueError where a finding is on no analysed image, or a report has none with a place.
     """
@@ -121,13 +120,13 @@ def ellipse(case: Case, finding: Finding, image: SourceImage) -> F64:
     return np.stack([center - major, center + major, center - minor, center + minor])
 
 
-def polygon(ends: F64) -> F64:
-    """An ellipse by the ends of its axes, as `ellipse` gives them -> (column, row) of its corners
-    [CORNERS + 1, 2], the last of them the first again (PS3.3 C.18.6.1.2)."""
+def upright(ends: F64) -> F64:
+    """An ellipse by the ends of its axes, as `ellipse` gives them -> the one around the same centre
+    that is as wide and as high, with axes along rows and columns (rule 5)."""
     center, major, minor = ends.mean(axis=0), (ends[1] - ends[0]) / 2, (ends[3] - ends[2]) / 2
-    turned = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)[:, None]
-    corners = center + np.cos(turned) * major + np.sin(turned) * minor
-    return np.concatenate([corners, corners[:1]])
+    half = np.hypot(major, minor)
+    longer, shorter = np.diag(half)[np.argsort(-half, kind="stable")]
+    return np.stack([center - longer, center + longer, center - shorter, center + shorter])
 
 
 def _middle(case: Case, finding: Finding) -> tuple[float, float, float]:
@@ -168,8 +167,8 @@ def _planar(case: Case, finding: Finding, image: SourceImage) -> Any:
     from highdicom import sr  # noqa: PLC0415
 
     region = sr.ImageRegion(
-        graphic_type=sr.GraphicTypeValues.POLYLINE,
-        graphic_data=polygon(ellipse(case, finding, image)),
+        graphic_type=sr.GraphicTypeValues.ELLIPSE,
+        graphic_data=upright(ellipse(case, finding, image)),
         source_image=sr.SourceImageForRegion(
             image.sop_class_uid,
             image.sop_instance_uid,
@@ -192,6 +191,8 @@ def _planar(case: Case, finding: Finding, image: SourceImage) -> Any:
     )
     if not finding.measured:
         group[0].ContentSequence.append(text_item(COMMENT, "not measured"))
+    if finding.unsure_why:
+        group[0].ContentSequence.append(text_item(COMMENT, words.unsure(finding)))
     return group
 
 

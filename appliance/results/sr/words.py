@@ -89,7 +89,14 @@ def detected(finding: Finding) -> str:
     if finding.center_lps_mm is not None:
         said.append(f"z {finding.center_lps_mm[2]:.1f} mm")
     said.append(f"detection confidence {finding.score:.3f} (threshold {finding.threshold:.3f})")
+    if finding.unsure_why:
+        said.append(unsure(finding))
     return ", ".join(said)
+
+
+def unsure(finding: Finding) -> str:
+    """Why a finding is not sure."""
+    return f"unsure: {', '.join(finding.unsure_why)}"
 
 
 def _size(finding: Finding) -> Iterator[str]:

@@ -22,7 +22,7 @@ from appliance.errors import BrokerAway
 from appliance.publish.link import Direct, Link, Pace
 from appliance.publish.stage import client_id_of
 from appliance.publish.terms import Terms, best, following
-from appliance.results import message
+from appliance.results import device, message
 from appliance.settings import Mqtt, Settings
 
 REFUSED = "broker_refused"
@@ -125,7 +125,7 @@ def _heard_back(link: Link, root: str, mqtt: Mqtt, patience_s: float) -> Broker:
         unheard = []
         for branch, size in BRANCHES.items():
             now = datetime.now(timezone.utc)
-            check = message.of_check(branch, retain=branch == OURS, at=now, filler="." * size)
+            check = device.of_check(branch, retain=branch == OURS, at=now, filler="." * size)
             link.send(Direct.of((check, 0), root))
             if not _answered(link, check.message.event_id, listening, patience_s):
                 unheard.append(branch)

@@ -13,6 +13,8 @@ from appliance.bundle.lines import ADDED, SegmentProposeClassify
 from appliance.errors import BundleRefused
 
 Change = Callable[[dict[str, Any]], object]
+SICK = {"output": "disease", "diffuse_share": 0.05}
+BARE = {"body": None, "one_lung_share": None}
 
 
 @pytest.fixture
@@ -63,6 +65,9 @@ def test_an_older_appliance_refuses_version_3_in_one_line(manifests: dict[int, b
         (lambda m: (m["line"].update(mass=None), m["networks"].pop("mass")), "needs `mass`"),
         (lambda m: m["line"].update(one_lung_share=1.0), "line.one_lung_share"),
         (lambda m: m["line"]["body"].update(threshold=0), "line.body.threshold"),
+        (lambda m: m["line"].update(disease=SICK), "'segment' has no output 'disease'"),
+        (lambda m: m["line"].update(disease={"output": "lungs"}), "line.disease.diffuse_share"),
+        (lambda m: m["line"].update(BARE, version=2, disease=SICK), "version 2 of the line has no"),
     ],
 )
 def test_what_version_3_may_not_say_is_refused(
@@ -81,5 +86,5 @@ def test_all_that_version_3_added_is_optional(manifests: dict[int, bytes]) -> No
     data["line"].update(body=None)
     del data["line"]["one_lung_share"]
     line = manifest.read(json.dumps(data).encode()).line_of(SegmentProposeClassify)
-    assert (line.version, line.body, line.one_lung_share) == (3, None, None)
+    assert (line.version, line.body, line.one_lung_share, line.disease) == (3, None, None, None)
     assert line.reads()["mass"] == {"heat", "log_diameter"}

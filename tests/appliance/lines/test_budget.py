@@ -41,3 +41,5 @@ def test_masses_and_cubes_take_more() -> None:
     assert abs(more - usual - (voxels + MB) * budget.BYTES_INFERRED) < 2
     drawn = budget.usual(*grids, mass_mm=(6.0, 6.0, 6.0), drawn=True, cube_voxels=MB)
     assert abs(drawn - more - voxels * budget.BYTES_LABELLED) < 2
+    sick = budget.usual(*grids, diseased=True)
+    assert abs(sick - usual - 8 * voxels * budget.BYTES_LABELLED) < 2

@@ -1,5 +1,5 @@
 """Versions 2 and 3 of the line of nodules, end to end on a small chest: masses, cubes, measuring,
-then bodies of masses and a lung that is missing."""
+then bodies of masses, a lung that is missing and lungs that are diseased."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from appliance.preprocess import plan
 from appliance.preprocess.spec import Pad
 from appliance.reasons import Code
 from appliance.records import Result
-from appliance.report import Finding, Status
+from appliance.report import Finding, Report, Status
 from appliance.store.kept import keep
 
 SPACING = (2.0, 1.6, 1.6)
@@ -581,3 +581,109 @@ def test_every_backend_draws_the_same_bodies(
     assert one.mean_axis_mm == pytest.approx(two.mean_axis_mm, abs=0.11)
     assert one.volume_mm3 == pytest.approx(two.volume_mm3, rel=0.01)
     assert one.box_lps_mm == pytest.approx(two.box_lps_mm, abs=0.1)
+
+
+# version 3, disease
+
+
+@pytest.fixture(scope="module")
+def judging(sick_bytes: bytes) -> Iterator[Backend]:
+    """Its networks in onnxruntime."""
+    loaded = trust.check(sick_bytes)
+    opened = open_backend("onnxruntime", dict(loaded.manifest.networks), loaded.networks, 2)
+    yield opened
+    opened.close()
+
+
+def hazy(share: float) -> Phantom:
+    """The chest with ground glass in the back of its right lung, over `share` of its depth."""
+    phantom = chest()
+    _, y, x = (
+        (np.arange(n) - (n - 1) / 2) * s
+        for n, s in zip(phantom.hu.shape, phantom.spacing_mm, strict=True)
+    )
+    behind = (y[None, :, None] > 80 - 160 * share) & (x[None, None, :] < 0)
+    hu = np.where(behind & (phantom.hu < -700) & (phantom.hu > -950), -650, phantom.hu)
+    return replace(phantom, hu=hu.astype(np.int16))
+
+
+def test_disease_is_a_limitation_with_figures_and_findings_inside_are_unsure(
+    files: Any, sick: Bundle, judging: Backend, third: Bundle, seal: Any
+) -> None:
+    sent = files(hazy(0.5))
+    result = line.process(sent, sick, judging)
+    (said,) = (r for r in result.limitations if r.code is Code.DIFFUSE_DISEASE)
+    lung_ml = 4 / 3 * np.pi * 55 * 80 * 48 / 1000
+    assert said.disease is not None
+    assert said.disease.right.lung_ml == pytest.approx(lung_ml, rel=0.06)
+    assert said.disease.right.ground_glass_ml == pytest.approx(lung_ml / 2, rel=0.1)
+    assert said.disease.left.ground_glass_ml < 60, "the rim alone, where a voxel is half wall"
+    doubts = {place: nearest(result, place).unsure_why for place in NODULES}
+    behind, *others = NODULES
+    assert doubts == {behind: ("inside disease",), **dict.fromkeys(others, ())}
+    plain = line.process(sent, third, judging)
+    for before, after in zip(plain.findings, result.findings, strict=True):
+        assert before.certainty is None
+        assert after.certainty in ("sure", "unsure")
+        assert after.model_copy(update={"certainty": None, "unsure_why": ()}) == before
+    report = seal(result)
+    assert Report.model_validate_json(report.to_json()) == report
+    assert "certainty" not in seal(plain).to_json()
+
+
+def test_little_disease_is_no_limitation_and_leaves_every_finding_sure(
+    files: Any, sick: Bundle, judging: Backend
+) -> None:
+    for share in (0.0, 0.15):
+        result = line.process(files(hazy(share)), sick, judging)
+        assert not {Code.DIFFUSE_DISEASE, Code.MULTIFOCAL} & {r.code for r in result.limitations}
+        assert result.findings
+        assert {f.certainty for f in result.findings} == {"sure"}
+
+
+def test_a_bundle_of_version_3_without_the_head_says_nothing_of_disease(
+    files: Any, sick: Bundle, judging: Backend, third: Bundle, drawing: Backend, seal: Any
+) -> None:
+    sent = files(hazy(0.5))
+    bare = seal(line.process(sent, changed(sick, disease=None), judging))
+    before = seal(line.process(sent, third, drawing))
+    same = {"bundle": None, "report_id": UUID(int=0), "findings": ()}
+    one, two = (r.model_copy(update=same).model_dump_json() for r in (bare, before))
+    assert one == two
+    assert all(f.certainty is None for f in bare.findings)
+
+
+def test_classes_of_disease_are_asked_for_in_memory_before_they_are_made(
+    slices: list[bytes], sick: Bundle, judging: Backend
+) -> None:
+    fold = line.begin([sick])
+    for file in slices:
+        fold = line.add(fold, file)
+    stack = fold.shares[0].outline.subject
+    whole = plan.voxels(stack, sick.manifest.networks["segment"].preprocess, None)
+    cubes = 24 * 32**3 + nodules.MEASURED_AT_ONCE * 48**3
+    need = fold.held + (2 * whole + cubes) * admission.BYTES_INFERRED
+    need += 3 * whole * admission.BYTES_LABELLED
+    watched = Watched(judging)
+    assert nodules.analyse(stack, sick.manifest, watched, Budget(fold.held, need - 1)).too_wide
+    assert watched.asked == []
+    nodules.analyse(stack, sick.manifest, watched, Budget(fold.held, need))
+    assert watched.asked == ["prepare", "segment", "mass"]
+
+
+@pytest.mark.parametrize("name", sorted(LOADERS))
+def test_every_backend_says_the_same_of_disease(
+    name: str, files: Any, sick: Bundle, sick_bytes: bytes, judging: Backend
+) -> None:
+    if not choose.installed(name):
+        pytest.skip(f"{name} is not installed")
+    loaded = trust.check(sick_bytes)
+    other = open_backend(name, dict(loaded.manifest.networks), loaded.networks, 2)
+    assert golden.gate(loaded, golden.through(other)).passed
+    sent = files(hazy(0.5))
+    one, two = (
+        [r.text for r in line.process(sent, sick, b).limitations if r.disease is not None]
+        for b in (judging, other)
+    )
+    other.close()
+    assert one == two != []

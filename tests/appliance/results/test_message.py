@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from appliance.report import Reason, Report, SeriesKey, Status
+from appliance.report import Finding, Reason, Report, SeriesKey, Status, Urgency
 from appliance.results import message
 from appliance.verbs import schemas
 from rigs.peers import AT, a_message, a_report
@@ -40,6 +40,9 @@ APPROVED = {
     *("kind", "score", "threshold", "urgency", "center_lps_mm", "box_lps_mm", "diameter_mm"),
     *("measured", "long_axis_mm", "short_axis_mm", "mean_axis_mm", "equivalent_diameter_mm"),
     *("volume_mm3", "density", "side", "lobe", "key_image", "heat_map"),
+    *("certainty", "unsure_why", "number"),
+    # disease
+    *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
 }
 KEY = SeriesKey("1.2", "1.2.3")
 FORBIDDEN = ("patient", "birth", "accession", "physician", "operator", "institution", "address")
@@ -97,6 +100,52 @@ def test_a_report_is_its_event_and_one_message_a_finding() -> None:
     assert first.message.report == report
     assert [o.topic for o in rest] == ["finding/routine"] * 2
     assert not any(o.retain for o in (first, *rest))
+
+
+INSIDE, MANY = "inside disease", "one of many ground-glass findings on both sides"
+
+
+def unsure(report: Report, why: dict[int, tuple[str, ...]]) -> Report:
+    """The report with doubts of some of its findings; the others are sure."""
+    changed = [
+        Finding(
+            **{
+                **f.model_dump(),
+                "certainty": "unsure" if why.get(f.id) else "sure",
+                "unsure_why": why.get(f.id, ()),
+            }
+        )
+        for f in report.findings
+    ]
+    return report.model_copy(update={"findings": tuple(changed)})
+
+
+def test_findings_inside_disease_go_out_in_one_message_that_says_their_number() -> None:
+    report = unsure(a_report(findings=4), {1: (INSIDE,), 3: (MANY,), 4: (INSIDE, MANY)})
+    event, *rest = message.of_report(report, KEY, naming=NAMING, at=AT)
+    assert isinstance(event.message, message.StudyEvent)
+    assert event.message.report == report
+    alone, together = (o.message for o in rest)
+    assert isinstance(alone, message.FindingMessage)
+    assert (alone.finding.id, alone.finding.certainty) == (2, "sure")
+    assert isinstance(together, message.FindingsMessage)
+    assert together.number == 3
+    assert [f.id for f in together.findings] == [1, 3, 4]
+    assert together.report_id == report.report_id
+    assert alone.event_id != together.event_id
+    assert {o.topic for o in rest} == {"finding/routine"}
+    again = message.of_report(report, KEY, naming=NAMING, at=AT, completes=report)
+    assert [o.message.type for o in again] == ["study"]
+
+
+def test_the_most_urgent_of_them_says_the_topic() -> None:
+    report = unsure(a_report(findings=3), dict.fromkeys((1, 2, 3), (INSIDE,)))
+    urgent = report.findings[1].model_copy(update={"urgency": Urgency.URGENT})
+    report = report.model_copy(
+        update={"findings": (report.findings[0], urgent, report.findings[2])}
+    )
+    _, together = message.of_report(report, KEY, naming=NAMING, at=AT)
+    assert together.topic == "finding/urgent"
 
 
 def test_a_withdrawal_comes_before_what_supersedes_it() -> None:

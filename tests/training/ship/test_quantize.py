@@ -13,14 +13,14 @@ from onnx import TensorProto, numpy_helper  # noqa: E402
 
 from appliance.backend.open import LOADERS  # noqa: E402
 from appliance.bundle.manifest import Network  # noqa: E402
-from training.networks import DrawnMassNet, LungNet, PatchNet, ProposeNet  # noqa: E402
+from training.networks import DrawnMassNet, PatchNet, ProposeNet, SickLungNet  # noqa: E402
 from training.recipes.lung_nodule import bundle  # noqa: E402
 from training.ship import quantize  # noqa: E402
 from training.ship.onnx_file import exported  # noqa: E402
 
 WIDTHS = (16, 16, 24, 24)
 CASES = {
-    "segment": (LungNet, (32, 32, 32), (1, 1, 32, 32, 48)),
+    "segment": (SickLungNet, (32, 32, 32), (1, 1, 32, 32, 48)),
     "propose": (ProposeNet, (32, 32, 32), (1, 1, 32, 32, 48)),
     "mass": (DrawnMassNet, (32, 32, 32), (1, 1, 32, 32, 48)),
     "classify": (PatchNet, (48, 48), (6, 1, 48, 48)),
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def entry_of(role: bundle.Role) -> Network:
-    """Masses are drawn."""
-    return bundle.network(role, "0" * 64, drawn=role == "mass")
+    """Masses and disease are drawn."""
+    return bundle.network(role, "0" * 64, drawn=role in bundle.DRAWN)
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -5,7 +5,7 @@ Rules.
    than a device does.
 2. Figures that training finds (calibration, digests, dates) come in as arguments.
 3. The networks of FILES make the line's version 1; each of those of ADDED makes it version 2, and a
-   mass network that draws makes it version 3.
+   network that draws what is in DRAWN makes it version 3.
 4. A mass network reads the very tensor of the lung network, so it has the same ops.
 """
 
@@ -18,11 +18,13 @@ import onnx
 
 from appliance.bundle.accepts import Accepts, Limits
 from appliance.bundle.heads import (
+    DISEASES,
     BodyHead,
     Calibration,
     ClassifyHead,
     CubeHead,
     DetectHead,
+    DiseaseHead,
     MassHead,
     MeasureHead,
     SegmentHead,
@@ -96,6 +98,12 @@ OPS: dict[Role, tuple[Op, ...]] = {
 CUBE_HEAD = CubeHead(output="logit")
 MEASURE_HEAD = MeasureHead(body="body", density="density")
 BODY_HEAD = BodyHead(output="body")
+VOLUME = (1, 1, -1, -1, -1)
+DRAWN: dict[Role, Port] = {
+    "mass": Port(name=BODY_HEAD.output, shape=VOLUME),
+    "segment": Port(name="disease", shape=(1, 1 + len(DISEASES), -1, -1, -1)),
+}
+"""What a network may draw besides: the bodies of masses, the diseases of lungs."""
 ONE_LUNG_SHARE = 0.32
 """Half of the least share that the smaller lung has of the larger one in eight CTs, of which two
 have a tumour that takes up a part of a lung (docs/lung-nodule.md)."""
@@ -112,6 +120,11 @@ def mass_head(
     return MassHead(detect=detect, scale=scale, bias=bias, threshold=threshold, least_mm=least_mm)
 
 
+def disease_head(diffuse_share: float) -> DiseaseHead:
+    """Diseases of the lungs, a limitation from this share of both lungs on."""
+    return DiseaseHead(output=DRAWN["segment"].name, diffuse_share=diffuse_share)
+
+
 def line_model(
     calibration: Calibration,
     top_k: int = 24,
@@ -120,9 +133,12 @@ def line_model(
     mass: MassHead | None = None,
     measure: MeasureHead | None = None,
     body: BodyHead | None = None,
+    disease: DiseaseHead | None = None,
 ) -> SegmentProposeClassify:
-    """The heads of the line: version 1, 2 with any of what it added, 3 with bodies of masses."""
-    version: Literal[1, 2, 3] = 3 if body else 2 if cube or mass or measure else 1
+    """The heads of the line: version 1, 2 with any of what it added, 3 with bodies of masses or
+    diseases of lungs."""
+    third = body is not None or disease is not None
+    version: Literal[1, 2, 3] = 3 if third else 2 if cube or mass or measure else 1
     return SegmentProposeClassify(
         version=version,
         segment=SegmentHead(output="lungs", threshold=0.5, min_ml=100.0, close_mm=9.0),
@@ -140,7 +156,8 @@ def line_model(
         mass=mass,
         measure=measure,
         body=body,
-        one_lung_share=ONE_LUNG_SHARE if body else None,
+        one_lung_share=ONE_LUNG_SHARE if third else None,
+        disease=disease,
     )
 
 
@@ -148,8 +165,8 @@ def network(
     role: Role, digest: str, precision: Precision = "int8", *, drawn: bool = False
 ) -> Network:
     """One network's entry in a manifest; spatial axes and the number of patches are free. `drawn`:
-    the mass network says the bodies too."""
-    volume = (1, 1, -1, -1, -1)
+    it also says what DRAWN has of its role."""
+    volume = VOLUME
     body = (-1, 1, MEASURE, MEASURE, MEASURE)
     inputs: dict[Role, tuple[int, ...]] = {
         "classify": (-1, 1, PATCH, PATCH),
@@ -162,7 +179,7 @@ def network(
         "propose": centers,
         "classify": (Port(name="logit", shape=(-1,)),),
         "cube": (Port(name="logit", shape=(-1,)),),
-        "mass": (*centers, Port(name="body", shape=volume)) if drawn else centers,
+        "mass": centers,
         "measure": (Port(name="body", shape=body), Port(name="density", shape=(-1, 4))),
     }
     return Network(
@@ -170,25 +187,20 @@ def network(
         digest=digest,
         precision=precision,
         inputs=(Port(name="image", shape=inputs.get(role, volume)),),
-        outputs=outputs[role],
+        outputs=(*outputs[role], *([DRAWN[role]] if drawn else [])),
         preprocess=OPS[role],
     )
 
 
 def network_of(role: Role, onnx_file: bytes) -> Network:
-    """The entry of a network that no bundle holds yet: its outputs tell whether it draws masses."""
+    """The entry of a network that no bundle holds yet: its outputs tell what it draws."""
+    return network(role, "0" * 64, drawn=draws(role, onnx_file))
+
+
+def draws(role: Role, onnx_file: bytes) -> bool:
+    """Whether a network says what DRAWN has of its role."""
     outputs = {port.name for port in onnx.load_model_from_string(onnx_file).graph.output}
-    return network(role, "0" * 64, drawn=role == "mass" and BODY_HEAD.output in outputs)
-
-
-def draws(networks: Mapping[Role, bytes]) -> bool:
-    """Whether one of these networks, by role, draws masses."""
-    return any(
-        port.name == BODY_HEAD.output
-        for role, data in networks.items()
-        for port in network_of(role, data).outputs
-        if role == "mass"
-    )
+    return role in DRAWN and DRAWN[role].name in outputs
 
 
 def described(
@@ -203,6 +215,7 @@ def described(
     mass: MassHead | None = None,
     measure: MeasureHead | None = None,
     body: BodyHead | None = None,
+    disease: DiseaseHead | None = None,
     masses_mm: float | None = None,
 ) -> dict[str, Any]:
     """source.json: the manifest without the digests that packing fills in.
@@ -210,7 +223,9 @@ def described(
     `masses_mm`: spacing and thickness up to which only masses are looked for; None: refused above
     the limit of nodules.
     """
-    heads = line_model(calibration, top_k, cube=cube, mass=mass, measure=measure, body=body)
+    heads = line_model(
+        calibration, top_k, cube=cube, mass=mass, measure=measure, body=body, disease=disease
+    )
     accepts = Accepts(
         modality=("CT",),
         body_part=("CHEST", "THORAX", "LUNG"),
@@ -225,11 +240,12 @@ def described(
         intended_use=INTENDED_USE if mass is None else INTENDED_USE_MASSES,
         never_tested=NEVER_TESTED,
     )
+    drawn = {"mass": body, "segment": disease}
     networks: dict[str, Network] = {
-        role: network(role, "0" * 64, precision, drawn=role == "mass" and body is not None)
+        role: network(role, "0" * 64, precision, drawn=drawn.get(role) is not None)
         for role in OPS
         if role in heads.reads()
     }
     accepted = accepts.model_dump(mode="json")
     said = source_folder.described(about, accepted, heads, networks, goldens, provenance)
-    return said if body is None else {**said, "requires_appliance": heads.needs_appliance}
+    return said if heads.version < 3 else {**said, "requires_appliance": heads.needs_appliance}

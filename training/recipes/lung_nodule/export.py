@@ -43,6 +43,7 @@ class Knobs:
     mass_heads: str = ""  # the same of `calibrate_masses`
     mass_figures: str = ""
     measure_figures: str = ""  # of `judge_measure`
+    disease: str = ""  # json that `judge_disease` wrote; for a lung network that draws disease
     version: str = "1.2.0"  # of the bundle
     precision: str = "int8"  # or fp32: the float networks of the same runs
 
@@ -119,6 +120,7 @@ def main() -> None:
     heads = read(k.heads) or {"propose": 1.0, "classify": 1.0, "bias": 0.0, "threshold": 0.5}
     if k.mass and not k.mass_heads:
         raise RunError("--mass wants --mass_heads, which calibrate_masses writes")
+    disease = read(k.disease)
     out.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {}
     networks: dict[bundle.Role, bytes] = {}
@@ -126,6 +128,8 @@ def main() -> None:
     for role, run in named.items():
         if run:
             networks[role], about[role] = copied(work_folder(run), precision, out / files[role])
+    if bundle.draws("segment", networks["segment"]) != bool(disease):
+        raise RunError("a lung network that draws disease, and no other, wants --disease")
     metrics = {run: run_metrics(run) for run in (k.classify, *filter(None, k.compared.split(",")))}
     made = provenance(
         sources(shared_folder()),
@@ -135,6 +139,7 @@ def main() -> None:
             **figures.of_implants(read(k.figures)),
             **figures.of_masses(read(k.mass_figures)),
             **figures.of_measures(read(k.measure_figures)),
+            **figures.of_disease(disease),
         },
         NOTES,
     )
@@ -148,8 +153,9 @@ def main() -> None:
         precision,
         cube=bundle.CUBE_HEAD if k.cube else None,
         mass=_mass_head(k.mass_heads) if k.mass else None,
-        body=bundle.BODY_HEAD if bundle.draws(networks) else None,
+        body=bundle.BODY_HEAD if k.mass and bundle.draws("mass", networks["mass"]) else None,
         measure=bundle.MEASURE_HEAD if k.measure else None,
+        disease=bundle.disease_head(disease["diffuse_share"]) if disease else None,
         masses_mm=MASSES_MM if k.mass else None,
     )
     write(out, described, heads, {run: found for run, found in metrics.items() if found}, about)

@@ -117,3 +117,24 @@ def of_measures(figures: Mapping[str, Any]) -> dict[str, Figure]:
                 row["density_right"], None, row["implants"]
             )
     return found
+
+
+def of_disease(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    """disease.json of `judge_disease`: what holds of scans that were left out."""
+    found = {}
+    part = figures.get("left_out", {})
+    names = {
+        "as it is": "CTs as they are",
+        "few": "painted with under 50 ml",
+        "much": "painted with 150 ml and more",
+    }
+    for what, row in part.get("limited", {}).items():
+        if row["of"]:
+            share = round(row["limited"] / row["of"], 4)
+            name = f"disease, scan left out, {names[what]}: share with the limitation"
+            found[name] = figure(share, row["interval"], row["of"])
+    for what, row in part.get("classes", {}).items():
+        if "said_over_painted_10_50_90" in row:
+            name = f"disease, scan left out, {what}: median of ml said over ml painted"
+            found[name] = Figure(value=row["said_over_painted_10_50_90"][1], n=row["painted_scans"])
+    return found

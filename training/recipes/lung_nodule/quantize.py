@@ -8,8 +8,8 @@ each layer, scales, digest of the calibration images) into the run's folder.
 Rules. Calibration images come from what the network trained on, drawn like a training batch; the
 damage is judged on others: the val split for patches, other draws from the same scans for volumes.
 Damage is the root mean square change of the logits where they decide something, so that it tells
-methods apart long before an AUC does; of a network that draws masses the larger one of its two maps
-of logits counts. A layer that alone does more than `most` stays float.
+methods apart long before an AUC does; of a network that draws (bundle.DRAWN) the larger one of its
+two maps of logits counts. A layer that alone does more than `most` stays float.
 What was made of the same checkpoint with the same knobs is not made again.
 """
 
@@ -41,12 +41,13 @@ from training.networks import (
     MeasureNet,
     PatchNet,
     ProposeNet,
+    SickLungNet,
 )
 from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
 from training.read.shared_series import NODULE_SERIES, training_series
 from training.read.volume import F32, resample, window
-from training.recipes.lung_nodule import bundle, cube, mass, measure
+from training.recipes.lung_nodule import bundle, cube, mass, measure, segment
 from training.recipes.lung_nodule.candidates import joined
 from training.recipes.lung_nodule.patches import load_patches, patch_file
 from training.recipes.lung_nodule.proposal_patches import Drawing, sample
@@ -96,12 +97,17 @@ SHOWN = (
     "auc",
 )
 DRAWN = {"mass": mass.images, "measure": measure.images}
+DRAWS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "mass": ("body_weight", DrawnMassNet),
+    "segment": ("disease_weight", SickLungNet),
+}
+"""By role: the knob that tells that a run's network draws (bundle.DRAWN), and that network."""
 
 
 def empty(network: bundle.Role, knobs: Mapping[str, Any]) -> nn.Module:
     """The untrained network of a run with these knobs; no run of before has one that draws."""
-    draws = network == "mass" and knobs.get("body_weight", 0.0) > 0
-    return DrawnMassNet() if draws else EMPTY[network]()
+    knob, drawing = DRAWS.get(network, ("", EMPTY[network]))
+    return drawing() if knobs.get(knob, 0.0) > 0 else EMPTY[network]()
 
 
 def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -115,11 +121,12 @@ def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]
 
 def runner(role: bundle.Role, model: onnx.ModelProto, threads: int) -> Callable[[F32], list[F32]]:
     """The maps of logits of a network of the line that its damage is judged on: the first output,
-    and the bodies where it draws them."""
+    and what it draws besides."""
     entry = bundle.network_of(role, model.SerializeToString())
     run = quantize.outputs_runner(role, entry, model, threads)
-    draws = bundle.draws({role: model.SerializeToString()})
-    names = [entry.outputs[0].name, *([bundle.BODY_HEAD.output] if draws else [])]
+    names = [
+        port.name for port in entry.outputs if port in (entry.outputs[0], bundle.DRAWN.get(role))
+    ]
 
     def maps(image: F32) -> list[F32]:
         found = run(image)
@@ -203,6 +210,9 @@ def drawn(
         return calibration, *patches("val", 1000, rng)
     if role == "cube":
         return cubes(run, k.images, rng, k.threads)
+    if role == "segment" and run.get("disease_weight", 0.0) > 0:
+        images = segment.images(run["hosts"], k.images + k.judged, rng)
+        return images[: k.images], images[k.images :], None
     if role in DRAWN:
         draw = partial(DRAWN[role], run["hosts"])
         return draw(k.images, rng, "train"), draw(k.judged, rng, "val"), None
@@ -239,7 +249,7 @@ def main() -> None:
     if done(folder, made_from):
         print(f"{folder / FILES['int8']} is of this checkpoint already")
         return
-    entry = bundle.network(role, "0" * 64, drawn=isinstance(model, DrawnMassNet))
+    entry = bundle.network(role, "0" * 64, drawn=isinstance(model, DrawnMassNet | SickLungNet))
     names = [port.name for port in entry.outputs]
     plain = exported(model, SIDES[role], names, many=role in ("cube", "measure"))
     calibration, judged, labels = drawn(role, run, k)

@@ -1,4 +1,4 @@
-"""Trains the lung mask network at 3 mm.
+"""Trains the lung network at 3 mm: its mask, and where lungs are diseased.
 
     python -m training.recipes.lung_nodule.segment [--steps 1600] [--hosts R01-001,A0001] ...
 
@@ -6,11 +6,17 @@ Rules. Truth comes from the unaltered CT; disease is painted into the input only
 to include it. Half the lesson is what is no lung: outside air, bowel gas, trachea, slices without a
 lung, bodies without lungs. Intensities are varied far beyond the hosts (classes repainted at
 random), because a few scanners say little about the next one.
+
+Disease is learned from hosts that are painted anew for each piece, with exact masks (`sick_lungs`).
+Such a piece is not repainted, for disease is told from healthy lung by its HU; nor are its classes
+known where quick disease or other HU are laid over it. --disease_weight 0 trains the mask alone, as
+before.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,17 +26,31 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from appliance.bundle.heads import DISEASES
 from training.errors import DataError, command
+from training.implant.disease.chest import Chest, chest_of
+from training.implant.disease.paint import paint
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Job, Schedule, fit
 from training.learn.losses import soft_dice, weighted_bce
 from training.learn.steps import seed_all
-from training.networks import LungNet, parameter_count
+from training.networks import LungNet, SickLungNet, parameter_count
 from training.read.folders import shared_folder, work_folder
 from training.read.shared_series import NODULE_SERIES, host_lungs, nodule_hosts
 from training.read.volume import AIR_HU, F32, resample, window
+from training.recipes.lung_nodule import sick_lungs
+from training.recipes.lung_nodule.sick_lungs import UNKNOWN
 
 RECIPE = "lung_nodule_segment"
+GRID_MM = 3.0
+SICKENED = {"mass": 0.45, "consolidation": 0.2, "effusion": 0.2, "glass": 0.15}
+"""What is painted quickly, without classes, and how often."""
+VARIED = (0.95, 1.05), (-30, 30)
+"""Factor of HU, and HU added: far more than a scanner is off."""
+CALIBRATED = (0.99, 1.01), (-10, 10)
+"""The same where disease is learned: emphysema is a matter of 50 HU."""
+MASS_HU = 40.0
+"""A mass that changes a voxel by more hides the disease that was there."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,8 @@ class Knobs:
     ema: float = 0.99
     repaint: float = 0.4  # share of samples whose tissue classes get random values
     disease: float = 0.6  # share of samples with a mass, consolidation, effusion or ground glass
+    painted: float = 0.5  # share of samples of a host with painted disease, its classes known
+    disease_weight: float = 0.5  # weight of the classes' loss; 0: a network of the mask alone
     gas: float = 0.45  # share of samples with big gas bubbles in stomach and bowel
     empty: float = 0.13  # share of samples that hold no lung at all
     save_every: int = 300  # steps
@@ -64,15 +86,27 @@ class Host:
     name: str
     hu: dict[float, F32]
     mask: dict[float, F32]
+    chest: Chest | None = None  # at 3 mm, where disease is to be painted
+    classes: F32 | None = None  # shares of DISEASES [3, z, y, x] at 3 mm; None: no disease
 
 
-def load_host(shared: Path, name: str, cache: Path) -> Host:
-    """Reads a training CT, makes its lung truth once (kept in `cache`)."""
+def load_host(shared: Path, name: str, cache: Path, *, sick: bool = False) -> Host:
+    """Reads a training CT, makes its lung truth once (kept in `cache`). `sick`: disease will be
+    painted into it."""
     volume, fine, truth = host_lungs(shared, name, cache)
     coarse = resample(volume.hu, volume.spacing, [3.0] * 3)
     small = resample(truth.astype(np.float32), [1.5] * 3, [3.0] * 3)
     small = _same_shape(small, coarse.shape)
-    return Host(name, {1.5: fine, 3.0: coarse}, {1.5: truth.astype(np.float32), 3.0: small})
+    chest = chest_of(volume, truth, GRID_MM) if sick else None
+    return Host(name, {1.5: fine, 3.0: coarse}, {1.5: truth.astype(np.float32), 3.0: small}, chest)
+
+
+def painted(rng: np.random.Generator, host: Host) -> Host:
+    """The host with disease, at 3 mm alone."""
+    assert host.chest is not None
+    ill = paint(rng, host.chest, sick_lungs.drawn(rng, host.chest))
+    mask, classes = host.mask[GRID_MM], sick_lungs.shares_of(ill)
+    return Host(host.name, {GRID_MM: ill.hu}, {GRID_MM: mask}, host.chest, classes)
 
 
 def _same_shape(array: F32, shape: tuple[int, ...]) -> F32:
@@ -91,9 +125,10 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cell: int) ->
     return np.asarray(grown[0, 0].numpy() * 1.5, np.float32)
 
 
-def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32]:
-    """One randomly turned, scaled, mirrored piece of a host: HU and mask at 3 mm."""
-    grid_mm = 1.5 if rng.random() < 0.4 else 3.0
+def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32, F32]:
+    """One randomly turned, scaled, mirrored piece of a host: HU, mask and shares of DISEASES
+    [3, z, y, x] at 3 mm."""
+    grid_mm = 1.5 if rng.random() < 0.4 and 1.5 in host.hu else GRID_MM
     hu, mask = host.hu[grid_mm], host.mask[grid_mm]
     overall = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
     scale = overall * np.exp(rng.uniform(-0.1, 0.1, 3))
@@ -126,17 +161,20 @@ def crop(rng: np.random.Generator, host: Host, k: Knobs) -> tuple[F32, F32]:
     where = functional.affine_grid(
         torch.from_numpy(theta.copy()).float()[None], [1, 1, *size], align_corners=True
     )
-    both = torch.from_numpy(np.stack([hu - AIR_HU, mask * 1000])[None])
-    got = functional.grid_sample(both, where, align_corners=True)[0].numpy()
+    classes = [] if host.classes is None else [*host.classes]
+    every = torch.from_numpy(np.stack([hu - AIR_HU, mask * 1000, *classes])[None])
+    got = functional.grid_sample(every, where, align_corners=True)[0].numpy()
     image, truth = got[0] + AIR_HU, got[1] / 1000
+    ill = got[2:] if classes else np.zeros((len(DISEASES), *image.shape), np.float32)
     # what lies above or below the scan is no air but nothing: repeat nothing, end the crop there
-    inside = functional.grid_sample(torch.ones_like(both[:, :1]), where, align_corners=True)[
+    inside = functional.grid_sample(torch.ones_like(every[:, :1]), where, align_corners=True)[
         0, 0
     ].numpy()
     rows = np.flatnonzero(inside.max((1, 2)) > 0.5)
     if len(rows) >= 24:
-        image, truth = image[rows[0] : rows[-1] + 1], truth[rows[0] : rows[-1] + 1]
-    return image.astype(np.float32), truth.astype(np.float32)
+        part = slice(rows[0], rows[-1] + 1)
+        image, truth, ill = image[part], truth[part], ill[:, part]
+    return image.astype(np.float32), truth.astype(np.float32), ill
 
 
 def repaint(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
@@ -160,8 +198,11 @@ def repaint(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     return np.asarray(out, np.float32)
 
 
-def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
-    """Paints masses, consolidation, effusion or ground glass into the lungs; the mask stays."""
+def sicken(
+    rng: np.random.Generator, hu: F32, mask: F32, odds: Mapping[str, float] = SICKENED
+) -> F32:
+    """Paints masses, consolidation, effusion or ground glass into the lungs; the mask stays.
+    `odds`: how often each is drawn."""
     out = np.array(hu)
     lung = mask > 0.5
     if lung.sum() < 500:
@@ -172,7 +213,7 @@ def sicken(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     )
     wobble = smooth_field(rng, hu.shape, 6)
     for _ in range(int(rng.integers(1, 4))):
-        kind = rng.choice(["mass", "consolidation", "effusion", "glass"], p=[0.45, 0.2, 0.2, 0.15])
+        kind = rng.choice(list(odds), p=list(odds.values()))
         tissue = rng.uniform(-20, 80) + 12 * rng.standard_normal(hu.shape).astype(np.float32)
         centre = places[rng.integers(len(places))]
         if kind == "effusion":
@@ -268,22 +309,37 @@ def made_up_body(rng: np.random.Generator, size: tuple[int, int, int]) -> F32:
     return np.asarray(ndimage.gaussian_filter(out, 0.5), np.float32)
 
 
-def sample(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[F32, F32]:
-    """One training pair [Z,Y,X]: windowed image and mask, padded at the end to the crop size."""
-    hu, mask = crop(rng, hosts[int(rng.integers(len(hosts)))], k)
+def lesson(rng: np.random.Generator, host: Host, k: Knobs, *, ill: bool) -> tuple[F32, F32, F32]:
+    """HU, mask and shares of DISEASES [3, z, y, x] or UNKNOWN, before what a scanner adds. `ill`:
+    of a host whose disease was painted with its masks."""
+    hu, mask, classes = crop(rng, host, k)
     if rng.random() < k.empty:
         if rng.random() < 0.5:
             hu = made_up_body(rng, (k.depth, k.width, k.width))
             mask = np.zeros_like(hu)
         else:
             hu, mask = without_lungs(rng, hu, mask), np.zeros_like(mask)
-    else:
-        if rng.random() < k.repaint:
-            hu = repaint(rng, hu, mask)
-        if rng.random() < k.disease:
-            hu = sicken(rng, hu, mask)
-        if rng.random() < k.gas:
-            hu = bloat(rng, hu, mask)
+        return hu, mask, np.full((len(DISEASES), *hu.shape), UNKNOWN, np.float32)
+    known = True
+    if not ill and rng.random() < k.repaint:
+        hu, known = repaint(rng, hu, mask), False
+    if rng.random() < k.disease:
+        if ill:
+            hu, before = sicken(rng, hu, mask, {"mass": 1.0}), hu
+            classes = np.where(np.abs(hu - before) > MASS_HU, np.float32(0), classes)
+        else:
+            hu, known = sicken(rng, hu, mask), False
+    if rng.random() < k.gas:
+        hu = bloat(rng, hu, mask)
+    return hu, mask, classes if known else np.full_like(classes, UNKNOWN)
+
+
+def sample(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[F32, F32, F32]:
+    """One lesson: windowed image and mask [Z,Y,X], padded at the end to the crop size, and shares
+    of DISEASES [3,Z,Y,X] or UNKNOWN."""
+    host = hosts[int(rng.integers(len(hosts)))]
+    ill = k.disease_weight > 0 and rng.random() < k.painted
+    hu, mask, classes = lesson(rng, painted(rng, host) if ill else host, k, ill=ill)
     if rng.random() < 0.3:
         hu = ndimage.uniform_filter1d(hu, int(rng.integers(2, 4)), axis=0)
     if rng.random() < 0.2:
@@ -292,52 +348,71 @@ def sample(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[F32, 
     if rng.random() < 0.5:
         noise = ndimage.gaussian_filter(noise, 0.7) * 3
     hu = hu + noise * rng.uniform(0, 45) * (rng.random() < 0.6)
-    hu = hu * rng.uniform(0.95, 1.05) + rng.uniform(-30, 30)
-    image = window(hu.astype(np.float32))
+    judged = k.disease_weight > 0 and classes.max() > UNKNOWN
+    scale, shift = CALIBRATED if judged else VARIED
+    hu = hu * rng.uniform(*scale) + rng.uniform(*shift)
+    every = np.concatenate([window(hu.astype(np.float32))[None], mask[None], classes])
     if rng.random() < 0.3:
         cut = [int(rng.integers(0, 25)) for _ in range(4)]
-        ys, xs = slice(cut[0], image.shape[1] - cut[1]), slice(cut[2], image.shape[2] - cut[3])
-        image, mask = image[:, ys, xs], mask[:, ys, xs]
-    out = np.zeros((2, k.depth, k.width, k.width), np.float32)
-    z, y, x = image.shape
-    out[0, :z, :y, :x], out[1, :z, :y, :x] = image, mask
-    return out[0], out[1]
+        ys, xs = slice(cut[0], every.shape[2] - cut[1]), slice(cut[2], every.shape[3] - cut[3])
+        every = every[:, :, ys, xs]
+    out = np.zeros((len(every), k.depth, k.width, k.width), np.float32)
+    _, z, y, x = every.shape
+    out[:, :z, :y, :x] = every
+    return out[0], out[1], out[2:]
 
 
-def batch_of(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[Tensor, Tensor]:
-    """Images and lung masks, both [B,1,Z,Y,X]."""
-    pairs = [sample(rng, hosts, k) for _ in range(k.batch)]
-    images, masks = (torch.from_numpy(np.stack(part)[:, None]) for part in zip(*pairs, strict=True))
-    return images, masks
+def batch_of(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[Tensor, ...]:
+    """Images and lung masks, both [B,1,Z,Y,X], and shares of DISEASES [B,3,Z,Y,X] or UNKNOWN."""
+    drawn = [sample(rng, hosts, k) for _ in range(k.batch)]
+    images, masks, classes = (torch.from_numpy(np.stack(p)) for p in zip(*drawn, strict=True))
+    return images[:, None], masks[:, None], classes
 
 
-def loss_of(logits: Tensor, mask: Tensor) -> Tensor:
-    """Cross entropy and Dice of a mask."""
-    return weighted_bce(logits, mask, torch.ones_like(mask)) + soft_dice(logits, mask)
+def loss_of(outputs: Tensor | tuple[Tensor, Tensor], mask: Tensor, ill: Tensor, k: Knobs) -> Tensor:
+    """Cross entropy and Dice of a mask, and the loss of the classes where the network says them."""
+    lungs, *classes = (outputs,) if isinstance(outputs, Tensor) else outputs
+    loss = weighted_bce(lungs, mask, torch.ones_like(mask)) + soft_dice(lungs, mask)
+    for logits in classes:
+        loss = loss + k.disease_weight * sick_lungs.loss_of(logits, ill, mask)
+    return loss
+
+
+def network(k: Knobs) -> LungNet:
+    """The network that these knobs train, untrained."""
+    return SickLungNet() if k.disease_weight else LungNet()
 
 
 def train(k: Knobs, hosts: list[Host], folder: Path) -> LungNet:
     """Trains, writing `last.pt` and `log.csv` to `folder` (resumed from there); the average."""
     seed_all(k.seed, k.threads)
-    model = LungNet()
+    model = network(k)
     print(f"{parameter_count(model)} parameters, hosts {[h.name for h in hosts]}", flush=True)
     job = Job(
         RECIPE,
         asdict(k),
         draw=lambda rng: batch_of(rng, hosts, k),
-        loss=lambda model, image, mask: loss_of(model(image), mask),
+        loss=lambda model, image, mask, ill: loss_of(model(image), mask, ill, k),
     )
     state = fit(model, Schedule.of(k), job, folder, k.seed)
-    shipped = LungNet()
+    shipped = network(k)
     shipped.load_state_dict(state)
     return shipped.eval()
+
+
+def images(hosts: str, count: int, rng: np.random.Generator) -> list[F32]:
+    """Inputs [1,1,Z,Y,X] drawn as in training, disease included."""
+    shared, cache = shared_folder(), work_folder("cache")
+    loaded = [load_host(shared, name, cache, sick=True) for name in nodule_hosts(hosts)]
+    return [sample(rng, loaded, Knobs())[0][None, None] for _ in range(count)]
 
 
 def main() -> None:
     """Data, model, schedule, loop."""
     k = knobs_from_command_line(Knobs())
     folder, cache = work_folder(k.name), work_folder("cache")
-    hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
+    names, sick = nodule_hosts(k.hosts), k.disease_weight > 0
+    hosts = [load_host(shared_folder(), name, cache, sick=sick) for name in names]
     train(k, hosts, folder)
     (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")

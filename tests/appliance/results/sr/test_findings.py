@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from appliance.report import Stage
 from appliance.results.sr.case import Case, Predecessor, Segment
 from appliance.results.sr.document import COMPREHENSIVE, COMPREHENSIVE_3D
-from appliance.results.sr.findings import CORNERS, key_image, measurements, polygon
+from appliance.results.sr.findings import ellipse, key_image, measurements, upright
 from rigs import oblique
 
 LONG_AXIS, SHORT_AXIS, DIAMETER, VOLUME = "103339001", "103340004", "81827009", "118565006"
@@ -52,15 +52,12 @@ def numbers(group: Dataset) -> dict[str, float]:
 
 
 def drawn(group: Dataset) -> tuple[np.ndarray[Any, Any], str]:
-    """Of the polygon of an ellipse the ends of its axes as (column, row), and its image."""
+    """The four points of an ellipse as (column, row), and the image that they are on."""
     (shape,) = items(group, "SCOORD")
-    assert shape.GraphicType == "POLYLINE"
+    assert shape.GraphicType == "ELLIPSE"
     (image,) = items(shape, "IMAGE")
-    points = np.array(shape.GraphicData, float).reshape(CORNERS + 1, 2)
-    assert points[0].tolist() == points[-1].tolist(), "it is closed"
-    return points[[CORNERS // 2, 0, 3 * CORNERS // 4, CORNERS // 4]], image.ReferencedSOPSequence[
-        0
-    ].ReferencedSOPInstanceUID
+    points = np.array(shape.GraphicData, float).reshape(4, 2)
+    return points, image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
 
 
 @pytest.mark.parametrize("three_d", [True, False])
@@ -108,19 +105,26 @@ def test_the_ellipse_lies_on_the_body_in_its_key_image(
         "half a step from the plane of the axes, at most"
     )
     major, minor = points[1] - points[0], points[3] - points[2]
-    assert major @ minor == pytest.approx(0, abs=1e-3)
     assert np.linalg.norm(major) >= np.linalg.norm(minor)
-    inside = in_ellipse(points, key.Rows, key.Columns)
+    assert sorted(np.abs([*major, *minor]))[:2] == [0, 0], "axes along rows and columns"
     body = key.pixel_array > 0
-    assert (inside & body).sum() / (inside | body).sum() > 0.88, "the ellipse covers the body"
+    down, across = (np.ptp(np.flatnonzero(body.any(axis=axis))) + 1 for axis in (1, 0))
+    assert np.ptp(points, axis=0) == pytest.approx([across, down], abs=1.5), "as wide, as high"
+    found = case.report.findings[0]
+    turned = in_ellipse(ellipse(case, found, key_image(case, found)), *body.shape)
+    assert (turned & body).sum() / (turned | body).sum() > 0.88, "what it stands for is the body"
+    covered = (in_ellipse(points, *body.shape) & body).sum() / body.sum()
+    assert covered > 0.85, "an ellipse that is turned by 20 degrees leaves a little of itself out"
 
 
-def test_the_corners_of_the_polygon_lie_on_the_ellipse() -> None:
+def test_an_upright_ellipse_is_as_wide_and_as_high_as_the_turned_one() -> None:
     ends = np.array([[10.0, 20.0], [22.0, 29.0], [12.25, 29.5], [19.75, 19.5]])
+    turned = np.linspace(0, 2 * np.pi, 3600)[:, None]
     center, major, minor = np.array([16.0, 24.5]), np.array([6.0, 4.5]), np.array([3.75, -5.0])
-    away = polygon(ends) - center
-    along = np.linalg.solve(np.stack([major, minor], axis=1), away.T)
-    assert np.linalg.norm(along, axis=0) == pytest.approx([1.0] * (CORNERS + 1))
+    every = center + np.cos(turned) * major + np.sin(turned) * minor
+    found = upright(ends)
+    assert found.mean(axis=0) == pytest.approx(center)
+    assert np.ptp(found, axis=0) == pytest.approx(np.ptp(every, axis=0), abs=1e-3)
 
 
 def in_ellipse(points: Any, rows: int, columns: int) -> Any:

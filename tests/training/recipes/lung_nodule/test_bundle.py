@@ -78,6 +78,21 @@ def test_a_mass_network_that_draws_makes_version_3() -> None:
     assert "body" not in earlier["line"]
 
 
+def test_a_lung_network_that_draws_disease_makes_version_3_too() -> None:
+    head = bundle.disease_head(0.031)
+    described = bundle.described(CALIBRATION, PROVENANCE, [], "2.0.0", 24, disease=head)
+    for part in described["networks"].values():
+        part["digest"] = "0" * 64
+    manifest = Manifest.model_validate_json(json.dumps(described))
+    assert (manifest.line.version, manifest.line.disease) == (3, head)
+    assert manifest.requires_appliance == "0.2.0"
+    lungs, disease = manifest.networks["segment"].outputs
+    assert manifest.line.reads()["segment"] == {lungs.name, disease.name}
+    assert disease.shape == (1, 4, -1, -1, -1)
+    plain = bundle.described(CALIBRATION, PROVENANCE, [], "2.0.0", 24)
+    assert len(plain["networks"]["segment"]["outputs"]) == 1
+
+
 def test_wide_slices_are_for_masses_alone() -> None:
     mass = ADDED["mass"]
     said = bundle.described(CALIBRATION, PROVENANCE, [], "1.0.0", 24, mass=mass, masses_mm=10.0)

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
 from appliance.bundle.manifest import Figure
-from training.recipes.lung_nodule.figures import of_implants, of_masses, of_patches
+from training.recipes.lung_nodule.figures import of_disease, of_implants, of_masses, of_patches
 
 
 def test_the_card_shows_the_teachers_and_the_student_alone() -> None:
@@ -50,3 +50,18 @@ def test_the_card_says_how_masses_are_sized() -> None:
     found = of_masses({"sizes": {"with_a_body": "12 of 14", "mean_axis_off": {"wall": row}}})
     name = "implanted masses, scan left out, wall: median error of the mean axis, as a share"
     assert found == {name: Figure(value=0.07, n=14)}
+
+
+def test_the_card_says_what_disease_was_judged_on_scans_left_out_alone() -> None:
+    row = {"limited": 1, "of": 14, "interval": [0.01, 0.3]}
+    ratio = {"painted_scans": 5, "said_over_painted_10_50_90": [0.6, 0.9, 1.2]}
+    part = {"limited": {"few": row, "much": {**row, "of": 0}}, "classes": {"emphysema": ratio}}
+    worse = {"limited": {"few": {**row, "limited": 9}}, "classes": {}}
+    start = "disease, scan left out, "
+    assert of_disease({"left_out": part, "learned_from": worse}) == {
+        f"{start}painted with under 50 ml: share with the limitation": Figure(
+            value=0.0714, low=0.01, high=0.3, n=14
+        ),
+        f"{start}emphysema: median of ml said over ml painted": Figure(value=0.9, n=5),
+    }
+    assert of_disease({}) == {}

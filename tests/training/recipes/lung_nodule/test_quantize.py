@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
-from training.networks import DrawnMassNet, MassNet, MeasureNet
+from training.networks import DrawnMassNet, MassNet, MeasureNet, SickLungNet
 from training.read.files import file_digest
 from training.recipes.lung_nodule.quantize import Knobs, change, done, empty, made_of
 
@@ -52,6 +52,9 @@ def test_the_knobs_of_a_run_tell_whether_its_network_draws() -> None:
     assert isinstance(empty("mass", {"body_weight": 0.5}), DrawnMassNet)
     for before in ({}, {"body_weight": 0.0}):
         assert isinstance(empty("mass", before), MassNet)
+    assert isinstance(empty("segment", {"disease_weight": 0.5}), SickLungNet)
+    for before in ({}, {"disease_weight": 0.0}):
+        assert not isinstance(empty("segment", before), SickLungNet)
     assert isinstance(empty("measure", {"body_weight": 1.0}), MeasureNet)
 
 

@@ -1,0 +1,138 @@
+"""Sick lungs: how much of each lung is consolidated, hazy or destroyed, and which findings are
+unsure because of it.
+
+Rules.
+1. A voxel of the closed lungs is of the class of its largest logit (heads.DISEASES; of equal ones
+   the first, so nothing is said before disease is). What lies outside the lungs is of none.
+2. A voxel is of the lung that one_lung.left_lung says. The share of disease is that of both lungs
+   together. From the head's `diffuse_share` on the series has the limitation `diffuse_disease`,
+   which gives the ml of each class in each lung.
+3. Where that limitation stands, a finding lies inside disease if at least half of the lung in its
+   ball grown by RIM_MM is diseased. Without it none does: a small opacity in healthy lung is often
+   the finding itself. So is the middle of a nodule in sick lungs, which is why the ball is grown. A
+   finding without any lung around it lies in none.
+4. More than MANY ground-glass findings, on both sides, are `multifocal`: each of them is unsure for
+   it, and no other. Density is that of measure.py; what was not measured has none.
+5. A finding keeps score and place whatever is said here. With a head of disease each one is sure or
+   unsure; without it nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.bundle.heads import DISEASES, DiseaseHead
+from appliance.errors import Poisoned
+from appliance.interpret import one_lung, segment
+from appliance.reasons import Code
+from appliance.records import Mask, Stack, Tensor
+from appliance.report import Coverage, Disease, Doubt, Finding, LungDisease, Reason
+
+RIM_MM = 6.0
+"""Two voxels of the network that draws disease."""
+HALF = 0.5
+MANY = 5
+LEAST_MM = 3.0
+"""The diameter of a finding that has none: smaller ones are not measured (detect.py, rule 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a network says of the voxels of the lungs."""
+
+    lungs: Mask
+    classes: NDArray[np.uint8]
+    """[z, y, x]: 0 for none and outside the lungs, else the place in DISEASES from 1 on."""
+
+    @property
+    def share(self) -> float:
+        """Diseased share of both lungs, 0 to 1; 0 where there are none."""
+        sick, all_of_it = (int(np.count_nonzero(a)) for a in (self.classes, self.lungs.voxels))
+        return sick / max(all_of_it, 1)
+
+
+def drawn(
+    outputs: Mapping[str, NDArray[np.float32]], image: Tensor, head: DiseaseHead, lungs: Mask
+) -> Drawn:
+    """Logits [1, 4, z, y, x], padding still on -> the classes on the grid of `image` (rule 1).
+
+    Poisoned (`backend_failed`) where they are not four or do not cover the grid.
+    """
+    logits, grid = outputs[head.output], segment.grid_of(image)
+    count = len(DISEASES) + 1
+    if logits.ndim != 5 or logits.shape[1] != count:
+        raise Poisoned(
+            f"an output of shape {logits.shape} has no {count} classes of disease",
+            code="backend_failed",
+        )
+    of_lungs = [segment.unpadded(logits[:, i : i + 1], grid)[lungs.voxels] for i in range(count)]
+    classes = np.zeros(grid.shape, np.uint8)
+    classes[lungs.voxels] = np.argmax(of_lungs, axis=0)
+    return Drawn(lungs, classes)
+
+
+def figures(drawn: Drawn, middle: float) -> Disease:
+    """The ml of each class in each lung; `middle`: x of the body's middle (LPS mm)."""
+    left = one_lung.left_lung(drawn.lungs, middle)
+    voxel_ml = float(np.prod(drawn.lungs.grid.spacing_mm)) / 1000
+
+    def of(side: NDArray[np.bool_]) -> LungDisease:
+        counts = np.bincount(drawn.classes[side], minlength=len(DISEASES) + 1) * voxel_ml
+        named = {
+            f"{name}_ml": round(float(ml)) for name, ml in zip(DISEASES, counts[1:], strict=True)
+        }
+        return LungDisease(lung_ml=round(float(counts.sum())), **named)
+
+    return Disease(right=of(drawn.lungs.voxels & ~left), left=of(left))
+
+
+def limitation(
+    drawn: Drawn, head: DiseaseHead, stack: Stack, coverage: Coverage
+) -> tuple[Reason, ...]:
+    """DIFFUSE_DISEASE with its figures, where the share is reached (rule 2)."""
+    if drawn.share < head.diffuse_share:
+        return ()
+    found = figures(drawn, one_lung.body_middle_mm(stack, coverage))
+    sides = "; ".join(
+        f"{side} lung of {of.lung_ml} ml: {of.consolidated_ml} ml consolidated, "
+        f"{of.ground_glass_ml} ml ground glass, {of.emphysema_ml} ml emphysema"
+        for side, of in (("right", found.right), ("left", found.left))
+    )
+    text = f"Disease takes up {100 * drawn.share:.0f} % of the lungs. In the {sides}."
+    return (Reason(code=Code.DIFFUSE_DISEASE, text=text, where="series", disease=found),)
+
+
+def judged(
+    findings: Sequence[Finding], drawn: Drawn, *, diffuse: bool
+) -> tuple[tuple[Finding, ...], tuple[Reason, ...]]:
+    """Findings with their certainty, in their order, and MULTIFOCAL where it stands (rules 3 to 5).
+
+    diffuse: whether the series has the limitation `diffuse_disease`.
+    """
+    glass = [f for f in findings if f.density == "ground_glass"]
+    right, left = (sum(f.side == side for f in glass) for side in ("right", "left"))
+    many = len(glass) > MANY and bool(right and left)
+    sure_or_not = []
+    for finding in findings:
+        why: list[Doubt] = []
+        if diffuse and _inside(finding, drawn):
+            why.append("inside disease")
+        if many and finding in glass:
+            why.append("one of many ground-glass findings on both sides")
+        doubt = {"certainty": "unsure" if why else "sure", "unsure_why": tuple(why)}
+        sure_or_not.append(finding.model_copy(update=doubt))
+    text = f"{len(glass)} ground-glass findings: {right} on the right, {left} on the left."
+    reasons = (Reason(code=Code.MULTIFOCAL, text=text, where="series"),) if many else ()
+    return tuple(sure_or_not), reasons
+
+
+def _inside(finding: Finding, drawn: Drawn) -> bool:
+    """Rule 3."""
+    reach = (finding.diameter_mm or LEAST_MM) / 2 + RIM_MM
+    near, away = segment.nearby(drawn.lungs.voxels, drawn.lungs.grid, finding.place_lps_mm, reach)
+    at = near[away <= reach]
+    return bool(len(at)) and float(np.mean(drawn.classes[tuple(at.T)] > 0)) >= HALF

@@ -1,0 +1,212 @@
+"""Disease of the lungs from drawn maps: how many ml on which side, and what is unsure for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from appliance.bundle.heads import DISEASES, DiseaseHead
+from appliance.errors import Poisoned
+from appliance.interpret import disease, segment
+from appliance.preprocess import plan
+from appliance.reasons import Code
+from appliance.records import Box, Grid, Mask, Stack, Tensor
+from appliance.report import Finding
+
+HEAD = DiseaseHead(output="disease", diffuse_share=0.1)
+SHAPE = (40, 40, 60)
+"""Of 4 mm. Two lungs of 20 x 24 x 16 voxels, 491.5 ml each."""
+RIGHT, LEFT = Box((10, 8, 8), (30, 32, 24)), Box((10, 8, 36), (30, 32, 52))
+CONSOLIDATED, GLASS, EMPHYSEMA = (DISEASES.index(n) + 1 for n in DISEASES)
+ML = 0.064
+"""Of a voxel."""
+
+
+def part(box: Box) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in zip(box.low, box.high, strict=True))
+
+
+@pytest.fixture
+def grid(grid_of) -> Grid:
+    return grid_of(SHAPE, (4.0, 4.0, 4.0))
+
+
+def lungs_on(grid: Grid, *boxes: Box) -> Mask:
+    voxels = np.zeros(grid.shape, bool)
+    for box in boxes or (RIGHT, LEFT):
+        voxels[part(box)] = True
+    return Mask("lungs", voxels, grid)
+
+
+def drawn(grid: Grid, *boxes: tuple[int, Box], lungs: Mask | None = None) -> disease.Drawn:
+    """Through logits in which each box is of a class and the padding shouts of emphysema."""
+    padded = tuple(n + 8 for n in grid.shape)
+    logits = np.zeros((1, 4, *padded), np.float32)
+    logits[:, EMPHYSEMA] = 9.0
+    z, y, x = grid.shape
+    logits[0, :, :z, :y, :x] = np.array([1.0, 0, 0, 0])[:, None, None, None]
+    for kind, box in boxes:
+        logits[(0, kind, *part(box))] = 2.0
+    image = Tensor(None, (1, 1, *padded), grid)
+    return disease.drawn({"disease": logits}, image, HEAD, lungs or lungs_on(grid))
+
+
+def at(grid: Grid, *voxel: float) -> tuple[float, float, float]:
+    return plan.vector(plan.to_lps(grid, voxel))
+
+
+def middle(grid: Grid) -> float:
+    return float(plan.to_lps(grid, np.subtract(grid.shape, 1) / 2)[0])
+
+
+def a_finding(grid: Grid, number: int, *voxel: float, **more: object) -> Finding:
+    usual = {"kind": "nodule", "score": 0.9, "threshold": 0.5, "diameter_mm": 8.0, "key_image": 0}
+    place = {"center_lps_mm": at(grid, *voxel), "box_lps_mm": (0.0,) * 6}
+    return Finding(id=number, tracking_uid="", **{**usual, **place, **more})
+
+
+def limited(said: disease.Drawn, stack: Stack) -> tuple[object, ...]:
+    return disease.limitation(said, HEAD, stack, segment.coverage(said.lungs, stack))
+
+
+def test_ml_are_counted_by_class_and_side_inside_the_lungs_alone(grid) -> None:
+    said = drawn(
+        grid,
+        (CONSOLIDATED, Box((10, 8, 0), (20, 18, 16))),  # half of it right of the lung
+        (GLASS, Box((20, 8, 36), (30, 13, 52))),
+        (EMPHYSEMA, Box((10, 20, 50), (12, 30, 60))),
+    )
+    found = disease.figures(said, middle(grid))
+    assert found.right.lung_ml == found.left.lung_ml == round(20 * 24 * 16 * ML)
+    assert found.right.consolidated_ml == round(10 * 10 * 8 * ML)
+    assert found.left.ground_glass_ml == round(10 * 5 * 16 * ML)
+    assert found.left.emphysema_ml == round(2 * 10 * 2 * ML)
+    zero = (found.right.ground_glass_ml, found.right.emphysema_ml, found.left.consolidated_ml)
+    assert zero == (0, 0, 0)
+    sick = 10 * 10 * 8 + 10 * 5 * 16 + 2 * 10 * 2
+    assert said.share == pytest.approx(sick / (2 * 20 * 24 * 16))
+
+
+def test_the_side_is_the_patients_however_the_images_lie(grid_of, axes) -> None:
+    """A cube of a body, the right lung diseased; which voxels those are depends on the images."""
+    grid = grid_of((48, 48, 48), (4.0, 4.0, 4.0), axes=axes)
+    places = plan.to_lps(grid, np.moveaxis(np.indices(grid.shape), 0, -1))
+    away = places - plan.to_lps(grid, np.subtract(grid.shape, 1) / 2)
+    inside = (np.abs(away[..., 1]) < 40) & (np.abs(away[..., 2]) < 40)
+    right = inside & (away[..., 0] < -10) & (away[..., 0] > -60)
+    left = inside & (away[..., 0] > 10) & (away[..., 0] < 60)
+    said = disease.Drawn(
+        Mask("lungs", right | left, grid), np.where(right, GLASS, 0).astype(np.uint8)
+    )
+    found = disease.figures(said, middle(grid))
+    assert found.right.ground_glass_ml == found.right.lung_ml > 300
+    assert found.left.ground_glass_ml == 0
+    assert found.left.lung_ml == pytest.approx(found.right.lung_ml, rel=0.1)
+
+
+def test_the_limitation_stands_from_the_share_on_and_gives_the_figures(grid, stack_of) -> None:
+    stack = stack_of(grid)
+    whole = Box((10, 8, 8), (30, 14, 24))  # a quarter of the right lung: .125 of both
+    (said,) = limited(drawn(grid, (CONSOLIDATED, whole)), stack)
+    assert said.code is Code.DIFFUSE_DISEASE
+    assert said.disease.right.consolidated_ml == round(20 * 6 * 16 * ML)
+    assert said.text == (
+        "Disease takes up 12 % of the lungs. In the right lung of 492 ml: 123 ml consolidated, "
+        "0 ml ground glass, 0 ml emphysema; left lung of 492 ml: 0 ml consolidated, 0 ml ground "
+        "glass, 0 ml emphysema."
+    )
+    less = Box((10, 8, 8), (29, 12, 24))
+    assert limited(drawn(grid, (CONSOLIDATED, less)), stack) == ()
+    assert limited(drawn(grid), stack) == ()
+
+
+def test_lungs_that_are_not_there_have_no_share(grid) -> None:
+    empty = Mask("lungs", np.zeros(grid.shape, bool), grid)
+    assert drawn(grid, lungs=empty).share == 0
+
+
+def certainty(said: disease.Drawn, *findings: Finding, diffuse: bool = True) -> list[object]:
+    judged, _ = disease.judged(findings, said, diffuse=diffuse)
+    for before, after in zip(findings, judged, strict=True):
+        kept = {"certainty": None, "unsure_why": ()}
+        assert after.model_copy(update=kept) == before
+    return [(f.certainty, f.unsure_why) for f in judged]
+
+
+SURE, INSIDE = ("sure", ()), ("unsure", ("inside disease",))
+MANY = "one of many ground-glass findings on both sides"
+
+
+def test_a_finding_inside_disease_is_unsure_and_one_in_healthy_lung_is_sure(grid) -> None:
+    said = drawn(grid, (GLASS, Box((10, 8, 8), (30, 20, 24))))
+    inside, healthy = a_finding(grid, 1, 20, 13, 16), a_finding(grid, 2, 20, 27, 16)
+    assert certainty(said, inside, healthy) == [INSIDE, SURE]
+    assert certainty(said, inside, healthy, diffuse=False) == [SURE, SURE]
+
+
+def test_a_nodule_that_is_taken_for_disease_itself_is_sure_and_a_large_opacity_is_not(grid) -> None:
+    """The same map: a spot of 8 mm alone, and a cube of 48 mm that is one finding."""
+    said = drawn(
+        grid,
+        (CONSOLIDATED, Box((12, 25, 12), (14, 27, 14))),
+        (CONSOLIDATED, Box((14, 8, 38), (26, 20, 50))),
+    )
+    spot = a_finding(grid, 1, 12.5, 25.5, 12.5)
+    large = a_finding(grid, 2, 19.5, 13.5, 43.5, diameter_mm=48.0, kind="mass")
+    assert certainty(said, spot, large) == [SURE, INSIDE]
+
+
+def test_what_lies_outside_of_the_lungs_or_has_no_diameter_is_judged_all_the_same(grid) -> None:
+    said = drawn(grid, (GLASS, Box((0, 0, 0), SHAPE)))
+    outside = a_finding(grid, 1, 20, 20, 30, diameter_mm=4.0)
+    tiny = a_finding(grid, 2, 20, 20, 16, diameter_mm=None)
+    assert certainty(said, outside, tiny) == [SURE, INSIDE]
+
+
+def glass(grid: Grid, right: int, left: int, **more: object) -> list[Finding]:
+    sides = ["right"] * right + ["left"] * left
+    return [
+        a_finding(grid, i, 20, 20, 16, side=side, **{"density": "ground_glass", **more})
+        for i, side in enumerate(sides, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("right", "left", "many"), [(5, 1, True), (3, 3, True), (6, 0, False), (3, 2, False)]
+)
+def test_more_than_five_ground_glass_findings_on_both_sides_are_multifocal(
+    grid, right: int, left: int, many: bool
+) -> None:
+    solid = a_finding(grid, 9, 20, 20, 40, side="left", density="solid")
+    findings, reasons = disease.judged(
+        [*glass(grid, right, left), solid], drawn(grid), diffuse=False
+    )
+    assert [r.code for r in reasons] == [Code.MULTIFOCAL] * many
+    assert {f.unsure_why for f in findings[:-1]} == {(MANY,) if many else ()}
+    assert findings[-1].certainty == "sure"
+    if many:
+        assert reasons[0].text == (
+            f"{right + left} ground-glass findings: {right} on the right, {left} on the left."
+        )
+
+
+def test_findings_of_another_density_are_no_such_opacities(grid) -> None:
+    findings, reasons = disease.judged(
+        glass(grid, 4, 4, density="part_solid"), drawn(grid), diffuse=False
+    )
+    assert reasons == ()
+    assert {f.certainty for f in findings} == {"sure"}
+
+
+def test_both_reasons_may_hold_of_one_finding(grid) -> None:
+    said = drawn(grid, (GLASS, RIGHT))
+    findings, _ = disease.judged(glass(grid, 5, 2), said, diffuse=True)
+    assert {f.unsure_why for f in findings} == {("inside disease", MANY)}
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 48, 48, 64), (1, 4, 8, 48, 64), (4, 48, 48, 64)])
+def test_outputs_that_are_not_four_classes_of_the_whole_grid_are_refused(grid, shape) -> None:
+    image = Tensor(None, (1, 1, 48, 48, 64), grid)
+    with pytest.raises(Poisoned) as refused:
+        disease.drawn({"disease": np.zeros(shape, np.float32)}, image, HEAD, lungs_on(grid))
+    assert refused.value.code == "backend_failed"
