@@ -6,7 +6,8 @@ Rules
    would change the bytes is a part of the UID, and the same parts give the same bytes.
 2. Who changes what is written from the same report raises `COMPOSER`, else archives keep the old.
 3. All objects of one kind about one series and bundle stand in one series, whatever the release of
-   the bundle: viewers show the newest of a series. Number `instance_number` rises with each.
+   the bundle: viewers show the newest of a series. Number `instance_number` rises with each, but
+   for texts (`sr.text`). No series says when it was made: its instances come at different times.
 4. Contributing equipment (PS3.3 C.12.1) says what made it: version of the appliance, bundle and its
    digest, backend. It is no device of the acquisition.
 5. Times are inputs. Without a Timezone Offset From UTC in the image, dates and times stand in the
@@ -143,8 +144,10 @@ def packed(
     made.SOPClassUID, made.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
     made.SeriesInstanceUID, made.SeriesNumber = one.series_uid, one.series_number
     made.SeriesDescription, made.InstanceNumber = one.series_description, one.instance_number
-    made.InstanceCreationDate = made.SeriesDate = made.ContentDate = when.strftime("%Y%m%d")
-    made.InstanceCreationTime = made.SeriesTime = made.ContentTime = when.strftime("%H%M%S.%f")
+    made.InstanceCreationDate = made.ContentDate = when.strftime("%Y%m%d")
+    made.InstanceCreationTime = made.ContentTime = when.strftime("%H%M%S.%f")
+    for keyword in ("SeriesDate", "SeriesTime"):
+        made.pop(keyword, None)
     if template.get("TimezoneOffsetFromUTC"):
         made.TimezoneOffsetFromUTC = template.TimezoneOffsetFromUTC
     made.Manufacturer, made.ManufacturerModelName = MAKER, "scanside"

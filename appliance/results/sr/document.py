@@ -77,7 +77,7 @@ def composed(case: Case, one: Identified, content: ContentSequence) -> Composed:
             series_instance_uid=one.series_uid,
             series_number=one.series_number,
             sop_instance_uid=one.sop_instance_uid,
-            instance_number=one.instance_number,
+            instance_number=1,  # `packed` gives it its own, which may be negative
             manufacturer=MAKER,
             is_complete=final,
             is_final=final,

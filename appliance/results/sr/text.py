@@ -5,18 +5,21 @@ Rules
    verdict, and one of findings with a line each (`words`). In this order every viewer shows them.
 2. A finding in a radiograph names its image; where on it the evidence lies is in the secondary
    capture, because a heat map has no millimetres.
-3. A withdrawal stands in the series of the report that it withdraws, as its newest instance, and
-   names that report as its predecessor (`Case.predecessors`).
+3. A withdrawal stands in the series of the report that it withdraws, and names that report as its
+   predecessor (`Case.predecessors`).
+4. Of several texts in one series OHIF shows the one of the lowest number. So the numbers of texts
+   fall: the newest is read. Measurements of the series are listed beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydicom.sr.coding import Code
 
-from appliance.results.identity import identified
+from appliance.results.identity import Identified, identified
 from appliance.results.source import SourceImage
 from appliance.results.sr import words
 from appliance.results.sr.case import Case
@@ -33,7 +36,7 @@ SOURCE_IMAGE = Code("260753009", "SCT", "Source")
 
 def text(case: Case) -> Composed:
     """What was concluded, in words."""
-    one = identified(case.report, case.source.key, "sr", ENHANCED, case.naming)
+    one = _falling(identified(case.report, case.source.key, "sr", ENHANCED, case.naming))
     return composed(case, one, _content(words.verdict(case.report), words.lines(case), _keys(case)))
 
 
@@ -43,7 +46,13 @@ def withdrawal(case: Case, by: str | None) -> Composed:
     one = identified(
         case.report, case.source.key, "sr", ENHANCED, case.naming, withdrawn_by=by or "nothing"
     )
-    return composed(case, one, _content(words.withdrawal(by), words.withdrawn(case), ()))
+    content = _content(words.withdrawal(by), words.withdrawn(case), ())
+    return composed(case, _falling(one), content)
+
+
+def _falling(one: Identified) -> Identified:
+    """The identity of a text (rule 4)."""
+    return replace(one, instance_number=-one.instance_number)
 
 
 def _keys(case: Case) -> tuple[SourceImage, ...]:
