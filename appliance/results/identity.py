@@ -6,7 +6,8 @@ Rules
    would change the bytes is a part of the UID, and the same parts give the same bytes.
 2. Who changes what is written from the same report raises `COMPOSER`, else archives keep the old.
 3. All objects of one kind about one series and bundle stand in one series, whatever the release of
-   the bundle: viewers show the newest of a series. Number `instance_number` rises with each.
+   the bundle: viewers show the newest of a series. Number `instance_number` rises with each. A text
+   alone has a series of its own (`sr.text`).
 4. Contributing equipment (PS3.3 C.12.1) says what made it: version of the appliance, bundle and its
    digest, backend. It is no device of the acquisition.
 5. Times are inputs. Without a Timezone Offset From UTC in the image, dates and times stand in the

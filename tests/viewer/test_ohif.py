@@ -116,13 +116,17 @@ def test_each_segment_lies_on_its_body_in_every_pose(
         judge_segment(viewer, study, 1)
 
 
+def refused(study: Study, make_report: MakeReport) -> Case:
+    reason = Reason(code=Code.GANTRY_TILT, text="the gantry is tilted by 20 degrees")
+    return study.case(make_report, status=Status.NOT_ANALYSED, findings=(), reasons=(reason,))
+
+
 @pytest.mark.long
 def test_a_text_report_is_read_as_text_and_its_first_line_is_the_verdict(
     archive: Orthanc, look: Look, make_report: MakeReport
 ) -> None:
     study = phantom.study("axial", "text")
-    reason = Reason(code=Code.GANTRY_TILT, text="the gantry is tilted by 20 degrees")
-    case = study.case(make_report, status=Status.NOT_ANALYSED, findings=(), reasons=(reason,))
+    case = refused(study, make_report)
     archive.store([*study.packed(), text(case).data])
     with look(study.uid) as viewer:
         viewer.open("SR")
@@ -151,14 +155,15 @@ def test_of_a_preliminary_and_a_final_report_the_final_one_is_shown(
 
 
 @pytest.mark.long
-def test_of_a_report_and_its_withdrawal_the_withdrawal_is_shown(
-    archive: Orthanc, look: Look, make_report: MakeReport
+@pytest.mark.parametrize("kind", ["measurements", "text"])
+def test_of_a_report_and_its_withdrawal_the_withdrawal_is_listed_first_and_shown(
+    kind: str, archive: Orthanc, look: Look, make_report: MakeReport
 ) -> None:
-    study = phantom.study("axial", "withdrawn")
-    case = study.case(make_report)
+    study = phantom.study("axial", f"withdrawn {kind}")
+    case = study.case(make_report) if kind == "measurements" else refused(study, make_report)
     later = replace(case, at=case.at + timedelta(minutes=5))
-    withdrawn = withdrawal(later, "series 3, report 7")
-    archive.store([*study.packed(), measurements(case).data, withdrawn.data])
+    before = measurements(case) if kind == "measurements" else text(case)
+    archive.store([withdrawal(later, "series 3, report 7").data, before.data, *study.packed()])
     with look(study.uid) as viewer:
         viewer.open("SR")
         viewer.until(has("WITHDRAWN: THIS REPORT IS REPLACED BY series 3, report 7"))

@@ -5,8 +5,9 @@ Rules
    verdict, and one of findings with a line each (`words`). In this order every viewer shows them.
 2. A finding in a radiograph names its image; where on it the evidence lies is in the secondary
    capture, because a heat map has no millimetres.
-3. A withdrawal stands in the series of the report that it withdraws, as its newest instance, and
-   names that report as its predecessor (`Case.predecessors`).
+3. A withdrawal names the report that it withdraws as its predecessor (`Case.predecessors`).
+4. A text stands in a series of its own. OHIF shows the oldest text of a series, and beside
+   measurements in one series it lists both; of several series it lists the newest first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.sr.coding import Code
 
-from appliance.results.identity import identified
+from appliance.report import SeriesKey
+from appliance.results.identity import Identified, identified
 from appliance.results.source import SourceImage
 from appliance.results.sr import words
 from appliance.results.sr.case import Case
@@ -34,7 +36,7 @@ SOURCE_IMAGE = Code("260753009", "SCT", "Source")
 
 def text(case: Case) -> Composed:
     """What was concluded, in words."""
-    one = identified(case.report, case.source.key, "sr", ENHANCED, case.naming)
+    one = _apart(case, identified(case.report, case.source.key, "sr", ENHANCED, case.naming))
     return composed(case, one, _content(words.verdict(case.report), words.lines(case), _keys(case)))
 
 
@@ -45,7 +47,13 @@ def withdrawal(case: Case, by: str | None) -> Composed:
         case.report, case.source.key, "sr", ENHANCED, case.naming, withdrawn_by=by or "nothing"
     )
     said = (f"Withdrawn report: {case.report.report_id}", *words.remarks(replace(case, others=())))
-    return composed(case, one, _content(words.withdrawal(by), said, ()))
+    return composed(case, _apart(case, one), _content(words.withdrawal(by), said, ()))
+
+
+def _apart(case: Case, one: Identified) -> Identified:
+    """The identity of a text, in a series of its own (rule 4)."""
+    alone = SeriesKey(case.source.key.study, one.sop_instance_uid)
+    return replace(one, series_uid=case.naming.documents(alone, "text", "sr"))
 
 
 def _keys(case: Case) -> tuple[SourceImage, ...]:

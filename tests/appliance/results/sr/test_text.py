@@ -112,7 +112,7 @@ def test_a_radiograph_names_its_image_and_has_no_coordinate(
         measurements(case)
 
 
-def test_a_withdrawal_stands_in_the_series_of_the_report_and_names_what_replaces_it(
+def test_a_withdrawal_stands_in_a_series_of_its_own_and_names_what_replaces_it(
     make_case: Callable[..., Case], judged: Callable[..., str]
 ) -> None:
     before = measurements(make_case()).identified
@@ -125,8 +125,12 @@ def test_a_withdrawal_stands_in_the_series_of_the_report_and_names_what_replaces
         "WITHDRAWN: THIS REPORT IS REPLACED BY series 3, report 77"
     )
     assert lines(read(other.data))[0].startswith("WITHDRAWN: ")
-    assert made.identified.series_uid == before.series_uid
-    assert made.identified.instance_number > before.instance_number
+    series = {one.identified.series_uid for one in (made, other, text(case))} | {before.series_uid}
+    assert len(series) == 4
+    assert (
+        made.identified.series_uid == withdrawal(case, "series 3, report 77").identified.series_uid
+    )
+    assert read(made.data).SeriesInstanceUID == made.identified.series_uid
     assert len({one.identified.sop_instance_uid for one in (made, other)}) == 2
     assert str(case.report.report_id) in "".join(lines(read(made.data)))
     judged(made.data)
