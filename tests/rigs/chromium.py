@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from rigs.programs import program
 
-HANG_S = 240.0
+HANG_S = 120.0
 """Software rendering on a busy machine is slow; nothing takes a quarter of it on an idle one."""
 WIDTH, HEIGHT = 1600, 1000
 FLAGS = (

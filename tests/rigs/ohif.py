@@ -39,8 +39,10 @@ addEventListener('error', e => noted(String(e.error?.stack ?? e.message)));
 addEventListener('unhandledrejection', e => noted(String(e.reason?.stack ?? e.reason)));
 """
 """Run in each page before OHIF: its introduction, which lies over the image, counts as seen; it
-does not ask whether a page may be left; and what is thrown and not caught, for which it has an
-error page, is noted, but for what was still to be drawn in a view that another one replaced."""
+does not ask whether a page may be left; and what is thrown and not caught, which ends in its
+error page or a black view, is noted, but for what was to be drawn in a view that is replaced."""
+PATIENT_LOOKS = 30
+"""At what is shown, before the image is moved."""
 SETTINGS = {
     "routerBasename": "/",
     "extensions": [],
@@ -182,20 +184,34 @@ class Viewer:
         """The first true value of an expression. PageError where OHIF fails meanwhile."""
         found = self.page.until(f"window.failures?.length ? {{failures}} : ({expression})")
         if isinstance(found, dict) and "failures" in found:
-            raise PageError(f"OHIF comes to its error page: {found['failures']}")
+            raise PageError(f"OHIF fails: {found['failures']}")
         return found
 
     def wait(self, shows: Callable[[Seen], object]) -> Seen:
         """What OHIF shows once that is what is asked for and, a moment later, is the same again."""
         seen: Any = None
-        end = time.monotonic() + HANG_S
+        end, looks = time.monotonic() + HANG_S, 0
         while time.monotonic() < end:
-            now = self.until(_SEEN)
+            now, looks = self.until(_SEEN), looks + 1
             if now == seen and shows(found := _seen(now)):
                 return found
             seen = now
             time.sleep(0.3)
+            if looks % PATIENT_LOOKS == 0:
+                self._scroll_and_back()
         raise PageError(f"not within {HANG_S} s: {self.page.text()}")
+
+    def _scroll_and_back(self) -> None:
+        """One image on and back with the wheel: at times OHIF draws a label only then."""
+        box = f"{_IMAGE}.getBoundingClientRect()"
+        x, y = self.page.until(
+            f"{_IMAGE} && [{box}.x + {box}.width / 2, {box}.y + {box}.height / 2]"
+        )
+        for turned in (120, -120):
+            self.page.ask(
+                "Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=turned
+            )
+            time.sleep(0.5)
 
     def series(self) -> list[tuple[str, str]]:
         """Modality and description of each series in the list at the side, from the top."""

@@ -191,7 +191,7 @@ def test_what_breaks_the_viewer_is_noticed(
     archive.store([*study.packed(), without_places(measurements(case).data)])
     with look(study.uid) as viewer:
         viewer.open("SR")
-        with pytest.raises(PageError, match="error page"):
+        with pytest.raises(PageError, match=r"OHIF fails: .*ReferencedSOPSequence"):
             viewer.wait(lambda seen: seen.outlines)
 
 
