@@ -112,16 +112,20 @@ def stack() -> Iterator[ExitStack]:
 def test_what_the_archive_has_is_committed_and_what_it_lost_is_sent_again_and_then_committed(
     tmp_path: Path, stack: ExitStack
 ) -> None:
-    lost = {"1.2"}
-    archive = stack.enter_context(promising(Promiser(loses=lambda uid: uid in lost)))
+    to_lose = ["1.2"]
+
+    def loses(uid: str) -> bool:
+        """Once."""
+        return uid in to_lose and to_lose.pop() == uid
+
+    archive = stack.enter_context(promising(Promiser(loses=loses)))
     archive.says = archive.kept
     box = Box(tmp_path, archive.port, 104, stack)
     archive.calls = box.receive.port
     with box.delivering():
         box.composed("1.1", "1.2")
-        until(lambda: box.states().get("1.1") == "committed")
-        lost.clear()
         until(lambda: box.states() == {"1.1": "committed", "1.2": "committed"})
+    assert to_lose == []
     assert archive.stored.count("1.2") == 1
     assert archive.stored[0] == "1.1"
     assert set(archive.statuses) == {0}
