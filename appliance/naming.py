@@ -95,4 +95,4 @@ def is_own(uid: str) -> bool:
     if digits == uid or not digits.isdecimal() or len(digits) > _DIGITS:
         return False
     value = int(digits)
-    return value < 1 << 128 and uuid.UUID(int=value).version == _KEYED
+    return value < 1 << 128 and uuid.UUID(int=value).version == _KEYED  # None for other variants

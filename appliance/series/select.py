@@ -124,8 +124,10 @@ def _secondary_class(header: Header) -> set[str]:
 
 
 def _own(header: Header) -> set[str]:
-    """What was composed here or at another site: a phantom of this maker has no such UID."""
-    own = header.manufacturer == MAKER and is_own(header.sop_instance_uid)
+    """What was composed here or at another site. A phantom of this maker is an image that is
+    analysed, or has no such UID."""
+    image = _is_ct(header) or header.sop_class_uid in RADIOGRAPHS
+    own = header.manufacturer == MAKER and not image and is_own(header.sop_instance_uid)
     return {"its manufacturer"} if own else set()
 
 
