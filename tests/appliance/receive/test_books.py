@@ -70,7 +70,8 @@ def test_with_a_journal_that_is_damaged_images_are_acknowledged(
     with Journal.open(one.state, manner=Manner.MEND) as journal:
         assert [series.state for series in journal.series.all()] == ["open"]
     assert send(one, make_ct, 3) == [0]
-    assert one.outcomes(1) == ["released"], "it is told again"
+    # of the one before too, where its process ends after the journal was mended
+    assert set(one.outcomes(1)) == {"released"}, "it is told again"
 
 
 def test_a_damage_that_an_association_meets_at_its_begin_does_not_refuse_it(
