@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,6 +52,10 @@ class LungNet(nn.Module):
         return logits
 
 
+NONE_FIRST = 4.0
+"""Logit of no disease in a new network: about what its share of the lungs is in training."""
+
+
 class SickLungNet(LungNet):
     """A LungNet that also says of each voxel which disease it is of.
 
@@ -67,6 +72,9 @@ class SickLungNet(LungNet):
         a, *_ = widths
         self.merge_disease = conv3(a, a)
         self.disease = nn.ConvTranspose3d(a, 1 + len(DISEASES), 2, 2)
+        assert self.disease.bias is not None
+        with torch.no_grad():  # of none at first: else every voxel teaches that before any is seen
+            self.disease.bias.copy_(torch.tensor([NONE_FIRST] + [0.0] * len(DISEASES)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """(lung logits, class logits): the class of a voxel is that of its largest logit."""

@@ -7,7 +7,7 @@ which on disease is a limitation.
 Rules.
 1. Lungs, classes, sides and share are the appliance's own (interpret/disease.py). A CT as it is
    comes on its own slices; painted ones are painted at 1.5 mm, finer than the network sees them,
-   with seeds of their own.
+   each CT with other diseases.
 2. Every run is judged on the CTs that it left out, which --fold names, and on those that it learned
    from, which its checkpoint names. The latter fit the share; no figure of theirs is a result.
 3. `as it is`: nobody painted anything; a host's own disease is not known. `few`: one disease of
@@ -133,7 +133,7 @@ def scans_of(
     ways: dict[What, Painter] = {"few": few, "much": much}
     for number, (what, draw) in enumerate(ways.items()):
         for seed in range(counts[what]):
-            rng = np.random.default_rng([411, number, seed])
+            rng = np.random.default_rng([411, number, seed, *name.encode()])
             wanted = draw(rng, chest)
             sick = paint(rng, chest, wanted)
             names = tuple(f"{w.kind} {w.ml:.0f} ml {w.side}" for w in wanted)
