@@ -14,7 +14,7 @@ Rules.
    FEW_ML. `much`: one of up to a third of the lungs, often with one that is of no class beside it.
 4. The share lies above what is said of every CT as it is and of all but 1 in 20 with few ml, and
    half way (as a factor) to what is said of all but 1 in 10 with MUCH_ML and more, where that is
-   above it; else MARGIN above.
+   above it; else MARGIN above. A network that says nothing of any of these is refused.
 """
 
 from __future__ import annotations
@@ -157,6 +157,11 @@ def fitted(scans: Sequence[Scan]) -> float:
     large = [s.share for s in scans if s.much_ml]
     if not as_they_are or not little or not large:
         raise RunError("the fit needs CTs as they are, and painted ones of both kinds")
+    if not any(large):
+        raise RunError(
+            f"the network says nothing of {len(large)} scans with {MUCH_ML:g} ml and more: it has "
+            "not learned disease; train it longer, or ship without (--disease_weight 0)"
+        )
     floor = max(*as_they_are, float(np.quantile(little, 0.95, method="higher")), LEAST)
     ceiling = float(np.quantile(large, 0.1, method="lower"))
     share = math.sqrt(floor * ceiling) if ceiling > floor else floor * MARGIN
