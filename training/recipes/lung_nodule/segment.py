@@ -9,8 +9,8 @@ random), because a few scanners say little about the next one.
 
 Disease is learned from hosts that are painted anew for each piece, with exact masks (`sick_lungs`).
 Such a piece is not repainted, for disease is told from healthy lung by its HU; nor are its classes
-known where quick disease or other HU are laid over it. --disease_weight 0 trains the mask alone, as
-before.
+known where quick disease or other HU are laid over it. --disease_weight 0 trains the mask alone. It
+is the default until a run tells disease from healthy lung on a CT that was left out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Knobs:
     repaint: float = 0.4  # share of samples whose tissue classes get random values
     disease: float = 0.6  # share of samples with a mass, consolidation, effusion or ground glass
     painted: float = 0.5  # share of samples of a host with painted disease, its classes known
-    disease_weight: float = 0.5  # weight of the classes' loss; 0: a network of the mask alone
+    disease_weight: float = 0.0  # weight of the classes' loss; 0: the mask alone
     gas: float = 0.45  # share of samples with big gas bubbles in stomach and bowel
     empty: float = 0.13  # share of samples that hold no lung at all
     save_every: int = 300  # steps

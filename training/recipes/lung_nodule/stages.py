@@ -7,7 +7,7 @@ and one more ships.
 from __future__ import annotations
 
 from training.read.folders import work_folder
-from training.recipes.lung_nodule.folds import FOLDS, folds_of, judged_runs, learned_from, run_of
+from training.recipes.lung_nodule.folds import folds_of, judged_runs, learned_from, run_of
 from training.tracks import Command, Stage
 
 STEPS = "training.recipes.lung_nodule"
@@ -17,7 +17,7 @@ def stages(out: str) -> list[Stage]:
     """Every network with its INT8 version on tracks side by side, then the judges."""
     quantize = [f"{STEPS}.quantize", "--network"]
     tracks: dict[str, list[Command]] = {}
-    for role in ("propose", "segment", "mass", "measure"):
+    for role in ("propose", "mass", "measure"):
         for fold in (*folds_of(role), ""):
             run = run_of(role, fold) if fold else role
             tracks[run] = [
@@ -34,6 +34,7 @@ def stages(out: str) -> list[Stage]:
                 [f"{STEPS}.classify"],
                 [*quantize, "classify", "--name", "student"],
             ]
+            tracks["segment"] = [[f"{STEPS}.segment"], [*quantize, "segment"]]
     return [tracks, {"judge": judged_and_exported(out)}]
 
 
@@ -51,12 +52,6 @@ def judged_and_exported(out: str) -> list[Command]:
     nodules = files(heads="heads", figures="figures")
     masses = files(mass_heads="mass-heads", mass_figures="mass-figures")
     measures = files(measure_figures="measure-figures")
-    disease = [
-        word
-        for fold in folds_of("segment")
-        for host in FOLDS[fold]  # no lung network learns from slices of 8 mm
-        for word in ("--fold", f"{host}={run_of('segment', fold)}")
-    ]
     compared = ["--compared", "student-alone,teacher"]
     return [
         [
@@ -71,9 +66,5 @@ def judged_and_exported(out: str) -> list[Command]:
             *(f"{STEPS}.judge_measure", *folds("measure")),
             *files(figures="measure-figures"),
         ],
-        [f"{STEPS}.judge_disease", *disease, "--out", str(folder / "disease.json")],
-        [
-            *(f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures),
-            *files(disease="disease"),
-        ],
+        [f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures],
     ]

@@ -23,7 +23,9 @@ from training.recipes.lung_nodule import bundle, segment  # noqa: E402
 from training.recipes.lung_nodule.sick_lungs import UNKNOWN  # noqa: E402
 from training.ship.onnx_file import exported, require_parity  # noqa: E402
 
-TINY = segment.Knobs(steps=4, batch=2, depth=32, width=48, warmup=2, bf16=False, save_every=2)
+TINY = segment.Knobs(
+    steps=4, batch=2, depth=32, width=48, warmup=2, bf16=False, save_every=2, disease_weight=0.5
+)
 BEFORE = replace(TINY, disease_weight=0.0)
 
 
