@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.demo.child import child, free_port
-from appliance.store.journal import JOURNAL_NAME
 
 STORESCU = Path("/usr/bin/storescu")
 """dcmtk's own: pynetdicom installs a script of this name into a virtual environment."""
@@ -103,8 +102,8 @@ class Site:
         return {row["series_uid"] for row in found}
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """Rows of the journal, read from outside."""
-        path = self.folder / "state" / JOURNAL_NAME
+        """Rows of the journal, read from outside; another revision may call it otherwise."""
+        (path,) = (self.folder / "state").glob("journal-*.sqlite")
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             db.row_factory = sqlite3.Row
             return db.execute(sql, values).fetchall()
