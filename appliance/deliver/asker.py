@@ -11,6 +11,7 @@ Rules
 - What the archive does wrong as such (away, rejects us) costs nothing but time, in growing pauses.
   That it promises nothing at all is said of each object once it is dead.
 - For the archive that senders are relayed to, their requests are asked too, each by itself.
+- That it answers nothing is no trouble of the archive: it is never `away`.
 - What was not promised in time is dead, also while the archive is away.
 """
 
@@ -18,13 +19,12 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from appliance.deliver.courier import Pace
+from appliance.deliver.worker import Pace, Worker
 from appliance.dicom import answers, part10, statuses
 from appliance.dicom.answers import Event
 from appliance.dicom.association import Answer
@@ -43,11 +43,8 @@ AT_ONCE: Final = 100
 STAGE: Final = "deliver"
 
 
-class Asker:
+class Asker(Worker[Asking]):
     """Asks until it is stopped. All but `wake`, `stop`, `cut` and `seen` is for its own thread."""
-
-    away = None
-    """That it answers nothing is no trouble of the archive."""
 
     def __init__(
         self,
@@ -59,36 +56,16 @@ class Asker:
         pace: Pace | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self.name = to.name
-        self.seen = time.monotonic()
+        super().__init__(to.name, pace)
         self._journal = journal
         self._state = state
         self._relays = relays
-        self._pace = pace or Pace()
         self._draw = draw
         self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
-        self._link: Asking | None = None
         self._troubles = 0
         self._said: str | None = None
         self._waits_for: set[str] = set()
         """Transaction UIDs of this association that are not answered yet."""
-        self._bell = threading.Event()
-        self._stopping = False
-
-    def wake(self) -> None:
-        """There may be something to ask."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End after the request in hand."""
-        self._stopping = True
-        self._bell.set()
-
-    def cut(self) -> None:
-        """Do not wait for the archive any longer."""
-        link = self._link
-        if link is not None:
-            link.cut()
 
     def run(self) -> None:
         """Serve until `stop`."""

@@ -19,10 +19,8 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +29,7 @@ from appliance.deliver.archive import Archive, Link, Waits
 from appliance.deliver.association import ByAssociation
 from appliance.deliver.turns import Turns
 from appliance.deliver.web import ByWeb
+from appliance.deliver.worker import Pace, Worker
 from appliance.dicom import part10, statuses
 from appliance.dicom.requestor import Limits
 from appliance.dicom.statuses import Answer, Reply
@@ -40,7 +39,6 @@ from appliance.settings import Deliver, Stow
 from appliance.store.delivery import Event
 from appliance.store.events import ArchiveAway, ArchiveReached
 from appliance.store.journal import Journal
-from appliance.store.patience import Patience
 from appliance.store.rows import OwedRow
 
 log = logging.getLogger(__name__)
@@ -51,26 +49,7 @@ FEW: Final = 3
 """Refusals, or attempts to reach the archive, in a row: more are not the network's whim."""
 
 
-PAUSES: Final = Patience(shortest_s=1.0, longest_s=60.0, refusals=5)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How patient a courier is."""
-
-    pauses: Patience = PAUSES
-    """Between attempts, while the archive takes nothing."""
-    tries: Patience = statuses.TRIES
-    """Of what is refused without a clear word."""
-    limits: Limits = field(default_factory=Limits)
-    idle_s: float = 5.0
-    tick_s: float = 10.0
-    """It looks for what is owed so often, should a ring be lost."""
-    listen_s: float = 5.0
-    """So long the answer is waited for where an archive was asked to promise."""
-
-
-class Courier:
+class Courier(Worker[Link]):
     """Serves one archive until it is stopped. All but `wake`, `stop`, `cut`, `away` and `seen` is
     for its own thread."""
 
@@ -85,42 +64,19 @@ class Courier:
         delivered: Callable[[], None] = lambda: None,
     ) -> None:
         """delivered: is called when the archive has taken something and nothing more waits."""
-        self.name = to.name
-        self.away: str | None = None
-        """Why the archive has taken nothing for some time; None: it does, or nothing is owed."""
-        self.seen = time.monotonic()
-        """Tick at which the thread last began something: what it does is bounded by its limits."""
+        super().__init__(to.name, pace)
         self._journal = journal
         self._state = state
-        self._pace = pace or Pace()
         self._draw = draw
         self._delivered = delivered
         self._took = False
         """Whether it has taken something since `delivered` was called."""
         self._archive = spoken_to(to, self._pace.limits)
         self._turns = Turns(self._pace.tries, draw)
-        self._link: Link | None = None
         self._used = 0.0
         self._troubles = 0
         """Attempts in a row of which the archive took nothing."""
         self._said: str | None = None
-        self._bell = threading.Event()
-        self._stopping = False
-
-    def wake(self) -> None:
-        """Something may be owed."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End after the object in hand."""
-        self._stopping = True
-        self._bell.set()
-
-    def cut(self) -> None:
-        """Do not wait for the archive any longer."""
-        link = self._link
-        if link is not None:
-            link.cut()
 
     def run(self) -> None:
         """Serve until `stop`."""

@@ -20,11 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Final, Protocol
+from typing import Any, Final
 
 from appliance.deliver.asker import Asker
-from appliance.deliver.courier import Courier, Pace
+from appliance.deliver.courier import Courier
 from appliance.deliver.teller import Teller
+from appliance.deliver.worker import Pace, Worker
 from appliance.host import notify
 from appliance.settings import Deliver, Settings
 from appliance.store import bell
@@ -35,31 +36,6 @@ from appliance.store.journal import Journal
 STAGE: Final = "deliver"
 TICK_S: Final = 5.0
 GRACE_S: Final = 8.0
-
-
-class Worker(Protocol):
-    """What one thread of the stage does. All but `run` is for the thread of the stage."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def away(self) -> str | None:
-        """Why its peer has taken nothing for some time; None: it does, or nothing is owed."""
-        ...
-
-    @property
-    def seen(self) -> float:
-        """Tick at which it last began something."""
-        ...
-
-    def wake(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def cut(self) -> None: ...
-
-    def run(self) -> None: ...
 
 
 class Deliverer:
@@ -110,7 +86,7 @@ class Deliverer:
         if self._error is not None:
             raise self._error
 
-    def _guarded(self, worker: Worker) -> None:
+    def _guarded(self, worker: Worker[Any]) -> None:
         try:
             worker.run()
         except BaseException as e:  # noqa: BLE001 - whatever it is, the stage ends with it
@@ -140,7 +116,7 @@ class Deliverer:
             thread.join(1.0)
 
 
-def _workers(settings: Settings, journal: Journal, pace: Pace | None) -> Iterator[Worker]:
+def _workers(settings: Settings, journal: Journal, pace: Pace | None) -> Iterator[Worker[Any]]:
     """Those that the settings ask for."""
     relays = settings.dicom.commitment == "relay"
     if relays:

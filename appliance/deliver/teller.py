@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-from appliance.deliver.courier import Pace
+from appliance.deliver.worker import Pace, Worker
 from appliance.dicom.promises import CLASSES, Telling
 from appliance.dicom.requestor import Peer
 from appliance.errors import PeerAway
@@ -34,12 +33,8 @@ AT_ONCE: Final = 100
 _ADDRESS = re.compile(r"(.{1,16})@\[?([^@\]]+)\]?:(\d{1,5})")
 
 
-class Teller:
+class Teller(Worker[Telling]):
     """Tells until it is stopped. All but `wake`, `stop`, `cut` and `seen` is for its own thread."""
-
-    name = "senders"
-    away = None
-    """That a sender hears nothing is no trouble of an archive."""
 
     def __init__(
         self,
@@ -50,30 +45,12 @@ class Teller:
         pause_s: float = PAUSE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.seen = time.monotonic()
+        # it is never `away`: that a sender hears nothing is no trouble of an archive
+        super().__init__("senders", pace)
         self._ours = ours
         self._journal = journal
-        self._pace = pace or Pace()
         self._pause_s = pause_s
         self._clock = clock
-        self._link: Telling | None = None
-        self._bell = threading.Event()
-        self._stopping = False
-
-    def wake(self) -> None:
-        """There may be something to tell."""
-        self._bell.set()
-
-    def stop(self) -> None:
-        """End after the answer in hand."""
-        self._stopping = True
-        self._bell.set()
-
-    def cut(self) -> None:
-        """Do not wait for a sender any longer."""
-        link = self._link
-        if link is not None:
-            link.cut()
 
     def run(self) -> None:
         """Serve until `stop`."""

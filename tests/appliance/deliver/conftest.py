@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from appliance.deliver.courier import Pace
 from appliance.deliver.stage import STAGE, Deliverer
+from appliance.deliver.worker import Pace
 from appliance.dicom.requestor import Limits
 from appliance.report import Report, SeriesKey
 from appliance.results.owed import Owed

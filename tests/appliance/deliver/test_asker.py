@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from appliance.deliver.asker import Asker
-from appliance.deliver.courier import Pace
+from appliance.deliver.worker import Pace
 from appliance.dicom.requestor import Limits
 from appliance.results.owed import File, Owed
 from appliance.settings import Settings

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.deliver.courier import Pace
 from appliance.deliver.teller import Teller
+from appliance.deliver.worker import Pace
 from appliance.dicom.requestor import Limits
 from appliance.settings import Dicom
 from appliance.store.commitment import GIVE_UP_S, Answer, Failed, Reference, Request
