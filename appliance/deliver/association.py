@@ -30,7 +30,7 @@ class ByAssociation:
 
     def _peer(self) -> Peer:
         to = self.to
-        return Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
+        return Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls, to.certificate)
 
 
 class Association:

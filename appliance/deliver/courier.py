@@ -201,7 +201,7 @@ class Courier(Worker[Link]):
         if error.text != self._said:
             self._said = error.text
             log.warning("archive %s: %s", self.name, error.one_line())
-            self._journal.events.add(
+            self._journal.events.add_rationed(
                 ArchiveAway(subject=self.name, text=error.text, code=error.code)
             )
         self._troubles += 1

@@ -238,6 +238,11 @@ def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> Non
         (PACS + 'profile = ["pdf"]\n', "deliver.0.profile"),
         (PACS.replace('"pacs"', '"mqtt"'), "deliver.0.name: .*the broker"),
         (PACS + 'certificate = "two words"\n', "deliver.0.certificate"),
+        (PACS + 'certificate = "pacs.ward"\n', r"'pacs' needs \[deliver.tls\]"),
+        (
+            PACS + 'certificate = "pacs.ward"\ncommitment = true\n[deliver.tls]\nca = "a"\n',
+            r"with commitment it needs \[dicom.tls\] too",
+        ),
         ('[dicom]\ncommitment = "relay"\n' + PACS, r"needs a \[\[deliver\]\] with commitment"),
         ('[dicom]\ncommitment = "on"\n', "dicom.commitment"),
         (SENDER + 'certificate = "ct1.ward"\n', r"needs \[dicom.tls\]"),

@@ -3,6 +3,7 @@ scanner that asks (PS3.4 J)."""
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -175,7 +176,11 @@ class Promiser:
 
 @contextmanager
 def promising(
-    promiser: Promiser, *, speaks_of_it: bool = True, port: int = 0
+    promiser: Promiser,
+    *,
+    speaks_of_it: bool = True,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Promiser]:
     """The archive, from listening to the end of the block. speaks_of_it: it knows the class."""
     entity = AE(ae_title=PACS)
@@ -188,7 +193,9 @@ def promising(
         (evt.EVT_C_STORE, promiser._stored),
         (evt.EVT_ACCEPTED, promiser._accepted),
     ]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert server is not None
     promiser.port = server.server_address[1]
     try:
@@ -213,12 +220,16 @@ class Hearer:
 
 
 @contextmanager
-def hearing(hearer: Hearer, *, port: int = 0) -> Iterator[Hearer]:
+def hearing(
+    hearer: Hearer, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[Hearer]:
     """The scanner, from listening to the end of the block; whoever calls has to be the SCP."""
     entity = AE(ae_title=SCANNER)
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_N_EVENT_REPORT, hearer._event)]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert server is not None
     hearer.port = server.server_address[1]
     try:

@@ -39,13 +39,13 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
     from appliance.errors import PeerAway  # noqa: PLC0415
 
     section = f'{device.file}: [[deliver]] name = "{one.name}"'
-    peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls)
+    peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls, one.certificate)
     limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
     try:
         asked = (*offer.classes(one.profile), *([PUSH_MODEL] if one.commitment else []))
         link = Requestor.open(peer, asked, limits)
     except PeerAway as e:
-        lines = {REJECTS: "ae_title and called_ae", FAILED: "tls"}.get(e.code, "host and port")
+        lines = {REJECTS: "ae_title and called_ae", FAILED: _tls(one)}.get(e.code, "host and port")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
     try:
         status, days = link.echo(), link.certificate_days()
@@ -98,7 +98,7 @@ def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
         finally:
             link.close()
     except PeerAway as e:
-        lines = {REJECTS: "proxy", FAILED: "tls"}.get(e.code, "url")
+        lines = {REJECTS: "proxy", FAILED: _tls(one)}.get(e.code, "url")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
     text = f"{one.url} answers a request without an object with HTTP {said.status}"
     if days is not None:
@@ -112,3 +112,8 @@ def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
         return text, ""
     error = web.trouble(what, said, one.url)
     return f"{text}: {error.text}", f"{error.remedy} The lines are {section}."
+
+
+def _tls(one: Deliver | Stow) -> str:
+    """The lines that decide whom we believe."""
+    return "tls" if one.certificate is None else "tls and certificate"

@@ -300,6 +300,18 @@ def test_a_certificate_that_is_not_right_is_named_and_nothing_is_asked(
     assert archive.asked == []
 
 
+def test_where_a_certificate_is_named_another_one_is_asked_nothing(authority: Authority) -> None:
+    pair = authority.issue("pacs.ward", "127.0.0.2")
+    with serving_web(WebArchive(options=200), tls=context(pair)) as archive:
+        where = place(archive.port, tls=TLS(ca=authority.ca), certificate="pacs.ward")
+        link = Exchange.open(where, PATIENT)
+        assert link.ask("OPTIONS", "/studies", {}).status == 200
+        link.close()
+        found = refused(archive.port, tls=TLS(ca=authority.ca), certificate="pacs2.ward")
+        assert (found.code, "another certificate" in found.text) == (tls.FAILED, True)
+    assert len(archive.asked) == 1
+
+
 def test_a_handshake_that_never_ends_is_hung_up_on(authority: Authority) -> None:
     def speak(connection: socket.socket) -> None:
         connection.recv(65536)
