@@ -164,6 +164,9 @@ class Archive(Record):
     """Which objects it gets: structured reports, segmentations of findings, of lungs, captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
+    rejection_note: bool = False
+    """Whether a report that is withdrawn is rejected too, as archives with IHE's Imaging Object
+    Change Management understand it: they hide it."""
     tls: TLS | None = None
     """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
     certificate: Certificate | None = None
@@ -183,6 +186,14 @@ class Archive(Record):
         if len(set(value)) != len(value):
             raise ValueError("an object is named twice; name each once")
         return value
+
+    @model_validator(mode="after")
+    def _rejects_what_it_gets(self) -> Archive:
+        if self.rejection_note and "sr" not in self.profile:
+            raise ValueError(
+                'rejection_note rejects reports: put "sr" into profile, or take it out'
+            )
+        return self
 
 
 class Deliver(Archive):

@@ -18,7 +18,13 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
 
 def of(archives: Iterable[Archive]) -> tuple[Destination, ...]:
     """All destinations of a site. archives: its `[[deliver]]`."""
-    return (*DESTINATIONS, *(Pacs(one.name, one.profile, one.when) for one in archives))
+    return (
+        *DESTINATIONS,
+        *(
+            Pacs(one.name, one.profile, one.when, rejection_note=one.rejection_note)
+            for one in archives
+        ),
+    )
 
 
 def archives(destinations: Iterable[Destination]) -> tuple[Pacs, ...]:

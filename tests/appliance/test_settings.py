@@ -237,6 +237,7 @@ def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> Non
         (PACS + 'profile = ["sr", "sr"]\n', "deliver.0.profile: .*twice"),
         (PACS + 'profile = ["pdf"]\n', "deliver.0.profile"),
         (PACS.replace('"pacs"', '"mqtt"'), "deliver.0.name: .*the broker"),
+        (PACS + 'profile = ["sc"]\nrejection_note = true\n', "deliver.0: .*rejects reports"),
         (PACS + 'certificate = "two words"\n', "deliver.0.certificate"),
         (PACS + 'certificate = "pacs.ward"\n', r"'pacs' needs \[deliver.tls\]"),
         (

@@ -112,6 +112,12 @@ class Outbox(Part):
             ).fetchone()
         return row[0] if row else None
 
+    def state(self, destination: str, key: str) -> State | None:
+        """What became of it; None: nothing is known of it."""
+        with self._db.look() as db:
+            rows = _named(db, destination, [key])
+        return State(rows[0]["state"]) if rows else None
+
     def counts(self, destination: str | None = None) -> OwedCounts:
         """How much there is in each state, of one destination or (None) of all."""
         only, values = ("destination = ? AND", [destination]) if destination else ("", [])

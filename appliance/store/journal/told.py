@@ -7,6 +7,8 @@ would say something else under the same UID, which an archive answers as a dupli
 Rules
 - The first one to keep something is right; everybody else is told what that was.
 - It outlives the series, whose images may come a second time: for KEPT_S.
+- What one archive got of a report, where that is not what all get, stands here too, under a stage
+  of its own, which has a blank in it (`compose.sent`).
 - It does not outlive a journal that is damaged: the ledger would grow for years with it. What is
   composed anew after that may say later times under its old UID.
 """
@@ -39,14 +41,25 @@ class Told(Part):
             ).fetchone()
         return str(row["told"])
 
-    def last(self, report_id: uuid.UUID) -> str | None:
-        """What was told of a report last, in any stage and edition; None: nothing yet."""
+    def kept(self, report_id: uuid.UUID, stage: str, edition: int) -> str | None:
+        """What is kept of just this; None: nothing."""
         with self._db.look() as db:
             row = db.execute(
-                "SELECT told FROM told WHERE report_id = ? ORDER BY rowid DESC LIMIT 1",
-                (str(report_id),),
+                "SELECT told FROM told WHERE (report_id, stage, edition) = (?, ?, ?)",
+                (str(report_id), stage, edition),
             ).fetchone()
         return None if row is None else str(row["told"])
+
+    def all(self, report_id: uuid.UUID) -> list[str]:
+        """All that was told of a report to all archives, in every stage and edition, the oldest
+        first."""
+        with self._db.look() as db:
+            rows = db.execute(
+                """SELECT told FROM told WHERE report_id = ? AND NOT instr(stage, ' ')
+                ORDER BY rowid""",
+                (str(report_id),),
+            ).fetchall()
+        return [str(row["told"]) for row in rows]
 
     def purge_in(self, db: sqlite3.Connection) -> None:
         """Delete what is older than KEPT_S; within the caller's transaction."""

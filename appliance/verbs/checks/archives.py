@@ -41,9 +41,10 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
     section = f'{device.file}: [[deliver]] name = "{one.name}"'
     peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls, one.certificate)
     limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    asked = offer.classes(one.profile, rejection_note=one.rejection_note)
     try:
-        asked = (*offer.classes(one.profile), *([PUSH_MODEL] if one.commitment else []))
-        link = Requestor.open(peer, asked, limits)
+        more = [PUSH_MODEL] if one.commitment else []
+        link = Requestor.open(peer, (*asked, *more), limits)
     except PeerAway as e:
         lines = {REJECTS: "ae_title and called_ae", FAILED: _tls(one)}.get(e.code, "host and port")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
@@ -58,12 +59,12 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
         text += f"; its certificate ends in {days:.0f} days"
         if days < LEAST_DAYS:
             return text, f"Renew the certificate of the archive {one.name}."
-    taken = {uid for uid in offer.classes(one.profile) if link.takes(uid, EXPLICIT) is not None}
-    if missing := offer.untaken(one.profile, taken):
+    taken = {uid for uid in asked if link.takes(uid, EXPLICIT) is not None}
+    if missing := offer.untaken(asked, taken):
         names = ", ".join(missing)
         return (
             f"{text}; it does not accept the SOP classes {names}",
-            f"Let the archive accept them, or correct `profile`. The lines are {section}.",
+            f"Let the archive accept them, or correct the lines of {section}.",
         )
     if one.commitment and link.takes(PUSH_MODEL, EXPLICIT) is None:
         remedy = "Let the archive accept that class, and answer to our listener; or take out the"
