@@ -36,8 +36,10 @@ from appliance.dicom.statuses import Answer, Reply
 from appliance.errors import PeerAway
 from appliance.results import pacs
 from appliance.settings import Deliver, Stow
+from appliance.store import hint
 from appliance.store.delivery import Event
 from appliance.store.events import ArchiveAway, ArchiveReached
+from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.rows import OwedRow
 
@@ -174,7 +176,10 @@ class Courier(Worker[Link]):
         why = f"{SR_CLASS_REFUSED}: {said} It is ordered in the older class."
         if instead is None:
             return False
-        return self._journal.order_instead(self.name, row.key, why, instead)
+        ordered = self._journal.order_instead(self.name, row.key, why, instead)
+        if ordered:
+            hint.send(self._state, Hint(ordered=True))  # `work` composes it
+        return ordered
 
     # The archive as such.
 

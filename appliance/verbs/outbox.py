@@ -16,8 +16,10 @@ from appliance.results import destinations
 from appliance.results.owed import Destination
 from appliance.results.pacs import Pacs
 from appliance.settings import Settings
+from appliance.store import hint
 from appliance.store.bell import ring
 from appliance.store.delivery import Forbidden, State
+from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.rows import OwedCounts, OwedRow, Which
 
@@ -44,6 +46,8 @@ def retry(settings: Settings, which: Which | None = None) -> int:
     if count:
         for stage in sorted({one.stage for one in destinations.of(settings.deliver)}):
             ring(settings.state, stage)
+        if settings.deliver:  # what was never composed is composed first
+            hint.send(settings.state, Hint(ordered=True))
     elif which is not None:
         raise ScansideError(
             f"message {which} is not dead",

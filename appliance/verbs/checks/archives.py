@@ -64,7 +64,7 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
         names = ", ".join(missing)
         return (
             f"{text}; it does not accept the SOP classes {names}",
-            f"Let the archive accept them, or correct the lines of {section}.",
+            f"Let the archive accept them, or correct `profile` or `rejection_note`: {section}.",
         )
     if one.commitment and link.takes(PUSH_MODEL, EXPLICIT) is None:
         remedy = "Let the archive accept that class, and answer to our listener; or take out the"

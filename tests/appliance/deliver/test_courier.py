@@ -13,8 +13,10 @@ from appliance.demo.child import free_port
 from appliance.dicom.requestor import Limits
 from appliance.results import pacs
 from appliance.results.owed import File
+from appliance.store import bell
 from appliance.store.delivery import State
 from appliance.store.events import ArchiveAway, ArchiveReached
+from appliance.store.hint import Hint
 from appliance.store.rows import OwedRow
 from rigs.archive import COMPREHENSIVE, ENHANCED, SR_3D, Archive, serving, written
 from rigs.peers import until
@@ -151,8 +153,11 @@ def test_a_3d_report_whose_class_is_refused_is_ordered_in_the_older_class_once(
     with serving(classes=[ENHANCED, COMPREHENSIVE]) as archive:
         box = device(pacs=archive.port)
         box.composed("1.1")
-        serve(box)
-        until(lambda: box.journal.owed.uncomposed(["pacs"], 9))
+        (box.settings.state / "run").mkdir(exist_ok=True)
+        with bell.hearing(box.settings.state, "work") as hints:
+            serve(box)
+            (told,) = until(lambda: bell.take(hints))
+        assert Hint.model_validate_json(told).ordered, "so that it is composed at once"
         dropped = only(box, State.DROPPED)
         assert (dropped.key, dropped.attempts) == ("1.1", 0)
         assert str(dropped.last_error).startswith(SR_CLASS_REFUSED)

@@ -96,9 +96,10 @@ def test_objects_for_an_archive_are_shown_with_their_keys_and_tried_again(
     assert "C-STORE 0xA900" in dead
     assert "not composed yet (--key 'k 2')" in waiting
     (tmp_path / "run").mkdir()
-    with bell.hearing(tmp_path, "deliver") as rung:
+    with bell.hearing(tmp_path, "deliver") as rung, bell.hearing(tmp_path, "work") as hints:
         assert outbox.retry(site, "k 1") == 1
         assert bell.take(rung)
+        assert bell.take(hints), "what was never composed is composed at once"
     outbox.drop(site, "k 1", "pacs")
     assert [row.key for row in outbox.listed(site)] == ["k 2"]
 
