@@ -314,8 +314,8 @@ class Host(Record):
 
 def default_state() -> Path:
     """/var/lib/scanside for root or systemd (STATE_DIRECTORY), else the XDG state folder."""
-    if folder := os.environ.get("STATE_DIRECTORY"):
-        return Path(folder)
+    if folders := os.environ.get("STATE_DIRECTORY"):  # systemd.exec(5): the first, then those in it
+        return Path(folders.split(":")[0])
     if os.geteuid() == 0:
         return Path("/var/lib/scanside")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -172,6 +172,8 @@ def test_systemd_says_where_the_state_is(uid: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/private/scanside")
     assert default_state() == Path("/var/lib/private/scanside")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/scanside:/var/lib/scanside/spool")
+    assert default_state() == Path("/var/lib/scanside"), "a unit that names folders in it too"
 
 
 def test_what_may_be_asked_over_mqtt_is_a_list_of_known_verbs(write) -> None:  # type: ignore[no-untyped-def]
