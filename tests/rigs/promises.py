@@ -12,6 +12,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,  # type: ignore[attr-defined]
@@ -124,6 +125,8 @@ class Promiser:
     says: Said = all_kept
     calls: int | None = None
     """The port on which it answers, on an association of its own; None: on the same one."""
+    waits: bool = False
+    """Whether it answers only once its response to the request is on its way."""
     takes: int = 0x0000
     """Its status of N-ACTION."""
     port: int = 0
@@ -136,6 +139,7 @@ class Promiser:
     loses: Callable[[str], bool] = lambda _uid: False
     """Whether it answers success to an object and has it not."""
     _threads: list[threading.Thread] = field(default_factory=list)
+    _to_say: dict[Any, Dataset] = field(default_factory=dict)
 
     def _requested(self, event: Any) -> tuple[int, None]:
         found = event.action_information
@@ -143,11 +147,20 @@ class Promiser:
         self.asked.append((str(found.TransactionUID), references))
         if self.takes == 0:
             said = self.says(str(found.TransactionUID), references)
-            if said is not None:
-                speaks = threading.Thread(target=self._speak, args=(event.assoc, said))
-                self._threads.append(speaks)
-                speaks.start()
+            if said is not None and self.waits:
+                self._to_say[event.assoc] = said
+            elif said is not None:
+                self._begin_to_speak(event.assoc, said)
         return self.takes, None
+
+    def _sent(self, event: Any) -> None:
+        if isinstance(event.pdu, P_DATA_TF) and event.assoc in self._to_say:
+            self._begin_to_speak(event.assoc, self._to_say.pop(event.assoc))
+
+    def _begin_to_speak(self, association: Any, said: Dataset) -> None:
+        speaks = threading.Thread(target=self._speak, args=(association, said))
+        self._threads.append(speaks)
+        speaks.start()
 
     def _stored(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
@@ -192,6 +205,7 @@ def promising(
         (evt.EVT_N_ACTION, promiser._requested),
         (evt.EVT_C_STORE, promiser._stored),
         (evt.EVT_ACCEPTED, promiser._accepted),
+        (evt.EVT_PDU_SENT, promiser._sent),
     ]
     server = entity.start_server(
         ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
