@@ -40,6 +40,7 @@ from appliance.compose.sent import Variant
 from appliance.errors import ScansideError, StateUnusable
 from appliance.naming import Naming
 from appliance.report import Product
+from appliance.results import destinations
 from appliance.results.pacs import OUTGOING, Ordered
 from appliance.settings import Settings
 from appliance.store import bell
@@ -62,7 +63,7 @@ class Composer:
 
     def __init__(self, settings: Settings, journal: Journal, disk: Disk = DISK) -> None:
         self._state = settings.state
-        self._names = [one.name for one in settings.deliver]
+        self._names = destinations.composed_for(journal.owed.destinations(), settings.deliver)
         self._journal = journal
         self._disk = disk
         self._hand = Hand(settings.state)

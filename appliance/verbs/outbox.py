@@ -68,6 +68,18 @@ def drop(settings: Settings, which: Which, to: str | None = None) -> None:
         )
 
 
+def drop_all(settings: Settings, to: str) -> int:
+    """All that a destination is owed, which the settings do not name any more, is given up; how
+    much. ScansideError where they do."""
+    if any(one.name == to for one in destinations.of(settings.deliver)):
+        raise ScansideError(
+            f"{to} is named in the settings, and gets what it is owed",
+            remedy="Take its [[deliver]] out first, or name one message by SEQ or --key KEY.",
+            code="destination_in_use",
+        )
+    return _decided(settings, lambda journal: journal.owed.drop_all(_actor(), to))
+
+
 def show(settings: Settings) -> None:
     """`scanside outbox list`."""
     from rich.console import Console  # noqa: PLC0415 - a stage that only wakes needs no terminal

@@ -294,6 +294,25 @@ def test_an_object_on_which_the_archive_hangs_up_lets_the_others_pass_and_is_dea
     assert "while it took others" in str(dead.last_error)
 
 
+def test_an_archive_that_hangs_up_on_every_object_is_named_and_kills_none(
+    device: Make, serve: Serve
+) -> None:
+    hangs_up = threading.Event()
+    hangs_up.set()
+    with serving(Archive(abort=lambda _uid: hangs_up.is_set())) as archive:
+        box = device(pacs=archive.port)
+        box.composed("1.1", "1.2", "1.3")
+        served = serve(box)
+        until(lambda: len(archive.came) > 20)
+        assert served.deliverer._workers[0].away
+        rows = box.journal.owed.waiting("pacs", 9)
+        assert [(row.key, row.attempts) for row in rows] == [("1.1", 0), ("1.2", 0), ("1.3", 0)]
+        hangs_up.clear()
+        settled(box)
+    assert box.journal.owed.counts("pacs").delivered == 3
+    assert [one.event.code for one in box.journal.events.of(ArchiveAway)] == ["peer_left"]
+
+
 def test_an_association_that_the_archive_ended_while_idle_is_opened_anew_without_a_word(
     device: Make, serve: Serve
 ) -> None:
