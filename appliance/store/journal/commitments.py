@@ -14,7 +14,8 @@ Rules
   a UID of ours, and answered under its own. Nothing is promised that the archive has not: without
   an answer within GIVE_UP_S all of it has failed. At most RELAYED_MOST wait at a time, and all
   that is kept is no more than RELAYED_BYTES.
-- A damaged journal forgets what it asked: objects stay `delivered`, and a sender asks again.
+- A damaged journal forgets what it asked, and what an archive took without a promise: that is asked
+  about no more. A sender asks again.
 """
 
 from __future__ import annotations
