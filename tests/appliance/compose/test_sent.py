@@ -137,7 +137,8 @@ def test_a_withdrawn_report_is_rejected_after_the_text_in_the_class_in_which_the
         assert rejected(note) == [(sop_class, first.SOPInstanceUID)] == [predecessor(text)]
         keys = [row.key for row in site.rows(archive) if "withdrawn" in row.key]
         assert [one.split(" ")[-1] for one in keys] == ["sr", "note"], "the text goes first"
-        result = line.process([site.data(row) for row in site.rows(archive)][1:2], None, None)
+        (data,) = [site.data(row) for row in site.rows(archive) if row.key.endswith(" note")]
+        result = line.process([data], None, None)
         assert [reason.code for reason in result.reasons] == [Code.OWN_RESULT]
 
 

@@ -50,8 +50,12 @@ def refused(port: int, limits: Limits = PATIENT, **more: Any) -> PeerAway:
 
 
 def test_the_place_is_what_the_settings_say() -> None:
-    to = Stow(name="a", url="https://Pacs.Example/x/y/", tls=TLS(ca=Path("/ca")), proxy="http://p")
+    to = Stow(
+        name="a", url="https://Pacs.Example/x/y/", tls=TLS(ca=Path("/ca")), proxy="http://p",
+        certificate="pacs.ward",
+    )  # fmt: skip
     found = Place.of(to)
+    assert found.certificate == "pacs.ward"
     assert (found.host, found.port, found.path) == ("pacs.example", 443, "/x/y")
     assert (found.proxy, str(found)) == (("p", 80), "https://pacs.example:443/x/y")
     local = Place.of(Stow(name="a", url="http://[::1]:8042"))
