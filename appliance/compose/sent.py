@@ -4,6 +4,7 @@ Rules
 - An archive that takes no Comprehensive 3D SR got the same report in the older class, under another
   UID (`results.pacs.older`). What comes after it there names that one, and so is an object of its
   own, with its own UID and file (`Variant.own`), which is noted down for what comes after that.
+- A preliminary report that an archive did not ask for is passed over: it names the one before that.
 - A rejection note names every report of the withdrawn one that this archive has, or gets before it,
   and no other: an archive may refuse a note about what it does not know.
 - What an archive has is what its rows say. Those that were deleted since say nothing: then what was
@@ -20,6 +21,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from appliance.compose.told import Document, Told
+from appliance.report import Stage
 from appliance.results.pacs import Ordered, key_of, older_key
 from appliance.results.sr.case import Predecessor
 from appliance.store.delivery import State
@@ -47,7 +49,9 @@ def variant(journal: Journal, destination: str, ordered: Ordered, told: Told) ->
     usual = told.predecessor
     if usual is None or ordered.kind != "sr":
         return Variant(() if usual is None else (usual.predecessor(),))
-    before = _held(journal, destination, usual) or _noted(journal, destination, usual) or usual
+    before = _before(journal, destination, usual)
+    if before is None:
+        return Variant((), "after nothing")
     own = "" if before == usual else f"after {before.sop_instance_uid}"
     return Variant((before.predecessor(),), own)
 
@@ -68,6 +72,19 @@ def note_down(journal: Journal, destination: str, ordered: Ordered, file: Path) 
         ordered.edition,
         one.model_dump_json(),
     )
+
+
+def _before(journal: Journal, destination: str, usual: Document) -> Document | None:
+    """What comes before, as this archive has it; None: it has nothing of it."""
+    found = _held(journal, destination, usual) or _noted(journal, destination, usual)
+    if found is not None or not usual.key:
+        return found or usual
+    report_id, stage, edition = usual.key.split(" ")[:3]
+    if stage != Stage.PRELIMINARY.value or journal.owed.state(destination, usual.key) is not None:
+        return usual
+    told = journal.told.kept(uuid.UUID(report_id), stage, int(edition))
+    earlier = None if told is None else Told.model_validate_json(told).predecessor
+    return None if earlier is None else _before(journal, destination, earlier)
 
 
 def _held(journal: Journal, destination: str, usual: Document) -> Document | None:

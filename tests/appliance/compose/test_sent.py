@@ -158,6 +158,28 @@ def test_a_preliminary_report_is_rejected_too_where_the_archive_has_it(tmp_path:
         assert old.SOPInstanceUID != new.SOPInstanceUID
 
 
+def test_a_preliminary_report_is_no_predecessor_where_the_archive_did_not_ask_for_it(
+    tmp_path: Path,
+) -> None:
+    both = {"name": "new", "when": "preliminary", "profile": ["sr"]}
+    site = Site(tmp_path / "state", {"name": "old", "profile": ["sr"]}, both)
+    with site.journal:
+        key = site.store(oblique.series(oblique.POSES["oblique"]))
+        first = site.commit(key, FOUND)
+        site.compose()
+        deliver(site)
+        for stage in (Stage.PRELIMINARY, Stage.FINAL):
+            site.commit(key, FOUND, stage=stage, images="c" * 64, revision=2, before=first)
+            site.compose()
+            deliver(site)
+        old, new = read(site, "old", " sr"), read(site, "new", " sr")
+        assert (len(old), len(new)) == (2, 3)
+        assert old[0].SOPInstanceUID == new[0].SOPInstanceUID
+        assert predecessor(old[1])[1] == old[0].SOPInstanceUID
+        assert [predecessor(one)[1] for one in new[1:]] == [one.SOPInstanceUID for one in new[:2]]
+        assert old[1].SOPInstanceUID != new[2].SOPInstanceUID, "they say something else"
+
+
 def test_no_report_is_rejected_that_the_archive_never_took(site: Site, key: SeriesKey) -> None:
     report = site.commit(key, FOUND)
     site.compose()
