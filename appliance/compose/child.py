@@ -27,7 +27,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
@@ -41,7 +40,7 @@ from appliance.errors import ScansideError, StateUnusable
 from appliance.naming import Naming
 from appliance.report import Product
 from appliance.results import destinations
-from appliance.results.pacs import OUTGOING, Ordered
+from appliance.results.pacs import OUTGOING, Ordered, is_older_key
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.files import DISK, Disk
@@ -75,17 +74,21 @@ class Composer:
         """Compose until nothing is left that was not tried; how many files were written."""
         self.recover()
         count = 0
-        while rows := self._untried():
-            for _, group in groupby(rows, key=lambda row: row.key.rsplit(" ", 1)[0]):
-                count += self._of_report(list(group))
+        while groups := self._untried():
+            for rows in groups:
+                count += self._of_report(rows)
         return count
 
-    def _untried(self) -> list[OwedRow]:
+    def _untried(self) -> list[list[OwedRow]]:
         """Rows without a file, those of one report and edition together: all of them at once, for
-        what a report says depends on which objects of it are ordered."""
+        what a report says depends on which objects of it are ordered. The oldest order first, and
+        before all what is ordered in the older class: what comes after a report names it."""
         rows = self._journal.owed.uncomposed(self._names, -1)
         left = [row for row in rows if (row.destination, row.key) not in self._tried]
-        return sorted(left, key=lambda row: (row.key.rsplit(" ", 1)[0], row.id))
+        groups: dict[str, list[OwedRow]] = {}
+        for row in sorted(left, key=lambda row: (not is_older_key(row.key), row.id)):
+            groups.setdefault(row.key.rsplit(" ", 1)[0], []).append(row)
+        return list(groups.values())
 
     def recover(self) -> None:
         """What ended the process before counts as tried (rule 5)."""

@@ -192,6 +192,10 @@ def older_key(key: str) -> str:
     return f"{key} older"
 
 
+def is_older_key(key: str) -> bool:
+    return key.endswith(" older")
+
+
 def ordered(body: bytes | None) -> Ordered | None:
     """What a row orders; None where its body is no order."""
     try:

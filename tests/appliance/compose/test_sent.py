@@ -19,7 +19,7 @@ from appliance.results.owed import Withdrawn
 from appliance.results.sr.document import COMPREHENSIVE, COMPREHENSIVE_3D
 from appliance.store.delivery import State
 from rigs import oblique
-from rigs.composing import FOUND, Site
+from rigs.composing import BUNDLE, FOUND, Site
 
 NOTES = {"profile": ["sr"], "rejection_note": True}
 
@@ -140,6 +140,20 @@ def test_a_withdrawn_report_is_rejected_after_the_text_in_the_class_in_which_the
         (data,) = [site.data(row) for row in site.rows(archive) if row.key.endswith(" note")]
         result = line.process([data], None, None)
         assert [reason.code for reason in result.reasons] == [Code.OWN_RESULT]
+
+
+def test_reports_that_wait_together_are_composed_in_the_order_in_which_they_were_made(
+    site: Site, key: SeriesKey
+) -> None:
+    first = site.commit(key, FOUND, images="c" * 64)
+    ids = {f"{n:064x}": site.naming.report(key, BUNDLE.digest, f"{n:064x}") for n in range(99)}
+    images = min(ids, key=lambda one: ids[one])
+    assert str(ids[images]) < str(first.report_id), "by name it would be composed before"
+    later = site.commit(key, FOUND, images=images, revision=2, before=first)
+    site.compose()
+    before, after = read(site, "new", "final 1 sr")
+    assert later.supersedes == first.report_id
+    assert predecessor(after) == (before.SOPClassUID, before.SOPInstanceUID)
 
 
 def test_a_preliminary_report_is_rejected_too_where_the_archive_has_it(tmp_path: Path) -> None:
