@@ -384,15 +384,23 @@ def outbox_retry(
 def outbox_drop(
     seq: Annotated[int | None, typer.Argument(help="One message.")] = None,
     key: Key = None,
-    to: Annotated[str | None, typer.Option(help="For this destination alone.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="For this destination alone; without a message all of it, if it is gone."
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Give one message up for good (audited): for each that it is owed to, or for one."""
     from appliance.verbs import outbox
 
     which = key if seq is None else seq
+    if which is None and to is not None:
+        print(f"dropped {outbox.drop_all(_settings(config), to)} for {to}")
+        return
     if which is None:
-        raise typer.BadParameter("name what is to be dropped: SEQ, or --key KEY")
+        raise typer.BadParameter("name what is to be dropped: SEQ, --key KEY or --to NAME")
     outbox.drop(_settings(config), which, to)
     print(f"dropped {which}")
 

@@ -54,7 +54,8 @@ class Allow(Record):
     priority: Priority = "routine"
     """`stat`: the series of this sender are analysed before those of others that wait."""
     certificate: Certificate | None = None
-    """Under [dicom.tls]: the one certificate that it may show. Else any that `ca` has signed."""
+    """Under [dicom.tls]: the one certificate that it may show, also where it takes the answer to a
+    storage commitment request. Else any that `ca` has signed."""
     commitment: Address | None = None
     """Where it takes the answer to a storage commitment request: AE@HOST:PORT. Without it such
     requests are refused."""
@@ -163,8 +164,14 @@ class Archive(Record):
     """Which objects it gets: structured reports, segmentations of findings, of lungs, captures."""
     when: Literal["final", "preliminary"] = "final"
     """`preliminary`: it gets preliminary reports too."""
+    rejection_note: bool = False
+    """Whether a report that is withdrawn is rejected too, as archives with IHE's Imaging Object
+    Change Management understand it: they hide it."""
     tls: TLS | None = None
     """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
+    certificate: Certificate | None = None
+    """Under TLS: the one certificate that it may show, whoever opens the connection. Else, where we
+    open it, one that names its host."""
 
     @field_validator("name")
     @classmethod
@@ -180,6 +187,14 @@ class Archive(Record):
             raise ValueError("an object is named twice; name each once")
         return value
 
+    @model_validator(mode="after")
+    def _rejects_what_it_gets(self) -> Archive:
+        if self.rejection_note and "sr" not in self.profile:
+            raise ValueError(
+                'rejection_note rejects reports: put "sr" into profile, or take it out'
+            )
+        return self
+
 
 class Deliver(Archive):
     """An archive that gets them by C-STORE (PS3.4 B)."""
@@ -194,8 +209,6 @@ class Deliver(Archive):
     commitment: bool = False
     """Whether it is asked to promise that it keeps what it took (storage commitment, PS3.4 J). Its
     answer is heard from `host` alone."""
-    certificate: Certificate | None = None
-    """Under [dicom.tls]: the one certificate that it may show when it answers."""
 
 
 class Stow(Archive):
@@ -301,8 +314,8 @@ class Host(Record):
 
 def default_state() -> Path:
     """/var/lib/scanside for root or systemd (STATE_DIRECTORY), else the XDG state folder."""
-    if folder := os.environ.get("STATE_DIRECTORY"):
-        return Path(folder)
+    if folders := os.environ.get("STATE_DIRECTORY"):  # systemd.exec(5): the first, then those in it
+        return Path(folders.split(":")[0])
     if os.geteuid() == 0:
         return Path("/var/lib/scanside")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -330,6 +343,21 @@ class Settings(Record):
         names = [one.name for one in self.deliver]
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two [[deliver]] have the name {double[0]!r}; each needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> Settings:
+        for one in self.deliver:
+            if one.certificate is None:
+                continue
+            named = f"certificate of [[deliver]] {one.name!r}"
+            if one in self.promising and self.dicom.tls is None:
+                raise ValueError(
+                    f"{named}: with commitment it needs [dicom.tls] too, else the archive shows "
+                    "none when it answers"
+                )
+            if one.tls is None and one not in self.promising:
+                raise ValueError(f"{named} needs [deliver.tls], else none is shown")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,8 @@ Rules
   kept of its analysis; its peak memory is what the kernel says of it (VmHWM, proc(5)).
 - Delivering is the stage as it runs, on PAIRS pairs of a report and a segmentation of R01-001, to
   dcmtk's storescp, against dcmtk's storescu, which reads the same files and keeps no book; and to
-  Orthanc. Each run has UIDs of its own, for an archive drops what it knows.
+  Orthanc, by C-STORE and by STOW-RS. Each run has UIDs of its own, for an archive drops what it
+  knows.
 """
 
 from __future__ import annotations
@@ -63,11 +64,17 @@ def figures() -> Iterator[Figure]:
         yield Figure("composing, peak memory", peak / 1e6, "MB", AIM_MB)
         for receiver, start in _archives().items():
             with start(Path(tempfile.mkdtemp(dir=root))) as running:
-                rate = _delivered(root, running.port, _pairs(root, files))
+                address = f'host = "127.0.0.1"\nport = {running.port}\ncalled_ae = "SCANSIDE"\n'
+                rate = _delivered(root, address, _pairs(root, files))
                 yield Figure(f"delivered to {receiver} by scanside deliver", rate, "objects/s")
                 if Path(STORESCU).exists():
                     rate = _sent(running.port, _pairs(root, files))
                     yield Figure(f"sent to {receiver} by dcmtk's storescu", rate, "objects/s")
+        if receivers.DICOMWEB.exists():
+            with receivers.orthanc_web(Path(tempfile.mkdtemp(dir=root))) as running:
+                address = f'kind = "stow"\nurl = "http://127.0.0.1:{running.port}/dicom-web"\n'
+                rate = _delivered(root, address, _pairs(root, files))
+                yield Figure("delivered to Orthanc by STOW-RS", rate, "objects/s")
 
 
 def _archives() -> dict[str, Start]:
@@ -121,13 +128,13 @@ def _pairs(root: Path, files: list[Path]) -> list[Path]:
     return made
 
 
-def _delivered(root: Path, port: int, files: list[Path]) -> float:
-    """Objects a second, from the start of the stage until the last one is written down."""
+def _delivered(root: Path, address: str, files: list[Path]) -> float:
+    """Objects a second, from the start of the stage until the last one is written down. address: of
+    the archive, as lines of its [[deliver]]."""
     state = Path(tempfile.mkdtemp(dir=root))
     config = state / "scanside.toml"
     config.write_text(
-        f'state = "{state}"\n[[deliver]]\nname = "pacs"\nhost = "127.0.0.1"\nport = {port}\n'
-        'called_ae = "SCANSIDE"\nprofile = ["sr", "seg"]\n'
+        f'state = "{state}"\n[[deliver]]\nname = "pacs"\nprofile = ["sr", "seg"]\n{address}'
     )
     (state / "outgoing").mkdir()
     with Journal.open(state) as journal:

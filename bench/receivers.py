@@ -28,6 +28,8 @@ from appliance.store.journal import Journal
 
 STORESCP = "/usr/bin/storescp"
 """dcmtk's own: pynetdicom installs scripts of the same names into a virtual environment."""
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+"""Of Debian's orthanc-dicomweb."""
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 START_S = 30.0
 
@@ -99,6 +101,28 @@ def orthanc(folder: Path) -> Iterator[Running]:
                 "DicomAet": "SCANSIDE",
                 "DicomPort": port,
                 "Plugins": [],
+            }
+        )
+    )
+    with _listening(["Orthanc", str(config)], port) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def orthanc_web(folder: Path) -> Iterator[Running]:
+    """Orthanc of the distribution with its DICOMweb plugin; `port` is that of its web server."""
+    port = free_port()
+    config = folder / "orthanc.json"
+    config.write_text(
+        json.dumps(
+            {
+                "StorageDirectory": str(folder / "db"),
+                "IndexDirectory": str(folder / "db"),
+                "HttpPort": port,
+                "RemoteAccessAllowed": False,
+                "AuthenticationEnabled": False,
+                "DicomServerEnabled": False,
+                "Plugins": [str(DICOMWEB)],
             }
         )
     )

@@ -12,7 +12,8 @@ Rules
    makes the same bytes again (`told`) and loses and doubles nothing.
 3. All objects of a report are composed together, the segmentation first, so that the memory of one
    is free before the next is made.
-4. What there is nothing to show of is settled with its reason: an archive is owed nothing.
+4. Archives that are owed the same share its file, but for what each has of the report before
+   (`sent`). What there is nothing to show of is settled with its reason.
 5. An object that raises is tried again at the next start, TRIES times, then it is dead, with the
    error; so is one that ended the process itself (run/compose.hand names it). What is dead does not
    keep the images from being deleted. A state folder that fails, such as a full disk, counts as no
@@ -26,19 +27,20 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from appliance.compose import objects
+from appliance.compose import objects, sent
 from appliance.compose.gather import Gatherer
 from appliance.compose.hand import Hand
 from appliance.compose.objects import Material, Nothing
+from appliance.compose.sent import Variant
 from appliance.errors import ScansideError, StateUnusable
 from appliance.naming import Naming
 from appliance.report import Product
-from appliance.results.pacs import OUTGOING, Ordered
+from appliance.results import destinations
+from appliance.results.pacs import OUTGOING, Ordered, is_older_key
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.files import DISK, Disk
@@ -60,29 +62,33 @@ class Composer:
 
     def __init__(self, settings: Settings, journal: Journal, disk: Disk = DISK) -> None:
         self._state = settings.state
-        self._names = [one.name for one in settings.deliver]
+        self._names = destinations.composed_for(journal.owed.destinations(), settings.deliver)
         self._journal = journal
         self._disk = disk
         self._hand = Hand(settings.state)
         self._tried: set[tuple[str, str]] = set()
-        naming = Naming(site_key(settings.state))
-        self._gatherer = Gatherer(settings, journal, Spool(settings.state), naming)
+        self._naming = Naming(site_key(settings.state))
+        self._gatherer = Gatherer(settings, journal, Spool(settings.state), self._naming)
 
     def run(self) -> int:
         """Compose until nothing is left that was not tried; how many files were written."""
         self.recover()
         count = 0
-        while rows := self._untried():
-            for _, group in groupby(rows, key=lambda row: row.key.rsplit(" ", 1)[0]):
-                count += self._of_report(list(group))
+        while groups := self._untried():
+            for rows in groups:
+                count += self._of_report(rows)
         return count
 
-    def _untried(self) -> list[OwedRow]:
+    def _untried(self) -> list[list[OwedRow]]:
         """Rows without a file, those of one report and edition together: all of them at once, for
-        what a report says depends on which objects of it are ordered."""
+        what a report says depends on which objects of it are ordered. The oldest order first, and
+        before all what is ordered in the older class: what comes after a report names it."""
         rows = self._journal.owed.uncomposed(self._names, -1)
         left = [row for row in rows if (row.destination, row.key) not in self._tried]
-        return sorted(left, key=lambda row: (row.key.rsplit(" ", 1)[0], row.id))
+        groups: dict[str, list[OwedRow]] = {}
+        for row in sorted(left, key=lambda row: (not is_older_key(row.key), row.id)):
+            groups.setdefault(row.key.rsplit(" ", 1)[0], []).append(row)
+        return list(groups.values())
 
     def recover(self) -> None:
         """What ended the process before counts as tried (rule 5)."""
@@ -114,21 +120,41 @@ class Composer:
             self._failed(rows, _told(e))
             return 0
         count = 0
-        for ordered in sorted(orders, key=lambda one: FIRST.index(one.kind)):
-            count += self._one(ordered, orders[ordered], material)
+        for ordered in sorted(orders, key=lambda one: (FIRST.index(one.kind), one.note)):
+            for variant, its in self._variants(ordered, orders[ordered], material).items():
+                count += self._one(ordered, variant, its, material)
         bell.ring(self._state, "deliver")
         return count
 
-    def _one(self, ordered: Ordered, rows: Sequence[OwedRow], material: Material | Nothing) -> int:
+    def _variants(
+        self, ordered: Ordered, rows: Sequence[OwedRow], material: Material | Nothing
+    ) -> dict[Variant, list[OwedRow]]:
+        """The rows of an order by the object that each is to get."""
+        found: dict[Variant, list[OwedRow]] = {}
+        told = None if isinstance(material, Nothing) else material.told
+        for row in rows:
+            one = Variant()
+            if told is not None:
+                one = sent.variant(self._journal, row.destination, ordered, told)
+            found.setdefault(one, []).append(row)
+        return found
+
+    def _one(
+        self,
+        ordered: Ordered,
+        variant: Variant,
+        rows: Sequence[OwedRow],
+        material: Material | Nothing,
+    ) -> int:
         """One object: composed, written, and named by its rows."""
         if isinstance(material, Nothing):
             self._nothing(rows, material)
             return 0
-        path = PurePosixPath(OUTGOING, ordered.file)
+        path = PurePosixPath(OUTGOING, self._file(ordered, variant))
         if not (self._state / path).exists():
             try:
                 with self._hand.holding(rows[0].key):
-                    made = _made(ordered, material)
+                    made = objects.ordered(ordered, variant, material)
             except StateUnusable:
                 raise
             except Exception as e:  # noqa: BLE001 - the other objects go on
@@ -137,10 +163,18 @@ class Composer:
             if isinstance(made, Nothing):
                 self._nothing(rows, made)
                 return 0
-            self._write(self._state / path, made)
+            self._write(self._state / path, made.data)
+        unusual = ordered.kind == "sr" and not ordered.note and (variant.own or ordered.older_class)
         for row in rows:
+            if unusual:
+                sent.note_down(self._journal, row.destination, ordered, self._state / path)
             self._journal.owed.composed(row.destination, row.key, path)
         return 1
+
+    def _file(self, ordered: Ordered, variant: Variant) -> str:
+        if not variant.own:
+            return ordered.file
+        return self._naming.composed(ordered.report_id, ordered.file, variant.own)
 
     def _write(self, path: Path, data: bytes) -> None:
         self._disk.make_folder(path.parent)
@@ -157,13 +191,6 @@ class Composer:
             if times >= TRIES:
                 text = f"not composed in {TRIES} tries: {why}"
                 self._journal.owed.uncomposable(row.destination, row.key, text)
-
-
-def _made(ordered: Ordered, material: Material) -> bytes | Nothing:
-    if ordered.stage == "withdrawn":
-        return objects.withdrawn(ordered.kind, material).data
-    made = objects.compose(ordered.kind, material, older=ordered.older_class)
-    return made if isinstance(made, Nothing) else made.data
 
 
 def _told(error: Exception) -> str:

@@ -30,7 +30,7 @@ from appliance.naming import Naming
 from appliance.records import Mask
 from appliance.report import Product, Report, SeriesKey, Status
 from appliance.results.identity import identified
-from appliance.results.pacs import Ordered, is_set_aside
+from appliance.results.pacs import Ordered, is_set_aside, key_of
 from appliance.results.source import Source, source
 from appliance.results.sr.case import Case, carried, form
 from appliance.results.sr.document import COMPREHENSIVE_3D, ENHANCED
@@ -95,7 +95,6 @@ class Gatherer:
             device=self._device,
             axes={number: body.axes for number, body in drawn.items() if body.axes is not None},
             tracking={finding.id: finding.tracking_uid for finding in told.findings},
-            predecessors=() if told.predecessor is None else (told.predecessor.predecessor(),),
             others=told.others,
         )
         files = self._spool.instances(key)
@@ -106,7 +105,7 @@ class Gatherer:
             lungs=masks.get(LUNGS),
             maps=maps,
             segmented="seg" in told.kinds,
-            by=told.by,
+            told=told,
         )
 
     def _report(self, ordered: Ordered) -> Report | None:
@@ -155,8 +154,9 @@ class Gatherer:
             others=self._others(key),
             findings=now if by is None else earlier,
             predecessor=before.document if before else None,
-            document=self._document(report, key, by) if "sr" in kinds else None,
+            document=self._document(ordered, report, key, by) if "sr" in kinds else None,
             by=by,
+            rejects=self._rejects(ordered.report_id) if by is not None else (),
         )
         settled = self._journal.told.keep(
             ordered.report_id, ordered.stage, ordered.edition, made.model_dump_json()
@@ -171,12 +171,14 @@ class Gatherer:
         return last
 
     def _last_told(self, report_id: uuid.UUID) -> Told | None:
-        found = self._journal.told.last(report_id)
-        return None if found is None else Told.model_validate_json(found)
+        told = self._journal.told.all(report_id)
+        return Told.model_validate_json(told[-1]) if told else None
 
-    def _document(self, report: Report, key: SeriesKey, by: str | None) -> Document:
+    def _document(
+        self, ordered: Ordered, report: Report, key: SeriesKey, by: str | None
+    ) -> Document:
         """Which structured report it becomes."""
-        measured = by is None and form(report, alone=True) == "measurements"
+        measured = by is None and form(report) == "measurements"
         sop_class = COMPREHENSIVE_3D if measured else ENHANCED
         one = identified(report, key, "sr", sop_class, self._naming, withdrawn_by=by)
         return Document(
@@ -184,7 +186,13 @@ class Gatherer:
             series=one.series_uid,
             sop_class_uid=sop_class,
             sop_instance_uid=one.sop_instance_uid,
+            key=key_of(ordered.model_copy(update={"kind": "sr", "note": False})),
         )
+
+    def _rejects(self, report_id: uuid.UUID) -> tuple[Document, ...]:
+        """Every structured report that was told of a report, but its withdrawals."""
+        told = [Told.model_validate_json(one) for one in self._journal.told.all(report_id)]
+        return tuple(one.document for one in told if one.document and one.by is None)
 
     def _others(self, key: SeriesKey) -> tuple[str, ...]:
         """A sentence on each other series of the study, in order of their numbers."""

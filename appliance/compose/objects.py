@@ -18,11 +18,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from appliance.compose.sent import Variant
+from appliance.compose.told import Told
 from appliance.errors import Refuse
 from appliance.records import HeatMap, Image, Mask
 from appliance.report import Finding, Product
-from appliance.results import capture, resample, seg
+from appliance.results import capture, note, resample, seg
 from appliance.results.capture import Picture
+from appliance.results.pacs import Ordered
 from appliance.results.source import SourceImage
 from appliance.results.sr import findings, text
 from appliance.results.sr.case import Case, Segment, form
@@ -53,8 +56,19 @@ class Material:
     """`Finding.heat_map` -> the map."""
     segmented: bool = False
     """Whether the bodies are sent as a segmentation."""
-    by: str | None = None
-    """Of a withdrawal: what stands in its place."""
+    told: Told | None = None
+    """What was settled before; None where nothing is kept of what was said."""
+
+
+def ordered(one: Ordered, variant: Variant, of: Material) -> Composed | Nothing:
+    """The object of an order, for the archives that get this variant of it."""
+    case = replace(of.case, predecessors=variant.names, variant=variant.own)
+    of = replace(of, case=case)
+    if one.note:
+        return note.note(case) if variant.names else Nothing("the archive has no report to reject")
+    if one.stage == "withdrawn":
+        return withdrawn(one.kind, of)
+    return compose(one.kind, of, older=one.older_class)
 
 
 def compose(kind: Product, of: Material, *, older: bool = False) -> Composed | Nothing:
@@ -75,14 +89,15 @@ def compose(kind: Product, of: Material, *, older: bool = False) -> Composed | N
 
 def withdrawn(kind: Product, of: Material) -> Composed:
     """The object which says that a report does not stand any more."""
+    by = of.told.by if of.told is not None else None
     if kind == "sr":
-        return text.withdrawal(of.case, of.by)
-    return capture.withdrawal(of.case, of.by)
+        return text.withdrawal(of.case, by)
+    return capture.withdrawal(of.case, by)
 
 
 def _document(of: Material, *, older: bool) -> Composed:
     case = of.case
-    if form(case.report, alone=True) == "measurements" and _all_shown(case):
+    if form(case.report) == "measurements" and _all_shown(case):
         return findings.measurements(replace(case, segments=_segments(of)), three_d=not older)
     return text.text(case)
 

@@ -25,6 +25,8 @@ class Document(Record):
     series: str
     sop_class_uid: str
     sop_instance_uid: str
+    key: str = ""
+    """Under which archives are owed it."""
 
     def predecessor(self) -> Predecessor:
         """As the report that comes after it names it."""
@@ -49,3 +51,5 @@ class Told(Record):
     """Its own structured report, where one was ordered."""
     by: str | None = None
     """Of a withdrawal: what stands in its place."""
+    rejects: tuple[Document, ...] = ()
+    """Of a withdrawal: every report that a rejection note names, as far as an archive has it."""

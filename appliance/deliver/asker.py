@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.deliver.worker import Pace, Worker
-from appliance.dicom import answers, part10, statuses
+from appliance.dicom import answers, part10, statuses, tls
 from appliance.dicom.answers import Event
 from appliance.dicom.association import Answer
 from appliance.dicom.promises import CLASSES, Asking
@@ -34,7 +34,7 @@ from appliance.errors import PeerAway
 from appliance.settings import Deliver
 from appliance.store import bell
 from appliance.store.commitment import ASKED_AGAIN_S, Reference, Request
-from appliance.store.events import CommitmentRefused
+from appliance.store.events import CommitmentRefused, HandshakeRefused
 from appliance.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ class Asker(Worker[Asking]):
         self._state = state
         self._relays = relays
         self._draw = draw
-        self._peer = Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
+        self._peer = Peer(
+            to.host, to.port, to.called_ae, to.ae_title, to.tls, to.certificate
+        )  # fmt: skip
         self._troubles = 0
         self._said: str | None = None
         self._waits_for: set[str] = set()
@@ -168,6 +170,9 @@ class Asker(Worker[Asking]):
         if error.text != self._said:
             self._said = error.text
             log.warning("archive %s is not asked: %s", self.name, error.one_line())
+            if error.code == tls.FAILED:
+                refused = HandshakeRefused(subject=self.name, text=error.text)
+                self._journal.events.add_rationed(refused)
         self._troubles += 1
         end = time.monotonic() + self._pace.pauses.pause_s(self._troubles, self._draw)
         while (left := end - time.monotonic()) > 0 and not self._stopping:

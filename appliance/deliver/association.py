@@ -24,13 +24,12 @@ class ByAssociation:
 
     def open(self) -> Association:
         """Negotiate the classes of its profile. PeerAway."""
-        return Association(
-            Requestor.open(self._peer(), offer.classes(self.to.profile), self.limits)
-        )
+        asked = offer.classes(self.to.profile, rejection_note=self.to.rejection_note)
+        return Association(Requestor.open(self._peer(), asked, self.limits))
 
     def _peer(self) -> Peer:
         to = self.to
-        return Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls)
+        return Peer(to.host, to.port, to.called_ae, to.ae_title, to.tls, to.certificate)
 
 
 class Association:

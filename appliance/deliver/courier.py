@@ -36,8 +36,10 @@ from appliance.dicom.statuses import Answer, Reply
 from appliance.errors import PeerAway
 from appliance.results import pacs
 from appliance.settings import Deliver, Stow
+from appliance.store import hint
 from appliance.store.delivery import Event
 from appliance.store.events import ArchiveAway, ArchiveReached
+from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.rows import OwedRow
 
@@ -174,7 +176,10 @@ class Courier(Worker[Link]):
         why = f"{SR_CLASS_REFUSED}: {said} It is ordered in the older class."
         if instead is None:
             return False
-        return self._journal.order_instead(self.name, row.key, why, instead)
+        ordered = self._journal.order_instead(self.name, row.key, why, instead)
+        if ordered:
+            hint.send(self._state, Hint(ordered=True))  # `work` composes it
+        return ordered
 
     # The archive as such.
 
@@ -201,7 +206,7 @@ class Courier(Worker[Link]):
         if error.text != self._said:
             self._said = error.text
             log.warning("archive %s: %s", self.name, error.one_line())
-            self._journal.events.add(
+            self._journal.events.add_rationed(
                 ArchiveAway(subject=self.name, text=error.text, code=error.code)
             )
         self._troubles += 1

@@ -11,6 +11,7 @@ from appliance.report import Product
 ENHANCED_SR: Final = "1.2.840.10008.5.1.4.1.1.88.22"
 COMPREHENSIVE_SR: Final = "1.2.840.10008.5.1.4.1.1.88.33"
 COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
+KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 CLASSES: Final = MappingProxyType(
     {
         "sr": (ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR),
@@ -21,15 +22,16 @@ CLASSES: Final = MappingProxyType(
 )
 
 
-def untaken(profile: Iterable[Product], taken: Container[str]) -> tuple[str, ...]:
-    """The classes that an archive would have to take yet, to get all of its profile. Of the two
-    classes of reports with findings one is enough: what is refused is ordered in the older one."""
-    missing = [uid for uid in classes(profile) if uid not in taken]
+def untaken(asked: Iterable[str], taken: Container[str]) -> tuple[str, ...]:
+    """The classes, of those that an archive was asked for, which it would have to take yet. Of the
+    two of reports with findings one is enough: what is refused is ordered in the older one."""
+    missing = [uid for uid in asked if uid not in taken]
     if COMPREHENSIVE_SR in taken or COMPREHENSIVE_3D_SR in taken:
         missing = [u for u in missing if u not in (COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR)]
     return tuple(missing)
 
 
-def classes(profile: Iterable[Product]) -> tuple[str, ...]:
-    """Those of a profile, in order, each once."""
-    return tuple(dict.fromkeys(uid for product in profile for uid in CLASSES[product]))
+def classes(profile: Iterable[Product], *, rejection_note: bool = False) -> tuple[str, ...]:
+    """Those of a profile, in order, each once; and that of rejection notes, where they are sent."""
+    notes = (KEY_OBJECT_SELECTION,) if rejection_note else ()
+    return (*dict.fromkeys(uid for product in profile for uid in CLASSES[product]), *notes)

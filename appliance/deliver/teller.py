@@ -6,7 +6,8 @@ Rules
 - After 24 hours without an answer of the archive all of it has failed (0110): nothing is promised
   that the archive has not.
 - A sender that is away is told again after a pause; after GIVE_UP_S more it is given up.
-- Where `[dicom.tls]` is set, TLS is spoken with it: there is no fallback.
+- Where `[dicom.tls]` is set, TLS is spoken with it: there is no fallback. It must show the
+  `certificate` of its [[dicom.allow]], where that names one.
 """
 
 from __future__ import annotations
@@ -89,7 +90,11 @@ class Teller(Worker[Telling]):
         found = _ADDRESS.fullmatch(one.answer_to)
         if found is None:
             raise PeerAway(f"{one.answer_to} is not AE@HOST:PORT")
-        peer = Peer(found[2], int(found[3]), found[1], self._ours.ae_title, self._ours.tls)
+        named = (line for line in self._ours.allow if line.commitment == one.answer_to)
+        certificate = next((line.certificate for line in named), None)
+        peer = Peer(
+            found[2], int(found[3]), found[1], self._ours.ae_title, self._ours.tls, certificate
+        )
         link = self._link = Telling.open(peer, CLASSES, self._pace.limits)
         try:
             return link.tell(_answer(one))

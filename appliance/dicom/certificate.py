@@ -22,8 +22,7 @@ def names(der: bytes) -> frozenset[str]:
     """Every name of a certificate in DER; of one that cannot be read there are none."""
     try:
         read = x509.load_der_x509_certificate(der)
-        key = read.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        found = {hashlib.sha256(key).hexdigest()}
+        found = {_key_digest(read)}
         for extension in read.extensions:
             if isinstance(extension.value, x509.SubjectAlternativeName):
                 for kind in (x509.DNSName, x509.UniformResourceIdentifier):
@@ -33,3 +32,16 @@ def names(der: bytes) -> frozenset[str]:
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         return frozenset()
     return frozenset(found)
+
+
+def key_digest(der: bytes) -> str:
+    """The name by its key; empty where the certificate cannot be read."""
+    try:
+        return _key_digest(x509.load_der_x509_certificate(der))
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+
+
+def _key_digest(read: x509.Certificate) -> str:
+    key = read.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(key).hexdigest()

@@ -60,6 +60,8 @@ class Place:
     path: str
     """Before what is asked for; empty, or it begins with a slash."""
     tls: TLS | None = None
+    certificate: str | None = None
+    """The one that it must show (`settings.Certificate`); None: one that names `host`."""
     proxy: tuple[str, int] | None = None
     """Host and port."""
 
@@ -72,6 +74,7 @@ class Place:
             port=url.port or _PORTS[url.scheme],
             path=url.path,
             tls=to.tls,
+            certificate=to.certificate,
             proxy=(proxy.hostname, proxy.port or _PORTS["http"]) if proxy.hostname else None,
         )
 
@@ -119,7 +122,7 @@ class Exchange:
                 _through(connection, place, limits)
             if place.tls is not None:
                 connection.settimeout(limits.connect_s)
-                connection = secured(connection, place.host, place.tls)
+                connection = secured(connection, place.host, place.tls, place.certificate)
         except BaseException:
             connection.close()
             raise

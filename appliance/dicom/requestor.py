@@ -77,6 +77,8 @@ class Peer:
     called_ae: str
     calling_ae: str
     tls: TLS | None = None
+    certificate: str | None = None
+    """The one that it must show (`settings.Certificate`); None: one that names `host`."""
 
     def __str__(self) -> str:
         return f"{self.called_ae}@{self.host}:{self.port}"
@@ -312,7 +314,9 @@ def _connected(peer: Peer, within_s: float) -> socket.socket:
         # Nagle's algorithm against delayed acknowledgements costs 40 ms an object
         with contextlib.suppress(OSError):  # the peer has gone again: the next step says so
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection if peer.tls is None else secured(connection, peer.host, peer.tls)
+        if peer.tls is None:
+            return connection
+        return secured(connection, peer.host, peer.tls, peer.certificate)
     except BaseException:
         connection.close()
         raise

@@ -1,7 +1,8 @@
-"""TLS of the listener: BCP 195 (PS3.15 B.9 and later), and why a peer came to none.
+"""TLS of the listener: BCP 195 (PS3.15 B.12), and why a peer came to none.
 
 Rules
-- TLS 1.2 or later, and the peer shows a certificate that `ca` has signed; there is no fallback.
+- TLS 1.2 or later with the suites of PS3.15 B.12, and the peer shows a certificate that `ca` has
+  signed; there is no fallback.
 - Which certificate it was is asked for only where a line of the settings names one (`policy`).
 - A handshake that failed is said in one line without anything that the peer sent. Who only looks
   whether somebody listens, as our doctor does, has begun none.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import socket
 import ssl
 
+from appliance.dicom.tls import SUITES
 from appliance.errors import SettingsInvalid
 from appliance.settings import TLS, Settings
 
@@ -22,6 +24,7 @@ def context(settings: TLS) -> ssl.SSLContext:
         raise SettingsInvalid("[dicom.tls] needs cert and key: a receiver shows its certificate")
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.set_ciphers(SUITES)
     made.verify_mode = ssl.CERT_REQUIRED
     try:
         made.load_cert_chain(settings.cert, settings.key)

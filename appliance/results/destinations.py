@@ -18,7 +18,27 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
 
 def of(archives: Iterable[Archive]) -> tuple[Destination, ...]:
     """All destinations of a site. archives: its `[[deliver]]`."""
-    return (*DESTINATIONS, *(Pacs(one.name, one.profile, one.when) for one in archives))
+    return (
+        *DESTINATIONS,
+        *(
+            Pacs(one.name, one.profile, one.when, rejection_note=one.rejection_note)
+            for one in archives
+        ),
+    )
+
+
+def unnamed(owed_to: Iterable[str], archives: Iterable[Archive]) -> tuple[str, ...]:
+    """Of those who are owed something, the archives that no `[[deliver]]` names any more. archives:
+    those of the settings."""
+    known = {one.name for one in of(archives)}
+    return tuple(sorted(name for name in owed_to if name not in known))
+
+
+def composed_for(owed_to: Iterable[str], archives: Iterable[Archive]) -> tuple[str, ...]:
+    """The archives whose orders are composed: those of the settings, and those that no line names
+    any more and that are owed something. Images must not wait for who is gone."""
+    named = tuple(archives)
+    return (*(one.name for one in named), *unnamed(owed_to, named))
 
 
 def archives(destinations: Iterable[Destination]) -> tuple[Pacs, ...]:

@@ -31,15 +31,18 @@ from appliance.report import NAMESPACE, Report, SeriesKey, Stage
 
 COMPOSER: Final = "1"
 """Version of what is written (rule 2)."""
-Kind = Literal["sr", "seg", "lungs", "sc"]
+Kind = Literal["sr", "seg", "lungs", "sc", "note"]
 """What a series of objects holds."""
-SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9101, "seg": 9102, "lungs": 9103, "sc": 9104}
+SERIES_NUMBER: Final[dict[Kind, int]] = {
+    "sr": 9101, "seg": 9102, "lungs": 9103, "sc": 9104, "note": 9105,
+}  # fmt: skip
 """Above what scanners give; several series of a study may share one (PS3.3 C.7.3.1)."""
 SERIES_DESCRIPTION: Final[dict[Kind, str]] = {
     "sr": "Scanside report",
     "seg": "Scanside findings",
     "lungs": "Scanside lungs",
     "sc": "Scanside pictures",
+    "note": "Scanside rejection notes",
 }
 
 
@@ -63,10 +66,12 @@ def identified(
     naming: Naming,
     *,
     withdrawn_by: str | None = None,
+    variant: str = "",
 ) -> Identified:
     """The identity of what is composed of a report.
 
     withdrawn_by: what the object says the report gave way to, where it is a withdrawal.
+    variant: which of several objects of the same order it is, where archives get different ones.
     """
     bundle = "-" if report.bundle is None else report.bundle.name
     final = report.stage is Stage.FINAL
@@ -80,6 +85,7 @@ def identified(
             sop_class_uid,
             COMPOSER,
             *(() if withdrawn_by is None else ("withdrawn", withdrawn_by)),
+            *((variant,) if variant else ()),
         ),
         series_uid=naming.documents(key, bundle, kind),
         series_number=SERIES_NUMBER[kind],

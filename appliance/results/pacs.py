@@ -16,7 +16,8 @@ Rules
 - What is rightly set aside orders nothing, unless that is the whole study: then one of its reports
   says so. What is preliminary is ordered only where the archive asks.
 - A withdrawal orders one object that says so in words: a report, or a capture where the archive
-  takes none. An archive that shows neither gets no withdrawal.
+  takes none. An archive that shows neither gets no withdrawal. After the report it orders a
+  rejection note (`results.note`) where the archive asks for those.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class Archive(Protocol):
     @property
     def when(self) -> Literal["final", "preliminary"]: ...
 
+    @property
+    def rejection_note(self) -> bool: ...
+
 
 class Ordered(Record):
     """The body of what is owed: which object to compose, and where it will lie."""
@@ -63,6 +67,8 @@ class Ordered(Record):
     """Name under outgoing/."""
     by: uuid.UUID | None = None
     """Of a withdrawal: the name (Naming.series) of the series that stands in its place."""
+    note: bool = False
+    """Of a withdrawal: the rejection note, beside the report that says so in words."""
     older_class: bool = False
     """A report as Comprehensive SR, with a UID of its own: the archive takes no Comprehensive 3D SR
     (PS3.3 A.35.13)."""
@@ -75,9 +81,15 @@ class Pacs:
     numbered = False
 
     def __init__(
-        self, name: str, profile: Sequence[Product], when: Literal["final", "preliminary"]
+        self,
+        name: str,
+        profile: Sequence[Product],
+        when: Literal["final", "preliminary"],
+        *,
+        rejection_note: bool = False,
     ) -> None:
         self.name = name
+        self._rejection_note = rejection_note
         self._profile = tuple(profile)
         self._preliminary = when == "preliminary"
 
@@ -137,13 +149,18 @@ class Pacs:
             if kind in self._profile:
                 by = naming.series(key)
                 yield self._row(naming, key, report_id, "withdrawn", edition, kind, by)
+                if kind == "sr" and self._rejection_note:
+                    yield self._row(
+                        naming, key, report_id, "withdrawn", edition, kind, by, note=True
+                    )
                 return
 
     def described(self, key: str, body: bytes | None) -> str:
         if (one := ordered(body)) is None:
             return key
         older = ", in the older class" if one.older_class else ""
-        return f"{one.kind} of report {one.report_id}, {one.stage}, edition {one.edition}{older}"
+        what = "rejection note" if one.note else one.kind
+        return f"{what} of report {one.report_id}, {one.stage}, edition {one.edition}{older}"
 
     def _row(
         self,
@@ -154,13 +171,29 @@ class Pacs:
         edition: int,
         kind: Product,
         by: uuid.UUID | None = None,
+        *,
+        note: bool = False,
     ) -> Owed:
-        file = naming.composed(report_id, said, str(edition), kind)
+        file = naming.composed(report_id, said, str(edition), "note" if note else kind)
         ordered = Ordered(
-            report_id=report_id, stage=said, edition=edition, kind=kind, file=file, by=by
+            report_id=report_id, stage=said, edition=edition, kind=kind, file=file, by=by, note=note
         )
         body = ordered.model_dump_json().encode()
-        return Owed(self.name, f"{report_id} {said} {edition} {kind}", key, body)
+        return Owed(self.name, key_of(ordered), key, body)
+
+
+def key_of(one: Ordered) -> str:
+    """Under which an archive is owed it, in its usual class."""
+    return f"{one.report_id} {one.stage} {one.edition} {'note' if one.note else one.kind}"
+
+
+def older_key(key: str) -> str:
+    """Under which it is owed the same in the older class."""
+    return f"{key} older"
+
+
+def is_older_key(key: str) -> bool:
+    return key.endswith(" older")
 
 
 def ordered(body: bytes | None) -> Ordered | None:
@@ -174,11 +207,11 @@ def ordered(body: bytes | None) -> Ordered | None:
 def older(destination: str, key: str, one: Ordered, series: SeriesKey) -> Owed | None:
     """The same report in the older class, to be composed of its series; None where there is no
     older one. key: under which it was owed. The name is made of the keyed one, without the key."""
-    if one.kind != "sr" or one.older_class:
+    if one.kind != "sr" or one.note or one.older_class:
         return None
     file = PurePosixPath(one.file)
     again = one.model_copy(update={"older_class": True, "file": f"{file.stem}-older{file.suffix}"})
-    return Owed(destination, f"{key} older", series, again.model_dump_json().encode())
+    return Owed(destination, older_key(key), series, again.model_dump_json().encode())
 
 
 def is_set_aside(report: Report) -> bool:

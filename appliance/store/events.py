@@ -44,7 +44,8 @@ class AssociationRefused(Event):
 
 
 class HandshakeRefused(Event):
-    """A peer came to no TLS with `receive`. subject: its address."""
+    """A peer came to no TLS with `receive`; subject: its address. Or an archive to none with
+    `deliver`, which was to ask it for a promise; subject: its name in the settings."""
 
     kind: ClassVar[str] = "handshake_refused"
     text: str

@@ -1,4 +1,5 @@
-"""What `receive` says when it wakes `work`: where to look, or that an association has ended.
+"""What wakes `work`: `receive` says where to look, or that an association has ended; `deliver` and
+a person say that something was ordered, which is to be composed.
 
 It is a hint and no more: what is lost costs nothing, because `work` also looks by itself.
 """
@@ -15,11 +16,12 @@ STAGE = "work"
 
 
 class Hint(Record):
-    """Either `study` and `series` (UIDs, not checked yet), or `association`."""
+    """Either `study` and `series` (UIDs, not checked yet), or `association`, or `ordered`."""
 
     study: str | None = None
     series: str | None = None
     association: str | None = None
+    ordered: bool | None = None
 
 
 def send(state: Path, hint: Hint) -> None:

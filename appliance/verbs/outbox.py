@@ -16,8 +16,10 @@ from appliance.results import destinations
 from appliance.results.owed import Destination
 from appliance.results.pacs import Pacs
 from appliance.settings import Settings
+from appliance.store import hint
 from appliance.store.bell import ring
 from appliance.store.delivery import Forbidden, State
+from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.rows import OwedCounts, OwedRow, Which
 
@@ -44,6 +46,8 @@ def retry(settings: Settings, which: Which | None = None) -> int:
     if count:
         for stage in sorted({one.stage for one in destinations.of(settings.deliver)}):
             ring(settings.state, stage)
+        if settings.deliver:  # what was never composed is composed first
+            hint.send(settings.state, Hint(ordered=True))
     elif which is not None:
         raise ScansideError(
             f"message {which} is not dead",
@@ -62,6 +66,18 @@ def drop(settings: Settings, which: Which, to: str | None = None) -> None:
             remedy="`scanside outbox list` shows what is owed.",
             code="not_owed",
         )
+
+
+def drop_all(settings: Settings, to: str) -> int:
+    """All that a destination is owed, which the settings do not name any more, is given up; how
+    much. ScansideError where they do."""
+    if any(one.name == to for one in destinations.of(settings.deliver)):
+        raise ScansideError(
+            f"{to} is named in the settings, and gets what it is owed",
+            remedy="Take its [[deliver]] out first, or name one message by SEQ or --key KEY.",
+            code="destination_in_use",
+        )
+    return _decided(settings, lambda journal: journal.owed.drop_all(_actor(), to))
 
 
 def show(settings: Settings) -> None:

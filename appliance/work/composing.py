@@ -1,7 +1,9 @@
 """The child that composes objects for archives (appliance/compose/child.py), as `work` keeps it.
 
 Rules
-- There is one at a time, at the lowest priority, and none without a `[[deliver]]` in the settings.
+- There is one at a time, at the lowest priority, and none where no archive is owed anything.
+- What is ordered for an archive that the settings do not name any more is composed too: images must
+  not wait for it, and who names it again gets it.
 - It is started when a report is committed, and every LOOK_S, where something is ordered and not
   composed. Nobody waits for it: the next report goes on while it runs.
 - One that ends with an error, or is killed, is started again after a pause that doubles up to
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 
+from appliance.results import destinations
 from appliance.runtime.engine_build import polite
 from appliance.settings import Settings
 from appliance.store.journal import Journal
@@ -39,7 +42,7 @@ class Composing:
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self._settings = settings
         self._journal = journal
-        self._names = [one.name for one in settings.deliver]
+        self._names = destinations.composed_for(journal.owed.destinations(), settings.deliver)
         self._child: subprocess.Popen[bytes] | None = None
         self._look_at = 0.0 if self._names else math.inf
         self._until = math.inf

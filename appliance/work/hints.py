@@ -1,4 +1,5 @@
-"""What wakes `work`: hints by which `receive` says where to look, signals, or the deadline."""
+"""What wakes `work`: hints where to look and that something is to be composed, signals, or the
+deadline."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ class Hints:
     keys: frozenset[SeriesKey] = frozenset()
     ended: bool = False
     """An association has."""
+    ordered: bool = False
+    """Something is to be composed."""
     full: bool = False
     """As many hints waited as the socket holds: others may be lost."""
 
@@ -32,16 +35,19 @@ def wait(hints: socket.socket, signals: socket.socket, wait_s: float) -> Hints:
     if not wait_for_input([hints, signals], [], [], wait_s)[0]:
         return Hints()
     keys: set[SeriesKey] = set()
-    ended = False
+    ended = ordered = False
     payloads = bell.take(hints)
     for payload in payloads:
         try:
             hint = Hint.model_validate_json(payload)
-            if hint.association is not None:
+            if hint.ordered:
+                ordered = True
+            elif hint.association is not None:
                 ended = True
             else:
                 study = checked_uid(hint.study, "study")
                 keys.add(SeriesKey(study, checked_uid(hint.series, "series")))
         except (ValueError, InstanceRefused):
             log.warning("a hint that is none was dropped")
-    return Hints(frozenset(keys), ended=ended, full=len(payloads) >= bell.QUEUE)
+    full = len(payloads) >= bell.QUEUE
+    return Hints(frozenset(keys), ended=ended, ordered=ordered or full, full=full)

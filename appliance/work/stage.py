@@ -265,6 +265,8 @@ class Work:
         if hints.full:  # the oldest arrival first
             keys += [row.key for row in self.journal.series.all("open")]
         keys += hints.keys
+        if hints.ordered:
+            self.composing.ask()
         if hints.ended or hints.full:
             keys += self.following
         for key in keys:

@@ -172,6 +172,8 @@ def test_systemd_says_where_the_state_is(uid: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/private/scanside")
     assert default_state() == Path("/var/lib/private/scanside")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/scanside:/var/lib/scanside/spool")
+    assert default_state() == Path("/var/lib/scanside"), "a unit that names folders in it too"
 
 
 def test_what_may_be_asked_over_mqtt_is_a_list_of_known_verbs(write) -> None:  # type: ignore[no-untyped-def]
@@ -237,7 +239,13 @@ def test_an_archive_gets_final_reports_as_sr_unless_told_otherwise(write) -> Non
         (PACS + 'profile = ["sr", "sr"]\n', "deliver.0.profile: .*twice"),
         (PACS + 'profile = ["pdf"]\n', "deliver.0.profile"),
         (PACS.replace('"pacs"', '"mqtt"'), "deliver.0.name: .*the broker"),
+        (PACS + 'profile = ["sc"]\nrejection_note = true\n', "deliver.0: .*rejects reports"),
         (PACS + 'certificate = "two words"\n', "deliver.0.certificate"),
+        (PACS + 'certificate = "pacs.ward"\n', r"'pacs' needs \[deliver.tls\]"),
+        (
+            PACS + 'certificate = "pacs.ward"\ncommitment = true\n[deliver.tls]\nca = "a"\n',
+            r"with commitment it needs \[dicom.tls\] too",
+        ),
         ('[dicom]\ncommitment = "relay"\n' + PACS, r"needs a \[\[deliver\]\] with commitment"),
         ('[dicom]\ncommitment = "on"\n', "dicom.commitment"),
         (SENDER + 'certificate = "ct1.ward"\n', r"needs \[dicom.tls\]"),

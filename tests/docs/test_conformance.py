@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import UID
 
 from appliance.dicom import statuses, stow, syntaxes
-from appliance.results import capture
+from appliance.results import capture, note
 from appliance.results.sr import document, findings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "dicom-conformance.md").read_text()
@@ -32,6 +32,7 @@ def test_the_classes_sent_are_those_that_are_composed() -> None:
         document.ENHANCED: "sr",
         document.SEGMENTATION: "seg, lungs",
         capture.SECONDARY_CAPTURE: "sc",
+        note.KEY_OBJECTS: "sr, with `rejection_note`",
     }
     assert rows("classes sent") == [
         (UID(uid).name.removesuffix(" Storage"), uid, profile) for uid, profile in composed.items()

@@ -167,17 +167,20 @@ class Box:
 
     def run(self, name: str, done: Callable[[], Any], trace: Path | None = None) -> list[Call]:
         """A stage until `done`; its calls, where there is a trace of them."""
-        with self.stage(name, _strace(trace, None, "-D") if trace else ()) as (process, ready):
+        with self.stage(name, strace_command(trace, None, "-D") if trace else ()) as (
+            process,
+            ready,
+        ):
             wait(lambda: is_ready(ready) or process.poll() is not None, f"{name}: {self.log(name)}")
             wait(lambda: done() or process.poll() is not None, f"{name}: {self.log(name)}")
         assert process.returncode == 0, self.log(name)
-        return _ended(trace, "+++ exited with 0 +++") if trace else []
+        return ended(trace, "+++ exited with 0 +++") if trace else []
 
     def run_until_killed(self, name: str, trace: Path, kill: tuple[str, int]) -> list[Call]:
-        with self.stage(name, _strace(trace, kill, "-D")) as (process, _):
+        with self.stage(name, strace_command(trace, kill, "-D")) as (process, _):
             process.wait(HANG_S)
             assert process.returncode == -signal.SIGKILL, self.log(name)
-        return _ended(trace, "+++ killed by SIGKILL +++")
+        return ended(trace, "+++ killed by SIGKILL +++")
 
     def receive(
         self, scan: Scan, trace: Path | None = None, kill: tuple[str, int] | None = None
@@ -190,7 +193,7 @@ class Box:
             wait(lambda: port.exists() or process.poll() is not None, "listening")
             tracer = None
             if trace:
-                command = _strace(trace, kill, "-p", str(process.pid))
+                command = strace_command(trace, kill, "-p", str(process.pid))
                 tracer = stack.enter_context(child(command, stderr=subprocess.PIPE))
                 assert tracer.stderr is not None
                 assert b"attached" in tracer.stderr.readline()
@@ -213,7 +216,7 @@ class Box:
         return (self.folder / f"{stage}.log").read_text(errors="replace")[-3000:]
 
 
-def _strace(trace: Path, kill: tuple[str, int] | None, *how: str) -> list[str]:
+def strace_command(trace: Path, kill: tuple[str, int] | None, *how: str) -> list[str]:
     """No --seccomp-bpf here: with it strace 6.1 does not inject signals."""
     tracer = shutil.which("strace")
     if tracer is None:
@@ -224,7 +227,7 @@ def _strace(trace: Path, kill: tuple[str, int] | None, *how: str) -> list[str]:
     return [tracer, *options, *how]
 
 
-def _ended(trace: Path, last: str) -> list[Call]:
+def ended(trace: Path, last: str) -> list[Call]:
     """A detached tracer writes its last line after the process that it traces is gone."""
     wait(lambda: trace.read_text().rstrip().endswith(last), "end of the trace")
     return list(calls(trace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -60,6 +61,13 @@ class Authority:
             )
         )
         return paths
+
+
+def shown(pair: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a peer speaks that shows this certificate and asks for none."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(*pair)
+    return made
 
 
 def _name(common: str) -> x509.Name:

@@ -3,6 +3,7 @@ scanner that asks (PS3.4 J)."""
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,  # type: ignore[attr-defined]
@@ -123,6 +125,8 @@ class Promiser:
     says: Said = all_kept
     calls: int | None = None
     """The port on which it answers, on an association of its own; None: on the same one."""
+    waits: bool = False
+    """Whether it answers only once its response to the request is on its way."""
     takes: int = 0x0000
     """Its status of N-ACTION."""
     port: int = 0
@@ -135,6 +139,7 @@ class Promiser:
     loses: Callable[[str], bool] = lambda _uid: False
     """Whether it answers success to an object and has it not."""
     _threads: list[threading.Thread] = field(default_factory=list)
+    _to_say: dict[Any, Dataset] = field(default_factory=dict)
 
     def _requested(self, event: Any) -> tuple[int, None]:
         found = event.action_information
@@ -142,11 +147,20 @@ class Promiser:
         self.asked.append((str(found.TransactionUID), references))
         if self.takes == 0:
             said = self.says(str(found.TransactionUID), references)
-            if said is not None:
-                speaks = threading.Thread(target=self._speak, args=(event.assoc, said))
-                self._threads.append(speaks)
-                speaks.start()
+            if said is not None and self.waits:
+                self._to_say[event.assoc] = said
+            elif said is not None:
+                self._begin_to_speak(event.assoc, said)
         return self.takes, None
+
+    def _sent(self, event: Any) -> None:
+        if isinstance(event.pdu, P_DATA_TF) and event.assoc in self._to_say:
+            self._begin_to_speak(event.assoc, self._to_say.pop(event.assoc))
+
+    def _begin_to_speak(self, association: Any, said: Dataset) -> None:
+        speaks = threading.Thread(target=self._speak, args=(association, said))
+        self._threads.append(speaks)
+        speaks.start()
 
     def _stored(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
@@ -175,7 +189,11 @@ class Promiser:
 
 @contextmanager
 def promising(
-    promiser: Promiser, *, speaks_of_it: bool = True, port: int = 0
+    promiser: Promiser,
+    *,
+    speaks_of_it: bool = True,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Promiser]:
     """The archive, from listening to the end of the block. speaks_of_it: it knows the class."""
     entity = AE(ae_title=PACS)
@@ -187,8 +205,11 @@ def promising(
         (evt.EVT_N_ACTION, promiser._requested),
         (evt.EVT_C_STORE, promiser._stored),
         (evt.EVT_ACCEPTED, promiser._accepted),
+        (evt.EVT_PDU_SENT, promiser._sent),
     ]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert server is not None
     promiser.port = server.server_address[1]
     try:
@@ -213,12 +234,16 @@ class Hearer:
 
 
 @contextmanager
-def hearing(hearer: Hearer, *, port: int = 0) -> Iterator[Hearer]:
+def hearing(
+    hearer: Hearer, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[Hearer]:
     """The scanner, from listening to the end of the block; whoever calls has to be the SCP."""
     entity = AE(ae_title=SCANNER)
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_N_EVENT_REPORT, hearer._event)]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert server is not None
     hearer.port = server.server_address[1]
     try:

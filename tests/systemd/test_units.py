@@ -135,6 +135,14 @@ def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     assert ("InaccessiblePaths", "-/var/lib/scanside/outgoing") in service("publish")
 
 
+@pytest.mark.parametrize("stage", ["publish", "deliver"])
+def test_what_a_stage_must_not_see_is_there_before_it_starts(stage: str) -> None:
+    """systemd.exec(5): what is not there at the start is not hidden once somebody makes it."""
+    made = {f"-/var/lib/{name}" for name in dict(service(stage))["StateDirectory"].split()}
+    hidden = {value for key, value in service(stage) if key == "InaccessiblePaths"}
+    assert hidden - made == {"-/var/lib/scanside/site.key"}, "a file, which `work` makes"
+
+
 def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")

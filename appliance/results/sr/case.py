@@ -4,8 +4,8 @@ Rules
 1. A report with findings in millimetres gets a measurement report (TID 1500), so that a viewer
    jumps to each place. Every other one gets a text, its first line the verdict: a viewer that draws
    places must never be given a measurement report without one.
-2. What is rightly set aside gets none: it is listed in the other reports of its study. A study in
-   which everything was set aside gets one text; who asks says so.
+2. What is rightly set aside gets none, which `results.pacs` decides: it is listed in the other
+   reports of its study. A study in which everything was set aside gets one text.
 3. Nothing that imports highdicom is imported here, nor in `appliance.results.destinations`: the
    stages that are in a hurry would load it.
 """
@@ -20,7 +20,6 @@ from typing import Literal
 import numpy as np
 
 from appliance.naming import Naming
-from appliance.reasons import SET_ASIDE
 from appliance.records import Axes
 from appliance.report import Finding, Report, SeriesKey
 from appliance.results.source import Source
@@ -66,16 +65,17 @@ class Case:
     tracking: Mapping[int, str] = field(default_factory=dict)
     """Finding -> tracking UID of its predecessor (`carried`)."""
     predecessors: tuple[Predecessor, ...] = ()
+    variant: str = ""
+    """Where archives get different objects of one order, because they have different predecessors:
+    which of them this is. Empty for the one that most get."""
     others: tuple[str, ...] = ()
     """A sentence on each other series of the study: analysed, or why it was set aside."""
 
 
-def form(report: Report, *, alone: bool = False) -> Form | None:
-    """What a report is owed (rules 1 and 2). alone: nothing else of its study was analysed."""
-    if any(finding.center_lps_mm is not None for finding in report.findings):
-        return "measurements"
-    aside = bool(report.reasons) and all(reason.code in SET_ASIDE for reason in report.reasons)
-    return None if aside and not alone else "text"
+def form(report: Report) -> Form:
+    """What a report becomes (rule 1)."""
+    located = any(finding.center_lps_mm is not None for finding in report.findings)
+    return "measurements" if located else "text"
 
 
 def carried(

@@ -91,7 +91,9 @@ def measurements(case: Case, *, three_d: bool = True) -> Composed:
     ValueError where a finding is on no analysed image, or a report has none with a place.
     """
     sop_class = COMPREHENSIVE_3D if three_d else COMPREHENSIVE
-    one = identified(case.report, case.source.key, "sr", sop_class, case.naming)
+    one = identified(
+        case.report, case.source.key, "sr", sop_class, case.naming, variant=case.variant
+    )  # fmt: skip
     return composed(case, one, _content(case))
 
 

@@ -36,7 +36,10 @@ SOURCE_IMAGE = Code("260753009", "SCT", "Source")
 
 def text(case: Case) -> Composed:
     """What was concluded, in words."""
-    one = _falling(identified(case.report, case.source.key, "sr", ENHANCED, case.naming))
+    one = identified(
+        case.report, case.source.key, "sr", ENHANCED, case.naming, variant=case.variant
+    )  # fmt: skip
+    one = _falling(one)
     return composed(case, one, _content(words.verdict(case.report), words.lines(case), _keys(case)))
 
 
@@ -44,7 +47,13 @@ def withdrawal(case: Case, by: str | None) -> Composed:
     """That the report does not stand any more. by: what replaces it, such as `series 3, report ID`;
     None where nothing does."""
     one = identified(
-        case.report, case.source.key, "sr", ENHANCED, case.naming, withdrawn_by=by or "nothing"
+        case.report,
+        case.source.key,
+        "sr",
+        ENHANCED,
+        case.naming,
+        withdrawn_by=by or "nothing",
+        variant=case.variant,
     )
     content = _content(words.withdrawal(by), words.withdrawn(case), ())
     return composed(case, _falling(one), content)

@@ -8,11 +8,14 @@ Rules
   (`store.commitment`); it counts once. Anything else changes nothing.
 - Of our own objects: what an archive took is asked about until it is promised; then it is
   `committed`. What is not promised within GIVE_UP_S of the first time is dead.
+- Once an archive denies that it has an object, no answer to an earlier request about it counts any
+  more: it may come late, and be of when it still had it.
 - For a sender (relay): its request is here before it is acknowledged, is asked of the archive under
   a UID of ours, and answered under its own. Nothing is promised that the archive has not: without
   an answer within GIVE_UP_S all of it has failed. At most RELAYED_MOST wait at a time, and all
   that is kept is no more than RELAYED_BYTES.
-- A damaged journal forgets what it asked: objects stay `delivered`, and a sender asks again.
+- A damaged journal forgets what it asked, and what an archive took without a promise: that is asked
+  about no more. A sender asks again.
 """
 
 from __future__ import annotations
@@ -212,7 +215,8 @@ class Commitments(Part):
         """What an archive answered; destinations: all that this peer is, by their names."""
         with self._db.write() as db:
             row = db.execute(
-                """SELECT commitments.*, coalesce(relayed.refs, commitments.refs) AS asked_about
+                """SELECT commitments.*, commitments.rowid AS number,
+                  coalesce(relayed.refs, commitments.refs) AS asked_about
                 FROM commitments LEFT JOIN relayed ON relayed.id = relayed
                 WHERE commitments.transaction_uid = ?""",
                 (answer.transaction_uid,),
@@ -234,6 +238,8 @@ class Commitments(Part):
             else:
                 keys = dict(zip(asked, json.loads(row["keys"]), strict=True))
                 self._answered(db, row["destination"], keys, answer, now)
+                denied = [keys[one.reference] for one in answer.failed if _is_denied(one)]
+                _outdated(db, row["destination"], row["number"], denied, now)
         return Taken.COUNTS
 
     def purge_in(self, db: sqlite3.Connection) -> None:
@@ -324,6 +330,24 @@ def _answer_sender(
         "UPDATE relayed SET failed = ?, due = ? WHERE id = ? AND failed IS NULL",
         (_FAILED.dump_json(tuple(failed)).decode(), now, relayed),
     )
+
+
+def _is_denied(one: Failed) -> bool:
+    return commitment.then(one.reason) is Then.SEND
+
+
+def _outdated(
+    db: sqlite3.Connection, destination: str, number: int, denied: Sequence[str], now: float
+) -> None:  # fmt: skip
+    """No answer to an earlier request about what an archive denies to have counts any more. What
+    else those named is asked about again in its time."""
+    for key in denied:
+        db.execute(
+            """UPDATE commitments SET answered = ?
+            WHERE destination = ? AND rowid < ? AND relayed IS NULL AND answered IS NULL
+              AND EXISTS (SELECT 1 FROM json_each(commitments.keys) WHERE value = ?)""",
+            (now, destination, number, key),
+        )
 
 
 def _put_off(

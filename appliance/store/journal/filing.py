@@ -1,10 +1,12 @@
 """Reports go from the ledger into files beside their masks, and the ledger is kept short.
 
-    reports/<report id>/<stage>.entry    the report and its series: a line as in the ledger
+    reports/<report id>/<stage>.entry           the report and its series: a line as in the ledger
+    reports/<report id>/<stage>-<edition>.told  what archives were told of it
 
 Rules
 - A report is filed only after it was committed: whoever finds the file knows that what was to be
   said of it is owed, or was said.
+- What was told is filed only where the folder of its report is there: it goes with its series.
 - Only `work` does this: the other stages do not see reports/. It does so where no series waits.
 - The ledger is written anew, as one file, once at least half of it says nothing any more.
 - A journal without a ledger, such as one that was just taken over, gets one with all in it.
@@ -29,11 +31,12 @@ from appliance.store.journal.ledger import (
     Entry,
     OwedEntry,
     ReportEntry,
+    ToldEntry,
     encoded,
 )
 
 FOLDER = "reports"
-_SUFFIX = ".entry"
+_SUFFIX, _TOLD = ".entry", ".told"
 SMALL = 64 << 10
 """A ledger of so many bytes is not worth to be written anew."""
 MOST = 50
@@ -42,7 +45,9 @@ MOST = 50
 
 def begin(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     """The ledger of a journal that has none, within a transaction of its database."""
-    entries: list[Entry] = [*_owed(db), *report_entries(db), DrawnEntry(seq=_drawn(db))]
+    entries: list[Entry] = [
+        *_owed(db), *report_entries(db), *_told(db), DrawnEntry(seq=_drawn(db))
+    ]  # fmt: skip
     disk.write(state / LEDGER_NAME, b"".join(encoded([entry]) for entry in entries))
 
 
@@ -60,10 +65,13 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     for entry in left[:MOST]:
         disk.make_folder(_place(state, entry).parent)
         disk.write(_place(state, entry), encoded([entry]))
+    told = [entry for entry in found.told.values() if not _is_told(state, db, entry)]
+    for said in told[:MOST]:
+        disk.write(_place(state, said), encoded([said]))
     query = "SELECT state FROM owed WHERE destination = ? AND key = ?"
     states = {ids: db.execute(query, ids).fetchone() for ids in found.owed}
     owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
-    live: list[Entry] = [*owed, *left[MOST:], DrawnEntry(seq=_drawn(db))]
+    live: list[Entry] = [*owed, *left[MOST:], *told[MOST:], DrawnEntry(seq=_drawn(db))]
     fresh = b"".join(encoded([entry]) for entry in live)
     never_was = known != found.reports or None in states.values()
     if never_was or (size > SMALL and 2 * len(fresh) <= size):
@@ -72,11 +80,18 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
 
 def filed(state: Path) -> Iterator[ReportEntry]:
     """Every report that was filed; what cannot be read is left out."""
-    for path in sorted((state / FOLDER).glob(f"*/*{_SUFFIX}")):
+    return (entry for entry in _read(state, _SUFFIX) if isinstance(entry, ReportEntry))
+
+
+def filed_told(state: Path) -> Iterator[ToldEntry]:
+    """All that was told and filed; what cannot be read is left out."""
+    return (entry for entry in _read(state, _TOLD) if isinstance(entry, ToldEntry))
+
+
+def _read(state: Path, suffix: str) -> Iterator[Entry]:
+    for path in sorted((state / FOLDER).glob(f"*/*{suffix}")):
         with contextlib.suppress(OSError):
-            for entry in ledger.decoded(path.read_bytes()):
-                if isinstance(entry, ReportEntry):
-                    yield entry
+            yield from ledger.decoded(path.read_bytes())
 
 
 def _was(db: sqlite3.Connection, entry: ReportEntry) -> bool:
@@ -89,15 +104,33 @@ def _was(db: sqlite3.Connection, entry: ReportEntry) -> bool:
     return row is not None and entry.edition <= row[0]
 
 
-def _is_filed(state: Path, entry: ReportEntry) -> bool:
+def _is_told(state: Path, db: sqlite3.Connection, entry: ToldEntry) -> bool:
+    """Whether nothing is left to file: it is filed, its report is gone, or its transaction never
+    was."""
+    if not _place(state, entry).parent.is_dir():
+        return True
+    query = "SELECT 1 FROM told WHERE (report_id, stage, edition) = (?, ?, ?)"
+    ids = entry.report_id, entry.stage, entry.edition
+    return db.execute(query, ids).fetchone() is None or _is_filed(state, entry)
+
+
+def _is_filed(state: Path, entry: ReportEntry | ToldEntry) -> bool:
     """Whether its file says just this: a later edition of a report takes the place of its file."""
     with contextlib.suppress(OSError):
         return _place(state, entry).read_bytes() == encoded([entry])
     return False
 
 
-def _place(state: Path, entry: ReportEntry) -> Path:
-    return state / FOLDER / entry.report_id / f"{entry.stage}{_SUFFIX}"
+def _place(state: Path, entry: ReportEntry | ToldEntry) -> Path:
+    folder = state / FOLDER / entry.report_id
+    if isinstance(entry, ReportEntry):
+        return folder / f"{entry.stage}{_SUFFIX}"
+    return folder / f"{entry.stage.replace(' ', '_')}-{entry.edition}{_TOLD}"
+
+
+def _told(db: sqlite3.Connection) -> Iterator[ToldEntry]:
+    for row in db.execute("SELECT * FROM told ORDER BY rowid").fetchall():
+        yield ToldEntry(**dict(row))
 
 
 def _owed(db: sqlite3.Connection) -> Iterator[OwedEntry]:

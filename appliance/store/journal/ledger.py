@@ -2,16 +2,17 @@
 
     journal-4.ledger    a line a transaction: CRC-32, then what it added, as JSON
 
-A journal that is damaged loses what is owed and what was reported. Slices lie in the spool, so all
-else can be made again; these two cannot. So they are appended here, durable before the transaction
-of the journal that adds them is committed.
+A journal that is damaged loses what is owed, what was reported and what archives were told. Slices
+lie in the spool, so all else can be made again; these cannot. So they are appended here, durable
+before the transaction of the journal that adds them is committed.
 
 Rules
 - A transaction is one line: after a power cut all of it counts, or nothing. A line that its CRC
   does not fit is left out, wherever it stands.
 - What is owed is here until it is settled. That it was delivered is noted without a sync: at worst
   it is owed twice, under the same key.
-- A report is here until it is filed beside its masks (`filing`).
+- A report, and what archives were told of it, is here until it is filed beside its masks
+  (`filing`).
 - Whoever writes holds the journal's lock for writing, so one process writes at a time. A
   transaction that fails takes its line back.
 - The ledger is never asked while the journal is whole, but to find out whether it is.
@@ -105,9 +106,20 @@ class DrawnEntry(Record):
     seq: int
 
 
-Entry = OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry
+class ToldEntry(Record):
+    """What was told of a report, as its row in the journal has it (`told`)."""
+
+    kind: Literal["told"] = "told"
+    report_id: str
+    stage: str
+    edition: int
+    told: str
+    at: float
+
+
+Entry = OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry | ToldEntry
 _ENTRIES: TypeAdapter[list[Entry]] = TypeAdapter(
-    list[Annotated[OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry,
+    list[Annotated[OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry | ToldEntry,
                    Field(discriminator="kind")]]
 )  # fmt: skip
 
@@ -135,6 +147,8 @@ class Contents:
     """(destination, key) -> what is not settled, in order."""
     reports: dict[tuple[str, str], ReportEntry] = field(default_factory=dict)
     """(report id, stage) -> the report, but of series that were deleted."""
+    told: dict[tuple[str, str, int], ToldEntry] = field(default_factory=dict)
+    """(report id, stage, edition) -> what was told."""
     forgotten: set[SeriesKey] = field(default_factory=set)
     """Series that were deleted; what is said here of one that came again is of later."""
     seq: int = 0
@@ -153,6 +167,8 @@ class Contents:
             self.seq = max(self.seq, entry.seq or 0)
         elif isinstance(entry, ReportEntry):
             self.reports[entry.report_id, entry.stage] = entry
+        elif isinstance(entry, ToldEntry):
+            self.told[entry.report_id, entry.stage, entry.edition] = entry
         elif isinstance(entry, SettledEntry):
             for key in entry.keys:
                 self.owed.pop((entry.destination, key), None)

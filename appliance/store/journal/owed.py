@@ -112,6 +112,20 @@ class Outbox(Part):
             ).fetchone()
         return row[0] if row else None
 
+    def state(self, destination: str, key: str) -> State | None:
+        """What became of it; None: nothing is known of it."""
+        with self._db.look() as db:
+            rows = _named(db, destination, [key])
+        return State(rows[0]["state"]) if rows else None
+
+    def destinations(self) -> list[str]:
+        """Who is owed anything that waits or is dead."""
+        with self._db.look() as db:
+            rows = db.execute(
+                "SELECT DISTINCT destination FROM owed WHERE state IN (?, ?)", delivery.OWED
+            ).fetchall()
+        return [row["destination"] for row in rows]
+
     def counts(self, destination: str | None = None) -> OwedCounts:
         """How much there is in each state, of one destination or (None) of all."""
         only, values = ("destination = ? AND", [destination]) if destination else ("", [])
@@ -319,6 +333,21 @@ class Outbox(Part):
                 named = {"key": which} if isinstance(which, str) else {"seq": which}
                 only = {"to": destination} if destination else {}
                 self._audit.add_in(db, actor, "outbox_drop", {**named, **only, "count": len(rows)})
+        return len(rows)
+
+    def drop_all(self, actor: str, destination: str) -> int:
+        """A person gives up all that one destination is owed; how much that was. Audited."""
+        with self._db.write() as db:
+            rows = db.execute(
+                "SELECT id, key, state FROM owed WHERE destination = ? AND state IN (?, ?)",
+                (destination, *delivery.OWED),
+            ).fetchall()
+            self._decide(db, rows, Event.DROP)
+            if rows:
+                keys = tuple(row["key"] for row in rows)
+                self._db.ledger.note(SettledEntry(destination=destination, keys=keys))
+                detail = {"to": destination, "count": len(rows)}
+                self._audit.add_in(db, actor, "outbox_drop", detail)
         return len(rows)
 
     def _decide(self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], event: Event) -> None:

@@ -2,8 +2,9 @@
 
     spool         which series there are: each is looked at again, unless its last report counted
                   all of its images
-    reports/      every report that was filed (`filing`), with the state of its series then
-    the ledger    what is owed, in order, and the reports that are not filed yet
+    reports/      every report that was filed (`filing`), with the state of its series then, and
+                  what archives were told of it
+    the ledger    what is owed, in order, and of these what is not filed yet
     the old file  its last `seq` and the head of its audit, if they can be read
 
 Rules
@@ -44,6 +45,7 @@ from appliance.store.journal.ledger import LEDGER_NAME, DrawnEntry, ReportEntry
 from appliance.store.journal.migrate import SEQ_AHEAD
 from appliance.store.journal.owed import insert_in
 from appliance.store.journal.reports import Reports
+from appliance.store.journal.told import insert_in as tell_in
 from appliance.store.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -135,6 +137,7 @@ def _filled(state: Path, fresh: Path, told: Damage, old: Path | None, disk: Disk
         with contextlib.closing(database), database.write() as inside:
             count = _enter_reports(inside, database, list(reports.values()))
             _enter_series(inside, state, list(reports.values()), found)
+            _enter_told(inside, state, found)
             for entry in found.owed.values():
                 insert_in(inside, entry)
             inside.execute("UPDATE counters SET value = ? WHERE name = 'seq'", (ahead,))
@@ -211,6 +214,13 @@ def _enter_series(
                 _pseudonym(report),
             ),
         )
+
+
+def _enter_told(db: sqlite3.Connection, state: Path, found: ledger.Contents) -> None:
+    """What archives were told, the oldest first."""
+    filed = {(one.report_id, one.stage, one.edition): one for one in filing.filed_told(state)}
+    for entry in sorted({**filed, **found.told}.values(), key=lambda one: one.at):
+        tell_in(db, entry)
 
 
 def _pseudonym(entry: ReportEntry | None) -> str | None:

@@ -39,13 +39,14 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
     from appliance.errors import PeerAway  # noqa: PLC0415
 
     section = f'{device.file}: [[deliver]] name = "{one.name}"'
-    peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls)
+    peer = Peer(one.host, one.port, one.called_ae, one.ae_title, one.tls, one.certificate)
     limits = Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S, PATIENCE_S)
+    asked = offer.classes(one.profile, rejection_note=one.rejection_note)
     try:
-        asked = (*offer.classes(one.profile), *([PUSH_MODEL] if one.commitment else []))
-        link = Requestor.open(peer, asked, limits)
+        more = [PUSH_MODEL] if one.commitment else []
+        link = Requestor.open(peer, (*asked, *more), limits)
     except PeerAway as e:
-        lines = {REJECTS: "ae_title and called_ae", FAILED: "tls"}.get(e.code, "host and port")
+        lines = {REJECTS: "ae_title and called_ae", FAILED: _tls(one)}.get(e.code, "host and port")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
     try:
         status, days = link.echo(), link.certificate_days()
@@ -58,12 +59,12 @@ def _asked(device: Device, one: Deliver) -> tuple[str, str]:
         text += f"; its certificate ends in {days:.0f} days"
         if days < LEAST_DAYS:
             return text, f"Renew the certificate of the archive {one.name}."
-    taken = {uid for uid in offer.classes(one.profile) if link.takes(uid, EXPLICIT) is not None}
-    if missing := offer.untaken(one.profile, taken):
+    taken = {uid for uid in asked if link.takes(uid, EXPLICIT) is not None}
+    if missing := offer.untaken(asked, taken):
         names = ", ".join(missing)
         return (
             f"{text}; it does not accept the SOP classes {names}",
-            f"Let the archive accept them, or correct `profile`. The lines are {section}.",
+            f"Let the archive accept them, or correct `profile` or `rejection_note`: {section}.",
         )
     if one.commitment and link.takes(PUSH_MODEL, EXPLICIT) is None:
         remedy = "Let the archive accept that class, and answer to our listener; or take out the"
@@ -98,7 +99,7 @@ def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
         finally:
             link.close()
     except PeerAway as e:
-        lines = {REJECTS: "proxy", FAILED: "tls"}.get(e.code, "url")
+        lines = {REJECTS: "proxy", FAILED: _tls(one)}.get(e.code, "url")
         return e.text, f"{e.remedy} The lines are {section}: {lines}."
     text = f"{one.url} answers a request without an object with HTTP {said.status}"
     if days is not None:
@@ -112,3 +113,8 @@ def _asked_by_web(device: Device, one: Stow) -> tuple[str, str]:
         return text, ""
     error = web.trouble(what, said, one.url)
     return f"{text}: {error.text}", f"{error.remedy} The lines are {section}."
+
+
+def _tls(one: Deliver | Stow) -> str:
+    """The lines that decide whom we believe."""
+    return "tls" if one.certificate is None else "tls and certificate"

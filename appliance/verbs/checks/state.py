@@ -114,19 +114,27 @@ def outbox(device: Device) -> Check:
         if opened is None:
             return Check(name="outbox", ok=True, text=f"{text}; outbox empty")
         with opened:
-            all_of_them = destinations.of(device.settings.deliver)
-            owed = {one.name: opened.owed.counts(one.name) for one in all_of_them}
+            archives = device.settings.deliver
+            gone = destinations.unnamed(opened.owed.destinations(), archives)
+            names = [*(one.name for one in destinations.of(archives)), *gone]
+            owed = {name: opened.owed.counts(name) for name in names}
     except ScansideError as e:
         return Check(name="outbox", ok=False, text=e.text, remedy=e.remedy)
     for name, counts in owed.items():
         text += f"; outbox to {name} {counts.waiting} waiting, {counts.dead} dead"
         if counts.oldest_waiting is not None:
             text += f", the oldest for {max(0.0, time.time() - counts.oldest_waiting):.0f} s"
+    remedies = [
+        f"No [[deliver]] in {device.file} has the name {name}, so nobody gets what it is owed. "
+        f"Name one so again, or type `scanside outbox drop --to {name}`."
+        for name in gone
+    ]
     if any(counts.dead for counts in owed.values()):
-        remedy = "`scanside outbox list` says why; then `scanside outbox retry`, or `drop` "
-        "with its SEQ or --key KEY."
-        return Check(name="outbox", ok=False, text=text, remedy=remedy)
-    return Check(name="outbox", ok=True, text=text)
+        remedies.append(
+            "`scanside outbox list` says why it is dead; then `scanside outbox retry`, or `drop` "
+            "with its SEQ or --key KEY."
+        )
+    return Check(name="outbox", ok=not remedies, text=text, remedy="\n".join(remedies))
 
 
 def _size(folder: Path) -> tuple[int, int]:

@@ -407,6 +407,26 @@ def test_a_full_disk_costs_no_try_and_all_is_composed_once_there_is_room(
     assert site.compose() == 3
 
 
+def test_a_state_folder_that_was_moved_goes_on_with_the_same_objects(tmp_path: Path) -> None:
+    one = {"name": "pacs", "profile": ["sr"]}
+    site = Site(tmp_path / "here", one)
+    with site.journal:
+        key = site.store(oblique.series(oblique.POSES["axial"]))
+        report = site.commit(key, FOUND)
+        site.compose()
+        before = {row.key: site.data(row) for row in site.rows()}
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = Site(tmp_path / "there", one)
+    with moved.journal:
+        assert {row.key: moved.data(row) for row in moved.rows()} == before
+        later = moved.commit(key, FOUND, images="c" * 64, revision=2, before=report)
+        assert moved.compose() == 1
+        (row,) = [row for row in moved.rows() if str(later.report_id) in row.key]
+        (named,) = pydicom.dcmread(io.BytesIO(moved.data(row))).PredecessorDocumentsSequence
+        (first,) = (pydicom.dcmread(io.BytesIO(data)) for data in before.values())
+        assert named.StudyInstanceUID == first.StudyInstanceUID == key.study
+
+
 def test_a_series_whose_images_are_gone_is_said_so_and_leaves_nothing_waiting(
     site: Site, key: SeriesKey
 ) -> None:

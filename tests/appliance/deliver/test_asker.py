@@ -13,14 +13,15 @@ from appliance.deliver.asker import Asker
 from appliance.deliver.worker import Pace
 from appliance.dicom.requestor import Limits
 from appliance.results.owed import File, Owed
-from appliance.settings import Settings
+from appliance.settings import Deliver
 from appliance.store.commitment import ASKED_AGAIN_S, ASKED_AT_LEAST, GIVE_UP_S, Reference, Request
 from appliance.store.delivery import State
-from appliance.store.events import CommitmentRefused
+from appliance.store.events import CommitmentRefused, HandshakeRefused
 from appliance.store.journal import Journal
 from appliance.store.patience import Patience
 from rigs import promises
 from rigs.archive import SR_3D, written
+from rigs.authority import Authority, shown
 from rigs.peers import HANG_S, until
 from rigs.promises import Promiser, promising
 
@@ -56,11 +57,10 @@ class Box:
             self.journal.owed.add([Owed("pacs", uid, None, File(path))])
         self.journal.owed.ack("pacs", list(uids))
 
-    def ask(self, port: int, pace: Pace = QUICK, *, relays: bool = False) -> Asker:
-        """The thread that asks, until the end of the test."""
-        keys = {"name": "pacs", "host": "127.0.0.1", "port": port, "called_ae": "PACS",
-                "commitment": True}  # fmt: skip
-        (to,) = Settings.model_validate({"deliver": [keys]}).deliver
+    def ask(self, port: int, pace: Pace = QUICK, *, relays: bool = False, **keys: object) -> Asker:
+        """The thread that asks, until the end of the test. keys: more of its [[deliver]]."""
+        address = {"name": "pacs", "host": "127.0.0.1", "port": port, "called_ae": "PACS"}
+        to = Deliver.model_validate({**address, "commitment": True, **keys})
         asker = Asker(to, self.journal, self.state, relays=relays, pace=pace)
         errors: list[BaseException] = []
 
@@ -236,3 +236,20 @@ def test_it_stops_while_it_waits_for_an_answer(box: Box) -> None:
         box.ask(archive.port)
         until(lambda: len(archive.asked) == 1)
     # the fixture stops it, and fails where it does not end
+
+
+def test_an_archive_with_another_certificate_than_its_line_names_is_asked_nothing(
+    box: Box, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "hospital")
+    keys = {"tls": {"ca": authority.ca}, "certificate": "pacs.ward"}
+    with promising(Promiser(), tls=shown(authority.issue("other.ward", "127.0.0.1"))) as archive:
+        box.took("5.1")
+        box.ask(archive.port, **keys)
+        (refused,) = until(lambda: box.journal.events.of(HandshakeRefused))
+        assert refused.event.subject == "pacs"
+        assert "another certificate" in refused.event.text
+        assert (archive.associations, archive.asked) == (0, [])
+    with promising(Promiser(), tls=shown(authority.issue("pacs.ward"))) as archive:
+        box.ask(archive.port, **keys)
+        until(lambda: box.journal.owed.counts("pacs").committed == 1)

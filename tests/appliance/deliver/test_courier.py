@@ -13,8 +13,10 @@ from appliance.demo.child import free_port
 from appliance.dicom.requestor import Limits
 from appliance.results import pacs
 from appliance.results.owed import File
+from appliance.store import bell
 from appliance.store.delivery import State
 from appliance.store.events import ArchiveAway, ArchiveReached
+from appliance.store.hint import Hint
 from appliance.store.rows import OwedRow
 from rigs.archive import COMPREHENSIVE, ENHANCED, SR_3D, Archive, serving, written
 from rigs.peers import until
@@ -151,8 +153,11 @@ def test_a_3d_report_whose_class_is_refused_is_ordered_in_the_older_class_once(
     with serving(classes=[ENHANCED, COMPREHENSIVE]) as archive:
         box = device(pacs=archive.port)
         box.composed("1.1")
-        serve(box)
-        until(lambda: box.journal.owed.uncomposed(["pacs"], 9))
+        (box.settings.state / "run").mkdir(exist_ok=True)
+        with bell.hearing(box.settings.state, "work") as hints:
+            serve(box)
+            (told,) = until(lambda: bell.take(hints))
+        assert Hint.model_validate_json(told).ordered, "so that it is composed at once"
         dropped = only(box, State.DROPPED)
         assert (dropped.key, dropped.attempts) == ("1.1", 0)
         assert str(dropped.last_error).startswith(SR_CLASS_REFUSED)
@@ -287,6 +292,25 @@ def test_an_object_on_which_the_archive_hangs_up_lets_the_others_pass_and_is_dea
         dead = only(box, State.DEAD)
     assert dead.key == "1.1"
     assert "while it took others" in str(dead.last_error)
+
+
+def test_an_archive_that_hangs_up_on_every_object_is_named_and_kills_none(
+    device: Make, serve: Serve
+) -> None:
+    hangs_up = threading.Event()
+    hangs_up.set()
+    with serving(Archive(abort=lambda _uid: hangs_up.is_set())) as archive:
+        box = device(pacs=archive.port)
+        box.composed("1.1", "1.2", "1.3")
+        served = serve(box)
+        until(lambda: len(archive.came) > 20)
+        assert served.deliverer._workers[0].away
+        rows = box.journal.owed.waiting("pacs", 9)
+        assert [(row.key, row.attempts) for row in rows] == [("1.1", 0), ("1.2", 0), ("1.3", 0)]
+        hangs_up.clear()
+        settled(box)
+    assert box.journal.owed.counts("pacs").delivered == 3
+    assert [one.event.code for one in box.journal.events.of(ArchiveAway)] == ["peer_left"]
 
 
 def test_an_association_that_the_archive_ended_while_idle_is_opened_anew_without_a_word(

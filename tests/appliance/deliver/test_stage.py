@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from appliance.dicom.requestor import Limits
 from appliance.errors import ScansideError
 from appliance.settings import Settings
 from appliance.store import heartbeat
+from appliance.store.events import ArchiveAway
 from appliance.store.heartbeat import TroubleCode
 from appliance.store.journal import JOURNAL_NAME, Journal
 from rigs.archive import SR_3D, TITLE, Archive, serving
@@ -60,6 +62,29 @@ def written_settings(device: Device, folder: Path) -> Path:
         lines += ["[[deliver]]", *(f"{key} = {json.dumps(value)}" for key, value in said.items())]
     config.write_text("\n".join(lines) + "\n")
     return config
+
+
+def test_an_archive_that_is_slow_gets_each_object_once_and_delays_nobody(
+    device: Make, serve: Serve
+) -> None:
+    fast, gate = Archive(), threading.Semaphore(0)
+
+    def slow(_uid: str) -> int:
+        assert gate.acquire(timeout=HANG_S)
+        return 0
+
+    with serving(fast), serving(Archive(answer=slow)) as archive:
+        box = device(slow=archive.port, fast=fast.port)
+        for to in ("slow", "fast"):
+            box.composed("1.1", "1.2", "1.3", to=to)
+        serve(box)
+        until(lambda: box.journal.owed.counts("fast").delivered == 3)
+        for n in range(3):  # only now it answers, one object after another
+            assert box.journal.owed.counts("slow").delivered == n
+            gate.release()
+            until(lambda n=n: box.journal.owed.counts("slow").delivered == n + 1)
+        assert archive.uids == ["1.1", "1.2", "1.3"]
+    assert box.journal.events.of(ArchiveAway) == []
 
 
 def test_one_of_two_archives_that_is_dead_delays_the_other_by_nothing(

@@ -12,9 +12,10 @@ import pytest
 from appliance.deliver.teller import Teller
 from appliance.deliver.worker import Pace
 from appliance.dicom.requestor import Limits
-from appliance.settings import Dicom
+from appliance.settings import TLS, Allow, Dicom
 from appliance.store.commitment import GIVE_UP_S, Answer, Failed, Reference, Request
 from appliance.store.journal import Journal
+from rigs.authority import Authority, shown
 from rigs.peers import HANG_S, until
 from rigs.promises import Hearer, hearing
 
@@ -52,8 +53,9 @@ class Box:
         said = Answer(transaction_uid=ours.transaction_uid, kept=kept, failed=failed)
         self.journal.commitments.take(said, ["pacs"])
 
-    def tell(self) -> None:
-        teller = Teller(Dicom(ae_title="BOX"), self.journal, pace=PACE, clock=self.clock)
+    def tell(self, ours: Dicom | None = None) -> None:
+        ours = ours or Dicom(ae_title="BOX")
+        teller = Teller(ours, self.journal, pace=PACE, clock=self.clock)
         thread = threading.Thread(target=teller.run, daemon=True)
         thread.start()
 
@@ -149,3 +151,20 @@ def test_a_sender_that_is_away_for_ever_is_given_up(box: Box) -> None:
     box.clock.now += 2 * GIVE_UP_S + 1
     box.tell()
     until(lambda: box.left() == 0)
+
+
+@pytest.mark.parametrize(("shows", "told"), [("ct1.ward", True), ("ct2.ward", False)])
+def test_a_sender_whose_line_names_a_certificate_is_told_only_where_it_shows_that_one(
+    box: Box, tmp_path: Path, shows: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path, "ward")
+    with hearing(Hearer(), tls=shown(authority.issue(shows, "127.0.0.1"))) as scanner:
+        line = Allow(
+            ae_title="CT1", host="127.0.0.1", certificate="ct1.ward",
+            commitment=f"CT1@127.0.0.1:{scanner.port}",
+        )  # fmt: skip
+        box.asked(scanner.port)
+        box.answered()
+        box.tell(Dicom(ae_title="BOX", allow=(line,), tls=TLS(ca=authority.ca)))
+        until(lambda: box.left() == 0 if told else "another certificate" in caplog.text)
+        assert len(scanner.heard) == int(told)

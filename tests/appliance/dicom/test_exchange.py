@@ -50,8 +50,12 @@ def refused(port: int, limits: Limits = PATIENT, **more: Any) -> PeerAway:
 
 
 def test_the_place_is_what_the_settings_say() -> None:
-    to = Stow(name="a", url="https://Pacs.Example/x/y/", tls=TLS(ca=Path("/ca")), proxy="http://p")
+    to = Stow(
+        name="a", url="https://Pacs.Example/x/y/", tls=TLS(ca=Path("/ca")), proxy="http://p",
+        certificate="pacs.ward",
+    )  # fmt: skip
     found = Place.of(to)
+    assert found.certificate == "pacs.ward"
     assert (found.host, found.port, found.path) == ("pacs.example", 443, "/x/y")
     assert (found.proxy, str(found)) == (("p", 80), "https://pacs.example:443/x/y")
     local = Place.of(Stow(name="a", url="http://[::1]:8042"))
@@ -298,6 +302,18 @@ def test_a_certificate_that_is_not_right_is_named_and_nothing_is_asked(
     with serving_web(tls=None if what == "no TLS" else pair) as archive:
         assert refused(archive.port, tls=TLS(ca=ca)).code == tls.FAILED
     assert archive.asked == []
+
+
+def test_where_a_certificate_is_named_another_one_is_asked_nothing(authority: Authority) -> None:
+    pair = authority.issue("pacs.ward", "127.0.0.2")
+    with serving_web(WebArchive(options=200), tls=context(pair)) as archive:
+        where = place(archive.port, tls=TLS(ca=authority.ca), certificate="pacs.ward")
+        link = Exchange.open(where, PATIENT)
+        assert link.ask("OPTIONS", "/studies", {}).status == 200
+        link.close()
+        found = refused(archive.port, tls=TLS(ca=authority.ca), certificate="pacs2.ward")
+        assert (found.code, "another certificate" in found.text) == (tls.FAILED, True)
+    assert len(archive.asked) == 1
 
 
 def test_a_handshake_that_never_ends_is_hung_up_on(authority: Authority) -> None:

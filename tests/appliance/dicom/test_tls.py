@@ -7,7 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from appliance.dicom import certificate as certificates
 from appliance.dicom import tls
 from appliance.dicom.requestor import Limits, Peer, Requestor
 from appliance.errors import PeerAway
@@ -34,8 +37,15 @@ def archive_with(pair: tuple[Path, Path], asks: Authority | None = None) -> ssl.
     return context
 
 
-def opened(port: int, settings: TLS) -> Requestor:
-    return Requestor.open(Peer("127.0.0.1", port, TITLE, "SCANSIDE", settings), ALL, PATIENT)
+def opened(port: int, settings: TLS, certificate: str | None = None) -> Requestor:
+    peer = Peer("127.0.0.1", port, TITLE, "SCANSIDE", settings, certificate)
+    return Requestor.open(peer, ALL, PATIENT)
+
+
+def digest(pair: tuple[Path, Path]) -> str:
+    """The SHA-256 of the key of a certificate."""
+    read = x509.load_pem_x509_certificate(pair[0].read_bytes())
+    return certificates.key_digest(read.public_bytes(Encoding.DER))
 
 
 def test_an_association_over_tls_is_like_any_other_and_the_days_are_known(
@@ -78,6 +88,44 @@ def test_a_certificate_that_is_not_right_is_named_and_nothing_is_sent(
     with serving(tls=archive_with(pair)) as archive:
         with pytest.raises(PeerAway, match=said) as refused:
             opened(archive.port, TLS(ca=ca))
+        assert refused.value.code == tls.FAILED
+        assert archive.associations == 0
+
+
+@pytest.mark.parametrize("by", ["key", "name", "address"])
+def test_where_a_certificate_is_named_that_one_counts_whatever_host_it_names(
+    authority: Authority, by: str
+) -> None:
+    pair = authority.issue("PACS.ward", "10.0.0.7")
+    named = {"key": digest(pair).upper(), "name": "pacs.WARD", "address": "10.0.0.7"}[by]
+    with serving(tls=archive_with(pair)) as archive:
+        link = opened(archive.port, TLS(ca=authority.ca), named)
+        assert link.echo() == 0
+        link.release()
+
+
+def test_where_a_certificate_is_named_neither_chain_nor_host_name_is_enough(
+    authority: Authority,
+) -> None:
+    pair = authority.issue("pacs", "127.0.0.1")
+    with serving(tls=archive_with(pair)) as archive:
+        with pytest.raises(PeerAway, match="another certificate") as refused:
+            opened(archive.port, TLS(ca=authority.ca), "pacs.ward")
+        assert refused.value.code == tls.FAILED
+        assert digest(pair) in refused.value.remedy
+        assert archive.associations == 0
+
+
+@pytest.mark.parametrize("what", ["another authority", "expired"])
+def test_the_right_key_is_not_enough_without_a_chain_that_is_valid_now(
+    authority: Authority, tmp_path: Path, what: str
+) -> None:
+    ends = -timedelta(hours=1) if what == "expired" else DAY
+    ca = Authority(tmp_path, "stranger").ca if what == "another authority" else authority.ca
+    pair = authority.issue("pacs", "127.0.0.1", ends=ends)
+    with serving(tls=archive_with(pair)) as archive:
+        with pytest.raises(PeerAway, match="not accepted") as refused:
+            opened(archive.port, TLS(ca=ca), digest(pair))
         assert refused.value.code == tls.FAILED
         assert archive.associations == 0
 

@@ -99,6 +99,23 @@ def test_a_handshake_that_fails_is_an_event_with_its_reason(
         assert reason in said, said
 
 
+def test_a_peer_that_knows_none_of_the_suites_comes_to_no_handshake(
+    receiver: StartReceiver, authority: Authority
+) -> None:
+    one = receiver(more=lines(authority) + ALLOW)
+    old = ssl.create_default_context(cafile=str(authority.ca))
+    old.load_cert_chain(*authority.issue("ct1.ward"))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("ECDHE-ECDSA-AES128-SHA256")  # of PS3.15 B.12 are those with GCM
+    with (
+        socket.create_connection(("127.0.0.1", one.port), timeout=60) as connection,
+        pytest.raises(OSError, match="handshake failure"),
+    ):
+        old.wrap_socket(connection, server_hostname="127.0.0.1")
+    (refused,) = until(lambda: one.events(HandshakeRefused))
+    assert refused.text == "no shared cipher"
+
+
 def test_a_receiver_without_a_certificate_of_its_own_does_not_start(authority: Authority) -> None:
     with pytest.raises(SettingsInvalid, match="needs cert and key"):
         tls.context(TLS(ca=authority.ca))

@@ -25,6 +25,7 @@ from appliance.host import clock, driver
 from appliance.report import SeriesKey
 from appliance.results.message import of_series
 from appliance.results.mqtt import enveloped
+from appliance.results.owed import Owed
 from appliance.runtime import gpu as runtime_gpu
 from appliance.runtime.engine_shelf import Here
 from appliance.store.events import BrokerConnected
@@ -249,6 +250,22 @@ def test_dead_messages_are_a_failure_and_waiting_ones_are_not(config, tmp_path: 
     check = found(path, "outbox")
     assert not check.ok
     assert "scanside outbox" in check.remedy
+
+
+def test_what_is_owed_to_an_archive_that_no_line_names_any_more_is_a_failure(
+    config, tmp_path: Path
+) -> None:
+    path = config()
+    (tmp_path / "state").mkdir()
+    with Journal.open(tmp_path / "state") as journal:
+        journal.owed.add([Owed("old-pacs", "k", None, b"{}")])
+        check = found(path, "outbox")
+        assert not check.ok
+        assert "outbox to old-pacs 1 waiting" in check.text
+        assert "No [[deliver]]" in check.remedy
+        assert "scanside outbox drop --to old-pacs" in check.remedy
+        journal.owed.drop_all("anna", "old-pacs")
+        assert found(path, "outbox").ok
 
 
 def test_a_full_disk_names_the_reserve(config) -> None:

@@ -15,7 +15,7 @@ from appliance.publish import pause
 from appliance.results import destinations
 from appliance.results.owed import Owed
 from appliance.results.pacs import Ordered
-from appliance.settings import Settings
+from appliance.settings import Deliver, Settings
 from appliance.store import bell
 from appliance.store.journal import Journal
 from appliance.verbs import outbox
@@ -96,9 +96,10 @@ def test_objects_for_an_archive_are_shown_with_their_keys_and_tried_again(
     assert "C-STORE 0xA900" in dead
     assert "not composed yet (--key 'k 2')" in waiting
     (tmp_path / "run").mkdir()
-    with bell.hearing(tmp_path, "deliver") as rung:
+    with bell.hearing(tmp_path, "deliver") as rung, bell.hearing(tmp_path, "work") as hints:
         assert outbox.retry(site, "k 1") == 1
         assert bell.take(rung)
+        assert bell.take(hints), "what was never composed is composed at once"
     outbox.drop(site, "k 1", "pacs")
     assert [row.key for row in outbox.listed(site)] == ["k 2"]
 
@@ -173,3 +174,21 @@ def test_before_the_first_start_nothing_is_owed_and_looking_makes_no_journal(
         outbox.drop(fresh, 1)
     assert refused.value.code == "not_owed"
     assert not fresh.state.exists()
+
+
+def test_all_that_an_archive_is_owed_is_dropped_once_the_settings_do_not_name_it(
+    journal, site
+) -> None:
+    journal.owed.add([Owed("old", f"k {n}", None, b"{}") for n in range(3)])
+    journal.owed.add([Owed("new", "k 0", None, b"{}")])
+    journal.owed.never("old", "k 1", "0xA900")
+    named = site.model_copy(
+        update={"deliver": (Deliver(name="old", host="127.0.0.1", called_ae="PACS"),)}
+    )
+    with pytest.raises(ScansideError, match="old is named in the settings"):
+        outbox.drop_all(named, "old")
+    assert outbox.drop_all(site, "old") == 3
+    assert [(row.destination, row.key) for row in outbox.listed(site)] == [("new", "k 0")]
+    (said,) = journal.audit.rows()
+    assert (said.action, said.detail) == ("outbox_drop", {"to": "old", "count": 3})
+    assert outbox.drop_all(site, "old") == 0

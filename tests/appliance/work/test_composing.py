@@ -86,6 +86,19 @@ def test_it_ends_with_its_parent(site: Site) -> None:
     assert len(site.rows()) == 1
 
 
+def test_what_is_ordered_for_an_archive_that_has_another_name_now_is_composed_and_holds_no_image(
+    site: Site,
+) -> None:
+    key = site.store(oblique.series(oblique.POSES["axial"]))
+    site.commit(key, FOUND)
+    renamed = site.settings.model_copy(update={"deliver": ()})
+    kept = Composing(renamed, site.journal)
+    kept.turn()
+    until(kept, lambda: composed(site) and kept.pid is None)
+    (one,) = [kept for kept in site.journal.kept() if kept.series.key == key]
+    assert one.owed == len(site.rows("mqtt")), "the broker's messages alone"
+
+
 def test_without_an_archive_there_is_no_child(tmp_path: Path) -> None:
     bare = Site(tmp_path)
     with bare.journal:

@@ -337,6 +337,18 @@ def test_a_full_socket_makes_the_stage_look_at_all_that_is_open(box: Box, tiny: 
     assert [s.state for s in box.journal.series.all()] != ["open"]
 
 
+def test_what_was_ordered_is_composed_at_once(
+    box: Box, tiny: OpenBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = box.work(tiny)
+    asked: list[bool] = []
+    monkeypatch.setattr(work.composing, "ask", lambda: asked.append(True))
+    work.note_hints(Hints(ended=True))
+    assert asked == []
+    work.note_hints(Hints(ordered=True))
+    assert asked == [True]
+
+
 def order(box: Box) -> list[str]:
     """Series in the order in which something was first said of their analysis."""
     return list(dict.fromkeys(_series(box, r) for r in reversed(box.journal.reports.recent(99))))

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from appliance.reasons import SET_ASIDE, Code
-from appliance.report import Finding, Reason
+from appliance.report import Finding
 from appliance.results.sr.case import Case, carried, form
 
 
@@ -18,18 +15,6 @@ def test_findings_with_a_place_are_measurements_and_all_else_is_text(
     assert form(make_case().report) == "measurements"
     assert form(make_case(report={"findings": ()}).report) == "text"
     assert form(make_case(report=refused).report) == "text"
-
-
-@pytest.mark.parametrize("code", sorted(SET_ASIDE))
-def test_what_is_rightly_set_aside_is_owed_nothing_unless_the_study_has_nothing_else(
-    make_case: Callable[..., Case], refused: dict[str, Any], code: Code
-) -> None:
-    aside = Reason(code=code, text="it is one")
-    report = make_case(report={**refused, "reasons": (aside,)}).report
-    assert form(report) is None
-    assert form(report, alone=True) == "text"
-    both = make_case(report={**refused, "reasons": (aside, *refused["reasons"])}).report
-    assert form(both) == "text", "it was not only set aside"
 
 
 def finding(number: int, x: float, diameter: float | None = 4.0) -> Finding:

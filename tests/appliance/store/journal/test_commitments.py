@@ -220,6 +220,30 @@ def test_a_denial_that_comes_when_the_object_is_committed_already_changes_nothin
     assert states(journal) == ["committed"] * 3
 
 
+def test_a_promise_of_before_the_archive_denied_the_object_comes_too_late_for_it(
+    journal: Journal, clock: Clock
+) -> None:
+    first = journal.commitments.ask("pacs", REFS)
+    clock.now += ASKED_AGAIN_S
+    second = journal.commitments.ask("pacs", REFS)
+    journal.commitments.take(answer(second, 0), PACS)
+    assert states(journal) == ["waiting", "committed", "committed"]
+    assert journal.commitments.take(answer(first), PACS) is Taken.REPEATED
+    assert states(journal) == ["waiting", "committed", "committed"], "it is sent again all the same"
+
+
+def test_a_promise_of_after_the_archive_denied_the_object_counts(
+    journal: Journal, clock: Clock
+) -> None:
+    first = journal.commitments.ask("pacs", REFS)
+    clock.now += ASKED_AGAIN_S
+    second = journal.commitments.ask("pacs", REFS)
+    journal.commitments.take(answer(first, 0), PACS)
+    assert states(journal) == ["waiting", "committed", "committed"]
+    assert journal.commitments.take(answer(second), PACS) is Taken.COUNTS
+    assert states(journal) == ["committed"] * 3
+
+
 def relay(journal: Journal, request: Request = SCANNER, host: str = "10.0.0.5") -> Asked:
     return journal.commitments.relay(
         request, calling_ae="CT1", host=host, answer_to="CT1@10.0.0.5:104"

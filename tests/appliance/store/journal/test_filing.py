@@ -38,6 +38,21 @@ def test_reports_are_filed_some_at_a_time_and_none_is_missing_meanwhile(
     assert (tmp_path / LEDGER_NAME).stat().st_size <= size < filing.SMALL
 
 
+def test_what_was_told_is_filed_with_its_report_and_goes_with_it(
+    journal: Journal, tmp_path: Path, make_report: Callable[..., Report], commit: Commit
+) -> None:
+    report, gone = make_report(), make_report(images="e" * 64)
+    commit(report)
+    (tmp_path / "reports" / str(report.report_id)).mkdir(parents=True)
+    for one in (report, gone):
+        journal.told.keep(one.report_id, "final", 1, "x" * filing.SMALL)
+    journal.tidy(tmp_path)
+    (filed,) = filing.filed_told(tmp_path)
+    assert (filed.report_id, filed.told) == (str(report.report_id), "x" * filing.SMALL)
+    assert not ledger.read(tmp_path / LEDGER_NAME).told, "neither is needed there any more"
+    assert not (tmp_path / "reports" / str(gone.report_id)).exists()
+
+
 def test_what_is_owed_stays_in_the_ledger_however_short_it_becomes(
     journal: Journal, tmp_path: Path, make_report: Callable[..., Report], commit: Commit
 ) -> None:

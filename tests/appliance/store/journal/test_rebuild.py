@@ -134,6 +134,22 @@ def test_the_new_journal_knows_owes_and_counts_what_the_old_one_did(state: Path)
         assert reported(journal) == before["reports"], "it is whole, and opened by all"
 
 
+def test_what_archives_were_told_survives_filed_or_not_in_its_order(state: Path) -> None:
+    with Journal.open(state) as journal:
+        report = journal.reports.recent(1)[0].report_id
+        journal.told.keep(report, "preliminary", 1, "first")
+        (state / "reports" / str(report)).mkdir(parents=True)
+        journal.tidy(state)
+        journal.told.keep(report, "final", 1, "second")
+        journal.told.keep(report, "final older at pacs", 1, "to one")
+        assert (state / "reports" / str(report) / "preliminary-1.told").exists()
+    broken(state, first_page)
+    with Journal.open(state, manner=Manner.MEND) as journal:
+        assert journal.told.all(report) == ["first", "second"]
+        assert journal.told.kept(report, "final older at pacs", 1) == "to one"
+        assert journal.told.keep(report, "final", 1, "anew") == "second"
+
+
 def test_where_the_old_file_can_still_be_read_its_numbers_and_its_audit_go_on(state: Path) -> None:
     before = facts(state)
     with sqlite3.connect(state / JOURNAL_NAME) as db:

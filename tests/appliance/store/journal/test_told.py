@@ -24,6 +24,15 @@ def test_what_was_told_first_is_told_for_ever_also_after_its_series_is_deleted(
     assert journal.told.keep(REPORT, "final", 1, "much later") == "at noon"
 
 
+def test_what_one_archive_got_is_kept_apart_from_what_was_told_to_all(journal: Journal) -> None:
+    journal.told.keep(REPORT, "final", 1, "to all")
+    journal.told.keep(REPORT, "final at pacs", 1, "to one")
+    journal.told.keep(REPORT, "withdrawn", 1, "not any more")
+    assert journal.told.all(REPORT) == ["to all", "not any more"]
+    assert journal.told.kept(REPORT, "final at pacs", 1) == "to one"
+    assert journal.told.kept(REPORT, "final at other", 1) is None
+
+
 def test_what_was_told_goes_after_five_years_but_never_while_the_clock_is_in_doubt(
     tmp_path: Path,
 ) -> None:
