@@ -110,14 +110,12 @@ class Image:
 @dataclass(frozen=True, slots=True)
 class SliceFacts:
     """What one slice says of its own quality, taken while it arrives (appliance/quality): about
-    3 kB. Cells are squares of a few pixels, blocks squares of pixels at fixed places."""
+    2 kB. Cells are squares of a few pixels, blocks squares of pixels at fixed places."""
 
     across: NDArray[np.float32]
     """[columns of cells]: mean HU of each, cut to -1000..100."""
     down: NDArray[np.float32]
     """[rows of cells]: the same of each row."""
-    front_mm: NDArray[np.float32]
-    """[columns of cells]: from the edge of the image to the front of the body; NaN: none there."""
     cell_mm: Pair
     """Size of a cell: along y, along x."""
     body_edge: float | None

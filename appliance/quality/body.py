@@ -54,17 +54,6 @@ def before(body: Bool, cell_mm: Pair) -> Bool:
     return np.asarray(np.arange(len(body))[:, None] < (nearest - reach[0])[None, :])
 
 
-def front_mm(cells: F32, body: Bool, cell_mm: float) -> F32:
-    """[x]: from the upper edge of an oriented slice (the front) to the body, between cells; NaN
-    where none is there, or where the body is cut by that edge."""
-    first = body.argmax(axis=0)
-    here = np.arange(cells.shape[1])
-    inside, before = cells[first, here], cells[np.maximum(first - 1, 0), here]
-    part = (inside - BODY_HU) / np.maximum(inside - before, 1)
-    there = body.any(axis=0) & (first > 0)
-    return np.where(there, (first - part) * cell_mm, np.nan).astype(np.float32)
-
-
 def on_edge(body: Bool, *, round_field: bool) -> float | None:
     """Share of the edge of the field of view that shows body; None where no body is seen."""
     if not body.any():

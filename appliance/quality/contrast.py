@@ -2,9 +2,9 @@
 
 `blood_hu`: in PLANES planes of the middle half of the lungs' height, what lies between the two
 lungs, from a quarter to three fifths of their depth (heart and great vessels; spine and breastbone
-lie outside), MARGIN_MM away from the lungs; of the voxels in SOFT_HU the upper quartile, because fat and
-the wall of the heart lie there too. Voxels are those of the grid of the lungs, a few mm wide, so
-noise hardly counts.
+lie outside), MARGIN_MM away from the lungs; of the voxels in SOFT_HU the upper quartile, because
+fat and the wall of the heart lie there too. Voxels are those of the grid of the lungs, a few mm
+wide, so noise hardly counts.
 `contrast`: yes where blood is YES_HU or more above `tissue_hu`, no where it is at most NO_HU above,
 else unknown. Blood without contrast medium is 30 to 50 HU, as muscle is. The eight shared CTs: two
 without are 7 HU below and 1 HU below, six with are 95 HU above or more (docs/in-room-check.md).

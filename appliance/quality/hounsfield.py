@@ -1,9 +1,10 @@
 """Whether HU are HU: air in front of the body and soft tissue inside it.
 
 - `air_hu`: median of the blocks of air in front of the body (slices.py, body.py); air is -1000 HU
-  by definition of the scale.
+  by definition of the scale. Blocks of which half is cut at the least value say nothing.
 - `tissue_hu`: the most common mean of the evener half of the blocks of soft tissue, in bins of 5 HU
-  smoothed over five; muscle is 40 to 60 HU, and a little more where contrast medium is in it.
+  smoothed over five, None where that is the tail of fat; muscle is 40 to 60 HU, and a little more
+  where contrast medium is in it.
 
 Air decides. Tissue is a flag only where there is no air to ask, because an upper abdomen with much
 contrast medium shows a liver that is more common and brighter than any muscle. An offset of 60 HU
@@ -34,7 +35,7 @@ def air(slices: Sequence[SliceFacts]) -> float | None:
     """`air_hu`."""
     if not slices:
         return None
-    found = np.concatenate([one.air_hu for one in slices])
+    found = np.concatenate([one.air_hu[np.isfinite(one.air_sd)] for one in slices])
     return None if len(found) < AIR_A_SLICE * len(slices) else float(np.median(found))
 
 
@@ -47,4 +48,5 @@ def tissue(slices: Sequence[SliceFacts]) -> float | None:
     edges = np.arange(TISSUE_HU[0], TISSUE_HU[1] + BIN_HU, BIN_HU)
     counts, _ = np.histogram(means[sds <= np.median(sds)], edges)
     smooth = np.convolve(counts, np.ones(SMOOTHED), mode="same")
-    return float(edges[int(smooth.argmax())] + BIN_HU / 2)
+    most = int(smooth.argmax())
+    return None if most < SMOOTHED else float(edges[most] + BIN_HU / 2)

@@ -12,10 +12,11 @@
   median, because many scanners cut HU at -1024: then the lower half is not all there. It is shown
   and not judged: a small field of view has no air, and where it is cut or smoothed it says nothing.
 
-Limits. Noise differs by a factor of three between kernels alone, so there is one limit for soft and
-one for sharp texture (SHARP_BELOW), each a third above the noisiest of the eight shared CTs of its
-kind (docs/in-room-check.md). So noise of three times the usual is found in every one of them, and of
-twice the usual in those that are noisy already; who knows the scanner can do better.
+Limits. Noise differs by a factor of three between kernels alone, so the limit is one for sharp and
+one for soft texture, with a power law between them (SHARP, SOFT), each a third or more above the
+noisiest of the eight shared CTs of its kind. One limit for all scanners finds noise of three times
+the usual in seven of these eight and of twice the usual in four (docs/in-room-check.md); who knows
+the scanner can do better.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ FEWEST_BLOCKS: Final = 100
 THICK_MM: Final = 2.5
 LAGS: Final = 5
 AT_MM: Final = 1.0
-SHARP_BELOW: Final = 0.18
-SOFT_MOST_HU, SHARP_MOST_HU = 42.0, 115.0
+SHARP, SOFT = 0.10, 0.28
+SHARP_MOST_HU, SOFT_MOST_HU = 115.0, 42.0
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -107,5 +108,5 @@ def texture(slices: Sequence[SliceFacts], pixel_mm: float) -> float | None:
 
 def most_hu(texture: float | None) -> float:
     """The limit of `noise_thick_hu`; where the texture is not known that of sharp images."""
-    soft = texture is not None and texture >= SHARP_BELOW
-    return SOFT_MOST_HU if soft else SHARP_MOST_HU
+    soft = 0.0 if texture is None else float(np.clip((texture - SHARP) / (SOFT - SHARP), 0, 1))
+    return float(SHARP_MOST_HU * (SOFT_MOST_HU / SHARP_MOST_HU) ** soft)

@@ -10,7 +10,7 @@ import numpy as np
 
 from appliance.quality import body, contrast, hounsfield, noise, steps
 from appliance.quality import lungs as lungs_
-from appliance.records import Mask, Stack
+from appliance.records import Mask, Pair, Stack
 from appliance.room.check import RoomValues
 
 
@@ -20,7 +20,7 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
     if len(slices) < len(stack.planes):
         return None
     ends = lungs_.ends_cm2(lungs)
-    step = steps.largest(slices, np.asarray(stack.z_mm))
+    step = steps.largest(slices, np.asarray(stack.z_mm), _heights_mm(stack, lungs))
     noise_hu = noise.in_tissue(slices)
     tissue_hu = hounsfield.tissue(slices)
     blood_hu = contrast.blood(stack, lungs)
@@ -30,6 +30,7 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
         lungs_side_cm2=_rounded(lungs_side_cm2, 1),
         body_edge_percent=_rounded(body.edge_percent(slices), 0),
         step_mm=_rounded(step[0] if step else None, 1),
+        step_most_mm=_rounded(steps.limit_mm(stack.spacing_mm[0]) if step else None, 1),
         step_z_mm=_rounded(_z_mm(stack, step[1]) if step else None, 1),
         noise_hu=_rounded(noise_hu, 1),
         noise_thick_hu=_rounded(
@@ -42,6 +43,21 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
         blood_hu=_rounded(blood_hu, 0),
         contrast=contrast.given(blood_hu, tissue_hu),
     )
+
+
+def _heights_mm(stack: Stack, lungs: Mask) -> Pair:
+    """The ends of the lungs, mm along the normal from the first slice."""
+    planes = np.flatnonzero(lungs.voxels.any(axis=(1, 2)))
+    if not len(planes):
+        return 0.0, 0.0
+    first, normal = stack.planes[0].geometry.position_lps_mm, np.array(stack.normal_lps)
+    low, high = (
+        float(
+            (lungs.grid.to_lps @ np.array([k, 0, 0, 1.0]))[:3] @ normal - np.array(first) @ normal
+        )
+        for k in planes[[0, -1]]
+    )
+    return low, high
 
 
 def _z_mm(stack: Stack, index: int) -> float:

@@ -56,7 +56,6 @@ def facts(plane: Plane) -> SliceFacts:
     return SliceFacts(
         across=cells.mean(axis=0, dtype=np.float32),
         down=cells.mean(axis=1, dtype=np.float32),
-        front_mm=body.front_mm(cells, seen, cell_mm[0]),
         cell_mm=cell_mm,
         body_edge=body.on_edge(seen, round_field=_round(plane)),
         tissue_hu=middle[tissue],

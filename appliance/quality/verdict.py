@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from appliance.quality import body, hounsfield, lungs, noise, steps
+from appliance.quality import body, hounsfield, lungs, noise
 from appliance.reasons import SET_ASIDE, Code
 from appliance.records import Result
 from appliance.report import Coverage, Reason, Status
@@ -94,10 +94,10 @@ def _body(values: RoomValues, _: Coverage) -> Flag | None:
 
 
 def _step(values: RoomValues, _: Coverage) -> Flag | None:
-    step = values.step_mm
-    if step is None or step <= steps.LIMIT_MM:
+    step, most = values.step_mm, values.step_most_mm
+    if step is None or most is None or step <= most:
         return None
-    text = f"a step of {step} mm between two slices"
+    text = f"a step of {step} mm between two slices, where at most {most} is usual"
     where = f"z {values.step_z_mm} mm"
     return Flag(code=FlagCode.STEPS, text=text, figure=step, unit="mm", where=where)
 

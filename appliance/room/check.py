@@ -50,6 +50,9 @@ class RoomValues(Record):
         ge=0,
         description="steps.py: largest move between two slices that their neighbours do not make",
     )
+    step_most_mm: float | None = Field(
+        default=None, ge=0, description="steps.py: its limit at this distance of slices"
+    )
     step_z_mm: float | None = Field(
         default=None, description="steps.py: where, z (LPS) of the upper one of the two slices"
     )
