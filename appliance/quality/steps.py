@@ -11,9 +11,10 @@ evenly over such a stretch; a patient who moves does not.
 
 Limit: FIRST_MM and PER_MM of each mm between slices, for anatomy changes more over a wider step. In
 the shared CTs, and in every second and fourth image of them, the largest move is below it by a
-seventh at least, and a slice that lies 4 mm elsewhere is above it (docs/in-room-check.md). Breathing
-moves the front of the body alone and is found by part. The front by itself is no measure: breasts
-and the edge of the ribs make steps of 1.5 mm between slices that are 2 mm apart.
+seventh at least, and a slice that lies 4 mm elsewhere is above it (docs/in-room-check.md).
+Breathing moves the front of the body alone; it is found where the step is large. The front by
+itself is no measure: breasts and the edge of the ribs make steps of 1.5 mm between slices that are
+2 mm apart.
 """
 
 from __future__ import annotations

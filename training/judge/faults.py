@@ -48,7 +48,7 @@ def cropped(images: Images, x_mm: tuple[float, float]) -> list[Image]:
         found.append(
             replace(
                 one,
-                hu=np.ascontiguousarray(one.hu[:, left:right]),
+                hu=one.hu[:, left:right].copy(),
                 geometry=replace(one.geometry, position_lps_mm=corner),
             )
         )
@@ -166,7 +166,7 @@ def _kernel(images: Images, noise_hu: float) -> F32:
     if not count:
         raise ValueError("no even soft tissue of which noise could be learned")
     kernel = np.fft.fftshift(np.fft.ifft2(np.sqrt(power)).real)
-    return (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
+    return np.asarray(kernel / np.sqrt((kernel**2).sum()), np.float32)
 
 
 def _between(lungs: Bool) -> Bool:
