@@ -1,7 +1,7 @@
 """Whether HU are HU: air in front of the body and soft tissue inside it.
 
 - `air_hu`: median of the blocks of air in front of the body (slices.py, body.py); air is -1000 HU
-  by definition of the scale. Blocks of which half is cut at the least value say nothing.
+  by definition of the scale. Blocks that are cut at the least value say nothing (noise.py).
 - `tissue_hu`: the most common mean of the evener half of the blocks of soft tissue, in bins of 5 HU
   smoothed over five, None where that is the tail of fat; muscle is 40 to 60 HU, and a little more
   where contrast medium is in it.

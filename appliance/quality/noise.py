@@ -35,6 +35,8 @@ AIR_HU: Final = -900.0
 EVENEST: Final = 0.25
 FEWEST_BLOCKS: Final = 100
 """Of a series: a quartile of fewer says little."""
+MOST_CUT: Final = 0.35
+"""Share of a block of air that may have its least value."""
 THICK_MM: Final = 2.5
 LAGS: Final = 5
 AT_MM: Final = 1.0
@@ -61,8 +63,8 @@ def lagged(blocks: F32, sd: F32) -> F64:
 
 
 def of_air(blocks: F32) -> tuple[F32, F32]:
-    """Blocks of air [n, pixels] -> median HU and SD of each [n]; NaN where the median is the least
-    value, so that the upper half says nothing."""
+    """Blocks of air [n, pixels] -> median HU and SD of each [n]; NaN where so much of a block
+    has its least value that not even the median is known."""
     if not len(blocks):
         return np.zeros(0, np.float32), np.zeros(0, np.float32)
     middle = np.median(blocks, axis=1)
@@ -70,7 +72,8 @@ def of_air(blocks: F32) -> tuple[F32, F32]:
     upper = above > 0
     count = upper.sum(axis=1)
     square = np.where(upper, above, 0) ** 2
-    cut = (middle <= blocks.min(axis=1)) | (count == 0)
+    least = blocks.min(axis=1, keepdims=True)
+    cut = ((blocks == least).mean(axis=1) > MOST_CUT) | (count == 0)
     sd = np.sqrt(square.sum(axis=1) / np.maximum(count, 1))
     return middle.astype(np.float32), np.where(cut, np.nan, sd).astype(np.float32)
 

@@ -38,7 +38,7 @@ def facts(plane: Plane) -> SliceFacts:
     cells, cell_mm = _cells(plane)
     seen = body.seen(cells)
     blocks, at = _blocks(plane)
-    values = blocks.reshape(len(blocks), -1)
+    values = blocks.reshape(len(blocks), blocks.shape[1] * blocks.shape[2])
     middle = values.mean(axis=1)
     sd = values.std(axis=1)
     real = (sd > 0) & (values.min(axis=1, initial=0) >= FILL_HU)

@@ -84,11 +84,10 @@ def lifted(images: Images, first: int, last: int, front_mm: float) -> list[Image
         body = np.flatnonzero((hu > BODY_HU).any(axis=1))
         y, x = np.indices(hu.shape, np.float32)
         part = np.clip((body[-1] - y) / max(1, body[-1] - body[0]), 0, 1)
+        higher = (y + part * front_mm / dy).astype(np.float32)
         found[k] = _with(
             found[k],
-            cv2.remap(
-                hu, x, y + part * front_mm / dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            ),
+            cv2.remap(hu, x, higher, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
         )
     return found
 
