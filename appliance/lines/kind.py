@@ -30,6 +30,7 @@ from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.budget import Budget
 from appliance.records import Header, HeatMap, Mask, Pair, Plane, Vector
 from appliance.report import Coverage, Finding, Reason
+from appliance.room.check import RoomValues
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
 
@@ -120,6 +121,8 @@ class Analysis:
     findings: tuple[Finding, ...] = ()
     masks: tuple[Mask, ...] = ()
     maps: tuple[HeatMap, ...] = ()
+    room: RoomValues | None = None
+    """What was measured of the images themselves."""
 
 
 class Reading(Protocol[I, S]):

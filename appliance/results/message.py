@@ -24,6 +24,9 @@ Findings that are unsure for a reason of GATHERED are many and mean one thing. T
 message of type `findings`, which carries each of them and says their number, and in no message of
 their own. Its topic is that of the most urgent of them.
 
+`checked` says whether the exam is usable as far as was checked (appliance/room). It comes after the
+messages of its report, once with each of its stages, and changes nothing that the report says.
+
 All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
 figure the machine does not give is null, never 0. Texts come from this code, the settings or the
 bundle (its notice), never from a DICOM header. What the device says of itself: device.py.
@@ -54,7 +57,9 @@ from appliance.report import (
     Status,
     Urgency,
     Verb,
+    absent,
 )
+from appliance.room.check import RoomCheck
 
 SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
 ROOT = "scanside/v1"
@@ -73,6 +78,7 @@ EventName = Literal[
     "failed",
     "superseded",
     "feedback",
+    "checked",
 ]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
@@ -136,8 +142,17 @@ class HealthMessage(Message):
     audit_head: AuditHead | None = None
 
 
+class Checked(Record):
+    """The in-room check of one report: whether the exam is usable as far as was checked."""
+
+    report_id: uuid.UUID
+    stage: Stage
+    check: RoomCheck
+
+
 class StudyEvent(Message):
-    """`analysed`, `not_analysed`, `failed` and `preliminary` carry the whole report."""
+    """`analysed`, `not_analysed`, `failed` and `preliminary` carry the whole report, `checked` the
+    in-room check of one."""
 
     type: Literal["study"] = "study"
     event: EventName
@@ -148,6 +163,9 @@ class StudyEvent(Message):
     report: Report | None = None
     withdrawn_report_id: uuid.UUID | None = None
     reasons: tuple[Reason, ...] = ()
+    checked: Checked | None = Field(
+        default=None, exclude_if=absent, description="of `checked` alone; not written elsewhere"
+    )
 
 
 class FindingMessage(Message):
@@ -302,6 +320,28 @@ def of_report(
     )
     sent = {finding.id for finding in completes.findings} if completes else set()
     yield from _of_findings([f for f in report.findings if f.id not in sent], report, naming, at)
+
+
+def of_check(
+    check: RoomCheck, report: Report, key: SeriesKey, *, naming: Naming, at: datetime
+) -> Outgoing:
+    """`checked`: the in-room check of a report, after that report's own messages."""
+    study, uid = report.study.pseudonym, report.report_id
+    event = _numbered(f"checked {report.stage.value}", report.edition)
+    return Outgoing(
+        topic=f"study/{study}/event",
+        qos=1,
+        message=StudyEvent(
+            event_id=naming.event(uid, event),
+            at=at,
+            event="checked",
+            study=study,
+            series=naming.series(key),
+            slices=report.series.slices,
+            checked=Checked(report_id=uid, stage=report.stage, check=check),
+            notice=report.notice,
+        ),
+    )
 
 
 def _of_findings(

@@ -24,6 +24,7 @@ from appliance.report import Record, Report, SeriesKey
 from appliance.results import message
 from appliance.results.message import Outgoing, Topic
 from appliance.results.owed import Owed, SeriesEvent
+from appliance.room.check import RoomCheck
 
 MQTT = "mqtt"
 """Its name."""
@@ -79,6 +80,12 @@ class Mqtt:
         sent = message.of_withdrawal(report_id, key, naming=naming, at=at, edition=edition)
         yield enveloped(sent, key)
 
+    def of_check(
+        self, check: RoomCheck, report: Report, key: SeriesKey, *, naming: Naming, at: datetime
+    ) -> Iterator[Owed]:
+        """The in-room check of a report."""
+        yield enveloped(message.of_check(check, report, key, naming=naming, at=at), key)
+
     def described(self, key: str, body: bytes | None) -> str:
         try:
             return Envelope.model_validate_json(body or b"").topic
@@ -103,7 +110,8 @@ def enveloped(outgoing: Outgoing, series: SeriesKey | None = None) -> Owed:
 
 def is_about(body: bytes | None, report: Report) -> bool:
     """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
-    withdrawal, or the withdrawal of the one that it supersedes. It may be of an earlier release."""
+    check, its withdrawal, or the withdrawal of the one that it supersedes. It may be of an earlier
+    release."""
     try:
         said = json.loads(Envelope.model_validate_json(body or b"").payload)
     except ValueError:  # a ValidationError is one too
@@ -113,7 +121,7 @@ def is_about(body: bytes | None, report: Report) -> bool:
     uid = str(report.report_id)
     if said.get("withdrawn_report_id") is not None:
         return said["withdrawn_report_id"] in (uid, str(report.supersedes))
-    whole = said.get("report")
+    whole = said.get("report") or said.get("checked")
     if isinstance(whole, dict):
         return (whole.get("report_id"), whole.get("stage")) == (uid, report.stage.value)
     return said.get("report_id") == uid

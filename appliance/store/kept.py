@@ -1,5 +1,6 @@
 """What is kept beside a report, in reports/<report id>/: masks with the axes of findings, heat
-maps, the list of inputs, the images in order, and records of what its stage must know again.
+maps, the list of inputs, the images in order, the in-room check, and records of what its stage must
+know again.
 
 Durable before the report is committed. No symbolic link in reports/ is followed.
 """
@@ -24,6 +25,8 @@ from appliance.store import plain
 from appliance.store.files import DISK
 
 FOLDER = "reports"
+ROOM = "room"
+"""Name of the record of the in-room check (room.check.RoomCheck), where there is one."""
 AXES = "axes_lps_mm"
 """In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
 K = TypeVar("K")
