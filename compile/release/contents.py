@@ -123,7 +123,7 @@ def lock(
         raise ReleaseRefused(
             f"{kind}: {line}",
             code="lock_incomplete",
-            remedy="Fetch the wheels anew, for every Python of this kind (docs/keys.md).",
+            remedy="Fetch them anew: `python -m compile.lock --fetch FOLDER --machine MACHINE`.",
         )
     return store.add(write(made))
 
