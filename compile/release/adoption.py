@@ -34,7 +34,8 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from appliance.errors import ReleaseRefused
 from appliance.report import Record
 from compile.release import roles
-from compile.release.drafts import Draft, Here, lacking, wrong
+from compile.release.drafts import Draft, Here, lacking
+from compile.release.judge import wrong
 from compile.release.published import EXPIRED, MADE, MEDIUM, STICK, Published, Read, read
 
 File = tuple[str, bytes]
@@ -200,23 +201,25 @@ def _stand(here: Here, ready: Mapping[str, Draft]) -> tuple[_New | None, tuple[s
     if root is None:
         return None, (roles.ROOT, "it waits for its signatures")
     if targets is None or not _signed(root.signed, roles.TARGETS, targets):
-        back = roles.ROOT if roles.ROOT in ready and here.published else roles.TARGETS
-        if roles.TARGETS in ready and targets is not None and here.published:
-            back = roles.TARGETS
+        back = _back(here, ready, roles.TARGETS, roles.ROOT)
         return None, (back, "it waits for the signatures on targets")
     below: dict[str, Metadata[Targets]] = {}
     delegations = targets.signed.delegations
-    for role in delegations.roles if delegations else ():
+    for role in delegations.roles if delegations and delegations.roles else ():
         if role == roles.ROLLOUT:
             continue
         one = now(role)
         if one is None or not _signed(targets.signed, role, one):
-            back = role if role in ready and here.of(role) is not None else roles.TARGETS
-            if back not in ready and role in ready:
-                back = role
+            back = _back(here, ready, role, roles.TARGETS)
             return None, (back, f"it waits for the signatures on {role}")
         below[role] = one
     return _New(root, targets, below), ("", "")
+
+
+def _back(here: Here, ready: Mapping[str, Draft], role: str, delegator: str) -> str:
+    """Who steps back where a role does not hold under its delegator: its own draft, if something of
+    it was published before (it was made for a delegator that waits); else the delegator's."""
+    return role if role in ready and here.of(role) is not None else delegator
 
 
 def _signed(delegator: Root | Targets, role: str, of: Metadata[Any]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from tuf.api.metadata import Metadata
 
 from appliance.errors import ReleaseRefused
-from compile.release import contents, drafts, roles
+from compile.release import contents, drafts, judge, roles
 from compile.release.drafts import Here
 from compile.release.folder import DRAFTS, PUBLIC, Folder, reader
 from compile.release.published import Published, read
@@ -86,7 +86,7 @@ def waiting(here: Here, now: datetime) -> Iterator[str]:
     for role, draft in here.drafts.items():
         if drafts.is_settled(here.published, draft):
             continue
-        lines = drafts.wrong(here, draft, now)
+        lines = judge.wrong(here, draft, now)
         if lines:
             yield f"the draft of {role} cannot be published: {'; '.join(lines)}"
             continue

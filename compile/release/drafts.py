@@ -9,21 +9,18 @@ Rules.
    (`draft_old`).
 3. A signature is a file of its own, by its key. Two people who sign at once, on one folder or on
    copies that are brought together, take nothing from each other.
-4. No draft takes anything away: a release stays as it was signed, numbers only grow, what was
-   recalled stays recalled (`wrong`). What a draft may not do is said before it is signed and again
-   before it is published.
-5. Who may sign a new root: the keys of the old root and those of the new one, each to its
+4. Who may sign a new root: the keys of the old root and those of the new one, each to its
    threshold.
-6. Where the keys of a role change, the role itself is drafted anew, so that what a lost or stolen
+5. Where the keys of a role change, the role itself is drafted anew, so that what a lost or stolen
    key signed counts no longer.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner, Key, Signature
@@ -103,7 +100,7 @@ class Here:
         return self.published.root if role == roles.ROOT else self.published.roles.get(role)
 
     def keys(self, role: str) -> list[Key]:
-        """Who may sign the draft of a role (rule 5)."""
+        """Who may sign the draft of a role (rule 4)."""
         delegators: list[Root | Targets]
         if role in roles.TOP:
             delegators = [self.root()]
@@ -111,7 +108,17 @@ class Here:
                 delegators.insert(0, self.published.root.signed)
         else:
             delegators = [self.targets()]
-        found = {k: d.get_key(k) for d in delegators for k in d.get_delegated_role(role).keyids}
+        found: dict[str, Key] = {}
+        for delegator in delegators:
+            try:
+                keyids = delegator.get_delegated_role(role).keyids
+            except ValueError as e:
+                raise ReleaseRefused(
+                    f"nobody may sign for {role}",
+                    code="release_role",
+                    remedy=f"Make its channel first, or remove drafts/{role}.",
+                ) from e
+            found |= {keyid: delegator.get_key(keyid) for keyid in keyids}
         return list(found.values())
 
     def releases(self) -> dict[str, Release]:
@@ -205,7 +212,7 @@ def with_release(here: Here, release: Release, now: datetime) -> tuple[Draft, st
             code="release_number",
             remedy="Numbers grow by one.",
         )
-    _require_new(release, here)
+    require_new(release, here)
     found = working(here, release.channel, now)
     found.signed.targets[release.path] = line = TargetFile.from_data(release.path, data, ["sha256"])
     where = target_path(release.path, line.hashes["sha256"])
@@ -344,75 +351,9 @@ def new_releases(here: Here, draft: Draft) -> dict[str, Release]:
     }
 
 
-def wrong(here: Here, draft: Draft, now: datetime) -> list[str]:
-    """Rules 1 and 4: what this draft may not do, one line each."""
-    try:
-        of = draft.metadata().signed
-    except ReleaseRefused as e:
-        return [e.text]
-    before = here.of(draft.role)
-    found = []
-    if of.version != (before.signed.version + 1 if before else 1):
-        found.append(f"{draft.role} {of.version} does not follow what is published")
-    if not now < of.expires <= roles.kind(draft.role).ends(now) + timedelta(days=1):
-        found.append(f"{draft.role} would be valid until {of.expires:%Y-%m-%d}")
-    known = before.signed.targets if before and draft.role != roles.ROOT else {}
-    judge: Callable[[Here, Draft, Mapping[str, TargetFile]], list[str]] = {
-        roles.ROOT: _wrong_root,
-        roles.TARGETS: _wrong_targets,
-    }.get(draft.role, _wrong_channel)
-    try:
-        found += judge(here, draft, known)
-    except ReleaseRefused as e:
-        found.append(e.text)
-    return found
-
-
-def _wrong_root(here: Here, draft: Draft, known: Mapping[str, TargetFile]) -> list[str]:
-    root = draft.metadata().signed
-    return [
-        f"root would want {root.roles[name].threshold} of {len(root.roles[name].keyids)} for {name}"
-        for name, row in roles.TOP.items()
-        if (root.roles[name].threshold, len(root.roles[name].keyids)) != (row.threshold, row.keys)
-    ]
-
-
-def _wrong_targets(here: Here, draft: Draft, known: Mapping[str, TargetFile]) -> list[str]:
-    of = draft.metadata().signed
-    below = of.delegations.roles if of.delegations and of.delegations.roles else {}
-    before = here.of(roles.TARGETS)
-    found = [line for one in below.values() if (line := roles.wrong_delegation(one)) is not None]
-    if before is not None and (gone := set(before.signed.delegations.roles) - set(below)):
-        found.append(f"{', '.join(sorted(gone))} would be gone")
-    found += [f"targets would sign {path} itself" for path in of.targets if path != RECALL]
-    if known and RECALL not in of.targets:
-        found.append("the list of what was recalled would be gone")
-    old = here.published.recall if here.published else None
-    if old is not None and (new := here.recall()) is not None:
-        if new.entries[: len(old.entries)] != old.entries:
-            found.append("something would be recalled no longer")
-        if new.entries != old.entries and new.number <= old.number:
-            found.append("the number of the list of what was recalled would not grow")
-    return found
-
-
-def _wrong_channel(here: Here, draft: Draft, known: Mapping[str, TargetFile]) -> list[str]:
-    of = draft.metadata().signed
-    found = [f"{path} would change" for path in known if of.targets.get(path) != known[path]]
-    if of.delegations is not None:
-        found.append(f"{draft.role} would let others sign")
-    highest = max(numbers(known, draft.role), default=0)
-    for release in new_releases(here, draft).values():
-        if release.channel != draft.role:
-            found.append(f"{draft.role} would sign {release.path}")
-        if release.number <= highest:
-            found.append(f"{release.path} would come after {highest}")
-        _require_new(release, here)
-    return found
-
-
-def _require_new(release: Release, here: Here) -> None:
-    """No name and version with other bytes, nothing that was recalled."""
+def require_new(release: Release, here: Here) -> None:
+    """That it has no name and version with other bytes, and nothing that was recalled.
+    ReleaseRefused (`release_relabelled`, `release_recalled`)."""
     others = [one for path, one in here.releases().items() if path != release.path]
     for line in told_twice([*others, release]):
         raise ReleaseRefused(

@@ -85,14 +85,15 @@ class Folder:
         """What is served."""
         return reader(self.root / PUBLIC)
 
-    def here(self, now: datetime) -> Here:
-        """What is published and what waits (rule 3). ReleaseRefused: the first fault but age."""
+    def here(self, now: datetime, *, anchor: bytes | None = None) -> Here:
+        """What is published and what waits (rule 3). ReleaseRefused: the first fault but age.
+        `anchor`: the root to begin with, if not 1.root.json."""
         drafts = self.drafts()
         if self.files("metadata/1.root.json") is None:
             return Here(None, drafts, self.files)
-        published, faults = read(self.files, now)
+        published, faults = read(self.files, now, anchor=anchor)
         if published is None and roles.ROOT in drafts:
-            published, faults = read(self._before(drafts[roles.ROOT]), now)
+            published, faults = read(self._before(drafts[roles.ROOT]), now, anchor=anchor)
         for fault in faults:
             if published is None or fault.code != EXPIRED:
                 raise fault

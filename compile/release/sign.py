@@ -1,17 +1,20 @@
 """`sign`: one key, one draft at a time. What is signed is shown in words before.
 
-Everything that is shown comes from REPO/drafts, REPO/public/metadata and REPO/public/targets; so a
-copy of these three, without the blobs, is enough on a computer without a network. Blobs are
-compared with what was signed by `publish`.
+What is shown is how a draft differs from what is published. It comes from REPO/drafts,
+REPO/public/metadata and REPO/public/targets; so a copy of these three, without the blobs, is enough
+on a computer without a network. Who brings the copy could bring a made-up published state with it,
+against which a change does not show: `--root`, the signer's own copy of the first root, refuses
+such a one. Blobs are compared with what was signed by `publish`.
 """
 
 from __future__ import annotations
 
 import argparse
 from datetime import datetime
+from pathlib import Path
 
 from appliance.errors import ReleaseRefused
-from compile.release import drafts, keys
+from compile.release import drafts, judge, keys
 from compile.release.folder import Folder
 from compile.release.words import words
 
@@ -19,6 +22,7 @@ from compile.release.words import words
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The key, and which drafts."""
     keys.arguments(parser, many=False)
+    parser.add_argument("--root", type=Path, help="the signer's own copy of 1.root.json")
     parser.add_argument("--role", help="this draft alone; else all that the key may sign")
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -34,7 +38,7 @@ def run(args: argparse.Namespace, now: datetime) -> None:
     (signer,) = keys.signers(args.key, args.passphrase_file)
     folder, done = Folder(args.repo), 0
     with folder.held():
-        here = folder.here(now)
+        here = folder.here(now, anchor=args.root.read_bytes() if args.root else None)
         asked = (
             [args.role]
             if args.role
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace, now: datetime) -> None:
                 print(f"{role}: this key has signed it; it counts once")
                 done += 1
                 continue
-            if lines := drafts.wrong(here, draft, now):
+            if lines := judge.wrong(here, draft, now):
                 raise ReleaseRefused(
                     f"{role}: {'; '.join(lines)}",
                     code="draft_wrong",

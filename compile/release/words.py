@@ -35,8 +35,8 @@ def words(here: Here, draft: Draft) -> list[str]:
     if draft.role not in roles.TOP:
         for release in new_releases(here, draft).values():
             lines += release_words(release)
-    if len(lines) == 2:
-        lines.append("nothing else changes: it is only valid for longer")
+    if before and _same(new, before):
+        lines.append("nothing changes: it is only valid for longer")
     signed = [roles.called(key) for key in here.keys(draft.role) if key.keyid in draft.signatures]
     lines.append(f"signed by {', '.join(signed) or 'nobody yet'}; {missing} more needed")
     return lines
@@ -66,19 +66,26 @@ def release_words(release: Release) -> list[str]:
     return lines
 
 
+def _same(new: Metadata[Any], before: Metadata[Any]) -> bool:
+    """Whether nothing but version and time differs."""
+    passing = ("version", "expires")
+    one, two = new.signed.to_dict(), before.signed.to_dict()
+    return {k: v for k, v in one.items() if k not in passing} == {
+        k: v for k, v in two.items() if k not in passing
+    }
+
+
 def _keys(new: Metadata[Any], before: Metadata[Any] | None) -> Iterator[str]:
     """Who may sign for which role, and who no longer."""
     old = _serving(before) if before else {}
     for role, keys in _serving(new).items():
         threshold = _roles(new)[role].threshold
         names = ", ".join(keys.values())
-        if role not in old:
-            yield f"{role}: {threshold} of {names}"
-            continue
-        come = [name for key, name in keys.items() if key not in old[role]]
-        gone = [name for key, name in old[role].items() if key not in keys]
-        if come or gone:
-            yield f"{role}: {threshold} of {names}"
+        yield f"{role}: {threshold} of {names}"
+        before_it = old.get(role, {})
+        come = [name for key, name in keys.items() if key not in before_it]
+        gone = [name for key, name in before_it.items() if key not in keys]
+        if before and (come or gone):
             yield f"  comes: {', '.join(come) or 'nobody'}; goes: {', '.join(gone) or 'nobody'}"
 
 

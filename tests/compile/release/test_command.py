@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -14,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tuf.api.exceptions import BadVersionNumberError
 from tuf.ngclient import Updater
 
-from appliance.release.record import read_release
+from appliance.release.record import Release, read_release
 from compile import lock
 from compile.__main__ import main
 from compile.release import command
@@ -124,12 +126,10 @@ def published(place: Path, person: Person, capsys: pytest.CaptureFixture[str]) -
     return place / "repo"
 
 
-@pytest.fixture
-def served(published: Path) -> Iterator[str]:
-    """Its address on this machine."""
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(published / "public")
-    )
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a folder on this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -141,24 +141,56 @@ def served(published: Path) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_plain_client_of_python_tuf_takes_the_release_over_http(
-    published: Path, served: str, tmp_path: Path
+def taken(folder: Path, box: Path, root: bytes) -> Release:
+    """What a plain client of python-tuf takes from a folder over HTTP, as stable/1.json."""
+    for name in ("metadata", "targets"):
+        (box / name).mkdir(parents=True, exist_ok=True)
+    with serving(folder) as address:
+        updater = Updater(
+            str(box / "metadata"),
+            f"{address}/metadata/",
+            str(box / "targets"),
+            f"{address}/targets/",
+            bootstrap=root,
+        )
+        updater.refresh()
+        line = updater.get_targetinfo("stable/1.json")
+        assert line is not None
+        return read_release(Path(updater.download_target(line)).read_bytes(), "stable/1.json")
+
+
+def test_a_plain_client_of_python_tuf_goes_from_the_network_to_a_stick_and_back(
+    published: Path, tmp_path: Path, person: Person
 ) -> None:
-    for folder in ("box", "got"):
-        (tmp_path / folder).mkdir()
-    updater = Updater(
-        str(tmp_path / "box"),
-        f"{served}/metadata/",
-        str(tmp_path / "got"),
-        f"{served}/targets/",
-        bootstrap=(published / "public" / "metadata" / "1.root.json").read_bytes(),
-    )
-    updater.refresh()
-    line = updater.get_targetinfo("stable/1.json")
-    assert line is not None
-    release = read_release(Path(updater.download_target(line)).read_bytes(), "stable/1.json")
+    root = (published / "public" / "metadata" / "1.root.json").read_bytes()
+    box, keys = tmp_path / "box", ["--key", "which.key", "--key", "when.key"]
+    release = taken(published / "public", box, root)
     assert release.appliance.version == "0.2.0"
     assert [one.version for one in release.bundles] == ["1.0.0"]
+    stick = tmp_path / "some-stick"
+    assert main(["release", "stick", str(published), str(stick), "--days", "90", *keys]) == 0
+    assert taken(stick, box, root) == release
+    with pytest.raises(BadVersionNumberError):
+        taken(published / "public", box, root)
+    assert main(["release", "publish", str(published), "--key", "first.key", *keys]) == 0
+    assert taken(published / "public", box, root) == release
+    with pytest.raises(BadVersionNumberError):
+        taken(stick, box, root)
+    assert main(["release", "stick", str(published), str(stick), "--days", "9", *keys]) == 1
+
+
+def test_only_the_newest_release_of_a_channel_lies_on_a_stick(
+    published: Path, tmp_path: Path, person: Person, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stick = tmp_path / "some-stick"
+    keys = ["--key", "which.key", "--key", "when.key"]
+    words = ["release", "stick", str(published), str(stick), "--days", "9", *keys]
+    assert main([*words, "--channel", "beta"]) == 1
+    assert "there is no channel beta" in capsys.readouterr().err
+    assert main([*words, "--channel", "stable"]) == 0
+    assert list((stick / "targets").iterdir()) == [stick / "targets" / "stable"]
+    assert main(["release", "check", str(stick)]) == 0
+    assert "made for a stick" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_listed_with_its_remedy(

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 import pytest
 
+from appliance.bundle.manifest import MANIFEST, SIGNATURE
+from appliance.bundle.shelf import FACTORY
 from appliance.errors import BundleRefused, ReleaseRefused
 from appliance.release import blobs
 from appliance.release.record import Blob, DeviceKind, Range
 from compile.release import contents
 from compile.release.contents import Store
-from rigs.bundles import signed
+from rigs.bundles import called, signed
 from rigs.wheels import requirements, wheel
 
 PYTHON = Range(at_least="3.10", below="3.13")
@@ -118,3 +120,17 @@ def test_a_list_that_is_no_cyclonedx_is_refused() -> None:
     for data in (b"", b"[]", b"{}", b'{"bomFormat": "SPDX"}', b"\xff"):
         with pytest.raises(ReleaseRefused, match="CycloneDX"):
             contents.cyclonedx(Store({}.get), data, "parts list")
+
+
+def test_what_did_not_change_in_a_bundle_is_not_fetched_again() -> None:
+    """Of a factory bundle whose manifest alone changes: manifest, signature, list of the files."""
+    data = (FACTORY / "bundles" / "lung-nodule.scanside").read_bytes()
+    store = Store({}.get)
+    contents.bundle(store, called("lung-nodule", data))
+    assert sum(map(len, store.new.values())) < len(data)
+    newer = Store(store.new.get)
+    one = contents.bundle(newer, called("lung-nodule", data, title="!"))
+    found = blobs.read_contents(one.contents, newer.new[one.contents.path])
+    changed = {e.path for e in found.files if e.name in (MANIFEST, SIGNATURE)}
+    assert newer.new.keys() == changed | {one.contents.path}
+    assert sum(map(len, newer.new.values())) < 6_000

@@ -12,9 +12,10 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from appliance.errors import ReleaseRefused
-from compile.release import adoption, drafts
+from compile.release import adoption, drafts, judge
 from compile.release.folder import Folder, Served, reader
 from compile.release.published import read
+from compile.release.words import words
 from rigs.releasing import NOW, PLACES, Box, Simulated
 
 
@@ -202,6 +203,27 @@ def test_signatures_made_on_two_copies_are_brought_together(made: OnDisk, tmp_pa
     assert "stable/2.json" in published.releases
 
 
+def test_a_repository_that_was_made_up_around_a_draft_is_refused_by_who_kept_the_first_root(
+    made: OnDisk, tmp_path: Path
+) -> None:
+    """Against the made-up one, where the evil release is published, the draft changes nothing."""
+    theirs = Simulated.begun()
+    theirs.ship(version="6.6.6")
+    theirs.rotate("stable")
+    copy = OnDisk(tmp_path / "copy")
+    shutil.rmtree(copy.root / "public")
+    copy.memory = theirs
+    Folder(copy.root).make()
+    copy.drafted()
+    here = Folder(copy.root).here(NOW)
+    assert "nothing changes: it is only valid for longer" in words(here, here.drafts["stable"])
+    mine = made.memory.files["metadata/1.root.json"]
+    with pytest.raises(ReleaseRefused) as refused:
+        Folder(copy.root).here(NOW, anchor=mine)
+    assert refused.value.code == "release_signature"
+    assert Folder(made.root).here(NOW, anchor=mine).published is not None
+
+
 def test_the_second_of_two_copies_that_made_one_version_is_refused(made: OnDisk) -> None:
     """Both made version 3 of stable; the first was published meanwhile."""
     memory = made.memory
@@ -218,7 +240,7 @@ def test_the_second_of_two_copies_that_made_one_version_is_refused(made: OnDisk)
     late.signed.expires = late.signed.expires.replace(year=late.signed.expires.year - 1)
     folder = Folder(made.root)
     folder.draft(drafts.Draft("stable", late.to_bytes()), {})
-    (line, *_) = drafts.wrong(folder.here(NOW), folder.here(NOW).drafts["stable"], NOW)
+    (line, *_) = judge.wrong(folder.here(NOW), folder.here(NOW).drafts["stable"], NOW)
     assert line == "stable 3 does not follow what is published"
 
 
