@@ -4,7 +4,8 @@
     ├── Refuse                    the input is not to be trusted: answer with a reason, go on
     │   ├── InstanceRefused       one SOP instance; carries the DIMSE status of the answer
     │   ├── SeriesRefused         one series; carries the Reason that the report will show
-    │   └── BundleRefused         one bundle; what ran before goes on running
+    │   ├── BundleRefused         one bundle; what ran before goes on running
+    │   └── ReleaseRefused        a release, or the repository that it comes from; nothing changes
     ├── Retry                     something outside is away: keep everything, try again later
     │   ├── BrokerAway
     │   └── PeerAway
@@ -80,6 +81,13 @@ class BundleRefused(Refuse):
 
     code = "bundle_refused"
     remedy = "Fetch the bundle again, or ask the fleet team for one for this appliance version."
+
+
+class ReleaseRefused(Refuse):
+    """A release, or a repository of releases, is not taken. What was there before stays."""
+
+    code = "release_refused"
+    remedy = "Fetch the release again, or run `python -m compile release check` on its repository."
 
 
 class Retry(ScansideError):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 try:
     import onnx  # noqa: F401 - the linter, the gate and the engines read networks with it
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--skip-goldens", action="store_true", help="do not run the golden cases")
     verb = verbs.add_parser("keygen", help="a new signing key, and its .pub beside it")
     verb.add_argument("key", type=Path)
-    verb.add_argument("--kind", choices=["development", "release"], required=True)
+    verb.add_argument("--kind", choices=["development", "release", "repository"], required=True)
     verb = verbs.add_parser("sign", help="sign a bundle, in place unless -o")
     verb.add_argument("bundle", type=Path)
     verb.add_argument("--key", type=Path, required=True)
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--extras", default="openvino", help="of the wheel, separated by commas")
     verb.add_argument("--kernels", type=Path, help="the fatbin that goes with it")
     verb.add_argument("-o", "--out", type=Path, required=True)
+    verbs.add_parser("release", help="a repository of releases: `release --help` lists its verbs")
     return whole
 
 
@@ -81,8 +83,7 @@ def run(args: argparse.Namespace) -> None:
         ref = trust.check(data).ref
         print(f"{args.out}: {ref.name} {ref.version}, {len(data)} bytes, digest {ref.digest}")
     elif args.verb == "keygen":
-        public = keygen(args.key, args.kind)
-        print(f"{args.key}: keep it offline. {public}: put it into state/trust/ of each device.")
+        made_key(args.key, args.kind)
     elif args.verb == "sign":
         out = args.out or args.bundle
         put(out, sign(args.bundle.read_bytes(), private_key(args.key)))
@@ -110,6 +111,31 @@ def run(args: argparse.Namespace) -> None:
         print(wheel.wheel(args.out).one_line())
     elif args.verb == "sbom":
         parts_list(args)
+
+
+def made_key(path: Path, kind: Literal["development", "release", "repository"]) -> None:
+    """Makes a key and says where its two halves belong."""
+    if kind == "repository":
+        from compile.release.keys import new_passphrase  # the extra `release`, as below
+
+        public = keygen(path, kind, new_passphrase(path))
+        print(f"{path}: keep it where its role is signed. {public}: give it to who runs `init`.")
+    else:
+        public = keygen(path, kind)
+        print(f"{path}: keep it offline. {public}: put it into state/trust/ of each device.")
+
+
+def released(argv: Sequence[str]) -> int:
+    """The verbs of a repository have a command line of their own."""
+    try:
+        from compile.release.command import main as release
+    except ModuleNotFoundError as e:
+        print(
+            f"{e.name} is not installed [release_library] pip install 'scanside[release]'",
+            file=sys.stderr,
+        )
+        return 1
+    return release(argv)
 
 
 def target(name: str) -> str:
@@ -188,7 +214,10 @@ def linted(path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run; the exit code."""
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["release"]:
+        return released(words[1:])
+    args = parser().parse_args(words)
     try:
         run(args)
     except ScansideError as e:

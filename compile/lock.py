@@ -2,6 +2,7 @@
 
     make lock                          writes them anew, with the newest releases
     python -m compile.lock --check     whether they are still made of what it asks for; no network
+    python -m compile.lock --fetch wheels/x86-64 --machine x86_64     the wheels of a device's lock
 
 Rules.
 1. `LOCKS` says which file holds what. All are cut from one solution, so that a library has the same
@@ -16,7 +17,9 @@ Rules.
    hashes under the same version. The extras `trt-rtx` and `kernels` are NVIDIA's, pinned in
    pyproject.toml itself. No device installs any of the three.
 5. The index asked is the one that pip and uv are set up for; the files name none.
-6. The head holds a digest of what was asked for. `make check` fails where it is not that of
+6. To fetch is to take for every Python of one machine the wheels whose digests stand in the lock: a
+   release carries them all, because the Python of a device changes with its system.
+7. The head holds a digest of what was asked for. `make check` fails where it is not that of
    pyproject.toml: after a change there, `make lock`.
 """
 
@@ -32,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +253,32 @@ def wheels(pins: Sequence[Pin], target: Target, options: Sequence[str] = ()) -> 
     return {}
 
 
+def fetch(
+    lock: str,
+    machine: str,
+    folder: Path,
+    root: Path = ROOT,
+    options: Sequence[str] = (),
+    pythons: Sequence[str] = PYTHONS,
+) -> list[str]:
+    """Names of the wheels in `folder`, which is filled (rule 6). BundleRefused where pip cannot."""
+    pins = read((root / "locks" / f"{lock}.txt").read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for target in (Target(python, machine) for python in pythons):
+        with tempfile.TemporaryDirectory() as temporary:
+            wanted = Path(temporary) / "wanted.txt"
+            lines = [replace(pin, marker="").text() for pin in pins if target.takes(pin.marker)]
+            wanted.write_text("".join(lines), encoding="utf-8")
+            words = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+            words += ["--disable-pip-version-check", "--implementation", "cp", *options]
+            words += ["--python-version", target.python, "--dest", str(folder), "-r", str(wanted)]
+            words += [word for tag in target.platforms() for word in ("--platform", tag)]
+            done = _run([sys.executable, "-m", "pip", *words])
+        if done.returncode:
+            raise _refused(f"pip cannot fetch the wheels for {target}", done.stderr)
+    return sorted(path.name for path in folder.glob("*.whl"))
+
+
 def _solve(requirements: Sequence[str], pins: Sequence[Pin]) -> list[Pin]:
     """The newest releases that satisfy these requirements on every target, bound to `pins`."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
@@ -290,7 +319,12 @@ def main() -> int:
     """0 where the locks were written, or agree with pyproject.toml; else a line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m compile.lock")
     parser.add_argument("--check", action="store_true", help="write nothing, ask no network")
-    if parser.parse_args().check:
+    parser.add_argument("--fetch", type=Path, metavar="FOLDER", help="only fetch a device's wheels")
+    parser.add_argument("--machine", choices=MACHINES, help="for which machine they are fetched")
+    args = parser.parse_args()
+    if (args.fetch is None) != (args.machine is None):
+        parser.error("--fetch and --machine go together")
+    if args.check:
         wrong = stale()
         if wrong:
             line = f"{', '.join(wrong)}: pyproject.toml asks for something else now; make lock"
@@ -299,7 +333,11 @@ def main() -> int:
             print(f"locks: {len(LOCKS)} are those of pyproject.toml")  # noqa: T201
         return int(bool(wrong))
     try:
-        make()
+        if args.fetch is not None:
+            found = fetch("device", args.machine, args.fetch)
+            print(f"{args.fetch}: {len(found)} wheels")  # noqa: T201
+        else:
+            make()
     except BundleRefused as e:
         print(e.one_line(), file=sys.stderr)  # noqa: T201
         return 1

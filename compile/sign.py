@@ -1,13 +1,14 @@
 """Signing keys and signatures of bundles (Ed25519, RFC 8032).
 
-    python -m compile keygen KEY.pem --kind development|release
+    python -m compile keygen KEY.pem --kind development|release|repository
     python -m compile sign BUNDLE --key KEY.pem [-o OUT]
 
 Rules.
 1. A private key is PKCS #8 PEM with mode 0600, never overwritten and never written into a git
    working tree; beside it lies KEY.release.pub or KEY.development.pub, which goes into a device's
    `state/trust/`. A device tells the two apart by that name: what a development key signed needs
-   a flag to be added, which is audited.
+   a flag to be added, which is audited. A key of an update repository (docs/keys.md) signs no
+   bundle and is never without a passphrase.
 2. A signature is 64 bytes over the bytes of manifest.json, kept in the bundle as manifest.sig. What
    is signed has been checked like on a device, so a broken bundle gets no signature.
 3. Ed25519 is deterministic: signing twice gives the same bytes.
@@ -21,7 +22,9 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -33,8 +36,17 @@ from appliance.bundle.manifest import SIGNATURE
 from appliance.errors import BundleRefused
 
 
-def keygen(path: Path, kind: Literal["development", "release"]) -> Path:
+def keygen(
+    path: Path,
+    kind: Literal["development", "release", "repository"],
+    passphrase: bytes | None = None,
+) -> Path:
     """Make a key pair: `path` and, returned, the public key beside it (rule 1)."""
+    if (kind == "repository") != bool(passphrase):
+        raise _refused(
+            f"a key for {kind} {'has a' if kind == 'repository' else 'has no'} passphrase",
+            remedy="Only what signs a repository is kept under a passphrase.",
+        )
     public = path.with_suffix(f".{kind}.pub")
     absolute = path.resolve()
     if any((folder / ".git").exists() for folder in absolute.parents):
@@ -42,7 +54,10 @@ def keygen(path: Path, kind: Literal["development", "release"]) -> Path:
             f"{path} lies in a git working tree", remedy="Keep private keys outside any checkout."
         )
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    kept: KeySerializationEncryption = NoEncryption()
+    if passphrase:
+        kept = BestAvailableEncryption(passphrase)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, kept)
     _create(path, pem, 0o600)
     _create(
         public,

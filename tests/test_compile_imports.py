@@ -21,6 +21,22 @@ def test_no_file_imports_compile_as_a_whole() -> None:
                     assert alias.name.split(".")[0] != "compile", f"{path}: from compile.x import y"
 
 
+def test_without_tuf_one_line_says_what_to_install() -> None:
+    script = (
+        "import runpy, sys\n"
+        "sys.modules['tuf'] = None\n"
+        "sys.argv = ['compile', 'release', 'check', 'repo']\n"
+        "runpy.run_module('compile', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "tuf.api is not installed [release_library] pip install 'scanside[release]'"
+    ]
+
+
 def test_without_onnx_one_line_says_what_to_install() -> None:
     script = (
         "import runpy, sys\n"

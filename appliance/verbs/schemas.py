@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from appliance.bundle.manifest import Manifest
+from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
 from appliance.settings import Settings
@@ -44,6 +45,10 @@ WRITTEN: dict[str, type[BaseModel]] = {"report": Report, **MESSAGES, "doctor": E
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,
     "manifest": Manifest,
+    "release": release.Release,
+    "release-contents": release.Contents,
+    "release-lock": release.Lock,
+    "release-recall": release.Recall,
     "settings": Settings,
 }
 

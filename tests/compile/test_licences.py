@@ -6,6 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from compile import licences, sbom
 
@@ -29,6 +30,14 @@ def test_everything_that_a_device_installs_may_be_shipped(
 ) -> None:
     assert licences.main() == 0
     assert "may be shipped" in capsys.readouterr().out
+
+
+def test_what_an_update_needs_may_be_shipped_too() -> None:
+    """Not on a device yet: the libraries of the repository, for which its client will ask."""
+    asked = map(Requirement, ("securesystemslib", "tuf", "zstandard"))
+    found = sbom.closure(asked)
+    assert {"urllib3", "tuf"} <= {one.metadata["Name"].lower() for one in found}
+    assert [line for one in found for line in licences.refusals(one)] == []
 
 
 def test_the_decoders_are_looked_at_and_none_is_under_the_gpl() -> None:

@@ -146,6 +146,35 @@ def test_each_target_gets_the_hash_of_its_own_wheel_and_what_has_none_is_left_ou
     assert lock.wheels(pins[2:], lock.Target("3.13", "x86_64"), options) == {}
 
 
+def test_the_wheels_of_every_python_of_a_machine_are_fetched(tmp_path: Path) -> None:
+    """Also where a line is for a Python other than the one that pip runs on."""
+    index = tmp_path / "index"
+    index.mkdir()
+    made = {
+        tag: wheel(index, "ours", tag)
+        for tag in ("cp310-cp310-manylinux_2_28_x86_64", "cp312-cp312-manylinux_2_28_x86_64")
+    }
+    wheel(index, "ours", "cp312-cp312-manylinux_2_28_aarch64")
+    pure, old = wheel(index, "pure", "py3-none-any"), wheel(index, "old", "py3-none-any")
+    pins = [
+        lock.Pin("old", "1.0", "python_full_version < '3.11'", (old,)),
+        lock.Pin("ours", "1.0", "", tuple(made.values())),
+        lock.Pin("pure", "1.0", "", (pure,)),
+    ]
+    (tmp_path / "locks").mkdir()
+    path = tmp_path / "locks" / "device.txt"
+    path.write_text(lock.write("device", [], pins, []))
+    options = ("--no-index", "--find-links", str(index))
+    found = lock.fetch(
+        "device", "x86_64", tmp_path / "out", tmp_path, options, pythons=("3.10", "3.12")
+    )
+    names = [f"ours-1.0-{tag}.whl" for tag in made]
+    assert found == sorted(["old-1.0-py3-none-any.whl", "pure-1.0-py3-none-any.whl", *names])
+    path.write_text(lock.write("device", [], [lock.Pin("pure", "1.0", "", ("0" * 64,))], []))
+    with pytest.raises(BundleRefused, match="pip cannot fetch"):
+        lock.fetch("device", "x86_64", tmp_path / "no", tmp_path, options, pythons=("3.12",))
+
+
 def test_without_uv_the_refusal_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

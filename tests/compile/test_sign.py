@@ -104,6 +104,19 @@ def test_a_development_key_signs_nothing_that_a_device_takes_unasked(
         shelf.load(entry)
 
 
+def test_a_key_of_a_repository_has_a_passphrase_and_signs_no_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "anna.key"
+    with pytest.raises(BundleRefused, match="has a passphrase"):
+        keygen(path, "repository")
+    with pytest.raises(BundleRefused, match="has no passphrase"):
+        keygen(path, "release", b"four words nobody guesses")
+    assert keygen(path, "repository", b"four words nobody guesses").name == "anna.repository.pub"
+    assert b"ENCRYPTED" in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(BundleRefused, match="without a password"):
+        private_key(path)
+
+
 def test_the_same_key_under_a_release_name_is_a_release_key(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:

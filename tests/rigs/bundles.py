@@ -31,6 +31,14 @@ def signed(bundle: bytes) -> bytes:
     return archive.write({**entries, SIGNATURE: KEY.sign(entries[MANIFEST])})
 
 
+def called(name: str, bundle: bytes, *, title: str = "") -> bytes:
+    """The same bundle under another name, and with this added to its title, signed by KEY."""
+    entries = archive.read(bundle)
+    manifest = json.loads(entries[MANIFEST])
+    manifest |= {"name": name, "title": manifest["title"] + title}
+    return signed(archive.write({**entries, MANIFEST: json.dumps(manifest).encode()}))
+
+
 def trust_tests(state: Path) -> None:
     """A state folder trusts KEY from now on, as one for development."""
     (state / "trust").mkdir(parents=True, exist_ok=True)
