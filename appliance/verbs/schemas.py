@@ -37,6 +37,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-study": message.StudyEvent,
     "message-finding": message.FindingMessage,
     "message-findings": message.FindingsMessage,
+    "message-feedback": message.FeedbackMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }

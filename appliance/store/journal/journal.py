@@ -5,6 +5,7 @@
     journal.reports   reports as they were committed
     journal.owed      the outbox: what is owed to each destination
     journal.told      what an object that was composed says for ever
+    journal.feedback  what readers said of reports, for ever, and their comments
     journal.commitments  what archives are asked to promise, and what they answered
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
@@ -40,6 +41,7 @@ from appliance.store.journal.commitments import Commitments
 from appliance.store.journal.damage import DAMAGED
 from appliance.store.journal.database import Database, Manner
 from appliance.store.journal.event_log import EventLog
+from appliance.store.journal.feedback import FeedbackPart
 from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
@@ -68,6 +70,7 @@ class Journal:
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
         self.told = Told(database, clock)
+        self.feedback = FeedbackPart(database, clock, self.owed)
         self.commitments = Commitments(database, clock, self.owed)
 
     @classmethod
@@ -289,8 +292,8 @@ class Journal:
                 (*uids, series.updated),
             ).rowcount:
                 return False
-            for table in ("arrivals", "reports", "owed"):
-                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the three names above
+            for table in ("arrivals", "reports", "owed", "comments"):
+                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the names above
             self._db.ledger.note(ForgottenEntry(study=uids[0], series=uids[1]))
         return True
 
