@@ -35,6 +35,16 @@ REACH_MM: Final = 5.0
 """A mark names a candidate within its radius and at least this, as `training.evaluate` counts."""
 
 
+class ReportScores(Record):
+    """What was scored for one report, without a place: kept with the first row about it."""
+
+    threshold: float = Field(ge=0, le=1)
+    findings: int = Field(ge=0)
+    """How many the report has."""
+    below: tuple[float, ...] = ()
+    """Of every candidate below the threshold, the highest first."""
+
+
 class Feedback(Record):
     """One act of one reader."""
 
@@ -61,6 +71,8 @@ class Feedback(Record):
     score: float | None = Field(default=None, ge=0, le=1)
     """What the place scored: of the finding, or of the candidate that a missed mark names; None
     where nothing was scored there, or by a network whose threshold is another."""
+    scores: ReportScores | None = None
+    """Of the first act about a report alone, where they were kept."""
 
     @model_validator(mode="after")
     def _of_its_verdict(self) -> Feedback:
@@ -77,16 +89,6 @@ class Feedback(Record):
         if has != wanted or not (placed or neither):
             raise ValueError(f"`{self.verdict}` does not say what it is about, or too much")
         return self
-
-
-class ReportScores(Record):
-    """What was scored for one report, without a place: kept with the first row about it."""
-
-    threshold: float = Field(ge=0, le=1)
-    findings: int = Field(ge=0)
-    """How many the report has."""
-    below: tuple[float, ...] = ()
-    """Of every candidate below the threshold, the highest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,27 +79,28 @@ class FeedbackPart(Part):
             key = _series_of(db, report)
             if key is None:
                 return Heard.GONE
-            before = [one.said for one in rows.of_report(db, report)]
+            before = rows.of_report(db, report)
             if len(before) >= MOST_ROWS:
                 return Heard.TOO_MANY
             if said.undoes is not None and said.undoes not in _standing(before):
                 return Heard.TAKEN_BACK
-            entry = FeedbackEntry(said=said, scores=None if before else scores)
-            rows.insert_in(db, entry)
-            self._db.ledger.note(entry)
+            if not before:
+                said = said.model_copy(update={"scores": scores})
+            rows.insert_in(db, said)
+            self._db.ledger.note(FeedbackEntry(said=said))
             self._owed.add_in(db, [mqtt.enveloped(message.of_feedback(said), key)])
         return Heard.SAID
 
-    def of_report(self, report_id: object) -> list[FeedbackEntry]:
+    def of_report(self, report_id: object) -> list[Feedback]:
         """All that was said of one report, in order; `results.feedback.counting` tells what
         counts."""
         with self._db.look() as db:
             return rows.of_report(db, str(report_id))
 
-    def all(self) -> list[FeedbackEntry]:
+    def all(self) -> list[Feedback]:
         """All that was ever said, in order."""
         with self._db.look() as db:
-            return list(rows.entries(db))
+            return rows.every(db)
 
     # Comments.
 

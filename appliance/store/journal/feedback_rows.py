@@ -1,4 +1,4 @@
-"""The table `feedback` and entries of the ledger, each made of the other.
+"""The table `feedback`: rows and acts, each made of the other.
 
 For the journal's part (`feedback`), for `filing` and for `rebuild`, each within its transaction.
 """
@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from appliance.results.feedback import Feedback, ReportScores
-from appliance.store.journal.ledger import FeedbackEntry
+from appliance.results.feedback import Feedback
 
 
-def insert_in(db: sqlite3.Connection, entry: FeedbackEntry) -> None:
-    """A row as an entry of the ledger has it, within the caller's transaction. One that is there
-    stays as it is."""
-    said, scores = entry.said, entry.scores
+def insert_in(db: sqlite3.Connection, said: Feedback) -> None:
+    """An act as a row, within the caller's transaction. One that is there stays as it is."""
+    scores = said.scores
     place = None if said.center_lps_mm is None else json.dumps(said.center_lps_mm)
     db.execute(
         """INSERT INTO feedback
@@ -33,33 +31,30 @@ def insert_in(db: sqlite3.Connection, entry: FeedbackEntry) -> None:
     )  # fmt: skip
 
 
-def entries(db: sqlite3.Connection) -> Iterator[FeedbackEntry]:
-    """Every row, in order, as the ledger has it."""
-    yield from _read(db.execute("SELECT * FROM feedback ORDER BY id"))
+def every(db: sqlite3.Connection) -> list[Feedback]:
+    """All of them, in order."""
+    return _read(db.execute("SELECT * FROM feedback ORDER BY id"))
 
 
-def of_report(db: sqlite3.Connection, report_id: str) -> list[FeedbackEntry]:
+def of_report(db: sqlite3.Connection, report_id: str) -> list[Feedback]:
     """Those about one report, in order."""
     return _read(db.execute("SELECT * FROM feedback WHERE report_id = ? ORDER BY id", (report_id,)))
 
 
-def _read(rows: Iterable[sqlite3.Row]) -> list[FeedbackEntry]:
+def _read(rows: Iterable[sqlite3.Row]) -> list[Feedback]:
     """What was appended can be read, unless the file is damaged."""
     try:
-        return [_entry(dict(row)) for row in rows]
+        return [_act(dict(row)) for row in rows]
     except ValueError as e:  # of pydantic too
         raise sqlite3.DatabaseError(f"a row of feedback cannot be read: {e}"[:300]) from e
 
 
-def _entry(row: dict[str, object]) -> FeedbackEntry:
+def _act(row: dict[str, object]) -> Feedback:
     del row["id"]
-    scores, place = row.pop("scores"), row.pop("center_lps_mm")
-    return FeedbackEntry(
-        said=Feedback.model_validate(
-            {**row, "center_lps_mm": None if place is None else json.loads(str(place))}
-        ),
-        scores=None if scores is None else ReportScores.model_validate_json(str(scores)),
-    )
+    for name in ("center_lps_mm", "scores"):
+        text = row[name]
+        row[name] = None if text is None else json.loads(str(text))
+    return Feedback.model_validate(row)
 
 
 def _text(value: object) -> str | None:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.report import SeriesKey
+from appliance.results.feedback import Feedback
 from appliance.store import delivery
 from appliance.store.files import Disk
 from appliance.store.journal import feedback_rows, ledger
@@ -47,7 +48,7 @@ MOST = 50
 
 def begin(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     """The ledger of a journal that has none, within a transaction of its database."""
-    said = feedback_rows.entries(db)
+    said = (FeedbackEntry(said=one) for one in feedback_rows.every(db))
     entries: list[Entry] = [*_owed(db), *report_entries(db), *said, DrawnEntry(seq=_drawn(db))]
     disk.write(state / LEDGER_NAME, b"".join(encoded([entry]) for entry in entries))
 
@@ -67,7 +68,7 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
         disk.make_folder(_place(state, entry).parent)
         disk.write(_place(state, entry), encoded([entry]))
     if found.feedback:
-        _file_feedback(state, [e for e in found.feedback.values() if _was_said(db, e)], disk)
+        _file_feedback(state, [one for one in found.feedback.values() if _was_said(db, one)], disk)
     query = "SELECT state FROM owed WHERE destination = ? AND key = ?"
     states = {ids: db.execute(query, ids).fetchone() for ids in found.owed}
     owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
@@ -87,28 +88,29 @@ def filed(state: Path) -> Iterator[ReportEntry]:
                     yield entry
 
 
-def feedback_filed(state: Path) -> Iterator[FeedbackEntry]:
+def feedback_filed(state: Path) -> Iterator[Feedback]:
     """All of what readers said that was filed, in order; a line that is damaged is left out."""
     with contextlib.suppress(FileNotFoundError):
         for entry in ledger.decoded((state / FEEDBACK).read_bytes()):
             if isinstance(entry, FeedbackEntry):
-                yield entry
+                yield entry.said
 
 
-def _file_feedback(state: Path, entries: list[FeedbackEntry], disk: Disk) -> None:
+def _file_feedback(state: Path, acts: list[Feedback], disk: Disk) -> None:
     """Append what is not filed yet, durably: the ledger lets go of it then."""
-    known = {one.said.uid for one in feedback_filed(state)}
-    fresh = b"".join(encoded([one]) for one in entries if one.said.uid not in known)
+    known = {one.uid for one in feedback_filed(state)}
+    fresh = [FeedbackEntry(said=one) for one in acts if one.uid not in known]
+    lines = b"".join(encoded([one]) for one in fresh)
     if not (state / FEEDBACK).exists():
-        disk.write(state / FEEDBACK, fresh)
-    elif fresh:
-        disk.append(state / FEEDBACK, fresh)
+        disk.write(state / FEEDBACK, lines)
+    elif lines:
+        disk.append(state / FEEDBACK, lines)
 
 
-def _was_said(db: sqlite3.Connection, entry: FeedbackEntry) -> bool:
+def _was_said(db: sqlite3.Connection, one: Feedback) -> bool:
     """Whether the journal has the row: else it belongs to a transaction that never was."""
     query = "SELECT 1 FROM feedback WHERE uid = ?"
-    return db.execute(query, (str(entry.said.uid),)).fetchone() is not None
+    return db.execute(query, (str(one.uid),)).fetchone() is not None
 
 
 def _was(db: sqlite3.Connection, entry: ReportEntry) -> bool:

@@ -32,7 +32,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from appliance.report import Record, SeriesKey
-from appliance.results.feedback import Feedback, ReportScores
+from appliance.results.feedback import Feedback
 from appliance.store.files import DISK, Disk
 from appliance.store.rows import SeriesState
 
@@ -101,11 +101,10 @@ class ForgottenEntry(Record):
 
 
 class FeedbackEntry(Record):
-    """A reader said something of a report; scores: kept with the first row about one."""
+    """A reader said something of a report."""
 
     kind: Literal["feedback"] = "feedback"
     said: Feedback
-    scores: ReportScores | None = None
 
 
 class DrawnEntry(Record):
@@ -147,7 +146,7 @@ class Contents:
     """(report id, stage) -> the report, but of series that were deleted."""
     forgotten: set[SeriesKey] = field(default_factory=set)
     """Series that were deleted; what is said here of one that came again is of later."""
-    feedback: dict[uuid.UUID, FeedbackEntry] = field(default_factory=dict)
+    feedback: dict[uuid.UUID, Feedback] = field(default_factory=dict)
     """uid -> what was said, in order; no deletion takes it away."""
     seq: int = 0
     """The highest number that it knows of."""
@@ -169,7 +168,7 @@ class Contents:
             for key in entry.keys:
                 self.owed.pop((entry.destination, key), None)
         elif isinstance(entry, FeedbackEntry):
-            self.feedback.setdefault(entry.said.uid, entry)
+            self.feedback.setdefault(entry.said.uid, entry.said)
         elif isinstance(entry, DrawnEntry):
             self.seq = max(self.seq, entry.seq)
         else:
