@@ -101,15 +101,6 @@ def enveloped(outgoing: Outgoing, series: SeriesKey | None = None) -> Owed:
     return Owed(MQTT, str(outgoing.message.event_id), series, body)
 
 
-def series_named(body: bytes | None) -> uuid.UUID | None:
-    """The published name of the series that a message is about: who has no site key learns it from
-    what was said. None where the message names none."""
-    try:
-        return uuid.UUID(json.loads(Envelope.model_validate_json(body or b"").payload)["series"])
-    except (ValueError, TypeError, KeyError, AttributeError):  # of a message of another kind
-        return None
-
-
 def is_about(body: bytes | None, report: Report) -> bool:
     """Whether a message, as the journal keeps it, is one of a report: its event, its findings, what
     readers said of it, its withdrawal, or the withdrawal of the one that it supersedes. It may be

@@ -181,6 +181,18 @@ CREATE TABLE comments (                 -- words of readers: deleted with their 
 CREATE INDEX comments_of_series ON comments (study_uid, series_uid);
 CREATE INDEX comments_by_report ON comments (report_id);
 
+CREATE TABLE timings (                  -- how long the report of a deleted series took: no identity
+  at REAL NOT NULL,                     -- when it was first committed
+  scanner TEXT NOT NULL,                -- AE title of the sender; '' where none is known
+  status TEXT NOT NULL,                 -- of the report
+  first_s REAL NOT NULL,                -- last slice to its first committed form
+  first_told_s REAL,                    -- last slice to the broker's PUBACK for that
+  quiet_s REAL,                         -- of the way to the final form: waiting whether more comes
+  final_s REAL NOT NULL,                -- last slice to its final form
+  final_told_s REAL                     -- last slice to the broker's PUBACK for that
+) STRICT;
+CREATE INDEX timings_by_age ON timings (at);
+
 CREATE TABLE counters (
   name TEXT PRIMARY KEY,
   value INTEGER NOT NULL                -- the last that was drawn

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.report import Report, SeriesKey, Stage
 from appliance.results import message
-from appliance.results.mqtt import MQTT, Envelope, Mqtt, enveloped, is_about, series_named
+from appliance.results.mqtt import MQTT, Envelope, Mqtt, enveloped, is_about
 from appliance.results.owed import Body
 from rigs.reports import NAMING
 
@@ -92,10 +92,3 @@ def test_a_person_reads_the_topic_or_where_the_body_is_none_of_ours_the_key() ->
     body = owed.body(1) if callable(owed.body) else b""
     assert Mqtt().described(owed.key, body) == f"study/{NAMING.study(KEY.study)}/event"
     assert Mqtt().described(owed.key, b"\xff") == Mqtt().described(owed.key, None) == owed.key
-
-
-def test_the_published_name_of_a_series_is_read_from_what_was_said_of_it() -> None:
-    said = enveloped(message.of_series("received", KEY, naming=NAMING, slices=3, at=NOON), KEY)
-    assert series_named(opened(said.body, 1).model_dump_json().encode()) == NAMING.series(KEY)
-    for odd in (None, b"", b"{}", b'{"topic": "a", "qos": 1, "retain": false, "payload": "[1]"}'):
-        assert series_named(odd) is None
