@@ -84,6 +84,59 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the list of studies ends: the next one begins behind it."""
+
+    at: float
+    """When the first image of the study came."""
+    id: int
+    """Tells studies of one time apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study in the list of studies."""
+
+    study_uid: str
+    pseudonym: str | None
+    """None where nothing was said of it yet."""
+    place: Place
+    last_at: float
+    """When its latest image came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A series, and how many of its images have come: exact once its associations have ended,
+    before that at least so many."""
+
+    series: Series
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What one destination is owed."""
+
+    destination: str
+    waiting: int
+    dead: int
+    oldest_waiting: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What is known of a scanner by the studies that are here."""
+
+    calling_ae: str
+    studies: int
+    last_at: float
+    """When its latest image came."""
+    longest_pause_s: float | None
+    """Between two of its studies that came one after the other; None where there is only one."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwedRow:
     """One thing that is owed to a destination: bytes, or a file with them. What was ordered has its
     order as bytes, and a file once it is composed."""

@@ -6,6 +6,7 @@
     journal.owed      the outbox: what is owed to each destination
     journal.told      what an object that was composed says for ever
     journal.commitments  what archives are asked to promise, and what they answered
+    journal.shown     what a page shows of it, read only
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
 
@@ -44,6 +45,7 @@ from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
+from appliance.store.journal.shown import Shown
 from appliance.store.journal.told import Told
 from appliance.store.rows import Kept, Series, SeriesState
 
@@ -68,6 +70,7 @@ class Journal:
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
         self.told = Told(database, clock)
+        self.shown = Shown(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
 
     @classmethod
