@@ -7,6 +7,7 @@
     journal.told      what an object that was composed says for ever
     journal.feedback  what readers said of reports, for ever, and their comments
     journal.commitments  what archives are asked to promise, and what they answered
+    journal.shown     what a page shows of it, read only
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
 
@@ -46,6 +47,7 @@ from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
+from appliance.store.journal.shown import Shown
 from appliance.store.journal.told import Told
 from appliance.store.rows import Kept, Series, SeriesState
 
@@ -71,6 +73,7 @@ class Journal:
         self.owed = Outbox(database, clock, self.audit)
         self.told = Told(database, clock)
         self.feedback = FeedbackPart(database, clock, self.owed)
+        self.shown = Shown(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
 
     @classmethod
