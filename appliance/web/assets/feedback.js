@@ -13,18 +13,21 @@
   const sections = () => [...document.querySelectorAll("section.feedback")];
   const keysOn = () => localStorage.getItem(KEPT) !== "off";
 
+  // The line before a section stays when the section is replaced, so that a screen reader says it.
   function say(section, text, failed) {
-    const told = section.querySelector(".told");
+    const told = section.previousElementSibling;
     told.textContent = text;
     told.classList.toggle("stop", failed);
     told.classList.toggle("ok", !failed);
   }
 
   function prepare(section) {
-    const told = document.createElement("p");
-    told.className = "told";
-    told.setAttribute("role", "status");
-    section.querySelector("h2").after(told);
+    if (!section.previousElementSibling?.classList.contains("told")) {
+      const told = document.createElement("p");
+      told.className = "told";
+      told.setAttribute("role", "status");
+      section.before(told);
+    }
     const keys = section.querySelector("button.keys");
     if (keys) {
       keys.hidden = false;
@@ -78,18 +81,17 @@
 
   function replace(old, fresh, form, button) {
     const finding = form.dataset.finding;
-    const open = [...old.querySelectorAll("details")].map((one) => one.className && one.open);
+    const reading = old.querySelector("details.remark")?.open;
     for (const field of fresh.querySelectorAll("input[name=page]")) {
       field.value = old.querySelector("input[name=page]").value;
     }
     old.replaceWith(fresh);
-    fresh.querySelectorAll("details.remark").forEach((one) => { one.open = Boolean(open.at(-1)); });
+    if (reading) fresh.querySelector("details.remark").open = true;
     prepare(fresh);
     say(fresh, fresh.dataset.saved, false);
-    const again = finding && fresh.querySelector(
-      `form[data-finding="${CSS.escape(finding)}"] button[value="${CSS.escape(button.value)}"]`);
-    if (again && !again.disabled) again.focus();
-    else if (finding) fresh.querySelector(`form[data-finding="${CSS.escape(finding)}"] button`).focus();
+    const buttons = [...fresh.querySelectorAll(`form[data-finding="${finding}"] button`)];
+    const same = buttons.find((one) => one.value === button?.value && !one.disabled);
+    (same || buttons[0])?.focus({ preventScroll: true });
     document.dispatchEvent(new CustomEvent("scanside:feedback", { detail: { report: fresh.dataset.report } }));
   }
 
@@ -136,8 +138,9 @@
     ["x", "y", "z"].forEach((axis, n) => {
       place.querySelector(`input[name=${axis}]`).value = Number(center[n]).toFixed(1);
     });
-    place.scrollIntoView({ block: "nearest" });
-    place.querySelector("button[name=size_mm]").focus({ preventScroll: true });
+    const size = place.querySelector("button[name=size_mm]");
+    size.scrollIntoView({ block: "nearest" });
+    size.focus({ preventScroll: true });
   });
 
   sections().forEach(prepare);

@@ -6,69 +6,21 @@ import json
 import re
 import sqlite3
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from appliance.report import Report, Scored, Scores
+from appliance.report import Report
 from appliance.results.feedback import Feedback, counting
 from appliance.results.mqtt import Envelope
-from appliance.store import kept
-from appliance.store.files import DISK
 from appliance.store.journal import JOURNAL_NAME, damage
-from rigs import oblique, web
+from rigs import web
 from rigs.composing import FOUND, Site
 from rigs.web import Page
 
 CENTER = FOUND.center_lps_mm
 assert CENTER
-BELOW = Scored(score=0.31, center_lps_mm=(CENTER[0] + 12, CENTER[1], CENTER[2]))
-SCORES = Scores(
-    threshold=FOUND.threshold,
-    candidates=(Scored(score=FOUND.score, center_lps_mm=CENTER), BELOW),
-)
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The stage, on a state folder with a journal and no series yet."""
-    state = tmp_path_factory.mktemp("feedback") / "state"
-    Site(state).journal.close()
-    with web.running(state) as running:
-        yield running
-
-
-@pytest.fixture
-def site(page: Page) -> Iterator[Site]:
-    made = Site(page.settings.state)
-    yield made
-    made.journal.close()
-
-
-@pytest.fixture
-def report(site: Site) -> Report:
-    """Of a fresh series, with one finding, and what was scored for it."""
-    images = oblique.series(oblique.POSES["axial"], 6)
-    series = f"2.25.{uuid.uuid4().int}"
-    for image in images:
-        image.SeriesInstanceUID = series
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = (
-            f"2.25.{uuid.uuid4().int}"
-        )
-    report = site.commit(site.store(images), FOUND)
-    folder = site.settings.state / kept.FOLDER / str(report.report_id)
-    listed = kept.Images.model_validate_json((folder / "images.json").read_bytes())
-    scored = listed.model_copy(update={"scores": SCORES})
-    DISK.write(folder / "images.json", scored.model_dump_json().encode())
-    return report
-
-
-@pytest.fixture
-def reader(page: Page) -> Iterator[httpx.Client]:
-    with page.logged_in("radiologist") as browser:
-        yield browser
 
 
 def said(site: Site, report: Report) -> list[Feedback]:
@@ -100,11 +52,11 @@ def test_a_verdict_is_a_row_with_its_score_and_the_page_is_shown_again(
     assert (row.verdict, row.finding, row.role) == ("accept", 1, "radiologist")
     assert (row.score, row.bundle) == (FOUND.score, report.bundle.digest if report.bundle else "")
     assert row.scores
-    assert (row.scores.threshold, row.scores.findings) == (FOUND.threshold, 1)
+    assert (row.scores.threshold, row.scores.findings) == (FOUND.threshold, 2)
     assert row.scores.below == (0.31,)
     assert row.series == site.naming.series(site.journal.reports.series_of(report.report_id))  # type: ignore[arg-type]
     text = reader.get(f"/feedback/{report.report_id}").text
-    assert "1 of 1 findings judged" in text
+    assert "1 of 2 findings judged" in text
     assert "Accepted" in text
 
 
@@ -118,9 +70,8 @@ def test_from_the_page_of_a_study_it_leads_back_there(report: Report, reader: ht
 def test_a_missed_place_has_the_score_of_the_candidate_that_it_names(
     site: Site, report: Report, reader: httpx.Client
 ) -> None:
-    assert BELOW.center_lps_mm
-    x, y, z = BELOW.center_lps_mm
-    give(reader, report, "missed", x=x + 1, y=y, z=z, size_mm=6)
+    x, y, z = CENTER
+    give(reader, report, "missed", x=x + 13, y=y, z=z, size_mm=6)
     (row,) = said(site, report)
     assert (row.verdict, row.size_mm, row.score) == ("missed", 6.0, 0.31)
     assert "Missed by the device" in reader.get(f"/feedback/{report.report_id}").text
@@ -277,6 +228,7 @@ def test_the_operating_point_shows_the_figures_and_what_is_not_in_them(
     report: Report, reader: httpx.Client
 ) -> None:
     give(reader, report, "accept", finding=1)
+    give(reader, report, "reject", finding=2)
     answer = reader.get("/operating-point")
     assert answer.status_code == 200
     assert "the true sensitivity is lower" in answer.text
@@ -291,8 +243,8 @@ def test_the_operating_point_shows_the_figures_and_what_is_not_in_them(
 
 
 def test_the_page_speaks_chinese(report: Report, reader: httpx.Client) -> None:
-    reader.headers["accept-language"] = "zh-CN,zh;q=0.9"
-    text = reader.get(f"/feedback/{report.report_id}").text
+    chinese = {"accept-language": "zh-CN,zh;q=0.9"}
+    text = reader.get(f"/feedback/{report.report_id}", headers=chinese).text
     assert "接受" in text
     assert "Accept<" not in text
-    assert "工作点" in reader.get("/operating-point").text
+    assert "工作点" in reader.get("/operating-point", headers=chinese).text
