@@ -37,7 +37,6 @@ def study(request: Request) -> Response:
             raise HTTPException(404)
         seen = live.mark(journal, live.study(pseudonym), here.settings)
         latest = journal.shown.latest([study_uid])
-        who = persons(request, {study_uid: pseudonym}, latest)
         counting = views.by_series(latest)
         late = _late(journal)
         known = [
@@ -46,6 +45,7 @@ def study(request: Request) -> Response:
         ]
     if not known:
         raise HTTPException(404)
+    who = persons(request, {study_uid: pseudonym}, latest)
     person = None if who is None else who.get(study_uid)
     values = {
         "shown": views.shown(pseudonym, known, person),

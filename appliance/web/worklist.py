@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.requests import Request
@@ -47,30 +48,29 @@ def worklist(request: Request) -> Response:
         "nameless": False,
         "seen": "",
     }
+    page: list[Study] = []
+    known = views.Known([], [], {}, {})
     with here.reading() as journal:
         if journal is not None:
             values["seen"] = live.mark(journal, live.LIST, here.settings)
             values["scanners"] = [sender.calling_ae for sender in journal.shown.senders()]
             values["some"] = journal.shown.count() > 0
-            if wanted is not None:
-                found = journal.shown.studies(wanted, asked.behind, views.ROWS + 1)
-                page = found[: views.ROWS]
-                known, values["nameless"] = _known(request, journal, page)
-                values["rows"] = views.rows(page, known)
-                if len(found) > len(page):
-                    values["next"] = asked.further(page[-1].place)
+            found = journal.shown.studies(wanted, asked.behind, views.ROWS + 1) if wanted else []
+            page = found[: views.ROWS]
+            known = _known(journal, page)
+            if len(found) > len(page):
+                values["next"] = asked.further(page[-1].place)
+    who = persons(request, {study.study_uid: study.pseudonym for study in page}, known.latest)
+    values["nameless"] = who is None
+    values["rows"] = views.rows(page, replace(known, persons=who or {}))
     return here.render(request, "worklist.html", values)
 
 
-def _known(
-    request: Request, journal: Journal, studies: Sequence[Study]
-) -> tuple[views.Known, bool]:
-    """What the journal has of them, and whether their names should be there and cannot be."""
+def _known(journal: Journal, studies: Sequence[Study]) -> views.Known:
+    """What the journal has of them."""
     uids = [study.study_uid for study in studies]
-    latest = journal.shown.latest(uids)
-    found = persons(request, {s.study_uid: s.pseudonym for s in studies}, latest)
-    known = views.Known(journal.shown.series(uids), latest, journal.shown.judged(uids), found or {})
-    return known, found is None
+    shown = journal.shown
+    return views.Known(shown.series(uids), shown.latest(uids), shown.judged(uids), {})
 
 
 def persons(
@@ -81,9 +81,10 @@ def persons(
     """Who the patients of these studies are, by Study Instance UID, for who may know it; None where
     it cannot be written down that they look.
 
-    pseudonyms: of the studies; latest: their reports.
+    pseudonyms: of the studies; latest: their reports. Not while the caller reads the journal: where
+    no stage has it open, a reader keeps a writer out.
     """
-    if not visitor(request).names:
+    if not visitor(request).names or not pseudonyms:
         return {}
     try:
         audit.look(request, [name for name in pseudonyms.values() if name is not None])

@@ -216,12 +216,17 @@ class Ward:
         return made
 
     def refuse(
-        self, key: SeriesKey, code: Code, text: str, state: SeriesState = "refused"
+        self,
+        key: SeriesKey,
+        code: Code,
+        text: str,
+        state: SeriesState = "refused",
+        images: int = 304,
     ) -> Report:
         """A report that says why nothing was analysed."""
         status = Status.FAILED if state == "failed" else Status.NOT_ANALYSED
         reason = Reason(code=code, text=text)
-        return self.report(key, state, status=status, reasons=(reason,), took_s=2.2)
+        return self.report(key, state, status=status, reasons=(reason,), took_s=2.2, images=images)
 
     def taken(self) -> None:
         """The broker takes everything that waits, a moment later."""
@@ -296,9 +301,11 @@ def _set_aside(ward: Ward, key: SeriesKey) -> list[Report]:
 def _in_part(ward: Ward) -> Exam:
     exam = _of(ward, 60, lambda key: _found(ward, key))
     other = ward.arrive_as(SeriesKey(exam.key.study, f"{exam.key.study}.2"), 59, 40)
-    refusal = ward.refuse(other, Code.GAP_TOO_WIDE, "12 images are missing at z -210.0 mm")
+    refusal = ward.refuse(
+        other, Code.GAP_TOO_WIDE, "12 images are missing at z -210.0 mm", images=40
+    )
     scout = ward.arrive_as(SeriesKey(exam.key.study, f"{exam.key.study}.3"), 61, 2)
-    aside = ward.refuse(scout, Code.LOCALIZER, "a localizer of 2 images", "set_aside")
+    aside = ward.refuse(scout, Code.LOCALIZER, "a localizer of 2 images", "set_aside", 2)
     return Exam(exam.key, (*exam.reports, refusal, aside))
 
 

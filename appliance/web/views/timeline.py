@@ -61,7 +61,8 @@ def steps(
     if times is not None:
         found.append((Phrase("study.step.released"), _seconds(times.released)))
     judged = [one.row.created for one in told if one.said.event == "complete"]
-    found += [(Phrase("study.step.complete"), at) for at in judged[-1:]]
+    # one from before the last slice was about fewer of them
+    found += [(Phrase("study.step.complete"), at) for at in judged[-1:] if at >= last]
     if times is not None:
         found.append((Phrase("study.step.prepared"), _seconds(times.prepared)))
         found.append((Phrase("study.step.inferred"), _seconds(times.inferred)))
