@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
-from appliance.web import feedback, serving, worklist
+from appliance.web import feedback, health, live, metrics, serving, study, worklist
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
@@ -40,6 +40,10 @@ ROWS: tuple[Route, ...] = (
     *serving.ROUTES,
     *pages.ROUTES,
     *worklist.ROUTES,
+    *study.ROUTES,
+    *health.ROUTES,
+    *live.ROUTES,
+    *metrics.ROUTES,
     *feedback.ROUTES,
 )
 """Every address, one row each."""

@@ -8,6 +8,7 @@
     journal.feedback  what readers said of reports, for ever, and their comments
     journal.commitments  what archives are asked to promise, and what they answered
     journal.shown     what a page shows of it, read only
+    journal.timings   how long reports took, also those of series that were deleted
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
 
@@ -48,6 +49,7 @@ from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
 from appliance.store.journal.shown import Shown
+from appliance.store.journal.timings import Timings
 from appliance.store.journal.told import Told
 from appliance.store.rows import Kept, Series, SeriesState
 
@@ -74,6 +76,7 @@ class Journal:
         self.told = Told(database, clock)
         self.feedback = FeedbackPart(database, clock, self.owed, self.audit)
         self.shown = Shown(database, clock)
+        self.timings = Timings(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
 
     @classmethod
@@ -285,16 +288,19 @@ class Journal:
         """Delete the rows of a series that is as the caller saw it, and what hangs on it.
 
         False where it changed since. What was delivered goes with it; nothing owed is forgotten.
+        How long its reports took stays, without a word of whose they were (`timings`).
         """
         uids = (series.study_uid, series.series_uid)
         with self._db.write() as db:
             if self.owed.is_owed_in(db, series.key):
                 return False
+            timings = self.timings.of_series_in(db, series.key)
             if not db.execute(
                 "DELETE FROM series WHERE study_uid = ? AND series_uid = ? AND updated = ?",
                 (*uids, series.updated),
             ).rowcount:
                 return False
+            self.timings.keep_in(db, timings)
             for table in ("arrivals", "reports", "owed", "comments"):
                 db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the names above
             self._db.ledger.note(ForgottenEntry(study=uids[0], series=uids[1]))
@@ -321,4 +327,5 @@ class Journal:
             self.owed.purge_in(db, before)
             if before > float("-inf"):
                 self.told.purge_in(db)
+                self.timings.purge_in(db)
                 self.commitments.purge_in(db)

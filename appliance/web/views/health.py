@@ -172,8 +172,8 @@ def _queue(queue: Queue, now: float) -> Line:
     name = Phrase("health.queue", {"destination": queue.destination})
     age = None if queue.oldest_waiting is None else max(0.0, now - queue.oldest_waiting)
     if queue.dead:
-        values = {"dead": queue.dead, "waiting": queue.waiting}
-        return Line("stop", name, Phrase("health.dead", values), remedy="scanside outbox list")
+        counts = {"dead": queue.dead, "waiting": queue.waiting}
+        return Line("stop", name, Phrase("health.dead", counts), remedy="scanside outbox list")
     if not queue.waiting:
         return Line("ok", name, Phrase("health.empty"))
     values = {"waiting": queue.waiting, "age": age or 0.0}

@@ -61,7 +61,8 @@ def steps(
     if times is not None:
         found.append((Phrase("study.step.released"), _seconds(times.released)))
     judged = [one.row.created for one in told if one.said.event == "complete"]
-    found += [(Phrase("study.step.complete"), at) for at in judged[-1:]]
+    # one from before the last slice was about fewer of them
+    found += [(Phrase("study.step.complete"), at) for at in judged[-1:] if at >= last]
     if times is not None:
         found.append((Phrase("study.step.prepared"), _seconds(times.prepared)))
         found.append((Phrase("study.step.inferred"), _seconds(times.inferred)))
@@ -83,7 +84,7 @@ def deliveries(
         Delivery(
             one.row.destination,
             Phrase("study.message", {"event": one.said.event or one.said.type}),
-            one.row.state,
+            State(one.row.state),
             one.row.delivered_at,
             one.row.last_error or "",
         )
@@ -91,7 +92,9 @@ def deliveries(
         if one.said.report_id == uid
     ]
     of_archives = [
-        Delivery(row.destination, _object(row), row.state, row.delivered_at, row.last_error or "")
+        Delivery(
+            row.destination, _object(row), State(row.state), row.delivered_at, row.last_error or ""
+        )
         for row in sent
     ]
     return (*of_broker, *of_archives)
@@ -114,7 +117,7 @@ def _said(report: Report, told: Sequence[Told]) -> list[tuple[Phrase, float | No
 
 
 def _taken(row: OwedRow) -> Phrase:
-    promised = "promised" if row.state is State.COMMITTED else "taken"
+    promised = "promised" if row.state == State.COMMITTED else "taken"
     one = ordered(row.body)
     kind = one.kind if one else "object"
     return Phrase(f"study.step.{promised}", {"archive": row.destination, "kind": kind.upper()})

@@ -24,7 +24,8 @@ Make = Callable[..., Received]
 
 
 def owed(body: bytes, created: float, taken: float | None = None, **changed: Any) -> OwedRow:
-    state = State.WAITING if taken is None else State.DELIVERED
+    """As the journal has it, whose states are texts."""
+    state: Any = (State.WAITING if taken is None else State.DELIVERED).value
     row = OwedRow(1, "mqtt", "k", 1, body, None, created, state, taken, 0, None)
     return replace(row, **changed)
 
@@ -52,7 +53,7 @@ def by_archive(report: Report, at: float, state: State) -> OwedRow:
     body = Ordered(
         report_id=report.report_id, stage="final", edition=1, kind="sr", file="x.dcm"
     ).model_dump_json()
-    return owed(body.encode(), at, at + 1, destination="pacs", state=state)
+    return owed(body.encode(), at, at + 1, destination="pacs", state=state.value)
 
 
 def known(received: Received, reports: list[Report], **more: Any) -> KnownSeries:
