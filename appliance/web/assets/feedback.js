@@ -2,15 +2,18 @@
 // Without this file the forms work as they are.
 //
 // scanside:place    from the viewer, {center_lps_mm: [x, y, z], series}: where something was missed
-// scanside:finding  from the viewer, {finding}: which finding the reader looks at
+// scanside:finding  from the viewer, {finding, series}: which finding the reader looks at
+// scanside:fresh    from live.js: something about the study is new
 "use strict";
 (() => {
   const KEYS = { a: "accept", r: "reject", u: "undo" };
   const KEPT = "scanside-feedback-keys";
-  let current = null; // number of the finding that the reader looks at
+  let current = null; // the finding that the reader looks at, as `key` names it
   let sending = false;
 
   const sections = () => [...document.querySelectorAll("section.feedback")];
+  const sectionOf = (series) => sections().find((one) => one.dataset.series === series) || sections()[0];
+  const key = (form) => `${form.closest("section.feedback").dataset.report} ${form.dataset.finding}`;
   const keysOn = () => localStorage.getItem(KEPT) !== "off";
 
   // The line before a section stays when the section is replaced, so that a screen reader says it.
@@ -45,7 +48,7 @@
   function judged() {
     const forms = [...document.querySelectorAll("form.judge[data-finding]")];
     return (
-      forms.find((form) => form.dataset.finding === String(current)) ||
+      forms.find((form) => key(form) === current) ||
       forms.find((form) => form.dataset.judged === "no") ||
       forms[0]
     );
@@ -69,8 +72,11 @@
       const answer = await fetch(form.action, { method: "POST", body: values });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = answer.ok && page.getElementById(section.id);
-      if (fresh) replace(section, document.adoptNode(fresh), form, button);
-      else if (answer.status === 401 || answer.redirected) location.reload();
+      if (fresh) {
+        replace(section, document.adoptNode(fresh));
+        say(fresh, fresh.dataset.saved, false);
+        focus(fresh, form, button);
+      } else if (answer.status === 401 || answer.redirected) location.reload();
       else say(section, section.dataset.failed, true);
     } catch {
       say(section, section.dataset.failed, true);
@@ -79,8 +85,8 @@
     }
   }
 
-  function replace(old, fresh, form, button) {
-    const finding = form.dataset.finding;
+  // Puts a section as the device has it now in the place of the old one.
+  function replace(old, fresh) {
     const reading = old.querySelector("details.remark")?.open;
     for (const field of fresh.querySelectorAll("input[name=page]")) {
       field.value = old.querySelector("input[name=page]").value;
@@ -88,25 +94,44 @@
     old.replaceWith(fresh);
     if (reading) fresh.querySelector("details.remark").open = true;
     prepare(fresh);
-    say(fresh, fresh.dataset.saved, false);
-    const buttons = [...fresh.querySelectorAll(`form[data-finding="${finding}"] button`)];
+  }
+
+  function focus(section, form, button) {
+    const buttons = [...section.querySelectorAll(`form[data-finding="${form.dataset.finding}"] button`)];
     const same = buttons.find((one) => one.value === button?.value && !one.disabled);
     (same || buttons[0])?.focus({ preventScroll: true });
-    document.dispatchEvent(new CustomEvent("scanside:feedback", { detail: { report: fresh.dataset.report } }));
+  }
+
+  // Somebody else may have said something: the page of the study has news.
+  async function look(section) {
+    try {
+      const answer = await fetch(`/feedback/${section.dataset.report}`);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = answer.ok && page.getElementById(section.id);
+      const writing = section.querySelector("textarea")?.value || section.querySelector("details.place[open]");
+      if (fresh && fresh.dataset.mark !== section.dataset.mark && !writing && !sending) {
+        const held = section.contains(document.activeElement) && document.activeElement.closest("form");
+        const button = document.activeElement;
+        replace(section, document.adoptNode(fresh));
+        if (held) focus(fresh, held, button);
+      }
+    } catch {
+      // the device is away: the page says so itself, and what is shown here stays
+    }
   }
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (!form.closest("section.feedback")) return;
     event.preventDefault();
-    if (form.dataset.finding) current = Number(form.dataset.finding);
+    if (form.dataset.finding) current = key(form);
     send(form, event.submitter);
   });
 
   document.addEventListener("focusin", (event) => {
     const form = event.target.closest("form.judge[data-finding]");
     if (form) {
-      current = Number(form.dataset.finding);
+      current = key(form);
       mark();
     }
   });
@@ -119,19 +144,18 @@
     const button = form && form.querySelector(`button[value="${verdict}"]`);
     if (!button || button.disabled) return;
     event.preventDefault();
-    current = Number(form.dataset.finding);
     form.requestSubmit(button);
   });
 
   document.addEventListener("scanside:finding", (event) => {
-    current = Number(event.detail.finding);
+    const section = sectionOf(event.detail.series);
+    current = section && `${section.dataset.report} ${event.detail.finding}`;
     mark();
   });
 
   document.addEventListener("scanside:place", (event) => {
     const { center_lps_mm: center, series } = event.detail;
-    const every = sections();
-    const section = every.find((one) => one.dataset.series === series) || every[0];
+    const section = sectionOf(series);
     const place = section && section.querySelector("details.place");
     if (!place) return;
     place.open = true;
@@ -142,6 +166,8 @@
     size.scrollIntoView({ block: "nearest" });
     size.focus({ preventScroll: true });
   });
+
+  document.addEventListener("scanside:fresh", () => sections().forEach(look));
 
   sections().forEach(prepare);
 })();

@@ -96,6 +96,8 @@ class Shown:
     """Whether a missed place can be marked."""
     sizes_mm: tuple[int, ...]
     missed_form: uuid.UUID
+    mark: str
+    """Another one whenever there is more to show: an open page asks for it."""
 
 
 def of_report(
@@ -109,7 +111,7 @@ def of_report(
     draw: Callable[[], uuid.UUID] = uuid.uuid4,
 ) -> Shown:
     """acts, comments: all about this report, in order. draw: a fresh name for an act."""
-    said = list(acts)
+    said, remarks = list(acts), list(comments)
     counts = counting(said)
     counting_uids = {act.uid for act in (*counts.findings.values(), *counts.missed)}
 
@@ -139,12 +141,13 @@ def of_report(
         ),
         comments=tuple(
             CommentShown(local(c.at), c.finding, c.role, c.reader == who.reader, c.text)
-            for c in comments
+            for c in remarks
         ),
         judged=sum(one.said is not None for one in findings),
         placed=has_millimetres(report),
         sizes_mm=SIZES_MM,
         missed_form=draw(),
+        mark=f"{len(said)}-{len(remarks)}",
     )
 
 

@@ -12,6 +12,7 @@ from appliance.results.feedback import Feedback
 from rigs import chromium as browsers
 from rigs.chromium import Chromium
 from rigs.composing import Site
+from rigs.feedback import act
 from rigs.web import Page
 
 TARGET_PX = 64
@@ -197,3 +198,23 @@ def test_what_was_not_saved_is_said_on_the_page(
     tab.until("document.querySelector('.told').innerText === 'Not saved'")
     assert "Not judged" in tab.value(state_of(1))
     assert said(site, report) == []
+
+
+def test_on_the_page_of_the_study_it_stays_true_while_others_judge(
+    browser: Chromium, page: Page, site: Site, report: Report
+) -> None:
+    """live.js says that there is news; what somebody types meanwhile stays."""
+    tab = browser.page()
+    tab.go(f"{page.address}/study/{report.study.pseudonym}")
+    section = f"document.getElementById('feedback-{report.report_id}')"
+    tab.until(f"document.readyState === 'complete' && {section} !== null")
+    site.journal.feedback.say(act(report, "reject", role="technologist", reader="cd34"))
+    tab.until(f"{section}.innerText.includes('Rejected')")
+    tab.value(f"{section}.querySelector('textarea').value = 'half a senten'")
+    site.journal.feedback.say(act(report, "accept", finding=2, reader="cd34"))
+    tab.value("document.dispatchEvent(new CustomEvent('scanside:fresh'))")
+    assert tab.value(f"{section}.querySelector('textarea').value") == "half a senten"
+    tab.click(f"{section}.querySelector('form[data-finding=\"1\"] button[value=accept]')")
+    tab.until(f"{section}.innerText.includes('Readers said different things')")
+    assert tab.value("location.pathname") == f"/study/{report.study.pseudonym}"
+    tab.close()
