@@ -31,15 +31,22 @@ from appliance.report import NAMESPACE, Report, SeriesKey, Stage
 
 COMPOSER: Final = "1"
 """Version of what is written (rule 2)."""
-Kind = Literal["sr", "seg", "lungs", "sc"]
+Kind = Literal["sr", "seg", "lungs", "sc", "feedback"]
 """What a series of objects holds."""
-SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9101, "seg": 9102, "lungs": 9103, "sc": 9104}
+SERIES_NUMBER: Final[dict[Kind, int]] = {
+    "sr": 9101,
+    "seg": 9102,
+    "lungs": 9103,
+    "sc": 9104,
+    "feedback": 9105,
+}
 """Above what scanners give; several series of a study may share one (PS3.3 C.7.3.1)."""
 SERIES_DESCRIPTION: Final[dict[Kind, str]] = {
     "sr": "Scanside report",
     "seg": "Scanside findings",
     "lungs": "Scanside lungs",
     "sc": "Scanside pictures",
+    "feedback": "Scanside readers' feedback",
 }
 
 

@@ -22,6 +22,8 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="Settings file (TOML).", envvar="SCANSIDE_CONFIG"),
 ]
+Below = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
+"""The same behind a verb below: without it, what its parent was given."""
 Configured = Annotated[
     bool,
     typer.Option("--configured", help="Serve nothing: exit 0 if the settings ask for this stage."),
@@ -54,7 +56,7 @@ def web_group(
         context: typer.Context,
         name: Name,
         role: Annotated[str, typer.Option(help="technologist, radiologist or service.")],
-        config: Config = None,
+        config: Below = None,
     ) -> None:
         """A new account; prints its first password, once."""
         from appliance.verbs import web as verb
@@ -62,14 +64,14 @@ def web_group(
         _say_password(name, verb.added(settings(context, config), name, role, user()))
 
     @users.command("reset")
-    def reset(context: typer.Context, name: Name, config: Config = None) -> None:
+    def reset(context: typer.Context, name: Name, config: Below = None) -> None:
         """Another first password, printed once; its logins end."""
         from appliance.verbs import web as verb
 
         _say_password(name, verb.reset_password(settings(context, config), name, user()))
 
     @users.command("remove")
-    def remove(context: typer.Context, name: Name, config: Config = None) -> None:
+    def remove(context: typer.Context, name: Name, config: Below = None) -> None:
         """No account any more; its logins end."""
         from appliance.verbs import web as verb
 
@@ -77,7 +79,7 @@ def web_group(
         print(f"removed {name}")
 
     @users.command("list")
-    def list_(context: typer.Context, config: Config = None) -> None:
+    def list_(context: typer.Context, config: Below = None) -> None:
         """Name, role, and what rows of the journal call each one."""
         from appliance.verbs import web as verb
 
@@ -88,7 +90,7 @@ def web_group(
     def display(
         context: typer.Context,
         revoke: Annotated[bool, typer.Option("--revoke", help="End what it may.")] = False,
-        config: Config = None,
+        config: Below = None,
     ) -> None:
         """Let the screen of this machine read, without names."""
         from appliance.verbs import web as verb

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
-from appliance.web import health, live, metrics, serving, study, worklist
+from appliance.web import feedback, health, live, metrics, serving, study, worklist
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
@@ -44,6 +44,7 @@ ROWS: tuple[Route, ...] = (
     *health.ROUTES,
     *live.ROUTES,
     *metrics.ROUTES,
+    *feedback.ROUTES,
 )
 """Every address, one row each."""
 PAGES, SLOW = 8, 6
@@ -132,7 +133,7 @@ def _endpoint(
 def _page(row: Route, request: Request) -> Response:
     """One page, for who may see it."""
     door: Door = request.app.state.access
-    who = door.visitor(request, request.state.look)
+    who = door.visitor(request, request.state.look, used=not row.unasked)
     request.state.visitor = who
     if row.roles is None:
         return row.page(request)
@@ -163,7 +164,7 @@ def _to_login(request: Request, row: Route) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    response = _error(request, status, "refused", "")
+    response = _error(request, status, "", "")
     if isinstance(error, HTTPException):
         response.headers.update(error.headers or {})
     return response
@@ -172,7 +173,7 @@ def _refused(request: Request, error: Exception) -> Response:
 def _failed(request: Request, error: Exception) -> Response:
     if not isinstance(error, ScansideError):
         return _broken(request, error)
-    log.error("%s: %s", request.url.path, error.one_line())
+    log.error("%s", error.one_line())
     status = 503 if isinstance(error, StateUnusable) else 500
     return _error(request, status, error.code, error.one_line())
 

@@ -72,4 +72,4 @@ def asset(request: Request) -> Response:
     return Response(found.bodies[name], media_type=kind, headers={"cache-control": LASTS})
 
 
-ROUTES = (Route("GET", "/assets/{name}", asset, None),)
+ROUTES = (Route("GET", "/assets/{name}", asset, None, unasked=True),)

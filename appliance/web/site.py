@@ -84,7 +84,8 @@ def still_in(request: Request) -> bool:
     """Whether who asked may still see what they asked for: their login goes on, and the account is
     there. For a page that goes on for long, such as a stream of events."""
     access = request.app.state.access
-    return bool(access.visitor(request, request.state.look) == request.state.visitor)
+    now = access.visitor(request, request.state.look, used=False)
+    return bool(now == request.state.visitor)
 
 
 def form(request: Request) -> Mapping[str, str]:
@@ -104,6 +105,8 @@ class Route:
     """Who may; None: anybody, also without a login."""
     slow: bool = False
     """It works for longer than a disk lets wait, so its threads are none of the other pages'."""
+    unasked: bool = False
+    """A page asks for it by itself: that keeps no login from ending of idleness."""
 
 
 EVERYBODY: frozenset[Role] = frozenset({"display", "technologist", "radiologist", "service"})

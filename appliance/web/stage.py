@@ -27,6 +27,7 @@ from pathlib import Path
 
 import anyio
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from appliance.errors import SettingsInvalid
 from appliance.host import notify
@@ -45,6 +46,8 @@ STAGE = "web"
 CLOSING_S = 3
 CONNECTIONS = 400
 """At a time; 200 streams of events are among them."""
+FIRST_REQUEST_S = 15.0
+"""From the connection to the end of the first head."""
 HEAD_BYTES = 32768
 """Of the request line and the headers."""
 TICK_S = BEAT_S / 4
@@ -56,6 +59,18 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, which hangs up on who connects and does not ask for anything."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(FIRST_REQUEST_S, self._hang_up_on_the_mute)
+
+    def _hang_up_on_the_mute(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 class Certificate:
@@ -109,7 +124,7 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
         threads = anyio.CapacityLimiter(PAGES)
         config = uvicorn.Config(
             application(settings, site, assets, threads),
-            http="h11",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             loop="asyncio",

@@ -16,7 +16,7 @@ from appliance.report import Report
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
-from appliance.web import live
+from appliance.web import feedback, live
 from appliance.web.site import EVERYBODY, Route, site
 from appliance.web.views import study as views
 from appliance.web.views.address import name_of, study_of
@@ -44,6 +44,11 @@ def study(request: Request) -> Response:
             _known(journal, one, counting.get(one.series.key, []), archives, late)
             for one in journal.shown.series([study_uid])
         ]
+        feedbacks = {
+            report.report_id: feedback.shown(request, journal, report)
+            for reports in counting.values()
+            for report in reports
+        }
     if not known:
         raise HTTPException(404)
     who = persons(request, {study_uid: pseudonym}, latest)
@@ -53,6 +58,7 @@ def study(request: Request) -> Response:
         "words": Words(here.clock()),
         "nameless": who is None,
         "seen": seen,
+        "feedbacks": feedbacks,
     }
     return here.render(request, "study.html", values)
 

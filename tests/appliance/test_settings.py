@@ -319,3 +319,37 @@ def test_archives_of_both_kinds_stand_side_by_side(write) -> None:  # type: igno
 def test_an_archive_of_dicomweb_that_makes_no_sense_is_named(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SettingsInvalid, match=says):
         load(write(text))
+
+
+def test_the_page_is_off_and_on_the_loopback_until_the_settings_say_else() -> None:
+    web = load(None).web
+    assert not web.enabled
+    assert not web.names
+    assert web.on_loopback
+    assert web.languages == ("en", "zh")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('host = "0.0.0.0"', "leaves this machine with TLS alone"),
+        ('host = "192.0.2.7"', "leaves this machine with TLS alone"),
+        ('host = "ward.example"', "no address of this machine"),
+        ('hosts = ["ward.example:8042"]', "pattern"),
+        ("port = 0", "greater than or equal to 1"),
+        ("session_hours = 0", "greater than 0"),
+        ("languages = []", "at least 1"),
+        ('languages = ["de"]', "'en' or 'zh'"),
+        ('[web.tls]\ncertificate = "a.pem"', "tls.key"),
+    ],
+)
+def test_a_page_that_makes_no_sense_is_named(write, lines: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SettingsInvalid) as raised:
+        load(write(f"[web]\n{lines}\n"))
+    assert "web" in raised.value.text
+    assert says in raised.value.text
+
+
+def test_a_page_with_a_certificate_may_be_asked_from_elsewhere(write) -> None:  # type: ignore[no-untyped-def]
+    text = '[web]\nhost = "::"\n[web.tls]\ncertificate = "a.pem"\nkey = "b.pem"\n'
+    assert not load(write(text)).web.on_loopback

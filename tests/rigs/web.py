@@ -89,14 +89,13 @@ def csrf(browser: httpx.Client, path: str = "/") -> str:
 
 @contextmanager
 def running(state: Path, more: str = "", **web: Any) -> Iterator[Page]:
-    """`scanside web` on this state folder, from READY on. `web`: keys of [web]; `more`: further
-    lines of the settings."""
+    """`scanside web` on this state folder, from READY on. `web`: keys of [web], such as `tls`, a
+    dictionary; `more`: further lines of the settings."""
     port = free_port()
     state.mkdir(parents=True, exist_ok=True)
     config = state.with_name(f"{state.name}.toml")
     keys = {"enabled": True, "port": port, **web}
-    # of texts, numbers, truth values and lists of them JSON and TOML are the same
-    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    lines = [f"{key} = {_toml(value)}" for key, value in keys.items()]
     config.write_text("\n".join([f'state = "{state}"', "[web]", *lines, more]) + "\n")
     with ExitStack() as stack:
         log = state.with_name(f"{state.name}.log")
@@ -111,4 +110,12 @@ def running(state: Path, more: str = "", **web: Any) -> Iterator[Page]:
         process = stack.enter_context(child(command, env=environment, stderr=stderr))
         while b"READY=1" not in ready.recv(4096):
             pass
-        yield Page(f"http://127.0.0.1:{port}", config, load(config), process, log)
+        scheme = "https" if "tls" in web else "http"
+        yield Page(f"{scheme}://127.0.0.1:{port}", config, load(config), process, log)
+
+
+def _toml(value: object) -> str:
+    """Of texts, numbers, truth values and lists of them JSON and TOML are the same."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(one)}' for key, one in value.items())}}}"
+    return json.dumps(value)

@@ -140,6 +140,19 @@ def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     assert ("InaccessiblePaths", "-/var/lib/scanside/outgoing") in service("publish")
 
 
+def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
+    pairs = service("web")
+    read_only = {value for key, value in pairs if key == "ReadOnlyPaths"}
+    hidden = {value for key, value in pairs if key == "InaccessiblePaths"}
+    state = "-/var/lib/scanside"
+    assert read_only == {f"{state}/{name}" for name in ("spool", "reports", "identities")}
+    assert hidden == {
+        f"{state}/{name}" for name in ("incoming", "quarantine", "outgoing", "site.key")
+    }
+    assert dict(pairs)["ExecCondition"] == "/opt/scanside/bin/scanside web --configured"
+    assert int(dict(pairs)["CPUWeight"]) < 100, "it is on nobody's way"
+
+
 def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")

@@ -37,7 +37,7 @@ SOURCE_IMAGE = Code("260753009", "SCT", "Source")
 def text(case: Case) -> Composed:
     """What was concluded, in words."""
     one = _falling(identified(case.report, case.source.key, "sr", ENHANCED, case.naming))
-    return composed(case, one, _content(words.verdict(case.report), words.lines(case), _keys(case)))
+    return composed(case, one, content(words.verdict(case.report), words.lines(case), _keys(case)))
 
 
 def withdrawal(case: Case, by: str | None) -> Composed:
@@ -46,8 +46,8 @@ def withdrawal(case: Case, by: str | None) -> Composed:
     one = identified(
         case.report, case.source.key, "sr", ENHANCED, case.naming, withdrawn_by=by or "nothing"
     )
-    content = _content(words.withdrawal(by), words.withdrawn(case), ())
-    return composed(case, _falling(one), content)
+    said = content(words.withdrawal(by), words.withdrawn(case), ())
+    return composed(case, _falling(one), said)
 
 
 def _falling(one: Identified) -> Identified:
@@ -66,7 +66,8 @@ def _keys(case: Case) -> tuple[SourceImage, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
-def _content(first: str, said: Iterable[str], keys: Iterable[SourceImage]) -> ContentSequence:
+def content(first: str, said: Iterable[str], keys: Iterable[SourceImage]) -> ContentSequence:
+    """The tree of a text (rule 1): its first line, those below it, and images that it names."""
     from highdicom import sr  # noqa: PLC0415 - rule 3 of sr.case
 
     contains = sr.RelationshipTypeValues.CONTAINS

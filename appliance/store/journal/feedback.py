@@ -4,9 +4,11 @@ Rules
 - A row is appended and never changed or deleted: two triggers hold it. It says nothing of a patient
   (results/feedback.py), so it stays when images, report and masks are deleted.
 - A row, what it owes to the broker and, of the first row about a report, what was scored for it are
-  one transaction. They stand in the ledger too: a damaged journal loses none of them.
+  one transaction, with an audit row that names the act. Act and message stand in the ledger too: a
+  damaged journal loses none of them.
 - A row about a report that is not there any more, such as of a page that stayed open while its
-  series was deleted, is refused. So is an undo of a row that counts no more.
+  series was deleted, is refused. So is an undo of a row that counts no more; an undo is about the
+  finding of the row that it takes back.
 - A comment is in a table of its own and goes with its series. It is owed to nobody, is in no ledger
   and in no export: whoever writes a name into it has written it here alone. A damaged journal
   loses comments, because a second copy would outlive the series.
@@ -15,7 +17,8 @@ Rules
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -24,11 +27,14 @@ from appliance.report import SeriesKey
 from appliance.results import message, mqtt
 from appliance.results.feedback import Feedback, ReaderRole, ReportScores, counting
 from appliance.store.journal import feedback_rows as rows
+from appliance.store.journal.audit import Audit
 from appliance.store.journal.database import Database
 from appliance.store.journal.ledger import FeedbackEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.part import Part
 
+ACTOR, FEEDBACK, COMMENT = "web", "web_feedback", "web_comment"
+"""Of the audit."""
 LONGEST_COMMENT: Final = 2000
 """Letters. What is longer is cut."""
 MOST_COMMENTS: Final = 100
@@ -65,9 +71,11 @@ class Comment:
 class FeedbackPart(Part):
     """`journal.feedback`."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], owed: Outbox) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float], owed: Outbox, audit: Audit
+    ) -> None:
         super().__init__(database, clock)
-        self._owed = owed
+        self._owed, self._audit = owed, audit
 
     def say(self, said: Feedback, scores: ReportScores | None = None) -> Heard:
         """One act of a reader, and the message about it. scores: of its report, kept where this is
@@ -82,13 +90,18 @@ class FeedbackPart(Part):
             before = rows.of_report(db, report)
             if len(before) >= MOST_ROWS:
                 return Heard.TOO_MANY
-            if said.undoes is not None and said.undoes not in _standing(before):
-                return Heard.TAKEN_BACK
+            if said.undoes is not None:
+                undone = _standing(before).get(said.undoes)
+                if undone is None:
+                    return Heard.TAKEN_BACK
+                said = said.model_copy(update={"finding": undone.finding})
             if not before:
                 said = said.model_copy(update={"scores": scores})
             rows.insert_in(db, said)
             self._db.ledger.note(FeedbackEntry(said=said))
             self._owed.add_in(db, [mqtt.enveloped(message.of_feedback(said), key)])
+            told = {"uid": uid, "verdict": said.verdict, "reader": said.reader, "role": said.role}
+            self._audit.add_in(db, ACTOR, FEEDBACK, {**told, "report_id": report})
         return Heard.SAID
 
     def of_report(self, report_id: object) -> list[Feedback]:
@@ -107,43 +120,49 @@ class FeedbackPart(Part):
     def remark(
         self, report_id: object, finding: int | None, text: str, *, role: ReaderRole, reader: str
     ) -> Heard:
-        """A comment on a finding, or (None) on a report: SAID, GONE or TOO_MANY."""
+        """A comment on a finding, or (None) on a report. KNOWN where it is the last one again."""
+        report, text = str(report_id), text[:LONGEST_COMMENT]
         with self._db.write() as db:
-            key = _series_of(db, str(report_id))
+            key = _series_of(db, report)
             if key is None:
                 return Heard.GONE
-            (count,) = db.execute(
-                "SELECT count(*) FROM comments WHERE report_id = ?", (str(report_id),)
-            ).fetchone()
-            if count >= MOST_COMMENTS:
+            before = _comments(db, report)
+            if before and (before[-1].finding, before[-1].reader, before[-1].text) == (
+                finding,
+                reader,
+                text,
+            ):
+                return Heard.KNOWN
+            if len(before) >= MOST_COMMENTS:
                 return Heard.TOO_MANY
             db.execute(
                 """INSERT INTO comments
                 (at, study_uid, series_uid, report_id, finding, role, reader, text)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-                (
-                    self._clock(), key.study, key.series, str(report_id), finding, role, reader,
-                    text[:LONGEST_COMMENT],
-                ),
-            )  # fmt: skip
+                (self._clock(), key.study, key.series, report, finding, role, reader, text),
+            )
+            told: dict[str, object] = {"report_id": report, "reader": reader, "role": role}
+            self._audit.add_in(db, ACTOR, COMMENT, told)  # never its words
         return Heard.SAID
 
     def comments(self, report_id: object) -> list[Comment]:
         """Those on one report and its findings, in order."""
         with self._db.look() as db:
-            found = db.execute(
-                """SELECT at, finding, role, reader, text FROM comments
-                WHERE report_id = ? ORDER BY id""",
-                (str(report_id),),
-            ).fetchall()
-        return [Comment(**dict(row)) for row in found]
+            return _comments(db, str(report_id))
 
 
-def _standing(acts: Iterable[Feedback]) -> set[object]:
+def _comments(db: sqlite3.Connection, report_id: str) -> list[Comment]:
+    found = db.execute(
+        "SELECT at, finding, role, reader, text FROM comments WHERE report_id = ? ORDER BY id",
+        (report_id,),
+    ).fetchall()
+    return [Comment(**dict(row)) for row in found]
+
+
+def _standing(acts: Sequence[Feedback]) -> dict[uuid.UUID, Feedback]:
     """The acts that can be taken back: each that nobody took back yet."""
-    said = list(acts)
-    gone = counting(said).taken_back
-    return {row.uid for row in said if row.verdict != "undo" and row.uid not in gone}
+    gone = counting(acts).taken_back
+    return {act.uid: act for act in acts if act.verdict != "undo" and act.uid not in gone}
 
 
 def _series_of(db: sqlite3.Connection, report_id: str) -> SeriesKey | None:

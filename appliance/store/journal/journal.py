@@ -74,7 +74,7 @@ class Journal:
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
         self.told = Told(database, clock)
-        self.feedback = FeedbackPart(database, clock, self.owed)
+        self.feedback = FeedbackPart(database, clock, self.owed, self.audit)
         self.shown = Shown(database, clock)
         self.timings = Timings(database, clock)
         self.commitments = Commitments(database, clock, self.owed)

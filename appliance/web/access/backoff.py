@@ -62,4 +62,4 @@ class Backoff:
 
 
 def _pause_s(count: int) -> float:
-    return 0.0 if count < FREE else min(LONGEST_S, 2.0 ** (count - FREE))
+    return 0.0 if count < FREE else min(LONGEST_S, 2.0 ** min(count - FREE, 16))

@@ -49,12 +49,13 @@ class Door:
         self._secure = web.tls is not None
         self.cookie = f"{'__Host-' if self._secure else ''}scanside-{web.port}"
 
-    def visitor(self, request: Request, look: Look) -> Visitor | None:
-        """Who asks; None without a session that goes on. StateUnusable."""
+    def visitor(self, request: Request, look: Look, *, used: bool = True) -> Visitor | None:
+        """Who asks; None without a session that goes on. used: a person asked, which keeps the
+        session from ending of idleness. StateUnusable."""
         token = request.cookies.get(self.cookie, "")
         if not _TOKEN.fullmatch(token):
             return None
-        session = self.sessions.of(token)
+        session = self.sessions.of(token, used=used)
         if session is None:
             return None
         role: Role | None = session.role

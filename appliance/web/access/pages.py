@@ -92,6 +92,9 @@ def change_password(request: Request) -> Response:
         if door.accounts.known(name, sent.get("old", "")) is None:
             door.backoff.failed(name, address)
             return again("access.wrong_old", 401)
+        rows.account(
+            site(request).settings.state, rows.ACTOR, "password", name, who.role, who.reader
+        )
         account = door.accounts.change(name, fresh)
     except passwords.Busy:
         return again("access.busy", 503)

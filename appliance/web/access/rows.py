@@ -55,7 +55,8 @@ def logout(state: Path, who: Visitor) -> None:
 
 
 def account(state: Path, actor: str, verb: str, name: str, role: str, reader: str) -> None:
-    """An account was added, reset or removed on a terminal; the only row with the name of one."""
+    """An account is added, reset or removed on a terminal, or its owner chooses a password: the
+    only rows with the name of an account."""
     with writing(state) as journal:
         journal.audit.add(actor, f"web_user_{verb}", account=name, role=role, reader=reader)
 

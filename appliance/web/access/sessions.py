@@ -93,13 +93,16 @@ class Sessions:
                 raise
         return token, session
 
-    def of(self, token: str) -> Session | None:
-        """The session that this cookie opens; it was used now. None: it has ended, or is forged."""
+    def of(self, token: str, *, used: bool = True) -> Session | None:
+        """The session that this cookie opens; used: it was used now. None: it has ended, or there
+        never was one."""
         at = self._now()
         with self._turn:
             found = self._open.get(name_of(token))
             if found is None or self._ended(found, at):
                 return None
+            if not used:
+                return found
             self._open[found.id] = found.model_copy(update={"used": at})
             if self._written.age_s(at) >= WRITTEN_EVERY_S:
                 self._drop_ended(at)

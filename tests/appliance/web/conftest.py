@@ -1,4 +1,5 @@
-"""A day of a ward, and the page that shows it."""
+"""Stages that serve: one for all tests of a folder that change nothing of it but accounts, and one
+that shows a day of a ward."""
 
 from __future__ import annotations
 
@@ -11,8 +12,15 @@ from rigs import ward, web
 from rigs.ward import Exam, Ward
 
 
+@pytest.fixture(scope="package")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[web.Page]:
+    with web.running(tmp_path_factory.mktemp("page") / "state") as serves:
+        yield serves
+
+
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the ward."""
     return tmp_path_factory.mktemp("ward") / "state"
 
 
@@ -24,7 +32,7 @@ def day(state: Path) -> dict[str, Exam]:
 
 
 @pytest.fixture(scope="module")
-def page(state: Path, day: dict[str, Exam]) -> Iterator[web.Page]:
+def bedside(state: Path, day: dict[str, Exam]) -> Iterator[web.Page]:
     """The stage, serving that day; names are for who may see them."""
     assert day
     token = state.with_name("token")

@@ -15,10 +15,10 @@ from rigs.ward import Exam
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_page_says_how_the_device_does_in_both_languages(
-    page: web.Page, day: dict[str, Exam], language: str
+    bedside: web.Page, day: dict[str, Exam], language: str
 ) -> None:
     assert day
-    with page.logged_in(headers={"accept-language": language}) as browser:
+    with bedside.logged_in(headers={"accept-language": language}) as browser:
         text = browser.get("/health").text
     assert "lung-nodule 1.4.0" in text
     assert "CT_EMERGENCY" in text
@@ -26,12 +26,12 @@ def test_the_page_says_how_the_device_does_in_both_languages(
     assert ("提供本页面" in text) == (language == "zh")
 
 
-def test_the_doctor_is_asked_by_service_alone_and_its_lines_are_shown(page: web.Page) -> None:
-    with page.logged_in("technologist") as browser:
+def test_the_doctor_is_asked_by_service_alone_and_its_lines_are_shown(bedside: web.Page) -> None:
+    with bedside.logged_in("technologist") as browser:
         sent = {"csrf": web.csrf(browser, "/health")}
         assert browser.post("/health/doctor", data=sent).status_code == 403
         assert "Examine the device now" not in browser.get("/health").text
-    with page.logged_in("service") as browser:
+    with bedside.logged_in("service") as browser:
         sent = {"csrf": web.csrf(browser, "/health")}
         assert browser.post("/health/doctor", data=sent).headers["location"] == "/health#doctor"
         end = time.monotonic() + 2 * HANG_S
@@ -43,11 +43,11 @@ def test_the_doctor_is_asked_by_service_alone_and_its_lines_are_shown(page: web.
         assert f'<dt lang="en">{line}</dt>' in text
 
 
-def test_the_times_are_a_file_for_who_may_have_it(page: web.Page, day: dict[str, Exam]) -> None:
+def test_the_times_are_a_file_for_who_may_have_it(bedside: web.Page, day: dict[str, Exam]) -> None:
     assert day
-    with page.logged_in("technologist") as browser:
+    with bedside.logged_in("technologist") as browser:
         assert browser.get("/ledger.csv").status_code == 403
-    with page.logged_in("service") as browser:
+    with bedside.logged_in("service") as browser:
         answer = browser.get("/ledger.csv")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     lines = list(csv.DictReader(io.StringIO(answer.text)))

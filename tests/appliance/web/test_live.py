@@ -44,10 +44,10 @@ def events(answer: httpx.Response) -> Iterator[str]:
 
 
 def test_a_page_is_told_of_what_is_new_and_of_what_it_missed(
-    page: web.Page, state: Path, day: dict[str, Exam]
+    bedside: web.Page, state: Path, day: dict[str, Exam]
 ) -> None:
     assert day
-    with page.logged_in() as browser:
+    with bedside.logged_in() as browser:
         with listening(browser, of="list") as heard:
             kind, seen = next(heard).split()
             assert kind == "alive"
@@ -62,10 +62,10 @@ def test_a_page_is_told_of_what_is_new_and_of_what_it_missed(
 
 
 def test_the_page_of_a_study_is_told_of_that_study_alone(
-    page: web.Page, state: Path, day: dict[str, Exam]
+    bedside: web.Page, state: Path, day: dict[str, Exam]
 ) -> None:
     exam = day["arriving"]
-    with page.logged_in() as browser:
+    with bedside.logged_in() as browser:
         with listening(browser, of="study", study=exam.study) as heard:
             _, seen = next(heard).split()
             with Ward(state) as at_work:
@@ -80,18 +80,21 @@ def test_the_page_of_a_study_is_told_of_that_study_alone(
 
 
 @pytest.mark.parametrize("query", [{}, {"of": "all"}, {"of": "study", "study": "../x"}])
-def test_of_what_is_not_there_is_no_stream(page: web.Page, query: dict[str, str]) -> None:
-    with page.logged_in() as browser:
+def test_of_what_is_not_there_is_no_stream(bedside: web.Page, query: dict[str, str]) -> None:
+    with bedside.logged_in() as browser:
         assert browser.get("/events", params=query).status_code == 404
-    with page.browser() as nobody:
+    with bedside.browser() as nobody:
         assert nobody.get("/events", params={"of": "list"}).status_code == 401
 
 
 def test_two_hundred_streams_are_served_and_a_page_beside_them(
-    page: web.Page, day: dict[str, Exam]
+    bedside: web.Page, day: dict[str, Exam]
 ) -> None:
     assert day
-    with ExitStack() as stack, page.logged_in(limits=httpx.Limits(max_connections=None)) as browser:
+    with (
+        ExitStack() as stack,
+        bedside.logged_in(limits=httpx.Limits(max_connections=None)) as browser,
+    ):
         for _ in range(200):
             stack.enter_context(listening(browser, of="list"))
         assert browser.get("/").status_code == 200

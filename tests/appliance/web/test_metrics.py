@@ -14,9 +14,9 @@ TOKEN = {"authorization": "Bearer a-token-of-the-ward"}
 
 
 def test_who_shows_the_token_gets_figures_and_no_study(
-    page: web.Page, day: dict[str, Exam]
+    bedside: web.Page, day: dict[str, Exam]
 ) -> None:
-    with page.browser() as browser:
+    with bedside.browser() as browser:
         answer = browser.get("/metrics", headers=TOKEN)
     assert answer.status_code == 200
     samples = {
@@ -36,8 +36,8 @@ def test_who_shows_the_token_gets_figures_and_no_study(
     "headers",
     [{}, {"authorization": "Bearer wrong"}, {"authorization": "Basic a-token-of-the-ward"}],
 )
-def test_without_the_token_there_are_none(page: web.Page, headers: dict[str, str]) -> None:
-    with page.logged_in("service") as browser:
+def test_without_the_token_there_are_none(bedside: web.Page, headers: dict[str, str]) -> None:
+    with bedside.logged_in("service") as browser:
         answer = browser.get("/metrics", headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"

@@ -13,9 +13,9 @@ from rigs.ward import HOSTILE, Exam, Ward
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_study_of_a_day_has_its_page_in_both_languages(
-    page: web.Page, day: dict[str, Exam], language: str
+    bedside: web.Page, day: dict[str, Exam], language: str
 ) -> None:
-    with page.logged_in(headers={"accept-language": language}) as browser:
+    with bedside.logged_in(headers={"accept-language": language}) as browser:
         for name, exam in day.items():
             answer = browser.get(f"/study/{exam.study}")
             assert answer.status_code == 200, name
@@ -23,8 +23,8 @@ def test_every_study_of_a_day_has_its_page_in_both_languages(
             assert exam.key.series not in answer.text  # no UID leaves
 
 
-def test_the_findings_are_said_in_every_field(page: web.Page, day: dict[str, Exam]) -> None:
-    with page.logged_in() as browser:
+def test_the_findings_are_said_in_every_field(bedside: web.Page, day: dict[str, Exam]) -> None:
+    with bedside.logged_in() as browser:
         text = browser.get(f"/study/{day['found'].study}").text
     for said in (
         "8.2 x 6.6 mm",
@@ -47,9 +47,9 @@ def test_the_findings_are_said_in_every_field(page: web.Page, day: dict[str, Exa
 
 
 def test_a_refusal_is_never_a_negative_and_says_what_to_do(
-    page: web.Page, day: dict[str, Exam]
+    bedside: web.Page, day: dict[str, Exam]
 ) -> None:
-    with page.logged_in() as browser:
+    with bedside.logged_in() as browser:
         text = browser.get(f"/study/{day['refused'].study}").text
     assert "This is no negative result." in text
     assert "the gantry was tilted by 12.0 degrees" in text
@@ -58,9 +58,9 @@ def test_a_refusal_is_never_a_negative_and_says_what_to_do(
 
 
 def test_what_was_set_aside_and_what_came_before_are_shown(
-    page: web.Page, day: dict[str, Exam]
+    bedside: web.Page, day: dict[str, Exam]
 ) -> None:
-    with page.logged_in() as browser:
+    with bedside.logged_in() as browser:
         part = browser.get(f"/study/{day['in_part'].study}").text
         revised = browser.get(f"/study/{day['revised'].study}").text
     assert "Set aside, and why" in part
@@ -84,9 +84,9 @@ def test_what_was_set_aside_and_what_came_before_are_shown(
     ],
 )
 def test_what_is_no_study_here_is_not_found_and_nothing_is_said_of_it(
-    page: web.Page, path: str
+    bedside: web.Page, path: str
 ) -> None:
-    with page.logged_in() as browser:
+    with bedside.logged_in() as browser:
         answer = browser.get(path)
         assert answer.status_code == 404
         assert "This page is not there" in answer.text
@@ -109,9 +109,9 @@ def test_a_study_that_is_deleted_while_its_page_is_open_is_gone(tmp_path: Path) 
 
 
 def test_a_role_without_names_sees_the_pseudonym_alone(
-    page: web.Page, day: dict[str, Exam]
+    bedside: web.Page, day: dict[str, Exam]
 ) -> None:
-    with page.logged_in("service") as browser:
+    with bedside.logged_in("service") as browser:
         text = browser.get(f"/study/{day['nothing'].study}").text
     assert "4711" not in text
     assert day["nothing"].study in text

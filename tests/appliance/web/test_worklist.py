@@ -44,9 +44,9 @@ def looks(state: Path) -> int:
 
 
 def test_each_study_is_a_row_the_newest_first_with_its_word_and_its_sign(
-    page: web.Page, day: dict[str, Exam]
+    bedside: web.Page, day: dict[str, Exam]
 ) -> None:
-    with page.logged_in() as browser:
+    with bedside.logged_in() as browser:
         found = rows(browser.get("/"))
     assert list(found) == [exam.study for exam in day.values()]
     for name, exam in day.items():
@@ -56,8 +56,8 @@ def test_each_study_is_a_row_the_newest_first_with_its_word_and_its_sign(
     assert "2.0 s waiting" in found[day["found"].study]
 
 
-def test_a_filter_shows_its_studies_alone(page: web.Page, day: dict[str, Exam]) -> None:
-    with page.logged_in() as browser:
+def test_a_filter_shows_its_studies_alone(bedside: web.Page, day: dict[str, Exam]) -> None:
+    with bedside.logged_in() as browser:
         refused = rows(browser.get("/", params={"status": "not_analysed"}))
         assert set(refused) == {day[name].study for name in ("in_part", "refused", "failed")}
         one = day["found"].study
@@ -69,18 +69,18 @@ def test_a_filter_shows_its_studies_alone(page: web.Page, day: dict[str, Exam]) 
 
 
 def test_names_are_text_are_seen_by_who_may_and_each_look_is_written_down_once(
-    page: web.Page, state: Path, day: dict[str, Exam]
+    bedside: web.Page, state: Path, day: dict[str, Exam]
 ) -> None:
     assert day
     before = looks(state)
-    with page.logged_in("radiologist") as browser:
+    with bedside.logged_in("radiologist") as browser:
         first = browser.get("/").text
         browser.get("/")
     assert escape(HOSTILE) in first.replace("&#34;", "&quot;")
     assert HOSTILE not in first
     assert "4712" in first
     assert looks(state) == before + 1
-    with page.logged_in("service") as browser:
+    with bedside.logged_in("service") as browser:
         assert "4712" not in browser.get("/").text
     assert looks(state) == before + 1
 
@@ -137,9 +137,9 @@ def test_before_the_first_study_and_with_a_damaged_journal_there_is_a_clear_page
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_word_is_there_in_both_languages(
-    page: web.Page, day: dict[str, Exam], language: str
+    bedside: web.Page, day: dict[str, Exam], language: str
 ) -> None:
-    with page.logged_in(headers={"accept-language": language}) as browser:
+    with bedside.logged_in(headers={"accept-language": language}) as browser:
         text = browser.get("/").text
     assert ("工作列表" in text) == (language == "zh")
     assert ("未分析" in text) == (language == "zh")

@@ -54,6 +54,8 @@ def test_a_row_and_its_message_are_one_transaction(journal: Journal, report: Rep
     payload = json.loads(envelope.payload)
     assert envelope.topic == f"study/{report.study.pseudonym}/event"
     assert (payload["event"], payload["verdict"], payload["seq"]) == ("feedback", "missed", row.seq)
+    (audited,) = journal.audit.of(["web_feedback"])
+    assert audited.detail["uid"] == str(said.uid)
 
     def fails(*_: object) -> None:
         raise StateUnusable("the disk is full")
@@ -63,6 +65,7 @@ def test_a_row_and_its_message_are_one_transaction(journal: Journal, report: Rep
         journal.feedback.say(act(report))
     assert len(journal.feedback.all()) == 1
     assert len(journal.owed.waiting("mqtt", 100)) == before + 1
+    assert len(journal.audit.of(["web_feedback"])) == 1
 
 
 def test_the_same_act_that_is_sent_twice_is_one_row_and_one_message(
@@ -82,8 +85,9 @@ def test_an_undo_takes_back_one_row_once_and_the_row_before_counts_again(
     accept, reject = act(report), act(report, "reject")
     journal.feedback.say(accept)
     journal.feedback.say(reject)
-    undo = act(report, "undo", undoes=reject.uid, finding=1)
+    undo = act(report, "undo", undoes=reject.uid)
     assert journal.feedback.say(undo) is Heard.SAID
+    undo = undo.model_copy(update={"finding": 1})  # of the row that it takes back
     rows = journal.feedback.of_report(report.report_id)
     assert rows == [accept, reject, undo]
     assert counting(rows).findings == {1: accept}
@@ -109,10 +113,10 @@ def test_a_page_that_is_filled_by_a_script_fills_no_disk(
     monkeypatch.setattr("appliance.store.journal.feedback.MOST_COMMENTS", 2)
     assert [journal.feedback.say(act(report)) for _ in range(4)].count(Heard.SAID) == 3
     said = [
-        journal.feedback.remark(report.report_id, None, "x", role="display", reader="ab")
-        for _ in range(3)
+        journal.feedback.remark(report.report_id, None, text, role="display", reader="ab")
+        for text in ("x", "y", "y", "z")
     ]
-    assert said == [Heard.SAID, Heard.SAID, Heard.TOO_MANY]
+    assert said == [Heard.SAID, Heard.SAID, Heard.KNOWN, Heard.TOO_MANY]
     assert (MOST_ROWS, MOST_COMMENTS) == (1000, 100)
 
 
@@ -136,6 +140,8 @@ def test_feedback_outlives_the_series_and_comments_do_not(
     (comment,) = journal.feedback.comments(report.report_id)
     assert (comment.finding, len(comment.text)) == (1, LONGEST_COMMENT)
     assert b"zzz" not in (tmp_path / LEDGER_NAME).read_bytes()
+    assert "zzz" not in str(journal.audit.of(["web_comment"]))
+    assert len(journal.audit.of(["web_comment"])) == 1
     assert not any(b"zzz" in (row.body or b"") for row in journal.owed.waiting("mqtt", 100))
     journal.owed.ack("mqtt", [row.key for row in journal.owed.waiting("mqtt", 100)])
     series = journal.series.get(key)

@@ -1,0 +1,138 @@
+"""The stage: it serves, ends on SIGTERM, says one line when it cannot, speaks TLS off loopback."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from appliance.demo.child import free_port
+from appliance.store import conditions
+from appliance.store.journal import Journal
+from rigs import web
+from rigs.authority import Authority
+from rigs.peers import HANG_S, until
+
+ANY = "0.0.0.0"  # noqa: S104 - under TLS, with a login, for the time of a test
+
+
+def test_it_serves_says_so_and_ends_when_it_is_told(tmp_path: Path) -> None:
+    with web.running(tmp_path / "state") as page:
+        with page.browser() as browser:
+            assert browser.get("/login").status_code == 200
+        assert conditions.look(page.settings, ["web"])["web"].state is conditions.State.RUNNING
+        page.process.send_signal(signal.SIGTERM)
+        assert page.process.wait(HANG_S) == 0
+    said = page.log.read_text()
+    assert "Traceback" not in said
+    assert "/login" not in said, "no request is logged"
+
+
+def test_a_page_is_shown_before_there_is_a_journal_and_after(tmp_path: Path) -> None:
+    with web.running(tmp_path / "state") as page, page.browser() as browser:
+        assert not list(page.settings.state.glob("journal-*"))
+        assert browser.get("/login").status_code == 200
+        with Journal.open(page.settings.state), page.logged_in() as reader:
+            assert reader.get("/").status_code == 200
+
+
+def test_a_port_that_is_taken_is_one_line_with_a_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = tmp_path / "scanside.toml"
+        config.write_text(f'state = "{tmp_path}/state"\n[web]\nenabled = true\nport = {port}\n')
+        done = subprocess.run(
+            [sys.executable, "-m", "appliance", "web", "--config", str(config)],
+            capture_output=True, text=True, timeout=HANG_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("scanside: ")]
+    assert len(lines) == 1
+    assert f"port {port}" in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_who_connects_and_asks_for_nothing_is_hung_up_on(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from appliance.settings import load; "
+        "from appliance.web import stage; stage.FIRST_REQUEST_S = 0.2; "
+        "sys.exit(stage.main(load(Path(sys.argv[1]))))"
+    )
+    port = free_port()
+    config = tmp_path / "scanside.toml"
+    config.write_text(f'state = "{tmp_path}/state"\n[web]\nenabled = true\nport = {port}\n')
+    process = subprocess.Popen([sys.executable, "-c", code, str(config)])
+    try:
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        with socket.create_connection(("127.0.0.1", port), HANG_S) as mute:
+            mute.sendall(b"GET / HTTP/1.1\r\nHost: ")
+            assert mute.recv(100) == b""
+    finally:
+        process.terminate()
+        process.wait(HANG_S)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ward")
+
+
+def peer_serial(port: int, ca: Path) -> int:
+    """Of the certificate that the page shows."""
+    context = ssl.create_default_context(cafile=str(ca))
+    with (
+        socket.create_connection(("127.0.0.1", port), HANG_S) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as secured,
+    ):
+        found = secured.getpeercert()
+    assert found is not None
+    return int(str(found["serialNumber"]), 16)
+
+
+def test_under_tls_the_cookie_is_secure_and_a_renewed_certificate_needs_no_start(
+    tmp_path: Path, authority: Authority
+) -> None:
+    certificate, key = authority.issue("localhost", "127.0.0.1")
+    files = {"certificate": str(certificate), "key": str(key)}
+    trusted = ssl.create_default_context(cafile=str(authority.ca))
+    with web.running(tmp_path / "state", host=ANY, tls=files) as page:
+        with page.browser(verify=trusted) as browser:
+            form = {"name": page.account(), "password": web.PASSWORD}
+            said = browser.post("/login", data=form).headers["set-cookie"]
+            assert said.startswith("__Host-scanside-")
+            assert "Secure" in said
+            assert browser.get("/").status_code == 200
+        port = page.settings.web.port
+        before = peer_serial(port, authority.ca)
+        authority.issue("localhost", "127.0.0.1")
+        until(lambda: peer_serial(port, authority.ca) != before)
+        key.write_text("no key")
+        until(lambda: "[web.tls]" in page.log.read_text())
+        assert peer_serial(port, authority.ca) != before, "what cannot be used leaves the old one"
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/login", timeout=HANG_S)
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line_with_a_remedy(
+    tmp_path: Path, authority: Authority
+) -> None:
+    certificate, _ = authority.issue("localhost")
+    _, key = authority.issue("other")
+    config = tmp_path / "scanside.toml"
+    config.write_text(
+        f'state = "{tmp_path}/state"\n[web]\nenabled = true\nport = {free_port()}\n'
+        f'[web.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", "web", "--config", str(config)],
+        capture_output=True, text=True, timeout=HANG_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "[web.tls] certificate or key cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
