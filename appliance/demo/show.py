@@ -4,6 +4,8 @@
         |
         +-> mosquitto_sub, a separate subscriber: what it prints is what left the device
 
+    and a browser, if somebody opens the page's link: it opens once, on this machine
+
 Everything is a child on a free loopback port in a temporary folder that is gone afterwards, but
 the picture; so too where SIGTERM or the end of the terminal ends it. The settings allow senders of
 this machine only.
@@ -44,6 +46,7 @@ from appliance.results.message import StudyEvent
 from appliance.results.mqtt import MQTT
 from appliance.settings import Settings, load
 from appliance.store.journal import Journal
+from appliance.web.access import link
 
 console = Console(highlight=False)
 ENDINGS = ("analysed", "not_analysed", "failed")
@@ -98,6 +101,7 @@ def run(
             f"[green]✓[/green] appliance listens for DICOM as SCANSIDE on "
             f"127.0.0.1:{settings.dicom.port}"
         )
+        _page(settings)
         truth = None
         if projected:
             with console.status("drawing a radiograph of the chest phantom ..."):
@@ -124,6 +128,7 @@ def run(
                 f"  mosquitto_sub -p {broker_port} -t 'scanside/v1/#' -v\n"
                 "Ctrl-C ends everything."
             )
+            _page(settings)
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     _table(_next(subscriber), None)
@@ -222,6 +227,9 @@ port = {broker_port}
 [retain]
 reserve_mb = 64
 target_free_mb = 64
+[web]
+enabled = true
+port = {free_port()}
 {more}"""
     )
     return load(folder / "scanside.toml")
@@ -261,6 +269,13 @@ def _appliance(folder: Path) -> Iterator[None]:
                     "the appliance did not become ready: " + " | ".join(tail)
                 ) from e
             yield
+
+
+def _page(settings: Settings) -> None:
+    """A link that opens the page once, within ten minutes, without an account."""
+    address = link.make(settings)
+    console.print("the page, once, in a browser on this machine:")
+    console.print(f"  {address}", soft_wrap=True)  # a terminal would break it
 
 
 def _radiograph(folder: Path) -> Path:

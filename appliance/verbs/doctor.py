@@ -25,7 +25,16 @@ from appliance import settings as site
 from appliance.errors import SettingsInvalid
 from appliance.host import jetson
 from appliance.report import Record
-from appliance.verbs.checks import analysis, archives, corrections, machine, peers, stages, state
+from appliance.verbs.checks import (
+    analysis,
+    archives,
+    corrections,
+    machine,
+    page,
+    peers,
+    stages,
+    state,
+)
 from appliance.verbs.checks.check import Check, Device
 
 CHECKS: tuple[Callable[[Device], Check], ...] = (
@@ -48,6 +57,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     archives.archives,
     state.outbox,
     corrections.corrections,
+    page.page,
 )
 
 

@@ -72,7 +72,7 @@ def test_ctrl_c_sigterm_or_a_closed_terminal_leaves_neither_processes_nor_files(
         env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
     ) as demo:  # fmt: skip
         end = time.monotonic() + 120
-        while len(of_folder(folder)) < 6:  # broker, parent and four stages
+        while len(of_folder(folder)) < 7:  # broker, parent and five stages
             assert time.monotonic() < end
             assert demo.poll() is None
             time.sleep(0.05)
