@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from appliance.report import Report
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
@@ -65,7 +66,7 @@ def study(request: Request) -> Response:
 def _known(
     journal: Journal,
     one: Received,
-    counting: list[views.Report],
+    counting: list[Report],
     archives: list[str],
     late: dict[str, list[str]],
 ) -> KnownSeries:
