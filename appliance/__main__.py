@@ -41,6 +41,8 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(outbox_app, name="outbox")
 journal_app = typer.Typer(help="The journal of this device.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
+feedback_app = typer.Typer(help="What readers said of findings.", no_args_is_help=True)
+app.add_typer(feedback_app, name="feedback")
 
 Key = Annotated[
     str | None, typer.Option(help="Name it by its key: for a destination that draws no seq.")
@@ -407,6 +409,19 @@ def journal_confirm(config: Config = None) -> None:
     from appliance.verbs import journal
 
     print(f"confirmed: {journal.confirm(_settings(config))}; the status changes within a minute")
+
+
+@feedback_app.command("export")
+def feedback_export(
+    out: Annotated[Path, typer.Argument(help="A new folder.", file_okay=False)],
+    config: Config = None,
+) -> None:
+    """All of it as JSON, and an SR of each report whose images are still here."""
+    from appliance.verbs import feedback
+
+    _log(logging.WARNING)
+    for line in feedback.export(_settings(config), out):
+        print(line)
 
 
 def main() -> None:

@@ -148,6 +148,7 @@ def finish(
         maps=analysis.maps,
         room=analysis.room,
         notice=bundle.manifest.notice,
+        scores=analysis.scores,
     )
 
 

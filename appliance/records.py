@@ -26,6 +26,7 @@ from appliance.report import (
     Finding,
     Reason,
     Report,
+    Scores,
     Status,
 )
 from appliance.room.check import RoomValues
@@ -357,6 +358,8 @@ class Result:
     """What was measured of the images themselves (appliance/quality); no part of the report."""
     notice: str = NOTICE
     """Of the bundle."""
+    scores: Scores | None = None
+    """All that was scored, also below the threshold; None where nothing was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,22 @@ class Gatherer:
             told=told,
         )
 
+    def case(self, report_id: uuid.UUID) -> Case | None:
+        """A report and the images that it is about, for a document beside it; None where report or
+        images are not there any more. Poisoned as `material`."""
+        key, report = (
+            self._journal.reports.series_of(report_id),
+            self._journal.reports.get(report_id),
+        )
+        if key is None or report is None or not self._spool.instances(key):
+            return None
+        try:
+            images = self._source(key, kept.images(self._state, report_id))
+        except (OSError, ValueError) as e:
+            raise Poisoned(str(e)) from e
+        at = report.times.committed or datetime.now(timezone.utc)
+        return Case(report, images, self._naming, at, device=self._device)
+
     def _report(self, ordered: Ordered) -> Report | None:
         """The report in just this stage and edition; for a withdrawal what stands in the journal
         under its id, as it was when it was analysed."""

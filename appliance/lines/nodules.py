@@ -183,6 +183,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         findings=findings,
         masks=(lungs, *bodies),
         room=room,
+        scores=detect.scores(nodules, line.calibration.threshold),
     )
 
 

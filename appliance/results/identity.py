@@ -31,11 +31,16 @@ from appliance.report import NAMESPACE, Report, SeriesKey, Stage
 
 COMPOSER: Final = "1"
 """Version of what is written (rule 2)."""
-Kind = Literal["sr", "seg", "lungs", "sc", "note"]
+Kind = Literal["sr", "seg", "lungs", "sc", "note", "feedback"]
 """What a series of objects holds."""
 SERIES_NUMBER: Final[dict[Kind, int]] = {
-    "sr": 9101, "seg": 9102, "lungs": 9103, "sc": 9104, "note": 9105,
-}  # fmt: skip
+    "sr": 9101,
+    "seg": 9102,
+    "lungs": 9103,
+    "sc": 9104,
+    "note": 9105,
+    "feedback": 9106,
+}
 """Above what scanners give; several series of a study may share one (PS3.3 C.7.3.1)."""
 SERIES_DESCRIPTION: Final[dict[Kind, str]] = {
     "sr": "Scanside report",
@@ -43,6 +48,7 @@ SERIES_DESCRIPTION: Final[dict[Kind, str]] = {
     "lungs": "Scanside lungs",
     "sc": "Scanside pictures",
     "note": "Scanside rejection notes",
+    "feedback": "Scanside readers' feedback",
 }
 
 

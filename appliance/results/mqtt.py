@@ -14,8 +14,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -108,20 +110,64 @@ def enveloped(outgoing: Outgoing, series: SeriesKey | None = None) -> Owed:
     return Owed(MQTT, str(outgoing.message.event_id), series, body)
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a message, as the journal keeps it, says of a series or a report."""
+
+    type: str
+    """Of the message: study, finding or findings."""
+    event: str | None
+    """Of an event of a study, such as `complete`."""
+    series: uuid.UUID | None
+    """The published name of the series that the event names."""
+    report_id: str | None
+    """The report that it is about, or that it withdraws."""
+    stage: str | None
+    edition: int | None
+    """Of the whole report that it carries."""
+
+
+def said(body: bytes | None) -> Said | None:
+    """The same as a person or a page wants to know it; None for what is no message about a study.
+    It may be of an earlier release."""
+    if (found := _payload(body)) is None or not isinstance(found.get("type"), str):
+        return None
+    whole = found.get("report")
+    report = whole if isinstance(whole, dict) else {}
+    about = report.get("report_id") or found.get("withdrawn_report_id") or found.get("report_id")
+    series = None
+    with suppress(ValueError):
+        series = uuid.UUID(str(found.get("series")))
+    event, stage, edition = found.get("event"), report.get("stage"), report.get("edition")
+    return Said(
+        type=found["type"],
+        event=event if isinstance(event, str) else None,
+        series=series,
+        report_id=about if isinstance(about, str) else None,
+        stage=stage if isinstance(stage, str) else None,
+        edition=edition if isinstance(edition, int) else None,
+    )
+
+
 def is_about(body: bytes | None, report: Report) -> bool:
     """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
-    check, its withdrawal, or the withdrawal of the one that it supersedes. It may be of an earlier
-    release."""
-    try:
-        said = json.loads(Envelope.model_validate_json(body or b"").payload)
-    except ValueError:  # a ValidationError is one too
-        return False
-    if not isinstance(said, dict):
+    check, what readers said of it, its withdrawal, or the withdrawal of the one that it supersedes.
+    It may be of an earlier release."""
+    if (found := _payload(body)) is None:
         return False
     uid = str(report.report_id)
-    if said.get("withdrawn_report_id") is not None:
-        return said["withdrawn_report_id"] in (uid, str(report.supersedes))
-    whole = said.get("report") or said.get("checked")
+    if found.get("withdrawn_report_id") is not None:
+        return found["withdrawn_report_id"] in (uid, str(report.supersedes))
+    whole = found.get("report") or found.get("checked")
     if isinstance(whole, dict):
         return (whole.get("report_id"), whole.get("stage")) == (uid, report.stage.value)
-    return said.get("report_id") == uid
+    return found.get("report_id") == uid
+
+
+def _payload(body: bytes | None) -> dict[str, Any] | None:
+    """The message in an envelope; None where there is none to be read."""
+    try:
+        found = json.loads(Envelope.model_validate_json(body or b"").payload)
+    except ValueError:  # a ValidationError is one too
+        return None
+    return found if isinstance(found, dict) else None

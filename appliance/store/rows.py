@@ -84,6 +84,78 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the list of studies ends: the next one begins behind it."""
+
+    at: float
+    """When the first image of the study came."""
+    id: int
+    """Tells studies of one time apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study in the list of studies."""
+
+    study_uid: str
+    pseudonym: str | None
+    """None where nothing was said of it yet."""
+    place: Place
+    last_at: float
+    """When its latest image came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A series, and how many of its images have come: exact once its associations have ended,
+    before that at least so many."""
+
+    series: Series
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What one destination is owed."""
+
+    destination: str
+    waiting: int
+    dead: int
+    oldest_waiting: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What is known of a scanner by the studies that are here."""
+
+    calling_ae: str
+    studies: int
+    last_at: float
+    """When its latest image came."""
+    longest_pause_s: float | None
+    """Between two of its studies that came one after the other; None where there is only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long one report took, in seconds after the last slice; without a word of whose it is."""
+
+    at: float
+    """When it was first committed, in whatever form."""
+    scanner: str
+    """AE title of the sender; empty where none is known."""
+    status: str
+    first_s: float
+    """To the first form that was committed, preliminary or final."""
+    first_told_s: float | None
+    """To the broker's PUBACK for that one."""
+    quiet_s: float | None
+    """Of the way to the final form: waiting whether more slices come."""
+    final_s: float
+    final_told_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class OwedRow:
     """One thing that is owed to a destination: bytes, or a file with them. What was ordered has its
     order as bytes, and a file once it is composed."""

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
-from appliance.web import serving, worklist
+from appliance.web import feedback, health, live, metrics, serving, study, worklist
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
@@ -36,7 +36,16 @@ from appliance.web.site import Route, Site, Visitor
 
 log = logging.getLogger(__name__)
 
-ROWS: tuple[Route, ...] = (*serving.ROUTES, *pages.ROUTES, *worklist.ROUTES)
+ROWS: tuple[Route, ...] = (
+    *serving.ROUTES,
+    *pages.ROUTES,
+    *worklist.ROUTES,
+    *study.ROUTES,
+    *health.ROUTES,
+    *live.ROUTES,
+    *metrics.ROUTES,
+    *feedback.ROUTES,
+)
 """Every address, one row each."""
 PAGES, SLOW = 8, 6
 """Threads."""

@@ -39,8 +39,8 @@ def text(case: Case) -> Composed:
     one = identified(
         case.report, case.source.key, "sr", ENHANCED, case.naming, variant=case.variant
     )  # fmt: skip
-    one = _falling(one)
-    return composed(case, one, _content(words.verdict(case.report), words.lines(case), _keys(case)))
+    said = content(words.verdict(case.report), words.lines(case), _keys(case))
+    return composed(case, _falling(one), said)
 
 
 def withdrawal(case: Case, by: str | None) -> Composed:
@@ -55,8 +55,8 @@ def withdrawal(case: Case, by: str | None) -> Composed:
         withdrawn_by=by or "nothing",
         variant=case.variant,
     )
-    content = _content(words.withdrawal(by), words.withdrawn(case), ())
-    return composed(case, _falling(one), content)
+    said = content(words.withdrawal(by), words.withdrawn(case), ())
+    return composed(case, _falling(one), said)
 
 
 def _falling(one: Identified) -> Identified:
@@ -75,7 +75,8 @@ def _keys(case: Case) -> tuple[SourceImage, ...]:
     return tuple(found[index] for index in sorted(found))
 
 
-def _content(first: str, said: Iterable[str], keys: Iterable[SourceImage]) -> ContentSequence:
+def content(first: str, said: Iterable[str], keys: Iterable[SourceImage]) -> ContentSequence:
+    """The tree of a text (rule 1): its first line, those below it, and images that it names."""
     from highdicom import sr  # noqa: PLC0415 - rule 3 of sr.case
 
     contains = sr.RelationshipTypeValues.CONTAINS

@@ -1,8 +1,9 @@
 """The ledger: what no spool can give back, written once more beside the journal.
 
-    journal-4.ledger    a line a transaction: CRC-32, then what it added, as JSON
+    journal-5.ledger    a line a transaction: CRC-32, then what it added, as JSON
 
-A journal that is damaged loses what is owed, what was reported and what archives were told. Slices
+A journal that is damaged loses what is owed, what was reported, what archives were told of it and
+what readers said of it. Slices
 lie in the spool, so all else can be made again; these cannot. So they are appended here, durable
 before the transaction of the journal that adds them is committed.
 
@@ -11,8 +12,8 @@ Rules
   does not fit is left out, wherever it stands.
 - What is owed is here until it is settled. That it was delivered is noted without a sync: at worst
   it is owed twice, under the same key.
-- A report, and what archives were told of it, is here until it is filed beside its masks
-  (`filing`).
+- A report, and what archives were told of it, is here until it is filed beside its masks, feedback
+  until it is filed (`filing`).
 - Whoever writes holds the journal's lock for writing, so one process writes at a time. A
   transaction that fails takes its line back.
 - The ledger is never asked while the journal is whole, but to find out whether it is.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -32,10 +34,11 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from appliance.report import Record, SeriesKey
+from appliance.results.feedback import Feedback
 from appliance.store.files import DISK, Disk
 from appliance.store.rows import SeriesState
 
-LEDGER_NAME = "journal-4.ledger"
+LEDGER_NAME = "journal-5.ledger"
 """Its file in the state folder."""
 
 
@@ -99,6 +102,13 @@ class ForgottenEntry(Record):
     series: str
 
 
+class FeedbackEntry(Record):
+    """A reader said something of a report."""
+
+    kind: Literal["feedback"] = "feedback"
+    said: Feedback
+
+
 class DrawnEntry(Record):
     """The highest `seq` that was drawn when this was written."""
 
@@ -117,10 +127,12 @@ class ToldEntry(Record):
     at: float
 
 
-Entry = OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry | ToldEntry
+Entry = (
+    OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | FeedbackEntry | DrawnEntry | ToldEntry
+)
 _ENTRIES: TypeAdapter[list[Entry]] = TypeAdapter(
-    list[Annotated[OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry | ToldEntry,
-                   Field(discriminator="kind")]]
+    list[Annotated[OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | FeedbackEntry
+                   | DrawnEntry | ToldEntry, Field(discriminator="kind")]]
 )  # fmt: skip
 
 
@@ -151,6 +163,8 @@ class Contents:
     """(report id, stage, edition) -> what was told."""
     forgotten: set[SeriesKey] = field(default_factory=set)
     """Series that were deleted; what is said here of one that came again is of later."""
+    feedback: dict[uuid.UUID, Feedback] = field(default_factory=dict)
+    """uid -> what was said, in order; no deletion takes it away."""
     seq: int = 0
     """The highest number that it knows of."""
 
@@ -172,6 +186,8 @@ class Contents:
         elif isinstance(entry, SettledEntry):
             for key in entry.keys:
                 self.owed.pop((entry.destination, key), None)
+        elif isinstance(entry, FeedbackEntry):
+            self.feedback.setdefault(entry.said.uid, entry.said)
         elif isinstance(entry, DrawnEntry):
             self.seq = max(self.seq, entry.seq)
         else:

@@ -52,7 +52,7 @@ class Reports(Part):
             rows = db.execute(
                 "SELECT json FROM reports WHERE study_uid = ? ORDER BY created, rowid", (study_uid,)
             )
-            return [_read(r[0]) for r in rows]
+            return [read(r[0]) for r in rows]
 
     def of_series(self, key: SeriesKey) -> list[Report]:
         """All reports of a series, oldest first, both stages."""
@@ -70,7 +70,7 @@ class Reports(Part):
             rows = db.execute(
                 "SELECT json FROM reports ORDER BY created DESC, rowid DESC LIMIT ?", (limit,)
             )
-            return [_read(r[0]) for r in rows]
+            return [read(r[0]) for r in rows]
 
     def next_revision(
         self, key: SeriesKey, bundle_digest: str | None, input_digest: str | None = None
@@ -138,10 +138,10 @@ class Reports(Part):
                 ORDER BY revision DESC, stage = 'final' DESC, created DESC, rowid DESC LIMIT 1""",  # noqa: S608 - the texts above
                 values,
             ).fetchone()
-            return _read(row[0]) if row else None
+            return read(row[0]) if row else None
 
 
-def _read(text: str) -> Report:
+def read(text: str) -> Report:
     """A report that was committed can be read, unless the file is damaged."""
     try:
         return Report.model_validate_json(text)

@@ -15,6 +15,7 @@ from appliance.results import message
 from appliance.room.check import Flag, RoomCheck, RoomValues
 from appliance.room.codes import FlagCode
 from appliance.verbs import schemas
+from rigs.feedback import act
 from rigs.peers import AT, a_message, a_report
 from rigs.reports import NAMING
 
@@ -48,6 +49,8 @@ APPROVED = {
     *("lungs_head_cm2", "lungs_feet_cm2", "lungs_side_cm2", "body_edge_percent", "step_mm"),
     *("step_most_mm", "step_z_mm", "noise_hu", "noise_thick_hu", "texture", "air_noise_hu"),
     *("air_hu", "tissue_hu", "blood_hu", "contrast"),
+    # what a reader said
+    *("bundle_digest", "verdict", "undoes", "size_mm", "role"),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
 }
@@ -243,3 +246,21 @@ def test_no_uid_of_the_scanner_leaves_where_the_site_keeps_them() -> None:
 def test_topics_with_wildcards_or_empty_levels_are_impossible(topic) -> None:
     with pytest.raises(ValidationError):
         message.Outgoing(topic=topic, qos=1, message=a_message(1).message)
+
+
+def test_feedback_names_the_role_of_its_reader_and_neither_the_reader_nor_a_score() -> None:
+    report = a_report()
+    said = act(report, "missed", reader="ab12cd34", score=0.123456)
+    outgoing = message.of_feedback(said)
+    assert outgoing.topic == f"study/{report.study.pseudonym}/event"
+    assert (outgoing.qos, outgoing.retain) == (1, False)
+    payload = json.loads(outgoing.message.to_json(3))
+    assert (payload["event_id"], payload["event"], payload["role"]) == (
+        str(said.uid),
+        "feedback",
+        "radiologist",
+    )
+    assert payload["at"] == "2026-01-02T12:00:00Z"
+    assert payload["center_lps_mm"] == [10.0, -20.0, 30.5]
+    assert "ab12cd34" not in json.dumps(payload)
+    assert "0.123456" not in json.dumps(payload)

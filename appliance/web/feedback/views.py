@@ -1,0 +1,211 @@
+"""What a page shows of the feedback on one report. Pure.
+
+Rules
+- Each finding shows the verdict that counts, and every act about it where there was more than one:
+  what two readers or two tabs said against each other stands there, the later one counting.
+- A form carries a name for the act that it would make, drawn when the page was made. Sent twice,
+  it is one act.
+- An undo takes back the act that counts, whoever it is of: the ward is one team, and both rows
+  stay.
+- Missed places are asked for only where a report has millimetres; a radiograph has none.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from appliance.report import Finding, Millimetres3, Report, Scores, Status
+from appliance.results.feedback import Feedback, Verdict, at_place, counting
+from appliance.store.journal.feedback import Comment
+from appliance.web.site import Visitor
+
+SIZES_MM: Final = (3, 4, 6, 8, 10, 15, 20, 30)
+"""What a reader may tap, one button each."""
+OUTSIDE_MM: Final = 30.0
+"""So far outside the slices a mark may lie: a nodule at the edge has its middle there at most."""
+Where = Literal["study", "report"]
+"""Which page shows it, and is shown again after an act."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActShown:
+    """One act. at: in the time of the device, to the minute."""
+
+    uid: uuid.UUID
+    at: str
+    verdict: Verdict
+    role: str
+    mine: bool
+    """Whether who looks said it."""
+    counts: bool
+    taken_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FindingShown:
+    """One finding, with what was said of it."""
+
+    finding: Finding
+    said: ActShown | None
+    """The act that counts."""
+    acts: tuple[ActShown, ...]
+    """Every one, in order; empty where there is one at most."""
+    contradicted: bool
+    """Whether acts that nobody took back say different things."""
+    form: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class MissedShown:
+    """One place that a reader marked."""
+
+    act: ActShown
+    center_lps_mm: Millimetres3
+    size_mm: float
+    form: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class CommentShown:
+    at: str
+    finding: int | None
+    role: str
+    mine: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The part of a page about one report."""
+
+    report: Report
+    series: str
+    """As addresses name it."""
+    where: Where
+    findings: tuple[FindingShown, ...]
+    missed: tuple[MissedShown, ...]
+    comments: tuple[CommentShown, ...]
+    judged: int
+    """Findings that have a verdict."""
+    placed: bool
+    """Whether a missed place can be marked."""
+    sizes_mm: tuple[int, ...]
+    missed_form: uuid.UUID
+    mark: str
+    """Another one whenever there is more to show: an open page asks for it."""
+
+
+def of_report(
+    report: Report,
+    acts: Iterable[Feedback],
+    comments: Iterable[Comment],
+    *,
+    who: Visitor,
+    series: str,
+    where: Where,
+    draw: Callable[[], uuid.UUID] = uuid.uuid4,
+) -> Shown:
+    """acts, comments: all about this report, in order. draw: a fresh name for an act."""
+    said, remarks = list(acts), list(comments)
+    counts = counting(said)
+    counting_uids = {act.uid for act in (*counts.findings.values(), *counts.missed)}
+
+    def act(one: Feedback) -> ActShown:
+        return ActShown(
+            uid=one.uid,
+            at=local(one.at),
+            verdict=one.verdict,
+            role=one.role,
+            mine=one.reader == who.reader,
+            counts=one.uid in counting_uids,
+            taken_back=one.uid in counts.taken_back,
+        )
+
+    findings = tuple(
+        _finding(f, said, counts.findings.get(f.id), act, draw()) for f in report.findings
+    )
+    return Shown(
+        report=report,
+        series=series,
+        where=where,
+        findings=findings,
+        missed=tuple(
+            MissedShown(act(one), one.center_lps_mm, one.size_mm, draw())
+            for one in counts.missed
+            if one.center_lps_mm is not None and one.size_mm is not None
+        ),
+        comments=tuple(
+            CommentShown(local(c.at), c.finding, c.role, c.reader == who.reader, c.text)
+            for c in remarks
+        ),
+        judged=sum(one.said is not None for one in findings),
+        placed=has_millimetres(report),
+        sizes_mm=SIZES_MM,
+        missed_form=draw(),
+        mark=f"{len(said)}-{len(remarks)}",
+    )
+
+
+def _finding(
+    finding: Finding,
+    said: Sequence[Feedback],
+    counts: Feedback | None,
+    act: Callable[[Feedback], ActShown],
+    form: uuid.UUID,
+) -> FindingShown:
+    about = [act(one) for one in said if one.finding == finding.id]
+    stands = {one.verdict for one in about if one.verdict != "undo" and not one.taken_back}
+    return FindingShown(
+        finding=finding,
+        said=None if counts is None else act(counts),
+        acts=tuple(about) if len(about) > 1 else (),
+        contradicted=len(stands) > 1,
+        form=form,
+    )
+
+
+def has_millimetres(report: Report) -> bool:
+    """Whether a place in a report can be said in patient millimetres."""
+    return report.status is Status.ANALYSED and report.series.spacing_mm is not None
+
+
+def is_inside(report: Report, center_lps_mm: Millimetres3) -> bool:
+    """Whether a marked place lies in the images of a report, or OUTSIDE_MM beside them at most."""
+    x, y, z = center_lps_mm
+    if report.coverage.z_mm is not None:
+        low, high = report.coverage.z_mm
+        if not low - OUTSIDE_MM <= z <= high + OUTSIDE_MM:
+            return False
+    if report.coverage.fov_mm is not None:
+        x0, y0, x1, y1 = report.coverage.fov_mm
+        return x0 - OUTSIDE_MM <= x <= x1 + OUTSIDE_MM and y0 - OUTSIDE_MM <= y <= y1 + OUTSIDE_MM
+    return True
+
+
+def score_of(finding: Finding, scores: Scores | None) -> float | None:
+    """What stands with the verdict on a finding: None where its threshold is not that of the curve
+    (results/operating.py, rule 4)."""
+    on_curve = scores is not None and finding.threshold == scores.threshold
+    return finding.score if on_curve else None
+
+
+def score_at(center_lps_mm: Millimetres3, size_mm: float, scores: Scores | None) -> float | None:
+    """What stands with a missed mark."""
+    return None if scores is None else at_place(scores, center_lps_mm, size_mm)
+
+
+def plain(text: str) -> str:
+    """A comment without what is no character of a text: control characters and those that turn the
+    direction of writing (Unicode 9, bidirectional controls); lines stay."""
+    kept = (c for c in text.replace("\r\n", "\n") if c == "\n" or unicodedata.category(c)[0] != "C")
+    return "".join(kept).strip()
+
+
+def local(at: float) -> str:
+    """A time, in that of the device."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
