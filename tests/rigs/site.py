@@ -143,6 +143,11 @@ class Site:
             if t.endswith(topic) and m["series"] == mine and (not names or m["event"] in names)
         ]
 
+    def names(self, scan: Scan) -> list[str]:
+        """The names of its events, in order; without the in-room checks, which come after the
+        findings of each report."""
+        return [m["event"] for m in self.events(scan) if m["event"] != "checked"]
+
     def findings(self, report: Report) -> list[Message]:
         """Finding messages of this report."""
         return [

@@ -33,8 +33,9 @@ def test_a_series_over_one_association_is_received_preliminary_complete_and_anal
         store(scan.files)
         site.until(lambda: site.events(scan, "preliminary"), "preliminary")
     report = site.report(scan)
+    site.until(lambda: len(site.events(scan, "checked")) == 2, "a check of each stage")
     names = [event["event"] for event in site.events(scan)]
-    assert names == ["received", "preliminary", "complete", "analysed"]
+    assert names == ["received", "preliminary", "checked", "complete", "analysed", "checked"]
     assert (report.status, report.stage, report.revision) == (Status.ANALYSED, Stage.FINAL, 1)
     assert report.coverage.lungs == "covered"
     assert report.bundle is not None

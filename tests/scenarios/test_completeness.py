@@ -52,7 +52,7 @@ def test_when_the_announced_count_is_reached_the_report_is_final_at_once(
     scan = scans.make(announcing(keyword))
     site.send(scan)
     report = site.report(scan)
-    assert [e["event"] for e in site.events(scan)] == ["received", "complete", "analysed"]
+    assert site.names(scan) == ["received", "complete", "analysed"]
     assert f"{scan.series}: complete by expected_reached" in site.log()
     assert not report.limitations or Code.UNEXPECTED_COUNT not in {
         r.code for r in report.limitations
@@ -82,8 +82,7 @@ def test_a_pause_in_an_open_association_is_a_plausible_end_and_no_more(
         site.until(lambda: site.events(scan, "preliminary"), "preliminary")
         assert not site.events(scan, "complete")
     report = site.report(scan)
-    names = [event["event"] for event in site.events(scan)]
-    assert names == ["received", "preliminary", "complete", "analysed"]
+    assert site.names(scan) == ["received", "preliminary", "complete", "analysed"]
     assert report.revision == 1
 
 

@@ -38,8 +38,7 @@ def test_pause_holds_what_is_owed_and_resume_releases_it_in_order(site: Site, sc
     finally:
         assert site.command("resume")["ok"]
     site.report(scan)
-    names = [event["event"] for event in site.events(scan)]
-    assert names == ["received", "preliminary", "complete", "analysed"]
+    assert site.names(scan) == ["received", "preliminary", "complete", "analysed"]
 
 
 def test_resend_sends_the_same_events_again(site: Site, scans: Scans) -> None:
