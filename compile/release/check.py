@@ -40,7 +40,9 @@ def run(args: argparse.Namespace, now: datetime) -> None:
             print(line)
         for release in published.releases.values():
             faults += contents.faults(release, files)
-    if (args.repo / DRAFTS).is_dir():
+    if published is None and _interrupted(args.repo, now):
+        print("publishing was interrupted between root and timestamp: publish again")
+    elif (args.repo / DRAFTS).is_dir():
         for line in waiting(Here(published, Folder(args.repo).drafts(), files), now):
             print(line)
     for fault in faults:
@@ -52,6 +54,14 @@ def run(args: argparse.Namespace, now: datetime) -> None:
             remedy="Each has its remedy above.",
         )
     print(f"{args.repo}: whole")
+
+
+def _interrupted(repo: Path, now: datetime) -> bool:
+    """Whether it is whole but for a root that came first (compile.release.folder, rule 3)."""
+    try:
+        return Folder(repo).here(now).published is not None
+    except ReleaseRefused:
+        return False
 
 
 def shown(published: Published) -> Iterator[str]:
