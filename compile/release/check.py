@@ -69,19 +69,18 @@ def shown(published: Published) -> Iterator[str]:
     root, targets = published.root.signed, published.roles[roles.TARGETS].signed
     below = targets.delegations
     for role, of in [*root.roles.items(), *(below.roles.items() if below and below.roles else ())]:
-        delegator = root if role in roles.TOP else targets
         of_role: Mapping[str, Metadata[Any]] = {
             roles.ROOT: published.root, roles.SNAPSHOT: published.snapshot,
             roles.TIMESTAMP: published.timestamp, **published.roles,
         }  # fmt: skip
         signed = of_role.get(role)
-        names = ", ".join(roles.called(delegator.get_key(keyid)) for keyid in of.keyids)
+        keys = root.keys if role in roles.TOP or below is None else below.keys
         until = (
             f"version {signed.signed.version}, valid until {signed.signed.expires:%Y-%m-%d %H:%M}"
             if signed
             else "missing"
         )
-        yield f"{role}: {of.threshold} of {names}; {until}"
+        yield f"{ascii(role)[1:-1]}: {of.threshold} of {roles.names(of, keys)}; {until}"
     if published.stick:
         yield "made for a stick"
     for path, release in published.releases.items():
