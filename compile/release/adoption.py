@@ -18,13 +18,16 @@ Rules.
    was made for sticks too: what is published after a stick is newer than the stick.
 6. On a stick snapshot and timestamp alone are new, are marked `medium: stick`, and hold for as long
    as was asked, at most 90 days and never longer than a role that they name.
+7. Boxes remember the newest time that was ever signed (`made`), and take nothing that ended before
+   it. So nothing is signed before the last time, nor more than CLOCK_DAYS after it, unless a person
+   has looked at the clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pydantic import Field
@@ -39,6 +42,9 @@ from compile.release.judge import wrong
 from compile.release.published import EXPIRED, MADE, MEDIUM, STICK, Published, Read, read
 
 File = tuple[str, bytes]
+CLOCK_DAYS = 30
+"""A repository is published every day; a longer pause is rather a wrong clock."""
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Numbers(Record):
@@ -76,9 +82,14 @@ def publish(
     numbers: Numbers,
     now: datetime,
     bad: Mapping[str, str] | None = None,
+    *,
+    clock_is_right: bool = False,
 ) -> Adoption:
     """All that is ready. `bad`: drafts whose blobs are not whole, and why. ReleaseRefused
-    (`publish_waits`, `publish_key`), or the first fault that a device would find."""
+    (`publish_waits`, `publish_key`, `publish_clock`), or the first fault that a device would find.
+    """
+    if here.published is not None and not clock_is_right:
+        _require_clock(here.published, now)
     refused = dict(bad or {})
     for role, draft in here.drafts.items():
         if role not in refused and (lines := wrong(here, draft, now)):
@@ -123,9 +134,13 @@ def stick(
     numbers: Numbers,
     days: int,
     now: datetime,
+    *,
+    clock_is_right: bool = False,
 ) -> tuple[tuple[File, ...], Numbers]:
     """snapshot and timestamp for a stick (rule 6). ReleaseRefused (`stick_days`, `stick_outlasts`,
-    `publish_key`)."""
+    `publish_key`, `publish_clock`)."""
+    if not clock_is_right:
+        _require_clock(published, now)
     if not 1 <= days <= roles.STICK_DAYS:
         raise ReleaseRefused(
             f"a stick for {days} days",
@@ -165,6 +180,22 @@ def overlay(files: Read, new: Iterable[File]) -> Read:
     """Files as they would be with these."""
     over = dict(new)
     return lambda path: over[path] if path in over else files(path)
+
+
+def _require_clock(published: Published, now: datetime) -> None:
+    """Rule 7."""
+    made = str(published.timestamp.signed.unrecognized_fields.get(MADE))
+    try:
+        last = datetime.strptime(made, _TIME).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return
+    if not last <= now.replace(microsecond=0) <= last + timedelta(days=CLOCK_DAYS):
+        raise ReleaseRefused(
+            f"the clock says {now.strftime(_TIME)}, what was signed last says {made}",
+            code="publish_clock",
+            remedy="Set the clock. If it is right, say so with --clock-is-right: boxes will not "
+            "take anything that ends before this time.",
+        )
 
 
 def _of_signers(here: Here, draft: Draft) -> Draft:
@@ -296,7 +327,7 @@ def _timestamp(
             version=numbers.timestamp,
             expires=ends,
             snapshot_meta=_line(snapshot),
-            unrecognized_fields={MADE: f"{now:%Y-%m-%dT%H:%M:%SZ}"},
+            unrecognized_fields={MADE: now.strftime(_TIME)},
         )
     )
 

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace, now: datetime) -> None:
             print(line)
         for release in published.releases.values():
             faults += contents.faults(release, files)
-    if (args.repo / DRAFTS).is_dir():
+    if published is None and _interrupted(args.repo, now):
+        print("publishing was interrupted between root and timestamp: publish again")
+    elif (args.repo / DRAFTS).is_dir():
         for line in waiting(Here(published, Folder(args.repo).drafts(), files), now):
             print(line)
     for fault in faults:
@@ -54,24 +56,31 @@ def run(args: argparse.Namespace, now: datetime) -> None:
     print(f"{args.repo}: whole")
 
 
+def _interrupted(repo: Path, now: datetime) -> bool:
+    """Whether it is whole but for a root that came first (compile.release.folder, rule 3)."""
+    try:
+        return Folder(repo).here(now).published is not None
+    except ReleaseRefused:
+        return False
+
+
 def shown(published: Published) -> Iterator[str]:
     """Roles, releases and recalls, line by line."""
     root, targets = published.root.signed, published.roles[roles.TARGETS].signed
     below = targets.delegations
     for role, of in [*root.roles.items(), *(below.roles.items() if below and below.roles else ())]:
-        delegator = root if role in roles.TOP else targets
         of_role: Mapping[str, Metadata[Any]] = {
             roles.ROOT: published.root, roles.SNAPSHOT: published.snapshot,
             roles.TIMESTAMP: published.timestamp, **published.roles,
         }  # fmt: skip
         signed = of_role.get(role)
-        names = ", ".join(roles.called(delegator.get_key(keyid)) for keyid in of.keyids)
+        keys = root.keys if role in roles.TOP or below is None else below.keys
         until = (
             f"version {signed.signed.version}, valid until {signed.signed.expires:%Y-%m-%d %H:%M}"
             if signed
             else "missing"
         )
-        yield f"{role}: {of.threshold} of {names}; {until}"
+        yield f"{ascii(role)[1:-1]}: {of.threshold} of {roles.names(of, keys)}; {until}"
     if published.stick:
         yield "made for a stick"
     for path, release in published.releases.items():

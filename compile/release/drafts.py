@@ -369,13 +369,15 @@ def require_new(release: Release, here: Here) -> None:
 
 
 def _target(here: Here, path: str, line: TargetFile) -> bytes:
-    data = here.files(target_path(path, line.hashes.get("sha256", "")))
+    data, shown = here.files(target_path(path, line.hashes.get("sha256", ""))), ascii(path[:60])
     if data is None or len(data) != line.length:
         raise ReleaseRefused(
-            f"the file of {path} is not here", code="release_missing", remedy=_AGAIN
+            f"the file of {shown} is not here", code="release_missing", remedy=_AGAIN
         )
     if hashlib.sha256(data).hexdigest() != line.hashes.get("sha256"):
-        raise ReleaseRefused(f"the file of {path} is another", code="release_digest", remedy=_AGAIN)
+        raise ReleaseRefused(
+            f"the file of {shown} is another", code="release_digest", remedy=_AGAIN
+        )
     return data
 
 

@@ -64,7 +64,7 @@ def _wrong_targets(here: Here, draft: Draft, known: Mapping[str, TargetFile]) ->
     found = [line for one in below.values() if (line := roles.wrong_delegation(one)) is not None]
     if before is not None and (gone := set(before.signed.delegations.roles) - set(below)):
         found.append(f"{', '.join(sorted(gone))} would be gone")
-    found += [f"targets would sign {path} itself" for path in of.targets if path != RECALL]
+    found += [f"targets would sign {path[:60]!a} itself" for path in of.targets if path != RECALL]
     if known and RECALL not in of.targets:
         found.append("the list of what was recalled would be gone")
     old = here.published.recall if here.published else None

@@ -18,6 +18,16 @@ from compile.release.folder import Folder
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The online keys."""
     keys.arguments(parser, many=True)
+    clock_argument(parser)
+
+
+def clock_argument(parser: argparse.ArgumentParser) -> None:
+    """--clock-is-right, for what signs the time."""
+    parser.add_argument(
+        "--clock-is-right",
+        action="store_true",
+        help="after a pause of more than 30 days, when a person has looked at the clock",
+    )
 
 
 def run(args: argparse.Namespace, now: datetime) -> None:
@@ -26,7 +36,9 @@ def run(args: argparse.Namespace, now: datetime) -> None:
     folder = Folder(args.repo)
     with folder.held():
         here = folder.here(now)
-        found = adoption.publish(here, signers, folder.numbers(), now, _bad(here))
+        found = adoption.publish(
+            here, signers, folder.numbers(), now, _bad(here), clock_is_right=args.clock_is_right
+        )
         folder.adopt(found)
     for role, why in found.waits.items():
         print(f"{role} waits: {why}")

@@ -19,6 +19,7 @@ Rules.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +30,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
     Metadata,
     MetaFile,
+    Role,
     Root,
     Signed,
     Snapshot,
@@ -57,6 +59,7 @@ Read = Callable[[str], bytes | None]
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 MEDIUM, STICK, MADE = "medium", "stick", "made"
 EXPIRED = "release_expired"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ANEW = "Sign it anew: `python -m compile release rotate REPO ROLE` and a ceremony (docs/keys.md)."
 
 
@@ -203,7 +206,14 @@ def _whole_root(walk: _Walk, root: Root) -> None:
                 "release_roles",
                 f"{row.threshold} of {row.keys} keys sign for it: make a root that says so.",
             )
+        _all_there(role, root.keys, name)
     _own_names(walk, root.keys.values(), roles.ROOT)
+
+
+def _all_there(role: Role, keys: Mapping[str, Key], name: str) -> None:
+    """ReleaseRefused (`release_roles`) where a role has a key that nobody knows."""
+    if not set(role.keyids) <= set(keys):
+        raise ReleaseRefused(f"{name} has a key that is not there", code="release_roles")
 
 
 def _own_names(walk: _Walk, keys: Iterable[Key], where: str) -> None:
@@ -272,6 +282,7 @@ def _delegated(
             walk.fault(f"targets: {wrong}", "release_roles", "Rotate its keys as the table says.")
             continue
         try:
+            _all_there(role, below.keys, name)
             one, path = _named(walk, Targets, name, snapshot.meta.get(f"{name}.json"))
             verify(targets, name, one, path)
             if not (on_stick and name == roles.ROLLOUT):
@@ -291,8 +302,8 @@ def target_path(path: str, digest: str) -> str:
 
 
 def _sha256(line: TargetFile, path: str) -> str:
-    if set(line.hashes) != {"sha256"}:
-        raise ReleaseRefused(f"{path} is not signed by its SHA-256", code="release_digest")
+    if set(line.hashes) != {"sha256"} or not _DIGEST.fullmatch(line.hashes["sha256"]):
+        raise ReleaseRefused(f"{path[:60]!a} is not signed by its SHA-256", code="release_digest")
     return line.hashes["sha256"]
 
 

@@ -28,7 +28,7 @@ from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import Key, SSlibKey
-from tuf.api.metadata import DelegatedRole, Delegations
+from tuf.api.metadata import DelegatedRole, Delegations, Role
 
 from appliance.errors import ReleaseRefused
 from appliance.release.record import CHANNEL
@@ -119,6 +119,11 @@ def called(key: Key) -> str:
     return f"{name if _CALLED.fullmatch(name) else '?'} ({key.keyid[:8]})"
 
 
+def names(of: Role, keys: Mapping[str, Key]) -> str:
+    """Who may sign for a role, for a person; a key that is not there is `?`."""
+    return ", ".join(called(keys[keyid]) if keyid in keys else "?" for keyid in of.keyids)
+
+
 def require(role: str, keys: Sequence[Key]) -> None:
     """As many different keys as the role has. ReleaseRefused (`release_keys`)."""
     wanted = kind(role).keys
@@ -166,6 +171,8 @@ def delegations(keys: Mapping[str, Sequence[Key]]) -> Delegations:
 
 def wrong_delegation(role: DelegatedRole) -> str | None:
     """What of a delegation is not as the table says; None where all is."""
+    if not isinstance(role.name, str):
+        return "a role has no name"
     try:
         row = kind(role.name)
     except ReleaseRefused as e:
@@ -175,5 +182,5 @@ def wrong_delegation(role: DelegatedRole) -> str | None:
     if role.threshold != row.threshold or len(role.keyids) != row.keys:
         return f"{role.name} wants {role.threshold} of {len(role.keyids)} keys"
     if role.paths != [f"{role.name}/*.json"] or not role.terminating:
-        return f"{role.name} may sign {role.paths}"
+        return f"{role.name} may sign {ascii(role.paths)[:80]}"
     return None

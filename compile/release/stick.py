@@ -15,7 +15,7 @@ from pathlib import Path
 
 from appliance.errors import ReleaseRefused
 from appliance.release.record import RECALL
-from compile.release import adoption, contents, keys
+from compile.release import adoption, contents, keys, publish
 from compile.release.folder import SERVED, Folder, put, reader
 from compile.release.published import Published, Read, read, target_path
 
@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--channel", action="append", default=[], help="only the releases of these; once for each"
     )
     keys.arguments(parser, many=True)
+    publish.clock_argument(parser)
 
 
 def run(args: argparse.Namespace, now: datetime) -> None:
@@ -52,7 +53,14 @@ def run(args: argparse.Namespace, now: datetime) -> None:
                 code="release_role",
                 remedy=f"Channels: {', '.join(published.channels)}.",
             )
-        new, numbers = adoption.stick(published, signers, folder.numbers(), args.days, now)
+        new, numbers = adoption.stick(
+            published,
+            signers,
+            folder.numbers(),
+            args.days,
+            now,
+            clock_is_right=args.clock_is_right,
+        )
         folder.reserve(numbers)
         for path in carried(published, folder.files, args.channel or published.channels):
             data = folder.files(path)

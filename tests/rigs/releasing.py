@@ -56,6 +56,7 @@ class Simulated:
     drafts: dict[str, Draft] = field(default_factory=dict)
     numbers: Numbers = field(default_factory=Numbers)
     people: dict[str, CryptoSigner] = field(default_factory=dict)
+    clock_is_right: bool = False
 
     @classmethod
     def begun(cls) -> Simulated:
@@ -152,7 +153,9 @@ class Simulated:
     def adoption(self, *names: str) -> Adoption:
         """What would be published, with these keys; without names with all of them."""
         signers = [self.people[name] for name in names or self.people]
-        return adoption.publish(self.here, signers, self.numbers, self.now)
+        return adoption.publish(
+            self.here, signers, self.numbers, self.now, clock_is_right=self.clock_is_right
+        )
 
     def publish(self, *names: str) -> Adoption:
         found = self.adoption(*names)
@@ -172,7 +175,12 @@ class Simulated:
     def stick(self, days: int = 30) -> dict[str, bytes]:
         """All files of a stick; the repository has its numbers alone."""
         new, self.numbers = adoption.stick(
-            self.published, list(self.people.values()), self.numbers, days, self.now
+            self.published,
+            list(self.people.values()),
+            self.numbers,
+            days,
+            self.now,
+            clock_is_right=self.clock_is_right,
         )
         return {**self.files, **dict(new)}
 

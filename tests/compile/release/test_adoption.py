@@ -228,6 +228,7 @@ def test_a_stick_never_outlasts_a_role_nor_ninety_days(repo: Simulated) -> None:
         with pytest.raises(ReleaseRefused, match=f"{days} days"):
             repo.stick(days=days)
     repo.later(days=360)
+    repo.clock_is_right = True
     repo.publish()
     with pytest.raises(ReleaseRefused) as refused:
         repo.stick(days=30)
@@ -236,6 +237,7 @@ def test_a_stick_never_outlasts_a_role_nor_ninety_days(repo: Simulated) -> None:
 
 def test_a_role_whose_time_is_over_is_said_and_holds_up_nobody(repo: Simulated) -> None:
     repo.later(days=360)
+    repo.clock_is_right = True
     for role in ("root", "targets", "stable", "canary"):
         repo.rotate(role)
         repo.sign(role)
@@ -260,3 +262,21 @@ def test_a_recall_is_published_while_a_release_waits(repo: Simulated) -> None:
     assert repo.published.recall is not None
     assert repo.published.recall.names(digest) is not None
     assert repo.published.recall.names("0" * 64) is None
+
+
+def test_a_wrong_clock_signs_no_time_that_boxes_would_remember(repo: Simulated) -> None:
+    right = repo.now
+    for days in (-1, 31, 365, 26_000):
+        repo.now = right
+        repo.later(days=days)
+        for sign in (repo.adoption, repo.stick):
+            with pytest.raises(ReleaseRefused) as refused:
+                sign()
+            assert refused.value.code == "publish_clock"
+    repo.now = right
+    repo.later(days=29)
+    repo.publish()
+    repo.later(days=40)
+    repo.clock_is_right = True
+    repo.publish()
+    assert repo.faults() == []

@@ -28,7 +28,8 @@ from rigs.wheels import requirements, wheel
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "keys.md"
 WORDS = "four words nobody guesses"
-BLOCKS = re.findall(r"^```(sh|toml)\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S)
+TEXT = DOCUMENT.read_text("utf-8").replace("\\\n", "")
+BLOCKS = re.findall(r"^```(sh|toml)\n(.*?)^```", TEXT, re.M | re.S)
 COMMANDS = [line for kind, text in BLOCKS for line in text.splitlines() if kind == "sh"]
 
 

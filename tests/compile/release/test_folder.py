@@ -12,7 +12,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from appliance.errors import ReleaseRefused
-from compile.release import adoption, drafts, judge
+from compile.release import adoption, contents, drafts, judge
+from compile.release.command import main
 from compile.release.folder import Folder, Served, reader
 from compile.release.published import read
 from compile.release.words import words
@@ -141,7 +142,7 @@ def test_a_publish_that_is_cut_anywhere_leaves_the_old_or_the_new(
 
 
 def test_a_change_of_a_lost_key_that_is_cut_anywhere_is_ended_by_publishing_again(
-    made: OnDisk, tmp_path: Path
+    made: OnDisk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Between root and timestamp a box refuses and keeps what it has."""
     memory = made.memory
@@ -156,11 +157,43 @@ def test_a_change_of_a_lost_key_that_is_cut_anywhere_is_ended_by_publishing_agai
         published, faults = read(reader(root / "public"), NOW)
         refused.append(published is None)
         assert {fault.code for fault in faults} <= {"release_signature"}
+        told = main(["check", str(root)], NOW), capsys.readouterr().out
+        assert ("publish again" in told[1]) is (published is None)
 
     signers = [signer for name, signer in memory.people.items() if name != "when"]
     every_cut(made, tmp_path, signers, look)
     assert True in refused
     assert not refused[0]
+
+
+def test_an_add_that_is_cut_anywhere_leaves_no_draft_or_a_whole_one(
+    made: OnDisk, tmp_path: Path
+) -> None:
+    memory = made.memory
+    before = dict(memory.files)
+    memory.add(memory.release(version="0.3.0"))
+    new = {path: data for path, data in memory.files.items() if path not in before}
+
+    def add(root: Path, disk: Served) -> None:
+        Folder(root, disk).draft(memory.drafts["stable"], new)
+
+    whole = Cut(None)
+    shutil.copytree(made.root, tmp_path / "whole")
+    add(tmp_path / "whole", whole)
+    found = []
+    for at in range(whole.steps):
+        root = tmp_path / "cut"
+        shutil.copytree(made.root, root)
+        with pytest.raises(PowerCut):
+            add(root, Cut(at))
+        here = Folder(root).here(NOW)
+        found.append("stable" in here.drafts)
+        if found[-1]:
+            (release,) = drafts.new_releases(here, here.drafts["stable"]).values()
+            assert list(contents.faults(release, here.files)) == []
+        shutil.rmtree(root)
+    assert found == sorted(found)
+    assert {False, True} == set(found)
 
 
 def test_two_people_who_sign_at_once_take_nothing_from_each_other(made: OnDisk) -> None:
