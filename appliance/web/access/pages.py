@@ -11,13 +11,13 @@ from starlette.responses import RedirectResponse, Response
 
 from appliance.web.access import checks, link, passwords, rows
 from appliance.web.access.door import Door
-from appliance.web.site import EVERYBODY, Look, Role, Route, form, site, visitor
+from appliance.web.site import Look, Role, Route, form, site, visitor
 from appliance.web.text.say import wanted as wanted_language
 
 LOOK_COOKIE: Final = "scanside-look"
 _YEAR_S: Final = 365 * 86400
 _PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]{0,500}")
-WITH_ACCOUNT: Final[frozenset[Role]] = frozenset({"technologist", "radiologist", "service"})
+PEOPLE: Final[frozenset[Role]] = frozenset({"technologist", "radiologist", "service"})
 
 
 def login(request: Request) -> Response:
@@ -156,9 +156,9 @@ def safe_path(path: str) -> str:
 ROUTES = (
     Route("GET", "/login", login, None),
     Route("POST", "/login", log_in, None, slow=True),
-    Route("POST", "/logout", log_out, EVERYBODY),
-    Route("GET", "/password", password, WITH_ACCOUNT),
-    Route("POST", "/password", change_password, WITH_ACCOUNT, slow=True),
+    Route("POST", "/logout", log_out, PEOPLE),
+    Route("GET", "/password", password, PEOPLE),
+    Route("POST", "/password", change_password, PEOPLE, slow=True),
     Route("GET", "/start", start, None),
     Route("POST", "/start", spend, None),
     Route("POST", "/look", change_look, None),

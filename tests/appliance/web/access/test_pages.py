@@ -212,6 +212,20 @@ def test_the_display_reads_until_it_is_revoked(page: web.Page) -> None:
         assert another.get("/").status_code == 303
 
 
+def test_who_logs_in_at_the_display_leaves_a_display_behind(page: web.Page) -> None:
+    with page.browser(headers=HTML) as screen:
+        spend(screen, page.link("display"))
+        assert 'href="/login"' in screen.get("/").text
+        name = page.account()
+        log_in(screen, name)
+        assert name in screen.get("/").text
+        screen.post("/logout", data={"csrf": csrf(screen)})
+        shown = screen.get("/")
+        assert shown.status_code == 200
+        assert name not in shown.text
+        assert screen.post("/logout", data={"csrf": csrf(screen)}).status_code == 403
+
+
 # language and theme
 
 
