@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, get_args
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from appliance.web.access import checks, link, passwords, rows
 from appliance.web.access.door import Door
-from appliance.web.site import Look, Role, Route, form, site, visitor
+from appliance.web.site import Look, Role, Route, Theme, form, site, visitor
 from appliance.web.text.say import wanted as wanted_language
 
 LOOK_COOKIE: Final = "scanside-look"
+THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
+_LONGEST_NAME: Final = 64
 _YEAR_S: Final = 365 * 86400
 _PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]{0,500}")
 PEOPLE: Final[frozenset[Role]] = frozenset({"technologist", "radiologist", "service"})
@@ -30,7 +32,9 @@ def log_in(request: Request) -> Response:
     """POST /login: name, password, next."""
     door: Door = request.app.state.access
     sent, state = form(request), site(request).settings.state
-    name, password = sent.get("name", "").strip().lower(), sent.get("password", "")
+    # what is longer is no name, and pauses are remembered under it
+    name = sent.get("name", "").strip().lower()[:_LONGEST_NAME]
+    password = sent.get("password", "")
     wanted = safe_path(sent.get("next", "/"))
     address = request.client.host if request.client is not None else "-"
 
@@ -126,11 +130,13 @@ def spend(request: Request) -> Response:
 def change_look(request: Request) -> Response:
     """POST /look: language, theme, back."""
     sent, now = form(request), request.state.look
-    words = (sent.get("language", now.language), sent.get("theme", now.theme))
+    offered = site(request).settings.web.languages
+    language = next((one for one in offered if one == sent.get("language")), now.language)
+    theme = next((one for one in THEMES if one == sent.get("theme")), now.theme)
     response = RedirectResponse(safe_path(sent.get("back", "/")), 303)
     response.set_cookie(
         LOOK_COOKIE,
-        ".".join(words),
+        f"{language}.{theme}",
         max_age=_YEAR_S,
         httponly=True,
         samesite="strict",

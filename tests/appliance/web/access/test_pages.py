@@ -238,6 +238,20 @@ def test_language_and_theme_are_kept_without_a_login(page: web.Page) -> None:
         assert 'lang="zh-Hans" data-theme="light"' in browser.get("/login").text
 
 
+def test_a_look_that_is_none_changes_nothing(page: web.Page) -> None:
+    with page.browser() as browser:
+        for language in ("肺", "de", 'en"; Path=/x', "\r\nx: y", "\0"):
+            answer = browser.post("/look", data={"language": language, "theme": language})
+            assert answer.status_code == 303
+            assert answer.headers["set-cookie"].startswith("scanside-look=en.dark;")
+
+
+def test_a_name_without_end_costs_no_memory_and_is_no_name(page: web.Page) -> None:
+    with page.browser() as browser:
+        answer = browser.post("/login", data={"name": "x" * 60000, "password": "y"})
+    assert answer.status_code == 401
+
+
 def test_a_forged_look_is_the_usual_one(page: web.Page) -> None:
     with page.browser(cookies={"scanside-look": '"><script>.light.x'}) as browser:
         assert 'lang="en" data-theme="dark"' in browser.get("/login").text
