@@ -252,4 +252,4 @@ def of(request: Request) -> Watch:
     return found
 
 
-ROUTES = (Route("GET", "/events", events, EVERYBODY),)
+ROUTES = (Route("GET", "/events", events, EVERYBODY, unasked=True),)
