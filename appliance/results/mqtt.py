@@ -123,8 +123,9 @@ class Said:
     report_id: str | None
     """The report that it is about, or that it withdraws."""
     stage: str | None
+    """Of the whole report that it carries; None where it carries none."""
     edition: int | None
-    """Of the whole report that it carries."""
+    """The same."""
 
 
 def said(body: bytes | None) -> Said | None:
@@ -134,7 +135,13 @@ def said(body: bytes | None) -> Said | None:
         return None
     whole = found.get("report")
     report = whole if isinstance(whole, dict) else {}
-    about = report.get("report_id") or found.get("withdrawn_report_id") or found.get("report_id")
+    checked = found.get("checked")
+    about = (
+        report.get("report_id")
+        or (checked.get("report_id") if isinstance(checked, dict) else None)
+        or found.get("withdrawn_report_id")
+        or found.get("report_id")
+    )
     series = None
     with suppress(ValueError):
         series = uuid.UUID(str(found.get("series")))
