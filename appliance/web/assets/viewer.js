@@ -1,0 +1,528 @@
+/* The viewer of one series: an image, what lies over it, and its controls.
+
+   Rules
+   - It needs no other library, no WebGL and no style in attributes (docs/decisions/0009-viewer.md).
+     The modules that it is made of have addresses with digests, which the page hands over.
+   - One plane is shown at a time, axial first. The place in the patient stays when the plane changes.
+   - What cannot be had is said in words over the image; everything else goes on.
+   - The rest of the page speaks with it by events: a click on an element with data-viewer-finding
+     jumps to that finding, and a tap on the image is told as `viewer:place`, with the place in LPS
+     millimetres (null of a radiograph), the image, counted from 0 as /images lists it, and the
+     pixel. `data-shown` of the section says what is drawn: plane, frame and image. */
+
+const AHEAD = 3;
+const PAGE = 10;
+const ZOOM = [1, 20];
+const ZOOM_STEP = 1.25;
+const DRAG_PX = [4, 24]; // of one frame, when a finger scrolls
+const GREYS = 256;
+const HOT = [[0, 60, 0, 90], [0.35, 170, 40, 110], [0.7, 250, 130, 20], [1, 255, 240, 120]];
+
+class Viewer {
+  constructor(root, { places, slices, marks, gestures }) {
+    Object.assign(this, { root, places, slicesOf: slices, marks });
+    this.address = root.dataset.address;
+    this.words = JSON.parse(root.querySelector(".viewer-words").textContent);
+    const find = (name) => root.querySelector(`.viewer-${name}`);
+    Object.assign(this, {
+      stage: find("stage"), canvas: find("canvas"), over: find("over"), said: find("message"),
+      notice: find("notice"), position: find("position"), slider: find("slider"),
+      opacity: find("opacity"), note: find("note"),
+    });
+    this.bitmap = document.createElement("canvas");
+    this.greys = new Uint32Array(1 << 16);
+    this.plane = "axial";
+    this.at = 0;
+    this.window = 0;
+    this.current = -1;
+    this.findings = [];
+    this.views = new Map();
+    this.way = 1;
+    this.maps = new Map();
+    this.bind(gestures);
+  }
+
+  // What it is made of.
+
+  async begin() {
+    this.slices?.close();
+    const listing = await this.ask("images");
+    if (!listing) return;
+    this.listing = listing;
+    const all = listing.images.map((one) => one.place);
+    this.slices = new this.slicesOf.Slices(this.address, listing, (image) => this.came(image));
+    this.frames = { axial: this.places.axial(all) };
+    if (listing.no_planes === null) Object.assign(this.frames, this.places.reformatted(all));
+    this.radiograph = listing.no_planes === "radiograph";
+    this.root.classList.toggle("radiograph", this.radiograph);
+    this.notice.textContent = listing.notice ?? this.words.notice;
+    this.note.textContent = listing.no_planes && !this.radiograph
+      ? `${this.words.axial_only} ${this.words[`no_${listing.no_planes}`]}` : "";
+    this.reckonGreys();
+    this.plane = "axial";
+    this.at = Math.min(Math.floor(this.frames.axial.count / 2), this.frames.axial.count - 1);
+    this.show(this.at);
+    await this.beginFindings();
+  }
+
+  async beginFindings() {
+    const masks = await this.ask("masks", { quiet: true });
+    this.findings = masks && masks.name === this.listing.name ? masks.findings : [];
+    this.damaged = Boolean(masks?.damaged);
+    this.root.classList.toggle("without-findings", this.findings.length === 0);
+    if (this.findings.length > 0) this.jump(0);
+    else this.draw();
+  }
+
+  /** JSON of an address of the series; null, said in words, where it cannot be had. */
+  async ask(what, { quiet = false } = {}) {
+    let why = { kind: "away", text: "" };
+    try {
+      const response = await fetch(`${this.address}/${what}`, {
+        cache: "no-store", redirect: "manual",
+      });
+      if (response.ok) return await response.json();
+      why = await this.slicesOf.reason(response);
+    } catch {
+      // The device is away: said below.
+    }
+    if (!quiet) this.say(why);
+    return null;
+  }
+
+  // What is looked at.
+
+  get now() {
+    return this.frames?.[this.plane];
+  }
+
+  /** The image that an axial frame is; -1 in other planes. */
+  get image() {
+    return this.plane === "axial" ? this.now.image(this.at) : -1;
+  }
+
+  show(at) {
+    if (!this.now) return;
+    const next = Math.min(Math.max(at, 0), this.now.count - 1);
+    if (next !== this.at) this.way = Math.sign(next - this.at);
+    this.at = next;
+    const frame = this.now.frame(next);
+    if (frame?.origin && this.point) {
+      const { depth } = this.places.pixelOf(frame, this.point);
+      this.point = this.places.moved(this.point, frame.w, -depth);
+    } else if (frame?.origin) {
+      this.point = this.places.placeOf(frame, frame.columns / 2, frame.rows / 2);
+    }
+    this.fetch();
+    this.draw();
+  }
+
+  fetch() {
+    if (this.plane !== "axial") {
+      const slices = this.now.slices.filter((image) => image >= 0);
+      this.slices.want(slices);
+      return;
+    }
+    const ats = [this.at];
+    for (let n = 1; n <= AHEAD; n += 1) ats.push(this.at + n * this.way);
+    ats.push(this.at - this.way);
+    const there = ats.filter((at) => at >= 0 && at < this.now.count);
+    this.slices.want(there.map((at) => this.now.image(at)));
+  }
+
+  came(image) {
+    const why = this.slices.why(image);
+    if (why?.kind === "changed") {
+      this.begin();
+      return;
+    }
+    if (this.plane !== "axial" || image === this.image) this.draw();
+  }
+
+  choosePlane(plane) {
+    if (!this.frames?.[plane]) {
+      if (this.listing?.no_planes) this.tell(this.note.textContent);
+      return;
+    }
+    this.plane = plane;
+    this.way = 1;
+    this.show(this.point ? this.now.nearest(this.point) : this.now.count >> 1);
+  }
+
+  chooseWindow(number) {
+    this.window = Math.min(number, (this.listing?.windows.length ?? 1) - 1);
+    this.reckonGreys();
+    this.draw();
+  }
+
+  /** by: how many findings further. */
+  next(by) {
+    const count = this.findings.length;
+    if (count === 0) return;
+    const first = by > 0 ? 0 : count - 1;
+    this.jump(this.current < 0 ? first : (this.current + by + count) % count);
+  }
+
+  jump(index) {
+    const finding = this.findings[index];
+    this.current = index;
+    if (finding.map) this.loadMap(finding.map);
+    if (finding.center) {
+      this.point = [...finding.center];
+      const view = this.view();
+      const at = this.plane === "axial" ? this.now.at(finding.image) : this.now.nearest(this.point);
+      if (view.zoom > 1) this.centre(this.now.frame(at), this.point);
+      this.show(at);
+    } else this.show(this.now.at(finding.image));
+  }
+
+  async loadMap(name) {
+    if (this.maps.has(name)) return;
+    this.maps.set(name, null);
+    const map = await this.ask(`map/${name}`);
+    if (!map) return;
+    this.maps.set(name, { ...map, picture: heated(map) });
+    this.draw();
+  }
+
+  // Zoom and pan, for each plane: `x` and `y` are the place in the middle, in mm from the middle.
+
+  view() {
+    if (!this.views.has(this.plane)) this.views.set(this.plane, { zoom: 1, x: 0, y: 0 });
+    return this.views.get(this.plane);
+  }
+
+  zoom(factor, x = this.width / 2, y = this.height / 2) {
+    const frame = this.now?.frame(this.at);
+    if (!frame) return;
+    const view = this.view();
+    const before = this.scaleOf(frame);
+    view.zoom = Math.min(Math.max(view.zoom * factor, ZOOM[0]), ZOOM[1]);
+    const after = this.scaleOf(frame);
+    view.x += (x - this.width / 2) * (1 / before - 1 / after);
+    view.y += (y - this.height / 2) * (1 / before - 1 / after);
+    this.pan(0, 0);
+  }
+
+  pan(dx, dy) {
+    const frame = this.now?.frame(this.at);
+    if (!frame) return;
+    const view = this.view();
+    const scale = this.scaleOf(frame);
+    const most = [(frame.columns * frame.du) / 2, (frame.rows * frame.dv) / 2]
+      .map((half) => half * (1 - 1 / view.zoom));
+    view.x = Math.min(Math.max(view.x - dx / scale, -most[0]), most[0]);
+    view.y = Math.min(Math.max(view.y - dy / scale, -most[1]), most[1]);
+    this.draw();
+  }
+
+  fit() {
+    Object.assign(this.view(), { zoom: 1, x: 0, y: 0 });
+    this.draw();
+  }
+
+  centre(frame, place) {
+    const { column, row } = this.places.pixelOf(frame, place);
+    const view = this.view();
+    view.x = (column - (frame.columns - 1) / 2) * frame.du;
+    view.y = (row - (frame.rows - 1) / 2) * frame.dv;
+  }
+
+  /** Pixels of the screen a mm. */
+  scaleOf(frame) {
+    const across = this.width / (frame.columns * frame.du);
+    const down = this.height / (frame.rows * frame.dv);
+    return Math.min(across, down) * this.view().zoom;
+  }
+
+  /** Where column 0 and row 0 begin, and the size of a pixel, in pixels of the screen. */
+  laid(frame) {
+    const scale = this.scaleOf(frame);
+    const view = this.view();
+    const [w, h] = [frame.du * scale, frame.dv * scale];
+    return {
+      scale, w, h,
+      x: this.width / 2 - (frame.columns / 2) * w - view.x * scale,
+      y: this.height / 2 - (frame.rows / 2) * h - view.y * scale,
+    };
+  }
+
+  // Drawing.
+
+  draw() {
+    if (this.drawing || !this.frames) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = null;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const ratio = window.devicePixelRatio || 1;
+    this.width = this.stage.clientWidth;
+    this.height = this.stage.clientHeight;
+    const size = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
+      [this.canvas.width, this.canvas.height] = size;
+    }
+    const context = this.canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, ...size);
+    const frame = this.now.frame(this.at);
+    const drawn = frame !== null && this.fill(frame);
+    if (drawn) {
+      const { x, y, w, h } = this.laid(frame);
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      context.drawImage(this.bitmap, x, y, w * frame.columns, h * frame.rows);
+      this.paintMap(context, frame, ratio);
+    }
+    this.paintOver(drawn ? frame : null);
+    this.report(drawn);
+  }
+
+  /** The frame's greys into the bitmap; false where there is nothing to show yet. */
+  fill(frame) {
+    let values = null;
+    if (this.plane === "axial") {
+      values = this.slices.get(this.image);
+      if (!values || values.length !== frame.columns * frame.rows) return false;
+    } else {
+      const size = frame.columns * frame.rows;
+      if (this.cut?.length !== size) this.cut = new Int16Array(size);
+      this.now.cut(this.at, (image) => this.slices.get(image), this.cut);
+      values = this.cut;
+    }
+    if (this.bitmap.width !== frame.columns || this.bitmap.height !== frame.rows || !this.pixels) {
+      [this.bitmap.width, this.bitmap.height] = [frame.columns, frame.rows];
+      this.pixels = this.bitmap.getContext("2d").createImageData(frame.columns, frame.rows);
+      this.dots = new Uint32Array(this.pixels.data.buffer);
+    }
+    const { dots, greys } = this;
+    if (values instanceof Uint8Array) {
+      for (let n = 0; n < values.length; n += 1) dots[n] = 0xff000000 | (values[n] * 0x010101);
+    } else for (let n = 0; n < values.length; n += 1) dots[n] = greys[values[n] & 0xffff];
+    this.bitmap.getContext("2d").putImageData(this.pixels, 0, 0);
+    return true;
+  }
+
+  /** HU, as 16 bits -> grey, opaque, as the bytes of a pixel. */
+  reckonGreys() {
+    const { low, high } = this.listing?.windows[this.window] ?? { low: -1024, high: 3071 };
+    for (let bits = 0; bits < 1 << 16; bits += 1) {
+      const share = (((bits << 16) >> 16) - low) / (high - low);
+      const grey = Math.min(Math.max(Math.round(share * (GREYS - 1)), 0), GREYS - 1);
+      this.greys[bits] = 0xff000000 | (grey * 0x010101);
+    }
+  }
+
+  paintMap(context, frame, ratio) {
+    const finding = this.findings[this.current];
+    const map = finding?.map && finding.image === this.image ? this.maps.get(finding.map) : null;
+    if (!map) return;
+    const { x, y, w, h } = this.laid(frame);
+    const [[rr, rc, r0], [cr, cc, c0]] = map.to_image;
+    // a cell's centre is half a cell from its corner, and a pixel's half a pixel
+    const right = x + (c0 + 0.5 - (cr + cc) / 2) * w;
+    const down = y + (r0 + 0.5 - (rr + rc) / 2) * h;
+    context.setTransform(ratio * cc * w, ratio * rc * h, ratio * cr * w, ratio * rr * h,
+      ratio * right, ratio * down);
+    context.globalAlpha = Number(this.opacity.value) / 100;
+    context.drawImage(map.picture, 0, 0);
+    context.globalAlpha = 1;
+  }
+
+  paintOver(frame) {
+    this.over.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
+    if (frame === null) {
+      this.over.replaceChildren();
+      return;
+    }
+    const { scale, x, y, w, h } = this.laid(frame);
+    const to = ([column, row]) => [x + (column + 0.5) * w, y + (row + 0.5) * h];
+    const parts = this.findings.map((one, index) => this.markOf(one, index, frame, to));
+    if (frame.origin) {
+      parts.push(this.marks.directions(this.places.letters, frame.u, frame.v, this.width,
+        this.height));
+      parts.push(this.marks.scale(scale, this.places.scaleLength, this.width, this.height));
+    }
+    this.over.replaceChildren(...parts.filter((part) => part !== null));
+  }
+
+  markOf(one, index, frame, to) {
+    if (!frame.origin) return null;
+    const box = one.box && this.places.boxOn(frame, one.box);
+    const axial = this.plane === "axial";
+    const closed = axial
+      ? one.outlines.find((outline) => outline.image === this.image)?.polygons ?? [] : [];
+    const lines = axial ? [] : this.places.outlineOn(this.now, frame, this.at, one.outlines);
+    if (!box && closed.length === 0 && lines.length === 0) return null;
+    return this.marks.finding({
+      id: one.id, closed, lines, box, current: index === this.current, to,
+    });
+  }
+
+  /** What is shown, in words, for eyes, screen readers and the other parts of the page. */
+  report(drawn) {
+    const place = this.plane === "axial" ? this.listing.images[this.image]?.place : null;
+    const said = [this.words.position
+      .replace("{plane}", this.words[this.radiograph ? "radiograph" : this.plane])
+      .replace("{at}", this.at + 1).replace("{count}", this.now.count)];
+    if (place?.number !== null && place?.number !== undefined && !this.radiograph) {
+      said.push(this.words.number.replace("{number}", place.number));
+    }
+    if (this.current >= 0) {
+      said.push(this.words.finding.replace("{number}", this.findings[this.current].id));
+    }
+    this.position.textContent = said.join(" · ");
+    this.slider.max = this.now.count;
+    this.slider.value = this.at + 1;
+    this.press("plane", this.plane);
+    this.press("window", String(this.window));
+    this.root.dataset.shown = drawn ? `${this.plane} ${this.at} ${this.image}` : "";
+    this.sayState(drawn);
+  }
+
+  sayState(drawn) {
+    const why = this.plane === "axial" ? this.slices.why(this.image) : null;
+    if (!drawn && why) {
+      this.say(why);
+      return;
+    }
+    const wanted = this.plane === "axial" ? null : this.now.slices.filter((n) => n >= 0);
+    if (wanted) {
+      const here = wanted.filter((n) => this.slices.get(n)).length;
+      const lost = wanted.filter((n) => this.slices.why(n)).length;
+      this.root.dataset.missing = wanted.length - here;
+      if (here + lost < wanted.length) {
+        this.tell(this.words.loading.replace("{here}", here).replace("{count}", wanted.length));
+        return;
+      }
+      this.tell(lost > 0 ? this.words.missing.replace("{count}", lost) : "");
+      return;
+    }
+    if (!drawn) this.tell(this.words.wait);
+    else this.tell(this.damaged ? this.words.damaged : "");
+  }
+
+  press(kind, value) {
+    for (const button of this.root.querySelectorAll(`[data-${kind}]`)) {
+      button.setAttribute("aria-pressed", String(button.dataset[kind] === value));
+      if (kind === "plane") {
+        button.setAttribute("aria-disabled", String(!this.frames[button.dataset.plane]));
+      }
+    }
+  }
+
+  say({ kind, text }) {
+    this.tell([this.words[`why_${kind}`], kind === "unshown" ? text : ""].join(" ").trim());
+  }
+
+  tell(text) {
+    if (this.said.textContent !== text) this.said.textContent = text;
+  }
+
+  // What is done to it.
+
+  bind(gestures) {
+    gestures.listen(this.stage, {
+      scroll: (frames) => this.show(this.at + frames),
+      zoom: (factor, x, y) => this.zoom(factor, x, y),
+      pan: (dx, dy) => this.pan(dx, dy),
+      point: (x, y) => this.pointed(x, y),
+      step: () => Math.min(Math.max(this.height / (this.now?.count ?? 1), DRAG_PX[0]), DRAG_PX[1]),
+    });
+    this.root.addEventListener("click", (event) => this.clicked(event.target.closest("button")));
+    this.root.addEventListener("keydown", (event) => this.pressed(event));
+    this.slider.addEventListener("input", () => this.show(Number(this.slider.value) - 1));
+    this.opacity.addEventListener("input", () => this.draw());
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest("[data-viewer-finding]");
+      const index = this.findings.findIndex((one) => String(one.id) === link?.dataset.viewerFinding);
+      if (index >= 0) this.jump(index);
+    });
+    new ResizeObserver(() => this.draw()).observe(this.stage);
+  }
+
+  clicked(button) {
+    if (!button) return;
+    const { plane, window: preset, act } = button.dataset;
+    if (plane) this.choosePlane(plane);
+    else if (preset) this.chooseWindow(Number(preset));
+    else if (act) this.act(act);
+  }
+
+  act(name) {
+    const doing = {
+      "image-previous": () => this.show(this.at - 1),
+      "image-next": () => this.show(this.at + 1),
+      "page-previous": () => this.show(this.at - PAGE),
+      "page-next": () => this.show(this.at + PAGE),
+      first: () => this.show(0),
+      last: () => this.show((this.now?.count ?? 1) - 1),
+      "finding-previous": () => this.next(-1),
+      "finding-next": () => this.next(1),
+      "zoom-in": () => this.zoom(ZOOM_STEP),
+      "zoom-out": () => this.zoom(1 / ZOOM_STEP),
+      fit: () => this.fit(),
+    };
+    doing[name]?.();
+  }
+
+  pressed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target === this.opacity) return;
+    const keys = {
+      ArrowUp: "image-previous", ArrowLeft: "image-previous", ArrowDown: "image-next",
+      ArrowRight: "image-next", PageUp: "page-previous", PageDown: "page-next", Home: "first",
+      End: "last", n: "finding-next", p: "finding-previous", "+": "zoom-in", "=": "zoom-in",
+      "-": "zoom-out", 0: "fit",
+    };
+    const planes = { a: "axial", c: "coronal", s: "sagittal" };
+    const own = event.target !== this.slider || event.key.length === 1;
+    if (keys[event.key] && own) this.act(keys[event.key]);
+    else if (planes[event.key]) this.choosePlane(planes[event.key]);
+    else if ("1234".includes(event.key)) this.chooseWindow(Number(event.key) - 1);
+    else return;
+    event.preventDefault();
+  }
+
+  pointed(x, y) {
+    const frame = this.now?.frame(this.at);
+    if (!frame || this.root.dataset.shown === "") return;
+    const laid = this.laid(frame);
+    const column = (x - laid.x) / laid.w - 0.5;
+    const row = (y - laid.y) / laid.h - 0.5;
+    if (column < -0.5 || row < -0.5 || column > frame.columns || row > frame.rows) return;
+    const lps = frame.origin ? this.places.placeOf(frame, column, row) : null;
+    if (lps) this.point = lps;
+    const image = lps ? this.frames.axial.image(this.frames.axial.nearest(lps)) : this.image;
+    this.root.dispatchEvent(new CustomEvent("viewer:place", {
+      bubbles: true, detail: { lps, image, column, row, plane: this.plane },
+    }));
+  }
+}
+
+/* A heat map as a picture: the colour says how strong, and so does how little is seen through. */
+function heated({ rows, columns, values }) {
+  const picture = document.createElement("canvas");
+  [picture.width, picture.height] = [columns, rows];
+  const context = picture.getContext("2d");
+  const pixels = context.createImageData(columns, rows);
+  values.forEach((share, n) => {
+    const above = Math.max(HOT.findIndex(([stop]) => stop >= share), 1);
+    const [[from, ...low], [to, ...high]] = [HOT[above - 1], HOT[above]];
+    const part = (share - from) / (to - from);
+    const colour = low.map((value, k) => value + part * (high[k] - value));
+    pixels.data.set([...colour, 255 * share], 4 * n);
+  });
+  context.putImageData(pixels, 0, 0);
+  return picture;
+}
+
+async function begin(root) {
+  const { places, slices, marks, gestures } = root.dataset;
+  const loaded = await Promise.all([places, slices, marks, gestures].map((url) => import(url)));
+  const [p, s, m, g] = loaded;
+  await new Viewer(root, { places: p, slices: s, marks: m, gestures: g }).begin();
+}
+
+for (const root of document.querySelectorAll(".viewer")) begin(root);

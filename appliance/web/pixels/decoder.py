@@ -1,0 +1,215 @@
+"""The parent of the process that decodes: one child, one question at a time, few who wait.
+
+Rules
+- The child is started when somebody looks at a series, and ends itself when nobody does. One that
+  died, or took longer than LIMIT_S, is replaced at the next question.
+- At most WAITING questions wait; one more is refused at once (Busy), so that no number of browsers
+  fills the threads of the pages.
+- An instance that ended the child is not given to it again by this process.
+- The child gets bytes and no path, and no environment but what Python needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+from pydantic import ValidationError
+
+from appliance.errors import Refuse, Retry
+from appliance.web.pixels.asked import (
+    MOST_BYTES,
+    MOST_PIXELS,
+    Answered,
+    Asked,
+    Place,
+    packed,
+    send,
+    unpacked,
+)
+
+log = logging.getLogger("scanside.web")
+
+MODULE = "appliance.web.pixels.child"
+LIMIT_S = 20.0
+"""Of one answer, and of the child's start."""
+WAITING = 8
+MOST_BAD = 1000
+HEAD_BYTES = 1 << 17
+"""Of an instance, enough for the header of nearly every one."""
+_KEPT = ("PYTHONPATH", "PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
+
+
+class NotShown(Refuse):
+    """An image that cannot be shown; the text says why."""
+
+    code = "not_shown"
+    remedy = "Look at it on the scanner or in the archive."
+
+
+class Busy(Retry):
+    """Too many images are asked for at once."""
+
+    code = "viewer_busy"
+    remedy = "Wait a moment; close the viewers that nobody looks at."
+
+
+class _Ended(Exception):
+    """The child is not there any more. idle: it had answered nothing and ended by itself."""
+
+    def __init__(self, *, idle: bool) -> None:
+        super().__init__()
+        self.idle = idle
+
+
+class Decoder:
+    """Decodes what is shown. Safe for any number of threads."""
+
+    def __init__(self, *, limit_s: float = LIMIT_S, waiting: int = WAITING) -> None:
+        self._limit_s = limit_s
+        self._turn = threading.Lock()
+        self._room = threading.BoundedSemaphore(waiting)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._held: Hashable = None
+        """The instance whose frames the child keeps."""
+        self._bad: dict[Hashable, None] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child; None where none is running."""
+        child = self._child
+        return None if child is None or child.poll() is not None else child.pid
+
+    def describe(self, name: Hashable, data: bytes, *, whole: bool) -> tuple[Place, ...] | None:
+        """What an instance, or its beginning, says of its frames; None where it takes more than the
+        beginning. NotShown, Busy."""
+        answered, _ = self._asked(Asked(what="describe"), name, lambda: data)
+        if answered.error is None:
+            return answered.places
+        if whole:
+            raise NotShown(answered.error)
+        return None
+
+    def image(
+        self, name: Hashable, frame: int, data: Callable[[], bytes]
+    ) -> tuple[Answered, bytes]:
+        """One frame of an instance; see `Answered.bits`. data: the instance's file, read where it
+        is needed. NotShown, Busy, and what `data` raises."""
+        answered, pixels = self._asked(Asked(what="image", frame=frame), name, data)
+        if answered.error is not None:
+            raise NotShown(answered.error)
+        if len(pixels) != answered.rows * answered.columns * answered.bits // 8:
+            raise NotShown("the image was not decoded whole")
+        return answered, pixels
+
+    def close(self) -> None:
+        """End the child."""
+        with self._turn:
+            self._end()
+
+    def _asked(
+        self, asked: Asked, name: Hashable, data: Callable[[], bytes]
+    ) -> tuple[Answered, bytes]:
+        if not self._room.acquire(blocking=False):
+            raise Busy("too many images are asked for at once")
+        try:
+            with self._turn:
+                if name in self._bad:
+                    raise NotShown("decoding this image ended the program that decodes it")
+                return self._answered(asked, name, data)
+        finally:
+            self._room.release()
+
+    def _answered(
+        self, asked: Asked, name: Hashable, data: Callable[[], bytes]
+    ) -> tuple[Answered, bytes]:
+        """Rule 1: a child that had ended before it was asked is replaced, and asked."""
+        for _ in range(2):
+            started = self.pid is None
+            if started:
+                self._start()
+            known = asked.what == "image" and self._held == name
+            try:
+                sent = asked.model_copy(update={"held": known})
+                answered, found = self._exchange(sent, b"" if known else data())
+            except _Ended as e:
+                self._end()
+                if e.idle and not started:
+                    continue
+                self._bad[name] = None
+                while len(self._bad) > MOST_BAD:
+                    del self._bad[next(iter(self._bad))]
+                log.warning("decoding an image ended the program that decodes")
+                raise NotShown("decoding this image ended the program that decodes it") from e
+            if asked.what == "image":
+                self._held = name if answered.held else None
+            return answered, found
+        raise Busy("the program that decodes does not start")
+
+    def _exchange(self, asked: Asked, data: bytes) -> tuple[Answered, bytes]:
+        if len(data) > MOST_BYTES:
+            raise NotShown(f"the image has {len(data) >> 20} MB, too many to be shown")
+        child = self._child
+        if child is None or child.stdin is None or child.stdout is None:
+            raise _Ended(idle=True)
+        until = time.monotonic() + self._limit_s
+        pipe, got = child.stdout.fileno(), False
+
+        def read(size: int) -> bytes:
+            nonlocal got
+            parts, left = [], size
+            while left:
+                if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+                    raise TimeoutError
+                part = os.read(pipe, min(left, 1 << 20))
+                if not part:
+                    raise EOFError
+                got = True
+                parts.append(part)
+                left -= len(part)
+            return b"".join(parts)
+
+        watch = threading.Timer(self._limit_s, child.kill)  # one that does not read blocks a write
+        watch.start()
+        try:
+            send(child.stdin.fileno(), packed(asked, data))
+            send(child.stdin.fileno(), data)
+            text, found = unpacked(read, 2 * MOST_PIXELS)
+            return Answered.model_validate_json(text), found
+        except (OSError, EOFError, ValueError, ValidationError) as e:
+            raise _Ended(idle=not got and child.poll() == 0) from e
+        finally:
+            watch.cancel()
+
+    def _start(self) -> None:
+        self._held = None
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                bufsize=0,
+            )
+        except OSError as e:
+            raise Busy(f"the program that decodes does not start: {e.strerror}") from e
+
+    def _end(self) -> None:
+        child, self._child, self._held = self._child, None, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    log.debug("a pipe of an ended child held a rest")
