@@ -36,7 +36,7 @@ export function directions(letters, u, v, width, height) {
   const back = (d) => d.map((n) => -n);
   const places = [
     [letters(u), width - MARGIN, height / 2], [letters(back(u)), MARGIN, height / 2],
-    [letters(v), width / 2, height - MARGIN], [letters(back(v)), width / 2, MARGIN],
+    [letters(v), width / 2, height - MARGIN], [letters(back(v)), width / 2, 2 * MARGIN],
   ];
   const group = element("g", { class: "viewer-letters" });
   group.append(...places.map(([text, x, y]) => element("text", { x, y }, text)));
@@ -50,6 +50,7 @@ export function scale(perMm, length, width, height) {
   if (mm === null) return group;
   const [x, y, end] = [MARGIN, height - MARGIN, MARGIN + mm * perMm];
   const d = `M${x} ${y - 8}V${y}H${end.toFixed(2)}V${y - 8}`;
-  group.append(element("path", { d, "data-mm": mm }), element("text", { x, y: y - 14 }, `${mm} mm`));
+  group.append(element("path", { class: "casing", d }), element("path", { d, "data-mm": mm }),
+    element("text", { x, y: y - 14 }, `${mm} mm`));
   return group;
 }

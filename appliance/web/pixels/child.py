@@ -43,7 +43,7 @@ from appliance.web.pixels.asked import MOST_BYTES, MOST_PIXELS, Answered, Asked,
 
 ROOM_BYTES = 1 << 30
 LIMIT_S = 30
-IDLE_S = 120.0
+IDLE_S = 300.0
 NICE = 10
 MOST_FRAMES = 4096
 _NEW_NETWORK, _NEW_USER = 0x40000000, 0x10000000  # sched.h
