@@ -11,6 +11,7 @@ const LINE_PX = 40;
 export function listen(stage, means) {
   const down = new Map();
   let left = 0;
+  let pinched = false; // from the second finger on, until all are up
   let tap = null;
   const at = (event) => {
     const box = stage.getBoundingClientRect();
@@ -21,9 +22,22 @@ export function listen(stage, means) {
     return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, far: Math.hypot(a.x - b.x, a.y - b.y) };
   };
 
+  let was = null;
+  let pinch = null;
+  const zoomed = () => {
+    pinch = null;
+    if (down.size !== 2 || was === null) return;
+    const is = spread();
+    if (was.far > 0) means.zoom(is.far / was.far, was.x, was.y);
+    means.pan(is.x - was.x, is.y - was.y);
+    was = is;
+  };
+
   stage.addEventListener("pointerdown", (event) => {
     stage.setPointerCapture(event.pointerId);
+    was = null;
     down.set(event.pointerId, { ...at(event), pans: event.button > 0 });
+    pinched ||= down.size > 1;
     tap = down.size === 1 && event.button === 0 ? { ...at(event), when: event.timeStamp } : null;
     left = 0;
   });
@@ -34,7 +48,7 @@ export function listen(stage, means) {
     if (tap && Math.hypot(now.x - tap.x, now.y - tap.y) > TAP_PX) tap = null;
     if (down.size === 1) {
       if (before.pans) means.pan(now.x - before.x, now.y - before.y);
-      else {
+      else if (!pinched) {
         left += (now.y - before.y) / means.step();
         const frames = Math.trunc(left);
         left -= frames;
@@ -42,18 +56,19 @@ export function listen(stage, means) {
       }
       down.set(event.pointerId, now);
     } else if (down.size === 2) {
-      const was = spread();
+      was ??= spread();
       down.set(event.pointerId, now);
-      const is = spread();
-      means.pan(is.x - was.x, is.y - was.y);
-      if (was.far > 0) means.zoom(is.far / was.far, is.x, is.y);
+      // each finger tells of itself alone: only together do they say what is meant
+      pinch ??= requestAnimationFrame(zoomed);
     }
   });
   const up = (event) => {
     const known = down.delete(event.pointerId);
+    was = null;
     if (known && tap && event.type === "pointerup" && event.timeStamp - tap.when < TAP_MS) {
       means.point(tap.x, tap.y);
     }
+    pinched &&= down.size > 0;
     tap = null;
     left = 0;
   };

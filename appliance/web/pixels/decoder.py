@@ -72,7 +72,7 @@ class Decoder:
     """Decodes what is shown. Safe for any number of threads."""
 
     def __init__(self, *, limit_s: float = LIMIT_S, waiting: int = WAITING) -> None:
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         self._turn = threading.Lock()
         self._room = threading.BoundedSemaphore(waiting)
         self._child: subprocess.Popen[bytes] | None = None
@@ -158,7 +158,7 @@ class Decoder:
         child = self._child
         if child is None or child.stdin is None or child.stdout is None:
             raise _Ended(idle=True)
-        until = time.monotonic() + self._limit_s
+        until = time.monotonic() + self.limit_s
         pipe, got = child.stdout.fileno(), False
 
         def read(size: int) -> bytes:
@@ -175,7 +175,7 @@ class Decoder:
                 left -= len(part)
             return b"".join(parts)
 
-        watch = threading.Timer(self._limit_s, child.kill)  # one that does not read blocks a write
+        watch = threading.Timer(self.limit_s, child.kill)  # one that does not read blocks a write
         watch.start()
         try:
             send(child.stdin.fileno(), packed(asked, data))
@@ -188,7 +188,7 @@ class Decoder:
             watch.cancel()
 
     def _start(self) -> None:
-        self._held = None
+        self._end()
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         try:
             self._child = subprocess.Popen(

@@ -106,10 +106,10 @@ def no_planes(frames: Sequence[Frame]) -> No | None:
         return "sizes"
     if any(_turned(g, first) > ORIENTATION_RAD for g in geometries):
         return "directions"
-    if not _along_the_axes(first):
-        return "oblique"
     if _shifted_mm(geometries) > SHIFT_MM:
         return "tilted"
+    if not _along_the_axes(first):
+        return "oblique"
     ((rows, columns),) = sizes
     return "large" if 2 * rows * columns * len(frames) > MOST_VOLUME_BYTES else None
 
