@@ -23,6 +23,7 @@ import typer
 from appliance import settings as site
 from appliance.errors import ScansideError, StateUnusable
 from appliance.stages import STAGES, Stage
+from appliance.verbs.stage_verbs import Config, Configured, web_group
 
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
@@ -41,16 +42,8 @@ app.add_typer(outbox_app, name="outbox")
 journal_app = typer.Typer(help="The journal of this device.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="Settings file (TOML).", envvar="SCANSIDE_CONFIG"),
-]
 Key = Annotated[
     str | None, typer.Option(help="Name it by its key: for a destination that draws no seq.")
-]
-Configured = Annotated[
-    bool,
-    typer.Option("--configured", help="Serve nothing: exit 0 if the settings ask for this stage."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -110,6 +103,14 @@ def _log(level: int = logging.INFO) -> None:
         logging.getLogger(library).addHandler(logging.NullHandler())
 
 
+def _user() -> str:
+    """Who typed it, for the audit; in a container a uid may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 @app.command()
 def demo(
     series: Annotated[
@@ -147,7 +148,7 @@ def run(config: Config = None) -> None:
         raise typer.Exit(parent.run(site.find(config), settings, ready=notify.ready))
 
 
-def _stage(row: Stage) -> Callable[[Path | None], None]:
+def _stage(row: Stage) -> Callable[[Path | None, bool], None]:
     """The verb of one row of the table of stages."""
 
     def serve(config: Config = None, configured: Configured = False) -> None:
@@ -166,7 +167,10 @@ def _stage(row: Stage) -> Callable[[Path | None], None]:
 
 
 for _row in STAGES:
-    app.command(_row.name, help=_row.help)(_stage(_row))
+    if _row.name == "web":  # it has verbs of its own
+        app.add_typer(web_group(_row.help, _stage(_row), _settings, _user), name="web")
+    else:
+        app.command(_row.name, help=_row.help)(_stage(_row))
 
 
 @app.command()
@@ -295,14 +299,6 @@ def _shelf(config: Path | None) -> Iterator[Shelf]:
         yield OpenBundles(
             settings, lambda action, detail: journal.audit.add(actor, action, **detail)
         ).shelf
-
-
-def _user() -> str:
-    """Who typed it, for the audit; in a container a uid may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 @bundle_app.command("list")

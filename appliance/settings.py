@@ -34,6 +34,8 @@ Address = Annotated[
 Certificate = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 """Which certificate a peer shows under TLS: the SHA-256 of its public key (SubjectPublicKeyInfo),
 64 hexadecimal digits; or one of its subject alternative names, a DNS name, an address or a URI."""
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+"""A name or an IPv4 address, without a port (RFC 1123 2.1)."""
 TopicPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -293,6 +295,59 @@ def _of_its_kind(value: object) -> object:
 AnyArchive = Annotated[Deliver | Stow, Field(discriminator="kind"), BeforeValidator(_of_its_kind)]
 
 
+class PageTLS(Record):
+    """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
+
+    certificate: Path
+    """With the chain behind it."""
+    key: Path
+
+
+class Web(Record):
+    """The page at the bedside."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """The address that it listens at. Off the loopback of this machine it needs [web.tls]."""
+    port: int = Field(default=8042, ge=1, le=65535)
+    tls: PageTLS | None = None
+    hosts: tuple[HostName, ...] = ()
+    """Names, beside `host` and localhost, under which a browser may ask for it."""
+    names: bool = False
+    """Whether patients' names are kept with reports and shown to those who may see them."""
+    session_hours: float = Field(default=12.0, gt=0, le=168)
+    """A login ends after so long."""
+    idle_minutes: float = Field(default=60.0, gt=0, le=1440)
+    """And after so long without a page that was asked for."""
+    languages: tuple[Literal["en", "zh"], ...] = Field(default=("en", "zh"), min_length=1)
+    """Which are offered; the first where a browser asks for none of them."""
+    metrics_token_file: Path | None = None
+    """Its first line is what /metrics asks for (Bearer, RFC 6750); without it there is none."""
+
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is no address of this machine; write 127.0.0.1, or 0.0.0.0 for all"
+            ) from None
+
+    @model_validator(mode="after")
+    def _secured(self) -> Web:
+        if self.tls is None and not self.on_loopback:
+            raise ValueError(
+                "the page leaves this machine with TLS alone: name certificate and key in "
+                '[web.tls], or write host = "127.0.0.1"'
+            )
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        return _is_loopback(self.host)
+
+
 class Host(Record):
     power_mode: str | None = None
     """A Jetson's power mode by name, such as MAXN_SUPER or 25W: `doctor` says when it is another.
@@ -318,6 +373,7 @@ class Settings(Record):
     bundles: Bundles = Bundles()
     retain: Retain = Retain()
     host: Host = Host()
+    web: Web = Web()
     deliver: tuple[AnyArchive, ...] = ()
 
     @property

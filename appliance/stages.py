@@ -22,6 +22,10 @@ def _has_archives(settings: Settings) -> bool:
     return bool(settings.deliver)
 
 
+def _shows_a_page(settings: Settings) -> bool:
+    return settings.web.enabled
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One row."""
@@ -68,6 +72,13 @@ STAGES = (
         "appliance.retain.stage",
         "scanside-retain.service",
         "The stage that deletes what is old and published (systemd).",
+    ),
+    Stage(
+        "web",
+        "appliance.web.stage",
+        "scanside-web.service",
+        "The stage that shows the page (systemd), and who may log in.",
+        _shows_a_page,
     ),
 )
 """In order of start: a stage starts before the one that wakes it. They are stopped in reverse."""

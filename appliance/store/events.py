@@ -198,3 +198,14 @@ class CommandRefused(Event):
     id: str
     """As the sender gave it, if it is printable ASCII; else empty."""
     text: str
+
+
+class LoginFailed(Event):
+    """Somebody did not get into the page of `web`. subject: the address that they came from.
+
+    What they typed stands nowhere: at times a password is typed where the name belongs.
+    """
+
+    kind: ClassVar[str] = "login_failed"
+    known: bool
+    """Whether there is an account of the name that was typed."""

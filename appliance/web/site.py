@@ -4,8 +4,8 @@ Rules
 - A page is a plain function, request -> response, run in a thread of a small pool: it may read the
   journal, and it may wait for the disk. It changes nothing but through the narrow modules that say
   so (looks, feedback, accounts).
-- Who asks was decided before the page is called (access/); a page reads `visitor(request)` and never
-  a cookie, and the values of a form from `form(request)`, which are bounded and checked for CSRF.
+- Who asks was decided before the page is called (access/); a page reads `visitor(request)`, never a
+  cookie, and the values of a form from `form(request)`, which are bounded and checked for CSRF.
 - Addresses hold derived ids alone: the pseudonym of a study and the published name of a series. No
   UID of DICOM, and nothing else that a sender chose, is a part of an address or of a path.
 """
@@ -26,6 +26,15 @@ from appliance.store.journal import Journal
 Role = Literal["display", "technologist", "radiologist", "service"]
 """display: the attached screen of the room, which reads and gives feedback, without names."""
 Language = Literal["en", "zh"]
+Theme = Literal["dark", "light"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a browser is shown its pages, with or without a login (`request.state.look`)."""
+
+    language: Language
+    theme: Theme
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Visitor:
     csrf: str
     """What each form has to send back as `csrf`."""
     language: Language
-    theme: Literal["dark", "light"]
+    theme: Theme
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,13 @@ def visitor(request: Request) -> Visitor:
     return cast(Visitor, request.state.visitor)
 
 
+def still_in(request: Request) -> bool:
+    """Whether who asked may still see what they asked for: their login goes on, and the account is
+    there. For a page that goes on for long, such as a stream of events."""
+    access = request.app.state.access
+    return bool(access.visitor(request, request.state.look) == request.state.visitor)
+
+
 def form(request: Request) -> Mapping[str, str]:
     """The values that a POST sent, urlencoded, at most 64 kB; the last of doubles counts."""
     return cast("Mapping[str, str]", request.state.form)
@@ -86,6 +102,8 @@ class Route:
     page: Callable[[Request], Response]
     roles: frozenset[Role] | None
     """Who may; None: anybody, also without a login."""
+    slow: bool = False
+    """It works for longer than a disk lets wait, so its threads are none of the other pages'."""
 
 
 EVERYBODY: frozenset[Role] = frozenset({"display", "technologist", "radiologist", "service"})

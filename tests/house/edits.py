@@ -219,7 +219,7 @@ DESTINATION = Edits(
     ),
 )
 
-LAYER = "receive | work | publish | deliver | retain | compose"
+LAYER = "receive | work | publish | deliver | retain | web | compose"
 """Of the processes, as the contract of layers names it."""
 
 STAGE = Edits(

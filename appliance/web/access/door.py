@@ -1,0 +1,142 @@
+"""Who asks: from the cookie of a request to a Visitor, and who is let in.
+
+Rules
+- A visitor is known by the cookie alone. What it opens is looked at anew with each request: a
+  removed account, another password and a display that was revoked end a session at once.
+- A session that no account has (the demo's link, the display) is good on this machine alone and
+  shows no names.
+- Names are for NAMED, and only where `[web] names` keeps them.
+- The cookie is HttpOnly and SameSite=Strict (RFC 6265bis), under TLS also Secure and __Host-. Its
+  name holds the port: cookies of one host are those of all its ports.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from appliance.errors import StateUnusable
+from appliance.settings import Settings
+from appliance.web.access import checks, link, names, rows
+from appliance.web.access.accounts import Account, Accounts
+from appliance.web.access.backoff import Backoff
+from appliance.web.access.sessions import Kind, Session, Sessions, name_of
+from appliance.web.site import Look, Role, Visitor
+
+NAMED: Final[frozenset[Role]] = frozenset({"technologist", "radiologist"})
+DISPLAY_KEPT_S: Final = 400 * 86400
+"""The longest that a browser keeps a cookie (RFC 6265bis 5.5); each page of the display asks for
+it anew."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class Door:
+    """`app.state.access`."""
+
+    def __init__(self, settings: Settings) -> None:
+        web = settings.web
+        self._settings = settings
+        self._key = names.key(settings.state)
+        self.accounts = Accounts(settings.state)
+        self.sessions = Sessions(
+            settings.state, lasts_s=web.session_hours * 3600, idle_s=web.idle_minutes * 60
+        )
+        self.backoff = Backoff(time.monotonic)
+        self._secure = web.tls is not None
+        self.cookie = f"{'__Host-' if self._secure else ''}scanside-{web.port}"
+
+    def visitor(self, request: Request, look: Look) -> Visitor | None:
+        """Who asks; None without a session that goes on. StateUnusable."""
+        token = request.cookies.get(self.cookie, "")
+        if not _TOKEN.fullmatch(token):
+            return None
+        session = self.sessions.of(token)
+        if session is None:
+            return None
+        role: Role | None = session.role
+        if session.kind == "account":
+            account = self.accounts.named(session.account or "")
+            role = account.role if account is not None and account.mark == session.mark else None
+        elif not checks.is_loopback(request):
+            return None
+        elif session.kind == "display" and link.display(self._settings.state) != session.mark:
+            role = None
+        if role is None:
+            self.sessions.end(session.id)
+            return None
+        return self._visitor(session, role, token, look)
+
+    def first_password(self, who: Visitor) -> bool:
+        """Whether they have to change the password that a terminal printed, before all else."""
+        account = self.accounts.named(who.account) if who.account is not None else None
+        return account is not None and account.first
+
+    def let_in(self, request: Request, response: Response, account: Account) -> None:
+        """A session of this account, with its row; its cookie goes with the response.
+
+        StateUnusable: then nobody is let in.
+        """
+        self._begin(request, response, "account", account.role, account.name, account.mark)
+
+    def let_in_by_link(self, request: Request, response: Response, spent: link.Link) -> None:
+        """The same for who spent a link."""
+        self._begin(request, response, spent.kind, spent.role, None, spent.id)
+
+    def keep(self, request: Request, response: Response) -> None:
+        """The cookie of the display, to be kept for longest from now on."""
+        self._give(response, request.cookies[self.cookie], DISPLAY_KEPT_S)
+
+    def let_out(self, request: Request, response: Response) -> None:
+        """The session of a request ends, with its row. StateUnusable where one of both fails."""
+        who: Visitor = request.state.visitor
+        self.sessions.end(name_of(request.cookies[self.cookie]))
+        rows.logout(self._settings.state, who)
+        response.delete_cookie(self.cookie, secure=self._secure, httponly=True, samesite="strict")
+
+    def _begin(
+        self,
+        request: Request,
+        response: Response,
+        kind: Kind,
+        role: Role,
+        account: str | None,
+        mark: str,
+    ) -> None:
+        token, session = self.sessions.begin(kind, role, account, mark)
+        who = self._visitor(session, role, token, request.state.look)
+        address = request.client.host if request.client is not None else "-"
+        try:
+            rows.login(self._settings.state, who, kind, address)
+        except StateUnusable:
+            self.sessions.end(session.id)
+            raise
+        self._give(response, token, DISPLAY_KEPT_S if kind == "display" else None)
+
+    def _give(self, response: Response, token: str, lasts_s: int | None) -> None:
+        response.set_cookie(
+            self.cookie,
+            token,
+            max_age=lasts_s,
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+
+    def _visitor(self, session: Session, role: Role, token: str, look: Look) -> Visitor:
+        by_account = session.account is not None
+        reader = session.account if session.account is not None else f"\0{session.kind}"
+        return Visitor(
+            role=role,
+            reader=names.reader(self._key, reader),
+            session=names.session(self._key, session.id),
+            account=session.account,
+            names=by_account and role in NAMED and self._settings.web.names,
+            csrf=checks.csrf_of(token),
+            language=look.language,
+            theme=look.theme,
+        )
