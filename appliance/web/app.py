@@ -31,12 +31,18 @@ from appliance.web import serving, worklist
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
+from appliance.web.pixels import routes as pixels
 from appliance.web.serving import Assets
 from appliance.web.site import Route, Site, Visitor
 
 log = logging.getLogger(__name__)
 
-ROWS: tuple[Route, ...] = (*serving.ROUTES, *pages.ROUTES, *worklist.ROUTES)
+ROWS: tuple[Route, ...] = (
+    *serving.ROUTES,
+    *pages.ROUTES,
+    *worklist.ROUTES,
+    *pixels.ROUTES,
+)
 """Every address, one row each."""
 PAGES, SLOW = 8, 6
 """Threads."""

@@ -182,8 +182,8 @@ def _viewer(language: str) -> Callable[[Request], Response]:
             language=language,
             say=lambda key: texts[key.removeprefix("viewer.")],
             asset=lambda name: f"/assets/{name}",
-            study=request.path_params["study"],
-            series=request.path_params["series"],
+            shown={"study": request.path_params["study"]},
+            series={"name": request.path_params["series"]},
         )
         return HTMLResponse(html, headers={"content-security-policy": CSP})
 

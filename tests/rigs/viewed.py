@@ -30,7 +30,7 @@ class Bounds:
 
 
 class Viewed:
-    """The page that shows one series. It is open, and its first image is drawn."""
+    """The page that shows one series. It is open, its findings are known and an image is drawn."""
 
     def __init__(self, page: Page, base: str, address: str) -> None:
         self.page = page
@@ -41,6 +41,7 @@ class Viewed:
         )  # fmt: skip
         page.ask("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
         page.go(f"{base}/view{address}")
+        page.until(f"{ROOT}?.dataset.findings")
         self.shown()
 
     def value(self, expression: str) -> Any:

@@ -8,10 +8,10 @@
    - An image that cannot be had is remembered with its reason. Where the device is away or busy it
      is asked for again. */
 
-const IN_FLIGHT = 3;
+const IN_FLIGHT = 2; // one process of the device decodes for all
 const MOST_BYTES = 400 * 2 ** 20;
-const PAUSE_MS = 1000;
-const TRIES = 10;
+const PAUSE_MS = 300;
+const TRIES = 30;
 /** Reasons that another try may end. */
 const PASSING = new Set(["away", "busy"]);
 

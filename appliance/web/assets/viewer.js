@@ -5,10 +5,14 @@
      The modules that it is made of have addresses with digests, which the page hands over.
    - One plane is shown at a time, axial first. The place in the patient stays when the plane changes.
    - What cannot be had is said in words over the image; everything else goes on.
-   - The rest of the page speaks with it by events: a click on an element with data-viewer-finding
-     jumps to that finding, and a tap on the image is told as `viewer:place`, with the place in LPS
+   - It begins when it comes into sight, so that a study of many series costs no more than what is
+     looked at.
+   - The rest of the page speaks with it by events: a click on an element with data-viewer-finding,
+     in the section around the viewer, jumps to that finding; an event `viewer:refresh` on the viewer
+     has it ask for images and findings again; and a tap on the image is told as `viewer:place`, with the place in LPS
      millimetres (null of a radiograph), the image, counted from 0 as /images lists it, and the
-     pixel. `data-shown` of the section says what is drawn: plane, frame and image. */
+     pixel. `data-shown` of the section says what is drawn (plane, frame and image), and
+     `data-findings`, once they are known, how many there are. */
 
 const AHEAD = 3;
 const PAGE = 10;
@@ -33,6 +37,7 @@ class Viewer {
     this.greys = new Uint32Array(1 << 16);
     this.plane = "axial";
     this.at = 0;
+    this.point = undefined; // in the patient, LPS mm: what is looked at
     this.window = 0;
     this.current = -1;
     this.findings = [];
@@ -59,19 +64,39 @@ class Viewer {
     this.note.textContent = listing.no_planes && !this.radiograph
       ? `${this.words.axial_only} ${this.words[`no_${listing.no_planes}`]}` : "";
     this.reckonGreys();
+    const { axial } = this.frames;
+    const before = this.point;
     this.plane = "axial";
-    this.at = Math.min(Math.floor(this.frames.axial.count / 2), this.frames.axial.count - 1);
+    this.at = before ? axial.nearest(before) : Math.floor(axial.count / 2);
     this.show(this.at);
-    await this.beginFindings();
+    await this.beginFindings(before === undefined);
   }
 
-  async beginFindings() {
+  async beginFindings(first) {
     const masks = await this.ask("masks", { quiet: true });
-    this.findings = masks && masks.name === this.listing.name ? masks.findings : [];
-    this.damaged = Boolean(masks?.damaged);
+    const ours = masks?.name === this.listing.name;
+    this.take(ours ? masks : { findings: [], damaged: false });
+    if (first && !this.touched && this.findings.length > 0) this.jump(0);
+    this.root.dataset.findings = this.findings.length;
+  }
+
+  /** Images and findings again; the place stays where the images do. */
+  async refresh() {
+    const before = this.listing?.name;
+    const listing = await this.ask("images", { quiet: true });
+    if (listing && listing.name !== before) await this.begin();
+    else if (listing) {
+      const masks = await this.ask("masks", { quiet: true });
+      if (masks?.name === before) this.take(masks);
+    }
+  }
+
+  take(masks) {
+    this.findings = masks.findings;
+    this.damaged = masks.damaged;
+    this.current = Math.min(this.current, this.findings.length - 1);
     this.root.classList.toggle("without-findings", this.findings.length === 0);
-    if (this.findings.length > 0) this.jump(0);
-    else this.draw();
+    this.draw();
   }
 
   /** JSON of an address of the series; null, said in words, where it cannot be had. */
@@ -433,9 +458,14 @@ class Viewer {
     });
     this.root.addEventListener("click", (event) => this.clicked(event.target.closest("button")));
     this.root.addEventListener("keydown", (event) => this.pressed(event));
+    for (const kind of ["pointerdown", "keydown", "wheel"]) { // who has begun is not led elsewhere
+      this.root.addEventListener(kind, () => { this.touched = true; }, { passive: true });
+    }
     this.slider.addEventListener("input", () => this.show(Number(this.slider.value) - 1));
     this.opacity.addEventListener("input", () => this.draw());
-    document.addEventListener("click", (event) => {
+    this.root.addEventListener("viewer:refresh", () => this.refresh());
+    const around = this.root.parentElement.closest("section") ?? document.body;
+    around.addEventListener("click", (event) => {
       const link = event.target.closest("[data-viewer-finding]");
       const index = this.findings.findIndex((one) => String(one.id) === link?.dataset.viewerFinding);
       if (index >= 0) this.jump(index);
@@ -525,4 +555,12 @@ async function begin(root) {
   await new Viewer(root, { places: p, slices: s, marks: m, gestures: g }).begin();
 }
 
-for (const root of document.querySelectorAll(".viewer")) begin(root);
+const sight = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    if (isIntersecting) {
+      sight.unobserve(target);
+      begin(target);
+    }
+  }
+});
+for (const root of document.querySelectorAll(".viewer")) sight.observe(root);

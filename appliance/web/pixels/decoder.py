@@ -4,7 +4,7 @@ Rules
 - The child is started when somebody looks at a series, and ends itself when nobody does. One that
   died, or took longer than LIMIT_S, is replaced at the next question.
 - At most WAITING questions wait; one more is refused at once (Busy), so that no number of browsers
-  fills the threads of the pages.
+  fills the threads that pages have (`app.PAGES`).
 - An instance that ended the child is not given to it again by this process.
 - The child gets bytes and no path, and no environment but what Python needs.
 """
@@ -39,7 +39,7 @@ log = logging.getLogger("scanside.web")
 MODULE = "appliance.web.pixels.child"
 LIMIT_S = 20.0
 """Of one answer, and of the child's start."""
-WAITING = 8
+WAITING = 5
 MOST_BAD = 1000
 HEAD_BYTES = 1 << 17
 """Of an instance, enough for the header of nearly every one."""

@@ -131,7 +131,8 @@ class Images:
     def _made(self, key: SeriesKey, report: Report | None) -> Listing:
         files = self._spool.instances(key)
         names = None if report is None else kept.images(self._state, report.report_id)
-        wanted = {name.partition("/")[0] for name in names or ()} & files.keys() or files.keys()
+        wanted = {name.partition("/")[0] for name in names} if names else set(files)
+        wanted &= files.keys()
         if not wanted:
             raise Gone("the images of this series are not on the device any more")
         described = self._descriptions(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,7 @@ def test_an_image_that_came_meanwhile_and_is_not_of_the_report_changes_nothing(
 
 def test_an_image_that_cannot_be_decoded_says_why(state: LookedAt, client: TestClient) -> None:
     images = oblique.series(oblique.POSES["axial"])
+    images[5] = deepcopy(images[5])  # they share what they have in common
     images[5].Rows = 65535
     address = state.series(images, [composing.FOUND], [composing.body()])
     said = client.get(f"{address}/image/5")
