@@ -9,9 +9,9 @@
      looked at.
    - The rest of the page speaks with it by events: a click on an element with data-viewer-finding,
      in the section around the viewer, jumps to that finding; an event `viewer:refresh` on the viewer
-     has it ask for images and findings again; and a tap on the image is told as `viewer:place`, with the place in LPS
-     millimetres (null of a radiograph), the image, counted from 0 as /images lists it, and the
-     pixel. `data-shown` of the section says what is drawn (plane, frame and image), and
+     has it ask for images and findings again; a tap on the image is told as `viewer:place`, with the
+     place in LPS millimetres (null of a radiograph), the image, counted from 0 as /images lists it,
+     and the pixel. `data-shown` of the viewer says what is drawn (plane, frame and image), and
      `data-findings`, once they are known, how many there are. */
 
 const AHEAD = 3;
@@ -33,6 +33,8 @@ class Viewer {
       notice: find("notice"), position: find("position"), slider: find("slider"),
       opacity: find("opacity"), note: find("note"),
     });
+    this.width = this.stage.clientWidth || 1;
+    this.height = this.stage.clientHeight || 1;
     this.bitmap = document.createElement("canvas");
     this.greys = new Uint32Array(1 << 16);
     this.plane = "axial";

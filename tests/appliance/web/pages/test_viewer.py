@@ -7,19 +7,24 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from appliance.web.pixels.listing import WINDOWS, No
-from rigs.looked_at import WEB, LookedAt
+from rigs.looked_at import WEB, LookedAt, served
+
+
+def fragment(tmp_path: Path, language: str) -> str:
+    state = LookedAt(tmp_path / "state")
+    with served(state.application(language)) as base:
+        page = httpx.get(f"{base}/view/study/0123/series/4567").text
+    state.close()
+    return page
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_it_has_a_word_for_everything_that_may_be_said(tmp_path: Path, language: str) -> None:
-    state = LookedAt(tmp_path / "state")
-    client = TestClient(state.application(language))
-    page = client.get("/view/study/0123/series/4567").text
-    state.close()
+    page = fragment(tmp_path, language)
     found = re.search(r'class="viewer-words">(.*?)</script>', page, re.DOTALL)
     assert found
     words = json.loads(found[1])
@@ -35,9 +40,7 @@ def test_it_has_a_word_for_everything_that_may_be_said(tmp_path: Path, language:
 
 
 def test_it_holds_no_style_and_no_script_but_addresses_of_files(tmp_path: Path) -> None:
-    state = LookedAt(tmp_path / "state")
-    page = TestClient(state.application()).get("/view/study/0123/series/4567").text
-    state.close()
+    page = fragment(tmp_path, "en")
     assert "style=" not in page
     assert re.findall(r"<script (?!type=\"application/json\")[^>]*>", page) == [
         '<script type="module" src="/assets/viewer.js">'

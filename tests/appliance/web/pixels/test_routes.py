@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from appliance.phantom import instances
 from appliance.records import HeatMap
 from appliance.report import Finding, SeriesKey
 from rigs import composing, oblique
-from rigs.looked_at import LookedAt
+from rigs.looked_at import LookedAt, served
 from rigs.xray import Xray
 
 
@@ -26,12 +26,9 @@ def state(tmp_path: Path) -> Iterator[LookedAt]:
 
 
 @pytest.fixture
-def client(state: LookedAt) -> Iterator[TestClient]:
-    application = state.application()
-    with TestClient(application, raise_server_exceptions=True) as made:
+def client(state: LookedAt) -> Iterator[httpx.Client]:
+    with served(state.application()) as base, httpx.Client(base_url=base, timeout=60) as made:
         yield made
-    if hasattr(application.state, "images"):
-        application.state.images.close()
 
 
 def ct(state: LookedAt, pose: str = "axial") -> str:
@@ -45,7 +42,7 @@ def key_of(pose: str = "axial") -> SeriesKey:
 
 
 def test_the_images_of_a_series_are_listed_and_fetched_in_the_order_of_the_report(
-    state: LookedAt, client: TestClient
+    state: LookedAt, client: httpx.Client
 ) -> None:
     address, images = ct(state), oblique.series(oblique.POSES["axial"])
     said = client.get(f"{address}/images").json()
@@ -62,7 +59,7 @@ def test_the_images_of_a_series_are_listed_and_fetched_in_the_order_of_the_repor
         np.testing.assert_array_equal(np.frombuffer(found.content, "<i2"), expected.ravel())
 
 
-def test_no_uid_and_no_path_is_in_what_is_said(state: LookedAt, client: TestClient) -> None:
+def test_no_uid_and_no_path_is_in_what_is_said(state: LookedAt, client: httpx.Client) -> None:
     address, key = ct(state), key_of()
     for what in ("images", "masks", "image/99", "map/x", "image/0?of=0123456789abcdef"):
         said = client.get(f"{address}/{what}").text
@@ -72,7 +69,7 @@ def test_no_uid_and_no_path_is_in_what_is_said(state: LookedAt, client: TestClie
         assert str(state.state) not in said
 
 
-def test_the_findings_come_with_their_outlines(state: LookedAt, client: TestClient) -> None:
+def test_the_findings_come_with_their_outlines(state: LookedAt, client: httpx.Client) -> None:
     address = ct(state)
     listed, said = (client.get(f"{address}/{what}").json() for what in ("images", "masks"))
     assert said["name"] == listed["name"]
@@ -86,7 +83,7 @@ def test_the_findings_come_with_their_outlines(state: LookedAt, client: TestClie
     np.testing.assert_allclose((at.min(axis=0) + at.max(axis=0)) / 2, truth, atol=1)
 
 
-def test_a_damaged_mask_leaves_the_findings(state: LookedAt, client: TestClient) -> None:
+def test_a_damaged_mask_leaves_the_findings(state: LookedAt, client: httpx.Client) -> None:
     address = ct(state)
     (kept,) = state.state.glob("reports/*/finding-1.npz")
     kept.write_bytes(b"no zip file")
@@ -105,7 +102,7 @@ BAD = (
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_address_of_nothing_is_unknown(state: LookedAt, client: TestClient, bad: str) -> None:
+def test_an_address_of_nothing_is_unknown(state: LookedAt, client: httpx.Client, bad: str) -> None:
     good = ct(state)
     other = state.series([Xray().image()])
     study, key = good.split("/")[2], key_of()
@@ -114,7 +111,7 @@ def test_an_address_of_nothing_is_unknown(state: LookedAt, client: TestClient, b
     assert key.study not in said.text
 
 
-def test_a_series_of_another_study_is_unknown(state: LookedAt, client: TestClient) -> None:
+def test_a_series_of_another_study_is_unknown(state: LookedAt, client: httpx.Client) -> None:
     one, other = ct(state), state.series([Xray().image()])
     mixed = f"{'/'.join(one.split('/')[:4])}/{other.split('/')[4]}"
     assert client.get(f"{other}/images").status_code == 200
@@ -122,7 +119,7 @@ def test_a_series_of_another_study_is_unknown(state: LookedAt, client: TestClien
 
 
 def test_images_that_were_deleted_with_the_page_open_are_gone(
-    state: LookedAt, client: TestClient
+    state: LookedAt, client: httpx.Client
 ) -> None:
     address = ct(state)
     name = client.get(f"{address}/images").json()["name"]
@@ -134,7 +131,7 @@ def test_images_that_were_deleted_with_the_page_open_are_gone(
         assert said.json()["code"] == "images_gone"
 
 
-def test_one_image_that_is_missing_leaves_the_others(state: LookedAt, client: TestClient) -> None:
+def test_one_image_that_is_missing_leaves_the_others(state: LookedAt, client: httpx.Client) -> None:
     address, images = ct(state), oblique.series(oblique.POSES["axial"])
     name = client.get(f"{address}/images").json()["name"]
     state.file(key_of(), str(images[3].SOPInstanceUID)).unlink()
@@ -146,7 +143,7 @@ def test_one_image_that_is_missing_leaves_the_others(state: LookedAt, client: Te
 
 
 def test_an_image_that_came_meanwhile_and_is_not_of_the_report_changes_nothing(
-    state: LookedAt, client: TestClient
+    state: LookedAt, client: httpx.Client
 ) -> None:
     address, extra = ct(state), oblique.series(oblique.POSES["axial"])[0]
     before = client.get(f"{address}/images").json()["name"]
@@ -155,7 +152,7 @@ def test_an_image_that_came_meanwhile_and_is_not_of_the_report_changes_nothing(
     assert client.get(f"{address}/images").json()["name"] == before
 
 
-def test_an_image_that_cannot_be_decoded_says_why(state: LookedAt, client: TestClient) -> None:
+def test_an_image_that_cannot_be_decoded_says_why(state: LookedAt, client: httpx.Client) -> None:
     images = oblique.series(oblique.POSES["axial"])
     images[5] = deepcopy(images[5])  # they share what they have in common
     images[5].Rows = 65535
@@ -167,7 +164,7 @@ def test_an_image_that_cannot_be_decoded_says_why(state: LookedAt, client: TestC
 
 
 def test_a_file_that_is_no_image_stands_in_the_list_with_its_reason(
-    state: LookedAt, client: TestClient
+    state: LookedAt, client: httpx.Client
 ) -> None:
     images, key = oblique.series(oblique.POSES["axial"])[:4], key_of()
     state.files(key, {"2.25.1": b"no image at all"})
@@ -180,7 +177,7 @@ def test_a_file_that_is_no_image_stands_in_the_list_with_its_reason(
     assert client.get(f"{address}/image/4").status_code == 422
 
 
-def test_a_radiograph_has_its_heat_map_on_it(state: LookedAt, client: TestClient) -> None:
+def test_a_radiograph_has_its_heat_map_on_it(state: LookedAt, client: httpx.Client) -> None:
     image = Xray().image(PatientOrientation=["R", "F"])
     values = np.zeros((6, 5), np.float32)
     values[4, 1] = 2
@@ -201,7 +198,7 @@ def test_a_radiograph_has_its_heat_map_on_it(state: LookedAt, client: TestClient
     assert client.get(f"{address}/map/map-2").status_code == 404
 
 
-def test_a_map_that_was_not_kept_is_gone(state: LookedAt, client: TestClient) -> None:
+def test_a_map_that_was_not_kept_is_gone(state: LookedAt, client: httpx.Client) -> None:
     found = {"id": 1, "tracking_uid": "2.25.1", "kind": "pneumonia", "score": 0.9, "threshold": 0.4}
     finding = Finding.model_validate({**found, "key_image": 0, "heat_map": "map-1"})
     address = state.series([Xray().image()], [finding])
