@@ -26,9 +26,11 @@ Matrix = tuple[Vector, Vector, Vector]
 
 
 class Asked(Record):
-    """One question; the bytes of an instance follow it."""
+    """One question; the bytes of an instance follow it, or of several, one behind the other."""
 
     what: Literal["describe", "image"]
+    sizes: tuple[int, ...] = ()
+    """Of the instances that are to be described, or of their beginnings, in bytes."""
     frame: int = 0
     held: bool = False
     """The instance is the one of before, and no bytes follow."""
@@ -56,11 +58,18 @@ class Place(Record):
     """Of a radiograph: (row, column, 1) of the upright image -> of the image as it was sent."""
 
 
-class Answered(Record):
-    """`places` of the frames of an instance, or one image, or why there is none."""
+class Described(Record):
+    """The frames of one instance, or why they are not known."""
 
     error: Sentence | None = None
     places: tuple[Place, ...] = ()
+
+
+class Answered(Record):
+    """What was described, or one image, or why there is none."""
+
+    error: Sentence | None = None
+    described: tuple[Described, ...] = ()
     rows: int = 0
     columns: int = 0
     bits: Literal[8, 16] = 16

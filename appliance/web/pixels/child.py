@@ -24,6 +24,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,15 @@ from appliance.records import Vector
 from appliance.series import decoders, pixels, radiograph
 from appliance.series.elements import Elements, failed
 from appliance.web.pixels import asked as pipe
-from appliance.web.pixels.asked import MOST_BYTES, MOST_PIXELS, Answered, Asked, Matrix, Place
+from appliance.web.pixels.asked import (
+    MOST_BYTES,
+    MOST_PIXELS,
+    Answered,
+    Asked,
+    Described,
+    Matrix,
+    Place,
+)
 
 ROOM_BYTES = 1 << 30
 LIMIT_S = 30
@@ -60,19 +69,35 @@ class _Held:
 
 def answer(asked: Asked, data: bytes, held: _Held) -> tuple[Answered, memoryview]:
     """One question -> its answer. Nothing is raised: what goes wrong is said."""
+    if asked.what == "describe":
+        at = list(accumulate(asked.sizes, initial=0))
+        parts = (data[low:high] for low, high in pairwise(at))
+        return Answered(described=tuple(_described(part) for part in parts)), memoryview(b"")
     try:
-        if asked.what == "describe":
-            return Answered(places=_places(data)), memoryview(b"")
         return _image(asked, data, held)
-    except SeriesRefused as e:
-        return _wrong(e.reason.text)
-    except MemoryError:
-        held.images = ()
-        return _wrong("to show this image takes more memory than it may have")
     except BaseException as e:
         if not failed(e):
             raise
-        return _wrong(f"the image cannot be read ({type(e).__name__})")
+        held.images = ()
+        return _wrong(_why(e))
+
+
+def _described(data: bytes) -> Described:
+    try:
+        return Described(places=_places(data))
+    except BaseException as e:
+        if not failed(e):
+            raise
+        return Described(error=_why(e))
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, in words of ours."""
+    if isinstance(error, SeriesRefused):
+        return error.reason.text
+    if isinstance(error, MemoryError):
+        return "to show this image takes more memory than it may have"
+    return f"the image cannot be read ({type(error).__name__})"
 
 
 def _wrong(text: str) -> tuple[Answered, memoryview]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 from pydantic import ValidationError
 
@@ -28,7 +28,7 @@ from appliance.web.pixels.asked import (
     MOST_PIXELS,
     Answered,
     Asked,
-    Place,
+    Described,
     packed,
     send,
     unpacked,
@@ -41,7 +41,7 @@ LIMIT_S = 20.0
 """Of one answer, and of the child's start."""
 WAITING = 5
 MOST_BAD = 1000
-HEAD_BYTES = 1 << 17
+HEAD_BYTES = 1 << 14
 """Of an instance, enough for the header of nearly every one."""
 _KEPT = ("PYTHONPATH", "PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
 
@@ -86,15 +86,14 @@ class Decoder:
         child = self._child
         return None if child is None or child.poll() is not None else child.pid
 
-    def describe(self, name: Hashable, data: bytes, *, whole: bool) -> tuple[Place, ...] | None:
-        """What an instance, or its beginning, says of its frames; None where it takes more than the
-        beginning. NotShown, Busy."""
-        answered, _ = self._asked(Asked(what="describe"), name, lambda: data)
-        if answered.error is None:
-            return answered.places
-        if whole:
-            raise NotShown(answered.error)
-        return None
+    def describe(self, name: Hashable, files: Sequence[bytes]) -> tuple[Described, ...]:
+        """What instances, or their beginnings, say of their frames, in the same order. name: for
+        all of them. NotShown where one of them ended the child; Busy."""
+        asked = Asked(what="describe", sizes=tuple(map(len, files)))
+        answered, _ = self._asked(asked, name, lambda: b"".join(files))
+        if len(answered.described) != len(files):
+            raise NotShown("the images were not described")
+        return answered.described
 
     def image(
         self, name: Hashable, frame: int, data: Callable[[], bytes]

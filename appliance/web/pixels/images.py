@@ -16,7 +16,7 @@ import secrets
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from appliance.report import Report, SeriesKey
 from appliance.store import kept
 from appliance.store.spool import Spool
 from appliance.web.pixels import listing
-from appliance.web.pixels.asked import Answered, Place
+from appliance.web.pixels.asked import Answered, Described
 from appliance.web.pixels.decoder import HEAD_BYTES, Decoder, NotShown
 from appliance.web.pixels.listing import Frame
 
@@ -34,8 +34,8 @@ FINDING = "finding-"
 """So the body of a finding is called, before its number (interpret.detect)."""
 MOST_SERIES = 4
 MOST_IMAGES = 5000
-Described = tuple[Place, ...] | str
-"""The frames of a file, or why they are not known."""
+AT_ONCE = 64
+"""Files that are described in one question."""
 
 
 class Gone(Refuse):
@@ -75,6 +75,8 @@ class Images:
         self._spool = Spool(state)
         self._decoder = decoder
         self._listings: OrderedDict[_State, Listing] = OrderedDict()
+        self._names: OrderedDict[tuple[tuple[str, str], str], Listing] = OrderedDict()
+        """Address and name -> listing."""
         self._described: OrderedDict[SeriesKey, dict[str, Described]] = OrderedDict()
         self._lock = threading.Lock()
         self._chance = secrets.token_bytes(32)
@@ -83,8 +85,18 @@ class Images:
         """End the process that decodes."""
         self._decoder.close()
 
-    def listing(self, key: SeriesKey, report: Report | None) -> Listing:
-        """The images of a series. report: the latest one of it. Gone where there are none; Busy."""
+    def listing(self, address: tuple[str, str], key: SeriesKey, report: Report | None) -> Listing:
+        """The images of a series. address: its study and name there; report: the latest one of it.
+        Gone where there are none; Busy."""
+        made = self._listing(key, report)
+        with self._lock:
+            self._names[address, made.name] = made
+            self._names.move_to_end((address, made.name))
+            while len(self._names) > MOST_SERIES:
+                self._names.popitem(last=False)
+        return made
+
+    def _listing(self, key: SeriesKey, report: Report | None) -> Listing:
         made_of = None
         if report is not None:
             made_of = (report.report_id, report.stage.value, report.edition)
@@ -100,6 +112,13 @@ class Images:
             while len(self._listings) > MOST_SERIES:
                 self._listings.popitem(last=False)
         return made
+
+    def named(self, address: tuple[str, str], name: str) -> Listing | None:
+        """The listing of this name that was made for this address; None where it is not held any
+        more. An image costs no look into the journal so: the listing says which images are meant,
+        and the files say whether they are there."""
+        with self._lock:
+            return self._names.get((address, name))
 
     def image(self, of: Listing, number: int) -> tuple[Answered, bytes]:
         """One image, decoded. Gone, NotShown, Busy; IndexError for a number that is none."""
@@ -137,14 +156,17 @@ class Images:
             raise Gone("the images of this series are not on the device any more")
         described = self._descriptions(key)
         frames: list[Frame] = []
-        for uid in sorted(wanted)[:MOST_IMAGES]:
-            if uid not in described:
-                described[uid] = self._describe(files[uid])
+        uids = sorted(wanted)[:MOST_IMAGES]
+        unknown = [uid for uid in uids if uid not in described]
+        for at in range(0, len(unknown), AT_ONCE):
+            some = unknown[at : at + AT_ONCE]
+            described |= zip(some, self._describe([files[uid] for uid in some]), strict=True)
+        for uid in uids:
             said = described[uid]
-            if isinstance(said, str):
-                frames.append(Frame(uid, 0, None, said))
+            if said.error is not None:
+                frames.append(Frame(uid, 0, None, said.error))
             else:
-                frames += [Frame(uid, n, place) for n, place in enumerate(said)]
+                frames += [Frame(uid, n, place) for n, place in enumerate(said.places)]
         in_order = listing.ordered(frames, names)[:MOST_IMAGES]
         names_hashed = hashlib.blake2b(key=self._chance, digest_size=8)
         for one in in_order:
@@ -160,23 +182,35 @@ class Images:
                 self._described.popitem(last=False)
             return found
 
-    def _describe(self, path: Path) -> Described:
+    def _describe(self, paths: Sequence[Path]) -> list[Described]:
+        """All at once by their beginnings, which are enough for most; the others one by one."""
+        heads = [_head(path) for path in paths]
         try:
-            try:
-                with path.open("rb") as file:
-                    head = file.read(HEAD_BYTES)
-            except FileNotFoundError:
-                return "the image is not on the device any more"
-            whole = len(head) < HEAD_BYTES
-            places = self._decoder.describe(path, head, whole=whole)
-            if places is None:
-                places = self._decoder.describe(path, self._read(path), whole=True)
+            found = list(self._decoder.describe(tuple(paths), heads))
+        except NotShown:  # one of them ended the process, and must not take the others with it
+            found = [Described(error="")] * len(paths)
+        for n, (path, said) in enumerate(zip(paths, found, strict=True)):
+            if said.error is not None:
+                found[n] = self._describe_whole(path)
+        return found
+
+    def _describe_whole(self, path: Path) -> Described:
+        try:
+            return self._decoder.describe(path, [self._read(path)])[0]
         except (NotShown, Gone, Poisoned) as e:
-            return e.text
-        return places or ()
+            return Described(error=e.text)
 
     def _read(self, path: Path) -> bytes:
         data = self._spool.read(path)
         if data is None:
             raise Gone("the image is not on the device any more")
         return data
+
+
+def _head(path: Path) -> bytes:
+    """The beginning of a file; empty where it cannot be read: who reads it whole says why."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""

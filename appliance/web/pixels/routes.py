@@ -8,8 +8,8 @@
 Rules
 - `study` and `series` are derived names, which views/address resolves; a number and the name of a
   map are looked for among those that are there. Nothing of an address becomes a path.
-- `?of=NAME` on an image says of which listing it is (images.Listing.name): 410 where that one does
-  not stand any more.
+- `?of=NAME` on an image says of which listing it is (images.Listing.name): 410 where that one is
+  not held any more and the images are others now.
 - 404: there is no such thing. 410: it was there. 422: it cannot be shown, and why. 503: later. Each
   is JSON with `code` and `text`; no UID and no path is in it.
 - Nothing of this is stored by a browser (no-store): pixels are a patient's.
@@ -38,7 +38,6 @@ from appliance.web.views.address import series_of
 
 NO_STORE: Final = {"cache-control": "no-store"}
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,5}")
-_NAME: Final = re.compile(r"[0-9a-f]{16}")
 _MAP: Final = re.compile(r"[a-z0-9-]{1,64}")
 _once = Lock()
 
@@ -97,9 +96,10 @@ def image(request: Request) -> Response:
     """GET .../image/{number}."""
 
     def page() -> Response:
-        found = _listing(request)
         of = request.query_params.get("of")
-        if of is not None and (not _NAME.fullmatch(of) or of != found.name):
+        known = None if of is None else _images(request).named(_address(request), of)
+        found = known or _listing(request)
+        if of is not None and of != found.name:
             raise Gone("the images of this series have changed", code="images_changed")
         number = request.path_params["number"]
         if not _NUMBER.fullmatch(number) or int(number) >= len(found.frames):
@@ -154,12 +154,16 @@ def heat_map(request: Request) -> Response:
 
 def _listing(request: Request) -> Listing:
     key, report = _asked(request)
-    return _images(request).listing(key, report)
+    return _images(request).listing(_address(request), key, report)
+
+
+def _address(request: Request) -> tuple[str, str]:
+    return request.path_params["study"], request.path_params["series"]
 
 
 def _asked(request: Request) -> tuple[SeriesKey, Report | None]:
     """Series and latest report of the address; _Unknown where there is none."""
-    study, series = request.path_params["study"], request.path_params["series"]
+    study, series = _address(request)
     with site(request).reading() as journal:
         key = None if journal is None else series_of(journal, study, series)
         if journal is None or key is None:

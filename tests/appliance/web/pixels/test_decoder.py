@@ -24,7 +24,8 @@ from appliance.phantom.chest import Phantom
 from appliance.preprocess import projection
 from appliance.series import pixels, radiograph
 from appliance.web.pixels import child
-from appliance.web.pixels.decoder import Busy, Decoder, NotShown
+from appliance.web.pixels.asked import Place
+from appliance.web.pixels.decoder import HEAD_BYTES, Busy, Decoder, NotShown
 from rigs.xray import Xray
 
 PATIENCE_S = 60.0
@@ -54,6 +55,12 @@ def answer(decoder: Decoder, data: bytes, name: str = "one", frame: int = 0) -> 
     return np.frombuffer(found, kind).reshape(said.rows, said.columns)
 
 
+def described(decoder: Decoder, data: bytes) -> tuple[Place, ...]:
+    (found,) = decoder.describe("one", [data])
+    assert found.error is None
+    return found.places
+
+
 def coded(image: Dataset, code: bytes, syntax: str) -> bytes:
     image.PixelData = encapsulate([code])
     image["PixelData"].VR = "OB"
@@ -78,8 +85,7 @@ def test_an_image_comes_as_hu_and_with_its_place(decoder: Decoder) -> None:
     hu = ramp()
     data = instances.packed(slice_of(hu))
     np.testing.assert_array_equal(answer(decoder, data), hu)
-    places = decoder.describe("one", data, whole=True)
-    assert places is not None
+    places = described(decoder, data)
     assert [(one.rows, one.columns, one.number) for one in places] == [(48, 64, 1)]
     assert places[0].position == (-10.0, 5.0, 7.0)
     assert places[0].spacing == (0.7, 0.9)
@@ -88,9 +94,9 @@ def test_an_image_comes_as_hu_and_with_its_place(decoder: Decoder) -> None:
 
 def test_the_beginning_of_a_file_is_enough_for_its_place(decoder: Decoder) -> None:
     data = instances.packed(slice_of(ramp(256, 256)))
-    whole = decoder.describe("one", data, whole=True)
-    assert decoder.describe("one", data[: 1 << 14], whole=False) == whole
-    assert decoder.describe("one", data[:400], whole=False) is None
+    found = decoder.describe("some", [data, data[:HEAD_BYTES], data[:400], b""])
+    assert found[1] == found[0]
+    assert [one.error is None for one in found] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("syntax", [syntaxes.RLE, syntaxes.JPEG_LS, syntaxes.JPEG_2000_LOSSLESS])
@@ -135,8 +141,7 @@ def test_a_radiograph_comes_upright_and_grey_as_it_is_displayed(decoder: Decoder
     assert said.bits == 8
     grey = np.frombuffer(found, np.uint8).reshape(said.rows, said.columns)
     np.testing.assert_array_equal(grey, np.rint(255 * projection.display(shown)).astype(np.uint8))
-    places = decoder.describe("x", data, whole=True)
-    assert places is not None
+    places = described(decoder, data)
     assert (places[0].rows, places[0].columns) == shown.stored.shape
     assert places[0].to_stored is not None
     np.testing.assert_allclose(places[0].to_stored, shown.to_stored)
@@ -168,8 +173,7 @@ def multi_frame(count: int) -> bytes:
 
 def test_an_instance_of_several_frames_is_sent_once(decoder: Decoder) -> None:
     data, sent = multi_frame(3), []
-    places = decoder.describe("many", data, whole=True)
-    assert places is not None
+    places = described(decoder, data)
     assert [one.position for one in places] == [(0, 0, 0), (0, 0, 1), (0, 0, 2)]
 
     def read() -> bytes:
