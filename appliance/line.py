@@ -147,6 +147,7 @@ def finish(
         masks=analysis.masks,
         maps=analysis.maps,
         notice=bundle.manifest.notice,
+        scores=analysis.scores,
     )
 
 

@@ -26,6 +26,7 @@ from appliance.report import (
     Finding,
     Reason,
     Report,
+    Scores,
     Status,
 )
 
@@ -326,6 +327,8 @@ class Result:
     maps: tuple[HeatMap, ...] = ()
     notice: str = NOTICE
     """Of the bundle."""
+    scores: Scores | None = None
+    """All that was scored, also below the threshold; None where nothing was."""
 
 
 @dataclass(frozen=True, slots=True)

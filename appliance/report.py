@@ -228,6 +228,23 @@ class Finding(Record):
         return self.center_lps_mm
 
 
+class Scored(Record):
+    """A place that the line scored, whether or not it became a finding."""
+
+    score: float = Field(ge=0, le=1)
+    center_lps_mm: Millimetres3 | None = None
+    """None of a radiograph, which has no millimetres."""
+
+
+class Scores(Record):
+    """All that the line scored for a report: kept on the device beside it, and never published."""
+
+    threshold: float = Field(ge=0, le=1)
+    """From which on a score is reported."""
+    candidates: tuple[Scored, ...] = ()
+    """The highest first."""
+
+
 class Coverage(Record):
     """How much of the organ the series shows. What is None is unknown, as in reports of before."""
 

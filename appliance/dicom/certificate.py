@@ -1,4 +1,4 @@
-"""What a certificate is called in the settings (`settings.Certificate`). Pure.
+"""What a certificate is called in the settings (`settings.Certificate`), and when it ends. Pure.
 
 Rules
 - By its key: the SHA-256 of its SubjectPublicKeyInfo (RFC 5280 4.1.2.7), so that a renewed
@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timezone
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,3 +34,13 @@ def names(der: bytes) -> frozenset[str]:
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         return frozenset()
     return frozenset(found)
+
+
+def ends(pem: bytes) -> datetime | None:
+    """When the first certificate of a PEM file ends (RFC 5280 4.1.2.5), UTC; None where there is
+    none that can be read."""
+    try:
+        found = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return found.astimezone(timezone.utc)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def disk_free_mb(folder: Path) -> float | None:
             continue
         return found.f_bavail * found.f_frsize / 1e6
     return None
+
+
+def temperature_c(root: Path = ROOT) -> float | None:
+    """The hottest of the machine's thermal zones, in degrees Celsius. A zone whose part is switched
+    off cannot be read, and counts for nothing (a Jetson's GPU)."""
+    found = []
+    for zone in (root / "sys/class/thermal").glob("thermal_zone*/temp"):
+        words = _text(zone).split()
+        with suppress(ValueError, IndexError):
+            found.append(int(words[0]) / 1000)  # linux thermal sysfs: millidegrees
+    return max((c for c in found if 0 < c < 150), default=None)
 
 
 def model(root: Path = ROOT) -> str | None:

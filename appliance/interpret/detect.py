@@ -28,7 +28,7 @@ from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.preprocess import plan
 from appliance.records import Candidate, Grid, Mask, Stack, Tensor, Vector
-from appliance.report import Finding
+from appliance.report import Finding, Scored, Scores
 
 F32 = NDArray[np.float32]
 
@@ -121,6 +121,15 @@ def findings(
             )
         )
     return tuple(found)
+
+
+def scores(candidates: Iterable[Candidate], threshold: float) -> Scores:
+    """All that was scored against a threshold, the highest first."""
+    best = sorted(candidates, key=lambda c: (-c.score, c.center_lps_mm))
+    return Scores(
+        threshold=threshold,
+        candidates=tuple(Scored(score=c.score, center_lps_mm=c.center_lps_mm) for c in best),
+    )
 
 
 def ranked(

@@ -29,7 +29,7 @@ from appliance.bundle.lines import OfLine
 from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.budget import Budget
 from appliance.records import Header, HeatMap, Mask, Pair, Plane, Vector
-from appliance.report import Coverage, Finding, Reason
+from appliance.report import Coverage, Finding, Reason, Scores
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
 
@@ -120,6 +120,8 @@ class Analysis:
     findings: tuple[Finding, ...] = ()
     masks: tuple[Mask, ...] = ()
     maps: tuple[HeatMap, ...] = ()
+    scores: Scores | None = None
+    """All that was scored against the threshold of the line, also below it."""
 
 
 class Reading(Protocol[I, S]):

@@ -180,6 +180,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         ),
         findings=findings,
         masks=(lungs, *bodies),
+        scores=detect.scores(nodules, line.calibration.threshold),
     )
 
 

@@ -39,7 +39,7 @@ from appliance.preprocess import projection
 from appliance.preprocess.spec import Op
 from appliance.reasons import Code
 from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
-from appliance.report import Coverage, Finding, Reason
+from appliance.report import Coverage, Finding, Reason, Scored, Scores
 from appliance.series import decoders, foreign, select
 from appliance.series.assemble import may_have_lost
 from appliance.series.foreign import Unread
@@ -243,7 +243,15 @@ def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Anal
                 key_sop_instance_uid=views[i].header.sop_instance_uid,
             )
         )
-    return Analysis(limitations=_lossy(views), findings=tuple(findings), maps=tuple(maps))
+    return Analysis(
+        limitations=_lossy(views),
+        findings=tuple(findings),
+        maps=tuple(maps),
+        scores=Scores(
+            threshold=line.threshold,
+            candidates=tuple(Scored(score=s) for s in sorted(j.score for j in judged)[::-1]),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

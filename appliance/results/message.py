@@ -9,7 +9,7 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | status                   | 1   | yes      | StatusMessage; also the will, `offline`    |
 | info                     | 1   | yes      | InfoMessage                                |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
-| study/{pseudonym}/event  | 1   | no       | StudyEvent                                 |
+| study/{pseudonym}/event  | 1   | no       | StudyEvent; FeedbackMessage                |
 | finding/{urgency}        | 1   | no       | FindingMessage, one a finding;             |
 |                          |     |          | FindingsMessage, one for all of GATHERED   |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
@@ -24,6 +24,9 @@ Findings that are unsure for a reason of GATHERED are many and mean one thing. T
 message of type `findings`, which carries each of them and says their number, and in no message of
 their own. Its topic is that of the most urgent of them.
 
+What a reader says at the device goes out as it is said, one message an act. It names the reader's
+role and nothing else of them, and no comment.
+
 All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
 figure the machine does not give is null, never 0. Texts come from this code, the settings or the
 bundle (its notice), never from a DICOM header. What the device says of itself: device.py.
@@ -33,7 +36,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -45,6 +48,7 @@ from appliance.report import (
     Digest,
     Doubt,
     Finding,
+    Millimetres3,
     Reason,
     Record,
     Report,
@@ -55,6 +59,7 @@ from appliance.report import (
     Urgency,
     Verb,
 )
+from appliance.results.feedback import Feedback, ReaderRole, Verdict
 
 SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
 ROOT = "scanside/v1"
@@ -72,7 +77,6 @@ EventName = Literal[
     "not_analysed",
     "failed",
     "superseded",
-    "feedback",
 ]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
@@ -173,6 +177,27 @@ class FindingsMessage(Message):
     limitations: tuple[Reason, ...] = ()
 
 
+class FeedbackMessage(Message):
+    """What a reader said of a report, one act; event_id is the name of the act. Of one finding the
+    last one counts that no other one takes back."""
+
+    type: Literal["feedback"] = "feedback"
+    event: Literal["feedback"] = "feedback"
+    study: str = Field(pattern=r"^[0-9a-f]{32}$")
+    series: uuid.UUID | None = Field(
+        description="as the events of the study name it; null where the device does not know it "
+        "any more"
+    )
+    report_id: uuid.UUID
+    bundle_digest: Digest | None
+    verdict: Verdict
+    finding: int | None = Field(description="its number; null of what was missed")
+    center_lps_mm: Millimetres3 | None = Field(description="of what was missed alone")
+    size_mm: float | None = Field(description="of what was missed, as the reader said it")
+    undoes: uuid.UUID | None = Field(description="event_id of the act that is taken back")
+    role: ReaderRole
+
+
 class Command(Record):
     """What may come in on cmd/{verb}. `reply_to` is a topic below the device's root."""
 
@@ -213,6 +238,7 @@ class Outgoing(Record):
         | StudyEvent
         | FindingMessage
         | FindingsMessage
+        | FeedbackMessage
         | ReplyMessage
         | CheckMessage
     ) = Field(discriminator="type")
@@ -302,6 +328,28 @@ def of_report(
     )
     sent = {finding.id for finding in completes.findings} if completes else set()
     yield from _of_findings([f for f in report.findings if f.id not in sent], report, naming, at)
+
+
+def of_feedback(said: Feedback) -> Outgoing:
+    """One act of a reader; never its reader's keyed id, nor a score."""
+    return Outgoing(
+        topic=f"study/{said.study}/event",
+        qos=1,
+        message=FeedbackMessage(
+            event_id=said.uid,
+            at=datetime.fromtimestamp(said.at, timezone.utc),
+            study=said.study,
+            series=said.series,
+            report_id=said.report_id,
+            bundle_digest=said.bundle,
+            verdict=said.verdict,
+            finding=said.finding,
+            center_lps_mm=said.center_lps_mm,
+            size_mm=said.size_mm,
+            undoes=said.undoes,
+            role=said.role,
+        ),
+    )
 
 
 def _of_findings(

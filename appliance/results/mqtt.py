@@ -143,8 +143,9 @@ def said(body: bytes | None) -> Said | None:
 
 
 def is_about(body: bytes | None, report: Report) -> bool:
-    """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
-    withdrawal, or the withdrawal of the one that it supersedes. It may be of an earlier release."""
+    """Whether a message, as the journal keeps it, is one of a report: its event, its findings, what
+    readers said of it, its withdrawal, or the withdrawal of the one that it supersedes. It may be
+    of an earlier release."""
     if (found := _payload(body)) is None:
         return False
     uid = str(report.report_id)

@@ -10,12 +10,13 @@ Rules
 - By space: the oldest of the others, one after another, until `retain.target_free_mb` is free. Only
   where the journal says how many instances the judgement was about, so that a slice that came late
   and is not judged yet is never deleted with its series.
-- Slices, then masks (`reports/<report_id>/`), then rows: a power cut between leaves rows, and the
-  next run goes on from there.
+- Slices, then masks (`reports/<report_id>/`) and the name (`identities/`), then rows: a power cut
+  between leaves rows, and the next run goes on from there.
 - A series that nobody judged and that has no image goes by age: there is nothing to judge. It may
   have lost them to a person's hand.
-- What lies in reports/ for no series goes by age too: `work` may have put it there while its series
-  was deleted, and nobody else would ever delete it.
+- What lies in reports/ and identities/ for no series goes by age too: `work` may have put it there
+  while its series was deleted, and nobody else would ever delete it.
+- Where [web] names is off, all that lies in identities/ goes at once: nobody may be shown it.
 - Composed objects for archives go by rules of their own (`outgoing`).
 - The quarantine goes by age too, and first if space is short. Events and settled loose messages go
   by their stamps, but not before the wall clock was steady for `retain.days`.
@@ -36,6 +37,7 @@ from pathlib import Path
 from appliance.errors import ScansideError, StateUnusable
 from appliance.retain import age, outgoing
 from appliance.settings import Retain, Settings
+from appliance.store import identities
 from appliance.store.conditions import DELETE
 from appliance.store.files import DISK, Disk
 from appliance.store.heartbeat import BEAT_S, Heart, living
@@ -125,10 +127,16 @@ def run_once(
         candidates = deletable(rows, ledger.age_s, settings.retain)
         journal.purge(now.wall - days_s if ledger.steady_s() > days_s else float("-inf"))
         quarantined = _clean_quarantine(spool, ledger, settings.retain, disk)
-        for folder in left_over:
-            old = ledger.age_s(folder.name) > days_s
-            if old and journal.reports.series_of(folder.name) is None:  # it may just have come
-                shutil.rmtree(folder, ignore_errors=True)
+        if not settings.web.names:
+            for path in identities.kept(settings.state):
+                disk.remove(path)
+        for path in left_over:
+            old = ledger.age_s(path.name) > days_s
+            if old and journal.reports.series_of(path.stem) is None:  # it may just have come
+                if path.parent.name == identities.FOLDER:
+                    disk.remove(path)
+                else:
+                    shutil.rmtree(path, ignore_errors=True)
         for series in empty(rows, ledger.age_s, settings.retain, spool):
             journal.forget(series)  # not where an image came meanwhile: its row has changed
         count = 0
@@ -195,24 +203,30 @@ def _delete(spool: Spool, journal: Journal, state: Path, kept: Kept) -> bool:
     if not spool.delete(series.key, series.instances):
         LOG.info("series %s has instances that are not judged yet: kept", series.series_uid)
         return False
-    for report_id in kept.reports:
-        shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
+    _delete_kept(spool, state, kept)
     if kept.reports:  # without their rows nobody would ever delete masks that came back
         with contextlib.suppress(FileNotFoundError):
             spool.disk.settle(state / "reports")
     if not journal.forget(series):
         return False
-    for report_id in kept.reports:  # `work` may just have filed one there (journal.tidy)
-        shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
+    _delete_kept(spool, state, kept)  # `work` may just have filed one there (journal.tidy)
     return True
 
 
+def _delete_kept(spool: Spool, state: Path, kept: Kept) -> None:
+    """What lies beside the reports of a series."""
+    for report_id in kept.reports:
+        shutil.rmtree(state / "reports" / report_id, ignore_errors=True)
+        identities.forget(state, report_id, spool.disk)
+
+
 def _left_over(state: Path, rows: Iterable[Kept]) -> list[Path]:
-    """The folders of reports that no series has."""
+    """The folders of reports, and the names beside them, that no series has."""
     known = {report_id for kept in rows for report_id in kept.reports}
+    found = identities.kept(state)
     with contextlib.suppress(FileNotFoundError):
-        return [p for p in sorted((state / "reports").iterdir()) if p.name not in known]
-    return []
+        found += sorted((state / "reports").iterdir())
+    return [path for path in found if path.stem not in known]
 
 
 def thing_of(series: Series) -> str:

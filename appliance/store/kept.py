@@ -1,7 +1,10 @@
 """What is kept beside a report, in reports/<report id>/: masks with the axes of findings, heat
-maps, the list of inputs, the images in order, and records of what its stage must know again.
+maps, the list of inputs, the images in order with all that was scored, and records of what its
+stage must know again.
 
-Durable before the report is committed. No symbolic link in reports/ is followed.
+Durable before the report is committed. No symbolic link in reports/ is followed. What was scored
+lies in the file of the images, which is written anyway: a file more is a sync more on the way to
+MQTT.
 """
 
 from __future__ import annotations
@@ -13,13 +16,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.records import Axes, Grid, HeatMap, Mask, Result
-from appliance.report import Record, Report
+from appliance.report import Record, Report, Scores
 from appliance.store import plain
 from appliance.store.files import DISK
 
@@ -30,6 +33,14 @@ K = TypeVar("K")
 R = TypeVar("R", bound=Record)
 
 
+class Images(Record):
+    """images.json; an earlier release wrote a list of the images alone."""
+
+    images: tuple[str, ...]
+    """As `Facts.images` has them."""
+    scores: Scores | None = None
+
+
 def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) -> Path:
     """Masks, heat maps, the list of inputs and the images in order, durable, under reports/<report
     id>/."""
@@ -38,7 +49,8 @@ def keep(state: Path, report: Report, result: Result, instances: Sequence[str]) 
     DISK.settle(folder.parent)  # it may be there from a try that ended before its name was durable
     DISK.write(folder / "inputs.json", json.dumps(sorted(instances)).encode())
     if result.facts.images:
-        DISK.write(folder / "images.json", json.dumps(result.facts.images).encode())
+        listed = Images(images=result.facts.images, scores=result.scores)
+        DISK.write(folder / "images.json", listed.model_dump_json().encode())
     for mask in result.masks:
         packed = io.BytesIO()
         arrays: dict[str, Any] = {
@@ -121,18 +133,29 @@ def kept_record(state: Path, report_id: uuid.UUID, name: str, model: type[R]) ->
 
 def inputs(state: Path, report_id: str) -> list[str] | None:
     """SOP Instance UIDs that a report was made of; None where they are not kept."""
-    return _names(state, report_id, "inputs.json")
+    return _names(_read(state, report_id, "inputs.json"))
 
 
 def images(state: Path, report_id: uuid.UUID) -> list[str] | None:
     """What was put in order, as `Facts.images` names it; None where nothing was, and for a report
     of before."""
-    return _names(state, str(report_id), "images.json")
+    found = _read(state, str(report_id), "images.json")
+    return _names(found.get("images") if isinstance(found, dict) else found)
 
 
-def _names(state: Path, report_id: str, file: str) -> list[str] | None:
-    with suppress(OSError, ValueError):
-        found = json.loads(plain.read(state, FOLDER, report_id, file))
-        if isinstance(found, list):
-            return [str(name) for name in found]
+def scores(state: Path, report_id: uuid.UUID) -> Scores | None:
+    """All that was scored for a report; None where nothing was, and for a report of before."""
+    with suppress(ValueError):
+        return Images.model_validate(_read(state, str(report_id), "images.json")).scores
     return None
+
+
+def _read(state: Path, report_id: str, file: str) -> object:
+    """What a file of JSON says; None where it is not kept, or not to be understood."""
+    with suppress(OSError, ValueError):
+        return cast(object, json.loads(plain.read(state, FOLDER, report_id, file)))
+    return None
+
+
+def _names(found: object) -> list[str] | None:
+    return [str(name) for name in found] if isinstance(found, list) else None

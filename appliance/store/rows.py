@@ -137,6 +137,25 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """How long one report took, in seconds after the last slice; without a word of whose it is."""
+
+    at: float
+    """When it was first committed, in whatever form."""
+    scanner: str
+    """AE title of the sender; empty where none is known."""
+    status: str
+    first_s: float
+    """To the first form that was committed, preliminary or final."""
+    first_told_s: float | None
+    """To the broker's PUBACK for that one."""
+    quiet_s: float | None
+    """Of the way to the final form: waiting whether more slices come."""
+    final_s: float
+    final_told_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class OwedRow:
     """One thing that is owed to a destination: bytes, or a file with them. What was ordered has its
     order as bytes, and a file once it is composed."""

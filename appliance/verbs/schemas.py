@@ -24,6 +24,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from appliance.bundle.manifest import Manifest
 from appliance.report import Report
 from appliance.results import message
+from appliance.results.operating import FeedbackExport
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
 
@@ -37,10 +38,16 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-study": message.StudyEvent,
     "message-finding": message.FindingMessage,
     "message-findings": message.FindingsMessage,
+    "message-feedback": message.FeedbackMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }
-WRITTEN: dict[str, type[BaseModel]] = {"report": Report, **MESSAGES, "doctor": Examination}
+WRITTEN: dict[str, type[BaseModel]] = {
+    "report": Report,
+    **MESSAGES,
+    "doctor": Examination,
+    "feedback": FeedbackExport,
+}
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,
     "manifest": Manifest,

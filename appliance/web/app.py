@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
-from appliance.web import serving, worklist
+from appliance.web import health, live, metrics, serving, study, worklist
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
@@ -41,7 +41,11 @@ ROWS: tuple[Route, ...] = (
     *serving.ROUTES,
     *pages.ROUTES,
     *worklist.ROUTES,
+    *study.ROUTES,
     *pixels.ROUTES,
+    *health.ROUTES,
+    *live.ROUTES,
+    *metrics.ROUTES,
 )
 """Every address, one row each."""
 PAGES, SLOW = 8, 6

@@ -40,7 +40,7 @@ from appliance.store.kept import keep
 from appliance.store.rows import SeriesState
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
-from appliance.work import discarded, late
+from appliance.work import discarded, identifying, late
 from appliance.work.followed import Followed
 from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
@@ -167,6 +167,7 @@ class Conclusions:
             late.note(self.journal, followed, digest, as_analysed(self.settings.state, known))
         if report is known and not judged.changes:
             self.journal.series.set(followed.key, _state(report), instances=instances)
+            self._identify(followed.key, report)
             return
         if not known or report.edition > known.edition:
             keep(self.settings.state, report, concluded.result, sorted(followed.seen))
@@ -184,10 +185,16 @@ class Conclusions:
             restated=[(key, c.after, _state(c.after)) for key, c in judged.changes.items()],
         )
         self._wake()
+        self._identify(followed.key, report)
         log.info(
             "series %s: %s %s, %d findings",
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
+
+    def _identify(self, key: SeriesKey, report: Report) -> None:
+        """Who the patient is, for the page of the room, once the report is on its way."""
+        if self.settings.web.names:
+            identifying.identify(self.settings.state, self.spool, key, report.report_id)
 
     def _judged(
         self, followed: Followed, digest: str | None, concluded: Concluded, before: Report | None

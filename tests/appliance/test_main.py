@@ -190,7 +190,7 @@ def test_a_wrong_settings_file_is_exit_1_and_one_line(verb: list[str], tmp_path:
 def test_settings_are_found_in_the_working_folder(site: Device, tmp_path: Path) -> None:
     site.toml()
     assert scanside("bundle", "list", cwd=tmp_path).returncode == 0
-    assert (site.settings.state / "journal-4.sqlite").is_file()
+    assert (site.settings.state / "journal-5.sqlite").is_file()
 
 
 USAGE = {

@@ -125,9 +125,14 @@ def test_publish_cannot_see_pixels_and_work_has_no_network() -> None:
     assert work["RestrictAddressFamilies"] == "AF_UNIX"
 
 
+@pytest.mark.parametrize("stage", ["publish", "deliver", "receive"])
+def test_who_has_no_need_of_names_cannot_see_them(stage: str) -> None:
+    assert ("InaccessiblePaths", "-/var/lib/scanside/identities") in service(stage)
+
+
 def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
-    names = ("spool", "incoming", "quarantine", "reports", "site.key")
+    names = ("spool", "incoming", "quarantine", "reports", "identities", "site.key")
     assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
     pairs = dict(service("deliver"))
     assert pairs["ReadOnlyPaths"] == "-/var/lib/scanside/outgoing"

@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-JOURNAL_NAME = "journal-4.sqlite"
+JOURNAL_NAME = "journal-5.sqlite"
 """Its file in the state folder."""
-VERSION = 4
+VERSION = 5
 BUSY_MS = 10_000
 
 

@@ -1,8 +1,8 @@
 """Whether the journal's file is whole, and what is said where it was not.
 
-    journal-4.sqlite.users      locked shared by whoever has the journal open; holds what the last
+    journal-5.sqlite.users      locked shared by whoever has the journal open; holds what the last
                                 of them left: {"boot", "inode", "size", "changed"}
-    journal-4.sqlite.suspect    why a process that met an error wants the file looked at
+    journal-5.sqlite.suspect    why a process that met an error wants the file looked at
     journal-damaged.json        a Damage: until a person confirms it, the device says so
 
 Rules

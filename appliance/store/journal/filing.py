@@ -1,8 +1,11 @@
-"""Reports go from the ledger into files beside their masks, and the ledger is kept short.
+"""Reports go from the ledger into files beside their masks, feedback into a file of its own, and
+the ledger is kept short.
 
     reports/<report id>/<stage>.entry    the report and its series: a line as in the ledger
+    feedback.entries                     all that readers ever said: such a line each
 
 Rules
+- What readers said outlives every series, so its file only grows: about half a kB an act.
 - A report is filed only after it was committed: whoever finds the file knows that what was to be
   said of it is owed, or was said.
 - Only `work` does this: the other stages do not see reports/. It does so where no series waits.
@@ -19,14 +22,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.report import SeriesKey
+from appliance.results.feedback import Feedback
 from appliance.store import delivery
 from appliance.store.files import Disk
-from appliance.store.journal import ledger
+from appliance.store.journal import feedback_rows, ledger
 from appliance.store.journal.ledger import (
     LEDGER_NAME,
     Contents,
     DrawnEntry,
     Entry,
+    FeedbackEntry,
     OwedEntry,
     ReportEntry,
     encoded,
@@ -34,6 +39,7 @@ from appliance.store.journal.ledger import (
 
 FOLDER = "reports"
 _SUFFIX = ".entry"
+FEEDBACK = "feedback.entries"
 SMALL = 64 << 10
 """A ledger of so many bytes is not worth to be written anew."""
 MOST = 50
@@ -42,7 +48,8 @@ MOST = 50
 
 def begin(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     """The ledger of a journal that has none, within a transaction of its database."""
-    entries: list[Entry] = [*_owed(db), *report_entries(db), DrawnEntry(seq=_drawn(db))]
+    said = (FeedbackEntry(said=one) for one in feedback_rows.every(db))
+    entries: list[Entry] = [*_owed(db), *report_entries(db), *said, DrawnEntry(seq=_drawn(db))]
     disk.write(state / LEDGER_NAME, b"".join(encoded([entry]) for entry in entries))
 
 
@@ -60,13 +67,15 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     for entry in left[:MOST]:
         disk.make_folder(_place(state, entry).parent)
         disk.write(_place(state, entry), encoded([entry]))
+    if found.feedback:
+        _file_feedback(state, [one for one in found.feedback.values() if _was_said(db, one)], disk)
     query = "SELECT state FROM owed WHERE destination = ? AND key = ?"
     states = {ids: db.execute(query, ids).fetchone() for ids in found.owed}
     owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
     live: list[Entry] = [*owed, *left[MOST:], DrawnEntry(seq=_drawn(db))]
     fresh = b"".join(encoded([entry]) for entry in live)
     never_was = known != found.reports or None in states.values()
-    if never_was or (size > SMALL and 2 * len(fresh) <= size):
+    if never_was or found.feedback or (size > SMALL and 2 * len(fresh) <= size):
         disk.write(path, fresh)
 
 
@@ -77,6 +86,31 @@ def filed(state: Path) -> Iterator[ReportEntry]:
             for entry in ledger.decoded(path.read_bytes()):
                 if isinstance(entry, ReportEntry):
                     yield entry
+
+
+def feedback_filed(state: Path) -> Iterator[Feedback]:
+    """All of what readers said that was filed, in order; a line that is damaged is left out."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in ledger.decoded((state / FEEDBACK).read_bytes()):
+            if isinstance(entry, FeedbackEntry):
+                yield entry.said
+
+
+def _file_feedback(state: Path, acts: list[Feedback], disk: Disk) -> None:
+    """Append what is not filed yet, durably: the ledger lets go of it then."""
+    known = {one.uid for one in feedback_filed(state)}
+    fresh = [FeedbackEntry(said=one) for one in acts if one.uid not in known]
+    lines = b"".join(encoded([one]) for one in fresh)
+    if not (state / FEEDBACK).exists():
+        disk.write(state / FEEDBACK, lines)
+    elif lines:
+        disk.append(state / FEEDBACK, lines)
+
+
+def _was_said(db: sqlite3.Connection, one: Feedback) -> bool:
+    """Whether the journal has the row: else it belongs to a transaction that never was."""
+    query = "SELECT 1 FROM feedback WHERE uid = ?"
+    return db.execute(query, (str(one.uid),)).fetchone() is not None
 
 
 def _was(db: sqlite3.Connection, entry: ReportEntry) -> bool:

@@ -5,8 +5,10 @@
     journal.reports   reports as they were committed
     journal.owed      the outbox: what is owed to each destination
     journal.told      what an object that was composed says for ever
+    journal.feedback  what readers said of reports, for ever, and their comments
     journal.commitments  what archives are asked to promise, and what they answered
     journal.shown     what a page shows of it, read only
+    journal.timings   how long reports took, also those of series that were deleted
     journal.events    facts that a person may ask for, such as refusals
     journal.audit     decisions that matter and who made them, hash-chained
 
@@ -41,11 +43,13 @@ from appliance.store.journal.commitments import Commitments
 from appliance.store.journal.damage import DAMAGED
 from appliance.store.journal.database import Database, Manner
 from appliance.store.journal.event_log import EventLog
+from appliance.store.journal.feedback import FeedbackPart
 from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
 from appliance.store.journal.shown import Shown
+from appliance.store.journal.timings import Timings
 from appliance.store.journal.told import Told
 from appliance.store.rows import Kept, Series, SeriesState
 
@@ -70,7 +74,9 @@ class Journal:
         self.reports = Reports(database, clock)
         self.owed = Outbox(database, clock, self.audit)
         self.told = Told(database, clock)
+        self.feedback = FeedbackPart(database, clock, self.owed)
         self.shown = Shown(database, clock)
+        self.timings = Timings(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
 
     @classmethod
@@ -282,18 +288,21 @@ class Journal:
         """Delete the rows of a series that is as the caller saw it, and what hangs on it.
 
         False where it changed since. What was delivered goes with it; nothing owed is forgotten.
+        How long its reports took stays, without a word of whose they were (`timings`).
         """
         uids = (series.study_uid, series.series_uid)
         with self._db.write() as db:
             if self.owed.is_owed_in(db, series.key):
                 return False
+            timings = self.timings.of_series_in(db, series.key)
             if not db.execute(
                 "DELETE FROM series WHERE study_uid = ? AND series_uid = ? AND updated = ?",
                 (*uids, series.updated),
             ).rowcount:
                 return False
-            for table in ("arrivals", "reports", "owed"):
-                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the three names above
+            self.timings.keep_in(db, timings)
+            for table in ("arrivals", "reports", "owed", "comments"):
+                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the names above
             self._db.ledger.note(ForgottenEntry(study=uids[0], series=uids[1]))
         return True
 
@@ -318,4 +327,5 @@ class Journal:
             self.owed.purge_in(db, before)
             if before > float("-inf"):
                 self.told.purge_in(db)
+                self.timings.purge_in(db)
                 self.commitments.purge_in(db)

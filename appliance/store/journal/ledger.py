@@ -1,17 +1,17 @@
 """The ledger: what no spool can give back, written once more beside the journal.
 
-    journal-4.ledger    a line a transaction: CRC-32, then what it added, as JSON
+    journal-5.ledger    a line a transaction: CRC-32, then what it added, as JSON
 
-A journal that is damaged loses what is owed and what was reported. Slices lie in the spool, so all
-else can be made again; these two cannot. So they are appended here, durable before the transaction
-of the journal that adds them is committed.
+A journal that is damaged loses what is owed, what was reported, and what readers said of it. Slices
+lie in the spool, so all else can be made again; these cannot. So they are appended here, durable
+before the transaction of the journal that adds them is committed.
 
 Rules
 - A transaction is one line: after a power cut all of it counts, or nothing. A line that its CRC
   does not fit is left out, wherever it stands.
 - What is owed is here until it is settled. That it was delivered is noted without a sync: at worst
   it is owed twice, under the same key.
-- A report is here until it is filed beside its masks (`filing`).
+- A report is here until it is filed beside its masks, feedback until it is filed (`filing`).
 - Whoever writes holds the journal's lock for writing, so one process writes at a time. A
   transaction that fails takes its line back.
 - The ledger is never asked while the journal is whole, but to find out whether it is.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -31,10 +32,11 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from appliance.report import Record, SeriesKey
+from appliance.results.feedback import Feedback
 from appliance.store.files import DISK, Disk
 from appliance.store.rows import SeriesState
 
-LEDGER_NAME = "journal-4.ledger"
+LEDGER_NAME = "journal-5.ledger"
 """Its file in the state folder."""
 
 
@@ -98,6 +100,13 @@ class ForgottenEntry(Record):
     series: str
 
 
+class FeedbackEntry(Record):
+    """A reader said something of a report."""
+
+    kind: Literal["feedback"] = "feedback"
+    said: Feedback
+
+
 class DrawnEntry(Record):
     """The highest `seq` that was drawn when this was written."""
 
@@ -105,10 +114,10 @@ class DrawnEntry(Record):
     seq: int
 
 
-Entry = OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry
+Entry = OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | FeedbackEntry | DrawnEntry
 _ENTRIES: TypeAdapter[list[Entry]] = TypeAdapter(
-    list[Annotated[OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | DrawnEntry,
-                   Field(discriminator="kind")]]
+    list[Annotated[OwedEntry | ReportEntry | SettledEntry | ForgottenEntry | FeedbackEntry
+                   | DrawnEntry, Field(discriminator="kind")]]
 )  # fmt: skip
 
 
@@ -137,6 +146,8 @@ class Contents:
     """(report id, stage) -> the report, but of series that were deleted."""
     forgotten: set[SeriesKey] = field(default_factory=set)
     """Series that were deleted; what is said here of one that came again is of later."""
+    feedback: dict[uuid.UUID, Feedback] = field(default_factory=dict)
+    """uid -> what was said, in order; no deletion takes it away."""
     seq: int = 0
     """The highest number that it knows of."""
 
@@ -156,6 +167,8 @@ class Contents:
         elif isinstance(entry, SettledEntry):
             for key in entry.keys:
                 self.owed.pop((entry.destination, key), None)
+        elif isinstance(entry, FeedbackEntry):
+            self.feedback.setdefault(entry.said.uid, entry.said)
         elif isinstance(entry, DrawnEntry):
             self.seq = max(self.seq, entry.seq)
         else:

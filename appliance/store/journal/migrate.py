@@ -1,6 +1,7 @@
 """The journal of an earlier release becomes this release's.
 
-    journal-3.sqlite    schema 3: it is taken over where it is there
+    journal-4.sqlite    schema 4: it is taken over where it is there
+    journal-3.sqlite    schema 3, else
     journal.sqlite      schema 1 or 2, else
 
 Rules
@@ -11,10 +12,11 @@ Rules
 - The new file is filled under another name, synced, and only then gets its own: a power cut at any
   point leaves the old journal alone, or the new one whole. What a try left behind is thrown away.
 - Everything is carried over: associations, series, arrivals, reports, messages with their states,
-  events, and the audit as it is, so that its chain holds.
+  events, and the audit as it is, so that its chain holds; of schema 4 also what was told and what
+  archives were asked.
 - A journal that is damaged is not taken over: the release that wrote it mends its own (`rebuild`).
 - Messages of schema 1 and 2 become what is owed to the destination `mqtt`, under their numbers and
-  event_ids. Tables of schema 3 have the columns of today.
+  event_ids. Tables of schema 3 and 4 have the columns of today.
 - The next `seq` lies SEQ_AHEAD above the old one: should the old release run again for a while, no
   number of its own is used a second time.
 """
@@ -40,8 +42,8 @@ from appliance.store.lock import is_byte_held
 
 log = logging.getLogger(__name__)
 
-NAME_3, OLD_NAME = "journal-3.sqlite", "journal.sqlite"
-LAST_VERSIONS: Final = MappingProxyType({NAME_3: 3, OLD_NAME: 2})
+NAME_4, NAME_3, OLD_NAME = "journal-4.sqlite", "journal-3.sqlite", "journal.sqlite"
+LAST_VERSIONS: Final = MappingProxyType({NAME_4: 4, NAME_3: 3, OLD_NAME: 2})
 """The last schema that lies in each file; the newest file first."""
 SEQ_AHEAD = 1_000_000
 PATIENCE_S = 60.0
@@ -50,10 +52,13 @@ _LOOK_S = 0.1
 _OPEN_BYTE = 128
 """Of the index (`-shm`): whoever has the file open in WAL holds it (SQLite's UNIX_SHM_DMS)."""
 
-_FILL_3 = "".join(
-    f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY rowid;"  # noqa: S608 - our own tables
-    for table in ("associations", "series", "arrivals", "reports", "owed", "events", "audit")
+_TABLES: Final = MappingProxyType(
+    {
+        3: ("associations", "series", "arrivals", "reports", "owed", "events", "audit"),
+        4: ("told", "relayed", "commitments", "uncommitted"),
+    }
 )
+"""Schema -> the tables that came with it, or have their columns of today since it."""
 _FILL_2 = """
 INSERT INTO associations (id, calling_ae, called_ae, host, pid, pid_started, boot, opened, ended,
     outcome)
@@ -209,13 +214,23 @@ def _filled(copy: Path, fresh: Path) -> bool:
         db.execute("PRAGMA synchronous = OFF")
         db.create_function("envelope", 4, _envelope, deterministic=True)
         db.execute("ATTACH ? AS old", (str(copy),))
-        rows = _FILL_3
+        rows = _as_they_are(version)
         if version < 3:
             priority = "priority" if version > 1 else "'routine'"
             rows = _FILL_2.format(priority=priority, destination=mqtt.MQTT)
         statements = rows + _COUNT.format(ahead=SEQ_AHEAD)
         db.executescript(f"BEGIN;{schema()}{statements}COMMIT;")
     return True
+
+
+def _as_they_are(version: int) -> str:
+    """The statements that take over every table that an old schema had with the columns of
+    today."""
+    tables = [table for since, some in _TABLES.items() if since <= version for table in some]
+    return "".join(
+        f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY rowid;"  # noqa: S608 - our own tables
+        for table in tables
+    )
 
 
 def _envelope(topic: str, qos: int, retain: int, payload: str) -> bytes:

@@ -3,7 +3,8 @@
     spool         which series there are: each is looked at again, unless its last report counted
                   all of its images
     reports/      every report that was filed (`filing`), with the state of its series then
-    the ledger    what is owed, in order, and the reports that are not filed yet
+    the ledger    what is owed, in order, and the reports and feedback that are not filed yet
+    feedback.entries    what readers said before
     the old file  its last `seq` and the head of its audit, if they can be read
 
 Rules
@@ -18,7 +19,8 @@ Rules
 - A report keeps its id, its revision and what it supersedes. No series that was reported is
   analysed again, unless more of it has come.
 - The audit begins a new chain, whose first row names the head of the old one.
-- Events, associations and who sent what are lost with the old file; a person may ask it.
+- Events, associations, readers' comments and who sent what are lost with the old file; a person may
+  ask it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from pydantic import ValidationError
 from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
 from appliance.store.files import Disk
-from appliance.store.journal import damage, filing, ledger
+from appliance.store.journal import damage, feedback_rows, filing, ledger
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.connect import JOURNAL_NAME, connected, schema
 from appliance.store.journal.damage import SET_ASIDE, Damage
@@ -137,6 +139,8 @@ def _filled(state: Path, fresh: Path, told: Damage, old: Path | None, disk: Disk
             _enter_series(inside, state, list(reports.values()), found)
             for entry in found.owed.values():
                 insert_in(inside, entry)
+            for said in (*filing.feedback_filed(state), *found.feedback.values()):
+                feedback_rows.insert_in(inside, said)
             inside.execute("UPDATE counters SET value = ? WHERE name = 'seq'", (ahead,))
             (series,) = inside.execute("SELECT count(*) FROM series").fetchone()
             made = told.model_copy(

@@ -1,4 +1,4 @@
--- The journal's schema, version 4 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
+-- The journal's schema, version 5 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
 -- No row per slice: the spool is the truth for slices. A series is (study_uid, series_uid).
 
 CREATE TABLE associations (
@@ -139,6 +139,59 @@ CREATE TABLE relayed (                  -- what a sender asked us, for the archi
   told REAL,                            -- when the sender took the answer
   UNIQUE (calling_ae, host, transaction_uid)
 ) STRICT;
+
+CREATE TABLE feedback (                 -- what readers said of reports (results/feedback.py):
+                                        -- append-only, and it outlives the series
+  id INTEGER PRIMARY KEY,               -- in order: of one finding the last counts
+  uid TEXT NOT NULL UNIQUE,             -- random; its event_id on MQTT
+  at REAL NOT NULL,
+  study TEXT NOT NULL,                  -- the pseudonym
+  series TEXT,                          -- the published name; null: not known any more
+  report_id TEXT NOT NULL,
+  bundle TEXT,                          -- its digest
+  verdict TEXT NOT NULL CHECK (verdict IN ('accept', 'reject', 'missed', 'undo')),
+  finding INTEGER,                      -- null of what was missed
+  center_lps_mm TEXT,                   -- JSON, of what was missed alone, as is size_mm
+  size_mm REAL,
+  undoes TEXT,                          -- the uid of the row that is taken back
+  role TEXT NOT NULL,                   -- of the reader
+  reader TEXT NOT NULL,                 -- their keyed id
+  score REAL,                           -- of the place
+  scores TEXT,                          -- JSON (ReportScores), of the first row about a report
+  CHECK ((verdict = 'undo') = (undoes IS NOT NULL)),
+  CHECK ((verdict = 'missed') = (center_lps_mm IS NOT NULL AND size_mm IS NOT NULL))
+) STRICT;
+CREATE INDEX feedback_by_report ON feedback (report_id, id);
+CREATE TRIGGER feedback_never_changes BEFORE UPDATE ON feedback
+  BEGIN SELECT RAISE(ABORT, 'feedback rows never change'); END;
+CREATE TRIGGER feedback_never_shrinks BEFORE DELETE ON feedback
+  BEGIN SELECT RAISE(ABORT, 'feedback rows are never deleted'); END;
+
+CREATE TABLE comments (                 -- words of readers: deleted with their series, never sent
+  id INTEGER PRIMARY KEY,
+  at REAL NOT NULL,
+  study_uid TEXT NOT NULL,
+  series_uid TEXT NOT NULL,
+  report_id TEXT NOT NULL,
+  finding INTEGER,                      -- null: of the whole report
+  role TEXT NOT NULL,
+  reader TEXT NOT NULL,
+  text TEXT NOT NULL
+) STRICT;
+CREATE INDEX comments_of_series ON comments (study_uid, series_uid);
+CREATE INDEX comments_by_report ON comments (report_id);
+
+CREATE TABLE timings (                  -- how long the report of a deleted series took: no identity
+  at REAL NOT NULL,                     -- when it was first committed
+  scanner TEXT NOT NULL,                -- AE title of the sender; '' where none is known
+  status TEXT NOT NULL,                 -- of the report
+  first_s REAL NOT NULL,                -- last slice to its first committed form
+  first_told_s REAL,                    -- last slice to the broker's PUBACK for that
+  quiet_s REAL,                         -- of the way to the final form: waiting whether more comes
+  final_s REAL NOT NULL,                -- last slice to its final form
+  final_told_s REAL                     -- last slice to the broker's PUBACK for that
+) STRICT;
+CREATE INDEX timings_by_age ON timings (at);
 
 CREATE TABLE counters (
   name TEXT PRIMARY KEY,

@@ -218,6 +218,34 @@ class Shown(Part):
             ).fetchone()
         return None if row is None else row[0]
 
+    # Marks: what is another when a page would show something else.
+
+    def mark(self) -> str:
+        """Of the list of all studies."""
+        with self._db.look() as db:
+            row = db.execute("SELECT count(*), max(updated), max(rowid) FROM series").fetchone()
+        return repr(tuple(row))
+
+    def mark_of(self, study_uid: str) -> str:
+        """Of one study, and of what was said of it."""
+        with self._db.look() as db:
+            series = db.execute(
+                "SELECT count(*), max(updated) FROM series WHERE study_uid = ?", (study_uid,)
+            ).fetchone()
+            owed = db.execute(
+                """SELECT count(*), max(id), count(delivered_at), max(delivered_at), sum(attempts),
+                  count(nullif(state, ?)) FROM owed WHERE study_uid = ?""",
+                (State.WAITING, study_uid),
+            ).fetchone()
+        return repr((*series, *owed))
+
+    def mark_of_device(self) -> str:
+        """Of what waits, and of what was noted last."""
+        queues = [(queue.destination, queue.waiting, queue.dead) for queue in self.queues()]
+        with self._db.look() as db:
+            noted = db.execute("SELECT max(id) FROM events").fetchone()[0]
+        return repr((queues, noted))
+
     def senders(self) -> list[Sender]:
         """Every scanner whose studies are here, by AE title."""
         with self._db.look() as db:

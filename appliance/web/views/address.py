@@ -27,7 +27,7 @@ def study_of(journal: Journal, study: str) -> str | None:
 
 
 def series_of(journal: Journal, study: str, series: str) -> SeriesKey | None:
-    """The series that is named `series` in the study of this pseudonym; None where there is none."""
+    """The series of this name in the study of this pseudonym; None where there is none."""
     study_uid = study_of(journal, study)
     if study_uid is None or not _NAME.fullmatch(series):
         return None

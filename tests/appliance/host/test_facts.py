@@ -58,3 +58,12 @@ def test_the_processor_is_named_where_there_is_no_board(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n")
     assert facts.model(tmp_path) == "Some CPU @ 2 GHz"
+
+
+def test_the_hottest_zone_counts_and_one_that_is_off_does_not(tmp_path: Path) -> None:
+    for zone, said in {"0": "47500", "1": "61250", "2": "", "3": "-40000", "4": "hot"}.items():
+        path = tmp_path / f"sys/class/thermal/thermal_zone{zone}/temp"
+        path.parent.mkdir(parents=True)
+        path.write_text(said)
+    assert facts.temperature_c(tmp_path) == 61.25
+    assert facts.temperature_c(tmp_path / "elsewhere") is None

@@ -264,3 +264,13 @@ def test_very_small_is_not_measured_and_very_large_is_a_mass(
     (one,) = found(grid, stack_of(grid), candidate(grid, (5, 5, 5), diameter))
     assert one.kind == kind
     assert one.diameter_mm == given_mm
+
+
+def test_all_that_was_scored_is_kept_the_highest_first_whatever_the_threshold():
+    low = Candidate((1.0, 2.0, 3.0), 4.0, {}, 0.2)
+    high = Candidate((4.0, 5.0, 6.0), 7.0, {}, 0.7)
+    for order in ((low, high), (high, low)):
+        kept = detect.scores(order, 0.5)
+        assert kept.threshold == 0.5
+        assert [one.score for one in kept.candidates] == [0.7, 0.2]
+        assert [one.center_lps_mm for one in kept.candidates] == [(4, 5, 6), (1, 2, 3)]

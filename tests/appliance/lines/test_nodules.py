@@ -155,6 +155,14 @@ def test_masks_of_findings_are_kept_beside_the_report(
         assert np.array_equal(kept["to_lps"], mask.grid.to_lps)
 
 
+def test_every_candidate_that_was_scored_is_in_the_result(result: Result) -> None:
+    assert result.scores
+    assert result.scores.threshold == 0.5
+    small = {f.score for f in result.findings if f.threshold == 0.5}
+    assert small
+    assert small <= {one.score for one in result.scores.candidates}
+
+
 def test_density_is_the_class_of_the_largest_logit(
     files: Any, second: Bundle, backend: Backend
 ) -> None:

@@ -92,6 +92,10 @@ def test_a_dark_one_is_analysed_without_a_finding(analyse: Analyse, xray: Any, d
     result = analyse(xray.image(dark))
     assert result.status is Status.ANALYSED
     assert (result.findings, result.maps) == ((), ())
+    assert result.scores
+    (scored,) = result.scores.candidates
+    assert scored.score < result.scores.threshold == 0.5, "it is kept all the same"
+    assert scored.center_lps_mm is None
 
 
 def test_the_report_is_labelled_with_the_notice_of_the_bundle(

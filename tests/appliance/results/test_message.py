@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from appliance.report import Finding, Reason, Report, SeriesKey, Status, Urgency
 from appliance.results import message
 from appliance.verbs import schemas
+from rigs.feedback import act
 from rigs.peers import AT, a_message, a_report
 from rigs.reports import NAMING
 
@@ -41,6 +42,8 @@ APPROVED = {
     *("measured", "long_axis_mm", "short_axis_mm", "mean_axis_mm", "equivalent_diameter_mm"),
     *("volume_mm3", "density", "side", "lobe", "key_image", "heat_map"),
     *("certainty", "unsure_why", "number"),
+    # what a reader said
+    *("bundle_digest", "verdict", "undoes", "size_mm", "role"),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
 }
@@ -204,3 +207,21 @@ def test_no_uid_of_the_scanner_leaves_where_the_site_keeps_them() -> None:
 def test_topics_with_wildcards_or_empty_levels_are_impossible(topic) -> None:
     with pytest.raises(ValidationError):
         message.Outgoing(topic=topic, qos=1, message=a_message(1).message)
+
+
+def test_feedback_names_the_role_of_its_reader_and_neither_the_reader_nor_a_score() -> None:
+    report = a_report()
+    said = act(report, "missed", reader="ab12cd34", score=0.123456)
+    outgoing = message.of_feedback(said)
+    assert outgoing.topic == f"study/{report.study.pseudonym}/event"
+    assert (outgoing.qos, outgoing.retain) == (1, False)
+    payload = json.loads(outgoing.message.to_json(3))
+    assert (payload["event_id"], payload["event"], payload["role"]) == (
+        str(said.uid),
+        "feedback",
+        "radiologist",
+    )
+    assert payload["at"] == "2026-01-02T12:00:00Z"
+    assert payload["center_lps_mm"] == [10.0, -20.0, 30.5]
+    assert "ab12cd34" not in json.dumps(payload)
+    assert "0.123456" not in json.dumps(payload)

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.report import Report, SeriesKey, Stage
 from appliance.results import message
-from appliance.results.mqtt import MQTT, Envelope, Mqtt, enveloped, is_about
+from appliance.results.mqtt import MQTT, Envelope, Mqtt, Said, enveloped, is_about, said
 from appliance.results.owed import Body
 from rigs.reports import NAMING
 
@@ -25,16 +25,16 @@ def opened(body: Body, number: int) -> Envelope:
 
 
 def test_an_envelope_holds_the_message_with_the_number_that_was_drawn() -> None:
-    said = message.of_series("received", KEY, naming=NAMING, slices=3, at=NOON)
-    owed = enveloped(said, KEY)
-    assert (owed.destination, owed.key, owed.series) == (MQTT, str(said.message.event_id), KEY)
+    sent = message.of_series("received", KEY, naming=NAMING, slices=3, at=NOON)
+    owed = enveloped(sent, KEY)
+    assert (owed.destination, owed.key, owed.series) == (MQTT, str(sent.message.event_id), KEY)
     envelope = opened(owed.body, 41)
     assert (envelope.topic, envelope.qos, envelope.retain) == (
         f"study/{NAMING.study(KEY.study)}/event",
         1,
         False,
     )
-    assert envelope.payload == said.message.to_json(41)
+    assert envelope.payload == sent.message.to_json(41)
     assert json.loads(envelope.payload)["seq"] == 41
 
 
@@ -92,3 +92,31 @@ def test_a_person_reads_the_topic_or_where_the_body_is_none_of_ours_the_key() ->
     body = owed.body(1) if callable(owed.body) else b""
     assert Mqtt().described(owed.key, body) == f"study/{NAMING.study(KEY.study)}/event"
     assert Mqtt().described(owed.key, b"\xff") == Mqtt().described(owed.key, None) == owed.key
+
+
+def test_what_a_message_says_is_read_again_from_what_the_journal_keeps(
+    make_report: Callable[..., Report],
+) -> None:
+    report = make_report()
+    sent = [
+        message.of_series("complete", KEY, naming=NAMING, slices=9, at=NOON),
+        *message.of_report(report, KEY, naming=NAMING, at=NOON),
+        message.of_withdrawal(report.report_id, KEY, naming=NAMING, at=NOON),
+    ]
+    found = []
+    for outgoing in sent:
+        body = enveloped(outgoing, KEY).body
+        assert callable(body)
+        found.append(said(body(1)))
+    name, uid = NAMING.series(KEY), str(report.report_id)
+    assert found == [
+        Said("study", "complete", name, None, None, None),
+        Said("study", "analysed", name, uid, "final", 1),
+        Said("finding", None, None, uid, None, None),
+        Said("study", "superseded", name, uid, None, None),
+    ]
+
+
+@pytest.mark.parametrize("body", [None, b"", b"no json", b'{"topic": "status"}'])
+def test_what_is_no_message_about_a_study_says_nothing(body: bytes | None) -> None:
+    assert said(body) is None

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -19,9 +20,11 @@ from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Owed
 from appliance.retain.age import DAY_S, LEDGER_NAME, Ledger, Look
 from appliance.retain.stage import Deletable, deletable, run_once
-from appliance.settings import Retain, Settings
+from appliance.settings import Retain, Settings, Web
+from appliance.store import identities
 from appliance.store.events import BrokerAway
 from appliance.store.files import Disk
+from appliance.store.identities import Person
 from appliance.store.journal import Journal
 from appliance.store.rows import Kept, Series
 from appliance.store.spool import Spool
@@ -344,3 +347,33 @@ def test_events_go_by_their_stamps_only_while_the_clock_is_steady(tmp_path: Path
     assert events() == 1
     run_once(settings(tmp_path), look=after(16, wall=NOW + YEARS + 15 * DAY_S))
     assert events() == 0
+
+
+def with_names(state: Path) -> Settings:
+    return Settings(state=state, retain=settings(state).retain, web=Web(names=True))
+
+
+def test_a_name_goes_with_its_series_and_so_does_one_that_was_left_over(
+    tmp_path: Path, publish: Publish
+) -> None:
+    publish("1.1", NOW)
+    (report,) = (tmp_path / "reports").iterdir()
+    beside = report.with_name("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    for name in (report.name, beside.name):
+        identities.keep(tmp_path, uuid.UUID(name), Person(name="Doe, Jane"))
+    run_once(with_names(tmp_path), look=after(0))
+    run_once(with_names(tmp_path), look=after(13))
+    assert len(identities.kept(tmp_path)) == 2
+    assert run_once(with_names(tmp_path), look=after(15)).series == 1
+    assert identities.kept(tmp_path) == []
+
+
+def test_names_go_at_once_where_the_site_wants_none_any_more(
+    tmp_path: Path, publish: Publish
+) -> None:
+    publish("1.1", NOW)
+    (report,) = (tmp_path / "reports").iterdir()
+    identities.keep(tmp_path, uuid.UUID(report.name), Person(name="Doe, Jane"))
+    run_once(settings(tmp_path), look=after(0))
+    assert identities.kept(tmp_path) == []
+    assert report.exists()

@@ -11,8 +11,8 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.records import Axes, Facts, Grid, HeatMap, Mask, Result
-from appliance.report import Coverage, Report, SeriesKey, Status
-from appliance.store.kept import images, inputs, keep, maps, masks
+from appliance.report import Coverage, Report, Scored, Scores, SeriesKey, Status
+from appliance.store.kept import images, inputs, keep, maps, masks, scores
 from rigs.reports import NAMING
 
 
@@ -83,3 +83,23 @@ def test_the_images_are_found_again_in_their_order_and_the_maps_with_their_place
     assert (found.name, found.values.tolist()) == ("heat-1", [[0, 1], [2, 3]])
     assert np.array_equal(found.to_stored, heat.to_stored)
     assert images(tmp_path, NAMING.report(SeriesKey("1", "2"), None, "0")) is None
+
+
+def test_what_was_scored_is_found_again_beside_the_images_and_costs_no_file(
+    tmp_path: Path, result: Result, make_report: Callable[[], Report]
+) -> None:
+    report = make_report()
+    said = Scores(
+        threshold=0.5,
+        candidates=(Scored(score=0.75, center_lps_mm=(1.0, 2.0, 3.25)), Scored(score=1 / 3)),
+    )
+    facts = replace(result.facts, images=("1.2/0",))
+    folder = keep(tmp_path, report, replace(result, facts=facts, scores=said), ["1.2"])
+    assert {path.name for path in folder.iterdir()} == {"inputs.json", "images.json"}
+    assert scores(tmp_path, report.report_id) == said
+    assert images(tmp_path, report.report_id) == ["1.2/0"]
+    (folder / "images.json").write_text('["1.2/0"]')  # as an earlier release wrote it
+    assert images(tmp_path, report.report_id) == ["1.2/0"]
+    assert scores(tmp_path, report.report_id) is None
+    (folder / "images.json").write_text('{"images": ["1.2/0"], "scores": {"threshold": 7}}')
+    assert scores(tmp_path, report.report_id) is None, "damaged"

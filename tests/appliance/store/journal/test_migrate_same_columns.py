@@ -1,4 +1,4 @@
-"""The journal of schema 3 becomes one of schema 4: the states of deliveries got one more."""
+"""The journal of schema 3 or 4 becomes one of today, whose tables have the columns of theirs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,25 @@ from appliance.store.delivery import State
 from appliance.store.events import BrokerAway
 from appliance.store.journal import JOURNAL_NAME, Journal, damage
 from appliance.store.journal.ledger import LEDGER_NAME
-from appliance.store.journal.migrate import NAME_3, OLD_NAME, SEQ_AHEAD
+from appliance.store.journal.migrate import NAME_3, NAME_4, OLD_NAME, SEQ_AHEAD
 from rigs.reports import NAMING
 
-SCHEMA = Path(__file__).with_name("schema-3.sql")
 KEY = SeriesKey("1.2", "1.2.3")
 STATES = ("waiting", "delivered", "dead", "dropped")
 TABLES = ("associations", "series", "arrivals", "reports", "owed", "events", "audit")
+OF_4 = ("told", "commitments", "uncommitted", "relayed")
+
+
+@pytest.fixture(params=[3, 4])
+def version(request: pytest.FixtureRequest) -> int:
+    """The schema before."""
+    return int(request.param)
+
+
+@pytest.fixture
+def name(version: int) -> str:
+    """The file of the journal before."""
+    return {3: NAME_3, 4: NAME_4}[version]
 
 
 @pytest.fixture
@@ -35,9 +47,9 @@ def report(make_report: Callable[..., Report]) -> Report:
 
 
 @pytest.fixture
-def old(tmp_path: Path, report: Report, noon: datetime) -> Path:
-    """A state folder with a journal of schema 3 and its ledger. Its rows are those of a journal of
-    today, which has the same columns."""
+def old(tmp_path: Path, report: Report, noon: datetime, version: int, name: str) -> Path:
+    """A state folder with a journal of the schema before and its ledger. Its rows are those of a
+    journal of today, which has the same columns."""
     state = tmp_path / "state"
     state.mkdir()
     today = tmp_path / "today"
@@ -46,20 +58,22 @@ def old(tmp_path: Path, report: Report, noon: datetime) -> Path:
         journal.series.association_opened(calling_ae="CT1", called_ae="S", host="h")
         owed = destinations.of_report(report, KEY, naming=NAMING, at=noon, to=[mqtt.Mqtt()])
         journal.commit_report(report, KEY, owed=owed, series_state="analysed", instances=9)
-        for name in STATES:
-            journal.owed.add([Owed("archive", name, KEY, name.encode())])
+        for one in STATES:
+            journal.owed.add([Owed("archive", one, KEY, one.encode())])
         journal.owed.ack("archive", ["delivered"])
         journal.owed.never("archive", "dead", "why")
         journal.owed.drop("alice", "dropped")
         journal.owed.add([Owed("archive", "file", None, File(PurePosixPath("outgoing/a.dcm")))])
         journal.events.add(BrokerAway(text="gone"))
-    with closing(sqlite3.connect(state / NAME_3, isolation_level=None)) as db:
-        db.executescript(SCHEMA.read_text() + "PRAGMA user_version = 3;")
+        journal.told.keep(report.report_id, "final", 1, "what it said")
+    schema = Path(__file__).with_name(f"schema-{version}.sql").read_text()
+    with closing(sqlite3.connect(state / name, isolation_level=None)) as db:
+        db.executescript(f"{schema}PRAGMA user_version = {version};")
         db.execute("ATTACH ? AS today", (str(today / JOURNAL_NAME),))
-        for table in TABLES:
+        for table in (*TABLES, *(OF_4 if version == 4 else ())):
             db.execute(f"INSERT INTO {table} SELECT * FROM today.{table}")  # noqa: S608 - the names above
         db.execute("REPLACE INTO counters SELECT * FROM today.counters")
-    (state / "journal-3.ledger").write_bytes((today / LEDGER_NAME).read_bytes())
+    (state / f"journal-{version}.ledger").write_bytes((today / LEDGER_NAME).read_bytes())
     return state
 
 
@@ -67,11 +81,11 @@ def digests(state: Path) -> dict[str, str]:
     """Of all that the release before has written."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in state.glob("journal-3.*")
+        for path in state.glob("journal-[34].*")
     }
 
 
-def check(journal: Journal, report: Report) -> None:
+def check(journal: Journal, report: Report, version: int) -> None:
     assert [(s.key, s.state, s.instances) for s in journal.series.all()] == [(KEY, "analysed", 9)]
     assert journal.reports.get(report.report_id) == report
     assert [a.calling_ae for a in journal.series.open_associations()] == ["CT1"]
@@ -86,17 +100,19 @@ def check(journal: Journal, report: Report) -> None:
     assert journal.audit.verify() is None
     assert journal.audit.head()[0] == 1
     assert journal.commitments.due("archive", 9) == [], "what was delivered has no file"
+    assert journal.told.last(report.report_id) == ("what it said" if version == 4 else None)
+    assert journal.feedback.all() == []
 
 
 def test_all_of_it_is_carried_over_and_the_file_before_stays_byte_for_byte(
-    old: Path, report: Report
+    old: Path, report: Report, version: int
 ) -> None:
     before = digests(old)
     with pytest.raises(StateUnusable, match="earlier release") as refused:
         Journal.read(old)
     assert refused.value.code == "journal_waits"
     with Journal.open(old) as journal:
-        check(journal, report)
+        check(journal, report, version)
         assert journal.owed.next_seq() > SEQ_AHEAD
         journal.owed.composed("archive", "waiting", PurePosixPath("outgoing/b.dcm"))
     assert digests(old) == before
@@ -104,16 +120,16 @@ def test_all_of_it_is_carried_over_and_the_file_before_stays_byte_for_byte(
         assert len(journal.owed.ready("archive", 9)) == 2, "this release goes on with its own"
 
 
-def test_a_journal_of_schema_3_is_taken_over_and_not_the_one_before_it(
-    old: Path, report: Report
+def test_the_newest_journal_is_taken_over_and_not_the_one_before_it(
+    old: Path, report: Report, version: int
 ) -> None:
     (old / OLD_NAME).write_bytes(b"no database at all")
     with Journal.open(old) as journal:
-        check(journal, report)
+        check(journal, report, version)
 
 
 def test_the_power_may_be_cut_before_every_step(
-    old: Path, report: Report, cut_disk, power_cut, tmp_path: Path
+    old: Path, report: Report, cut_disk, power_cut, tmp_path: Path, version: int
 ) -> None:
     before = digests(old)
     cuts = 0
@@ -128,15 +144,15 @@ def test_the_power_may_be_cut_before_every_step(
             break
         assert digests(state) == before
         with Journal.open(state) as journal:
-            check(journal, report)
+            check(journal, report, version)
     assert cuts >= 5
 
 
-def test_a_damaged_journal_is_left_to_the_release_that_wrote_it(old: Path) -> None:
-    data = bytearray((old / NAME_3).read_bytes())
+def test_a_damaged_journal_is_left_to_the_release_that_wrote_it(old: Path, name: str) -> None:
+    data = bytearray((old / name).read_bytes())
     for page in range(1, len(data) // 4096):
         data[page * 4096 : page * 4096 + 8] = b"\xff" * 8
-    (old / NAME_3).write_bytes(data)
+    (old / name).write_bytes(data)
     before = digests(old)
     with pytest.raises(StateUnusable, match="damaged") as refused:
         Journal.open(old)

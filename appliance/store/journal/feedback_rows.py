@@ -1,0 +1,61 @@
+"""The table `feedback`: rows and acts, each made of the other.
+
+For the journal's part (`feedback`), for `filing` and for `rebuild`, each within its transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from appliance.results.feedback import Feedback
+
+
+def insert_in(db: sqlite3.Connection, said: Feedback) -> None:
+    """An act as a row, within the caller's transaction. One that is there stays as it is."""
+    scores = said.scores
+    place = None if said.center_lps_mm is None else json.dumps(said.center_lps_mm)
+    db.execute(
+        """INSERT INTO feedback
+        (uid, at, study, series, report_id, bundle, verdict, finding, center_lps_mm, size_mm,
+         undoes, role, reader, score, scores)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (uid) DO NOTHING""",
+        (
+            str(said.uid), said.at, said.study, _text(said.series), str(said.report_id),
+            said.bundle, said.verdict, said.finding, place, said.size_mm, _text(said.undoes),
+            said.role, said.reader, said.score,
+            None if scores is None else scores.model_dump_json(),
+        ),
+    )  # fmt: skip
+
+
+def every(db: sqlite3.Connection) -> list[Feedback]:
+    """All of them, in order."""
+    return _read(db.execute("SELECT * FROM feedback ORDER BY id"))
+
+
+def of_report(db: sqlite3.Connection, report_id: str) -> list[Feedback]:
+    """Those about one report, in order."""
+    return _read(db.execute("SELECT * FROM feedback WHERE report_id = ? ORDER BY id", (report_id,)))
+
+
+def _read(rows: Iterable[sqlite3.Row]) -> list[Feedback]:
+    """What was appended can be read, unless the file is damaged."""
+    try:
+        return [_act(dict(row)) for row in rows]
+    except ValueError as e:  # of pydantic too
+        raise sqlite3.DatabaseError(f"a row of feedback cannot be read: {e}"[:300]) from e
+
+
+def _act(row: dict[str, object]) -> Feedback:
+    del row["id"]
+    for name in ("center_lps_mm", "scores"):
+        text = row[name]
+        row[name] = None if text is None else json.loads(str(text))
+    return Feedback.model_validate(row)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

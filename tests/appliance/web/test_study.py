@@ -1,0 +1,117 @@
+"""GET /study/..., served by the stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.store.journal import Journal
+from rigs import ward, web
+from rigs.ward import HOSTILE, Exam, Ward
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_study_of_a_day_has_its_page_in_both_languages(
+    page: web.Page, day: dict[str, Exam], language: str
+) -> None:
+    with page.logged_in(headers={"accept-language": language}) as browser:
+        for name, exam in day.items():
+            answer = browser.get(f"/study/{exam.study}")
+            assert answer.status_code == 200, name
+            assert HOSTILE not in answer.text
+            assert exam.key.series not in answer.text  # no UID leaves
+
+
+def test_the_findings_are_said_in_every_field(page: web.Page, day: dict[str, Exam]) -> None:
+    with page.logged_in() as browser:
+        text = browser.get(f"/study/{day['found'].study}").text
+    for said in (
+        "8.2 x 6.6 mm",
+        "mean 7.4 mm",
+        "187 mm³",
+        "about 7.4 mm, an estimate",
+        "ground glass",
+        "UNSURE",
+        "it lies inside diseased lung",
+        "left",
+        "image 89",
+        "0.83 (threshold 0.41)",
+        "It is no probability of a disease",
+        "Both ends of the lungs are shown.",
+        "Field of view 360 x 360 mm.",
+        "Final result taken by the broker (PUBACK)",
+        "3.4 s after the last image, 2.0 s of it waiting for more",
+    ):
+        assert said in text, said
+
+
+def test_a_refusal_is_never_a_negative_and_says_what_to_do(
+    page: web.Page, day: dict[str, Exam]
+) -> None:
+    with page.logged_in() as browser:
+        text = browser.get(f"/study/{day['refused'].study}").text
+    assert "This is no negative result." in text
+    assert "the gantry was tilted by 12.0 degrees" in text
+    assert "Send a reconstruction without gantry tilt." in text
+    assert "No finding reached its threshold" not in text
+
+
+def test_what_was_set_aside_and_what_came_before_are_shown(
+    page: web.Page, day: dict[str, Exam]
+) -> None:
+    with page.logged_in() as browser:
+        part = browser.get(f"/study/{day['in_part'].study}").text
+        revised = browser.get(f"/study/{day['revised'].study}").text
+    assert "Set aside, and why" in part
+    assert "a localizer of 2 images" in part
+    assert "Result 1.1, preliminary" in revised
+    assert "Result 2.1, final" in revised
+    assert revised.count("does not count any more") == 2
+    assert "2 images of another orientation came later" in revised
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/study/" + "0" * 32,
+        "/study/1.2.8",
+        "/study/..%2f..%2fweb%2fusers.json",
+        "/study/%2e%2e",
+        "/study/%00",
+        "/study/" + "A" * 32,
+        "/study/" + "a" * 5000,
+    ],
+)
+def test_what_is_no_study_here_is_not_found_and_nothing_is_said_of_it(
+    page: web.Page, path: str
+) -> None:
+    with page.logged_in() as browser:
+        answer = browser.get(path)
+        assert answer.status_code == 404
+        assert "This page is not there" in answer.text
+        assert path.rpartition("/")[2] not in answer.text.partition("<main")[2]
+
+
+def test_a_study_that_is_deleted_while_its_page_is_open_is_gone(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with Ward(state) as at_work:
+        exam = ward.a_day(at_work)["found"]
+    with web.running(state) as serving, serving.logged_in() as browser:
+        assert browser.get(f"/study/{exam.study}").status_code == 200
+        with Journal.open(state) as journal:
+            series = journal.series.get(exam.key)
+            assert series is not None
+            assert journal.forget(series)
+        assert browser.get(f"/study/{exam.study}").status_code == 404
+        events = browser.get("/events", params={"of": "study", "study": exam.study})
+        assert events.status_code == 404
+
+
+def test_a_role_without_names_sees_the_pseudonym_alone(
+    page: web.Page, day: dict[str, Exam]
+) -> None:
+    with page.logged_in("service") as browser:
+        text = browser.get(f"/study/{day['nothing'].study}").text
+    assert "4711" not in text
+    assert day["nothing"].study in text
