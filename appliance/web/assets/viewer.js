@@ -7,9 +7,9 @@
    - What cannot be had is said in words over the image; everything else goes on.
    - It begins when it comes into sight, so that a study of many series costs no more than what is
      looked at.
-   - The rest of the page speaks with it by events: a click on an element with data-viewer-finding,
-     in the section around the viewer, jumps to that finding; an event `viewer:refresh` on the viewer
-     has it ask for images and findings again; a tap on the image is told as `viewer:place`, with the
+   - The rest of the page speaks with it by events: a click on an element with data-viewer-finding
+     and data-viewer-report, in the section around the viewer, jumps to that finding of the report;
+     after `scanside:fresh` (live.js) it asks for images and findings again; a tap on the image is told as `viewer:place`, with the
      place in LPS millimetres (null of a radiograph), the image, counted from 0 as /images lists it,
      and the pixel. `data-shown` of the viewer says what is drawn (plane, frame and image), and
      `data-findings`, once they are known, how many there are. */
@@ -77,7 +77,7 @@ class Viewer {
   async beginFindings(first) {
     const masks = await this.ask("masks", { quiet: true });
     const ours = masks?.name === this.listing.name;
-    this.take(ours ? masks : { findings: [], damaged: false });
+    this.take(ours ? masks : { findings: [], report: null, damaged: false });
     if (first && !this.touched && this.findings.length > 0) this.jump(0);
     this.root.dataset.findings = this.findings.length;
   }
@@ -95,6 +95,7 @@ class Viewer {
 
   take(masks) {
     this.findings = masks.findings;
+    this.reportId = masks.report;
     this.damaged = masks.damaged;
     this.current = Math.min(this.current, this.findings.length - 1);
     this.root.classList.toggle("without-findings", this.findings.length === 0);
@@ -465,12 +466,16 @@ class Viewer {
     }
     this.slider.addEventListener("input", () => this.show(Number(this.slider.value) - 1));
     this.opacity.addEventListener("input", () => this.draw());
-    this.root.addEventListener("viewer:refresh", () => this.refresh());
+    document.addEventListener("scanside:fresh", () => this.refresh());
     const around = this.root.parentElement.closest("section") ?? document.body;
     around.addEventListener("click", (event) => {
       const link = event.target.closest("[data-viewer-finding]");
-      const index = this.findings.findIndex((one) => String(one.id) === link?.dataset.viewerFinding);
-      if (index >= 0) this.jump(index);
+      if (!link || link.dataset.viewerReport !== this.reportId) return;
+      const index = this.findings.findIndex((one) => String(one.id) === link.dataset.viewerFinding);
+      if (index < 0) return;
+      this.touched = true;
+      this.jump(index);
+      this.root.scrollIntoView({ block: "nearest" });
     });
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }

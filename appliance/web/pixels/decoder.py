@@ -107,6 +107,17 @@ class Decoder:
             raise NotShown("the image was not decoded whole")
         return answered, pixels
 
+    def warm(self) -> None:
+        """Start the child where none is running; it is not waited for."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self.pid is None:
+                    self._start()
+            except Busy as e:
+                log.warning("%s", e.one_line())
+            finally:
+                self._turn.release()
+
     def close(self) -> None:
         """End the child."""
         with self._turn:

@@ -81,6 +81,10 @@ class Images:
         self._lock = threading.Lock()
         self._chance = secrets.token_bytes(32)
 
+    def warm(self) -> None:
+        """Start the process that decodes."""
+        self._decoder.warm()
+
     def close(self) -> None:
         """End the process that decodes."""
         self._decoder.close()

@@ -64,6 +64,8 @@ class MasksPage(Record):
     """What /masks says."""
 
     name: str
+    report: str | None
+    """The report whose findings these are: its report_id."""
     findings: tuple[Mark, ...]
     damaged: bool = False
     """What was kept of the findings cannot be read: there are no outlines."""
@@ -72,6 +74,11 @@ class MasksPage(Record):
 class _Unknown(Refuse):
     code = "not_found"
     remedy = "Go back to the list of studies."
+
+
+def warm(request: Request) -> None:
+    """Somebody is about to look at images: what decodes them starts while the page is made."""
+    _images(request).warm()
 
 
 def images(request: Request) -> Response:
@@ -122,13 +129,14 @@ def masks(request: Request) -> Response:
     def page() -> Response:
         found = _listing(request)
         if found.report is None:
-            return _json(MasksPage(name=found.name, findings=()))
+            return _json(MasksPage(name=found.name, report=None, findings=()))
         try:
             bodies, damaged = _images(request).bodies(found.report), False
         except Poisoned:
             bodies, damaged = {}, True
         made = marks.marks(found.report.findings, bodies, found.frames)
-        return _json(MasksPage(name=found.name, findings=made, damaged=damaged))
+        report = str(found.report.report_id)
+        return _json(MasksPage(name=found.name, report=report, findings=made, damaged=damaged))
 
     return _answered(page)
 

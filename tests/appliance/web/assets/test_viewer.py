@@ -304,6 +304,7 @@ def test_a_button_of_the_page_jumps_to_a_finding(
     with open_page(address("axial")) as viewed:
         viewed.value(
             "(() => { const e = document.createElement('button'); e.dataset.viewerFinding = '2';"
+            f" e.dataset.viewerReport = '{address('axial').split('/')[-1]}';"
             " document.body.append(e); e.click(); })()"
         )
         viewed.page.until(f"{ROOT}.querySelector('.current')?.dataset.finding === '2'")
