@@ -151,11 +151,13 @@ class LookedAt:
 
         return Site(self.settings, self.reading, render, lambda: 0.0)
 
-    def application(self, language: str = "en") -> Starlette:
-        """The routes of images, and /view{address}: a page with the viewer of that series."""
+    def application(self, language: str = "en", without: str | None = None) -> Starlette:
+        """The routes of images, and /view{address}: a page with the viewer of that series. without:
+        the end of an address that is not served."""
+        rows = [one for one in ROUTES if without is None or not one.path.endswith(without)]
         made = Starlette(
             routes=[
-                *(Route(one.path, _endpoint(one.page), methods=[one.method]) for one in ROUTES),
+                *(Route(one.path, _endpoint(one.page), methods=[one.method]) for one in rows),
                 Route("/view/study/{study}/series/{series}", _viewer(language)),
                 Route("/assets/{name}", _asset),
             ]

@@ -9,12 +9,13 @@
      looked at.
    - The rest of the page speaks with it by events: a click on an element with data-viewer-finding
      and data-viewer-report, in the section around the viewer, jumps to that finding of the report;
-     after `scanside:fresh` (live.js) it asks for images and findings again; a tap on the image is told as `viewer:place`, with the
-     place in LPS millimetres (null of a radiograph), the image, counted from 0 as /images lists it,
-     and the pixel. `data-shown` of the viewer says what is drawn (plane, frame and image), and
-     `data-findings`, once they are known, how many there are. */
+     after `scanside:fresh` (live.js) it asks for images and findings again; a tap on the image is
+     told as `viewer:place`, with the place in LPS millimetres (null of a radiograph), the image,
+     counted from 0 as /images lists it, and the pixel. `data-shown` of the viewer says what is drawn
+     (plane, frame and image), and `data-findings`, once they are known, how many there are. */
 
 const AHEAD = 3;
+const AGAIN_MS = 2000;
 const PAGE = 10;
 const ZOOM = [1, 20];
 const ZOOM_STEP = 1.25;
@@ -54,7 +55,10 @@ class Viewer {
   async begin() {
     this.slices?.close();
     const listing = await this.ask("images");
-    if (!listing) return;
+    if (!listing) {
+      this.again(() => this.begin());
+      return;
+    }
     this.listing = listing;
     const all = listing.images.map((one) => one.place);
     this.slices = new this.slicesOf.Slices(this.address, listing, (image) => this.came(image));
@@ -76,10 +80,20 @@ class Viewer {
 
   async beginFindings(first) {
     const masks = await this.ask("masks", { quiet: true });
-    const ours = masks?.name === this.listing.name;
-    this.take(ours ? masks : { findings: [], report: null, damaged: false });
+    this.unmarked = masks?.name !== this.listing.name;
+    if (this.unmarked) { // never to be taken for a series without findings
+      this.draw();
+      if (masks) setTimeout(() => this.begin(), AGAIN_MS);
+      else this.again(() => this.beginFindings(first));
+      return;
+    }
+    this.take(masks);
     if (first && !this.touched && this.findings.length > 0) this.jump(0);
-    this.root.dataset.findings = this.findings.length;
+  }
+
+  /** The same once more after a while, where the device was away or busy. */
+  again(what) {
+    if (this.failure === "away" || this.failure === "busy") setTimeout(what, AGAIN_MS);
   }
 
   /** Images and findings again; the place stays where the images do. */
@@ -99,6 +113,7 @@ class Viewer {
     this.damaged = masks.damaged;
     this.current = Math.min(this.current, this.findings.length - 1);
     this.root.classList.toggle("without-findings", this.findings.length === 0);
+    this.root.dataset.findings = this.findings.length;
     this.draw();
   }
 
@@ -114,6 +129,7 @@ class Viewer {
     } catch {
       // The device is away: said below.
     }
+    this.failure = why.kind;
     if (!quiet) this.say(why);
     return null;
   }
@@ -429,6 +445,7 @@ class Viewer {
       return;
     }
     if (!drawn) this.tell(this.words.wait);
+    else if (this.unmarked) this.tell(this.words.unmarked);
     else this.tell(this.damaged ? this.words.damaged : "");
   }
 

@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset
 from appliance.records import HeatMap
 from appliance.report import Finding, SeriesKey
 from rigs import oblique
-from rigs.looked_at import LookedAt
+from rigs.chromium import Chromium
+from rigs.looked_at import LookedAt, served
 from rigs.viewed import ROOT, Bounds, Viewed, extent
 from rigs.xray import Xray
 from viewer import phantom
@@ -339,6 +340,19 @@ def test_nothing_is_fetched_from_elsewhere_and_slices_come_as_they_are_needed(
         assert sum("/image/" in name for name in names) < 24
 
 
+def test_a_new_report_brings_its_findings_to_an_open_page(
+    open_page: OpenPage, state: LookedAt
+) -> None:
+    study = phantom.study("axial", "revised")
+    with open_page(put(state, study)) as viewed:
+        before = viewed.shown()
+        names = [f"{one.SOPInstanceUID}/0" for one in study.images]
+        state.report(key_of(study), study.findings[1:], names=names, digest="c" * 64)
+        viewed.value("document.dispatchEvent(new CustomEvent('scanside:fresh'))")
+        viewed.page.until(f"{ROOT}.dataset.findings === '1'")
+        assert viewed.shown() == before
+
+
 # What is missing.
 
 
@@ -379,6 +393,19 @@ def test_an_image_that_cannot_be_decoded_says_so_and_the_others_are_shown(
         viewed.page.until(
             f"{ROOT}.querySelector('.viewer-message').textContent.includes('1 images could not')"
         )
+
+
+def test_findings_that_cannot_be_fetched_are_never_taken_for_none(
+    browser: Chromium, state: LookedAt, address: Callable[[str], str]
+) -> None:
+    with served(state.application(without="/masks")) as base:
+        page = browser.page()
+        page.go(f"{base}/view{address('axial')}")
+        page.until(
+            f"{ROOT}?.dataset.shown && {ROOT}.querySelector('.viewer-message').textContent"
+            ".includes('none of them is marked')"
+        )
+        page.close()
 
 
 # Radiographs.
