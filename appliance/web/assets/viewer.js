@@ -14,18 +14,16 @@
      counted from 0 as /images lists it, and the pixel. `data-shown` of the viewer says what is drawn
      (plane, frame and image), and `data-findings`, once they are known, how many there are. */
 
+const PARTS = ["places", "slices", "picture", "views", "marks", "gestures"];
 const AHEAD = 3;
 const AGAIN_MS = 2000;
 const PAGE = 10;
-const ZOOM = [1, 20];
 const ZOOM_STEP = 1.25;
 const DRAG_PX = [4, 24]; // of one frame, when a finger scrolls
-const GREYS = 256;
-const HOT = [[0, 60, 0, 90], [0.35, 170, 40, 110], [0.7, 250, 130, 20], [1, 255, 240, 120]];
 
 class Viewer {
-  constructor(root, { places, slices, marks, gestures }) {
-    Object.assign(this, { root, places, slicesOf: slices, marks });
+  constructor(root, { places, slices, picture, views, marks, gestures }) {
+    Object.assign(this, { root, places, slicesOf: slices, pictureOf: picture, marks });
     this.address = root.dataset.address;
     this.words = JSON.parse(root.querySelector(".viewer-words").textContent);
     const find = (name) => root.querySelector(`.viewer-${name}`);
@@ -34,17 +32,15 @@ class Viewer {
       notice: find("notice"), position: find("position"), slider: find("slider"),
       opacity: find("opacity"), note: find("note"),
     });
-    this.width = this.stage.clientWidth || 1;
-    this.height = this.stage.clientHeight || 1;
-    this.bitmap = document.createElement("canvas");
-    this.greys = new Uint32Array(1 << 16);
+    this.picture = new picture.Picture(this.canvas);
+    this.views = new views.Views();
+    this.views.setSize(this.stage.clientWidth, this.stage.clientHeight);
     this.plane = "axial";
     this.at = 0;
     this.point = undefined; // in the patient, LPS mm: what is looked at
     this.window = 0;
     this.current = -1;
     this.findings = [];
-    this.views = new Map();
     this.way = 1;
     this.maps = new Map();
     this.bind(gestures);
@@ -69,7 +65,7 @@ class Viewer {
     this.notice.textContent = listing.notice ?? this.words.notice;
     this.note.textContent = listing.no_planes && !this.radiograph
       ? `${this.words.axial_only} ${this.words[`no_${listing.no_planes}`]}` : "";
-    this.reckonGreys();
+    this.picture.setWindow(listing.windows[this.window]);
     const { axial } = this.frames;
     const before = this.point;
     this.plane = "axial";
@@ -108,6 +104,7 @@ class Viewer {
   }
 
   take(masks) {
+    this.unmarked = false;
     this.findings = masks.findings;
     this.reportId = masks.report;
     this.damaged = masks.damaged;
@@ -194,8 +191,9 @@ class Viewer {
   }
 
   chooseWindow(number) {
-    this.window = Math.min(number, (this.listing?.windows.length ?? 1) - 1);
-    this.reckonGreys();
+    if (!this.listing) return;
+    this.window = number;
+    this.picture.setWindow(this.listing.windows[number]);
     this.draw();
   }
 
@@ -213,9 +211,9 @@ class Viewer {
     if (finding.map) this.loadMap(finding.map);
     if (finding.center) {
       this.point = [...finding.center];
-      const view = this.view();
       const at = this.plane === "axial" ? this.now.at(finding.image) : this.now.nearest(this.point);
-      if (view.zoom > 1) this.centre(this.now.frame(at), this.point);
+      const frame = this.now.frame(at);
+      if (frame) this.views.centre(this.plane, frame, this.places.pixelOf(frame, this.point));
       this.show(at);
     } else this.show(this.now.at(finding.image));
   }
@@ -225,70 +223,25 @@ class Viewer {
     this.maps.set(name, null);
     const map = await this.ask(`map/${name}`);
     if (!map) return;
-    this.maps.set(name, { ...map, picture: heated(map) });
+    this.maps.set(name, this.pictureOf.heated(map));
     this.draw();
   }
 
-  // Zoom and pan, for each plane: `x` and `y` are the place in the middle, in mm from the middle.
-
-  view() {
-    if (!this.views.has(this.plane)) this.views.set(this.plane, { zoom: 1, x: 0, y: 0 });
-    return this.views.get(this.plane);
-  }
-
-  zoom(factor, x = this.width / 2, y = this.height / 2) {
+  zoom(factor, x, y) {
     const frame = this.now?.frame(this.at);
-    if (!frame) return;
-    const view = this.view();
-    const before = this.scaleOf(frame);
-    view.zoom = Math.min(Math.max(view.zoom * factor, ZOOM[0]), ZOOM[1]);
-    const after = this.scaleOf(frame);
-    view.x += (x - this.width / 2) * (1 / before - 1 / after);
-    view.y += (y - this.height / 2) * (1 / before - 1 / after);
-    this.pan(0, 0);
+    if (frame) this.views.zoom(this.plane, frame, factor, x, y);
+    this.draw();
   }
 
   pan(dx, dy) {
     const frame = this.now?.frame(this.at);
-    if (!frame) return;
-    const view = this.view();
-    const scale = this.scaleOf(frame);
-    const most = [(frame.columns * frame.du) / 2, (frame.rows * frame.dv) / 2]
-      .map((half) => half * (1 - 1 / view.zoom));
-    view.x = Math.min(Math.max(view.x - dx / scale, -most[0]), most[0]);
-    view.y = Math.min(Math.max(view.y - dy / scale, -most[1]), most[1]);
+    if (frame) this.views.pan(this.plane, frame, dx, dy);
     this.draw();
   }
 
   fit() {
-    Object.assign(this.view(), { zoom: 1, x: 0, y: 0 });
+    this.views.fit(this.plane);
     this.draw();
-  }
-
-  centre(frame, place) {
-    const { column, row } = this.places.pixelOf(frame, place);
-    const view = this.view();
-    view.x = (column - (frame.columns - 1) / 2) * frame.du;
-    view.y = (row - (frame.rows - 1) / 2) * frame.dv;
-  }
-
-  /** Pixels of the screen a mm. */
-  scaleOf(frame) {
-    const across = this.width / (frame.columns * frame.du);
-    const down = this.height / (frame.rows * frame.dv);
-    return Math.min(across, down) * this.view().zoom;
-  }
-
-  /** Where column 0 and row 0 begin, and the size of a pixel, in pixels of the screen. */
-  laid(frame) {
-    const scale = this.scaleOf(frame);
-    const view = this.view();
-    const [w, h] = [frame.du * scale, frame.dv * scale];
-    return {
-      scale, w, h,
-      x: this.width / 2 - (frame.columns / 2) * w - view.x * scale,
-      y: this.height / 2 - (frame.rows / 2) * h - view.y * scale,
-    };
   }
 
   // Drawing.
@@ -302,92 +255,52 @@ class Viewer {
   }
 
   paint() {
-    const ratio = window.devicePixelRatio || 1;
-    this.width = this.stage.clientWidth;
-    this.height = this.stage.clientHeight;
-    const size = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
-    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
-      [this.canvas.width, this.canvas.height] = size;
-    }
-    const context = this.canvas.getContext("2d");
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, ...size);
+    this.views.setSize(this.stage.clientWidth, this.stage.clientHeight);
+    const { width, height } = this.views;
+    this.picture.clear(width, height);
     const frame = this.now.frame(this.at);
-    const drawn = frame !== null && this.fill(frame);
-    if (drawn) {
-      const { x, y, w, h } = this.laid(frame);
-      context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      context.drawImage(this.bitmap, x, y, w * frame.columns, h * frame.rows);
-      this.paintMap(context, frame, ratio);
+    const values = frame && this.valuesOf(frame);
+    if (values) {
+      const laid = this.views.laid(this.plane, frame);
+      this.picture.draw(values, frame, laid);
+      const map = this.mapNow();
+      if (map) this.picture.lay(map, laid, Number(this.opacity.value) / 100);
     }
-    this.paintOver(drawn ? frame : null);
-    this.report(drawn);
+    this.paintOver(values ? frame : null);
+    this.report(Boolean(values));
   }
 
-  /** The frame's greys into the bitmap; false where there is nothing to show yet. */
-  fill(frame) {
-    let values = null;
+  /** The values of a frame, row by row; null where there is nothing to show yet. */
+  valuesOf(frame) {
+    const size = frame.columns * frame.rows;
     if (this.plane === "axial") {
-      values = this.slices.get(this.image);
-      if (!values || values.length !== frame.columns * frame.rows) return false;
-    } else {
-      const size = frame.columns * frame.rows;
-      if (this.cut?.length !== size) this.cut = new Int16Array(size);
-      this.now.cut(this.at, (image) => this.slices.get(image), this.cut);
-      values = this.cut;
+      const values = this.slices.get(this.image);
+      return values?.length === size ? values : null;
     }
-    if (this.bitmap.width !== frame.columns || this.bitmap.height !== frame.rows || !this.pixels) {
-      [this.bitmap.width, this.bitmap.height] = [frame.columns, frame.rows];
-      this.pixels = this.bitmap.getContext("2d").createImageData(frame.columns, frame.rows);
-      this.dots = new Uint32Array(this.pixels.data.buffer);
-    }
-    const { dots, greys } = this;
-    if (values instanceof Uint8Array) {
-      for (let n = 0; n < values.length; n += 1) dots[n] = 0xff000000 | (values[n] * 0x010101);
-    } else for (let n = 0; n < values.length; n += 1) dots[n] = greys[values[n] & 0xffff];
-    this.bitmap.getContext("2d").putImageData(this.pixels, 0, 0);
-    return true;
+    if (this.cut?.length !== size) this.cut = new Int16Array(size);
+    this.now.cut(this.at, (image) => this.slices.get(image), this.cut);
+    return this.cut;
   }
 
-  /** HU, as 16 bits -> grey, opaque, as the bytes of a pixel. */
-  reckonGreys() {
-    const { low, high } = this.listing?.windows[this.window] ?? { low: -1024, high: 3071 };
-    for (let bits = 0; bits < 1 << 16; bits += 1) {
-      const share = (((bits << 16) >> 16) - low) / (high - low);
-      const grey = Math.min(Math.max(Math.round(share * (GREYS - 1)), 0), GREYS - 1);
-      this.greys[bits] = 0xff000000 | (grey * 0x010101);
-    }
-  }
-
-  paintMap(context, frame, ratio) {
+  /** The heat map of the finding that is looked at, on the image that is shown. */
+  mapNow() {
     const finding = this.findings[this.current];
-    const map = finding?.map && finding.image === this.image ? this.maps.get(finding.map) : null;
-    if (!map) return;
-    const { x, y, w, h } = this.laid(frame);
-    const [[rr, rc, r0], [cr, cc, c0]] = map.to_image;
-    // a cell's centre is half a cell from its corner, and a pixel's half a pixel
-    const right = x + (c0 + 0.5 - (cr + cc) / 2) * w;
-    const down = y + (r0 + 0.5 - (rr + rc) / 2) * h;
-    context.setTransform(ratio * cc * w, ratio * rc * h, ratio * cr * w, ratio * rr * h,
-      ratio * right, ratio * down);
-    context.globalAlpha = Number(this.opacity.value) / 100;
-    context.drawImage(map.picture, 0, 0);
-    context.globalAlpha = 1;
+    return finding?.map && finding.image === this.image ? this.maps.get(finding.map) : null;
   }
 
   paintOver(frame) {
-    this.over.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
+    const { width, height } = this.views;
+    this.over.setAttribute("viewBox", `0 0 ${width} ${height}`);
     if (frame === null) {
       this.over.replaceChildren();
       return;
     }
-    const { scale, x, y, w, h } = this.laid(frame);
+    const { scale, x, y, w, h } = this.views.laid(this.plane, frame);
     const to = ([column, row]) => [x + (column + 0.5) * w, y + (row + 0.5) * h];
     const parts = this.findings.map((one, index) => this.markOf(one, index, frame, to));
     if (frame.origin) {
-      parts.push(this.marks.directions(this.places.letters, frame.u, frame.v, this.width,
-        this.height));
-      parts.push(this.marks.scale(scale, this.places.scaleLength, this.width, this.height));
+      parts.push(this.marks.directions(this.places.letters, frame.u, frame.v, width, height));
+      parts.push(this.marks.scale(scale, this.places.scaleLength, width, height));
     }
     this.over.replaceChildren(...parts.filter((part) => part !== null));
   }
@@ -474,7 +387,10 @@ class Viewer {
       zoom: (factor, x, y) => this.zoom(factor, x, y),
       pan: (dx, dy) => this.pan(dx, dy),
       point: (x, y) => this.pointed(x, y),
-      step: () => Math.min(Math.max(this.height / (this.now?.count ?? 1), DRAG_PX[0]), DRAG_PX[1]),
+      step: () => {
+        const even = this.views.height / (this.now?.count ?? 1);
+        return Math.min(Math.max(even, DRAG_PX[0]), DRAG_PX[1]);
+      },
     });
     this.root.addEventListener("click", (event) => this.clicked(event.target.closest("button")));
     this.root.addEventListener("keydown", (event) => this.pressed(event));
@@ -542,7 +458,7 @@ class Viewer {
   pointed(x, y) {
     const frame = this.now?.frame(this.at);
     if (!frame || this.root.dataset.shown === "") return;
-    const laid = this.laid(frame);
+    const laid = this.views.laid(this.plane, frame);
     const column = (x - laid.x) / laid.w - 0.5;
     const row = (y - laid.y) / laid.h - 0.5;
     if (column < -0.5 || row < -0.5 || column > frame.columns || row > frame.rows) return;
@@ -555,28 +471,9 @@ class Viewer {
   }
 }
 
-/* A heat map as a picture: the colour says how strong, and so does how little is seen through. */
-function heated({ rows, columns, values }) {
-  const picture = document.createElement("canvas");
-  [picture.width, picture.height] = [columns, rows];
-  const context = picture.getContext("2d");
-  const pixels = context.createImageData(columns, rows);
-  values.forEach((share, n) => {
-    const above = Math.max(HOT.findIndex(([stop]) => stop >= share), 1);
-    const [[from, ...low], [to, ...high]] = [HOT[above - 1], HOT[above]];
-    const part = (share - from) / (to - from);
-    const colour = low.map((value, k) => value + part * (high[k] - value));
-    pixels.data.set([...colour, 255 * share], 4 * n);
-  });
-  context.putImageData(pixels, 0, 0);
-  return picture;
-}
-
 async function begin(root) {
-  const { places, slices, marks, gestures } = root.dataset;
-  const loaded = await Promise.all([places, slices, marks, gestures].map((url) => import(url)));
-  const [p, s, m, g] = loaded;
-  await new Viewer(root, { places: p, slices: s, marks: m, gestures: g }).begin();
+  const loaded = await Promise.all(PARTS.map((name) => import(root.dataset[name])));
+  await new Viewer(root, Object.fromEntries(PARTS.map((name, n) => [name, loaded[n]]))).begin();
 }
 
 const sight = new IntersectionObserver((seen) => {
