@@ -11,7 +11,8 @@ Rules
   whoever asked does so before. Inference goes first (nice).
 - HU are rounded to whole numbers and cut to 16 bits. Of an instance with several frames the frames
   are kept for the next question.
-- It ends when nobody asks any more: at the end of its input, or after IDLE_S.
+- It says by an empty answer that it is ready. It ends when nobody asks any more: at the end of its
+  input, or after IDLE_S.
 """
 
 from __future__ import annotations
@@ -204,6 +205,7 @@ def _confine() -> None:
 
 def _serve(questions: int, answers: int) -> None:
     held = _Held()
+    pipe.send(answers, pipe.packed(Answered(), b""))  # it is ready
 
     def read(size: int) -> bytes:
         parts, left = [], size

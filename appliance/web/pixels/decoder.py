@@ -1,11 +1,13 @@
 """The parent of the process that decodes: one child, one question at a time, few who wait.
 
 Rules
-- The child is started when somebody looks at a series, and ends itself when nobody does. One that
-  died, or took longer than LIMIT_S, is replaced at the next question.
+- The child is started when somebody looks at a series, and ends itself when nobody does. It says
+  when it is ready, so that a busy machine, where that takes long, condemns no image.
+- One that died, or took longer than LIMIT_S for an answer, is replaced at the next question.
 - At most WAITING questions wait; one more is refused at once (Busy), so that no number of browsers
   fills the threads that pages have (`app.PAGES`).
-- An instance that ended the child is not given to it again by this process.
+- An instance that ended the child TRIES times is not given to it again: the first time it may have
+  been the memory of the machine.
 - The child gets bytes and no path, and no environment but what Python needs.
 """
 
@@ -38,7 +40,9 @@ log = logging.getLogger("scanside.web")
 
 MODULE = "appliance.web.pixels.child"
 LIMIT_S = 20.0
-"""Of one answer, and of the child's start."""
+"""Of one answer."""
+START_S = 60.0
+TRIES = 2
 WAITING = 5
 MOST_BAD = 1000
 HEAD_BYTES = 1 << 14
@@ -78,7 +82,10 @@ class Decoder:
         self._child: subprocess.Popen[bytes] | None = None
         self._held: Hashable = None
         """The instance whose frames the child keeps."""
-        self._bad: dict[Hashable, None] = {}
+        self._ready = False
+        """Whether the child has said so."""
+        self._bad: dict[Hashable, int] = {}
+        """What ended the child, and how often."""
 
     @property
     def pid(self) -> int | None:
@@ -130,7 +137,7 @@ class Decoder:
             raise Busy("too many images are asked for at once")
         try:
             with self._turn:
-                if name in self._bad:
+                if self._bad.get(name, 0) >= TRIES:
                     raise NotShown("decoding this image ended the program that decodes it")
                 return self._answered(asked, name, data)
         finally:
@@ -139,11 +146,12 @@ class Decoder:
     def _answered(
         self, asked: Asked, name: Hashable, data: Callable[[], bytes]
     ) -> tuple[Answered, bytes]:
-        """Rule 1: a child that had ended before it was asked is replaced, and asked."""
+        """A child that had ended by itself before it was asked is replaced, and asked."""
         for _ in range(2):
             started = self.pid is None
             if started:
                 self._start()
+            self._wait_until_ready()
             known = asked.what == "image" and self._held == name
             try:
                 sent = asked.model_copy(update={"held": known})
@@ -152,15 +160,32 @@ class Decoder:
                 self._end()
                 if e.idle and not started:
                     continue
-                self._bad[name] = None
-                while len(self._bad) > MOST_BAD:
-                    del self._bad[next(iter(self._bad))]
-                log.warning("decoding an image ended the program that decodes")
-                raise NotShown("decoding this image ended the program that decodes it") from e
+                self._blame(name)
+                raise Busy("the program that decodes ended, and is replaced") from e
             if asked.what == "image":
                 self._held = name if answered.held else None
             return answered, found
         raise Busy("the program that decodes does not start")
+
+    def _blame(self, name: Hashable) -> None:
+        log.warning("decoding an image ended the program that decodes")
+        self._bad[name] = self._bad.pop(name, 0) + 1
+        while len(self._bad) > MOST_BAD:
+            del self._bad[next(iter(self._bad))]
+
+    def _wait_until_ready(self) -> None:
+        """Its first message; Busy where it does not come."""
+        if self._ready:
+            return
+        child = self._child
+        try:
+            if child is None or child.stdout is None:
+                raise EOFError
+            unpacked(_Pipe(child.stdout.fileno(), START_S).read, 0)
+        except (OSError, EOFError, ValueError) as e:
+            self._end()
+            raise Busy("the program that decodes does not start") from e
+        self._ready = True
 
     def _exchange(self, asked: Asked, data: bytes) -> tuple[Answered, bytes]:
         if len(data) > MOST_BYTES:
@@ -168,32 +193,16 @@ class Decoder:
         child = self._child
         if child is None or child.stdin is None or child.stdout is None:
             raise _Ended(idle=True)
-        until = time.monotonic() + self.limit_s
-        pipe, got = child.stdout.fileno(), False
-
-        def read(size: int) -> bytes:
-            nonlocal got
-            parts, left = [], size
-            while left:
-                if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
-                    raise TimeoutError
-                part = os.read(pipe, min(left, 1 << 20))
-                if not part:
-                    raise EOFError
-                got = True
-                parts.append(part)
-                left -= len(part)
-            return b"".join(parts)
-
+        pipe = _Pipe(child.stdout.fileno(), self.limit_s)
         watch = threading.Timer(self.limit_s, child.kill)  # one that does not read blocks a write
         watch.start()
         try:
             send(child.stdin.fileno(), packed(asked, data))
             send(child.stdin.fileno(), data)
-            text, found = unpacked(read, 2 * MOST_PIXELS)
+            text, found = unpacked(pipe.read, 2 * MOST_PIXELS)
             return Answered.model_validate_json(text), found
         except (OSError, EOFError, ValueError, ValidationError) as e:
-            raise _Ended(idle=not got and child.poll() == 0) from e
+            raise _Ended(idle=not pipe.got and child.poll() == 0) from e
         finally:
             watch.cancel()
 
@@ -212,7 +221,7 @@ class Decoder:
             raise Busy(f"the program that decodes does not start: {e.strerror}") from e
 
     def _end(self) -> None:
-        child, self._child, self._held = self._child, None, None
+        child, self._child, self._held, self._ready = self._child, None, None, False
         if child is None:
             return
         child.kill()
@@ -223,3 +232,29 @@ class Decoder:
                     pipe.close()
                 except OSError:
                     log.debug("a pipe of an ended child held a rest")
+
+
+class _Pipe:
+    """The answers of the child, read until a moment. TimeoutError after it, EOFError at its end."""
+
+    def __init__(self, descriptor: int, seconds: float) -> None:
+        self._descriptor = descriptor
+        self._until = time.monotonic() + seconds
+        self._poll = select.poll()  # select(2) ends at the descriptor 1023
+        self._poll.register(descriptor, select.POLLIN)
+        self.got = False
+        """Whether anything came."""
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes."""
+        parts, left = [], size
+        while left:
+            if not self._poll.poll(1000 * max(0.0, self._until - time.monotonic())):
+                raise TimeoutError
+            part = os.read(self._descriptor, min(left, 1 << 20))
+            if not part:
+                raise EOFError
+            self.got = True
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)

@@ -294,7 +294,7 @@ def test_one_that_was_ended_between_two_questions_is_replaced(decoder: Decoder) 
     assert decoder.pid not in {None, before}
 
 
-def test_one_that_does_not_answer_is_ended_and_its_image_is_not_asked_for_again() -> None:
+def test_one_that_does_not_answer_is_ended_and_after_the_second_time_its_image_is_refused() -> None:
     decoder = Decoder(limit_s=PATIENCE_S)
     data = instances.packed(slice_of(ramp()))
     try:
@@ -303,15 +303,21 @@ def test_one_that_does_not_answer_is_ended_and_its_image_is_not_asked_for_again(
         assert stopped is not None
         os.kill(stopped, signal.SIGSTOP)
         decoder.limit_s = 0.2
-        with pytest.raises(NotShown, match="ended the program"):
+        with pytest.raises(Busy, match="is replaced"):
             answer(decoder, data, "slow")
         decoder.limit_s = PATIENCE_S
         np.testing.assert_array_equal(answer(decoder, data), ramp())
         after = decoder.pid
-        assert after != stopped
+        assert after not in {None, stopped}
+        np.testing.assert_array_equal(answer(decoder, data, "slow"), ramp())
+        os.kill(after or 0, signal.SIGSTOP)
+        decoder.limit_s = 0.2
+        with pytest.raises(Busy, match="is replaced"):
+            answer(decoder, data, "slow")
+        decoder.limit_s = PATIENCE_S
         with pytest.raises(NotShown, match="ended the program"):
             answer(decoder, data, "slow")
-        assert decoder.pid == after
+        np.testing.assert_array_equal(answer(decoder, data), ramp())
     finally:
         decoder.close()
 
@@ -336,6 +342,16 @@ def test_who_comes_when_enough_wait_is_sent_away_at_once() -> None:
         go_on.set()
         first.join(PATIENCE_S)
     np.testing.assert_array_equal(answer(decoder, data, "two"), ramp())
+    decoder.close()
+
+
+def test_it_is_there_before_anybody_asks_where_it_was_called() -> None:
+    decoder = Decoder(limit_s=PATIENCE_S)
+    decoder.warm()
+    before = decoder.pid
+    assert before is not None
+    np.testing.assert_array_equal(answer(decoder, instances.packed(slice_of(ramp()))), ramp())
+    assert decoder.pid == before
     decoder.close()
 
 
