@@ -31,8 +31,10 @@ from appliance.host import facts
 from appliance.report import Millimetres3, Report, SeriesKey, Status
 from appliance.results import operating
 from appliance.results.feedback import Feedback, of_report
+from appliance.results.mqtt import Mqtt
 from appliance.results.operating import FeedbackExport
 from appliance.store import kept
+from appliance.store.bell import ring
 from appliance.store.journal import Journal
 from appliance.store.journal.feedback import LONGEST_COMMENT, Heard
 from appliance.web.access.rows import writing
@@ -88,6 +90,7 @@ def give(request: Request) -> Response:
         raise HTTPException(404)
     if heard is Heard.TOO_MANY:
         raise HTTPException(400)
+    ring(site(request).settings.state, Mqtt.stage)
     return RedirectResponse(_address(report, where), 303)
 
 
