@@ -41,7 +41,6 @@ from appliance.web.access.rows import writing
 from appliance.web.feedback import chart, views
 from appliance.web.feedback.views import Shown, Where
 from appliance.web.site import EVERYBODY, Role, Route, form, site, visitor
-from appliance.web.views import address
 
 ACCOUNTS: Final[frozenset[Role]] = EVERYBODY - {"display"}
 _VERDICTS: Final[frozenset[str]] = frozenset({"accept", "reject", "missed", "undo"})
@@ -50,14 +49,11 @@ _COMMENT: Final = "comment"
 
 def shown(request: Request, journal: Journal, report: Report, where: Where = "study") -> Shown:
     """What feedback.html draws: for the page of a study, which passes it as `feedback`."""
-    key = journal.reports.series_of(report.report_id)
-    name = address.name_of(journal, key) if key is not None else None
     return views.of_report(
         report,
         journal.feedback.of_report(report.report_id),
         journal.feedback.comments(report.report_id),
         who=visitor(request),
-        series=name or str(report.report_id),
         where=where,
     )
 
