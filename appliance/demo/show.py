@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import signal
@@ -34,14 +33,13 @@ from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from appliance.demo import archive, drawn, scanner
+from appliance.demo import archive, drawn, scanner, table
 from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.phantom import chest as phantoms
 from appliance.phantom import radiograph
-from appliance.report import NOTICE, Finding, Report, SeriesKey, Status
+from appliance.report import NOTICE, Report, SeriesKey, Status
 from appliance.results.message import StudyEvent
 from appliance.results.mqtt import MQTT
 from appliance.settings import Settings, load
@@ -55,8 +53,6 @@ DRAWN = (
     "of four, with both lower lungs filled as in pneumonia. What a network says of a drawing is no "
     "evidence of what it finds in patients."
 )
-HIT_MM = 5.0
-"""A finding hits a nodule within its radius, at least this (DESIGN: evaluate)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ def run(
             raise SeriesRefused(received.event.reasons[0])
         _timing(settings, received)
         which = _series_of(report, settings)
-        _table(report, truth)
+        table.show(report, truth, console)
         _write(report, received.lines, truth, series, settings, out, which)
         kept = own is None or archive.show(settings.state, own, console)
         if not once:
@@ -131,7 +127,7 @@ def run(
             _page(settings)
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
-                    _table(_next(subscriber), None)
+                    table.show(_next(subscriber), None, console)
     if (truth is not None or projected) and report.status is not Status.ANALYSED:
         return 1
     if not kept:
@@ -158,7 +154,7 @@ def _write(
     if any(finding.heat_map for finding in report.findings):
         paths = [*drawn.of_radiographs(report, settings.state, series or Path(), out, which)]
     elif report.findings:
-        paths = [drawn.of_volume(report, truth, _missed(report, truth), series, out, which)]
+        paths = [drawn.of_volume(report, truth, table.missed(report, truth), series, out, which)]
     else:
         paths = []
     for path in paths:
@@ -409,53 +405,3 @@ def _series_of(report: Report, settings: Settings) -> SeriesKey | None:
 
 def _seconds(stamp: str) -> float:
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
-
-
-def _hits(finding: Finding, nodule: phantoms.Nodule) -> bool:
-    return math.dist(finding.place_lps_mm, nodule.center_lps_mm) <= max(
-        HIT_MM, nodule.diameter_mm / 2
-    )
-
-
-def _missed(report: Report, truth: phantoms.Phantom | None) -> list[phantoms.Nodule]:
-    """Known nodules of 6-20 mm that no finding hits."""
-    if truth is None:
-        return []
-    asked = [n for n in truth.nodules if 6 <= n.diameter_mm <= 20]
-    return [n for n in asked if not any(_hits(f, n) for f in report.findings)]
-
-
-def _table(report: Report, truth: phantoms.Phantom | None) -> None:
-    console.print(f"\nreport {report.report_id} · {report.status.value} ({report.stage.value})")
-    for reason in (*report.reasons, *report.limitations):
-        console.print(f"  [yellow]{reason.code.value}[/yellow] {reason.sentence()}")
-    table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", title="Findings")
-    if truth is not None:
-        table.add_column("truth (phantom)")
-    for finding in report.findings:
-        row = [
-            str(finding.id),
-            f"{finding.kind}, unsure" if finding.unsure_why else finding.kind,
-            f"{finding.score:.2f}",
-            ", ".join(f"{v:.0f}" for v in finding.center_lps_mm or ()) or "-",
-            f"{finding.diameter_mm:.0f}" if finding.diameter_mm is not None else "-",
-            finding.side or "-",
-        ]
-        if truth is not None:
-            hit = next((n for n in truth.nodules if _hits(finding, n)), None)
-            row.append(f"{hit.diameter_mm:.0f} mm {hit.density}" if hit else "[red]none here[/red]")
-        table.add_row(*row)
-    if report.findings or truth is not None:
-        console.print(table)
-    elif report.status is Status.ANALYSED:
-        console.print("no finding reached its threshold; that is not a negative")
-    if truth is None:
-        return
-    asked = [n for n in truth.nodules if 6 <= n.diameter_mm <= 20]
-    missed = _missed(report, truth)
-    console.print(f"{len(asked) - len(missed)} of {len(asked)} nodules of 6-20 mm were found")
-    for nodule in missed:
-        place = ", ".join(f"{v:.0f}" for v in nodule.center_lps_mm)
-        console.print(
-            f"  [red]missed[/red] {nodule.diameter_mm:.1f} mm {nodule.density} at {place}"
-        )

@@ -153,6 +153,14 @@ def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
     assert int(dict(pairs)["CPUWeight"]) < 100, "it is on nobody's way"
 
 
+def test_the_example_of_a_kiosk_is_read_by_systemd_and_sees_no_state(tmp_path: Path) -> None:
+    text = (UNITS / "examples" / "scanside-kiosk.service").read_text()
+    assert "InaccessiblePaths=-/var/lib/scanside\n" in text
+    assert "IPAddressDeny=any" in text
+    (tmp_path / "scanside-kiosk.service").write_text(text.replace("/usr/bin/cage", sys.executable))
+    assert verified(tmp_path) == (0, [])
+
+
 def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")

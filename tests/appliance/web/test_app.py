@@ -8,7 +8,7 @@ import pytest
 
 from appliance.web import app
 from appliance.web.site import Route
-from rigs import web
+from rigs import pages, web
 from rigs.peers import HANG_S
 from rigs.web import csrf
 
@@ -118,6 +118,11 @@ def test_an_address_stands_in_the_table_once() -> None:
 def test_only_the_door_and_what_pages_load_are_open_to_anybody() -> None:
     open_to_all = {row.path for row in app.ROWS if row.roles is None}
     assert open_to_all <= {"/assets/{name}", "/login", "/start", "/look", "/metrics"}
+
+
+def test_every_address_that_shows_a_page_is_looked_at_by_the_tests_of_all_pages() -> None:
+    shown = {row.path for row in app.ROWS if row.method == "GET"} - pages.NOT_PAGES
+    assert shown <= {one.route for one in pages.PAGES}, "add a row to tests/rigs/pages.py"
 
 
 def test_every_status_that_has_words_of_its_own_has_them() -> None:
