@@ -146,6 +146,7 @@ def finish(
         findings=analysis.findings,
         masks=analysis.masks,
         maps=analysis.maps,
+        room=analysis.room,
         notice=bundle.manifest.notice,
         scores=analysis.scores,
     )

@@ -29,6 +29,7 @@ from appliance.report import (
     Scores,
     Status,
 )
+from appliance.room.check import RoomValues
 
 Vector = tuple[float, float, float]
 Pair = tuple[float, float]
@@ -108,6 +109,32 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceFacts:
+    """What one slice says of its own quality, taken while it arrives (appliance/quality): about
+    2 kB. Cells are squares of a few pixels, blocks squares of pixels at fixed places."""
+
+    across: NDArray[np.float32]
+    """[columns of cells]: mean HU of each, cut to -1000..100."""
+    down: NDArray[np.float32]
+    """[rows of cells]: the same of each row."""
+    cell_mm: Pair
+    """Size of a cell: along y, along x."""
+    body_edge: float | None
+    """Share of the edge of the field of view that shows body; None where no body is seen."""
+    tissue_hu: NDArray[np.float32]
+    """[blocks of soft tissue]: mean HU."""
+    tissue_sd: NDArray[np.float32]
+    """[the same blocks]: SD of HU."""
+    lagged: NDArray[np.float64]
+    """[0, 1, ...]: sums of products of the noise with itself so many pixels aside along x, over the
+    evenest blocks of soft tissue; divided by the number of products of each block."""
+    air_hu: NDArray[np.float32]
+    """[blocks of air in front of the body]: median HU."""
+    air_sd: NDArray[np.float32]
+    """[the same blocks]: SD of HU, of the upper half; NaN where the lower half alone is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plane:
     """One image made ready in its plane: oriented to LPS axes, resampled to each spacing in use."""
 
@@ -123,6 +150,8 @@ class Plane:
     digest: str
     blank: bool = False
     """Whether all pixels are equal: it shows nothing."""
+    facts: SliceFacts | None = None
+    """None where nobody measured it, such as in training."""
 
     @property
     def mark(self) -> tuple[str, str]:
@@ -325,6 +354,8 @@ class Result:
     """Key images carry their SOP Instance UID; `seal` removes it unless the site lets it out."""
     masks: tuple[Mask, ...] = ()
     maps: tuple[HeatMap, ...] = ()
+    room: RoomValues | None = None
+    """What was measured of the images themselves (appliance/quality); no part of the report."""
     notice: str = NOTICE
     """Of the bundle."""
     scores: Scores | None = None

@@ -59,7 +59,7 @@ Sentence = Annotated[str, BeforeValidator(cut), Field(max_length=LONGEST_TEXT)]
 """A text that is published: cut where it is longer, whatever it was made of."""
 
 
-def _absent(value: object) -> bool:
+def absent(value: object) -> bool:
     """Of a field that came later: it is not written where it says nothing, so that what was said
     before is said in the same bytes."""
     return value in (None, ())
@@ -97,7 +97,7 @@ class Reason(Record):
     remedy: str = ""
     disease: Disease | None = Field(
         default=None,
-        exclude_if=_absent,
+        exclude_if=absent,
         description="of `diffuse_disease` alone: its figures; not written where there are none",
     )
 
@@ -196,11 +196,11 @@ class Finding(Record):
     )
     certainty: Literal["sure", "unsure"] | None = Field(
         default=None,
-        exclude_if=_absent,
+        exclude_if=absent,
         description="not written where the bundle does not judge it; it says nothing of malignancy",
     )
     unsure_why: tuple[Doubt, ...] = Field(
-        default=(), exclude_if=_absent, description="of an unsure finding alone, and never empty"
+        default=(), exclude_if=absent, description="of an unsure finding alone, and never empty"
     )
 
     @model_validator(mode="after")

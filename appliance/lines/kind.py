@@ -30,6 +30,7 @@ from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.budget import Budget
 from appliance.records import Header, HeatMap, Mask, Pair, Plane, Vector
 from appliance.report import Coverage, Finding, Reason, Scores
+from appliance.room.check import RoomValues
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
 
@@ -122,6 +123,8 @@ class Analysis:
     maps: tuple[HeatMap, ...] = ()
     scores: Scores | None = None
     """All that was scored against the threshold of the line, also below it."""
+    room: RoomValues | None = None
+    """What was measured of the images themselves."""
 
 
 class Reading(Protocol[I, S]):

@@ -48,6 +48,7 @@ from appliance.lines.kind import Analysis, Context
 from appliance.lines.volume import Slices, at_seams, in_plane_spacings
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Crop, Cube, Op, Patch
+from appliance.quality import series
 from appliance.reasons import Code
 from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor, Vector
 from appliance.report import Coverage, Finding, Reason
@@ -150,6 +151,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         coverage = coverage.model_copy(update={"sides": "one" if missing else "both"})
     if against := _against(lungs, coverage, stack, manifest, suspect, missing):
         return Analysis(reasons=against)
+    room = series.values(stack, lungs, lungs_side_cm2=_on_edge_cm2(lungs, stack))
     sick = None if line.disease is None else disease.drawn(outputs, image, line.disease, lungs)
     del outputs
     masses, drawn = _masses(stack, image, lungs, manifest, line, backend)
@@ -181,7 +183,13 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         findings=findings,
         masks=(lungs, *bodies),
         scores=detect.scores(nodules, line.calibration.threshold),
+        room=room,
     )
+
+
+def _on_edge_cm2(lungs: Mask, stack: Stack) -> float:
+    """Area over which the lungs meet the edge of the field of view."""
+    return segment.side_cm2(lungs, any(plane.padding for plane in stack.planes))
 
 
 def _against(

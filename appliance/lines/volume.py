@@ -29,6 +29,7 @@ from appliance.errors import SeriesRefused
 from appliance.lines.kind import Extent, Outline, Seen
 from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Resample
+from appliance.quality import slices
 from appliance.reasons import Code
 from appliance.records import Header, Plane, Stack
 from appliance.report import Finding, Reason
@@ -69,7 +70,8 @@ class Slices:
         spacings = in_plane_spacings(manifests)
         seen: Seen[Plane]
         try:
-            seen = Seen(tuple(fast.plane(image, spacings) for image in pixels.images(instance)))
+            planes = (fast.plane(image, spacings) for image in pixels.images(instance))
+            seen = Seen(tuple(replace(plane, facts=slices.facts(plane)) for plane in planes))
         except SeriesRefused as e:
             seen = Seen(reasons=(e.reason,))
         return (seen,) * len(manifests)

@@ -11,6 +11,7 @@ from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Destination, Owed, SeriesEvent, Withdrawn
 from appliance.results.pacs import Archive, Pacs
+from appliance.room.check import RoomCheck
 
 DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
 """Those that every site has."""
@@ -70,6 +71,23 @@ def of_report(
             report, key, naming=naming, at=at, completes=completes, superseded=edition
         )
         yield from _counted(one, owed)
+
+
+def of_check(
+    check: RoomCheck,
+    report: Report,
+    key: SeriesKey,
+    *,
+    naming: Naming,
+    at: datetime,
+    to: Sequence[Destination] = DESTINATIONS,
+) -> Iterator[Owed]:
+    """What is owed of the in-room check of a report, after all that is owed of the report itself.
+    Archives are told nothing of it: it is for who stands at the scanner."""
+    for one in to:
+        if isinstance(one, Mqtt):
+            owed = one.of_check(check, report, key, naming=naming, at=at)
+            yield from _counted(one, owed)
 
 
 def _counted(destination: Destination, owed: Iterator[Owed]) -> Iterator[Owed]:

@@ -27,6 +27,9 @@ their own. Its topic is that of the most urgent of them.
 What a reader says at the device goes out as it is said, one message an act. It names the reader's
 role and nothing else of them, and no comment.
 
+`checked` says whether the exam is usable as far as was checked (appliance/room). It comes after the
+messages of its report, once with each of its stages, and changes nothing that the report says.
+
 All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
 figure the machine does not give is null, never 0. Texts come from this code, the settings or the
 bundle (its notice), never from a DICOM header. What the device says of itself: device.py.
@@ -58,8 +61,10 @@ from appliance.report import (
     Status,
     Urgency,
     Verb,
+    absent,
 )
 from appliance.results.feedback import Feedback, ReaderRole, Verdict
+from appliance.room.check import RoomCheck
 
 SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
 ROOT = "scanside/v1"
@@ -77,6 +82,7 @@ EventName = Literal[
     "not_analysed",
     "failed",
     "superseded",
+    "checked",
 ]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
@@ -140,8 +146,17 @@ class HealthMessage(Message):
     audit_head: AuditHead | None = None
 
 
+class Checked(Record):
+    """The in-room check of one report: whether the exam is usable as far as was checked."""
+
+    report_id: uuid.UUID
+    stage: Stage
+    check: RoomCheck
+
+
 class StudyEvent(Message):
-    """`analysed`, `not_analysed`, `failed` and `preliminary` carry the whole report."""
+    """`analysed`, `not_analysed`, `failed` and `preliminary` carry the whole report, `checked` the
+    in-room check of one."""
 
     type: Literal["study"] = "study"
     event: EventName
@@ -152,6 +167,9 @@ class StudyEvent(Message):
     report: Report | None = None
     withdrawn_report_id: uuid.UUID | None = None
     reasons: tuple[Reason, ...] = ()
+    checked: Checked | None = Field(
+        default=None, exclude_if=absent, description="of `checked` alone; not written elsewhere"
+    )
 
 
 class FindingMessage(Message):
@@ -348,6 +366,28 @@ def of_feedback(said: Feedback) -> Outgoing:
             size_mm=said.size_mm,
             undoes=said.undoes,
             role=said.role,
+        ),
+    )
+
+
+def of_check(
+    check: RoomCheck, report: Report, key: SeriesKey, *, naming: Naming, at: datetime
+) -> Outgoing:
+    """`checked`: the in-room check of a report, after that report's own messages."""
+    study, uid = report.study.pseudonym, report.report_id
+    event = _numbered(f"checked {report.stage.value}", report.edition)
+    return Outgoing(
+        topic=f"study/{study}/event",
+        qos=1,
+        message=StudyEvent(
+            event_id=naming.event(uid, event),
+            at=at,
+            event="checked",
+            study=study,
+            series=naming.series(key),
+            slices=report.series.slices,
+            checked=Checked(report_id=uid, stage=report.stage, check=check),
+            notice=report.notice,
         ),
     )
 

@@ -26,6 +26,7 @@ from appliance.report import Record, Report, SeriesKey
 from appliance.results import message
 from appliance.results.message import Outgoing, Topic
 from appliance.results.owed import Owed, SeriesEvent
+from appliance.room.check import RoomCheck
 
 MQTT = "mqtt"
 """Its name."""
@@ -81,6 +82,12 @@ class Mqtt:
         sent = message.of_withdrawal(report_id, key, naming=naming, at=at, edition=edition)
         yield enveloped(sent, key)
 
+    def of_check(
+        self, check: RoomCheck, report: Report, key: SeriesKey, *, naming: Naming, at: datetime
+    ) -> Iterator[Owed]:
+        """The in-room check of a report."""
+        yield enveloped(message.of_check(check, report, key, naming=naming, at=at), key)
+
     def described(self, key: str, body: bytes | None) -> str:
         try:
             return Envelope.model_validate_json(body or b"").topic
@@ -116,8 +123,9 @@ class Said:
     report_id: str | None
     """The report that it is about, or that it withdraws."""
     stage: str | None
+    """Of the whole report that it carries; None where it carries none."""
     edition: int | None
-    """Of the whole report that it carries."""
+    """The same."""
 
 
 def said(body: bytes | None) -> Said | None:
@@ -127,7 +135,13 @@ def said(body: bytes | None) -> Said | None:
         return None
     whole = found.get("report")
     report = whole if isinstance(whole, dict) else {}
-    about = report.get("report_id") or found.get("withdrawn_report_id") or found.get("report_id")
+    checked = found.get("checked")
+    about = (
+        report.get("report_id")
+        or (checked.get("report_id") if isinstance(checked, dict) else None)
+        or found.get("withdrawn_report_id")
+        or found.get("report_id")
+    )
     series = None
     with suppress(ValueError):
         series = uuid.UUID(str(found.get("series")))
@@ -143,15 +157,15 @@ def said(body: bytes | None) -> Said | None:
 
 
 def is_about(body: bytes | None, report: Report) -> bool:
-    """Whether a message, as the journal keeps it, is one of a report: its event, its findings, what
-    readers said of it, its withdrawal, or the withdrawal of the one that it supersedes. It may be
-    of an earlier release."""
+    """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
+    check, what readers said of it, its withdrawal, or the withdrawal of the one that it supersedes.
+    It may be of an earlier release."""
     if (found := _payload(body)) is None:
         return False
     uid = str(report.report_id)
     if found.get("withdrawn_report_id") is not None:
         return found["withdrawn_report_id"] in (uid, str(report.supersedes))
-    whole = found.get("report")
+    whole = found.get("report") or found.get("checked")
     if isinstance(whole, dict):
         return (whole.get("report_id"), whole.get("stage")) == (uid, report.stage.value)
     return found.get("report_id") == uid

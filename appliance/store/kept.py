@@ -1,6 +1,6 @@
 """What is kept beside a report, in reports/<report id>/: masks with the axes of findings, heat
-maps, the list of inputs, the images in order with all that was scored, and records of what its
-stage must know again.
+maps, the list of inputs, the images in order with all that was scored, the in-room check, and
+records of what its stage must know again.
 
 Durable before the report is committed. No symbolic link in reports/ is followed. What was scored
 lies in the file of the images, which is written anyway: a file more is a sync more on the way to
@@ -27,6 +27,8 @@ from appliance.store import plain
 from appliance.store.files import DISK
 
 FOLDER = "reports"
+ROOM = "room"
+"""Name of the record of the in-room check (room.check.RoomCheck), where there is one."""
 AXES = "axes_lps_mm"
 """In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
 K = TypeVar("K")

@@ -49,6 +49,8 @@ ROWS: tuple[Route, ...] = (
 """Every address, one row each."""
 PAGES, SLOW = 8, 6
 """Threads."""
+UNASKED = "x-scanside-unasked"
+"""Header of what a script asks for and no person (assets/live.js)."""
 _FREE_BEFORE_PASSWORD = frozenset({"/password", "/logout", "/look"})
 
 
@@ -133,7 +135,9 @@ def _endpoint(
 def _page(row: Route, request: Request) -> Response:
     """One page, for who may see it."""
     door: Door = request.app.state.access
-    who = door.visitor(request, request.state.look, used=not row.unasked)
+    # a page that asks for itself again keeps no login open; who says so can only shorten their own
+    unasked = row.unasked or UNASKED in request.headers
+    who = door.visitor(request, request.state.look, used=not unasked)
     request.state.visitor = who
     if row.roles is None:
         return row.page(request)

@@ -3,7 +3,8 @@ Living Standard 9.2). Woken by the journal, never polling.
 
 Rules
 - One thread watches, for all streams of this process, the journal's log (`-wal`: every commit of
-  every stage ends there) and the beats of the stages, by inotify(7). It lives while a stream does.
+  every stage ends there), the beats of the stages, and the folders of the series that arrive, by
+  inotify(7). It lives while a stream does.
 - What a page shows has a mark (`mark`). After a wake the marks of the pages that are open are made
   anew, each once however many streams ask for it, and at most once in GAP_S. A stream is told when
   its mark is another: it says no more than that, and the page asks for itself again.
@@ -37,6 +38,7 @@ from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.journal import Journal
 from appliance.store.journal.connect import JOURNAL_NAME
+from appliance.web import arriving
 from appliance.web.site import EVERYBODY, Route, site, still_in
 from appliance.web.views.address import study_of
 
@@ -60,15 +62,21 @@ def study(pseudonym: str) -> str:
 def mark(journal: Journal, topic: str, settings: Settings) -> str:
     """16 hexadecimal digits; others whenever the page of this topic would show something else."""
     if topic == LIST:
-        said = journal.shown.mark()
+        keys = list(arriving.folders(journal, settings.state))
+        said = f"{journal.shown.mark()} {arriving.counts(settings.state, keys)}"
     elif topic == HEALTH:
         stages = conditions.look(settings)
         troubles = [(one.state, [t.code for t in one.troubles]) for one in stages.values()]
         said = f"{journal.shown.mark_of_device()} {troubles}"
     else:
         study_uid = study_of(journal, topic.removeprefix("study "))
-        said = "gone" if study_uid is None else journal.shown.mark_of(study_uid)
+        said = "gone" if study_uid is None else _mark_of(journal, study_uid, settings)
     return hashlib.sha256(f"{topic} {said}".encode()).hexdigest()[:16]
+
+
+def _mark_of(journal: Journal, study_uid: str, settings: Settings) -> str:
+    keys = [key for key in arriving.folders(journal, settings.state) if key.study == study_uid]
+    return f"{journal.shown.mark_of(study_uid)} {arriving.counts(settings.state, keys)}"
 
 
 class Stream:
@@ -96,6 +104,8 @@ class Watch:
         self._turn = threading.Lock()
         self._streams: set[Stream] = set()
         self._thread: threading.Thread | None = None
+        self._folders: set[Path] = set()
+        """Of series that arrive, as last seen."""
         self.wakes = 0
         """How often marks were made anew."""
 
@@ -122,6 +132,7 @@ class Watch:
             if journal is None:
                 return {}
             with journal:
+                self._folders = set(arriving.folders(journal, self._settings.state).values())
                 return {topic: mark(journal, topic, self._settings) for topic in topics}
         except StateUnusable as e:
             log.warning("open pages are not told what is new: %s", e.one_line())
@@ -141,8 +152,10 @@ class Watch:
             notify.add_watch(state, flags.MODIFY | flags.CREATE | flags.MOVED_TO)
             with suppress(FileNotFoundError):
                 notify.add_watch(state / "run", flags.MOVED_TO)
+            watched: dict[Path, int] = {}
             self._wake()  # what came between the first mark and the watch
             while True:
+                self._follow(notify, watched)
                 found = notify.read(timeout=_IDLE_MS)
                 with self._turn:
                     if not self._streams:
@@ -151,6 +164,17 @@ class Watch:
                 if any(_matters(event.name) for event in found):
                     self._wake()
                     time.sleep(GAP_S)
+
+    def _follow(self, notify: INotify, watched: dict[Path, int]) -> None:
+        """Watch the folders of the series that arrive now, and those alone."""
+        folders = self._folders
+        for path in watched.keys() - folders:
+            with suppress(OSError):  # it was deleted, and its watch with it
+                notify.rm_watch(watched[path])
+            del watched[path]
+        for path in folders - watched.keys():
+            with suppress(OSError):  # nothing came yet, or there are no more watches
+                watched[path] = notify.add_watch(path, flags.CREATE | flags.MOVED_TO)
 
     def _wake(self) -> None:
         with self._turn:
@@ -164,7 +188,7 @@ class Watch:
 
 def _matters(name: str) -> bool:
     """Whether a file of this name says that something happened."""
-    return name.startswith(JOURNAL_NAME) or Path(name).suffix == ".beat"
+    return name.startswith(JOURNAL_NAME) or Path(name).suffix in (".beat", ".dcm")
 
 
 def events(request: Request) -> Response:
@@ -228,4 +252,4 @@ def of(request: Request) -> Watch:
     return found
 
 
-ROUTES = (Route("GET", "/events", events, EVERYBODY),)
+ROUTES = (Route("GET", "/events", events, EVERYBODY, unasked=True),)

@@ -12,7 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.report import Report
+from appliance.report import Report, SeriesKey
+from appliance.room.check import RoomCheck
+from appliance.room.sentence import banner, flagged
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
@@ -22,7 +24,7 @@ from appliance.web.views import study as views
 from appliance.web.views.address import name_of, study_of
 from appliance.web.views.study import KnownSeries
 from appliance.web.views.words import Words
-from appliance.web.worklist import persons
+from appliance.web.worklist import arrived, checks, persons
 
 _EVENTS = 500
 """The newest ones that are looked through."""
@@ -39,10 +41,11 @@ def study(request: Request) -> Response:
         seen = live.mark(journal, live.study(pseudonym), here.settings)
         latest = journal.shown.latest([study_uid])
         counting = views.by_series(latest)
+        checked = checks(here.settings.state, latest)
         late = _late(journal)
         known = [
-            _known(journal, one, counting.get(one.series.key, []), archives, late)
-            for one in journal.shown.series([study_uid])
+            _known(journal, one, counting.get(one.series.key, []), archives, late, checked)
+            for one in arrived(here.settings.state, journal.shown.series([study_uid]))
         ]
         feedbacks = {
             report.report_id: feedback.shown(request, journal, report)
@@ -55,6 +58,8 @@ def study(request: Request) -> Response:
     person = None if who is None else who.get(study_uid)
     values = {
         "shown": views.shown(pseudonym, known, person),
+        "banner": banner,
+        "flagged": flagged,
         "words": Words(here.clock()),
         "nameless": who is None,
         "seen": seen,
@@ -69,6 +74,7 @@ def _known(
     counting: list[Report],
     archives: list[str],
     late: dict[str, list[str]],
+    checked: dict[SeriesKey, RoomCheck],
 ) -> KnownSeries:
     key = one.series.key
     return KnownSeries(
@@ -82,6 +88,7 @@ def _known(
             for report in counting
         },
         late=late.get(key.series, []),
+        check=checked.get(key),
     )
 
 

@@ -19,12 +19,14 @@ from starlette.responses import Response
 
 from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
+from appliance.room.check import RoomCheck
 from appliance.store import identities
 from appliance.store.identities import Person
 from appliance.store.journal import Journal
 from appliance.store.journal.shown import GROUPS
-from appliance.store.rows import Study
-from appliance.web import live
+from appliance.store.kept import ROOM, kept_record
+from appliance.store.rows import Received, Study
+from appliance.web import arriving, live
 from appliance.web.access import rows as audit
 from appliance.web.site import EVERYBODY, Route, site, visitor
 from appliance.web.views import worklist as views
@@ -57,20 +59,39 @@ def worklist(request: Request) -> Response:
             values["some"] = journal.shown.count() > 0
             found = journal.shown.studies(wanted, asked.behind, views.ROWS + 1) if wanted else []
             page = found[: views.ROWS]
-            known = _known(journal, page)
+            known = _known(journal, page, here.settings.state)
             if len(found) > len(page):
                 values["next"] = asked.further(page[-1].place)
+    known = replace(known, checks=checks(here.settings.state, known.latest))
     who = persons(request, {study.study_uid: study.pseudonym for study in page}, known.latest)
     values["nameless"] = who is None
     values["rows"] = views.rows(page, replace(known, persons=who or {}))
     return here.render(request, "worklist.html", values)
 
 
-def _known(journal: Journal, studies: Sequence[Study]) -> views.Known:
+def _known(journal: Journal, studies: Sequence[Study], state: Path) -> views.Known:
     """What the journal has of them."""
     uids = [study.study_uid for study in studies]
     shown = journal.shown
-    return views.Known(shown.series(uids), shown.latest(uids), shown.judged(uids), {})
+    return views.Known(
+        arrived(state, shown.series(uids)), shown.latest(uids), shown.judged(uids), {}
+    )
+
+
+def arrived(state: Path, received: list[Received]) -> list[Received]:
+    """The series, those that arrive with as many images as are here."""
+    keys = [one.series.key for one in received if one.series.state == "open"]
+    return arriving.counted(received, arriving.counts(state, keys[-arriving.MOST :]))
+
+
+def checks(state: Path, latest: Sequence[tuple[SeriesKey, Report]]) -> dict[SeriesKey, RoomCheck]:
+    """The in-room check of each series of which one is kept; of several the one to look at."""
+    found: dict[SeriesKey, RoomCheck] = {}
+    for key, report in latest:
+        check = kept_record(state, report.report_id, ROOM, RoomCheck)
+        if check is not None and (key not in found or check.verdict == "look"):
+            found[key] = check
+    return found
 
 
 def persons(

@@ -9,6 +9,8 @@ Rules
 - Each final report is judged with those of the other series of its study (`rivals`): what becomes
   of them is committed with it. Nothing preliminary is said of a series in whose place another
   stands.
+- The in-room check (quality/verdict.py) is committed with its report and owed after it. It is of
+  the images, whether or not another series stands in their place.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
   has no such end, its kind says (Kind.ends_inside).
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -26,17 +29,19 @@ from appliance.host import facts
 from appliance.lines import choose
 from appliance.lines.kind import Context
 from appliance.naming import Naming
+from appliance.quality import verdict
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
 from appliance.report import Reason, Report, SeriesKey, Stage, Status, Times
 from appliance.results import destinations
-from appliance.results.owed import SeriesEvent
+from appliance.results.owed import Owed, SeriesEvent
+from appliance.room.check import RoomCheck
 from appliance.series import select
 from appliance.series.standing import SeriesSummary, Standing
 from appliance.settings import Settings
 from appliance.store.bell import ring
 from appliance.store.journal import Journal
-from appliance.store.kept import keep
+from appliance.store.kept import ROOM, keep, keep_record, kept_record
 from appliance.store.rows import SeriesState
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
@@ -173,12 +178,17 @@ class Conclusions:
             keep(self.settings.state, report, concluded.result, sorted(followed.seen))
         if not concluded.preliminary:
             judged.keep(self.settings.state, concluded.summary, analysed)
+        check = verdict.check(concluded.result)
+        self._keep_check(report, check)
         at = report.times.committed or datetime.now(timezone.utc)
         self.journal.commit_report(
             report,
             followed.key,
-            owed=judged.owed(
-                report, naming=self._naming, at=at, completes=known, to=self._destinations
+            owed=(
+                *judged.owed(
+                    report, naming=self._naming, at=at, completes=known, to=self._destinations
+                ),
+                *self._owed_of(check, report, followed.key, at),
             ),
             series_state="open" if concluded.preliminary else _state(report),
             instances=instances,
@@ -195,6 +205,22 @@ class Conclusions:
         """Who the patient is, for the page of the room, once the report is on its way."""
         if self.settings.web.names:
             identifying.identify(self.settings.state, self.spool, key, report.report_id)
+
+    def _keep_check(self, report: Report, check: RoomCheck | None) -> None:
+        """The in-room check lies beside the report; one that is there already is not written
+        again."""
+        state, uid = self.settings.state, report.report_id
+        if check is not None and kept_record(state, uid, ROOM, RoomCheck) != check:
+            keep_record(state, uid, ROOM, check)
+
+    def _owed_of(
+        self, check: RoomCheck | None, report: Report, key: SeriesKey, at: datetime
+    ) -> Iterator[Owed]:
+        """What is owed of a check: after the findings, and never in their way."""
+        if check is not None:
+            yield from destinations.of_check(
+                check, report, key, naming=self._naming, at=at, to=self._destinations
+            )
 
     def _judged(
         self, followed: Followed, digest: str | None, concluded: Concluded, before: Report | None

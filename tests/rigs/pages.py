@@ -7,13 +7,18 @@ from the state folder that `state_with_everything` fills.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.web.site import Role
+from rigs import ward
+from rigs.ward import Ward
 
-NOT_PAGES = frozenset({"/assets/{name}", "/events", "/metrics"})
+NOT_PAGES = frozenset(
+    {"/assets/{name}", "/events", "/metrics", "/ledger.csv", "/export/feedback.json"}
+)
 """Addresses of GET that answer with something else; add those that scripts read."""
 
 
@@ -35,15 +40,36 @@ def at(path: str) -> Callable[[Path], str]:
     return lambda _: path
 
 
+def of(path: str, name: str) -> Callable[[Path], str]:
+    """A page about one thing of `ward.a_day`."""
+    return lambda state: f"{path}/{json.loads(_named(state).read_text())[name]}"
+
+
+def _named(state: Path) -> Path:
+    """Which study is which, and the report of the one with findings."""
+    return state.with_name(f"{state.name}.day.json")
+
+
 PAGES: tuple[Shown, ...] = (
     Shown("/login", None, at("/login")),
     Shown("/start", None, at("/start")),
     Shown("/password", "technologist", at("/password")),
     Shown("/", "technologist", at("/")),
+    *(
+        Shown("/study/{study}", "radiologist", of("/study", name))
+        for name in ("arriving", "found", "in_part", "limits", "refused", "revised")
+    ),
+    Shown("/feedback/{report}", "radiologist", of("/feedback", "report")),
+    Shown("/health", "service", at("/health")),
+    Shown("/operating-point", "radiologist", at("/operating-point")),
     Shown("*", "radiologist", at("/nothing-is-here")),  # the page of what went wrong
 )
 
 
 def state_with_everything(state: Path) -> None:
     """Fill the state folder with what the pages above show."""
-    state.mkdir(parents=True, exist_ok=True)
+    with Ward(state) as at_work:
+        day = ward.a_day(at_work, names=True)
+    names = {name: exam.study for name, exam in day.items()}
+    names["report"] = str(day["found"].reports[-1].report_id)
+    _named(state).write_text(json.dumps(names))

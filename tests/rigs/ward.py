@@ -33,7 +33,9 @@ from appliance.report import (
     Times,
 )
 from appliance.results import destinations, message, mqtt
-from appliance.store import identities
+from appliance.room.check import Flag, RoomCheck, RoomValues
+from appliance.room.codes import FlagCode
+from appliance.store import identities, kept
 from appliance.store.events import BrokerConnected, ImagesSetAside, Loaded
 from appliance.store.identities import Person
 from appliance.store.journal import Journal
@@ -116,7 +118,7 @@ class Ward:
         state.mkdir(parents=True, exist_ok=True)
         self.at = self.now
         self.journal = Journal.open(state, lambda: self.at)
-        self._number = 0
+        self._number = self.journal.shown.count()
 
     def __enter__(self) -> Ward:
         return self
@@ -274,7 +276,16 @@ def _found(ward: Ward, key: SeriesKey) -> list[Report]:
     ward.at += 0.6
     ward.say("complete", key, 304)
     ward.at -= 2.0
-    return [early, ward.report(key, findings=FINDINGS, before=early)]
+    return [early, _check(ward, ward.report(key, findings=FINDINGS, before=early))]
+
+
+def _check(ward: Ward, report: Report, *flags: Flag) -> Report:
+    """Its in-room check is kept beside it."""
+    check = RoomCheck(
+        verdict="look" if flags else "usable", flags=flags, values=RoomValues(contrast="no")
+    )
+    kept.keep_record(ward.state, report.report_id, kept.ROOM, check)
+    return report
 
 
 def _limits(ward: Ward, key: SeriesKey) -> list[Report]:
@@ -283,7 +294,9 @@ def _limits(ward: Ward, key: SeriesKey) -> list[Report]:
         Reason(code=Code.LUNGS_NOT_COVERED, text="the lungs are cut", where="z -98.5 mm"),
     )
     covers = Coverage(lungs="cut_head", z_mm=(-401.5, -98.5), sides="both")
-    return [ward.report(key, limitations=limits, coverage=covers, findings=FINDINGS[:1])]
+    report = ward.report(key, limitations=limits, coverage=covers, findings=FINDINGS[:1])
+    flag = Flag(code=FlagCode.LUNGS_CUT_HEAD, text="cut over 21 cm2", figure=21.0, unit="cm2")
+    return [_check(ward, report, flag)]
 
 
 def _refused(ward: Ward, key: SeriesKey) -> list[Report]:

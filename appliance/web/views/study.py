@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from appliance.report import Reason, Report, SeriesKey
+from appliance.report import Report, SeriesKey
+from appliance.room.check import RoomCheck
 from appliance.store.identities import Person
 from appliance.store.journal.shown import Told
 from appliance.store.rows import OwedRow, Received
@@ -62,6 +63,10 @@ class SeriesShown:
     """Empty where there is only one form of one report."""
     hidden: int
     """How many older forms are not shown."""
+    check: RoomCheck | None
+    """Whether it is usable, as far as was checked in the room."""
+    judged: bool
+    """Whether a report of it is there."""
     late: tuple[str, ...]
     """What is noted of images that came after its final report."""
 
@@ -95,6 +100,7 @@ class KnownSeries:
     sent: Mapping[str, Sequence[OwedRow]] = field(default_factory=dict)
     """What archives were owed, by report_id."""
     late: Sequence[str] = ()
+    check: RoomCheck | None = None
 
 
 def shown(study: str, known: Sequence[KnownSeries], person: Person | None) -> StudyShown:
@@ -119,11 +125,6 @@ def by_series(latest: Sequence[tuple[SeriesKey, Report]]) -> dict[SeriesKey, lis
     for key, report in latest:
         found.setdefault(key, []).append(report)
     return found
-
-
-def reasons(report: Report) -> tuple[Reason, ...]:
-    """Why it was not analysed, or with which limits."""
-    return (*report.reasons, *report.limitations)
 
 
 def _series(one: KnownSeries) -> SeriesShown:
@@ -152,5 +153,7 @@ def _series(one: KnownSeries) -> SeriesShown:
         steps=timeline.steps(one.received, first, one.told, sent),
         columns=tuple(columns) if several else (),
         hidden=max(0, len(one.reports) - COLUMNS) if several else 0,
+        check=one.check,
+        judged=bool(one.counting),
         late=tuple(one.late),
     )

@@ -14,11 +14,12 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode
 
 from appliance.report import Report, SeriesKey
+from appliance.room.check import RoomCheck
 from appliance.store.identities import Person
 from appliance.store.journal.shown import GROUPS, Wanted
 from appliance.store.rows import Place, Received, Study
@@ -104,6 +105,8 @@ class Row:
     light: Light
     to_do: tuple[Phrase, ...]
     latency: Latency | None
+    look: bool
+    """Whether an in-room check says to look before the patient leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class Known:
     judged: Mapping[SeriesKey, float]
     persons: Mapping[str, Person]
     """By Study Instance UID: only those that may be shown."""
+    checks: Mapping[SeriesKey, RoomCheck] = field(default_factory=dict)
 
 
 def rows(studies: Sequence[Study], known: Known) -> tuple[Row, ...]:
@@ -149,6 +153,12 @@ def _row(study: Study, series: Sequence[tuple[Received, Sequence[Report]]], know
         light=light.of_study(series),
         to_do=light.to_do([report for _, reports in series for report in reports]),
         latency=latency.slowest(took),
+        look=any(
+            check.verdict == "look"
+            for one, _ in series
+            if one.series.state == "analysed"  # else its status says so itself
+            and (check := known.checks.get(one.series.key)) is not None
+        ),
     )
 
 

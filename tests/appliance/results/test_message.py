@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from appliance.report import Finding, Reason, Report, SeriesKey, Status, Urgency
+from appliance.report import Finding, Reason, Report, SeriesKey, Stage, Status, Urgency
 from appliance.results import message
+from appliance.room.check import Flag, RoomCheck, RoomValues
+from appliance.room.codes import FlagCode
 from appliance.verbs import schemas
 from rigs.feedback import act
 from rigs.peers import AT, a_message, a_report
@@ -44,6 +46,11 @@ APPROVED = {
     *("certainty", "unsure_why", "number"),
     # what a reader said
     *("bundle_digest", "verdict", "undoes", "size_mm", "role"),
+    # the in-room check
+    *("checked", "check", "verdict", "flags", "figure", "unit", "reason", "values"),
+    *("lungs_head_cm2", "lungs_feet_cm2", "lungs_side_cm2", "body_edge_percent", "step_mm"),
+    *("step_most_mm", "step_z_mm", "noise_hu", "noise_thick_hu", "texture", "air_noise_hu"),
+    *("air_hu", "tissue_hu", "blood_hu", "contrast"),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
 }
@@ -103,6 +110,38 @@ def test_a_report_is_its_event_and_one_message_a_finding() -> None:
     assert first.message.report == report
     assert [o.topic for o in rest] == ["finding/routine"] * 2
     assert not any(o.retain for o in (first, *rest))
+
+
+def test_a_check_names_its_report_and_stage_and_carries_no_report() -> None:
+    report = a_report(findings=1)
+    flag = Flag(code=FlagCode.NOISE, text="noise of 90 HU", figure=90.0, unit="HU")
+    check = RoomCheck(verdict="look", flags=(flag,), values=RoomValues(noise_hu=90.0))
+    said = message.of_check(check, report, KEY, naming=NAMING, at=AT)
+    assert said.topic == f"study/{report.study.pseudonym}/event"
+    payload = json.loads(said.message.to_json(5))
+    assert (payload["event"], payload["report"], payload["seq"]) == ("checked", None, 5)
+    assert payload["checked"]["report_id"] == str(report.report_id)
+    assert payload["checked"]["stage"] == report.stage.value
+    assert payload["checked"]["check"]["flags"][0]["figure"] == 90.0
+
+
+def test_the_check_of_each_stage_and_edition_has_an_event_id_of_its_own() -> None:
+    check = RoomCheck(verdict="usable")
+    final = a_report()
+    forms = (
+        final,
+        final.model_copy(update={"stage": Stage.PRELIMINARY}),
+        final.model_copy(update={"edition": 2}),
+    )
+    ids = {
+        message.of_check(check, form, KEY, naming=NAMING, at=AT).message.event_id for form in forms
+    }
+    assert len(ids) == len(forms)
+
+
+def test_what_is_no_check_has_no_word_of_one() -> None:
+    for outgoing in message.of_report(a_report(findings=1), KEY, naming=NAMING, at=AT):
+        assert "checked" not in json.loads(outgoing.message.to_json(1))
 
 
 INSIDE, MANY = "inside disease", "one of many ground-glass findings on both sides"

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from appliance.settings import Settings
+from appliance.store.spool import Spool
 from appliance.web import live
 from appliance.web.live import MOST, Stream, Watch
 from rigs import ward, web
@@ -77,6 +78,25 @@ def test_the_page_of_a_study_is_told_of_that_study_alone(
         with listening(browser, of="study", study=day["found"].study, last=before) as heard:
             assert next(heard) == f"alive {before}"
         assert seen
+
+
+def test_a_page_is_told_of_each_image_that_comes(bedside: web.Page, state: Path) -> None:
+    with Ward(state) as at_work:
+        exam = Exam(at_work.arrive(minutes_ago=0, images=1), ())
+    spool = Spool(state)
+    query = {"of": "study", "study": exam.study}
+    with bedside.logged_in() as browser, listening(browser, **query) as heard:
+        next(heard)
+        for number in range(1, 4):
+            temp = spool.incoming_path()
+            temp.write_bytes(b"data")
+            spool.store(temp, exam.key.study, exam.key.series, f"1.2.99.{number}", lambda *_: False)
+            if number == 1:  # its folder is new; a commit shows it, as `receive` makes one then
+                with Ward(state) as at_work:
+                    at_work.say("complete", exam.key, 1)
+            assert next(one for one in heard if one.startswith("news"))
+            text = browser.get(f"/study/{exam.study}").text
+            assert f"ARRIVING, {number} images" in text
 
 
 @pytest.mark.parametrize("query", [{}, {"of": "all"}, {"of": "study", "study": "../x"}])

@@ -57,6 +57,24 @@ def test_a_refusal_is_never_a_negative_and_says_what_to_do(
     assert "No finding reached its threshold" not in text
 
 
+def test_the_in_room_check_is_one_banner_with_what_each_flag_asks_for(
+    bedside: web.Page, day: dict[str, Exam]
+) -> None:
+    with bedside.logged_in() as browser:
+        found = browser.get(f"/study/{day['found'].study}").text
+        limits = browser.get(f"/study/{day['limits'].study}").text
+        arriving = browser.get(f"/study/{day['arriving'].study}").text
+    assert "USABLE AS FAR AS CHECKED" in found
+    assert "Contrast medium: no" in found
+    said = "LOOK BEFORE THE PATIENT LEAVES: the lungs are cut at the upper end, over 21 cm²"
+    assert said in limits
+    assert "Look at the uppermost images" in limits
+    assert "USABLE" not in limits
+    assert "ARRIVING, 117 images" in arriving
+    assert "USABLE" not in arriving
+    assert 'class="banner ok"' not in arriving
+
+
 def test_what_was_set_aside_and_what_came_before_are_shown(
     bedside: web.Page, day: dict[str, Exam]
 ) -> None:

@@ -54,6 +54,8 @@ def test_each_study_is_a_row_the_newest_first_with_its_word_and_its_sign(
         assert 'class="sign"' in found[exam.study]
     assert "Send a reconstruction without gantry tilt." in found[day["refused"].study]
     assert "2.0 s waiting" in found[day["found"].study]
+    told = {name for name, exam in day.items() if "LOOK BEFORE" in found[exam.study]}
+    assert told == {"limits"}
 
 
 def test_a_filter_shows_its_studies_alone(bedside: web.Page, day: dict[str, Exam]) -> None:

@@ -10,18 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from appliance.lines.choose import Chosen
 from appliance.naming import Naming
-from appliance.reasons import Code
+from appliance.reasons import SET_ASIDE, Code
 from appliance.report import Report, SeriesKey, Stage, Status
 from appliance.results import mqtt
 from appliance.results.message import FindingMessage, Outgoing, StudyEvent
 from appliance.retain.stage import run_once
+from appliance.room.check import RoomCheck
 from appliance.runtime.bundles import OpenBundles
+from appliance.series import select
 from appliance.settings import Retain, Settings
 from appliance.store.journal import Journal
+from appliance.store.kept import ROOM, kept_record
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from appliance.verbs.analyze import analyze
+from appliance.work.conclude import Conclusions
+from appliance.work.followed import Followed
 from appliance.work.stage import Work
 from rigs.chests import Dicom, Slices
 from rigs.device import Device
@@ -118,11 +124,74 @@ def test_a_preliminary_report_of_before_is_completed_under_its_id_and_no_finding
         json.loads(mqtt.Envelope.model_validate_json(row.body or b"").payload) for row in rows
     ]
     events = [one["event"] for one in payloads if one["type"] == "study"]
-    assert events == ["preliminary", "received", "complete", "analysed"]
+    assert events == ["preliminary", "received", "complete", "analysed", "checked"]
     findings = [one["finding"]["id"] for one in payloads if one["type"] == "finding"]
     assert findings == [finding.id for finding in before.findings]
     again = [row.key for row in rows if mqtt.is_about(row.body, final)]
-    assert len(again) == 1 + len(findings), "its event and its findings are sent again if asked"
+    assert len(again) == 2 + len(findings), "event, findings and check are sent again if asked"
+
+
+def test_the_check_is_kept_and_comes_after_the_findings_of_each_stage(
+    ready_site: Device, dicom: Dicom, slices: Slices, key: SeriesKey
+) -> None:
+    """Preliminary, then final: in the outbox the check is behind all that its report says."""
+    state = ready_site.settings.state
+    arrive(ready_site, dicom, slices)
+    bundles = OpenBundles(ready_site.settings)
+    (opened,) = bundles.refresh()
+    followed = Followed(key)
+    followed.begin(None, Chosen((opened,)))
+    for number, ds in enumerate(slices):
+        followed.add(ds.SOPInstanceUID, dicom.bytes(ds), at=5.0 + number, tick=5.0 + number)
+    with Journal.open(state) as journal:
+        said = Conclusions(ready_site.settings, journal, Spool(state))
+        said.preliminary(followed, opened.digest)
+        first = journal.reports.latest(key)
+        assert first is not None
+        early = kept_record(state, first.report_id, ROOM, RoomCheck)
+        said.final(followed, opened.digest, (select.reused_uid(),))
+        rows = journal.owed.of_study("mqtt", key.study)
+    bundles.close()
+    payloads = [
+        json.loads(mqtt.Envelope.model_validate_json(row.body or b"").payload) for row in rows
+    ]
+    types = [p["event"] if p["type"] == "study" else p["type"] for p in payloads]
+    found = ["finding"] * len(first.findings)
+    assert found
+    assert types == ["preliminary", *found, "checked", "analysed", "checked"]
+    assert [p["seq"] for p in payloads] == sorted(p["seq"] for p in payloads)
+    checks = [p["checked"] for p in payloads if p.get("checked")]
+    assert [one["stage"] for one in checks] == ["preliminary", "final"]
+    assert early is not None
+    assert early.values is not None
+    assert [RoomCheck.model_validate(one["check"]) for one in checks] == [early, early]
+    assert not {"room", "flags", "noise_hu"} & first.model_dump().keys(), "no part of a report"
+
+
+def test_a_refused_series_is_told_to_be_looked_at_and_one_that_is_set_aside_is_not(
+    ready_site: Device, dicom: Dicom, slices: Slices, key: SeriesKey
+) -> None:
+    state = ready_site.settings.state
+    arrive(ready_site, dicom, slices[:2])
+    aside = dicom.chest(
+        study_uid="1.2.9", series_uid="1.2.9.1", ImageType=["DERIVED", "PRIMARY", "MIP"]
+    )
+    with Journal.open(state) as journal:
+        refused = work_until_final(ready_site, journal, key)
+        arrive(ready_site, dicom, aside)
+        other = work_until_final(ready_site, journal, SeriesKey("1.2.9", "1.2.9.1"))
+        events = [
+            json.loads(mqtt.Envelope.model_validate_json(row.body or b"").payload)
+            for study in (key.study, "1.2.9")
+            for row in journal.owed.of_study("mqtt", study)
+        ]
+    check = kept_record(state, refused.report_id, ROOM, RoomCheck)
+    assert check is not None
+    assert (check.verdict, check.flags[0].reason) == ("look", refused.reasons[0].code)
+    assert other.reasons[0].code in SET_ASIDE
+    assert kept_record(state, other.report_id, ROOM, RoomCheck) is None
+    told = [one["study"] for one in events if one.get("checked")]
+    assert told == [refused.study.pseudonym]
 
 
 def test_what_is_known_of_an_input_is_not_named_anew(

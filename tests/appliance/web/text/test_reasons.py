@@ -8,6 +8,7 @@ import pytest
 
 from appliance.reasons import REMEDIES, Code
 from appliance.report import PLACE_OF, Doubt
+from appliance.room.codes import WHAT_TO_DO, FlagCode
 from appliance.web.text import say
 
 LANGUAGES = say.LANGUAGES
@@ -16,6 +17,8 @@ LANGUAGES = say.LANGUAGES
 def test_the_english_remedies_are_those_of_the_reports() -> None:
     texts = say.texts("en")
     assert {code: texts[f"reasons.remedy.{code.value}"] for code in Code} == REMEDIES
+    flags = {code: texts[f"room.remedy.{code.value}"] for code in FlagCode}
+    assert flags == WHAT_TO_DO
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -24,6 +27,9 @@ def test_every_code_kind_and_doubt_has_its_words(language: say.Language) -> None
     for code in Code:
         assert texts[f"reasons.what.{code.value}"]
         assert texts[f"reasons.remedy.{code.value}"]
+    for flag in FlagCode:
+        assert texts[f"room.flag.{flag.value}"]
+        assert texts[f"room.remedy.{flag.value}"]
     for kind in PLACE_OF:
         assert texts[f"study.kind.{kind}"]
     for doubt in get_args(Doubt):

@@ -1,0 +1,14 @@
+"""What the images of a series are worth, before anybody looks for findings in them. Pure.
+
+    plane (while it arrives) -> SliceFacts            slices
+    stack, lungs             -> RoomValues            series (body, noise, hounsfield, steps,
+                                                      contrast, lungs: a module each)
+    Result                   -> RoomCheck             verdict
+
+Rules.
+1. What needs pixels of one slice is taken while it arrives, on cells of about 3 mm and on blocks at
+   fixed places; after the last slice only numbers are left, and the blood in a few slices.
+2. Each value has a unit, a rule and a source, written where it is made. What cannot be had is None,
+   never 0. The order in which slices arrive changes nothing.
+3. Nothing here changes a report.
+"""
