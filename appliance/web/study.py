@@ -19,7 +19,6 @@ from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
 from appliance.web import feedback, live
-from appliance.web import live
 from appliance.web.pixels import routes as pixels
 from appliance.web.site import EVERYBODY, Route, site
 from appliance.web.views import study as views
