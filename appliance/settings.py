@@ -340,25 +340,16 @@ class Web(Record):
     @field_validator("host")
     @classmethod
     def _an_address(cls, value: str) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            raise ValueError(
-                f"{value!r} is no address of this machine; write 127.0.0.1, or 0.0.0.0 for all"
-            ) from None
+        return str(ipaddress.ip_address(value))
 
     @model_validator(mode="after")
     def _secured(self) -> Web:
-        if self.tls is None and not self.on_loopback:
+        if self.tls is None and not _is_loopback(self.host):
             raise ValueError(
                 "the page leaves this machine with TLS alone: name certificate and key in "
                 '[web.tls], or write host = "127.0.0.1"'
             )
         return self
-
-    @property
-    def on_loopback(self) -> bool:
-        return _is_loopback(self.host)
 
 
 class Host(Record):
