@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from appliance.records import Pair, SliceFacts
 
 BODY_HU: Final = -300.0
-LEAST_CELLS: Final = 60
-"""About 5 cm2: less is a table, a tube, a hand."""
+LEAST_CELLS: Final = 30
+"""About 10 cm2: less is a table, a tube, a hand."""
 BEFORE_MM: Final = 15.0
 """So far from the body air is air: no skin, no blanket, no blur."""
 MOST_PERCENT: Final = 50.0
