@@ -24,7 +24,7 @@ TISSUE_HU = -80.0, 260.0
 """Means of blocks of soft tissue: above fat, also where all is 60 HU off."""
 AIR_HU = -1035.0, -965.0
 MUSCLE_HU = 20.0, 95.0
-AIR_A_SLICE: Final = 12
+AIR_A_SLICE: Final = 8
 """Blocks of air, on average: fewer are a small field of view with blankets in its corners."""
 BIN_HU, SMOOTHED = 5.0, 5
 FEWEST: Final = 100

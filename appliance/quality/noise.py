@@ -53,7 +53,8 @@ def lagged(blocks: F32, sd: F32) -> F64:
     sums = np.zeros(LAGS)
     if not len(blocks):
         return sums
-    even = blocks[sd <= np.quantile(sd, EVENEST)].astype(np.float64)
+    most = int(EVENEST * (len(sd) - 1))
+    even = blocks[sd <= np.partition(sd, most)[most]].astype(np.float64)
     even -= even.mean(axis=(1, 2), keepdims=True)
     width = even.shape[2]
     for lag in range(min(LAGS, width)):
