@@ -55,8 +55,8 @@ def worklist(request: Request) -> Response:
     with here.reading() as journal:
         if journal is not None:
             values["seen"] = live.mark(journal, live.LIST, here.settings)
-            values["scanners"] = [sender.calling_ae for sender in journal.shown.senders()]
-            values["some"] = journal.shown.count() > 0
+            values["scanners"] = journal.shown.scanners()
+            values["some"] = journal.shown.any()
             found = journal.shown.studies(wanted, asked.behind, views.ROWS + 1) if wanted else []
             page = found[: views.ROWS]
             known = _known(journal, page, here.settings.state)

@@ -118,7 +118,7 @@ class Ward:
         state.mkdir(parents=True, exist_ok=True)
         self.at = self.now
         self.journal = Journal.open(state, lambda: self.at)
-        self._number = self.journal.shown.count()
+        self._number = len(self.journal.series.all())
 
     def __enter__(self) -> Ward:
         return self

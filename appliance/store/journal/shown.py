@@ -102,10 +102,16 @@ class Shown(Part):
             for r in rows
         ]
 
-    def count(self) -> int:
-        """How many studies are here."""
+    def any(self) -> bool:
+        """Whether any study is here."""
         with self._db.look() as db:
-            return int(db.execute("SELECT count(DISTINCT study_uid) FROM series").fetchone()[0])
+            return db.execute("SELECT 1 FROM series LIMIT 1").fetchone() is not None
+
+    def scanners(self) -> list[str]:
+        """AE titles of those that sent what is here."""
+        with self._db.look() as db:
+            rows = db.execute("SELECT DISTINCT calling_ae FROM series WHERE calling_ae != ''")
+            return sorted(row[0] for row in rows)
 
     def study(self, pseudonym: str) -> str | None:
         """Study Instance UID of the study of which something was said under this pseudonym."""
