@@ -6,7 +6,10 @@ Rules
 - A session that no account has (the demo's link, the display) is good on this machine alone and
   shows no names.
 - Names are for NAMED, and only where `[web] names` keeps them.
-- The cookie is HttpOnly and SameSite=Strict (RFC 6265bis), under TLS also Secure and __Host-. Its
+- The attached display has a cookie of its own below that of a person: who logs in at the bedside
+  sees names there, and after their logout, or when they were idle for too long, the screen is the
+  display again.
+- A cookie is HttpOnly and SameSite=Strict (RFC 6265bis), under TLS also Secure and __Host-. Its
   name holds the port: cookies of one host are those of all its ports.
 """
 
@@ -48,11 +51,18 @@ class Door:
         self.backoff = Backoff(time.monotonic)
         self._secure = web.tls is not None
         self.cookie = f"{'__Host-' if self._secure else ''}scanside-{web.port}"
+        self.display_cookie = f"{self.cookie}-display"
 
     def visitor(self, request: Request, look: Look, *, used: bool = True) -> Visitor | None:
         """Who asks; None without a session that goes on. used: a person asked, which keeps the
         session from ending of idleness. StateUnusable."""
-        token = request.cookies.get(self.cookie, "")
+        person = self._by_cookie(request, self.cookie, look, used=used)
+        return person or self._by_cookie(request, self.display_cookie, look, used=used)
+
+    def _by_cookie(
+        self, request: Request, cookie: str, look: Look, *, used: bool
+    ) -> Visitor | None:
+        token = request.cookies.get(cookie, "")
         if not _TOKEN.fullmatch(token):
             return None
         session = self.sessions.of(token, used=used)
@@ -89,10 +99,10 @@ class Door:
 
     def keep(self, request: Request, response: Response) -> None:
         """The cookie of the display, to be kept for longest from now on."""
-        self._give(response, request.cookies[self.cookie], DISPLAY_KEPT_S)
+        self._give(response, "display", request.cookies[self.display_cookie])
 
     def let_out(self, request: Request, response: Response) -> None:
-        """The session of a request ends, with its row. StateUnusable where one of both fails."""
+        """The session of a person ends, with its row. StateUnusable where one of both fails."""
         who: Visitor = request.state.visitor
         self.sessions.end(name_of(request.cookies[self.cookie]))
         rows.logout(self._settings.state, who)
@@ -115,13 +125,13 @@ class Door:
         except StateUnusable:
             self.sessions.end(session.id)
             raise
-        self._give(response, token, DISPLAY_KEPT_S if kind == "display" else None)
+        self._give(response, kind, token)
 
-    def _give(self, response: Response, token: str, lasts_s: int | None) -> None:
+    def _give(self, response: Response, kind: Kind, token: str) -> None:
         response.set_cookie(
-            self.cookie,
+            self.display_cookie if kind == "display" else self.cookie,
             token,
-            max_age=lasts_s,
+            max_age=DISPLAY_KEPT_S if kind == "display" else None,
             path="/",
             secure=self._secure,
             httponly=True,

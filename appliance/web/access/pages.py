@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, get_args
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from appliance.web.access import checks, link, passwords, rows
 from appliance.web.access.door import Door
-from appliance.web.site import EVERYBODY, Look, Role, Route, form, site, visitor
+from appliance.web.site import Look, Role, Route, Theme, form, site, visitor
 from appliance.web.text.say import wanted as wanted_language
 
 LOOK_COOKIE: Final = "scanside-look"
+THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
+_LONGEST_NAME: Final = 64
 _YEAR_S: Final = 365 * 86400
 _PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]{0,500}")
-WITH_ACCOUNT: Final[frozenset[Role]] = frozenset({"technologist", "radiologist", "service"})
+PEOPLE: Final[frozenset[Role]] = frozenset({"technologist", "radiologist", "service"})
 
 
 def login(request: Request) -> Response:
@@ -30,7 +32,9 @@ def log_in(request: Request) -> Response:
     """POST /login: name, password, next."""
     door: Door = request.app.state.access
     sent, state = form(request), site(request).settings.state
-    name, password = sent.get("name", "").strip().lower(), sent.get("password", "")
+    # what is longer is no name, and pauses are remembered under it
+    name = sent.get("name", "").strip().lower()[:_LONGEST_NAME]
+    password = sent.get("password", "")
     wanted = safe_path(sent.get("next", "/"))
     address = request.client.host if request.client is not None else "-"
 
@@ -126,11 +130,13 @@ def spend(request: Request) -> Response:
 def change_look(request: Request) -> Response:
     """POST /look: language, theme, back."""
     sent, now = form(request), request.state.look
-    words = (sent.get("language", now.language), sent.get("theme", now.theme))
+    offered = site(request).settings.web.languages
+    language = next((one for one in offered if one == sent.get("language")), now.language)
+    theme = next((one for one in THEMES if one == sent.get("theme")), now.theme)
     response = RedirectResponse(safe_path(sent.get("back", "/")), 303)
     response.set_cookie(
         LOOK_COOKIE,
-        ".".join(words),
+        f"{language}.{theme}",
         max_age=_YEAR_S,
         httponly=True,
         samesite="strict",
@@ -156,9 +162,9 @@ def safe_path(path: str) -> str:
 ROUTES = (
     Route("GET", "/login", login, None),
     Route("POST", "/login", log_in, None, slow=True),
-    Route("POST", "/logout", log_out, EVERYBODY),
-    Route("GET", "/password", password, WITH_ACCOUNT),
-    Route("POST", "/password", change_password, WITH_ACCOUNT, slow=True),
+    Route("POST", "/logout", log_out, PEOPLE),
+    Route("GET", "/password", password, PEOPLE),
+    Route("POST", "/password", change_password, PEOPLE, slow=True),
     Route("GET", "/start", start, None),
     Route("POST", "/start", spend, None),
     Route("POST", "/look", change_look, None),

@@ -1,9 +1,10 @@
 // Feedback without leaving the page: the same forms, sent by fetch, and keys for the current finding.
 // Without this file the forms work as they are.
 //
-// scanside:place    from the viewer, {center_lps_mm: [x, y, z], series}: where something was missed
-// scanside:finding  from the viewer, {finding, series}: which finding the reader looks at
-// scanside:fresh    from live.js: something about the study is new
+// viewer:place    from the viewer, {lps: [x, y, z]}: where the reader pointed. The place goes into the
+//                 form of what was missed, which stays closed until "Missed here" is tapped.
+// scanside:fresh  from live.js: something about the study is new
+// A click on [data-viewer-finding][data-viewer-report] makes that finding the one in hand.
 "use strict";
 (() => {
   const KEYS = { a: "accept", r: "reject", u: "undo" };
@@ -12,7 +13,6 @@
   let sending = false;
 
   const sections = () => [...document.querySelectorAll("section.feedback")];
-  const sectionOf = (series) => sections().find((one) => one.dataset.series === series) || sections()[0];
   const key = (form) => `${form.closest("section.feedback").dataset.report} ${form.dataset.finding}`;
   const keysOn = () => localStorage.getItem(KEPT) !== "off";
 
@@ -147,24 +147,22 @@
     form.requestSubmit(button);
   });
 
-  document.addEventListener("scanside:finding", (event) => {
-    const section = sectionOf(event.detail.series);
-    current = section && `${section.dataset.report} ${event.detail.finding}`;
+  document.addEventListener("click", (event) => {
+    const chosen = event.target.closest("[data-viewer-finding]");
+    if (!chosen) return;
+    current = `${chosen.dataset.viewerReport} ${chosen.dataset.viewerFinding}`;
     mark();
   });
 
-  document.addEventListener("scanside:place", (event) => {
-    const { center_lps_mm: center, series } = event.detail;
-    const section = sectionOf(series);
-    const place = section && section.querySelector("details.place");
-    if (!place) return;
-    place.open = true;
-    ["x", "y", "z"].forEach((axis, n) => {
-      place.querySelector(`input[name=${axis}]`).value = Number(center[n]).toFixed(1);
-    });
-    const size = place.querySelector("button[name=size_mm]");
-    size.scrollIntoView({ block: "nearest" });
-    size.focus({ preventScroll: true });
+  document.addEventListener("viewer:place", (event) => {
+    const { lps } = event.detail;
+    if (!lps) return;
+    const around = event.target.closest?.("section.series") || document;
+    for (const place of around.querySelectorAll("section.feedback details.place")) {
+      ["x", "y", "z"].forEach((axis, n) => {
+        place.querySelector(`input[name=${axis}]`).value = Number(lps[n]).toFixed(1);
+      });
+    }
   });
 
   document.addEventListener("scanside:fresh", () => sections().forEach(look));

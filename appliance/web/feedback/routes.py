@@ -31,15 +31,16 @@ from appliance.host import facts
 from appliance.report import Millimetres3, Report, SeriesKey, Status
 from appliance.results import operating
 from appliance.results.feedback import Feedback, of_report
+from appliance.results.mqtt import Mqtt
 from appliance.results.operating import FeedbackExport
 from appliance.store import kept
+from appliance.store.bell import ring
 from appliance.store.journal import Journal
 from appliance.store.journal.feedback import LONGEST_COMMENT, Heard
 from appliance.web.access.rows import writing
 from appliance.web.feedback import chart, views
 from appliance.web.feedback.views import Shown, Where
 from appliance.web.site import EVERYBODY, Role, Route, form, site, visitor
-from appliance.web.views import address
 
 ACCOUNTS: Final[frozenset[Role]] = EVERYBODY - {"display"}
 _VERDICTS: Final[frozenset[str]] = frozenset({"accept", "reject", "missed", "undo"})
@@ -48,14 +49,11 @@ _COMMENT: Final = "comment"
 
 def shown(request: Request, journal: Journal, report: Report, where: Where = "study") -> Shown:
     """What feedback.html draws: for the page of a study, which passes it as `feedback`."""
-    key = journal.reports.series_of(report.report_id)
-    name = address.name_of(journal, key) if key is not None else None
     return views.of_report(
         report,
         journal.feedback.of_report(report.report_id),
         journal.feedback.comments(report.report_id),
         who=visitor(request),
-        series=name or str(report.report_id),
         where=where,
     )
 
@@ -88,6 +86,7 @@ def give(request: Request) -> Response:
         raise HTTPException(404)
     if heard is Heard.TOO_MANY:
         raise HTTPException(400)
+    ring(site(request).settings.state, Mqtt.stage)
     return RedirectResponse(_address(report, where), 303)
 
 

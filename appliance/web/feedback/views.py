@@ -84,8 +84,6 @@ class Shown:
     """The part of a page about one report."""
 
     report: Report
-    series: str
-    """As addresses name it."""
     where: Where
     findings: tuple[FindingShown, ...]
     missed: tuple[MissedShown, ...]
@@ -106,7 +104,6 @@ def of_report(
     comments: Iterable[Comment],
     *,
     who: Visitor,
-    series: str,
     where: Where,
     draw: Callable[[], uuid.UUID] = uuid.uuid4,
 ) -> Shown:
@@ -131,7 +128,6 @@ def of_report(
     )
     return Shown(
         report=report,
-        series=series,
         where=where,
         findings=findings,
         missed=tuple(

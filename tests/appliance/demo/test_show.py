@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,7 @@ from appliance.report import (
 )
 from appliance.results.message import StudyEvent
 from appliance.settings import Settings
+from appliance.web.access import link
 from rigs.reports import NAMING
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -94,6 +96,7 @@ def test_the_demo_of_a_radiograph_ends_with_a_finding_and_its_heat_map(tmp_path:
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
     assert "The radiograph is drawn and shows no patient" in said
+    assert re.search(r"http://127\.0\.0\.1:\d+/start#[\w-]{43}", said), "the link of the page"
     found = Report.model_validate_json((tmp_path / "report.json").read_text())
     assert [finding.kind for finding in found.findings] == ["pneumonia"]
     assert found.notice.startswith("demonstration")
@@ -109,6 +112,20 @@ def test_where_no_image_was_stored_it_does_not_wait_for_a_report(
     monkeypatch.setattr("appliance.demo.scanner.send", lambda *_, **__: summary)
     with pytest.raises(PeerAway, match="none of the 1 images"):
         show._send(None, tmp_path, Settings(state=tmp_path))
+
+
+def test_the_link_of_the_page_is_whole_in_a_narrow_terminal_and_opens_it_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show.console, "width", 40)
+    settings = show._settings(tmp_path, 1883, 11112)
+    assert settings.web.enabled
+    assert not settings.web.names
+    show._page(settings)
+    printed = re.search(r"http://127\.0\.0\.1:(\d+)/start#(\S+)", capsys.readouterr().out)
+    assert printed is not None
+    assert int(printed[1]) == settings.web.port
+    assert link.spend(settings.state, printed[2]) is not None
 
 
 def test_a_folder_without_files_is_said_before_anything_is_started(

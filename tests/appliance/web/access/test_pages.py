@@ -212,6 +212,20 @@ def test_the_display_reads_until_it_is_revoked(page: web.Page) -> None:
         assert another.get("/").status_code == 303
 
 
+def test_who_logs_in_at_the_display_leaves_a_display_behind(page: web.Page) -> None:
+    with page.browser(headers=HTML) as screen:
+        spend(screen, page.link("display"))
+        assert 'href="/login"' in screen.get("/").text
+        name = page.account()
+        log_in(screen, name)
+        assert name in screen.get("/").text
+        screen.post("/logout", data={"csrf": csrf(screen)})
+        shown = screen.get("/")
+        assert shown.status_code == 200
+        assert name not in shown.text
+        assert screen.post("/logout", data={"csrf": csrf(screen)}).status_code == 403
+
+
 # language and theme
 
 
@@ -222,6 +236,20 @@ def test_language_and_theme_are_kept_without_a_login(page: web.Page) -> None:
         assert back.headers["location"] == "/login"
         browser.post("/look", data={"theme": "light"})
         assert 'lang="zh-Hans" data-theme="light"' in browser.get("/login").text
+
+
+def test_a_look_that_is_none_changes_nothing(page: web.Page) -> None:
+    with page.browser() as browser:
+        for language in ("肺", "de", 'en"; Path=/x', "\r\nx: y", "\0"):
+            answer = browser.post("/look", data={"language": language, "theme": language})
+            assert answer.status_code == 303
+            assert answer.headers["set-cookie"].startswith("scanside-look=en.dark;")
+
+
+def test_a_name_without_end_costs_no_memory_and_is_no_name(page: web.Page) -> None:
+    with page.browser() as browser:
+        answer = browser.post("/login", data={"name": "x" * 60000, "password": "y"})
+    assert answer.status_code == 401
 
 
 def test_a_forged_look_is_the_usual_one(page: web.Page) -> None:

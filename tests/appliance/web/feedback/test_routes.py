@@ -14,6 +14,7 @@ import pytest
 from appliance.report import Report
 from appliance.results.feedback import Feedback, counting
 from appliance.results.mqtt import Envelope
+from appliance.store import bell
 from appliance.store.journal import JOURNAL_NAME, damage
 from rigs import web
 from rigs.composing import FOUND, Site
@@ -130,7 +131,11 @@ def test_a_comment_is_shown_escaped_and_neither_sent_nor_exported(
 def test_the_message_goes_through_the_outbox_without_the_reader(
     site: Site, report: Report, reader: httpx.Client
 ) -> None:
-    give(reader, report, "accept", finding=1)
+    run = site.settings.state / "run"
+    run.mkdir(exist_ok=True)
+    with bell.hearing(site.settings.state, "publish") as rung:
+        give(reader, report, "accept", finding=1)
+        assert bell.take(rung), "who publishes is woken at once"
     (row,) = said(site, report)
     owed = {one.key: one for one in site.journal.owed.waiting("mqtt", 10_000)}
     envelope = Envelope.model_validate_json(owed[str(row.uid)].body or b"")

@@ -46,7 +46,7 @@ def report(make_report: Callable[..., Report]) -> Report:
 
 
 def seen(report: Report, *acts: Feedback, who: Visitor = ME) -> views.Shown:
-    return views.of_report(report, acts, (), who=who, series="s", where="study")
+    return views.of_report(report, acts, (), who=who, where="study")
 
 
 def test_a_finding_that_nobody_judged_has_no_verdict(report: Report) -> None:
@@ -99,7 +99,7 @@ def test_every_form_has_a_name_of_its_own_for_its_act(report: Report) -> None:
 
 def test_comments_say_whose_they_are(report: Report) -> None:
     said = (Comment(0.0, 1, "radiologist", "ab12", "a"), Comment(0.0, None, "display", "0", "b"))
-    shown = views.of_report(report, (), said, who=ME, series="s", where="report")
+    shown = views.of_report(report, (), said, who=ME, where="report")
     assert [(c.mine, c.finding, c.text) for c in shown.comments] == [
         (True, 1, "a"),
         (False, None, "b"),

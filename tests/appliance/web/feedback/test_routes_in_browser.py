@@ -87,7 +87,11 @@ def test_a_r_and_u_judge_the_finding_in_hand_and_then_the_next(
 ) -> None:
     press(tab, "a")
     tab.until(f"{state_of(1)}.includes('Accepted')")
-    tab.value("document.dispatchEvent(new CustomEvent('scanside:finding', {detail: {finding: 2}}))")
+    tab.value(
+        f"""(() => {{ const jump = document.createElement("button");
+        jump.dataset.viewerFinding = "2"; jump.dataset.viewerReport = "{report.report_id}";
+        document.querySelector("main").append(jump); jump.click(); }})()"""
+    )
     press(tab, "r")
     tab.until(f"{state_of(2)}.includes('Rejected')")
     press(tab, "u")
@@ -120,9 +124,14 @@ def test_missed_here_is_a_place_from_the_viewer_and_a_tap_on_a_size(
     tab: browsers.Page, site: Site, report: Report
 ) -> None:
     x, y, z = report.findings[0].place_lps_mm
-    detail = json.dumps({"center_lps_mm": [x + 12.04, y, z], "series": "another"})
-    tab.value(f"document.dispatchEvent(new CustomEvent('scanside:place', {{detail: {detail}}}))")
-    tab.until("document.activeElement.name === 'size_mm'")
+    detail = json.dumps({"bubbles": True, "detail": {"lps": [x + 12.04, y, z]}})
+    tab.value(
+        f"document.querySelector('main').dispatchEvent(new CustomEvent('viewer:place', {detail}))"
+    )
+    assert not tab.value("document.querySelector('details.place').open"), (
+        "a tap alone marks nothing"
+    )
+    tab.click("document.querySelector('details.place summary')")
     tab.click("document.querySelector('button[name=size_mm][value=\"6\"]')")
     tab.until("document.querySelector('.feedback').innerText.includes('Missed by the device')")
     (row,) = said(site, report)
