@@ -202,7 +202,7 @@ DESTINATION = Edits(
             " Folder()",
         ),
         Row(
-            "appliance/settings.py",
+            "appliance/settings/sections.py",
             "{}class Host(Record):\n",
             '''class Drop(Record):
     folder: Path | None = None
@@ -212,9 +212,9 @@ DESTINATION = Edits(
 ''',
         ),
         Row(
-            "appliance/settings.py",
-            "    retain: Retain = Retain()\n{}",
-            "    drop: Drop = Drop()\n",
+            "appliance/settings/file.py",
+            "    retain: sections.Retain = sections.Retain()\n{}",
+            "    drop: sections.Drop = sections.Drop()\n",
         ),
     ),
 )

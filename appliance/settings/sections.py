@@ -1,0 +1,192 @@
+"""The sections of the settings, but those of archives (archives.py). Every figure has its unit."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from appliance.report import Priority, Record, Verb
+from appliance.settings.addresses import is_loopback
+
+AETitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 6.2: no backslash
+Address = Annotated[
+    str, Field(pattern=r"^[ -?A-\[\]-~]{1,16}@(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")
+]
+"""AE@HOST:PORT; an IPv6 address in brackets."""
+Certificate = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+"""Which certificate a peer shows under TLS: the SHA-256 of its public key (SubjectPublicKeyInfo),
+64 hexadecimal digits; or one of its subject alternative names, a DNS name, an address or a URI."""
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+"""A name or an IPv4 address, without a port (RFC 1123 2.1)."""
+TopicPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class Site(Record):
+    name: TopicPart = "site"
+    device: TopicPart = "scanside"
+    publish_uids: bool = False
+    """Whether DICOM UIDs may leave the device in reports and messages."""
+
+
+class Allow(Record):
+    """One peer that may open an association. `host` is an address or network; names are not."""
+
+    ae_title: AETitle | Literal["*"]
+    host: str
+    quiet_s: float | None = Field(default=None, gt=0, le=600)
+    """Quiet time after which a series without other evidence is taken as complete."""
+    priority: Priority = "routine"
+    """`stat`: the series of this sender are analysed before those of others that wait."""
+    certificate: Certificate | None = None
+    """Under [dicom.tls]: the one certificate that it may show, also where it takes the answer to a
+    storage commitment request. Else any that `ca` has signed."""
+    commitment: Address | None = None
+    """Where it takes the answer to a storage commitment request: AE@HOST:PORT. Without it such
+    requests are refused."""
+
+    @field_validator("commitment")
+    @classmethod
+    def _has_a_port(cls, value: str | None) -> str | None:
+        if value is not None and not 0 < int(value.rpartition(":")[2]) < 65536:
+            raise ValueError("a port is 1 to 65535")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        network = ipaddress.ip_network(value, strict=False)
+        first = network.network_address
+        if isinstance(first, ipaddress.IPv6Address) and first.ipv4_mapped is not None:
+            raise ValueError(f"write {first.ipv4_mapped}: an IPv4 address, not one mapped to IPv6")
+        return value
+
+
+class TLS(Record):
+    """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class Dicom(Record):
+    ae_title: AETitle = "SCANSIDE"
+    bind: str = "0.0.0.0"  # noqa: S104 - the scanner is another host; `allow` denies by default
+    port: int = Field(default=11112, ge=0, le=65535)
+    allow: tuple[Allow, ...] = ()
+    max_associations: int = Field(default=32, ge=1)
+    share: float = Field(default=0.75, gt=0, le=1)
+    """How much of max_associations one sender (AE title and host) may hold, at least one."""
+    max_pdu_bytes: int = Field(default=131072, ge=4096)
+    idle_s: float = Field(default=60.0, gt=0)
+    tls: TLS | None = None
+    commitment: Literal["off", "relay"] = "off"
+    """Storage commitment that senders ask of us. `relay`: the first [[deliver]] with `commitment`
+    is asked, and the sender gets its answer."""
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> Dicom:
+        if self.tls is None and any(one.certificate is not None for one in self.allow):
+            raise ValueError("[[dicom.allow]] certificate needs [dicom.tls], else none is shown")
+        return self
+
+    @property
+    def most_of_one_sender(self) -> int:
+        """Associations that one sender may hold at a time."""
+        return max(1, int(self.max_associations * self.share + 1e-9))
+
+
+class Mqtt(Record):
+    host: str = "127.0.0.1"
+    port: int = Field(default=1883, ge=1, le=65535)
+    username: str | None = None
+    password_file: Path | None = None
+    protocol: Literal["5", "3.1.1", "auto"] = "auto"
+    keepalive_s: int = Field(default=30, ge=5)
+    health_s: float = Field(default=30.0, gt=0)
+    commands: tuple[Verb, ...] = ("ping", "resend", "stat", "resume")
+    """What is obeyed of those that may ask over MQTT; all else is answered with a refusal."""
+    pause_s: float = Field(default=3600.0, gt=0, le=604800)
+    """A pause ends by itself after so long."""
+    tls: TLS | None = None
+
+
+class Work(Record):
+    backend: Literal["auto", "gpu", "openvino", "onnxruntime"] = "auto"
+    """`auto`: the GPU where its engine is ready, else a CPU library (appliance/runtime/gpu.py)."""
+    threads: int = Field(default=0, ge=0, description="0: as many as there are cores")
+    quiet_s: float = Field(default=5.0, gt=0)
+    """Completeness without expectation: quiet for this long."""
+    released_quiet_s: float = Field(default=2.0, gt=0)
+    aborted_quiet_s: float = Field(default=30.0, gt=0)
+    preliminary: bool = True
+
+
+class Bundles(Record):
+    allow_unsigned: bool = False
+    """Whether bundles without a signature may be added and count. For development: obeyed only in a
+    file that belongs to root and that nobody else may write."""
+
+
+class Retain(Record):
+    days: float = Field(default=14.0, gt=0)
+    """Published series, reports and masks older than this are deleted."""
+    reserve_mb: int = Field(default=2048, ge=0)
+    """C-STORE answers A700 when less than this is free."""
+    target_free_mb: int = Field(default=8192, ge=0)
+    """`retain` deletes published series, oldest first, until this much is free."""
+    owed_days: float = Field(default=30.0, gt=0)
+    """Composed objects that no archive took for so long are given up."""
+
+
+class PageTLS(Record):
+    """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
+
+    certificate: Path
+    """With the chain behind it."""
+    key: Path
+
+
+class Web(Record):
+    """The page at the bedside."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """The address that it listens at. Off the loopback of this machine it needs [web.tls]."""
+    port: int = Field(default=8042, ge=1, le=65535)
+    tls: PageTLS | None = None
+    hosts: tuple[HostName, ...] = ()
+    """Names, beside `host` and localhost, under which a browser may ask for it."""
+    names: bool = False
+    """Whether patients' names are kept with reports and shown to those who may see them."""
+    session_hours: float = Field(default=12.0, gt=0, le=168)
+    """A login ends after so long."""
+    idle_minutes: float = Field(default=60.0, gt=0, le=1440)
+    """And after so long without a page that was asked for."""
+    languages: tuple[Literal["en", "zh"], ...] = Field(default=("en", "zh"), min_length=1)
+    """Which are offered; the first where a browser asks for none of them."""
+    metrics_token_file: Path | None = None
+    """Its first line is what /metrics asks for (Bearer, RFC 6750); without it there is none."""
+
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value))
+
+    @model_validator(mode="after")
+    def _secured(self) -> Web:
+        if self.tls is None and not is_loopback(self.host):
+            raise ValueError(
+                "the page leaves this machine with TLS alone: name certificate and key in "
+                '[web.tls], or write host = "127.0.0.1"'
+            )
+        return self
+
+
+class Host(Record):
+    power_mode: str | None = None
+    """A Jetson's power mode by name, such as MAXN_SUPER or 25W: `doctor` says when it is another.
+    An engine is tuned for the mode that it was built in."""
