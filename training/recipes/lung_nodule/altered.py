@@ -1,13 +1,11 @@
-"""Bodies that are altered quickly, for a mask that stays: tissue of other levels, masses and
-disease without classes, gas in the bowel, no lungs at all; and what a scanner adds.
+"""Bodies that are altered quickly, for a mask that stays: tissue of other levels, masses, gas in
+the bowel, no lungs at all; and what a scanner adds.
 
 Rules. Volumes are HU [z, y, x] at 3 mm, masks their lungs in [0, 1]. Everything is drawn from the
-generator, and nothing that comes in is changed. Disease with exact masks: training.implant.disease.
+generator, and nothing that comes in is changed. Disease is painted by training.implant.disease.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,8 +14,6 @@ from torch.nn import functional
 
 from training.read.volume import AIR_HU, F32
 
-SICKENED = {"mass": 0.45, "consolidation": 0.2, "effusion": 0.2, "glass": 0.15}
-"""What is painted quickly, without classes, and how often."""
 Range = tuple[float, float]
 VARIED: tuple[Range, Range] = (0.95, 1.05), (-30, 30)
 """Factor of HU, and HU added: far more than a scanner is off."""
@@ -54,11 +50,8 @@ def repaint(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
     return np.asarray(out, np.float32)
 
 
-def sicken(
-    rng: np.random.Generator, hu: F32, mask: F32, odds: Mapping[str, float] = SICKENED
-) -> F32:
-    """Paints masses, consolidation, effusion or ground glass into the lungs; the mask stays.
-    `odds`: how often each is drawn."""
+def with_masses(rng: np.random.Generator, hu: F32, mask: F32) -> F32:
+    """One to three masses in the lungs, of 2 to 8 cm."""
     out = np.array(hu)
     lung = mask > 0.5
     if lung.sum() < 500:
@@ -69,30 +62,15 @@ def sicken(
     )
     wobble = smooth_field(rng, hu.shape, 6)
     for _ in range(int(rng.integers(1, 4))):
-        kind = rng.choice(list(odds), p=list(odds.values()))
         tissue = rng.uniform(-20, 80) + 12 * rng.standard_normal(hu.shape).astype(np.float32)
         centre = places[rng.integers(len(places))]
-        if kind == "effusion":
-            side = lung & ((grid[2] < hu.shape[2] / 2) == (centre[2] < hu.shape[2] / 2))
-            if side.sum() < 200:
-                continue
-            lean = rng.uniform(0.0, 0.8)
-            height = grid[1] - lean * grid[0] + wobble
-            level = np.quantile(height[side], 1 - rng.uniform(0.03, 0.35))
-            where = side & (height > level)
-            tissue = tissue * 0.3
-        else:
-            reach = {"mass": (3, 13), "consolidation": (6, 22), "glass": (6, 25)}[str(kind)]
-            radius = rng.uniform(*reach) * np.exp(rng.uniform(-0.25, 0.25, 3))
-            distance = sum(((grid[i] - centre[i]) / radius[i]) ** 2 for i in range(3))
-            where = (np.sqrt(np.asarray(distance)) + 0.15 * wobble < 1) & lung
-        if kind == "glass":
-            out[where] = np.maximum(out[where], out[where] * 0.5 + rng.uniform(-350, -200))
-        else:
-            soft = ndimage.gaussian_filter(where.astype(np.float32), 0.5)
-            out = np.where(
-                where | (soft > 0.2) & lung, np.maximum(out, out * (1 - soft) + soft * tissue), out
-            )
+        radius = rng.uniform(3, 13) * np.exp(rng.uniform(-0.25, 0.25, 3))
+        distance = sum(((grid[i] - centre[i]) / radius[i]) ** 2 for i in range(3))
+        where = (np.sqrt(np.asarray(distance)) + 0.15 * wobble < 1) & lung
+        soft = ndimage.gaussian_filter(where.astype(np.float32), 0.5)
+        out = np.where(
+            where | (soft > 0.2) & lung, np.maximum(out, out * (1 - soft) + soft * tissue), out
+        )
     return np.asarray(out, np.float32)
 
 

@@ -10,7 +10,7 @@ mask's run must have learned from the same hosts: what a fold leaves out is left
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import RunError, command
-from training.implant.disease.paint import Sick, paint
 from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Job, Schedule, fit
@@ -55,18 +54,13 @@ class Knobs:
     bf16: bool = True
 
 
-def painted(rng: np.random.Generator, host: Host) -> Sick:
-    """A host with diseases that are drawn, at 3 mm."""
-    assert host.chest is not None
-    return paint(rng, host.chest, sick_lungs.drawn(rng, host.chest))
-
-
 def batch_of(rng: np.random.Generator, hosts: list[Host], k: Knobs) -> tuple[Tensor, ...]:
     """Images [B,1,Z,Y,X], their lungs [B,1,Z,Y,X] and shares of DISEASES [B,3,Z,Y,X]."""
     drawn = []
     for _ in range(k.chests):
         host = hosts[int(rng.integers(len(hosts)))]
-        sick, size = painted(rng, host), (k.depth, k.width, k.width)
+        size = (k.depth, k.width, k.width)
+        sick = sick_lungs.painted(rng, host.chest)
         drawn.append(sick_lungs.pieces(rng, sick, host.mask[GRID_MM], k.pieces, size))
     return tuple(torch.from_numpy(np.concatenate(part)) for part in zip(*drawn, strict=True))
 
@@ -105,21 +99,14 @@ def train(k: Knobs, hosts: list[Host], folder: Path, lungs: Path) -> SickLungNet
 
 
 def images(hosts: str, count: int, rng: np.random.Generator) -> list[F32]:
-    """Inputs [1,1,Z,Y,X] as the mask learned from, every other round of hosts with disease."""
+    """Inputs [1,1,Z,Y,X] as the mask learned from, disease included."""
     loaded = _loaded(hosts)
-    found = []
-    for i in range(count):
-        host = loaded[i % len(loaded)]
-        if i // len(loaded) % 2:
-            mask = {GRID_MM: host.mask[GRID_MM]}
-            host = replace(host, hu={GRID_MM: painted(rng, host).hu}, mask=mask)
-        found.append(segment.sample(rng, [host], segment.Knobs())[0][None, None])
-    return found
+    return [segment.sample(rng, loaded, segment.Knobs())[0][None, None] for _ in range(count)]
 
 
 def _loaded(hosts: str) -> list[Host]:
     shared, cache = shared_folder(), work_folder("cache")
-    return [segment.load_host(shared, name, cache, sick=True) for name in nodule_hosts(hosts)]
+    return [segment.load_host(shared, name, cache) for name in nodule_hosts(hosts)]
 
 
 def main() -> None:

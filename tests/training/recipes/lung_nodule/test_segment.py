@@ -1,8 +1,8 @@
-"""The lung recipe: it learns as it did; a break changes nothing, and what is broken ends it."""
+"""The lung recipe: diseased lung is lung and weighs more; a break changes nothing, and what is
+broken ends it."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 from training.errors import DataError, RunError  # noqa: E402
+from training.implant.disease.chest import chest_of  # noqa: E402
 from training.learn.checkpoint import load_checkpoint  # noqa: E402
-from training.networks import LungNet  # noqa: E402
 from training.read.lung_truth import lung_truth  # noqa: E402
-from training.read.volume import resample  # noqa: E402
+from training.read.volume import Volume, resample  # noqa: E402
 from training.recipes.lung_nodule import segment  # noqa: E402
 
 TINY = segment.Knobs(steps=4, batch=2, depth=32, width=48, warmup=2, bf16=False, save_every=2)
@@ -31,28 +31,36 @@ def chest() -> segment.Host:
     truth = lung_truth(fine, 1.5).astype(np.float32)
     assert truth.any()
     coarse = resample(truth, [1.5] * 3, [3.0] * 3)
-    return segment.Host("made-up", {1.5: fine, 3.0: hu}, {1.5: truth, 3.0: coarse})
+    volume = Volume("made-up", hu, (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
+    painted = chest_of(volume, truth > 0.5, 3.0)
+    return segment.Host("made-up", {1.5: fine, 3.0: hu}, {1.5: truth, 3.0: coarse}, painted)
 
 
-def test_it_learns_what_it_learned_in_a_loop_of_its_own(tmp_path: Path) -> None:
-    """The figures are of the recipe before it came into `training.learn.loop`, same knobs."""
-    segment.train(TINY, [chest()], tmp_path)
-    torch.manual_seed(TINY.seed)
-    before, state = LungNet().state_dict(), load_checkpoint(tmp_path / "last.pt")
+def test_lung_that_looks_like_tissue_weighs_more_than_lung_and_than_tissue() -> None:
+    """What a mask costs that leaves out a box: of air in the lungs, of consolidated lung."""
+    image, mask = torch.full((1, 1, 16, 32, 32), 0.1), torch.zeros(1, 1, 16, 32, 32)
+    mask[..., 4:12, 8:24, 8:24] = 1
+    image[..., 18:24] = 0.7  # tissue: in the lungs and beside them
+    right = mask * 20 - 10
 
-    def moved(of: str, names: list[str]) -> float:
-        steps = (float((state[of][n] - before[n]).double().square().sum()) for n in names)
-        return float(sum(steps)) ** 0.5
+    def cost(box: tuple[slice, slice]) -> float:
+        wrong = right.clone()
+        wrong[..., 4:12, box[0], box[1]] *= -1
+        return float(segment.loss_of(wrong, mask, image))
 
-    every = [n for n, v in before.items() if v.is_floating_point()]
-    with (tmp_path / "log.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["step"], row["skipped"]) == ("4", "0")
-    assert float(row["loss"]) == pytest.approx(1.544894, rel=1e-4)
-    assert moved("model", every) == pytest.approx(6.413294, rel=1e-3)
-    assert moved("ema", every) == pytest.approx(5.798042, rel=1e-3)
-    assert moved("model", ["stem.0.weight"]) == pytest.approx(0.213150, rel=3e-3)
-    assert moved("model", ["head.weight"]) == pytest.approx(0.095088, rel=3e-3)
+    consolidated, airy = (cost((slice(8, 24), slice(a, a + 4))) for a in (19, 9))
+    assert consolidated > 2 * airy
+    beside = cost((slice(0, 8), slice(19, 23)))
+    assert beside < 2 * airy
+
+
+def test_most_lessons_are_of_painted_hosts_and_their_mask_is_that_of_the_healthy_one() -> None:
+    host, k = chest(), replace(TINY, empty=0.0, repaint=0.0, masses=0.0, gas=0.0)
+    for disease in (0.0, 1.0):
+        rng = np.random.default_rng(4)
+        drawn = [segment.lesson(rng, host, replace(k, disease=disease)) for _ in range(8)]
+        dense = np.mean([(hu[mask > 0.9] > -700).mean() for hu, mask in drawn])
+        assert dense > 0.02 if disease else dense < 0.01
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
