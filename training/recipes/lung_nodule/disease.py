@@ -41,7 +41,7 @@ class Knobs:
     seed: int = 5
     threads: int = 1
     hosts: str = ",".join(NODULE_SERIES)
-    steps: int = 600
+    steps: int = 1600
     chests: int = 2  # painted for each step
     pieces: int = 4  # of each chest
     depth: int = 32  # of a piece, voxels of 3 mm
