@@ -52,6 +52,7 @@ from training.recipes.lung_nodule.fold_candidates import (
     places_of,
 )
 from training.recipes.lung_nodule.proposals import onnx_backend
+from training.recipes.lung_nodule.seen import refuse_seen
 
 MOST_OTHER = 4
 PATCH_WEIGHT = 0.5
@@ -260,6 +261,8 @@ def main() -> None:
     folds, cubes = [], []
     for text in given.fold:
         host, propose, cube = (*text.split("="), "", "")[:3]
+        for run in filter(None, (propose, cube)):
+            refuse_seen(host, run)
         cubes.append(bool(cube))
         fold = Fold(
             host, propose, given.segment, given.network, given.seeds, given.top, given.within

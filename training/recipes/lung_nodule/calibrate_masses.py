@@ -50,6 +50,7 @@ from training.read.folders import shared_folder, work_folder
 from training.read.volume import Volume, stack_of
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.proposals import lungs_of, onnx_backend
+from training.recipes.lung_nodule.seen import refuse_seen
 
 SURE_MM = 30.0
 """From here on it is a mass (Lung-RADS v2022)."""
@@ -355,11 +356,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
+    folds = [fold.partition("=")[::2] for fold in given.fold]
+    for name, run in folds:
+        refuse_seen(name, run)
     shapes = cached_shapes(shared_folder(), work_folder("cache"), "val")
     head = bundle.mass_head(1.0, 0.0, 0.0, given.least)
     scans: list[Judged] = []
-    for fold in given.fold:
-        name, _, run = fold.partition("=")
+    for name, run in folds:
         files: dict[bundle.Role, Path] = {
             "segment": work_folder(given.segment) / given.network,
             "mass": work_folder(run) / given.network,

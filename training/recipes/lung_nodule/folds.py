@@ -5,8 +5,9 @@ Rules.
    nothing else. What ships learns from all.
 2. A CT of `shared_series.MASSES_ONLY` counts for masses alone: no other network learns from it or
    is judged on it.
-3. Networks of MEASURED_BY are trained in those folds alone: they need many minutes, and the CTs of
-   these folds are the ones up to 3 mm, in which a nodule is measured.
+3. A role of FEW is trained in those folds alone, because it needs many minutes. A nodule is
+   measured in the CTs of folds 2 and 4, which are the ones up to 3 mm. Disease of the lungs is
+   judged in those of folds 1 and 3, which hold the two masses: a mass is not to count as disease.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ FOLDS = {
     "3": ("A0001", "LIDC-IDRI-0005"),
     "4": ("LIDC-IDRI-0003", "LIDC-IDRI-0021"),
 }
-MEASURED_BY = ("2", "4")
+FEW = {"measure": ("2", "4"), "disease": ("1", "3")}
 WITH_MASSES_ONLY = ("mass",)
 """Roles that learn from, and are judged on, CTs of MASSES_ONLY too."""
 
 
 def folds_of(role: str) -> tuple[str, ...]:
     """The folds in which a role's network is trained."""
-    return MEASURED_BY if role == "measure" else tuple(FOLDS)
+    return FEW.get(role, tuple(FOLDS))
 
 
 def run_of(role: str, fold: str) -> str:

@@ -38,12 +38,12 @@ from training.implant.disease.chest import Chest, chest_of
 from training.implant.disease.layers import Kind
 from training.implant.disease.paint import COUNTS, DiffuseTruth, Wanted, diffuse_truth, paint
 from training.judge.metrics import wilson
-from training.learn.checkpoint import load_checkpoint
 from training.read.folders import shared_folder, work_folder
 from training.read.shared_series import host_lungs
 from training.read.volume import F32, F64, Bool, Volume, stack_of
 from training.recipes.lung_nodule import bundle, sick_lungs
 from training.recipes.lung_nodule.proposals import onnx_backend
+from training.recipes.lung_nodule.seen import refuse_seen, seen_by
 
 PAINTED_MM = 1.5
 FEW_ML = (8.0, 45.0)
@@ -160,7 +160,7 @@ def fitted(scans: Sequence[Scan]) -> float:
     if not any(large):
         raise RunError(
             f"the network says nothing of {len(large)} scans with {MUCH_ML:g} ml and more: it has "
-            "not learned disease; train it longer, or ship without (--disease_weight 0)"
+            "not learned disease; train it longer, or ship the run of its mask"
         )
     floor = max(*as_they_are, float(np.quantile(little, 0.95, method="higher")), LEAST)
     ceiling = float(np.quantile(large, 0.1, method="lower"))
@@ -254,11 +254,10 @@ def main() -> None:
         out_of.setdefault(run, []).append(name)
     scans: list[Scan] = []
     for run, names in out_of.items():
+        for name in names:
+            refuse_seen(name, run)
         backend = onnx_backend({"segment": work_folder(run) / given.network}, given.threads)
-        seen = str(load_checkpoint(work_folder(run) / "last.pt")["knobs"]["hosts"]).split(",")
-        if both := set(names) & set(seen):
-            raise RunError(f"{run} learned from {min(both)}: it cannot be judged on it")
-        for name in (*names, *seen):
+        for name in (*names, *seen_by(run)):
             volume, _, lungs = host_lungs(shared_folder(), name, work_folder("cache"))
             left_out = name in names
             for scan in scans_of(volume, lungs, run, backend, left_out=left_out, counts=counts):

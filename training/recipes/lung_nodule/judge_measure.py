@@ -43,6 +43,7 @@ from training.read.folders import shared_folder, work_folder
 from training.read.volume import F32
 from training.recipes.lung_nodule import bundle
 from training.recipes.lung_nodule.measure import Example, Knobs, draw, occupancy
+from training.recipes.lung_nodule.seen import refuse_seen
 
 FINE_MM = 0.4
 PLAIN = Knobs(stretch=1.0, thin=0.0, thick=0.0, vary=False, smallest_mm=4.0, largest_mm=30.0)
@@ -212,11 +213,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--figures", type=Path)
     given = parser.parse_args()
+    folds = [fold.partition("=")[::2] for fold in given.fold]
+    for name, run in folds:
+        refuse_seen(name, run)
     shared, cache = shared_folder(), work_folder("cache")
     shapes = cached_shapes(shared, cache, "val")
     by_host, rows = {}, []
-    for fold in given.fold:
-        name, _, run = fold.partition("=")
+    for name, run in folds:
         network = (work_folder(run) / given.network).read_bytes()
         own = rows_of(load_host(shared, name, cache), network, shapes, given.cubes, given.threads)
         by_host[name] = figures_of([r for r in own if not r.thick and r.diameter_mm >= LEAST_MM])

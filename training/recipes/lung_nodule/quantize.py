@@ -47,7 +47,7 @@ from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
 from training.read.shared_series import NODULE_SERIES, training_series
 from training.read.volume import F32, resample, window
-from training.recipes.lung_nodule import bundle, cube, mass, measure, segment
+from training.recipes.lung_nodule import bundle, cube, disease, mass, measure
 from training.recipes.lung_nodule.candidates import joined
 from training.recipes.lung_nodule.patches import load_patches, patch_file
 from training.recipes.lung_nodule.proposal_patches import Drawing, sample
@@ -99,7 +99,7 @@ SHOWN = (
 DRAWN = {"mass": mass.images, "measure": measure.images}
 DRAWS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "mass": ("body_weight", DrawnMassNet),
-    "segment": ("disease_weight", SickLungNet),
+    "segment": ("lungs", SickLungNet),
 }
 """By role: the knob that tells that a run's network draws (bundle.DRAWN), and that network."""
 
@@ -107,7 +107,7 @@ DRAWS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 def empty(network: bundle.Role, knobs: Mapping[str, Any]) -> nn.Module:
     """The untrained network of a run with these knobs; no run of before has one that draws."""
     knob, drawing = DRAWS.get(network, ("", EMPTY[network]))
-    return drawing() if knobs.get(knob, 0.0) > 0 else EMPTY[network]()
+    return drawing() if knobs.get(knob) else EMPTY[network]()
 
 
 def averaged(network: bundle.Role, run: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -210,8 +210,8 @@ def drawn(
         return calibration, *patches("val", 1000, rng)
     if role == "cube":
         return cubes(run, k.images, rng, k.threads)
-    if role == "segment" and run.get("disease_weight", 0.0) > 0:
-        images = segment.images(run["hosts"], k.images + k.judged, rng)
+    if role == "segment" and run.get("lungs"):
+        images = disease.images(run["hosts"], k.images + k.judged, rng)
         return images[: k.images], images[k.images :], None
     if role in DRAWN:
         draw = partial(DRAWN[role], run["hosts"])

@@ -7,7 +7,7 @@ and one more ships.
 from __future__ import annotations
 
 from training.read.folders import work_folder
-from training.recipes.lung_nodule.folds import folds_of, judged_runs, learned_from, run_of
+from training.recipes.lung_nodule.folds import FOLDS, folds_of, judged_runs, learned_from, run_of
 from training.tracks import Command, Stage
 
 STEPS = "training.recipes.lung_nodule"
@@ -34,7 +34,14 @@ def stages(out: str) -> list[Stage]:
                 [f"{STEPS}.classify"],
                 [*quantize, "classify", "--name", "student"],
             ]
-            tracks["segment"] = [[f"{STEPS}.segment"], [*quantize, "segment"]]
+            for fold in (*folds_of("disease"), ""):
+                mask, run = (run_of(r, fold) if fold else r for r in ("segment", "disease"))
+                hosts = ["--hosts", learned_from("disease", fold)]
+                tracks[run] = [
+                    [f"{STEPS}.segment", "--name", mask, *hosts],
+                    [f"{STEPS}.disease", "--name", run, "--lungs", mask, *hosts],
+                    [*quantize, "segment", "--name", run],
+                ]
     return [tracks, {"judge": judged_and_exported(out)}]
 
 
@@ -48,23 +55,35 @@ def judged_and_exported(out: str) -> list[Command]:
     def files(**options: str) -> list[str]:
         return [w for o, name in options.items() for w in (f"--{o}", str(folder / f"{name}.json"))]
 
-    runs = ["--classify", "student", "--mass", "mass", "--measure", "measure"]
+    runs = ["--segment", "disease", "--classify", "student", "--mass", "mass"]
+    runs += ["--measure", "measure"]
     nodules = files(heads="heads", figures="figures")
     masses = files(mass_heads="mass-heads", mass_figures="mass-figures")
     measures = files(measure_figures="measure-figures")
+    disease = [
+        word
+        for fold in folds_of("disease")
+        for host in FOLDS[fold]  # no lung network learns from slices of 8 mm
+        for word in ("--fold", f"{host}={run_of('disease', fold)}")
+    ]
     compared = ["--compared", "student-alone,teacher"]
     return [
         [
-            *(f"{STEPS}.calibrate", *folds("propose"), "--classify", "student"),
+            *(f"{STEPS}.calibrate", *folds("propose"), "--segment", "disease"),
+            *("--classify", "student"),
             *files(out="heads", figures="figures"),
         ],
         [
-            *(f"{STEPS}.calibrate_masses", *folds("mass")),
+            *(f"{STEPS}.calibrate_masses", *folds("mass"), "--segment", "disease"),
             *files(out="mass-heads", figures="mass-figures"),
         ],
         [
             *(f"{STEPS}.judge_measure", *folds("measure")),
             *files(figures="measure-figures"),
         ],
-        [f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures],
+        [f"{STEPS}.judge_disease", *disease, "--out", str(folder / "disease.json")],
+        [
+            *(f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures),
+            *files(disease="disease"),
+        ],
     ]

@@ -8,7 +8,7 @@ from training.read import left_out as nobody
 from training.read.shared_series import MASSES_ONLY, NODULE_SERIES, TRAINING_SERIES
 from training.recipes.lung_nodule.folds import FOLDS, folds_of, judged_runs, learned_from, left_out
 
-ROLES = ("propose", "mass", "measure", "cube")
+ROLES = ("propose", "mass", "measure", "cube", "disease")
 
 
 def test_the_folds_hold_every_ct_once_two_each() -> None:
@@ -45,12 +45,13 @@ def test_slices_of_8_mm_count_for_masses_alone() -> None:
     assert len(judged_runs("mass")) == 8
 
 
-def test_measuring_is_judged_in_two_folds_and_all_else_in_four() -> None:
+def test_measuring_and_disease_are_judged_in_two_folds_and_all_else_in_four() -> None:
     assert {role: len(folds_of(role)) for role in ROLES} == {
         "propose": 4,
         "mass": 4,
         "measure": 2,
         "cube": 4,
+        "disease": 2,
     }
 
 

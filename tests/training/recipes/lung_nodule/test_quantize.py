@@ -52,8 +52,8 @@ def test_the_knobs_of_a_run_tell_whether_its_network_draws() -> None:
     assert isinstance(empty("mass", {"body_weight": 0.5}), DrawnMassNet)
     for before in ({}, {"body_weight": 0.0}):
         assert isinstance(empty("mass", before), MassNet)
-    assert isinstance(empty("segment", {"disease_weight": 0.5}), SickLungNet)
-    for before in ({}, {"disease_weight": 0.0}):
+    assert isinstance(empty("segment", {"lungs": "segment"}), SickLungNet)
+    for before in ({}, {"hosts": "A0001"}):
         assert not isinstance(empty("segment", before), SickLungNet)
     assert isinstance(empty("measure", {"body_weight": 1.0}), MeasureNet)
 

@@ -15,10 +15,13 @@ def options(command: list[str], name: str) -> list[str]:
 def test_every_run_that_judges_is_trained_and_quantised_and_never_saw_its_ct() -> None:
     tracks, (judges,) = stages("out")[0], stages("out")[1].values()
     learned = {}
-    for name, (train, quantize) in ((n, t) for n, t in tracks.items() if len(t) == 2):
-        if hosts := options(train, "--hosts"):
-            assert options(train, "--name") == options(quantize, "--name") == [name]
-            learned[name] = hosts[0].split(",")
+    for name, (*trained, quantize) in tracks.items():
+        for train in trained:
+            if hosts := options(train, "--hosts"):
+                assert options(trained[-1], "--name") == options(quantize, "--name") == [name]
+                learned[options(train, "--name")[0]] = hosts[0].split(",")
+                for mask in options(train, "--lungs"):
+                    assert learned[mask] == learned[name]
     asked = 0
     for command in judges:
         for fold in options(command, "--fold"):
@@ -26,5 +29,5 @@ def test_every_run_that_judges_is_trained_and_quantised_and_never_saw_its_ct() -
             assert host in TRAINING_SERIES
             assert host not in learned[run]
             asked += 1
-    assert asked == 7 + 8 + 4
+    assert asked == 7 + 8 + 4 + 4
     assert [c[0] for c in judges][-1] == f"{STEPS}.export"
