@@ -21,11 +21,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import archive, associations, beside, infer, line, prepare, receive, size
+from bench import archive, associations, beside, infer, line, page, prepare, receive, size
 
 RESULTS = Path(__file__).parent / "results"
 COMPARED = {"prepare": prepare, "infer": infer, "receive": receive}
-MEASURED = {"associations": associations, "archive": archive, "line": line, "size": size}
+MEASURED = {
+    "associations": associations,
+    "archive": archive,
+    "line": line,
+    "page": page,
+    "size": size,
+}
 
 
 @dataclass(frozen=True)

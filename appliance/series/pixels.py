@@ -60,7 +60,10 @@ from appliance.series.header import (
 from appliance.series.header import TAGS as HEADER_TAGS
 from appliance.series.layout import Layout
 
-__all__ = ["AIR_HU", "MAX_PIXELS", "Parsed", "header", "images", "padding", "parse", "read"]
+__all__ = [
+    "AIR_HU", "MAX_PIXELS", "Frame", "Parsed", "frames", "header", "images", "padding", "parse",
+    "read",
+]  # fmt: skip
 
 AIR_HU = -1000
 MAX_PIXELS = 1 << 28  # of one instance: 1024 frames of 512 x 512
@@ -132,11 +135,10 @@ def _images(instance: Instance, max_pixels: int) -> tuple[Image, ...]:
         text = shown if known else "neither its SOP class nor its Modality is that of a CT"
         raise refused(Code.MODALITY, f"{e.where}: {text}", e.where)
     form = layout.layout(e, max_pixels)
-    groups: tuple[Groups | None, ...] = groups_of(e) or (None,)
-    if len(groups) != form.frames:
-        text = f"{e.where}: {form.frames} frames, functional groups or geometry of {len(groups)}"
+    described = _frames(e, whole)
+    if len(described) != form.frames:
+        text = f"{e.where}: {form.frames} frames, functional groups or geometry of {len(described)}"
         raise refused(Code.MISSING_GEOMETRY, text, e.where)
-    described = [_frame(e, whole, group, index) for index, group in enumerate(groups)]
     return tuple(
         _image(e, form, one, words)
         for one, words in zip(described, decode.frames(instance, form), strict=True)
@@ -158,6 +160,21 @@ class Frame:
     header: Header
     geometry: Geometry
     rescale: Rescale
+
+
+def frames(parsed: Parsed) -> tuple[Frame, ...]:
+    """What the header of one CT instance says of each frame; its pixels are not looked at.
+
+    Raises SeriesRefused, and nothing else.
+    """
+    e = parsed.instance.elements
+    with reading(e.where):
+        return _frames(e, of_instance(parsed.instance, strict=True))
+
+
+def _frames(e: Elements, whole: Header) -> tuple[Frame, ...]:
+    groups: tuple[Groups | None, ...] = groups_of(e) or (None,)
+    return tuple(_frame(e, whole, group, index) for index, group in enumerate(groups))
 
 
 def _frame(e: Elements, whole: Header, groups: Groups | None, index: int) -> Frame:

@@ -31,6 +31,7 @@ from appliance.web import feedback, health, live, metrics, serving, study, workl
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
+from appliance.web.pixels import routes as pixels
 from appliance.web.serving import Assets
 from appliance.web.site import Route, Site, Visitor
 
@@ -41,6 +42,7 @@ ROWS: tuple[Route, ...] = (
     *pages.ROUTES,
     *worklist.ROUTES,
     *study.ROUTES,
+    *pixels.ROUTES,
     *health.ROUTES,
     *live.ROUTES,
     *metrics.ROUTES,

@@ -19,6 +19,7 @@ from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
 from appliance.web import feedback, live
+from appliance.web.pixels import routes as pixels
 from appliance.web.site import EVERYBODY, Route, site
 from appliance.web.views import study as views
 from appliance.web.views.address import name_of, study_of
@@ -56,6 +57,7 @@ def study(request: Request) -> Response:
         raise HTTPException(404)
     who = persons(request, {study_uid: pseudonym}, latest)
     person = None if who is None else who.get(study_uid)
+    pixels.warm(request)
     values = {
         "shown": views.shown(pseudonym, known, person),
         "banner": banner,

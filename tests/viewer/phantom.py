@@ -52,6 +52,10 @@ class Study:
     def uid(self) -> str:
         return str(self.images[0].StudyInstanceUID)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(self._finding(number) for number in self.middles)
+
     def packed(self) -> list[bytes]:
         return [instances.packed(image) for image in self.images]
 
@@ -59,8 +63,11 @@ class Study:
         """What a report on its two findings says. report: fields of it that are to be others."""
         series = source(self.images)
         made = make_report(series.key.series).model_dump(by_alias=True)
-        findings = tuple(self._finding(number) for number in self.middles)
-        said = {"findings": findings, "coverage": Coverage(lungs="covered"), "appliance": "0.2.0"}
+        said = {
+            "findings": self.findings,
+            "coverage": Coverage(lungs="covered"),
+            "appliance": "0.2.0",
+        }
         return Case(
             Report.model_validate({**made, **said, **report}),
             series,

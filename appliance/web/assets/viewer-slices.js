@@ -1,0 +1,146 @@
+/* The pixels of a series, fetched one by one as they are wanted.
+
+   Rules
+   - What is looked at comes first, then what is likely next: who asks says so each time, and what
+     was asked for before and did not begin is dropped. IN_FLIGHT are fetched at once.
+   - Images of one size are held in one array, each once (docs/decisions/0009-viewer.md). Where they
+     would take more than MOST_BYTES, and where sizes differ, the ones that were looked at last.
+   - An image that cannot be had is remembered with its reason. Where the device is away or busy it
+     is asked for again. */
+
+const IN_FLIGHT = 2; // one process of the device decodes for all
+const MOST_BYTES = 400 * 2 ** 20;
+const PAUSE_MS = 300;
+const TRIES = 30;
+/** Reasons that another try may end. */
+const PASSING = new Set(["away", "busy"]);
+
+export class Slices {
+  /** address: of the series; listing: what /images says; changed(image): one came or failed. */
+  constructor(address, listing, changed) {
+    this.address = address;
+    this.listing = listing;
+    this.changed = changed;
+    this.failed = new Map();
+    this.tries = new Map();
+    this.queue = [];
+    this.flying = new Set();
+    this.closed = false;
+    const sizes = new Set(listing.images.map(({ place }) => place && place.rows * place.columns));
+    const radiographs = listing.no_planes === "radiograph";
+    const [size] = sizes;
+    this.size = size;
+    this.whole = sizes.size === 1 && size && !radiographs
+      && 2 * size * listing.images.length <= MOST_BYTES
+      ? new Int16Array(size * listing.images.length) : null;
+    this.here = new Map(); // image -> its values; the last one that was used is last
+    listing.images.forEach(({ error }, image) => {
+      if (error) this.failed.set(image, { kind: "unshown", text: error });
+    });
+  }
+
+  /** The values of an image, row by row: HU as Int16Array, grey as Uint8Array; undefined. */
+  get(image) {
+    const values = this.here.get(image);
+    if (values !== undefined && this.whole === null) {
+      this.here.delete(image);
+      this.here.set(image, values);
+    }
+    return values;
+  }
+
+  /** Why an image is not there: {kind, text}; undefined where nothing is known against it. */
+  why(image) {
+    return this.failed.get(image);
+  }
+
+  get count() {
+    return this.here.size;
+  }
+
+  /** These images next, in this order. What is there or cannot be had is passed over. */
+  want(images) {
+    this.queue = images.filter((image) => !this.here.has(image) && !this.flying.has(image)
+      && (!this.failed.has(image) || PASSING.has(this.failed.get(image).kind)));
+    this.go();
+  }
+
+  close() {
+    this.closed = true;
+    this.queue = [];
+  }
+
+  go() {
+    while (!this.closed && this.flying.size < IN_FLIGHT && this.queue.length > 0) {
+      this.fetch(this.queue.shift());
+    }
+  }
+
+  async fetch(image) {
+    this.flying.add(image);
+    const said = await this.answer(image);
+    this.flying.delete(image);
+    if (this.closed) return;
+    if (said.values) {
+      this.failed.delete(image);
+      this.keep(image, said.values);
+    } else {
+      this.failed.set(image, said.why);
+      this.again(image, said.why);
+    }
+    this.changed(image);
+    this.go();
+  }
+
+  async answer(image) {
+    let response;
+    try {
+      const url = `${this.address}/image/${image}?of=${this.listing.name}`;
+      response = await fetch(url, { cache: "no-store", redirect: "manual" });
+      if (response.ok) {
+        const bytes = await response.arrayBuffer();
+        const wide = response.headers.get("x-bits") === "16";
+        return { values: wide ? new Int16Array(bytes) : new Uint8Array(bytes) };
+      }
+    } catch {
+      return { why: { kind: "away", text: "" } };
+    }
+    return { why: await reason(response) };
+  }
+
+  keep(image, values) {
+    if (this.whole !== null && values.length === this.size && values instanceof Int16Array) {
+      this.whole.set(values, image * this.size);
+      this.here.set(image, this.whole.subarray(image * this.size, (image + 1) * this.size));
+      return;
+    }
+    this.here.set(image, values);
+    let bytes = 0;
+    for (const one of this.here.values()) bytes += one.byteLength;
+    for (const [old, one] of this.here) {
+      if (bytes <= MOST_BYTES || old === image) break;
+      this.here.delete(old);
+      bytes -= one.byteLength;
+    }
+  }
+
+  again(image, why) {
+    const tries = (this.tries.get(image) ?? 0) + 1;
+    this.tries.set(image, tries);
+    if (!PASSING.has(why.kind) || tries > TRIES) return;
+    setTimeout(() => {
+      if (this.closed || this.here.has(image) || this.flying.has(image)) return;
+      this.queue.unshift(image);
+      this.go();
+    }, PAUSE_MS);
+  }
+}
+
+/** Why an answer is no image: its kind, and what the device says of it. */
+export async function reason(response) {
+  if (response.type === "opaqueredirect") return { kind: "login", text: "" };
+  const said = await response.json().catch(() => ({}));
+  const kinds = { 401: "login", 403: "login", 404: "gone", 410: "gone", 422: "unshown", 503: "busy" };
+  const kind = said.code === "images_changed" ? "changed" : kinds[response.status] ?? "away";
+  return { kind, text: typeof said.text === "string" ? said.text : "" };
+}

@@ -1,0 +1,149 @@
+"""The viewer in a real browser: 304 slices of 512 x 512, and the memory of the process that draws.
+
+    python -m bench page
+
+Rules
+- Chromium, headless and without a GPU, on the same cores as the server. Times are the browser's
+  own, from the beginning of the navigation, or of the jump, to the frame that shows the image.
+- The images come from the routes of the stage `web` and its process that decodes, without the pages
+  around the viewer and without a login. Slices are those of a phantom, uncompressed.
+- An image counts as the next one when nothing of it was fetched: each jump goes to a part of the
+  series that was not looked at before.
+- Memory is what the kernel says of the renderer (VmRSS, proc(5)), after all three planes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from appliance.phantom import chest, instances
+from bench.figure import Figure
+from bench.site import TREE
+
+SLICES = 304
+JUMPS = 20
+FIRST_S, NEXT_MS, CORONAL_S, RENDERER_MB = 1.0, 50.0, 3.0, 500.0
+NOTE = """
+  new MutationObserver((changes) => {
+    for (const { target } of changes) {
+      if (target.dataset.shown) window.firstShown ??= performance.now();
+    }
+  }).observe(document, { subtree: true, attributes: true, attributeFilter: ["data-shown"] });
+"""
+SHOW = """
+  (async (wanted) => {
+    const root = document.querySelector(".viewer");
+    const begun = performance.now();
+    WANTED
+    while (!(DONE)) await new Promise(requestAnimationFrame);
+    return performance.now() - begun;
+  })(%s)
+"""
+JUMP = SHOW.replace(
+    "WANTED",
+    'const e = root.querySelector(".viewer-slider"); e.value = wanted + 1;'
+    ' e.dispatchEvent(new Event("input"));',
+).replace("DONE", "root.dataset.shown.startsWith(`axial ${wanted} `)")
+PLANE = SHOW.replace("WANTED", "root.querySelector(`[data-plane=${wanted}]`).click();").replace(
+    "DONE", 'root.dataset.shown.startsWith(`${wanted} `) && root.dataset.missing === "0"'
+)
+
+
+def figures() -> Iterator[Figure]:
+    """First image, next image, coronal plane, memory. None where Chromium is missing."""
+    if shutil.which("chromium") is None:
+        print("page: left out, chromium is not installed (apt-get install chromium)")
+        return
+    rigs = _rigs()
+    with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
+        folder = Path(name)
+        state = rigs["looked_at"].LookedAt(folder / "state")
+        address = state.series(_images())
+        try:
+            application = state.application()
+            served = rigs["looked_at"].served(application)
+            with served as base, rigs["chromium"].Chromium(folder) as browser:
+                yield from _measured(browser, f"{base}/view{address}", application)
+        finally:
+            state.close()
+
+
+def _rigs() -> dict[str, Any]:
+    """The browser and the server of the tests (tests/rigs)."""
+    sys.path.insert(0, str(TREE / "tests"))
+    try:
+        return {name: importlib.import_module(f"rigs.{name}") for name in ("chromium", "looked_at")}
+    finally:
+        sys.path.pop(0)
+
+
+def _images() -> list[Any]:
+    coarse = chest.chest(spacing_mm=(12.0, 0.7, 0.7))
+    at = np.arange(SLICES) * len(coarse.hu) // SLICES
+    phantom = chest.Phantom(coarse.hu[at], (1.0, 0.7, 0.7), coarse.origin_lps_mm, ())
+    images = list(instances.series(phantom))
+    return images[::-1]  # feet first, as a report has them
+
+
+def _measured(browser: Any, url: str, application: Any) -> Iterator[Figure]:
+    first = _first(browser, url).value("window.firstShown")
+    yield Figure("first of 304 slices, all processes new", first / 1e3, "s", FIRST_S)
+    application.state.images.close()
+    first = _first(browser, url).value("window.firstShown")
+    yield Figure("first of 304 slices, the process that decodes new", first / 1e3, "s", FIRST_S)
+    page = _first(browser, url)
+    first = page.value("window.firstShown")
+    yield Figure("first of 304 slices, looked at before", first / 1e3, "s", FIRST_S)
+    ats = [7 + n * (SLICES // 2 - 10) // JUMPS for n in range(JUMPS)]
+    times = [float(page.value(JUMP % at)) for at in ats]
+    parts = {"p95": float(np.percentile(times, 95)), "max": max(times)}
+    yield Figure(
+        "next image, not fetched before, p50", statistics.median(times), "ms", NEXT_MS, parts
+    )
+    took = page.value(PLANE % '"coronal"')
+    yield Figure("coronal plane of 304 slices", took / 1e3, "s", CORONAL_S)
+    took = page.value(PLANE % '"sagittal"')
+    yield Figure("sagittal plane after it", took, "ms")
+    yield Figure("renderer, three planes of 304 slices", _renderer_mb(browser), "MB", RENDERER_MB)
+
+
+def _first(browser: Any, url: str) -> Any:
+    """A new page, its first image drawn."""
+    page = browser.page()
+    page.ask("Page.enable")
+    page.ask("Page.addScriptToEvaluateOnNewDocument", source=NOTE)
+    page.go(url)
+    page.until("window.firstShown")
+    return page
+
+
+def _renderer_mb(browser: Any) -> float:
+    """VmRSS of the largest renderer below this browser, in 10^6 bytes."""
+    return max(_rss(pid) for pid in _below(browser.child.pid) if _is_renderer(pid)) / 1e6
+
+
+def _below(pid: int) -> list[int]:
+    """A process and all that it started (proc(5), children)."""
+    found = [pid]
+    for process in found:
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            found += map(int, task.read_text(encoding="ascii").split())
+    return found
+
+
+def _is_renderer(pid: int) -> bool:
+    return b"--type=renderer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _rss(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
