@@ -16,8 +16,10 @@ from appliance.web.site import Role
 from rigs import ward
 from rigs.ward import Ward
 
+_SERIES = "/study/{study}/series/{series}"
 NOT_PAGES = frozenset(
     {"/assets/{name}", "/events", "/metrics", "/ledger.csv", "/export/feedback.json"}
+    | {f"{_SERIES}/{what}" for what in ("images", "image/{number}", "masks", "map/{name}")}
 )
 """Addresses of GET that answer with something else; add those that scripts read."""
 
