@@ -32,9 +32,16 @@ export function listen(stage, means) {
     means.pan(is.x - was.x, is.y - was.y);
     was = is;
   };
+  // before a finger comes or goes: what the two have said so far still counts
+  const settle = () => {
+    if (pinch === null) return;
+    cancelAnimationFrame(pinch);
+    zoomed();
+  };
 
   stage.addEventListener("pointerdown", (event) => {
     stage.setPointerCapture(event.pointerId);
+    settle();
     was = null;
     down.set(event.pointerId, { ...at(event), pans: event.button > 0 });
     pinched ||= down.size > 1;
@@ -63,6 +70,7 @@ export function listen(stage, means) {
     }
   });
   const up = (event) => {
+    settle();
     const known = down.delete(event.pointerId);
     was = null;
     if (known && tap && event.type === "pointerup" && event.timeStamp - tap.when < TAP_MS) {
