@@ -5,7 +5,8 @@ Rules.
    images. Nothing here is ever green before there is a check.
 2. `usable` never says more than what was checked.
 3. Texts come by key, in the reader's language: `room.usable`, and `room.flag.CODE` for each flag,
-   with {figure}, {where} and {reason} as places (appliance/web/text).
+   with {figure}, {where} and {reason} as places; a reason is said in words, `reasons.what.CODE`
+   (appliance/web/text).
 4. What is rightly set aside (reasons.SET_ASIDE) has no check and no line: there is nothing to do.
 """
 
@@ -37,7 +38,7 @@ def flagged(flag: Flag, say: Say) -> str:
         f"room.flag.{flag.code.value}",
         figure=figure,
         where=flag.where or "",
-        reason=flag.reason.value if flag.reason else "",
+        reason=say(f"reasons.what.{flag.reason.value}") if flag.reason else "",
     )
 
 

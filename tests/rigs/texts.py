@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
+
+from appliance.web.site import Language
+from appliance.web.text.say import Say, speaker, texts
 
 TEXT = Path(__file__).resolve().parents[2] / "appliance" / "web" / "text"
 LANGUAGES = {language: TEXT / language / "room.json" for language in ("en", "zh")}
 ENGLISH = LANGUAGES["en"]
 
 
-def saying(language: str) -> Callable[..., str]:
+def saying(language: Language) -> Say:
     """say(key, **values), as in a template."""
-    texts = json.loads(LANGUAGES[language].read_text("utf-8"))
-
-    def say(key: str, **values: object) -> str:
-        text: str = texts[key.removeprefix("room.")]
-        return text.format_map(values)
-
-    return say
+    return speaker(texts(language))

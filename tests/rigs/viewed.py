@@ -79,11 +79,16 @@ class Viewed:
         self.page.ask("Input.dispatchTouchEvent", type=kind, touchPoints=places)
 
     def corner(self) -> tuple[float, float]:
-        box = self.value(
+        x, y, _, _ = self.corner_and_size()
+        return x, y
+
+    def corner_and_size(self) -> tuple[float, float, float, float]:
+        """Of the stage: left, top, width and height, in pixels of the screen."""
+        x, y, width, height = self.value(
             f"(() => {{ const b = {ROOT}.querySelector('.viewer-stage').getBoundingClientRect();"
             " return [b.x, b.y, b.width, b.height]; })()"
         )
-        return box[0], box[1]
+        return x, y, width, height
 
     def words(self, part: str) -> str:
         """What is said in the position, message, notice or note."""

@@ -105,7 +105,7 @@ def test_the_bar_at_the_top_is_one_row_at_the_bedside(browser: Chromium, page: w
     for language, theme in LOOKS:
         tab = shown(browser, page, one, language, theme, "bedside")
         try:
-            assert tab.value("document.querySelector('.top').getBoundingClientRect().height") < 80
+            assert tab.value("document.querySelector('.top').getBoundingClientRect().height") <= 64
         finally:
             tab.close()
 

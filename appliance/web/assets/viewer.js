@@ -62,6 +62,7 @@ class Viewer {
     if (listing.no_planes === null) Object.assign(this.frames, this.places.reformatted(all));
     this.radiograph = listing.no_planes === "radiograph";
     this.root.classList.toggle("radiograph", this.radiograph);
+    this.root.classList.toggle("single", this.frames.axial.count === 1);
     this.notice.textContent = listing.notice ?? this.words.notice;
     this.note.textContent = listing.no_planes && !this.radiograph
       ? `${this.words.axial_only} ${this.words[`no_${listing.no_planes}`]}` : "";
@@ -408,7 +409,7 @@ class Viewer {
       if (index < 0) return;
       this.touched = true;
       this.jump(index);
-      this.root.scrollIntoView({ block: "nearest" });
+      this.stage.scrollIntoView({ block: "nearest" });
     });
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }

@@ -8,6 +8,7 @@ from appliance.reasons import Code
 from appliance.room.check import Flag, RoomCheck
 from appliance.room.codes import FlagCode
 from appliance.room.sentence import banner
+from appliance.web.site import Language
 from rigs.texts import LANGUAGES, saying
 
 CUT = Flag(code=FlagCode.LUNGS_CUT_HEAD, text="-", figure=64.7, unit="cm2")
@@ -50,13 +51,14 @@ def test_every_flag_is_named_with_its_figure_and_its_place() -> None:
 def test_a_refused_series_is_never_usable_and_names_its_reason() -> None:
     line = banner(look(REFUSED), saying("en"), images=9, judged=True)
     assert line is not None
-    assert "gantry_tilt" in line
+    assert f"({saying('en')('reasons.what.gantry_tilt')})" in line
+    assert "gantry_tilt" not in line, "no code for who stands at the bedside"
     assert "USABLE" not in line
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("code", FlagCode)
-def test_no_flag_leaves_a_place_empty(code: FlagCode, language: str) -> None:
+def test_no_flag_leaves_a_place_empty(code: FlagCode, language: Language) -> None:
     flag = Flag(code=code, text="-", figure=12.5, where="z 1 mm", reason=Code.NO_LUNGS)
     line = banner(look(flag), saying(language), images=9, judged=True)
     assert line is not None

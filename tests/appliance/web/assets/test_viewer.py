@@ -23,7 +23,7 @@ from appliance.report import Finding, SeriesKey
 from rigs import oblique
 from rigs.chromium import Chromium
 from rigs.looked_at import LookedAt, served
-from rigs.viewed import ROOT, Bounds, Viewed, extent
+from rigs.viewed import HEIGHT, ROOT, Bounds, Viewed, extent
 from rigs.xray import Xray
 from viewer import phantom
 from viewer.phantom import Study
@@ -306,10 +306,17 @@ def test_a_button_of_the_page_jumps_to_a_finding(
         viewed.value(
             "(() => { const e = document.createElement('button'); e.dataset.viewerFinding = '2';"
             f" e.dataset.viewerReport = '{address('axial').split('/')[-1]}';"
-            " document.body.append(e); e.click(); })()"
+            " const between = document.createElement('div'); between.style.height = '2000px';"
+            " document.body.append(between, e); e.scrollIntoView();"
+            " window.before = window.scrollY; e.click(); })()"
         )
         viewed.page.until(f"{ROOT}.querySelector('.current')?.dataset.finding === '2'")
         assert "finding 2" in viewed.words("position")
+        assert viewed.value("window.before") > HEIGHT
+        _, top, _, height = viewed.corner_and_size()
+        assert top >= 0
+        assert top + height <= HEIGHT, "the whole image is on the screen of the bedside"
+        assert height > 380
 
 
 def test_every_control_is_large_enough_for_gloves_and_has_a_name(
@@ -437,6 +444,7 @@ def test_a_radiograph_has_its_heat_map_over_it_as_strong_as_is_asked(
         truth = shown.low + np.array([1.5 * 16, 4.5 * 16]) * size
         np.testing.assert_allclose(hot.middle, truth, atol=float(size.max()))
         assert not v.value(f"{ROOT}.querySelector('[data-window]').offsetParent")
+        assert not v.value(f"{ROOT}.querySelector('.viewer-slider').offsetParent"), "of one image"
         v.value(
             f"(() => {{ const e = {ROOT}.querySelector('.viewer-opacity'); e.value = 0;"
             " e.dispatchEvent(new Event('input')); })()"
