@@ -13,6 +13,7 @@ import io
 import json
 import uuid
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,11 @@ ROOM = "room"
 """Name of the record of the in-room check (room.check.RoomCheck), where there is one."""
 AXES = "axes_lps_mm"
 """In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
+_DAMAGED = (
+    EOFError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError, RuntimeError,
+    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise where bytes of an archive are others, or are missing."""
 K = TypeVar("K")
 R = TypeVar("R", bound=Record)
 
@@ -97,7 +103,7 @@ def _each(
             with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
                 if array in arrays:
                     yield read(path.stem, arrays)
-        except (KeyError, TypeError, zipfile.BadZipFile, ValueError) as e:
+        except _DAMAGED as e:
             raise ValueError(f"{path.name} of report {report_id} is damaged: {e}") from e
 
 
@@ -109,7 +115,10 @@ def _map(name: str, arrays: Mapping[str, NDArray[Any]]) -> HeatMap:
 
 def _mask(name: str, arrays: Mapping[str, NDArray[Any]]) -> Mask:
     depth, rows, columns = (int(n) for n in arrays["shape"])
-    bits = np.unpackbits(arrays["voxels"], count=depth * rows * columns)
+    packed = arrays["voxels"]
+    if not 0 <= depth * rows * columns <= 8 * packed.size:
+        raise ValueError("it has fewer voxels than its shape says")
+    bits = np.unpackbits(packed, count=depth * rows * columns)
     dz, dy, dx = (float(mm) for mm in arrays["spacing_mm"])
     grid = Grid((depth, rows, columns), (dz, dy, dx), np.asarray(arrays["to_lps"], np.float64))
     axes = None
@@ -154,7 +163,7 @@ def scores(state: Path, report_id: uuid.UUID) -> Scores | None:
 
 def _read(state: Path, report_id: str, file: str) -> object:
     """What a file of JSON says; None where it is not kept, or not to be understood."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         return cast(object, json.loads(plain.read(state, FOLDER, report_id, file)))
     return None
 

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route as Served
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
@@ -58,7 +58,7 @@ _FREE_BEFORE_PASSWORD = frozenset({"/password", "/logout", "/look"})
 
 def application(
     settings: Settings, site: Site, assets: Assets, threads: anyio.CapacityLimiter
-) -> ASGIApp:
+) -> Guard:
     """What uvicorn serves; pages run in `threads`. StateUnusable where web/ cannot be read."""
     made = Starlette(
         routes=_served(ROWS, threads),
@@ -81,6 +81,10 @@ class Guard:
 
     def __init__(self, app: Starlette, settings: Settings) -> None:
         self._app, self._web = app, settings.web
+
+    def end_streams(self) -> None:
+        """The stage ends: no stream of events keeps it."""
+        live.end(self._app.state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

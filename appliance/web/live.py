@@ -29,6 +29,7 @@ from typing import Final
 
 import anyio
 from inotify_simple import INotify, flags
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -108,6 +109,7 @@ class Watch:
         """Of series that arrive, as last seen."""
         self.wakes = 0
         """How often marks were made anew."""
+        self.ended = False
 
     @property
     def open(self) -> int:
@@ -124,6 +126,13 @@ class Watch:
     def leave(self, stream: Stream) -> None:
         with self._turn:
             self._streams.discard(stream)
+
+    def end(self) -> None:
+        """Every stream that is open ends now."""
+        with self._turn:
+            self.ended = True
+            for stream in self._streams:
+                stream.told.set()
 
     def marks(self, topics: set[str]) -> dict[str, str]:
         """Those that can be read; none while the journal cannot."""
@@ -224,19 +233,30 @@ async def _stream(
     try:
         yield f"retry: {RETRY_MS}\n"
         yield _event("news" if is_news else "alive", stream.seen)
-        while True:
+        while not watch.ended:
             try:
                 await asyncio.wait_for(stream.told.wait(), BEAT_S)
             except asyncio.TimeoutError:
-                if not await anyio.to_thread.run_sync(still_in, request):
+                if not await anyio.to_thread.run_sync(_still_in, request):
                     yield _event("out", stream.seen)
                     return
                 yield _event("alive", stream.seen)
             else:
+                if watch.ended:
+                    return
                 stream.told.clear()
                 yield _event("news", stream.seen)
     finally:
         watch.leave(stream)
+
+
+def _still_in(request: Request) -> bool:
+    """Whether the stream may go on; not where that cannot be read."""
+    try:
+        return still_in(request)
+    except StateUnusable as e:
+        log.warning("a stream ends: %s", e.one_line())
+        return False
 
 
 def _event(kind: str, seen: str) -> str:
@@ -250,6 +270,12 @@ def of(request: Request) -> Watch:
         state.watch = Watch(site(request).settings)
     found: Watch = state.watch
     return found
+
+
+def end(state: State) -> None:
+    """The stage ends, and with it the streams of its application; in the loop that serves them."""
+    if hasattr(state, "watch"):
+        state.watch.end()
 
 
 ROUTES = (Route("GET", "/events", events, EVERYBODY, unasked=True),)

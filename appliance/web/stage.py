@@ -4,7 +4,11 @@ Rules
 - HTTP/1.1 by uvicorn, one process, one loop; pages run in threads of it (`app`). TLS 1.2 or later
   where `[web.tls]` names a certificate, which is read again when its files change; without it the
   loopback alone (the settings hold that).
-- No request is logged: addresses hold what a reader looks at. Forwarded headers are not read.
+- No request is logged: addresses hold what a reader looks at. Forwarded headers are not read. Of
+  the server's own log errors alone are kept: else any stranger writes a line with each request.
+- A connection that waits for its peer is hung up on: after HEAD_S, where a head does not come to
+  its end, first or later, or the body of a request, and after UNREAD_S, where an answer is not
+  taken. Where all CONNECTIONS are in use, the one that waits longest gives way to a new one.
 - The journal is opened for reading, for each page anew, but for the rows that `access.rows` writes.
   The spool and reports are read; the site key is not.
 - It is on nobody's way: `work` and `publish` never wait for it, its unit gives it the least share
@@ -18,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 import ssl
@@ -45,9 +50,15 @@ log = logging.getLogger(__name__)
 STAGE = "web"
 CLOSING_S = 3
 CONNECTIONS = 400
-"""At a time; 200 streams of events are among them."""
-FIRST_REQUEST_S = 15.0
-"""From the connection to the end of the first head."""
+"""At a time; 250 streams of events are among them."""
+HEAD_S = 20.0
+"""From the connection, or the end of the answer before, to the end of a head; then for its body."""
+ABOVE = 50
+"""Connections more, which are told that there are too many; further ones are hung up on at once."""
+UNREAD_S = 120.0
+"""For an answer to be taken by who asked for it."""
+LOOK_S = 1.0
+"""How often it is looked for connections that wait too long."""
 HEAD_BYTES = 32768
 """Of the request line and the headers."""
 TICK_S = BEAT_S / 4
@@ -62,15 +73,58 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, which hangs up on who connects and does not ask for anything."""
+    """uvicorn's, which knows since when it has been waiting for its peer."""
+
+    since = 0.0
+    """When it last began to wait: for a request, the body of one, or the answer to be taken."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(FIRST_REQUEST_S, self._hang_up_on_the_mute)
+        self.since = self.loop.time()
+        if len(self.connections) >= CONNECTIONS:
+            self._make_room()
 
-    def _hang_up_on_the_mute(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self.since = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        self.since = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        self.since = self.loop.time()
+        super().pause_writing()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is its peer's turn."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or cycle.more_body or self.unread
+
+    @property
+    def unread(self) -> bool:
+        return self.flow.write_paused or self.transport.get_write_buffer_size() > 0
+
+    def look(self) -> None:
+        """Hang up, where it has been waiting too long."""
+        waited = self.loop.time() - self.since if self.waits else 0.0
+        if waited > UNREAD_S:
+            self.transport.abort()
+        elif waited > HEAD_S and not self.unread and not self.transport.is_closing():
             self.transport.close()
+
+    def _make_room(self) -> None:
+        others = [one for one in self.connections if one is not self]
+        waiting = [one for one in others if isinstance(one, _Protocol) and one.waits]
+        if waiting:
+            gone = min(waiting, key=lambda one: one.since)
+            gone.since = math.inf  # it is chosen once
+            gone.transport.abort()
+        elif len(self.connections) > CONNECTIONS + ABOVE:
+            self.transport.abort()
 
 
 class Certificate:
@@ -122,8 +176,9 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
             time.time,
         )
         threads = anyio.CapacityLimiter(PAGES)
+        app = application(settings, site, assets, threads)
         config = uvicorn.Config(
-            application(settings, site, assets, threads),
+            app,
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -137,9 +192,11 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
             timeout_graceful_shutdown=CLOSING_S,
         )
         config.load()
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         if certificate is not None:
             config.ssl = certificate.context
-        asyncio.run(_serve(_Server(config), listener, _beat(heart, threads, certificate), ready))
+        beats = _beat(heart, threads, certificate)
+        asyncio.run(_serve(_Server(config), listener, beats, ready, app.end_streams))
     return 0
 
 
@@ -148,11 +205,16 @@ async def _serve(
     listener: socket.socket,
     beats: Coroutine[object, object, None],
     ready: Callable[[], object],
+    end_streams: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         notify.stopping()
+        end_streams()
+        for one in list(server.server_state.connections):
+            if isinstance(one, _Protocol) and one.waits and not one.unread:
+                one.transport.close()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -160,12 +222,22 @@ async def _serve(
     serves = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serves.done():
         await asyncio.sleep(0.01)
-    beating = asyncio.create_task(beats)
+    beside = [asyncio.create_task(beats), asyncio.create_task(_hang_up(server))]
     ready()
     try:
         await serves
     finally:
-        beating.cancel()
+        for one in beside:
+            one.cancel()
+
+
+async def _hang_up(server: uvicorn.Server) -> None:
+    """On who keeps a connection and lets it wait."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        for one in list(server.server_state.connections):
+            if isinstance(one, _Protocol):
+                one.look()
 
 
 async def _beat(

@@ -24,7 +24,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from appliance.settings import Web
 
@@ -128,6 +128,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
         )
     except asyncio.TimeoutError as e:
         raise HTTPException(408) from e
-    except ValueError as e:  # not ASCII, not UTF-8 behind the escapes, or too many fields
+    except (ClientDisconnect, ValueError) as e:
+        # it hung up; or it is not ASCII, not UTF-8 behind the escapes, or has too many fields
         raise HTTPException(400) from e
     return dict(pairs)

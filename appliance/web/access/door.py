@@ -8,7 +8,8 @@ Rules
 - Names are for NAMED, and only where `[web] names` keeps them.
 - The attached display has a cookie of its own below that of a person: who logs in at the bedside
   sees names there, and after their logout, or when they were idle for too long, the screen is the
-  display again.
+  display again. A session counts only under the cookie of its kind.
+- Who logs in anew ends the login that this browser had before.
 - A cookie is HttpOnly and SameSite=Strict (RFC 6265bis), under TLS also Secure and __Host-. Its
   name holds the port: cookies of one host are those of all its ports.
 """
@@ -66,7 +67,7 @@ class Door:
         if not _TOKEN.fullmatch(token):
             return None
         session = self.sessions.of(token, used=used)
-        if session is None:
+        if session is None or (session.kind == "display") != (cookie == self.display_cookie):
             return None
         role: Role | None = session.role
         if session.kind == "account":
@@ -125,11 +126,17 @@ class Door:
         except StateUnusable:
             self.sessions.end(session.id)
             raise
+        before = request.cookies.get(self._cookie_of(kind), "")
+        if _TOKEN.fullmatch(before):
+            self.sessions.end(name_of(before))
         self._give(response, kind, token)
+
+    def _cookie_of(self, kind: Kind) -> str:
+        return self.display_cookie if kind == "display" else self.cookie
 
     def _give(self, response: Response, kind: Kind, token: str) -> None:
         response.set_cookie(
-            self.display_cookie if kind == "display" else self.cookie,
+            self._cookie_of(kind),
             token,
             max_age=DISPLAY_KEPT_S if kind == "display" else None,
             path="/",

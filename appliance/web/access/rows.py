@@ -5,6 +5,8 @@ Rules
   with a journal that it cannot write. What gives feedback writes through `writing` too.
 - A row comes before what it allows: no login and no name without its row. Where it cannot be
   written, StateUnusable, of which the application makes a page.
+- Pages write one after the other: who opens the journal while another page closes it, and no stage
+  has it open, would be told that nobody knows whether it is whole.
 - A row names the reader and the session by keyed ids (`names`), and the studies by pseudonym.
 - A failed login is a rationed event: who fails all day fills no disk. Where the journal does not
   take it, the log of the stage has it.
@@ -33,14 +35,25 @@ LOGIN, LOGOUT, LOOK = "web_login", "web_logout", "web_look"
 """Actions of the audit."""
 _MOST = 2000
 """Sessions whose looks are remembered."""
+WAIT_S = 5.0
+_one_writes = threading.Lock()
 
 
 @contextmanager
 def writing(state: Path) -> Iterator[Journal]:
     """The journal, for one row. StateUnusable (journal_not_ready) where it is not known to be
-    whole: that is the matter of `work`."""
-    with Journal.open(state, manner=Manner.HURRY) as journal:
-        yield journal
+    whole: that is the matter of `work`; StateUnusable also after WAIT_S without a turn."""
+    if not _one_writes.acquire(timeout=WAIT_S):
+        raise StateUnusable(
+            "too many pages write into the journal at this moment",
+            remedy="Try again in a moment.",
+            code="journal_busy",
+        )
+    try:
+        with Journal.open(state, manner=Manner.HURRY) as journal:
+            yield journal
+    finally:
+        _one_writes.release()
 
 
 def login(state: Path, who: Visitor, kind: str, address: str) -> None:
@@ -105,10 +118,14 @@ def look(request: Request, studies: Iterable[str]) -> None:
     """
     looks: Looks = request.app.state.looks
     who = visitor(request)
-    if fresh := looks.new(who.session, studies):
-        with writing(site(request).settings.state) as journal:
+    wanted = frozenset(studies)
+    if not looks.new(who.session, wanted):
+        return
+    with writing(site(request).settings.state) as journal:
+        # another page of this session may have written them before our turn
+        if fresh := looks.new(who.session, wanted):
             journal.audit.add(ACTOR, LOOK, **_of(who), studies=fresh)
-        looks.noted(who.session, fresh)
+            looks.noted(who.session, fresh)
 
 
 def _of(who: Visitor) -> dict[str, str]:

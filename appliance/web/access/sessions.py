@@ -7,7 +7,8 @@ Rules
   is done to the clock (`moment`); the one of the attached display goes on until it is revoked.
 - That it was used is written down once a minute at most: a power cut makes it at most so much
   older, and no page waits for the disk.
-- At most MOST, the newest: the oldest ends where one more begins.
+- At most MOST, and MOST_EACH of one account, the newest: the oldest ends where one more begins. So
+  nobody logs the others out, nor unbinds the display, by logging in again and again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import logging
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,6 +35,8 @@ from appliance.web.site import Role
 log = logging.getLogger(__name__)
 
 MOST = 500
+MOST_EACH = 50
+"""Of one account; of the display and of the demo's links together in the same way."""
 WRITTEN_EVERY_S = 60.0
 Kind = Literal["account", "page", "display"]
 """How it was opened: a password, the demo's link, the link of the attached display."""
@@ -125,8 +129,13 @@ class Sessions:
         return one.began.age_s(at) > self._lasts_s or one.used.age_s(at) > self._idle_s
 
     def _drop_ended(self, at: Moment) -> None:
-        going_on = [one for one in self._open.values() if not self._ended(one, at)]
-        self._open = {one.id: one for one in going_on[-MOST:]}
+        number: Counter[tuple[Kind, str | None]] = Counter()
+        kept: list[Session] = []
+        for one in reversed(self._open.values()):  # the newest first
+            number[one.kind, one.account] += not self._ended(one, at)
+            if not self._ended(one, at) and number[one.kind, one.account] <= MOST_EACH:
+                kept.append(one)
+        self._open = {one.id: one for one in reversed(kept[:MOST])}
 
     def _write(self, at: Moment) -> None:
         self._kept.change(lambda _: Open(sessions=tuple(self._open.values())))

@@ -109,4 +109,4 @@ def to_csv(timings: Iterable[Timing]) -> str:
 
 def _cell(text: str) -> str:
     """A sender chose it: it must not become a formula where the file is opened."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

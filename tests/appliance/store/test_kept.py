@@ -54,6 +54,41 @@ def test_the_masks_are_found_again_with_the_ends_of_the_axes(
         masks(tmp_path, report.report_id)
 
 
+def test_a_mask_with_any_byte_changed_is_whole_or_is_damaged_and_is_named(
+    tmp_path: Path, result: Result, make_report: Callable[[], Report]
+) -> None:
+    report = make_report()
+    grid = Grid((4, 9, 9), (0.8, 0.7, 0.6), np.eye(4) * 1.25)
+    voxels = np.random.default_rng(7).random(grid.shape) < 0.5
+    folder = keep(tmp_path, report, replace(result, masks=(Mask("lungs", voxels, grid),)), ["1.2"])
+    path, damaged = folder / "lungs.npz", 0
+    good = path.read_bytes()
+    for at in range(0, len(good), 2):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x5A]) + good[at + 1 :])
+        try:
+            masks(tmp_path, report.report_id)
+        except ValueError as e:
+            assert "lungs.npz" in str(e)  # noqa: PT017 - what else is raised fails the test
+            damaged += 1
+    assert damaged > len(good) / 4
+
+
+def test_a_mask_that_says_it_is_larger_than_it_is_takes_no_memory(
+    tmp_path: Path, result: Result, make_report: Callable[[], Report]
+) -> None:
+    report = make_report()
+    folder = keep(tmp_path, report, result, ["1.2"])
+    np.savez_compressed(
+        folder / "lungs.npz",
+        voxels=np.zeros(9, np.uint8),
+        shape=np.array([1 << 20] * 3),
+        spacing_mm=np.ones(3),
+        to_lps=np.eye(4),
+    )
+    with pytest.raises(ValueError, match="fewer voxels"):
+        masks(tmp_path, report.report_id)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_no_symbolic_link_is_followed(
     tmp_path: Path, result: Result, make_report: Callable[[], Report], whole: bool
@@ -103,3 +138,6 @@ def test_what_was_scored_is_found_again_beside_the_images_and_costs_no_file(
     assert scores(tmp_path, report.report_id) is None
     (folder / "images.json").write_text('{"images": ["1.2/0"], "scores": {"threshold": 7}}')
     assert scores(tmp_path, report.report_id) is None, "damaged"
+    (folder / "images.json").write_text("[" * 100_000)
+    assert images(tmp_path, report.report_id) is None
+    assert scores(tmp_path, report.report_id) is None

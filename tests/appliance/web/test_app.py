@@ -80,6 +80,25 @@ def test_a_form_of_more_than_64_kilobytes_is_refused_with_a_page(page: web.Page)
     assert "This is too long" in answer.text
 
 
+def test_what_strangers_send_cut_short_or_is_no_request_writes_nothing_into_the_log(
+    page: web.Page,
+) -> None:
+    port, before = page.settings.web.port, page.log.read_text()
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 30\r\n"
+    for sent in (
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\n" + form + b"\r\nname=anna",
+        b"GET /login HTTP/1.1\r\n\r\n",
+        b"GET /login HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: h2\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), HANG_S) as peer:
+            peer.sendall(sent)
+            peer.shutdown(socket.SHUT_WR)
+            assert b"".join(iter(lambda: peer.recv(65536), b"")) is not None
+    with page.browser() as browser:
+        assert browser.get("/login").status_code == 200
+    assert page.log.read_text() == before
+
+
 @pytest.mark.parametrize(
     "path",
     ["/..", "/%2e%2e/etc/passwd", "/assets/..%2f..%2fapp.py", "/%00", "/nothing/../key", "/a%ff"],

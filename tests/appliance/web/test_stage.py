@@ -7,6 +7,8 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ import pytest
 from appliance.demo.child import free_port
 from appliance.store import conditions
 from appliance.store.journal import Journal
+from appliance.web import serving as serving_files
 from rigs import web
 from rigs.authority import Authority
 from rigs.peers import HANG_S, until
@@ -32,6 +35,20 @@ def test_it_serves_says_so_and_ends_when_it_is_told(tmp_path: Path) -> None:
     said = page.log.read_text()
     assert "Traceback" not in said
     assert "/login" not in said, "no request is logged"
+
+
+def test_open_streams_keep_nobody_from_stopping_it(tmp_path: Path) -> None:
+    with (
+        web.running(tmp_path / "state") as page,
+        page.logged_in() as browser,
+        browser.stream("GET", "/events", params={"of": "list"}) as stream,
+    ):
+        heard = stream.iter_lines()
+        next(heard)
+        page.process.send_signal(signal.SIGTERM)
+        assert not [line for line in heard if line.startswith("event: news")]  # it comes to its end
+        assert page.process.wait(HANG_S) == 0
+        assert "Traceback" not in page.log.read_text()
 
 
 def test_a_page_is_shown_before_there_is_a_journal_and_after(tmp_path: Path) -> None:
@@ -58,24 +75,90 @@ def test_a_port_that_is_taken_is_one_line_with_a_remedy(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_who_connects_and_asks_for_nothing_is_hung_up_on(tmp_path: Path) -> None:
+@contextmanager
+def serving(folder: Path, **bounds: float) -> Iterator[int]:
+    """The port of a stage in which names of its module have other values."""
     code = (
         "import sys; from pathlib import Path; from appliance.settings import load; "
-        "from appliance.web import stage; stage.FIRST_REQUEST_S = 0.2; "
+        f"from appliance.web import stage; vars(stage).update({bounds!r}); "
         "sys.exit(stage.main(load(Path(sys.argv[1]))))"
     )
     port = free_port()
-    config = tmp_path / "scanside.toml"
-    config.write_text(f'state = "{tmp_path}/state"\n[web]\nenabled = true\nport = {port}\n')
+    config = folder / "scanside.toml"
+    config.write_text(f'state = "{folder}/state"\n[web]\nenabled = true\nport = {port}\n')
     process = subprocess.Popen([sys.executable, "-c", code, str(config)])
     try:
         until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
-        with socket.create_connection(("127.0.0.1", port), HANG_S) as mute:
-            mute.sendall(b"GET / HTTP/1.1\r\nHost: ")
-            assert mute.recv(100) == b""
+        yield port
     finally:
         process.terminate()
         process.wait(HANG_S)
+
+
+def is_hung_up_on(peer: socket.socket) -> bool:
+    """Whether the stage ends the connection; waits for it."""
+    with suppress(ConnectionResetError):
+        while peer.recv(65536):
+            pass
+    return True
+
+
+def is_established(port: int) -> bool:
+    """Whether a connection of this port goes on, at its side of the stage (proc_net(5))."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(
+        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines
+    )
+
+
+ASKS = b"GET /login HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ASKS[:30],
+        ASKS + b"\r\n" + ASKS[:30],
+        ASKS + b"Content-Length: 9999\r\n\r\n12",
+        ASKS.replace(b"GET", b"POST") + b"Content-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: 9999\r\n\r\nname=",
+    ],
+    ids=["first head", "second head", "body that nobody reads", "form"],
+)
+def test_who_connects_and_does_not_come_to_an_end_is_hung_up_on(
+    tmp_path: Path, sent: bytes
+) -> None:
+    with (
+        serving(tmp_path, HEAD_S=0.2, LOOK_S=0.05) as port,
+        socket.create_connection(("127.0.0.1", port), HANG_S) as mute,
+    ):
+        mute.sendall(sent)
+        assert is_hung_up_on(mute)
+
+
+def test_who_takes_no_answer_is_hung_up_on(tmp_path: Path) -> None:
+    large = serving_files.read().address("viewer.js")
+    with (
+        serving(tmp_path, UNREAD_S=0.2, LOOK_S=0.05) as port,
+        socket.socket() as peer,
+    ):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.settimeout(HANG_S)
+        peer.connect(("127.0.0.1", port))
+        asked = f"GET {large} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        peer.sendall(500 * asked)  # more than the system holds of their answers
+        assert is_established(port)
+        until(lambda: not is_established(port))
+
+
+def test_mute_connections_give_way_to_who_asks_for_something(tmp_path: Path) -> None:
+    with serving(tmp_path, CONNECTIONS=5, HEAD_S=3600.0) as port, ExitStack() as stack:
+        mute = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), HANG_S))
+            for _ in range(20)
+        ]
+        assert is_hung_up_on(mute[0])
+        assert httpx.get(f"http://127.0.0.1:{port}/login", timeout=HANG_S).status_code == 200
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_only_a_digest_is_at_rest(tmp_path: Path) -> None:
     assert secret(address) not in stored
     digest = stored.partition('"id": "')[2].partition('"')[0]
     assert link.spend(tmp_path, digest) is None
+
+
+def test_a_link_that_is_spent_many_times_at_once_lets_one_in(tmp_path: Path) -> None:
+    address = link.make(settings(tmp_path))
+    with ThreadPoolExecutor(12) as pages:
+        tries = [pages.submit(link.spend, tmp_path, secret(address)) for _ in range(12)]
+        assert sum(one.result() is not None for one in tries) == 1
 
 
 @pytest.mark.parametrize("forged", ["", "x" * 43, "\udcff"])

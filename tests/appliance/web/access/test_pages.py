@@ -226,6 +226,34 @@ def test_who_logs_in_at_the_display_leaves_a_display_behind(page: web.Page) -> N
         assert screen.post("/logout", data={"csrf": csrf(screen)}).status_code == 403
 
 
+def test_a_cookie_under_the_name_of_another_kind_opens_nothing(page: web.Page) -> None:
+    names = [f"scanside-{page.settings.web.port}{end}" for end in ("", "-display")]
+    with page.browser(headers=HTML) as screen, page.logged_in(headers=HTML) as person:
+        spend(screen, page.link("display"))
+        swapped = [(names[0], screen.cookies[names[1]]), (names[1], person.cookies[names[0]])]
+        for name, token in swapped:
+            with page.browser(headers={**HTML, "cookie": f"{name}={token}"}) as thief:
+                assert thief.get("/").status_code == 303
+        assert (screen.get("/").status_code, person.get("/").status_code) == (200, 200)
+
+
+def test_a_login_anew_ends_the_one_before_and_takes_no_cookie_that_was_brought(
+    page: web.Page,
+) -> None:
+    name = f"scanside-{page.settings.web.port}"
+    brought = "A" * 43
+    with page.browser(headers=HTML) as browser:
+        browser.cookies.set(name, brought, domain="127.0.0.1")
+        log_in(browser, page.account())
+        before = browser.cookies[name]
+        log_in(browser, page.account())
+        assert len({brought, before, browser.cookies[name]}) == 3
+        assert browser.get("/").status_code == 200
+    for token in (brought, before):
+        with page.browser(headers={**HTML, "cookie": f"{name}={token}"}) as thief:
+            assert thief.get("/").status_code == 303
+
+
 # language and theme
 
 

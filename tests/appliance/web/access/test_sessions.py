@@ -154,6 +154,19 @@ def test_the_newest_stay_where_there_are_too_many(
     assert len(json.loads((tmp_path / "web" / "sessions.json").read_text())["sessions"]) == 3
 
 
+def test_who_logs_in_again_and_again_logs_nobody_else_out(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MOST_EACH", 3)
+    open_ = opened(tmp_path, clock)
+    display, _ = open_.begin("display", "display", None, "m" * 16)
+    other, _ = open_.begin("account", "service", "bert", "m" * 16)
+    tokens = [open_.begin("account", "radiologist", "anna", "m" * 16)[0] for _ in range(5)]
+    assert [open_.of(token) is not None for token in tokens] == [False, False, True, True, True]
+    assert open_.of(display)
+    assert open_.of(other)
+
+
 class Full(Disk):
     """A disk that can become full."""
 

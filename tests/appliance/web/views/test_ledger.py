@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
+
 from appliance.store.rows import Timing
 from appliance.web.views import ledger
 from appliance.web.views.ledger import Spread
@@ -41,6 +43,7 @@ def test_the_file_has_every_report_and_leaves_empty_what_is_unknown() -> None:
     assert second[5:] == ["2.000", "5.250", ""]
 
 
-def test_an_ae_title_never_becomes_a_formula_of_a_spreadsheet() -> None:
-    text = ledger.to_csv([timing(0.0, 5.0, scanner='=HYPERLINK("x")')])
-    assert next(iter(csv.reader(io.StringIO(text.splitlines()[1]))))[1] == '\'=HYPERLINK("x")'
+@pytest.mark.parametrize("title", ['=HYPERLINK("x")', "+1", "-1", "@A1", " =1+1", "\t=1"])
+def test_an_ae_title_never_becomes_a_formula_of_a_spreadsheet(title: str) -> None:
+    text = ledger.to_csv([timing(0.0, 5.0, scanner=title)])
+    assert list(csv.reader(io.StringIO(text)))[1][1] == f"'{title}"
