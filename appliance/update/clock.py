@@ -1,6 +1,7 @@
 """Which time it is, for what is signed with an end. Pure.
 
-A box without a network has no clock to trust: a flat battery makes it 1970, a slip of the hand 2099.
+A box without a network has no clock to trust: a flat battery makes it 1970, a slip of the hand
+2099.
 
 Rules.
 1. The time is the latest of three: the clock, the newest `made` that was signed, and the day on
