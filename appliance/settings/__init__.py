@@ -23,6 +23,7 @@ from appliance.settings.sections import (
     PageTLS,
     Retain,
     Site,
+    Update,
     Web,
     Work,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Settings",
     "Site",
     "Stow",
+    "Update",
     "Web",
     "Work",
     "default_state",

@@ -41,6 +41,7 @@ class Settings(Record):
     retain: sections.Retain = sections.Retain()
     host: sections.Host = sections.Host()
     web: sections.Web = sections.Web()
+    update: sections.Update = sections.Update()
     deliver: tuple[AnyArchive, ...] = ()
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from appliance.report import Priority, Record, Verb
-from appliance.settings.addresses import is_loopback
+from appliance.settings.addresses import is_loopback, parts_of_url
 
 AETitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 6.2: no backslash
 Address = Annotated[
@@ -184,6 +185,57 @@ class Web(Record):
                 '[web.tls], or write host = "127.0.0.1"'
             )
         return self
+
+
+class Update(Record):
+    """Where new releases come from, and which of them come by themselves."""
+
+    url: str | None = None
+    """Where the repository of releases begins. Without it nothing is asked of anybody."""
+    ca: Path | None = None
+    """PEM file of the authority of an https server; the public ones of the system without it."""
+    proxy: str | None = None
+    """http://HOST:PORT of a proxy. That of the environment is not used."""
+    window: Annotated[str, Field(pattern=r"^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$")] | None = None
+    """When a version may change by itself, in local time: 22:00-05:00. Without it at any time."""
+    auto: tuple[Literal["security", "feature", "model"], ...] = ("security",)
+    """Which kinds of release come without being asked for; may be empty."""
+
+    @field_validator("url")
+    @classmethod
+    def _of_a_repository(cls, value: str | None) -> str | None:
+        # http is enough: what is taken is decided by signatures, whoever carries it
+        return None if value is None else parts_of_url(value, "https", "http").geturl().rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _of_a_proxy(cls, value: str | None) -> str | None:
+        if value is not None and parts_of_url(value, "http").path.strip("/"):
+            raise ValueError("a proxy is http://HOST:PORT and nothing behind it")
+        return value
+
+    @field_validator("window")
+    @classmethod
+    def _two_times(cls, value: str | None) -> str | None:
+        if value is not None and len({time.fromisoformat(part) for part in value.split("-")}) < 2:
+            raise ValueError("a window ends at another time than it begins: 22:00-05:00")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Update:
+        if self.ca is not None and not (self.url or "").startswith("https:"):
+            raise ValueError("ca is for a url with https; take it out")
+        if self.proxy is not None and self.url is None:
+            raise ValueError("proxy is for a url; name the url too, or take it out")
+        return self
+
+    def open_at(self, at: time) -> bool:
+        """Whether a local time lies in the window: from its first minute on, before its last."""
+        if self.window is None:
+            return True
+        first, last = (time.fromisoformat(part) for part in self.window.split("-"))
+        now = at.replace(second=0, microsecond=0, tzinfo=None)
+        return first <= now < last if first < last else now >= first or now < last
 
 
 class Host(Record):

@@ -219,7 +219,7 @@ DESTINATION = Edits(
     ),
 )
 
-LAYER = "receive | work | publish | deliver | retain | web | compose"
+LAYER = "receive | work | publish | deliver | retain | update | web | compose"
 """Of the processes, as the contract of layers names it."""
 
 STAGE = Edits(

@@ -7,23 +7,24 @@ client of python-tuf that asks this dict instead of a server.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import DownloadHTTPError
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
-from appliance.release.record import Appliance, Device, Range, Recalled, Release, numbers
+from appliance.release.record import Appliance, Device, Range, Recalled, Release, numbers, write
 from compile.release import adoption, contents, drafts, roles
 from compile.release.adoption import Adoption, Numbers
 from compile.release.contents import Store
 from compile.release.drafts import Draft, Here
-from compile.release.published import EXPIRED, Published, read
+from compile.release.published import EXPIRED, Published, read, target_path
 from rigs.wheels import requirements, wheel
 
 PLACES = {
@@ -186,6 +187,48 @@ class Simulated:
 
     def later(self, **time: float) -> None:
         self.now += timedelta(**time)
+
+
+def forged(
+    repo: Simulated, role: str, change: Callable[[Targets], None], *names: str
+) -> dict[str, bytes]:
+    """What a thief of the online keys serves: a role that was changed, signed by these people, with
+    rollout, snapshot and timestamp in order."""
+    found: Metadata[Any] = Metadata.from_bytes(repo.published.roles[role].to_bytes())
+    found.signatures.clear()
+    found.signed.version += 1
+    change(found.signed)
+    for name in names:
+        found.sign(repo.people[name], append=True)
+    new = adoption._New(
+        repo.published.root,
+        found if role == roles.TARGETS else repo.published.roles[roles.TARGETS],
+        {r: m for r, m in repo.published.roles.items() if r != roles.TARGETS}
+        | ({} if role == roles.TARGETS else {role: found}),
+    )
+    numbers = adoption._next(repo.published, repo.numbers)
+    snapshot = adoption._snapshot(new, numbers, roles.kind(roles.SNAPSHOT).ends(repo.now))
+    snapshot.sign(repo.people["which"])
+    ends = roles.kind(roles.TIMESTAMP).ends(repo.now)
+    timestamp = adoption._timestamp(snapshot, numbers, repo.now, ends)
+    timestamp.sign(repo.people["when"])
+    return repo.files | {
+        adoption._name(role, found): found.to_bytes(),
+        adoption._name(roles.SNAPSHOT, snapshot): snapshot.to_bytes(),
+        "metadata/timestamp.json": timestamp.to_bytes(),
+    }
+
+
+def with_release(files: dict[str, bytes], release: Release) -> Callable[[Targets], None]:
+    """Puts a release into a role, and its file where it belongs."""
+    data = write(release)
+    line = TargetFile.from_data(release.path, data, ["sha256"])
+    files[target_path(release.path, line.hashes["sha256"])] = data
+
+    def change(role: Targets) -> None:
+        role.targets[release.path] = line
+
+    return change
 
 
 class Asked(FetcherInterface):

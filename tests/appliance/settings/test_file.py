@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -361,3 +363,43 @@ def test_a_page_that_makes_no_sense_is_named(write, lines: str, says: str) -> No
 def test_a_page_with_a_certificate_may_be_asked_from_elsewhere(write) -> None:  # type: ignore[no-untyped-def]
     text = '[web]\nhost = "::"\n[web.tls]\ncertificate = "a.pem"\nkey = "b.pem"\n'
     assert load(write(text)).web.host == "::"
+
+
+def test_nothing_is_asked_for_updates_until_a_url_is_named_and_only_security_comes_by_itself() -> (
+    None
+):
+    update = Settings().update
+    assert update.url is None
+    assert update.auto == ("security",)
+    assert update.open_at(time(12, 0))
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('url = "ftp://a/b"', "update.url: Value error, a URL that begins with https or http"),
+        ('url = "https://me:word@a/b"', "no name and no password stand in a URL"),
+        ('url = "http://a"\nca = "ca.pem"', "ca is for a url with https"),
+        ('proxy = "http://p:3128"', "proxy is for a url"),
+        ('url = "http://a"\nproxy = "http://p/x"', "nothing behind it"),
+        ('window = "22-5"', "update.window: String should match"),
+        ('window = "22:00-25:00"', "update.window: Value error"),
+        ('window = "05:00-05:00"', "ends at another time"),
+        ('auto = ["all"]', "update.auto.0: Input should be"),
+    ],
+)
+def test_updates_that_make_no_sense_are_named(write, lines: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SettingsInvalid, match=re.escape(says)):
+        load(write(f"[update]\n{lines}\n"))
+
+
+def test_a_window_may_pass_midnight(write) -> None:  # type: ignore[no-untyped-def]
+    night = load(write('[update]\nwindow = "22:00-05:00"\nauto = []\n')).update
+    day = load(write('[update]\nwindow = "09:30-10:00"\n')).update
+    assert night.auto == ()
+    inside = [time(22, 0), time(23, 59, 59), time(0, 0), time(4, 59, 59)]
+    assert [night.open_at(at) for at in inside] == [True] * 4
+    assert not night.open_at(time(5, 0))
+    assert not night.open_at(time(21, 59, 59))
+    assert day.open_at(time(9, 30))
+    assert not day.open_at(time(10, 0))

@@ -18,11 +18,11 @@ from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from appliance.bundle import archive
 from appliance.errors import ReleaseRefused
 from appliance.release import blobs
-from appliance.release.record import Blob, Recalled, Release, write
+from appliance.release.record import Blob, Recalled, write
 from compile.release import adoption, contents, drafts, roles
 from compile.release.published import load, read, target_path
 from rigs.bundles import called, signed
-from rigs.releasing import PLACES, Box, Simulated, key
+from rigs.releasing import PLACES, Box, Simulated, forged, key, with_release
 
 MakeBox = Callable[[], Box]
 
@@ -49,48 +49,6 @@ def box(repo: Simulated, tmp_path: Path) -> MakeBox:
 def number(release: bytes | None) -> int:
     assert release is not None
     return int(json.loads(release)["number"])
-
-
-def forged(
-    repo: Simulated, role: str, change: Callable[[Targets], None], *names: str
-) -> dict[str, bytes]:
-    """What a thief of the online keys serves: a role that was changed, signed by these people, with
-    rollout, snapshot and timestamp in order."""
-    found: Metadata[Any] = Metadata.from_bytes(repo.published.roles[role].to_bytes())
-    found.signatures.clear()
-    found.signed.version += 1
-    change(found.signed)
-    for name in names:
-        found.sign(repo.people[name], append=True)
-    new = adoption._New(
-        repo.published.root,
-        found if role == roles.TARGETS else repo.published.roles[roles.TARGETS],
-        {r: m for r, m in repo.published.roles.items() if r != roles.TARGETS}
-        | ({} if role == roles.TARGETS else {role: found}),
-    )
-    numbers = adoption._next(repo.published, repo.numbers)
-    snapshot = adoption._snapshot(new, numbers, roles.kind(roles.SNAPSHOT).ends(repo.now))
-    snapshot.sign(repo.people["which"])
-    ends = roles.kind(roles.TIMESTAMP).ends(repo.now)
-    timestamp = adoption._timestamp(snapshot, numbers, repo.now, ends)
-    timestamp.sign(repo.people["when"])
-    return repo.files | {
-        adoption._name(role, found): found.to_bytes(),
-        adoption._name(roles.SNAPSHOT, snapshot): snapshot.to_bytes(),
-        "metadata/timestamp.json": timestamp.to_bytes(),
-    }
-
-
-def with_release(files: dict[str, bytes], release: Release) -> Callable[[Targets], None]:
-    """Puts a release into a role, and its file where it belongs."""
-    data = write(release)
-    line = TargetFile.from_data(release.path, data, ["sha256"])
-    files[target_path(release.path, line.hashes["sha256"])] = data
-
-    def change(role: Targets) -> None:
-        role.targets[release.path] = line
-
-    return change
 
 
 def codes(repo: Simulated, files: dict[str, bytes]) -> set[str]:
