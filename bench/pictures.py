@@ -150,8 +150,9 @@ def _go(tab: Any, address: str, ready: str) -> None:
 def _kept(tab: Any, path: Path) -> Path:
     for _ in range(2):  # what was asked for is drawn in the next frame
         tab.value("new Promise(requestAnimationFrame)")
-    seen = np.round(tab.picture() / STEP) * STEP
-    cv2.imwrite(str(path), np.minimum(seen, 255).astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    seen = np.minimum(np.round(tab.picture() / STEP) * STEP, 255).astype(np.uint8)
+    _, packed = cv2.imencode(".png", seen, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    path.write_bytes(packed.tobytes())  # a full disk is an error here, not half a picture
     return path
 
 
