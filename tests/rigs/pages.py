@@ -18,6 +18,8 @@ from rigs.ward import Ward
 
 NOT_PAGES = frozenset(
     {"/assets/{name}", "/events", "/metrics", "/ledger.csv", "/export/feedback.json"}
+    | {f"/study/{{study}}/series/{{series}}/{one}" for one in ("images", "masks")}
+    | {f"/study/{{study}}/series/{{series}}/{one}" for one in ("image/{number}", "map/{name}")}
 )
 """Addresses of GET that answer with something else; add those that scripts read."""
 
