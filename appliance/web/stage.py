@@ -8,7 +8,8 @@ Rules
   the server's own log errors alone are kept: else any stranger writes a line with each request.
 - A connection that waits for its peer is hung up on: after HEAD_S, where a head does not come to
   its end, first or later, or the body of a request, and after UNREAD_S, where an answer is not
-  taken. Where all CONNECTIONS are in use, the one that waits longest gives way to a new one.
+  taken. Where all CONNECTIONS are in use, the one that waits longest gives way to a new one; so it
+  does where answers that nobody takes fill UNREAD_BYTES.
 - The journal is opened for reading, for each page anew, but for the rows that `access.rows` writes.
   The spool and reports are read; the site key is not.
 - It is on nobody's way: `work` and `publish` never wait for it, its unit gives it the least share
@@ -57,6 +58,8 @@ ABOVE = 50
 """Connections more, which are told that there are too many; further ones are hung up on at once."""
 UNREAD_S = 120.0
 """For an answer to be taken by who asked for it."""
+UNREAD_BYTES = 64 << 20
+"""Of memory for answers that are not taken yet, but for the one of a single connection."""
 LOOK_S = 1.0
 """How often it is looked for connections that wait too long."""
 HEAD_BYTES = 32768
@@ -235,9 +238,14 @@ async def _hang_up(server: uvicorn.Server) -> None:
     """On who keeps a connection and lets it wait."""
     while True:
         await asyncio.sleep(LOOK_S)
-        for one in list(server.server_state.connections):
-            if isinstance(one, _Protocol):
-                one.look()
+        ours = [one for one in server.server_state.connections if isinstance(one, _Protocol)]
+        for one in ours:
+            one.look()
+        unread = {one: one.transport.get_write_buffer_size() for one in ours if one.unread}
+        for one in sorted(unread, key=lambda one: one.since)[:-1]:
+            if sum(unread.values()) > UNREAD_BYTES:
+                one.transport.abort()
+                del unread[one]
 
 
 async def _beat(

@@ -18,6 +18,7 @@ from appliance.demo.child import free_port
 from appliance.store import conditions
 from appliance.store.journal import Journal
 from appliance.web import serving as serving_files
+from appliance.web.access.accounts import Accounts
 from rigs import web
 from rigs.authority import Authority
 from rigs.peers import HANG_S, until
@@ -51,6 +52,23 @@ def test_open_streams_keep_nobody_from_stopping_it(tmp_path: Path) -> None:
         assert "Traceback" not in page.log.read_text()
 
 
+def test_the_stream_of_an_account_that_is_removed_ends(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path / "state")
+    accounts.add("anna", "service")
+    accounts.change("anna", web.PASSWORD)
+    with (
+        serving(tmp_path, beat_s=0.2) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANG_S) as browser,
+    ):
+        web.log_in(browser, "anna")
+        with browser.stream("GET", "/events", params={"of": "list"}) as stream:
+            heard = stream.iter_lines()
+            assert "event: alive" in {next(heard), next(heard)}
+            accounts.remove("anna")
+            assert [line for line in heard if line.startswith("event")][-1] == "event: out"
+        assert browser.get("/").status_code == 401
+
+
 def test_a_page_is_shown_before_there_is_a_journal_and_after(tmp_path: Path) -> None:
     with web.running(tmp_path / "state") as page, page.browser() as browser:
         assert not list(page.settings.state.glob("journal-*"))
@@ -76,11 +94,12 @@ def test_a_port_that_is_taken_is_one_line_with_a_remedy(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(folder: Path, **bounds: float) -> Iterator[int]:
-    """The port of a stage in which names of its module have other values."""
+def serving(folder: Path, *, beat_s: float = 15.0, **bounds: float) -> Iterator[int]:
+    """The port of a stage in which names of its module have other values; beat_s: of streams."""
     code = (
         "import sys; from pathlib import Path; from appliance.settings import load; "
-        f"from appliance.web import stage; vars(stage).update({bounds!r}); "
+        f"from appliance.web import live, stage; vars(stage).update({bounds!r}); "
+        f"live.BEAT_S = {beat_s}; "
         "sys.exit(stage.main(load(Path(sys.argv[1]))))"
     )
     port = free_port()
@@ -103,12 +122,10 @@ def is_hung_up_on(peer: socket.socket) -> bool:
     return True
 
 
-def is_established(port: int) -> bool:
-    """Whether a connection of this port goes on, at its side of the stage (proc_net(5))."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(
-        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines
-    )
+def established(port: int) -> int:
+    """How many connections of this port go on, at its side of the stage (proc_net(5))."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
 
 
 ASKS = b"GET /login HTTP/1.1\r\nHost: localhost\r\n"
@@ -136,19 +153,30 @@ def test_who_connects_and_does_not_come_to_an_end_is_hung_up_on(
         assert is_hung_up_on(mute)
 
 
-def test_who_takes_no_answer_is_hung_up_on(tmp_path: Path) -> None:
+@contextmanager
+def taking_nothing(port: int) -> Iterator[None]:
+    """A peer that asks for more than the system holds of its answers, and reads none."""
     large = serving_files.read().address("viewer.js")
-    with (
-        serving(tmp_path, UNREAD_S=0.2, LOOK_S=0.05) as port,
-        socket.socket() as peer,
-    ):
+    asked = f"GET {large} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.settimeout(HANG_S)
         peer.connect(("127.0.0.1", port))
-        asked = f"GET {large} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        peer.sendall(500 * asked)  # more than the system holds of their answers
-        assert is_established(port)
-        until(lambda: not is_established(port))
+        peer.sendall(500 * asked)
+        yield
+
+
+def test_who_takes_no_answer_is_hung_up_on(tmp_path: Path) -> None:
+    with serving(tmp_path, UNREAD_S=0.2, LOOK_S=0.05) as port, taking_nothing(port):
+        until(lambda: established(port) == 0)
+
+
+def test_answers_that_nobody_takes_fill_no_memory(tmp_path: Path) -> None:
+    with serving(tmp_path, UNREAD_BYTES=1, LOOK_S=0.05) as port, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(taking_nothing(port))
+        until(lambda: established(port) == 1)
+        assert httpx.get(f"http://127.0.0.1:{port}/login", timeout=HANG_S).status_code == 200
 
 
 def test_mute_connections_give_way_to_who_asks_for_something(tmp_path: Path) -> None:
