@@ -31,7 +31,7 @@ from compile.release import contents, drafts, roles
 from compile.release.published import MADE, MEDIUM, target_path
 from rigs.bundles import signed
 from rigs.releasing import PLACES, Simulated, forged, key, with_release
-from rigs.serving import Server, lay, served
+from rigs.serving import ENDLESS, Server, lay, served
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -305,11 +305,14 @@ def test_endless_metadata_and_an_endless_blob(
 ) -> None:
     server.endless = "metadata/timestamp.json"
     box.refuses(Web(server.url), "release_endless")
+    assert server.sent < ENDLESS
+    server.sent = 0
     wheel = repo.published.releases["stable/1.json"].appliance.wheel
     server.endless = wheel.path
     with pytest.raises(ReleaseRefused) as refused:
         Downloads(tmp_path / "downloads", Web(server.url)).one(wheel)
     assert refused.value.code == "blob_length"
+    assert server.sent < ENDLESS
     assert list((tmp_path / "downloads").iterdir()) == []
 
 

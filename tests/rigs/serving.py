@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+ENDLESS = 100_000_000
+"""More than any box takes and any socket holds, and no more than a disk bears if one does."""
+
 
 def lay(folder: Path, files: Mapping[str, bytes]) -> Path:
     """These files and no others."""
@@ -32,7 +35,9 @@ class Server:
     cut: int | None = None
     """After so many bytes of a blob it closes the connection."""
     endless: str | None = None
-    """A file that it never stops to send."""
+    """A file of which it sends ENDLESS bytes, unless the other side leaves before."""
+    sent: int = 0
+    """Bytes of that file."""
     redirect: str | None = None
     silent: threading.Event | None = None
     """It says nothing until this is set."""
@@ -85,8 +90,8 @@ def served(folder: Path) -> Iterator[Server]:
             self.send_response(200)
             self.end_headers()
             try:
-                while True:
-                    self.wfile.write(b" " * 65_536)
+                while how.sent < ENDLESS:
+                    how.sent += self.wfile.write(b" " * 65_536)
             except OSError:
                 return
 
