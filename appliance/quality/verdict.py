@@ -6,8 +6,8 @@ Rules.
 2. A series that was refused or broke the analysis is never usable: its reason is the flag. One that
    is rightly set aside (reasons.SET_ASIDE) is no exam of its own and has no check.
 3. Images that are missing are a flag wherever the report says so.
-4. Of radiographs nothing is measured yet: they are usable as far as they could be read and are what
-   the bundle is meant for, and no flag is made up.
+4. What nothing was measured of, such as a radiograph, is not called usable: without a flag of the
+   rules above it has no check.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MISSING: Final = frozenset(
 
 
 def check(result: Result) -> RoomCheck | None:
-    """The check of a series; None where there is nothing to check (rule 2)."""
+    """The check of a series; None where there is nothing to check (rules 2 and 4)."""
     if result.status is not Status.ANALYSED:
         first = result.reasons[0]
         if first.code in SET_ASIDE:
@@ -38,6 +38,8 @@ def check(result: Result) -> RoomCheck | None:
         code = FlagCode.FAILED if failed else FlagCode.NOT_ANALYSED
         return RoomCheck(verdict="look", flags=(_of_reason(code, first),))
     flags = tuple(_flags(result))
+    if result.room is None and not flags:
+        return None
     return RoomCheck(verdict="look" if flags else "usable", flags=flags, values=result.room)
 
 

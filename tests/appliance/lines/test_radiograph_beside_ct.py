@@ -127,7 +127,7 @@ def test_a_radiograph_is_reported_before_the_verdict(both: Device, xray: Xray) -
     assert last is not None
     assert (first.stage, last.stage) == (Stage.PRELIMINARY, Stage.FINAL)
     assert first.report_id == last.report_id
-    assert counts.waiting == 5  # preliminary, the finding once, analysed; each checked
+    assert counts.waiting == 3  # preliminary, the finding once, analysed
 
 
 def test_the_doctor_reckons_the_memory_of_both(both: Device) -> None:

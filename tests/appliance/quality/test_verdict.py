@@ -134,7 +134,7 @@ def test_what_is_rightly_set_aside_has_no_check(code: Code) -> None:
     assert verdict.check(aside) is None
 
 
-def test_of_a_radiograph_nothing_is_measured_and_nothing_made_up() -> None:
-    check = verdict.check(result(None, lungs="unknown"))
-    assert check is not None
-    assert (check.verdict, check.values) == ("usable", None)
+def test_what_nothing_was_measured_of_is_not_called_usable() -> None:
+    assert verdict.check(result(None)) is None
+    holes = result(None, limitations=(said(Code.GAP_FILLED),))
+    assert flagged(holes) == [FlagCode.IMAGES_MISSING]
