@@ -22,7 +22,7 @@ from appliance.release import blobs as packed
 from appliance.release.record import Recall, Recalled, Release, write
 from appliance.settings import Update
 from appliance.store.files import Disk
-from appliance.update.blobs import Downloads, bundle
+from appliance.update.downloads import Downloads, bundle
 from appliance.update.plan import Facts, Named, Offer, plan
 from appliance.update.source import Folder, Pace, Source, Web
 from appliance.update.trust import KEPT, MARK, STICK, Offered, Trust

@@ -16,6 +16,7 @@ from appliance.errors import ReleaseRefused, StateUnusable
 from appliance.store.files import Disk
 from appliance.update.source import Folder
 from appliance.update.trust import COPY, KEPT, MARK, Kept, Trust
+from rigs.cuts import Cut, PowerCut
 from rigs.releasing import Asked, Simulated
 from rigs.serving import lay
 
@@ -100,38 +101,6 @@ def test_a_copy_that_a_power_cut_left_is_not_believed(repo: Simulated, tmp_path:
     assert not left.exists()
 
 
-class PowerCut(BaseException):
-    """Nobody catches it."""
-
-
-class Cut(Disk):
-    """The power goes before the given step; None counts them."""
-
-    def __init__(self, at: int | None) -> None:
-        self._at, self.steps = at, 0
-
-    def _step(self) -> None:
-        if self.steps == self._at:
-            raise PowerCut
-        self.steps += 1
-
-    def put(self, path: Path, data: bytes) -> None:
-        self._step()
-        super().put(path, data)
-
-    def sync_file(self, path: Path) -> None:
-        self._step()
-        super().sync_file(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step()
-        super().rename(source, target)
-
-    def sync_folder(self, path: Path) -> None:
-        self._step()
-        super().sync_folder(path)
-
-
 def test_a_refresh_that_is_cut_anywhere_leaves_the_old_or_the_new(
     repo: Simulated, tmp_path: Path
 ) -> None:
@@ -185,7 +154,7 @@ def test_without_the_library_one_line_says_what_to_type() -> None:
 def test_nothing_but_this_module_of_the_appliance_knows_the_library() -> None:
     code = (
         "import sys\n"
-        "from appliance.update import blobs, clock, plan, source, states, why\n"
+        "from appliance.update import downloads, clock, plan, source, states, why\n"
         "print('tuf' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

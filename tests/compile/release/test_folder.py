@@ -17,47 +17,12 @@ from compile.release.command import main
 from compile.release.folder import Folder, Served, reader
 from compile.release.published import read
 from compile.release.words import words
+from rigs.cuts import Cut, PowerCut
 from rigs.releasing import NOW, PLACES, Box, Simulated
 
 
-class PowerCut(BaseException):
-    """Nobody catches it."""
-
-
-class Cut(Served):
-    """The power goes before the given step; None counts them."""
-
-    def __init__(self, at: int | None) -> None:
-        self._at, self.steps = at, 0
-
-    def _step(self) -> None:
-        if self.steps == self._at:
-            raise PowerCut
-        self.steps += 1
-
-    def put(self, path: Path, data: bytes) -> None:
-        self._step()
-        super().put(path, data)
-
-    def sync_file(self, path: Path) -> None:
-        self._step()
-        super().sync_file(path)
-
-    def sync_folder(self, path: Path) -> None:
-        self._step()
-        super().sync_folder(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step()
-        super().rename(source, target)
-
-    def unlink(self, path: Path) -> None:
-        self._step()
-        super().unlink(path)
-
-    def mkdir(self, path: Path) -> None:
-        self._step()
-        super().mkdir(path)
+class CutServed(Cut, Served):
+    """A repository's disk that is cut."""
 
 
 class OnDisk:
@@ -102,14 +67,14 @@ def every_cut(
     made: OnDisk, tmp_path: Path, signers: list[CryptoSigner], look: Callable[[Path], None]
 ) -> int:
     """Publishes with a cut before each step: looks, publishes again, and reads the whole."""
-    whole = Cut(None)
+    whole = CutServed(None)
     shutil.copytree(made.root, tmp_path / "whole")
     publish(tmp_path / "whole", signers, whole)
     for at in range(whole.steps):
         root = tmp_path / "cut"
         shutil.copytree(made.root, root)
         with pytest.raises(PowerCut):
-            publish(root, signers, Cut(at))
+            publish(root, signers, CutServed(at))
         look(root)
         publish(root, signers, Served())
         published, faults = read(reader(root / "public"), NOW)
@@ -177,7 +142,7 @@ def test_an_add_that_is_cut_anywhere_leaves_no_draft_or_a_whole_one(
     def add(root: Path, disk: Served) -> None:
         Folder(root, disk).draft(memory.drafts["stable"], new)
 
-    whole = Cut(None)
+    whole = CutServed(None)
     shutil.copytree(made.root, tmp_path / "whole")
     add(tmp_path / "whole", whole)
     found = []
@@ -185,7 +150,7 @@ def test_an_add_that_is_cut_anywhere_leaves_no_draft_or_a_whole_one(
         root = tmp_path / "cut"
         shutil.copytree(made.root, root)
         with pytest.raises(PowerCut):
-            add(root, Cut(at))
+            add(root, CutServed(at))
         here = Folder(root).here(NOW)
         found.append("stable" in here.drafts)
         if found[-1]:

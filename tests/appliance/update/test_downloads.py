@@ -10,7 +10,7 @@ import pytest
 from appliance.errors import PeerAway, ReleaseRefused, StateUnusable
 from appliance.release import blobs as packed
 from appliance.release.record import Blob, Release
-from appliance.update.blobs import Downloads, bundle
+from appliance.update.downloads import Downloads, bundle
 from appliance.update.source import Web
 from rigs.bundles import signed
 from rigs.releasing import Simulated
