@@ -57,7 +57,7 @@ gpu-check: setup-test
 
 wheel: setup-release
 	@$(PY) -m compile wheel -o dist
-	@$(PY) -m compile sbom appliance/factory/bundles/*.scanside --extras openvino,engine \
+	@$(PY) -m compile sbom appliance/factory/bundles/*.scanside --extras openvino,engine,update \
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
 
 lock: setup-test

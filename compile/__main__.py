@@ -131,7 +131,7 @@ def released(argv: Sequence[str]) -> int:
         from compile.release.command import main as release
     except ModuleNotFoundError as e:
         print(
-            f"{e.name} is not installed [release_library] pip install 'scanside[release]'",
+            f"{e.name} is not installed [release_library] pip install 'scanside[release,update]'",
             file=sys.stderr,
         )
         return 1

@@ -30,7 +30,7 @@ from appliance.errors import BundleRefused
 from compile import sbom
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("openvino", "engine")
+EXTRAS = ("openvino", "engine", "update")
 ALLOWED = {
     "0bsd", "3-clause bsd license", "apache 2.0", "apache software license", "apache-2.0",
     "bsd license", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc license (iscl)", "isc", "mit",

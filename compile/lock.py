@@ -48,14 +48,23 @@ from appliance.errors import BundleRefused
 ROOT = Path(__file__).resolve().parents[1]
 NOT_LOCKED = ("torch",)
 LOCKS: Mapping[str, Sequence[str]] = {
-    "device": ("dependencies", "openvino", "engine"),
+    "device": ("dependencies", "openvino", "engine", "update"),
     "build": ("build-system",),
-    "check": ("dependencies", "openvino", "engine", "train", "dev", "release", "build-system"),
+    "check": (
+        "dependencies",
+        "openvino",
+        "engine",
+        "update",
+        "train",
+        "dev",
+        "release",
+        "build-system",
+    ),
     "bench": ("bench",),
 }
 """Lock -> what of pyproject.toml it holds: its dependencies, extras, what builds the wheel."""
 PURPOSE: Mapping[str, str] = {
-    "device": "What runs beside a scanner: the default set and the extras openvino and engine.",
+    "device": "What runs beside a scanner: the default set and openvino, engine, update.",
     "build": "What pip needs to install this checkout itself.",
     "check": "What `make test`, `make check`, `make bundles` and `make wheel` need.",
     "bench": "The peers of `make bench`, beside locks/check.txt.",

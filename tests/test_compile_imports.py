@@ -33,7 +33,7 @@ def test_without_tuf_one_line_says_what_to_install() -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "tuf.api is not installed [release_library] pip install 'scanside[release]'"
+        "tuf.api is not installed [release_library] pip install 'scanside[release,update]'"
     ]
 
 

@@ -60,7 +60,7 @@ except ImportError as e:
     raise Halt(
         "the library that verifies updates is not installed",
         code="update_library",
-        remedy="Type: pip install 'scanside[release]'",
+        remedy="Type: pip install 'scanside[update]'",
     ) from e
 
 MARK, KEPT, COPY = "mark.json", "metadata.json", "copy"

@@ -147,7 +147,7 @@ def test_without_the_library_one_line_says_what_to_type() -> None:
         "except ScansideError as e:\n    print(e.one_line())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "[update_library] Type: pip install 'scanside[release]'" in done.stdout
+    assert "[update_library] Type: pip install 'scanside[update]'" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 
