@@ -3,7 +3,7 @@
 Rules.
 1. A source gives bytes and decides nothing: whoever asks counts them and verifies them.
 2. A path is of plain parts below the repository; a file on a stick is a regular one, never a link
-   or a pipe.
+   or a pipe, and no folder on the way to it is a link.
 3. Nobody waits for ever. A server that says nothing for SILENT_S, or that after GRACE_S gave less
    than LEAST bytes a second, is left (`repository_slow`).
 4. What is taken per second has a bound of our own (`Pace.most`), so that images come first.
@@ -163,13 +163,14 @@ class Folder:
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         """As Source says."""
-        where = self._root / _checked(path)
         try:
-            handle = os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError) as e:
+            handle = self._opened(_checked(path).split("/"))
+        except FileNotFoundError as e:
             if not (self._root / "metadata").is_dir():
                 raise _gone(self._root) from e
             raise Missing(f"{path} is not there") from e
+        except NotADirectoryError as e:
+            raise Missing(f"{path} lies behind a link, or behind a file") from e
         except OSError as e:
             if e.errno == errno.ELOOP:
                 raise Missing(f"{path} is a link, and no file") from e
@@ -184,6 +185,32 @@ class Folder:
                     yield piece
             except OSError as e:
                 raise _gone(self._root) from e
+
+    def _opened(self, parts: list[str]) -> int:
+        """The file, each folder opened below the one before, so that none is exchanged for a link
+        while this walks."""
+        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in parts[:-1]:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                below = os.open(part, flags, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(parts[-1], flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+
+class Laid(Folder):
+    """What the stage `update` laid down: it came over the network, and blobs lie in one folder."""
+
+    over_network = True
+
+    def read(self, path: str, start: int = 0) -> Iterator[bytes]:
+        """As Source says."""
+        top, *_, name = path.split("/")
+        return super().read(f"{top}/{name}" if top == "blobs" else path, start)
 
 
 def _checked(path: str) -> str:
