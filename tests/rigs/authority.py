@@ -62,6 +62,15 @@ class Authority:
         )
         return paths
 
+    def sign(self, request: bytes, begins: timedelta = -DAY, ends: timedelta = DAY) -> bytes:
+        """The answer (PEM) to a request for a certificate (PEM)."""
+        asked = x509.load_pem_x509_csr(request)
+        key = asked.public_key()
+        assert asked.is_signature_valid
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        made = _certificate(asked.subject, self._subject, key, begins, ends)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
 
 def shown(pair: tuple[Path, Path]) -> ssl.SSLContext:
     """What a peer speaks that shows this certificate and asks for none."""
