@@ -7,12 +7,13 @@
 #   make bench                 how fast, how large, against its peers (docs/benchmarks.md)
 #   make gpu-check             on a machine with an NVIDIA GPU: contract suite and a dated table
 #   make wheel                 the wheel of a release, with the kernels in it, and its parts list
+#   make installer             all that a technician carries to a new box, in one archive (docs/install.md)
 #   make lock                  locks/ anew: the newest releases that pyproject.toml allows
 #   make bundles               train and pack the factory bundles again from ../shared/data
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo quick test test-long check bench gpu-check wheel lock bundles setup-demo setup-test setup-test-long setup-bench setup-train setup-release
+.PHONY: demo quick test test-long check bench gpu-check wheel installer lock bundles setup-demo setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo $(filter --pacs,$(ARGS))
@@ -59,6 +60,16 @@ wheel: setup-release
 	@$(PY) -m compile wheel -o dist
 	@$(PY) -m compile sbom appliance/factory/bundles/*.scanside --extras openvino,engine,update \
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
+
+# KIND: x86-64, orin or thor. REPO: the repository whose releases the box will believe (docs/keys.md).
+# KEYS: whose bundles it will believe, as .pub files.
+KIND := x86-64
+MACHINE = $(if $(filter x86-64,$(KIND)),x86_64,aarch64)
+installer: wheel
+	@$(PY) -m compile.lock --fetch build/wheels/$(MACHINE) --machine $(MACHINE)
+	@$(PY) -m compile installer $(KIND) --wheel dist/scanside-$$($(PY) -m appliance --version | cut -d' ' -f2)-*.whl \
+		--wheels build/wheels/$(MACHINE) $(if $(REPO),--root $(REPO)/public/metadata/1.root.json) \
+		$(foreach key,$(KEYS),--key $(key)) -o dist
 
 lock: setup-test
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[lock]'

@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--extras", default="openvino", help="of the wheel, separated by commas")
     verb.add_argument("--kernels", type=Path, help="the fatbin that goes with it")
     verb.add_argument("-o", "--out", type=Path, required=True)
+    verbs.add_parser("installer", help="all that a technician carries to a new box")
     verbs.add_parser("release", help="a repository of releases: `release --help` lists its verbs")
     return whole
 
@@ -125,10 +126,13 @@ def made_key(path: Path, kind: Literal["development", "release", "repository"]) 
         print(f"{path}: keep it offline. {public}: put it into state/trust/ of each device.")
 
 
-def released(argv: Sequence[str]) -> int:
-    """The verbs of a repository have a command line of their own."""
+def released(verb: str, argv: Sequence[str]) -> int:
+    """What makes releases has command lines of its own, and libraries in the extra `release`."""
     try:
-        from compile.release.command import main as release
+        if verb == "installer":
+            from compile.installer import main as release
+        else:
+            from compile.release.command import main as release
     except ModuleNotFoundError as e:
         print(
             f"{e.name} is not installed [release_library] pip install 'scanside[release,update]'",
@@ -215,8 +219,8 @@ def linted(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run; the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["release"]:
-        return released(words[1:])
+    if words and words[0] in ("release", "installer"):
+        return released(words[0], words[1:])
     args = parser().parse_args(words)
     try:
         run(args)
