@@ -23,6 +23,8 @@ Certificate = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 """A name or an IPv4 address, without a port (RFC 1123 2.1)."""
 TopicPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+CHANNEL = r"^(stable|canary|site-[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)$"
+"""As a release says it (appliance.release.record)."""
 
 
 class Site(Record):
@@ -200,6 +202,16 @@ class Update(Record):
     """When a version may change by itself, in local time: 22:00-05:00. Without it at any time."""
     auto: tuple[Literal["security", "feature", "model"], ...] = ("security",)
     """Which kinds of release come without being asked for; may be empty."""
+    channel: Annotated[str, Field(pattern=CHANNEL)] = "stable"
+    """The channel of the repository from which this box takes releases."""
+    most_kb_s: float = Field(default=2000.0, gt=0)
+    """What is fetched in a second at most, in 10^3 bytes: images of a scanner come first."""
+    root: Path | None = None
+    """Where the slots lie: /opt/scanside. Without it this is no box that updates itself."""
+    trusted: Path = Path("/var/lib/scanside-update")
+    """What the stage `apply` alone writes."""
+    downloads: Path = Path("/var/lib/scanside-downloads")
+    """What the stage `update` alone writes, and nobody believes."""
 
     @field_validator("url")
     @classmethod

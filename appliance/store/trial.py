@@ -6,11 +6,12 @@
 Rules
 - They are flat because a shell reads them (appliance/update/guard/guard.sh), and without Python: a
   release whose Python does not start must be left too.
+- Only while SCANSIDE_TRIAL is 1, as the environment of the slot says (Places.environment).
 - Who starts a stage writes the first: ExecStartPre of its unit, or `scanside run`. The folder is
-  made with it. The second is written by the stage itself, once it serves and while SCANSIDE_TRIAL
-  is 1, at each beat. Where the folder is missing, the trial is over and nothing is written.
+  made with it. The second is written by the stage itself, once it serves, at each beat. Where the
+  folder is missing, the trial is over and nothing is written.
 - UPTIME_S is the clock of /proc/uptime (CLOCK_BOOTTIME). BOOT is the id of this boot: a beat of
-  another boot has no age. STARTS is how many starts there were when the process began, so `guard`
+  another boot has no age. STARTS is how many starts of this slot there were when the process began, so `guard`
   sees how many came after its beat.
 - A stage that ends as it was asked to takes its beat with it: who was stopped does not hang.
 - Not durable, and no error: a disk that takes none costs only what `guard` could have seen.
@@ -73,7 +74,7 @@ class Pulse:
         self._path = folder / f"{stage}.beat"
         self._slot = instance.slot()
         self._boot = boot_id()
-        self._starts = _count(folder / f"{stage}.starts")
+        self._starts = _starts(folder / f"{stage}.starts", self._slot)
 
     @property
     def goes_on(self) -> bool:
@@ -96,8 +97,8 @@ class Pulse:
             self._path.unlink(missing_ok=True)
 
 
-def _count(path: Path) -> int:
+def _starts(path: Path, slot: int) -> int:
     try:
-        return path.read_bytes().count(b"\n")
+        return path.read_bytes().splitlines().count(b"%d" % slot)
     except OSError:
         return 0

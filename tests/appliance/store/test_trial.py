@@ -25,8 +25,8 @@ def words(state: Path, stage: str = "work") -> list[str]:
 
 
 def test_each_beat_after_the_start_says_what_guard_needs(state: Path) -> None:
-    for _ in range(3):
-        trial.note_start(state, "work", 2)
+    for slot in (1, 2, 2, 12, 2):
+        trial.note_start(state, "work", slot)
     with living(state, "work") as heart:
         beat = state / "trial" / "work.beat"
         assert not beat.exists(), "it does not serve yet"
