@@ -140,8 +140,8 @@ def demo(
 @app.command()
 def run(config: Config = None) -> None:
     """All stages under one parent."""
-    from appliance import run as parent
     from appliance.host import notify
+    from appliance.run import parent
     from appliance.store.lock import alone
 
     _log()
