@@ -81,7 +81,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repository]:
-    """The archive of this checkout for the Python of that Debian, and whose releases it believes."""
+    """The archive of this checkout for that Debian, and whose releases it believes."""
     folder = tmp_path_factory.mktemp("installer")
     repository = Repository(
         folder / "r", ROOT / "locks" / "device.txt", WHEELS, python=("3.11", "3.12")
