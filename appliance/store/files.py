@@ -62,6 +62,20 @@ class Disk:
             if source.parent != target.parent:
                 self.sync_folder(source.parent)
 
+    def point(self, link: Path, target: str) -> None:
+        """Make `link` a symbolic link to `target`, replacing the link that was there, durably. A
+        link has no bytes to be synced: where it leads is as durable as its name."""
+        temp = link.with_name(f".{link.name}.{uuid.uuid4().hex}{TEMP_SUFFIX}")
+        with _as_state_unusable(link):
+            try:
+                self.symlink(target, temp)
+                self.rename(temp, link)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    temp.unlink()
+                raise
+            self.sync_folder(link.parent)
+
     def append(self, path: Path, data: bytes, *, lasting: bool = True) -> int:
         """Add `data` to the end of a file that is there; returns where that was, for `cut`.
 
@@ -147,6 +161,9 @@ class Disk:
 
     def link(self, temp: Path, path: Path) -> None:
         os.link(temp, path)
+
+    def symlink(self, target: str, link: Path) -> None:
+        os.symlink(target, link)
 
     def rename(self, source: Path, target: Path) -> None:
         os.rename(source, target)

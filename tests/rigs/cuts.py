@@ -35,6 +35,10 @@ class Cut(Disk):
         self._step()
         super().sync_folder(path)
 
+    def symlink(self, target: str, link: Path) -> None:
+        self._step()
+        super().symlink(target, link)
+
     def rename(self, source: Path, target: Path) -> None:
         self._step()
         super().rename(source, target)
