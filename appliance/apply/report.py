@@ -1,5 +1,5 @@
-"""The status of updates on this box, as one record after each turn. Whoever reads it needs no right:
-it holds nothing of a patient, and nothing that is secret."""
+"""The status of updates on this box, as one record after each turn. Whoever reads it needs no
+right: it holds nothing of a patient, and nothing that is secret."""
 
 from __future__ import annotations
 
