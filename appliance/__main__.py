@@ -292,15 +292,19 @@ def _shelf(config: Path | None) -> Iterator[Shelf]:
     from appliance.runtime.bundles import OpenBundles
     from appliance.store.files import DISK
     from appliance.store.journal import Journal
+    from appliance.verbs.bundle import mended
 
     _log(logging.WARNING)
     settings = _settings(config)
     DISK.make_folder(settings.state)
     with Journal.open(settings.state) as journal:
         actor = f"{_user()}@cli"
-        yield OpenBundles(
+        shelf = OpenBundles(
             settings, lambda action, detail: journal.audit.add(actor, action, **detail)
         ).shelf
+        for line in mended(shelf):
+            print(line, file=sys.stderr)
+        yield shelf
 
 
 @bundle_app.command("list")

@@ -15,7 +15,16 @@ from rich.text import Text
 
 from appliance.bundle.shelf import Entry, Shelf
 from appliance.bundle.tables import UNSIGNED
-from appliance.errors import BundleRefused
+from appliance.errors import BundleRefused, StateUnusable
+
+
+def mended(shelf: Shelf) -> tuple[str, ...]:
+    """Before all else: damaged tables of the shelf are made anew. A line for each that was."""
+    try:
+        names = shelf.mend()
+    except StateUnusable as e:
+        return (e.one_line(),)  # they are read as made anew all the same
+    return tuple(f"a table of the shelf was damaged: it is kept as {name}" for name in names)
 
 
 def listed(shelf: Shelf) -> tuple[Entry, ...]:

@@ -122,6 +122,7 @@ def test_publish_cannot_see_pixels_and_work_has_no_network() -> None:
     assert {"-/var/lib/scanside/spool", "-/var/lib/scanside/reports"} <= hidden
     work = dict(service("work"))
     assert work["PrivateNetwork"] == "yes"
+    assert work["ReadOnlyPaths"] == "-/var/lib/scanside/bundles"
     assert work["RestrictAddressFamilies"] == "AF_UNIX"
 
 
