@@ -24,6 +24,7 @@ from appliance import settings as site
 from appliance.errors import ScansideError, StateUnusable
 from appliance.stages import STAGES, Stage
 from appliance.verbs.stage_verbs import Config, Configured, web_group
+from appliance.verbs.update_verbs import update_group
 
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
@@ -71,11 +72,11 @@ def scanside(
     """
 
 
-def _settings(config: Path | None) -> site.Settings:
-    """The settings of a verb that may write into the state folder: what it writes is its own."""
+def _settings(config: Path | None, row: Stage | None = None) -> site.Settings:
+    """The settings of a verb that may write into the state folder, or that of its stage, as owner."""
     os.umask(0o077)
     settings = site.load(site.find(config))
-    _as_its_owner(settings.state)
+    _as_its_owner(settings.state if row is None else row.home(settings))
     return settings
 
 
@@ -140,8 +141,8 @@ def demo(
 @app.command()
 def run(config: Config = None) -> None:
     """All stages under one parent."""
-    from appliance import run as parent
     from appliance.host import notify
+    from appliance.run import parent
     from appliance.store.lock import alone
 
     _log()
@@ -158,10 +159,10 @@ def _stage(row: Stage) -> Callable[[Path | None, bool], None]:
         from appliance.store import starts
 
         _log()
-        settings = _settings(config)
+        settings = _settings(config, row)
         if configured:
             raise typer.Exit(0 if row.configured(settings) else 1)
-        with starts.counted(settings.state, row.name):
+        with starts.counted(row.home(settings), row.name):
             code = import_module(row.module).main(settings, ready=notify.ready)
         raise typer.Exit(code)
 
@@ -171,6 +172,8 @@ def _stage(row: Stage) -> Callable[[Path | None, bool], None]:
 for _row in STAGES:
     if _row.name == "web":  # it has verbs of its own
         app.add_typer(web_group(_row.help, _stage(_row), _settings, _user), name="web")
+    elif _row.name == "update":
+        app.add_typer(update_group(_row.help, _stage(_row)), name="update")
     else:
         app.command(_row.name, help=_row.help)(_stage(_row))
 

@@ -14,6 +14,7 @@ Rules.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 
 from appliance.apply.box import Box
@@ -31,9 +32,7 @@ def forward(box: Box, new: int, old: int) -> None:
     environment(box, new, TRIAL)
     box.disk.remove(box.places.reason)
     if not box.places.trial.exists():
-        for stage in box.stages:  # of the trial before; those of this one are counted from here on
-            box.disk.remove(box.places.starts(stage))
-            box.disk.remove(box.places.beat(stage))
+        _forget_starts(box)  # of the trial before; those of this one are counted from here on
     lines = (
         f"slot={new}",
         f"previous={old}",
@@ -62,6 +61,13 @@ def settle(box: Box, slot: int) -> None:
     environment(box, slot, "")
     box.disk.remove(box.places.trial)
     box.disk.remove(box.places.reason)
+    _forget_starts(box)
+
+
+def _forget_starts(box: Box) -> None:
+    """Without this folder no stage believes that it is on trial (appliance.store.trial). It belongs
+    to the stages: what they put into its place is not followed."""
+    shutil.rmtree(box.places.starts("any").parent, ignore_errors=True)
 
 
 def environment(box: Box, slot: int, line: str) -> bool:

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from appliance.dicom import policy
 from appliance.errors import SettingsInvalid
 from appliance.receive.fullness import Fullness, Note
-from appliance.store.heartbeat import BEAT_S, Heart
+from appliance.store.heartbeat import Heart
 
 LOG = logging.getLogger(__name__)
 DRAIN_S = 30.0
@@ -138,7 +138,7 @@ def run(
         ready()
         while not stopped:
             heart.beat()
-            readable, _, _ = select.select([listening, woken, accepted_in], [], [], BEAT_S)
+            readable, _, _ = select.select([listening, woken, accepted_in], [], [], heart.sleep_s)
             _empty(woken)
             _take_notes(accepted_in, children, fullness)
             _reap(children, crashed, fullness)

@@ -48,6 +48,7 @@ from appliance.store.files import DISK
 from appliance.store.heartbeat import Heart, living
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal, Manner
+from appliance.store.lock import lives_beside
 from appliance.store.spool import Spool
 
 LOG = logging.getLogger(__name__)
@@ -90,8 +91,9 @@ def _run(settings: Settings, ready: Callable[[], object], heart: Heart) -> int:
         ready,
         heart,
     )
-    DISK.remove(port_file)
-    DISK.remove(address_file)
+    if not lives_beside(settings.state, "receive"):  # else they are the next one's
+        DISK.remove(port_file)
+        DISK.remove(address_file)
     return 0
 
 

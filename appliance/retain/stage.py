@@ -40,7 +40,7 @@ from appliance.settings import Retain, Settings
 from appliance.store import identities
 from appliance.store.conditions import DELETE
 from appliance.store.files import DISK, Disk
-from appliance.store.heartbeat import BEAT_S, Heart, living
+from appliance.store.heartbeat import Heart, living
 from appliance.store.journal import Journal
 from appliance.store.rows import Kept, Series
 from appliance.store.spool import Spool
@@ -189,7 +189,7 @@ def _stopped(stop: threading.Event, within_s: float, heart: Heart) -> bool:
     end = time.monotonic() + within_s
     while (left := end - time.monotonic()) > 0:
         heart.beat()
-        if stop.wait(min(left, BEAT_S)):
+        if stop.wait(min(left, heart.sleep_s)):
             return True
     return stop.is_set()
 

@@ -13,7 +13,9 @@ Rules
   without a beat on the slowest box that may still be of use. The watchdogs of the units are longer
   than any step of their stage (tests/systemd), so systemd ends nothing that is not stuck.
 - A process that says nothing, because its disk takes no beat, is running: only its lock is known.
-- Of a stage that the settings do not ask for (`stages.of`) nothing is said.
+- While `receive` is handed over to the next slot, the one of the newest slot that lives is judged.
+- Of a stage that the settings do not ask for (`stages.of`), or that lives elsewhere than in the
+  state folder, nothing is said.
 - While nothing has ever run, or nothing is known to be wrong, there are no reasons.
 - `publish` cannot say of itself that it is stuck: the broker says `offline` for it (its will), and
   the doctor `stuck`. Every other reason is said by `publish` and by the doctor alike.
@@ -30,7 +32,7 @@ from types import MappingProxyType
 from appliance.settings import Settings
 from appliance.stages import of
 from appliance.store.heartbeat import BEAT_S, START, Beat, Trouble, read
-from appliance.store.lock import is_held
+from appliance.store.lock import holder
 
 STARTING_S = 60.0
 """The stages of an appliance that starts come one after another: on a slow box within a minute."""
@@ -93,8 +95,12 @@ class Condition:
 def look(settings: Settings, stages: Iterable[str] | None = None) -> dict[str, Condition]:
     """The conditions now, of all stages that the settings ask for or of these."""
     state = settings.state
-    names = [row.name for row in of(settings)] if stages is None else list(stages)
-    seen = {name: Seen(is_held(state, name), read(state, name)) for name in names}
+    ours = (row.name for row in of(settings) if row.home(settings) == state)
+    names = list(ours if stages is None else stages)
+    seen = {}
+    for name in names:
+        who, held = holder(state, name)
+        seen[name] = Seen(held, read(state, who))
     return conditions(seen, time.monotonic())
 
 

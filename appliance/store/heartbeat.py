@@ -9,7 +9,8 @@ Rules
 - A stage beats from the loop that does its work: at once when its step or troubles change, and at
   least every BEAT_S while it waits. Who does not beat any more is stuck or gone; which of both, its
   lock tells (`lock.is_held`). What follows from both is said in `conditions`.
-- A beat is progress, so it also feeds the watchdog of systemd, and nothing else does.
+- A beat is progress, so it also feeds the watchdog of systemd, and nothing else does; and while a
+  release is on trial, it is what `guard` sees (store/trial.py).
 - Not durable: a beat is about now. It appears whole or not at all. A disk that takes none is no
   error: the work goes on, and the last beat is removed, because an old one would tell a lie.
 - A trouble is what a person must know although the stage goes on. Each code has one remedy.
@@ -32,14 +33,14 @@ from appliance.errors import StateUnusable
 from appliance.host import notify
 from appliance.host.boot import boot_id
 from appliance.report import Record, Sentence
-from appliance.store import starts
+from appliance.store import instance, starts, trial
 from appliance.store.files import DISK
 from appliance.store.lock import alone
 
 LEAST_S = 1.0
 """Between two beats that say the same."""
 BEAT_S = 20.0
-"""Longest sleep of a loop that has nothing to do."""
+"""Longest sleep of a loop that has nothing to do, and is not on trial."""
 START = "start"
 """The step of every stage until it serves."""
 
@@ -103,8 +104,9 @@ class Heart:
         self.lock = lock
         """The descriptor that holds the stage's lock: a child that outlives us must close it."""
         self._state = state
-        self._path = state / "run" / f"{stage}.beat"
+        self._path = state / "run" / f"{instance.name_of(stage)}.beat"
         self._stage = stage
+        self._pulse = trial.Pulse(state, stage) if trial.on_trial() else None
         self._began = self._since = time.monotonic()
         self._step = ""
         self._oldest: float | None = None
@@ -112,6 +114,12 @@ class Heart:
         self._last: Beat | None = None
         self._fed = -math.inf
         self._lasted = False
+
+    @property
+    def sleep_s(self) -> float:
+        """Longest sleep of a loop that has nothing to do."""
+        watched = self._pulse is not None and self._pulse.goes_on
+        return trial.SLEEP_S if watched else BEAT_S
 
     def beat(self, step: str = "", *, oldest: float | None = None) -> None:
         """The loop turns: at `step`, while the oldest of what waits came at the tick `oldest`."""
@@ -140,6 +148,13 @@ class Heart:
             troubles=troubles,
         )
         self._write(self._last.model_dump_json().encode())
+        if self._pulse is not None and step != START:
+            self._pulse.beat(step)
+
+    def end(self) -> None:
+        """It was asked to end, and does."""
+        if self._pulse is not None:
+            self._pulse.end()
 
     def go_on(self) -> None:
         """The same step makes progress."""
@@ -196,16 +211,18 @@ def living(state: Path, stage: str) -> Iterator[Heart]:
 
     StateUnusable (already_running) where another one is.
     """
-    with alone(state, stage) as lock:
+    with alone(state, instance.name_of(stage)) as lock:
         heart = Heart(state, stage, lock)
         heart.beat(START)
         yield heart
+        heart.end()
 
 
-def read(state: Path, stage: str) -> Beat | None:
-    """What the stage said last in this boot; None where it said nothing that can be read."""
+def read(state: Path, name: str) -> Beat | None:
+    """What the stage of this name (`instance.names`) said last in this boot; None where it said
+    nothing that can be read."""
     try:
-        beat = Beat.model_validate_json((state / "run" / f"{stage}.beat").read_bytes())
+        beat = Beat.model_validate_json((state / "run" / f"{name}.beat").read_bytes())
     except (OSError, ValidationError):
         return None
     return beat if beat.boot == boot_id() else None

@@ -6,6 +6,8 @@
     sharing          hold a lock beside others, and know whether there are any
     alone            one process of a kind for each state folder, or an error at once
     is_held          whether such a process lives, which takes nothing away from it
+    lives_beside     the same of another slot's than ours
+    holder           which one of a stage speaks for it, as two slots may have one (instance.py)
     is_byte_held     whether a byte of a file is held by fcntl(2), as SQLite does; we never do
 
 A lock file is made at its first use, readable by its user alone, and never removed.
@@ -22,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.errors import StateUnusable
+from appliance.store import instance
 from appliance.store.files import DISK
 
 _LONGEST = 4096
@@ -112,15 +115,33 @@ def alone(state: Path, name: str) -> Iterator[int]:
             _lock_soon(handle)
         except BlockingIOError as e:
             raise StateUnusable(
-                f"{state}: another `scanside {name}` serves this state folder",
+                f"{state}: another `scanside {name.partition('@')[0]}` serves this state folder",
                 remedy="Stop the other one first, or set `state` to another folder.",
                 code="already_running",
             ) from e
         yield handle
 
 
-def is_held(state: Path, name: str) -> bool | None:
-    """Whether a process holds run/<name>.lock; None where none ever did."""
+def is_held(state: Path, stage: str) -> bool | None:
+    """Whether a process of the stage lives, of whatever slot; None where none ever did."""
+    return holder(state, stage)[1]
+
+
+def holder(state: Path, stage: str) -> tuple[str, bool | None]:
+    """The name of the process that speaks for the stage, the one of the newest slot that lives,
+    and whether it does; None where none ever did."""
+    found = [(name, _is_held(state, name)) for name in instance.names(state, stage)]
+    known = [one for one in found if one[1] is not None]
+    return next((one for one in known if one[1]), known[0] if known else (stage, None))
+
+
+def lives_beside(state: Path, stage: str) -> bool:
+    """Whether a process of the stage of another slot than this one's lives."""
+    ours = instance.name_of(stage)
+    return any(_is_held(state, name) for name in instance.names(state, stage) if name != ours)
+
+
+def _is_held(state: Path, name: str) -> bool | None:
     try:
         handle = os.open(_of_stage(state, name), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

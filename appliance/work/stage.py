@@ -48,7 +48,7 @@ from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.bell import hearing
 from appliance.store.hand import Hand
-from appliance.store.heartbeat import BEAT_S, Heart, living
+from appliance.store.heartbeat import Heart, living
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.spool import Spool
 from appliance.work import beginning, opening
@@ -415,7 +415,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             work.beat()
             busy = work.busy
             building = bundles.engines is not None and bundles.engines.busy
-            most = BUILD_LOOK_S if building else BEAT_S
+            most = BUILD_LOOK_S if building else heart.sleep_s
             hints_now = wait(hints, signals, min(work.wait_s(), most), shelf.handles)
             if busy or hints_now.keys or hints_now.ended:
                 quiet_since = time.monotonic()

@@ -19,7 +19,7 @@ from appliance import stages
 from appliance.settings import Settings
 
 NAMES = {row.name for row in stages.of(Settings())}
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 PATIENCE_S = 60.0
 
 

@@ -1,0 +1,207 @@
+"""`guard` in real shells: when it goes back, and that a power cut at any step changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rigs.guarded import SHELLS, Box
+from rigs.peers import until
+
+BACK = [
+    "start receive 1",
+    "stop receive 2",
+    "stop publish 2",
+    "stop work 2",
+    "stop retain 2",
+    "begin publish 1",
+    "begin work 1",
+    "begin retain 1",
+    "restart apply 0",
+    "restart update 0",
+]
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: Path(shell[0]).name)
+def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Box]:
+    made = Box(tmp_path, request.param)
+    yield made
+    made.close()
+
+
+def stays(box: Box) -> bool:
+    done = box.guard()
+    assert done.returncode == 0, done.stderr
+    return (box.current, box.reason, box.asked) == ("slots/2", None, [])
+
+
+def goes_back(box: Box) -> str | None:
+    """Why, after checking that all of it was done."""
+    done = box.guard()
+    assert done.returncode == 0, done.stderr
+    assert box.current == "slots/1"
+    assert not (box.trusted / "trial").exists()
+    until(lambda: box.asked[-1:] == BACK[-1:])
+    assert [line for line in box.asked if not line.startswith("kill")] == BACK
+    assert not list(box.control.glob("*.tmp"))
+    return box.reason
+
+
+def test_without_a_trial_it_does_nothing(box: Box) -> None:
+    (box.trusted / "trial").unlink()
+    box.starts("work", 30)
+    assert stays(box)
+
+
+def test_a_stage_that_was_started_three_times_without_a_beat_ends_the_trial(box: Box) -> None:
+    box.starts("work", 2)
+    box.starts("work", 5, slot=1)
+    assert stays(box)
+    box.starts("work", 1)
+    assert goes_back(box) == "slot=2 stage=work why=starts\n"
+
+
+def test_a_beat_forgives_the_starts_before_it_but_never_the_tenth(box: Box) -> None:
+    box.starts("work", 9)
+    box.beat("work", starts=9)
+    assert stays(box)
+    box.starts("work", 1)
+    box.beat("work", starts=10)
+    assert goes_back(box) == "slot=2 stage=work why=starts\n"
+
+
+def test_three_starts_after_the_last_beat_end_it_too(box: Box) -> None:
+    box.starts("publish", 4)
+    box.beat("publish", starts=2, age_s=400)
+    assert stays(box), "two starts since its beat"
+    box.starts("publish", 1)
+    assert goes_back(box) == "slot=2 stage=publish why=starts\n"
+
+
+@pytest.mark.parametrize("allowed_s", [20, 120])
+def test_a_beat_that_is_older_than_its_time_ends_the_trial(box: Box, allowed_s: int) -> None:
+    box.starts("retain", 1)
+    box.beat("retain", age_s=allowed_s - 15, allowed_s=allowed_s)
+    assert stays(box)
+    box.beat("retain", age_s=allowed_s + 5, allowed_s=allowed_s)
+    assert goes_back(box) == "slot=2 stage=retain why=hang\n"
+    assert box.asked[0] == "kill retain 2", "it would not listen to SIGTERM"
+
+
+def test_an_old_beat_of_another_boot_or_slot_or_before_a_start_is_no_hang(box: Box) -> None:
+    box.starts("work", 1)
+    for more in ({"boot": "another"}, {"slot": 1}, {"starts": 0}):
+        box.beat("work", age_s=500, **more)  # type: ignore[arg-type]
+        assert stays(box), more
+    (box.state / "trial" / "work.beat").unlink()
+    assert stays(box), "who was asked to end took it along"
+
+
+def break_python(box: Box, number: int) -> None:
+    python = box.root / "slots" / str(number) / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.99")
+
+
+def test_a_slot_whose_python_does_not_start_is_left_unless_the_other_does_not_either(
+    box: Box,
+) -> None:
+    break_python(box, 1)
+    break_python(box, 2)
+    assert stays(box)
+    python = box.root / "slots" / "1" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/bin/true")
+    assert goes_back(box) == "slot=2 stage=all why=python\n"
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "link": lambda path: path.symlink_to("/dev/zero"),
+    "fifo": os.mkfifo,
+    "zeros": lambda path: path.write_bytes(bytes(100_000)),
+    "words": lambda path: path.write_bytes(b"$(touch /tmp/x) `id` * ' \" \\ -1 99999999999\n" * 50),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_a_stage_that_was_broken_into_writes_harms_nothing(box: Box, kind: str) -> None:
+    for name in ("work.beat", "receive.starts"):
+        HOSTILE[kind](box.state / "trial" / name)
+    assert stays(box)
+
+
+@pytest.mark.parametrize("text", ["", "slot=two\nprevious=1\nstate=/x\n", "slot=2\n"])
+def test_a_trial_that_makes_no_sense_changes_nothing(box: Box, text: str) -> None:
+    box.starts("work", 5)
+    (box.trusted / "trial").write_text(text)
+    assert stays(box)
+
+
+def test_the_reason_of_an_earlier_trial_is_not_this_ones(box: Box) -> None:
+    (box.trusted / "reason").write_text("slot=12 stage=work why=hang\n")
+    box.guard()
+    assert (box.current, box.asked) == ("slots/2", [])
+
+
+STAND_IN = """#!/bin/sh
+count=$(($(cat {count}) + 1))
+echo $count >{count}
+[ $count -ne {at} ] || [ {after} -eq 1 ] || kill -KILL $PPID
+{real} "$@"
+code=$?
+[ $count -ne {at} ] || [ {after} -eq 0 ] || kill -KILL $PPID
+exit $code
+"""
+
+
+def cutting(folder: Path, at: int, *, after: bool) -> Path:
+    """Programs that cut the power before or after the step number `at` that changes the disk."""
+    folder.mkdir(exist_ok=True)
+    (folder / "count").write_text("0")
+    for name in ("mv", "ln", "sync", "rm"):
+        real = "true" if name == "sync" else f"/bin/{name}"  # what kills a process keeps its writes
+        text = STAND_IN.format(count=folder / "count", at=at, after=int(after), real=real)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def steps(folder: Path) -> int:
+    return int((folder / "count").read_text())
+
+
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_power_cut_at_any_step_ends_as_none(box: Box, tmp_path: Path, *, after: bool) -> None:
+    """Cut at each step in turn, then at the start of the machine and by the timer: one end."""
+    at, cuts = 0, 0
+    while True:
+        at += 1
+        box.begin_trial()
+        (box.trusted / "reason").unlink(missing_ok=True)
+        (box.root / "current").unlink(missing_ok=True)
+        (box.root / "current").symlink_to("slots/2")
+        box.asked.clear()
+        if at == 1:
+            box.starts("work", 3)
+        folder = cutting(tmp_path / "cut", at, after=after)
+        done = box.guard(path=folder)
+        was_cut = done.returncode != 0
+        assert box.current in {"slots/1", "slots/2"}, "the link is whole at every moment"
+        again = "boot" if at % 2 else "watch"
+        assert box.guard(again).returncode == 0
+        assert box.current == "slots/1", (at, again)
+        assert box.reason == "slot=2 stage=work why=starts\n" or (again, box.reason) == (
+            "boot",
+            None,
+        )
+        assert not (box.trusted / "trial").exists()
+        if again == "watch" or not was_cut:
+            until(lambda: BACK[-1] in box.asked)
+        cuts += was_cut
+        if not was_cut:
+            break
+    assert cuts >= 10, "reason, links and the end of the trial, each with its sync"
