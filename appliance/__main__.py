@@ -73,7 +73,7 @@ def scanside(
 
 
 def _settings(config: Path | None, row: Stage | None = None) -> site.Settings:
-    """The settings of a verb that may write into the state folder, or that of its stage, as owner."""
+    """The settings of a verb that may write into a folder of ours: what it writes is its own."""
     os.umask(0o077)
     settings = site.load(site.find(config))
     _as_its_owner(settings.state if row is None else row.home(settings))
