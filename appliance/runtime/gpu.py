@@ -49,7 +49,7 @@ log = logging.getLogger("scanside.work")
 
 UNHIDE = (
     "cp -r systemd/gpu/. /etc/systemd/system/ && systemctl daemon-reload && "
-    "systemctl restart scanside-work.service (docs/compile.md)."
+    "systemctl restart 'scanside-work@*' (docs/compile.md)."
 )
 Service = Literal["ready", "building", "fallback"]
 
