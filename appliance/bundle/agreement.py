@@ -2,7 +2,7 @@
 
 Rules
 - Each finding of the first list has its partner of the same kind in the second: the nearest one
-  that is not taken, the surest first, at most `center_mm` away. Findings without a place (those of a
+  that is not taken, the surest first, at most `center_mm` away. Findings without a place (in a
   radiograph) are partners by their kind.
 - Partners differ by at most `score` in their score, and in their diameter by at most the larger of
   `diameter_mm` and `diameter_share` of the first.

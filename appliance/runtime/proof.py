@@ -18,7 +18,7 @@ Rules
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -104,8 +104,16 @@ class Proof(Record):
         return f"{who}: {said}{where}: {facts}{'; ' if why else ''}{why}"
 
 
-def prove(path: Path, settings: Settings, say: Callable[[str], object] = lambda _: None) -> Proof:
-    """Prove the bundle in a file. Never raises a ScansideError: it is a reason. `say`: progress."""
+def prove(
+    path: Path,
+    settings: Settings,
+    say: Callable[[str], object] = lambda _: None,
+    *,
+    engines: GpuEngines | None = None,
+) -> Proof:
+    """Prove the bundle in a file. What is wrong with it is never raised: it is a reason. `say`:
+    progress; `engines`: of another GPU than this machine's. BackendUnavailable where the settings
+    name a backend that is not installed."""
     began = time.monotonic()
     try:
         loaded = trust.check(file_bytes(path))
@@ -113,7 +121,7 @@ def prove(path: Path, settings: Settings, say: Callable[[str], object] = lambda 
         return Proof(
             file=path.name, verdict="failed", bundle=None, reasons=(_why(e),), seconds=_since(began)
         )
-    proving = _Proving(path, loaded, settings, say)
+    proving = _Proving(path, loaded, settings, say, engines)
     try:
         proving.run()
     except ScansideError as e:
@@ -127,11 +135,21 @@ class _Proving:
     """One bundle while it is proved."""
 
     def __init__(
-        self, path: Path, loaded: Loaded, settings: Settings, say: Callable[[str], object]
+        self,
+        path: Path,
+        loaded: Loaded,
+        settings: Settings,
+        say: Callable[[str], object],
+        engines: GpuEngines | None,
     ) -> None:
         self._path, self._loaded, self._settings, self._say = path, loaded, settings, say
         self._library = choose(settings.work.backend)
-        self._engines: GpuEngines | None = None
+        self._engines = engines
+        if engines is None and settings.work.backend in ("auto", "gpu"):
+            required = settings.work.backend == "gpu"
+            self._engines = GpuEngines(
+                settings.state, self._library, required=required, builds=True
+            )
         self._backend: Backend | None = None
         self._verdict: Verdict = "proved"
         self._reasons: list[Why] = []
@@ -150,7 +168,7 @@ class _Proving:
         self._gate = gates.result(self._path, self._loaded, again=True)
         self._require(self._gate)
         self._backend = self._on_gpu() or self._on_cpu()
-        if self._engines is not None and self._backend.ref.engine_digest is not None:
+        if self._backend.ref.name == "gpu":
             self._say("golden cases on the engine")
             self._gate = golden.gate(self._loaded, golden.through(self._backend))
             self._require(self._gate)
@@ -195,12 +213,9 @@ class _Proving:
         """On its engine, which is built first where it is missing; None where no GPU can serve.
 
         BackendUnavailable where one can and does not serve this bundle."""
-        wanted = self._settings.work.backend
-        if wanted not in ("auto", "gpu"):
+        engines = self._engines
+        if engines is None:
             return None
-        engines = self._engines = GpuEngines(
-            self._settings.state, self._library, required=wanted == "gpu", builds=True
-        )
         backend = engines.open(self._loaded, self._path)
         while backend is None and engines.busy:
             built = engines.built()
@@ -243,9 +258,9 @@ class _Proving:
             recorded=len(record.findings),
             found=len(result.findings),
             unmatched=len(wrong),
-            worst_center_mm=max((pair.apart_mm for pair in pairs), default=0.0),
-            worst_score=max((pair.score_apart for pair in pairs), default=0.0),
-            worst_diameter_mm=max((pair.diameter_apart_mm for pair in pairs), default=0.0),
+            worst_center_mm=_largest(pair.apart_mm for pair in pairs),
+            worst_score=_largest(pair.score_apart for pair in pairs),
+            worst_diameter_mm=_largest(pair.diameter_apart_mm for pair in pairs),
             passed=analysed and not wrong,
         )
         if not self._phantom.passed:
@@ -262,6 +277,10 @@ class _Proving:
 def in_phantom(loaded: Loaded, backend: Backend) -> Result:
     """What a bundle says of the phantom of its kind."""
     return line.process(kinds.of(loaded.manifest).example(), loaded.bundle, backend)
+
+
+def _largest(values: Iterable[float]) -> float:
+    return round(max(values, default=0.0), 4)
 
 
 def _why(error: ScansideError) -> Why:
