@@ -224,6 +224,15 @@ def send(
 
 
 @app.command()
+def prove(bundles: list[Path], as_json: AsJson = False, config: Config = None) -> None:
+    """Whether bundles compute here what they should."""
+    from appliance.verbs import prove as verb
+
+    _log(logging.WARNING)
+    raise typer.Exit(verb.main(bundles, _settings(config), as_json=as_json))
+
+
+@app.command()
 def doctor(as_json: AsJson = False, config: Config = None) -> None:
     """Check every link; each failure with the line to change."""
     from appliance.verbs import doctor as verb
@@ -292,21 +301,10 @@ def site_key(
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""
-    from appliance.runtime.bundles import OpenBundles
-    from appliance.store.files import DISK
-    from appliance.store.journal import Journal
-    from appliance.verbs.bundle import mended
+    from appliance.verbs import bundle as verbs
 
     _log(logging.WARNING)
-    settings = _settings(config)
-    DISK.make_folder(settings.state)
-    with Journal.open(settings.state) as journal:
-        actor = f"{_user()}@cli"
-        shelf = OpenBundles(
-            settings, lambda action, detail: journal.audit.add(actor, action, **detail)
-        ).shelf
-        for line in mended(shelf):
-            print(line, file=sys.stderr)
+    with verbs.opened(_settings(config), f"{_user()}@cli") as shelf:
         yield shelf
 
 

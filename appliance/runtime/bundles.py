@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from appliance.backend.choose import choose
@@ -102,7 +101,7 @@ class OpenBundles:
             self.engines = GpuEngines(
                 settings.state, self._library, required=required, builds=builds
             )
-        key = f"{self._library} {version(self._library)} fp32"
+        key = trial.key(self._library)
         unsigned = settings.bundles.allow_unsigned
         self.shelf = Shelf(
             settings.state,

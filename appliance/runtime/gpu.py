@@ -236,6 +236,12 @@ class GpuEngines:
         self._fall_back(loaded, error)
 
     @property
+    def usable(self) -> bool:
+        """Whether this machine has a GPU that can serve, whatever becomes of a bundle's engine.
+        Known once something was opened."""
+        return isinstance(self._machine, Machine) and self._broken is None
+
+    @property
     def busy(self) -> bool:
         """Whether `follow_build` has something to follow."""
         return bool(self._wanted)

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -41,6 +42,11 @@ LIMIT_POLITE_S = 1800.0
 LOOK_S = 1.0
 """Between two calls of `alive`."""
 MODULE = "appliance.runtime.trial"
+
+
+def key(library: Name) -> str:
+    """The key of golden.Runner for cases that run here."""
+    return f"{library} {version(library)} fp32"
 
 
 class Outcome(Record):
