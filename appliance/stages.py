@@ -39,6 +39,8 @@ class Stage:
     help: str
     configured: Callable[[Settings], bool] = _always
     """Whether these settings ask for it: else it is not started, and nothing is said of it."""
+    migrates: bool = False
+    """Its `main` takes `migrate` too: whether the journal becomes one of this release's schema."""
 
 
 STAGES = (
@@ -60,6 +62,7 @@ STAGES = (
         "appliance.work.stage",
         "scanside-work.service",
         "The stage that analyses (systemd).",
+        migrates=True,
     ),
     Stage(
         "receive",
