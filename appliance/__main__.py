@@ -156,14 +156,15 @@ def _stage(row: Stage) -> Callable[[Path | None, bool], None]:
 
     def serve(config: Config = None, configured: Configured = False) -> None:
         from appliance.host import notify
-        from appliance.store import starts
+        from appliance.store import starts, trial
 
         _log()
         settings = _settings(config, row)
         if configured:
             raise typer.Exit(0 if row.configured(settings) else 1)
+        more = {"migrate": not trial.on_trial()} if row.migrates else {}
         with starts.counted(row.home(settings), row.name):
-            code = import_module(row.module).main(settings, ready=notify.ready)
+            code = import_module(row.module).main(settings, ready=notify.ready, **more)
         raise typer.Exit(code)
 
     return serve

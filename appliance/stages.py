@@ -61,6 +61,8 @@ class Stage:
     too, so that the others see nothing of how it does, and say nothing of it."""
     in_slots: bool = True
     """Whether it runs once in each slot. `update` and `apply` start from the link `current`."""
+    migrates: bool = False
+    """Its `main` takes `migrate` too: whether the journal becomes one of this release's schema."""
 
 
 STAGES = (
@@ -82,6 +84,7 @@ STAGES = (
         "appliance.work.stage",
         "scanside-work@.service",
         "The stage that analyses (systemd).",
+        migrates=True,
     ),
     Stage(
         "receive",

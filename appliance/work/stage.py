@@ -378,8 +378,14 @@ class Work:
         )
 
 
-def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
-    """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
+def main(
+    settings: Settings, ready: Callable[[], object] | None = None, *, migrate: bool = True
+) -> int:
+    """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself.
+
+    migrate: whether the journal becomes one of this release's schema (store/journal/steps.py);
+    False while the release is on trial.
+    """
     spool = Spool(settings.state)
     stop = False
 
@@ -393,6 +399,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         hearing(settings.state, "work") as hints,
         ExitStack() as end,
     ):
+        if migrate:
+            journal.migrate("work")
         signals, sender = socket.socketpair()
         sender.setblocking(False)
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
