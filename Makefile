@@ -79,7 +79,7 @@ bundles: setup-train
 	@tasks=$$($(PY) -m training.run --list) || exit 1; \
 	for task in $$tasks; do \
 		$(PY) -m training.run $$task && \
-		$(PY) -m compile pack build/$$task -o build/$$task.scanside && \
+		$(PY) -m compile pack build/$$task --phantom -o build/$$task.scanside && \
 		$(PY) -m compile card build/$$task.scanside > docs/cards/$$task.md || exit 1; \
 	done; \
 	$(PY) -m compile factory $$(printf 'build/%s.scanside ' $$tasks)

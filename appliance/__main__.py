@@ -24,6 +24,7 @@ from appliance import settings as site
 from appliance.errors import ScansideError, StateUnusable
 from appliance.stages import STAGES, Stage
 from appliance.verbs.stage_verbs import Config, Configured, web_group
+from appliance.verbs.update_verbs import update_group
 
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
@@ -71,11 +72,11 @@ def scanside(
     """
 
 
-def _settings(config: Path | None) -> site.Settings:
-    """The settings of a verb that may write into the state folder: what it writes is its own."""
+def _settings(config: Path | None, row: Stage | None = None) -> site.Settings:
+    """The settings of a verb that may write into a folder of ours: what it writes is its own."""
     os.umask(0o077)
     settings = site.load(site.find(config))
-    _as_its_owner(settings.state)
+    _as_its_owner(settings.state if row is None else row.home(settings))
     return settings
 
 
@@ -155,14 +156,15 @@ def _stage(row: Stage) -> Callable[[Path | None, bool], None]:
 
     def serve(config: Config = None, configured: Configured = False) -> None:
         from appliance.host import notify
-        from appliance.store import starts
+        from appliance.store import starts, trial
 
         _log()
-        settings = _settings(config)
+        settings = _settings(config, row)
         if configured:
             raise typer.Exit(0 if row.configured(settings) else 1)
-        with starts.counted(settings.state, row.name):
-            code = import_module(row.module).main(settings, ready=notify.ready)
+        more = {"migrate": not trial.on_trial()} if row.migrates else {}
+        with starts.counted(row.home(settings), row.name):
+            code = import_module(row.module).main(settings, ready=notify.ready, **more)
         raise typer.Exit(code)
 
     return serve
@@ -171,6 +173,8 @@ def _stage(row: Stage) -> Callable[[Path | None, bool], None]:
 for _row in STAGES:
     if _row.name == "web":  # it has verbs of its own
         app.add_typer(web_group(_row.help, _stage(_row), _settings, _user), name="web")
+    elif _row.name == "update":
+        app.add_typer(update_group(_row.help, _stage(_row)), name="update")
     else:
         app.command(_row.name, help=_row.help)(_stage(_row))
 
@@ -218,6 +222,15 @@ def send(
 
     _log(logging.WARNING)
     raise typer.Exit(scanner.main(folder, to, calling))
+
+
+@app.command()
+def prove(bundles: list[Path], as_json: AsJson = False, config: Config = None) -> None:
+    """Whether bundles compute here what they should."""
+    from appliance.verbs import prove as verb
+
+    _log(logging.WARNING)
+    raise typer.Exit(verb.main(bundles, _settings(config), as_json=as_json))
 
 
 @app.command()
@@ -289,18 +302,11 @@ def site_key(
 @contextmanager
 def _shelf(config: Path | None) -> Iterator[Shelf]:
     """The shelf with the chosen backend for golden cases and the journal for the audit."""
-    from appliance.runtime.bundles import OpenBundles
-    from appliance.store.files import DISK
-    from appliance.store.journal import Journal
+    from appliance.verbs import bundle as verbs
 
     _log(logging.WARNING)
-    settings = _settings(config)
-    DISK.make_folder(settings.state)
-    with Journal.open(settings.state) as journal:
-        actor = f"{_user()}@cli"
-        yield OpenBundles(
-            settings, lambda action, detail: journal.audit.add(actor, action, **detail)
-        ).shelf
+    with verbs.opened(_settings(config), f"{_user()}@cli") as shelf:
+        yield shelf
 
 
 @bundle_app.command("list")

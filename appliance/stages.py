@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.settings import Settings
 
@@ -26,6 +27,22 @@ def _shows_a_page(settings: Settings) -> bool:
     return settings.web.enabled
 
 
+def _has_slots(settings: Settings) -> bool:
+    return settings.update.root is not None
+
+
+def _state(settings: Settings) -> Path:
+    return settings.state
+
+
+def _downloads(settings: Settings) -> Path:
+    return settings.update.downloads
+
+
+def _trusted(settings: Settings) -> Path:
+    return settings.update.trusted
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One row."""
@@ -39,46 +56,72 @@ class Stage:
     help: str
     configured: Callable[[Settings], bool] = _always
     """Whether these settings ask for it: else it is not started, and nothing is said of it."""
+    home: Callable[[Settings], Path] = _state
+    """The folder in which it lives: run/NAME.lock. One with a home of its own has a user of its own
+    too, so that the others see nothing of how it does, and say nothing of it."""
+    in_slots: bool = True
+    """Whether it runs once in each slot. `update` and `apply` start from the link `current`."""
+    migrates: bool = False
+    """Its `main` takes `migrate` too: whether the journal becomes one of this release's schema."""
 
 
 STAGES = (
     Stage(
         "publish",
         "appliance.publish.stage",
-        "scanside-publish.service",
+        "scanside-publish@.service",
         "The stage that speaks MQTT (systemd).",
     ),
     Stage(
         "deliver",
         "appliance.deliver.stage",
-        "scanside-deliver.service",
+        "scanside-deliver@.service",
         "The stage that sends to archives (systemd).",
         _has_archives,
     ),
     Stage(
         "work",
         "appliance.work.stage",
-        "scanside-work.service",
+        "scanside-work@.service",
         "The stage that analyses (systemd).",
+        migrates=True,
     ),
     Stage(
         "receive",
         "appliance.receive.stage",
-        "scanside-receive.service",
+        "scanside-receive@.service",
         "The stage that answers C-STORE (systemd).",
     ),
     Stage(
         "retain",
         "appliance.retain.stage",
-        "scanside-retain.service",
+        "scanside-retain@.service",
         "The stage that deletes what is old and published (systemd).",
     ),
     Stage(
         "web",
         "appliance.web.stage",
-        "scanside-web.service",
+        "scanside-web@.service",
         "The stage that shows the page (systemd), and who may log in.",
         _shows_a_page,
+    ),
+    Stage(
+        "update",
+        "appliance.update.stage",
+        "scanside-update.service",
+        "The stage that asks for new releases (systemd), and how updates stand.",
+        _has_slots,
+        _downloads,
+        in_slots=False,
+    ),
+    Stage(
+        "apply",
+        "appliance.apply.stage",
+        "scanside-apply.service",
+        "The stage that alone changes what runs (systemd).",
+        _has_slots,
+        _trusted,
+        in_slots=False,
     ),
 )
 """In order of start: a stage starts before the one that wakes it. They are stopped in reverse."""

@@ -33,8 +33,10 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m compile", description=__doc__)
     verbs = whole.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("pack", help="a source folder -> one bundle")
-    verb.add_argument("source", type=Path)
+    verb.add_argument("source", type=Path, help="a folder, or a bundle that is packed anew")
     verb.add_argument("-o", "--out", type=Path, required=True)
+    verb.add_argument("--phantom", action="store_true", help="record what it finds in the phantom")
+    verb.add_argument("--as-version", help="instead of the version of the source")
     verb.add_argument("--skip-goldens", action="store_true", help="do not run the golden cases")
     verb = verbs.add_parser("keygen", help="a new signing key, and its .pub beside it")
     verb.add_argument("key", type=Path)
@@ -79,7 +81,12 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """One verb."""
     if args.verb == "pack":
-        data = pack(args.source, goldens=not args.skip_goldens)
+        data = pack(
+            args.source,
+            goldens=not args.skip_goldens,
+            phantom=args.phantom,
+            version=args.as_version,
+        )
         put(args.out, data)
         ref = trust.check(data).ref
         print(f"{args.out}: {ref.name} {ref.version}, {len(data)} bytes, digest {ref.digest}")

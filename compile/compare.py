@@ -9,9 +9,8 @@ Rules.
 1. Per output of every golden case: the largest and the mean difference, and the largest as a share
    of the largest value. It passes within the tolerance that the bundle states for the case, against
    the first backend and against what was recorded.
-2. Per finding: the demo's phantom through the whole line. Every finding of one has its partner of
-   the same kind in the other, within CENTRE_MM, SCORE and the larger of DIAMETER_MM and
-   DIAMETER_SHARE. Only one whose score is within SCORE of the threshold may lack a partner.
+2. Per finding: the phantom of the bundle's kind through the whole line. The findings of both agree
+   within the tolerances of bundle/agreement.py.
 3. What fails in a library fails the comparison; so does an error in TensorRT's log (trt_engine.py).
 """
 
@@ -31,7 +30,7 @@ from appliance.backend import trt_engine
 from appliance.backend.choose import LIBRARIES, choose, installed
 from appliance.backend.open import open_backend, open_device
 from appliance.backend.protocol import Backend
-from appliance.bundle import golden
+from appliance.bundle import agreement, golden
 from appliance.bundle.manifest import Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BackendUnavailable, BundleRefused
@@ -42,7 +41,6 @@ from appliance.runtime import engine_shelf as engines
 from appliance.runtime.gpu import found_gpu, open_gpu
 
 F32 = NDArray[np.float32]
-CENTRE_MM, SCORE, DIAMETER_MM, DIAMETER_SHARE = 1.5, 0.05, 1.0, 0.1
 NAMES = ("gpu", *LIBRARIES)
 
 
@@ -188,46 +186,19 @@ def findings(
 
 
 def matched(first: Sequence[Finding], second: Sequence[Finding]) -> list[OfFinding]:
-    """Every finding with its nearest partner that is not taken, the surest first."""
-    left = list(second)
-    found = []
-    for one in sorted(first, key=lambda f: -f.score):
-        partner = min(left, key=lambda f: _distance(one, f), default=None)
-        if partner is None or _distance(one, partner) > CENTRE_MM:
-            found.append(OfFinding(_shown(one), None, passed=_doubtful(one)))
-            continue
-        left.remove(partner)
-        why = _differs(one, partner)
-        found.append(OfFinding(_shown(one), _shown(partner), passed=not why, why=why))
-    return [*found, *(OfFinding(None, _shown(f), passed=_doubtful(f)) for f in left)]
+    """Rule 2: every finding with its partner (bundle/agreement.py)."""
+    return [
+        OfFinding(
+            None if pair.first is None else _shown(pair.first),
+            None if pair.second is None else _shown(pair.second),
+            passed=pair.passed,
+            why=pair.why,
+        )
+        for pair in agreement.paired(first, second)
+    ]
 
 
-def _distance(one: Finding, other: Finding) -> float:
-    """Millimetres between centres; without one (a radiograph) findings are one by their kind."""
-    if one.kind != other.kind:
-        return math.inf
-    if one.center_lps_mm is None or other.center_lps_mm is None:
-        return 0.0 if one.center_lps_mm is other.center_lps_mm else math.inf
-    return math.dist(one.center_lps_mm, other.center_lps_mm)
-
-
-def _differs(one: Finding, other: Finding) -> str:
-    if abs(one.score - other.score) > SCORE:
-        return f"score differs by {abs(one.score - other.score):.3f}"
-    if (one.diameter_mm is None) != (other.diameter_mm is None):
-        return "one has no diameter"
-    if one.diameter_mm is not None and other.diameter_mm is not None:
-        apart = abs(one.diameter_mm - other.diameter_mm)
-        if apart > max(DIAMETER_MM, DIAMETER_SHARE * one.diameter_mm):
-            return f"diameter differs by {apart:.1f} mm"
-    return ""
-
-
-def _doubtful(one: Finding) -> bool:
-    return abs(one.score - one.threshold) <= SCORE
-
-
-def _shown(one: Finding) -> str:
+def _shown(one: agreement.Found) -> str:
     at = (
         ""
         if one.center_lps_mm is None

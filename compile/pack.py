@@ -1,6 +1,7 @@
 """A source folder -> one bundle.
 
-    python -m compile pack SOURCE -o OUT.scanside
+    python -m compile pack SOURCE -o OUT.scanside [--phantom]
+    python -m compile pack OLD.scanside --as-version 1.2.1 -o OUT.scanside [--phantom]
     python -m compile factory BUNDLE...
 
 Rules.
@@ -11,6 +12,11 @@ Rules.
    linter calls an error is refused.
 3. Every network has a golden case, and onnxruntime reproduces each within its tolerance.
 4. The same source gives the same bytes. The output is written whole or not at all.
+5. With --phantom the manifest records what the bundle finds in the phantom of its kind on
+   onnxruntime, by which a device proves it (appliance/runtime/proof.py). A bundle that does not
+   analyse the phantom is refused.
+6. A bundle stands for the folder that it was packed of. It has no signature then, and must get
+   another version: a name and version never return with other bytes.
 """
 
 from __future__ import annotations
@@ -25,19 +31,40 @@ from pathlib import Path
 from typing import Any
 
 from appliance.backend import cpu
+from appliance.backend.open import open_backend
 from appliance.bundle import archive, golden, graph, trust
-from appliance.bundle.manifest import MANIFEST, Network, Port, read, write
+from appliance.bundle.manifest import (
+    MANIFEST,
+    Network,
+    PhantomFinding,
+    PhantomRecord,
+    Port,
+    read,
+    write,
+)
 from appliance.errors import BundleRefused
+from appliance.phantom.version import VERSION
+from appliance.report import Finding, Status
+from appliance.runtime.proof import in_phantom
 from compile.lint import lint
 
 SOURCE = "source.json"
 REMEDY = "Correct the source folder and pack it again."
 
 
-def pack(source: Path, *, goldens: bool = True) -> bytes:
-    """The bundle of a source folder. BundleRefused says what to correct; `goldens` False skips
-    running the golden cases (rule 3), not their presence."""
+def pack(
+    source: Path, *, goldens: bool = True, phantom: bool = False, version: str | None = None
+) -> bytes:
+    """The bundle of a source folder, or of a bundle (rule 6). BundleRefused says what to correct;
+    `goldens` False skips running the golden cases (rule 3), not their presence. `phantom`: rule 5.
+    `version` replaces that of the source."""
+    if source.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            unpack(source, Path(folder), version)
+            return pack(Path(folder), goldens=goldens, phantom=phantom)
     described = _described(source)
+    if version is not None:
+        described["version"] = version
     parts = [*described.get("networks", {}).values(), *described.get("goldens", [])]
     files: dict[str, bytes] = {}
     for part in parts:
@@ -61,7 +88,56 @@ def pack(source: Path, *, goldens: bool = True) -> bytes:
         result = golden.gate(loaded, onnxruntime_infer(loaded))
         if not result.passed:
             raise _refused(f"golden cases do not pass on onnxruntime: {result.one_line()}")
+    if phantom:
+        proved = manifest.model_copy(update={"phantom": found_in_phantom(loaded)})
+        data = archive.write({**files, MANIFEST: write(proved)})
+        trust.check(data)
     return data
+
+
+def unpack(bundle: Path, folder: Path, version: str | None) -> None:
+    """The source folder of a bundle (rule 6), into `folder`."""
+    entries = archive.read(bundle.read_bytes())
+    trust.check(archive.write(entries))
+    described = json.loads(entries[MANIFEST])
+    if version in (None, described["version"]):
+        raise BundleRefused(
+            f"{bundle} is {described['name']} {described['version']} already",
+            remedy="Give what is packed anew another version: --as-version.",
+            code="bundle_version_taken",
+        )
+    described.pop("phantom", None)
+    for part in (*described["networks"].values(), *described["goldens"]):
+        del part["digest"]
+        target = folder / part["file"]
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(entries[part["file"]])
+    (folder / SOURCE).write_text(json.dumps({**described, "version": version}))
+
+
+def found_in_phantom(loaded: trust.Loaded) -> PhantomRecord:
+    """Rule 5: what the bundle finds, to 0.01 mm and 0.0001 of a score."""
+    networks: dict[str, Network] = dict(loaded.manifest.networks.items())
+    backend = open_backend("onnxruntime", networks, loaded.networks, 2)
+    try:
+        result = in_phantom(loaded, backend)
+    finally:
+        backend.close()
+    if result.status is not Status.ANALYSED:
+        codes = ", ".join(reason.code.value for reason in result.reasons)
+        raise _refused(f"it does not analyse the phantom: {codes}")
+    return PhantomRecord(version=VERSION, findings=tuple(map(_recorded, result.findings)))
+
+
+def _recorded(one: Finding) -> PhantomFinding:
+    at = one.center_lps_mm
+    return PhantomFinding(
+        kind=one.kind,
+        score=round(one.score, 4),
+        threshold=one.threshold,
+        center_lps_mm=None if at is None else (round(at[0], 2), round(at[1], 2), round(at[2], 2)),
+        diameter_mm=one.diameter_mm,
+    )
 
 
 def check_network(role: str, network: Network, data: bytes) -> None:

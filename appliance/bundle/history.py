@@ -3,6 +3,7 @@
 Rules
 - A bundle is admitted by a row ADD, chosen by a row ACTIVATE. A row ACTIVATE that withdraws another
   bundle is a rollback: what it leaves is withdrawn until somebody activates it again.
+- A row RECALL is for ever: nobody activates what it names again.
 - A chain that begins anew after a damage of the journal (its row DAMAGED) knows nothing of before.
 - A row that does not hold what it should tells nothing.
 """
@@ -16,13 +17,13 @@ from pathlib import Path
 from pydantic import ConfigDict, ValidationError
 
 from appliance.bundle.manifest import Name, Version
-from appliance.bundle.tables import Installed
+from appliance.bundle.tables import Installed, Recalled
 from appliance.report import Digest, Record
 from appliance.store.journal import Journal
 from appliance.store.journal.damage import DAMAGED
 from appliance.store.rows import AuditRow
 
-ADD, ACTIVATE = "bundle add", "bundle activate"
+ADD, ACTIVATE, RECALL = "bundle add", "bundle activate", "bundle recall"
 NONE = "-"
 """`before` where nothing was active."""
 
@@ -39,6 +40,14 @@ class Activated(Record):
     """Digest of what was active."""
     withdraws: str = ""
     """The same, where it was a rollback."""
+
+
+class _Recalled(Recalled):
+    """Detail of a row RECALL."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    digest: Digest
 
 
 class _Added(Installed):
@@ -60,6 +69,8 @@ class History:
     used: frozenset[str] = frozenset()
     """Digests that were active once."""
     withdrawn: frozenset[str] = frozenset()
+    recalled: Mapping[str, Recalled] = field(default_factory=dict)
+    """By digest."""
     anew: bool = False
 
 
@@ -69,6 +80,7 @@ def told(rows: Iterable[AuditRow]) -> History:
     chosen: dict[str, Activated] = {}
     used: set[str] = set()
     withdrawn: set[str] = set()
+    recalled: dict[str, Recalled] = {}
     anew = False
     for row in rows:
         try:
@@ -81,11 +93,14 @@ def told(rows: Iterable[AuditRow]) -> History:
                 chosen[choice.name] = choice
                 used |= {choice.digest, choice.before}
                 withdrawn = withdrawn - {choice.digest} | {choice.withdraws} - {""}
+            elif row.action == RECALL:
+                recall = _Recalled.model_validate(row.detail)
+                recalled[recall.digest] = Recalled(reason=recall.reason)
             elif row.action == DAMAGED:
                 anew = True
         except ValidationError:
             continue
-    return History(added, chosen, frozenset(used - {NONE}), frozenset(withdrawn), anew)
+    return History(added, chosen, frozenset(used - {NONE}), frozenset(withdrawn), recalled, anew)
 
 
 def of_state(state: Path) -> History:
@@ -94,4 +109,4 @@ def of_state(state: Path) -> History:
     if journal is None:
         return History()
     with journal:
-        return told(journal.audit.of((ADD, ACTIVATE, DAMAGED)))
+        return told(journal.audit.of((ADD, ACTIVATE, RECALL, DAMAGED)))

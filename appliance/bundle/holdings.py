@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from appliance.bundle import archive, golden, trust
+from appliance.bundle import archive, trust
 from appliance.bundle.history import History
 from appliance.bundle.standing import Standing, standing
 from appliance.bundle.tables import (
@@ -20,9 +20,10 @@ from appliance.bundle.tables import (
     FOLDER,
     Choice,
     ChoiceTable,
-    GateTable,
     Installed,
     InstalledTable,
+    Recalled,
+    RecallTable,
     Tables,
 )
 from appliance.errors import BundleRefused
@@ -61,6 +62,7 @@ class Holdings:
             self._said(),
             self.known(),
             unsigned=self._unsigned,
+            recalled=self.recalled(),
         )
 
     def installed(self) -> Mapping[str, Installed]:
@@ -84,9 +86,10 @@ class Holdings:
         known = self.known().chosen
         return {name: one for name, one in self.standing().choices.items() if name in known}
 
-    def gates(self) -> dict[str, dict[str, golden.Gate]]:
-        """gate.json; empty where it is damaged: the cases run again."""
-        return (self.tables.read(GateTable) or GateTable({})).root
+    def recalled(self) -> Mapping[str, Recalled]:
+        """What recalled.json or the audit says: one of both is enough."""
+        table = self.tables.read(RecallTable)
+        return {**self.known().recalled, **(table.root if table is not None else {})}
 
     def damaged(self) -> tuple[str, ...]:
         """The files of the tables that are."""
@@ -99,7 +102,8 @@ class Holdings:
         """What is wrong, each a sentence without its stop."""
         held = self.standing()
         damaged = [f"{self._folder / name} is damaged or missing" for name in self.damaged()]
-        lines = [(held.lines[digest], why) for digest, why in held.refused.items()]
+        recalled = self.recalled()  # nothing is wrong with a shelf that keeps what was recalled
+        lines = [(held.lines[d], why) for d, why in held.refused.items() if d not in recalled]
         against = [f"{line.name} {line.version} does not count: {why}" for line, why in lines]
         return (*damaged, *held.contrary, *sorted(against))
 
@@ -107,8 +111,10 @@ class Holdings:
         """Write the damaged tables anew; the names of the files that were set aside. The caller
         holds the lock."""
         held = self.standing()
-        lines = {d: line for d, line in held.lines.items() if d not in held.refused}
-        tables = (InstalledTable(lines), ChoiceTable(dict(self.chosen())), GateTable({}))
+        known = self.recalled()
+        lines = {d: one for d, one in held.lines.items() if d in known or d not in held.refused}
+        chosen, recalled = ChoiceTable(dict(self.chosen())), RecallTable(dict(self.recalled()))
+        tables = (InstalledTable(lines), chosen, recalled)
         damaged = self.damaged()
         return tuple(self.tables.write(one) or "" for one in tables if FILES[type(one)] in damaged)
 

@@ -29,10 +29,11 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
 from appliance.bundle.accepts import Accepts
+from appliance.bundle.agreement import TOLERANCES, Tolerances
 from appliance.bundle.lines import Line, OfLine, Role
 from appliance.errors import BundleRefused
 from appliance.preprocess.spec import Op
-from appliance.report import Digest, Record
+from appliance.report import Digest, FindingKind, Millimetres3, Record
 
 SCHEMA: Literal["scanside.bundle/1"] = "scanside.bundle/1"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -70,6 +71,25 @@ class Golden(Record):
     file: FileName
     digest: Digest
     atol: float = Field(gt=0)
+
+
+class PhantomFinding(Record):
+    """A finding in the phantom, as far as it is compared."""
+
+    kind: FindingKind
+    score: float = Field(ge=0, le=1)
+    threshold: float = Field(ge=0, le=1)
+    center_lps_mm: Millimetres3 | None = None
+    diameter_mm: float | None = Field(default=None, ge=0)
+
+
+class PhantomRecord(Record):
+    """What the bundle found in the phantom of its kind when it was packed."""
+
+    version: int = Field(ge=1)
+    """Of the phantom (phantom/version.py)."""
+    findings: tuple[PhantomFinding, ...]
+    tolerances: Tolerances = TOLERANCES
 
 
 class Source(Record):
@@ -124,6 +144,8 @@ class Manifest(Record):
     line: Line
     networks: dict[Role, Network]
     goldens: tuple[Golden, ...] = ()
+    phantom: PhantomRecord | None = None
+    """None: only golden cases prove it."""
     provenance: Provenance
 
     model_config = ConfigDict(**{**Record.model_config, "populate_by_name": True})
@@ -219,6 +241,8 @@ def read(manifest_json: bytes, appliance: str | None = None) -> Manifest:
 def write(manifest: Manifest) -> bytes:
     """Manifest -> canonical bytes: equal manifests, the same bytes."""
     data = manifest.model_dump(mode="json", by_alias=True)
+    if manifest.phantom is None:
+        del data["phantom"]
     return json.dumps(data, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 

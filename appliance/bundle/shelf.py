@@ -1,7 +1,8 @@
 """The bundles on this device, which of them is active, and which comes back on rollback.
 
     state/bundles/<name>/<version>-<digest12>.scanside   what was added
-    state/bundles/{installed,active,gate}.json           what is known of it (tables)
+    state/bundles/{installed,active,recalled}.json       what is known of it (tables)
+    state/gate/                                          which golden cases have passed (gates)
     factory/bundles/<name>.scanside in the wheel; trusted by factory/digests.json
 
 Rules.
@@ -24,6 +25,9 @@ Rules.
    aside by the first who may write (`mend`).
 9. Until UNSIGNED_ENDS a bundle without a signature that was admitted before still counts; to add
    one takes `allow_unsigned` of the settings.
+10. What `withdraw` has recalled is never added, loaded, activated or gone back to again. Where it
+    was active, the newest signed bundle of its name that was active once and that nobody gave up
+    takes its place, else the factory's, else none.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ from typing import Literal
 
 import appliance.factory
 from appliance.bundle import golden, history, trust
-from appliance.bundle.history import ACTIVATE, ADD, NONE, History
+from appliance.bundle.gates import Gates, Verdict
+from appliance.bundle.history import ACTIVATE, ADD, NONE, RECALL, History
 from appliance.bundle.holdings import Holdings, file_bytes
 from appliance.bundle.manifest import older
 from appliance.bundle.tables import (
@@ -47,9 +52,10 @@ from appliance.bundle.tables import (
     UNSIGNED,
     Choice,
     ChoiceTable,
-    GateTable,
     Installed,
     InstalledTable,
+    Recalled,
+    RecallTable,
     Tables,
 )
 from appliance.bundle.trust import Loaded
@@ -77,12 +83,14 @@ class Entry:
     origin: Literal["factory", "added"]
     active: bool
     previous: bool
-    gate: Literal["passed", "failed", "not run"]
-    """On the runner's backend; without a runner, passed on any or failed on any."""
+    gate: Verdict
+    """As Gates.verdict."""
     signed_by: str | None
     """Fingerprint of the key that signed it; `unsigned`; None for the factory's."""
     refused: str | None = None
     """Why it does not count: nothing loads it."""
+    recalled: bool = False
+    """That it was recalled is why."""
 
 
 class Shelf:
@@ -101,11 +109,11 @@ class Shelf:
         appliance_version: str | None = None,
     ) -> None:
         """`runner` runs golden cases; without one `add` leaves them not run. `known`: what the
-        audit knows, if not what the journal of `state` has. `allow_unsigned`: the settings' word.
-        """
+        audit knows, if not the journal of `state`. `allow_unsigned`: the settings' word."""
         self._folder = state / FOLDER
         self._trust = state / "trust"
-        self._runner = runner
+        self._runs_goldens = runner is not None
+        self._gates = Gates(state, runner, disk)
         self._audit = audit
         self._allow_unsigned = allow_unsigned
         self._disk = disk
@@ -129,7 +137,7 @@ class Shelf:
         """Every bundle, by name, then version, then digest."""
         factory = self._held.factory()
         held = self._held.standing()
-        gates = self._held.gates()
+        recalled = self._held.recalled()
 
         def entry(name: str, version: str, digest: str, signed_by: str | None) -> Entry:
             choice = held.choices.get(name)
@@ -140,9 +148,10 @@ class Shelf:
                 origin="factory" if signed_by is None else "added",
                 active=choice is not None and choice.active == digest,
                 previous=choice is not None and choice.previous == digest,
-                gate=self._verdict(gates.get(digest, {})),
+                gate=self._gates.verdict(digest),
                 signed_by=signed_by,
-                refused=None if signed_by is None else held.refused.get(digest),
+                refused=held.refused.get(digest),
+                recalled=digest in recalled,
             )
 
         entries = {f.digest: entry(name, f.version, f.digest, None) for name, f in factory.items()}
@@ -172,8 +181,12 @@ class Shelf:
         return tuple(sorted(newest_first, key=lambda e: (e.origin == "factory", not e.previous)))
 
     def is_withdrawn(self, digest: str) -> bool:
-        """Whether a rollback gave it up, and nobody has activated it since."""
-        return digest in self._held.known().withdrawn
+        """Whether it was recalled; or a rollback gave it up, and nobody has activated it since."""
+        return digest in self._held.known().withdrawn or self.is_recalled(digest)
+
+    def is_recalled(self, digest: str) -> bool:
+        """Whether it never serves again."""
+        return digest in self._held.recalled()
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the shelf itself: tables that are damaged, what does not count."""
@@ -193,6 +206,7 @@ class Shelf:
     def load(self, entry: Entry) -> Loaded:
         """The bundle's bytes, checked (rule 3). BundleRefused says what does not fit."""
         path, added = self.path(entry), entry.origin == "added"
+        self._refuse_recalled(entry.digest, f"{entry.name} {entry.version}")
         if entry.refused is not None:
             raise BundleRefused(
                 f"{entry.name} {entry.version} does not count: {entry.refused}",
@@ -222,22 +236,21 @@ class Shelf:
         """
         data = file_bytes(path)
         loaded = trust.check(data, self._appliance)
+        self._refuse_recalled(loaded.digest, " ".join(_key(loaded)))
         signed_by = self._signer(loaded, allow_unsigned, allow_development)
         golden.require_cases(loaded)
         with self._locked():
             there = self._there(loaded, signed_by, other=allow_unsigned)
         if there is not None:
             return there
-        result = None
-        if self._runner is not None:
-            result = self._runner.run(path, loaded)
-            _require_passed(loaded, result)
+        if self._runs_goldens:
+            self._gates.require(path, loaded, again=True)
         with self._locked():
             there = self._there(loaded, signed_by, other=allow_unsigned)
             if there is not None:  # somebody else was faster
                 return there
             self._audit_change(ADD, loaded, signed_by=signed_by)
-            self._put(loaded, data, signed_by, result)
+            self._put(loaded, data, signed_by)
         return self._find(loaded.manifest.name, loaded.digest)
 
     def activate(self, name: str, which: str) -> Entry:
@@ -264,13 +277,34 @@ class Shelf:
 
     def gate(self, entry: Entry, *, again: bool = False) -> golden.Gate:
         """Golden results on this backend: kept ones that passed, else (or `again`) run now."""
-        return self._kept_gate(entry, self.load(entry), again=again)
+        return self._gates.result(self.path(entry), self.load(entry), again=again)
 
     def ready(self, entry: Entry) -> Loaded:
         """`load`; BundleRefused `bundle_golden` unless its golden cases pass on this backend."""
         loaded = self.load(entry)
-        _require_passed(loaded, self._kept_gate(entry, loaded))
+        self._gates.require(self.path(entry), loaded)
         return loaded
+
+    def withdraw(self, digest: str, reason: str) -> Entry | None:
+        """Recall a bundle, on the shelf or not (rule 10). Who takes its place; None where it was
+        not active, or nothing of its name is left. Without a runner its cases run later."""
+        with self._locked():
+            known = self._held.recalled()
+            if digest not in known:
+                if self._audit is not None:
+                    self._audit(RECALL, {"digest": digest, "reason": reason})
+                self._held.tables.write(RecallTable({**known, digest: Recalled(reason=reason)}))
+        entry = next((one for one in self.active() if one.digest == digest), None)
+        if entry is None:
+            return None
+        newest = sorted(self.spares(entry), key=_order, reverse=True)
+        for spare in sorted(newest, key=lambda one: one.origin == "factory"):
+            try:
+                self._switch(spare, proved=self._runs_goldens)
+            except BundleRefused:
+                continue
+            return self._find(spare.name, spare.digest)
+        return None
 
     def mend(self) -> tuple[str, ...]:
         """Make damaged tables again and set them aside (rule 8); the names of those set aside."""
@@ -315,30 +349,24 @@ class Shelf:
                 )
         return None
 
-    def _switch(self, entry: Entry, *, back: bool = False) -> None:
-        """Make it active; back: because the one before is given up."""
-        loaded = self.load(entry)
-        if self._runner is not None:
-            _require_passed(loaded, self._kept_gate(entry, loaded))
-        elif entry.gate != "passed":
-            raise BundleRefused(
-                f"{entry.name} {entry.version}: its golden cases have not passed here",
-                remedy="`scanside bundle activate` runs them first.",
-                code="bundle_golden",
-            )
+    def _switch(self, entry: Entry, *, back: bool = False, proved: bool = True) -> None:
+        """Make it active, if its golden cases pass here, or whether or not they were run
+        (`proved` is False). back: because the one before is given up."""
+        loaded = self.ready(entry) if proved else self.load(entry)
         with self._locked():
             if not any(one.digest == entry.digest and not one.refused for one in self.list()):
                 raise self._not_there(entry.name, entry.version, ())  # gone meanwhile
             now = next((e for e in self.active() if e.name == entry.name), None)
             before = now.digest if now else NONE
-            choice = Choice(active=entry.digest, previous=now.digest if now else None)
+            previous = now.digest if now and not now.recalled else None
+            choice = Choice(active=entry.digest, previous=previous)
             table = ChoiceTable({**self._held.chosen(), entry.name: choice})
             more = {"withdraws": before} if back else {}
             self._audit_change(ACTIVATE, loaded, before=before, **more)
             self._held.tables.write(table)
 
-    def _put(self, loaded: Loaded, data: bytes, signed_by: str, result: golden.Gate | None) -> None:
-        """Archive, golden result, then the line that puts it on the shelf (rule 2)."""
+    def _put(self, loaded: Loaded, data: bytes, signed_by: str) -> None:
+        """Archive, then the line that puts it on the shelf (rule 2)."""
         name, version = _key(loaded)
         target = self._held.added_path(name, version, loaded.digest)
         fresh = not target.exists()
@@ -348,7 +376,6 @@ class Shelf:
             self._disk.make_folder(plain.real_folder(self._folder))
             self._disk.make_folder(plain.real_folder(target.parent))
             self._disk.write(target, data)
-            self._write_gate(loaded.digest, result)
             self._held.tables.write(InstalledTable({**before, loaded.digest: line}))
         except BaseException:
             with suppress(StateUnusable):
@@ -359,31 +386,14 @@ class Shelf:
                     self._disk.remove(target)
             raise
 
-    def _kept_gate(self, entry: Entry, loaded: Loaded, *, again: bool = False) -> golden.Gate:
-        if self._runner is None:
-            raise ValueError("golden cases need a runner")
-        kept = self._held.gates().get(entry.digest, {}).get(self._runner.key)
-        if kept is not None and kept.passed and not again:
-            return kept
-        result = self._runner.run(self.path(entry), loaded)
-        with self._locked():
-            self._write_gate(entry.digest, result)
-        return result
-
-    def _write_gate(self, digest: str, result: golden.Gate | None) -> None:
-        """Keep a golden result; the caller holds the lock."""
-        if result is None or self._runner is None:
-            return
-        table = self._held.gates()
-        of_bundle = {**table.get(digest, {}), self._runner.key: result}
-        self._held.tables.write(GateTable({**table, digest: of_bundle}))
-
-    def _verdict(self, kept: Mapping[str, golden.Gate]) -> Literal["passed", "failed", "not run"]:
-        if self._runner is not None:
-            kept = {key: gate for key, gate in kept.items() if key == self._runner.key}
-        if not kept:
-            return "not run"
-        return "passed" if any(gate.passed for gate in kept.values()) else "failed"
+    def _refuse_recalled(self, digest: str, name: str) -> None:
+        recall = self._held.recalled().get(digest)
+        if recall is not None:
+            raise BundleRefused(
+                f"{name} was recalled: {recall.reason}",
+                remedy="It never runs again. `scanside bundle list` shows what else is here.",
+                code="bundle_recalled",
+            )
 
     def _loads(self, entry: Entry) -> bool:
         try:
@@ -438,13 +448,3 @@ def _key(loaded: Loaded) -> tuple[str, str]:
 
 def _order(entry: Entry) -> tuple[str, tuple[int, ...], str]:
     return entry.name, tuple(map(int, entry.version.split("."))), entry.digest
-
-
-def _require_passed(loaded: Loaded, result: golden.Gate) -> None:
-    if not result.passed:
-        name = " ".join(_key(loaded))
-        raise BundleRefused(
-            f"{name}: golden cases do not pass on this backend: {result.one_line()}",
-            remedy="Use another backend ([work] backend), or a bundle made for this one.",
-            code="bundle_golden",
-        )

@@ -11,19 +11,22 @@ Rules.
 4. What was chosen and does not count, or has lost its line, stays what should be active: whoever
    opens it is refused and may take another one, and say so. It is never silently replaced.
 5. After a damage of the journal the audit knows nothing of before: what has a signature counts.
+6. What was recalled does not count, the factory's neither, and nobody goes back to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from appliance.bundle.history import NONE, Activated, History
-from appliance.bundle.tables import UNSIGNED, Choice, Installed
+from appliance.bundle.tables import UNSIGNED, Choice, Installed, Recalled
 
 NOT_IN_AUDIT = "no row of the audit explains it"
 NOT_SIGNED = "it is not signed, and [bundles] allow_unsigned is not set"
 NO_LINE = "its line in installed.json is missing"
+NO_RECALL: Mapping[str, Recalled] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,10 @@ def standing(
     history: History,
     *,
     unsigned: bool,
+    recalled: Mapping[str, Recalled] = NO_RECALL,
 ) -> Standing:
     """`factory`: name to digest. `chosen`: None where there is no table, and the audit decides.
-    `unsigned`: whether what has no signature may count."""
+    `unsigned`: whether what has no signature may count. `recalled`: by digest."""
     lines, contrary = dict(installed), []
     refused = {
         digest: why
@@ -77,7 +81,9 @@ def standing(
             choices[name] = choice
         elif own is not None:
             choices[name] = Choice(active=own)
-    known = {*lines, *factory.values()}
+    known = {*lines, *factory.values()} - recalled.keys()
+    for digest in {*lines, *factory.values()} & recalled.keys():
+        refused[digest] = f"it is recalled: {recalled[digest].reason}"
     for name, choice in choices.items():
         if choice.previous not in known:
             choices[name] = Choice(active=choice.active)

@@ -2,7 +2,7 @@
 
     installed.json    {digest: {name, version, signed_by}}: what `add` admitted
     active.json       {name: {active, previous}}: digests
-    gate.json         {digest: {backend key: golden results}}
+    recalled.json     {digest: {reason}}: what never runs again, on the shelf or not
 
 Rules
 - A table that is missing is empty. One that does not hold what it should, or that the disk does not
@@ -21,7 +21,6 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
 
-from appliance.bundle import golden
 from appliance.bundle.manifest import Name, Version
 from appliance.errors import StateUnusable
 from appliance.report import Digest, Record
@@ -53,12 +52,18 @@ class ChoiceTable(RootModel[dict[Name, Choice]]):
     """active.json."""
 
 
-class GateTable(RootModel[dict[Digest, dict[str, golden.Gate]]]):
-    """gate.json."""
+class Recalled(Record):
+    """Why a bundle was recalled."""
+
+    reason: str
+
+
+class RecallTable(RootModel[dict[Digest, Recalled]]):
+    """recalled.json."""
 
 
 FILES: Mapping[type[BaseModel], str] = MappingProxyType(
-    {InstalledTable: "installed.json", ChoiceTable: "active.json", GateTable: "gate.json"}
+    {InstalledTable: "installed.json", ChoiceTable: "active.json", RecallTable: "recalled.json"}
 )
 Table = TypeVar("Table", bound=BaseModel)
 

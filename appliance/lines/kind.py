@@ -199,6 +199,6 @@ class Kind(Reading[I, S], Protocol[I, S]):
         ...
 
     def example(self, spacing_mm: Vector | None = None) -> tuple[bytes, ...]:
-        """A series of our phantom as Part-10 instances; `spacing_mm` (z, y, x) of its body, None
-        for the demo's own."""
+        """A series of our phantom as Part-10 instances, in which there is something to find;
+        `spacing_mm` (z, y, x) of its body, None for the demo's own."""
         ...

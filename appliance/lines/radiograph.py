@@ -154,7 +154,8 @@ class Radiographs:
         from appliance.phantom import chest, instances, radiograph  # noqa: PLC0415 - as in nodules
 
         body = chest.chest() if spacing_mm is None else chest.chest(spacing_mm=spacing_mm)
-        return (instances.packed(radiograph.instance(radiograph.projected(body))),)
+        sick = radiograph.consolidated(body)
+        return (instances.packed(radiograph.instance(radiograph.projected(sick))),)
 
 
 def _foreign(one: Unread) -> bool:

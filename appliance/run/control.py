@@ -50,8 +50,8 @@ class Control:
     def turn(self, now: float) -> None:
         """Take what is asked, and answer what is due."""
         for path in sorted(self.folder.glob("*.req")):
-            with suppress(OSError, UnicodeDecodeError):
-                with path.open(encoding="ascii") as file:
+            with suppress(OSError):
+                with path.open(encoding="ascii", errors="replace") as file:
                     line = file.read(LONGEST)
                 path.unlink()
                 log.info("asked: %s", line.strip())

@@ -2,16 +2,20 @@
 
 `work`, `analyze` and `replay` share this, so that a series gets the same report whichever way it
 came. Rules:
-- A bundle is opened once and stays until `scanside bundle activate` names another; then the new
-  one is opened beside the old one, between two studies, if there is memory for both, and only a
-  bundle whose goldens passed is used. The old one is closed once no series that began with it is
-  followed any more.
+- A bundle is opened once and stays until another of its name is active; then the new one is opened
+  beside the old one, and only a bundle whose goldens passed is used. The old one is closed once no
+  series that began with it is followed any more.
+- For who gives `news`, which `work` does, that happens in a thread (runtime/beside.py): until the
+  new one is open the old one serves, and nobody waits. Only where nothing at all is open, or what
+  is open was recalled, does who asks wait.
+- Where memory does not hold both, the old one serves until nothing is followed; then it is let go
+  (`make_room`). That is said from the start.
 - While the active bundle is refused, the one of its name that runs goes on; else the best of its
   spares (Shelf.spares) takes its place, never one of another name nor one that was withdrawn. Each
   report of it then has the limitation BUNDLE_FALLBACK. What was refused is looked at again once its
   file has changed, and now and then (AGAIN_S).
-- Damaged tables of the shelf are mended by the process that has an audit. A shelf that cannot be
-  looked at closes nothing that is open.
+- Nothing is written onto the shelf. Damaged tables are read as made anew, and mended by who changes
+  it. A shelf that cannot be looked at closes nothing that is open.
 - The GPU serves a bundle once its engine is ready (runtime/gpu.py); the CPU backend stays as its
   spare, and takes over a series at once where the GPU fails in it.
 """
@@ -22,40 +26,39 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
-from appliance import line
 from appliance.backend.choose import choose
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden, trust
-from appliance.bundle.manifest import Manifest, Network
+from appliance.bundle.manifest import Network
 from appliance.bundle.shelf import Audit, Entry, Shelf
-from appliance.bundle.trust import Bundle, Loaded
+from appliance.bundle.trust import Loaded
 from appliance.errors import (
     BackendUnavailable,
     BundleRefused,
-    Poisoned,
     ScansideError,
     StateUnusable,
 )
 from appliance.host import memory
-from appliance.lines.fold import Fold
-from appliance.lines.kind import NO_CONTEXT, Context
-from appliance.reasons import Code
-from appliance.records import Result
-from appliance.report import Reason
 from appliance.runtime import trial
+from appliance.runtime.beside import Beside, Opening
 from appliance.runtime.gpu import GpuEngines
+from appliance.runtime.open_bundle import OpenBundle, instead, is_short, said
 from appliance.settings import Settings
+
+__all__ = ["OpenBundle", "OpenBundles"]
 
 log = logging.getLogger("scanside.work")
 
 AGAIN_S = 60.0
 """What was refused is looked at again so much later, or after TIMES the time that it took."""
 TIMES = 20.0
+ROOM_AGAIN_S = 3600.0
+"""So much later, where even the memory of the one before was not enough."""
 
 
 Mark = tuple[int, int, int] | None
@@ -63,55 +66,13 @@ Mark = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
-class OpenBundle:
-    """A bundle with its networks loaded in a backend."""
-
-    bundle: Bundle
-    backend: Backend
-    spare: Callable[[], Backend] | None = None
-    """The CPU backend that takes over where the GPU fails; None where `backend` is one."""
-    gpu_failed: Callable[[ScansideError], None] = lambda _: None
-    """Called where the GPU itself failed."""
-    fallback: Reason | None = None
-    """Why it serves although another one is active."""
-
-    @property
-    def digest(self) -> str:
-        """Of the bundle."""
-        return self.bundle.ref.digest
-
-    @property
-    def manifest(self) -> Manifest:
-        """Of the bundle."""
-        return self.bundle.manifest
-
-    def finish(self, fold: Fold, context: Context = NO_CONTEXT) -> Result:
-        """line.finish for this bundle; by the spare where the GPU fails."""
-        result = self._finish(fold, context)
-        if self.fallback is None:
-            return result
-        return replace(result, limitations=(self.fallback, *result.limitations))
-
-    def _finish(self, fold: Fold, context: Context) -> Result:
-        try:
-            return line.finish(fold, self.bundle, self.backend, context)
-        except Poisoned as e:
-            if self.spare is None or e.code != "backend_failed":
-                raise
-            log.error("%s; the CPU takes over", e.one_line())
-            if isinstance(self.backend, GpuBackend) and self.backend.broken is not None:
-                self.gpu_failed(e)
-        return line.finish(fold, self.bundle, self.spare(), context)
-
-
-@dataclass(frozen=True)
 class _Refused:
-    """A bundle that was refused, and when to look at it again."""
+    """A bundle that could not be opened, and when to look at it again."""
 
     mark: tuple[Mark, str | None]
     until: float
     """Of the monotonic clock."""
-    error: BundleRefused
+    error: ScansideError | MemoryError
 
 
 class OpenBundles:
@@ -125,9 +86,11 @@ class OpenBundles:
         builds: bool = False,
         engines: GpuEngines | None = None,
         alive: Callable[[], object] = lambda: None,
+        news: Callable[[], object] | None = None,
     ) -> None:
         """`builds`: whether engines are built by this process; `engines`: of another GPU than this
-        machine's; `alive` is called while golden cases run."""
+        machine's; `alive` is called while golden cases run. `news`: bundles are opened beside the
+        work, and it is called, by another thread, when `refresh` has one more to take up."""
         self.settings = settings
         self._alive = alive
         self._library = choose(settings.work.backend)
@@ -138,13 +101,22 @@ class OpenBundles:
             self.engines = GpuEngines(
                 settings.state, self._library, required=required, builds=builds
             )
-        runner = golden.Runner(f"{self._library} {version(self._library)} fp32", self._trial)
+        key = trial.key(self._library)
+        unsigned = settings.bundles.allow_unsigned
         self.shelf = Shelf(
             settings.state,
-            runner=runner,
+            runner=golden.Runner(key, partial(self._trial, alive)),
             audit=audit,
-            allow_unsigned=settings.bundles.allow_unsigned,
+            allow_unsigned=unsigned,
         )
+        self._beside: Beside[OpenBundle | None] | None = None
+        self._shelf_beside = self.shelf
+        if news is not None:
+            self._beside = Beside(_let_go, news)
+            runs = partial(self._trial, self._beside.go_on, polite=True)
+            self._shelf_beside = Shelf(
+                settings.state, runner=golden.Runner(key, runs), allow_unsigned=unsigned
+            )
         self.troubles: tuple[str, ...] = ()
         """What `refresh` found wrong with the bundles, each a sentence."""
         self._refused: dict[str, _Refused] = {}
@@ -154,6 +126,16 @@ class OpenBundles:
         """Not active any more, but a series may still use them."""
         self._spares: dict[str, Backend] = {}
         """Digest -> the CPU backend of a bundle that the GPU serves."""
+        self._short: dict[str, Entry] = {}
+        """By digest: those that memory does not hold beside what is open."""
+        self._built: list[str] = []
+        """Digests of bundles whose new engine is to be proved and opened."""
+        self._began: dict[str, float] = {}
+        """Digest -> since when it is being opened, of the monotonic clock."""
+        self._looked = False
+        """Whether `refresh` has looked once: then others wait for nothing."""
+        self._asked: set[str] = set()
+        """Digests of spares that are being opened."""
         self._lost: list[Backend] = []
         """GPU backends that failed: a series that began with one may still ask it."""
 
@@ -164,8 +146,6 @@ class OpenBundles:
         open go on where there is no memory to look, or where the shelf cannot be looked at.
         """
         try:
-            if self.shelf.audited:
-                self._mend()
             active, problems = self.shelf.active(), self.shelf.problems()
         except MemoryError:
             log.error("no memory to look at the shelf; what is open goes on")
@@ -177,49 +157,110 @@ class OpenBundles:
             return self.all
         troubles = list(problems)
         wanted: dict[str, OpenBundle] = {}
+        if self._beside is not None:
+            self._beside.only({entry.digest for entry in active} | self._asked)
+        self._asked.clear()
         for entry in active:
             try:
                 wanted[entry.digest] = self._taken_up(entry)
+            except Opening:
+                wanted |= {o.digest: o for o in self._of_name(entry.name)}
             except (ScansideError, MemoryError) as e:
                 why = e.one_line() if isinstance(e, ScansideError) else "no memory to open it"
                 log.error("bundle %s %s: %s", entry.name, entry.version, why)
                 stand_in = self._in_place_of(entry, e)
                 if stand_in is not None:
                     wanted[stand_in.digest] = stand_in
-                if isinstance(e, BundleRefused):
-                    troubles.append(_said(entry, e, stand_in))
+                if isinstance(e, BundleRefused) or is_short(e):
+                    troubles.append(said(entry, e, stand_in))
         self.troubles = tuple(dict.fromkeys(troubles))
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
-        self._open = wanted
+        self._open, self._looked = wanted, True
+        self._short = {e.digest: e for e in active if e.digest in self._short}
         for digest in self._retired.keys() - set(in_use):
             self._close(digest, self._retired.pop(digest))
         return tuple(wanted.values())
 
     def _taken_up(self, entry: Entry) -> OpenBundle:
         """An active bundle, open. Whatever keeps it from being opened is raised."""
-        known = self._open.get(entry.digest) or self._retired.pop(entry.digest, None)
+        known = self._open.get(entry.digest) or self._retired.get(entry.digest)
         if known is not None and entry.refused is None:
+            self._retired.pop(entry.digest, None)
             return known if known.fallback is None else replace(known, fallback=None)
-        opened = self._opened(self._ready(entry), entry)
+        opened = self._anew(entry)
+        self._short.pop(entry.digest, None)
         log.info("bundle %s %s is open", entry.name, entry.version)
         return opened
 
-    def _ready(self, entry: Entry) -> Loaded:
-        """Shelf.ready; what it refused is refused again at once, until its file has changed or it
-        is time to look again."""
-        mark, now = _mark(self.shelf.path(entry)), time.monotonic()
+    def _anew(self, entry: Entry) -> OpenBundle:
+        """Opened now, or Opening. What could not be opened is refused again at once, until its file
+        has changed or it is time to look again."""
+        mark, now = (_mark(self.shelf.path(entry)), entry.refused), time.monotonic()
         before = self._refused.get(entry.digest)
-        if before is not None and before.mark == (mark, entry.refused) and now < before.until:
+        if before is not None and before.mark == mark and now < before.until:
             raise before.error
+        self._began.setdefault(entry.digest, now)
         try:
-            loaded = self.shelf.ready(entry)
-        except BundleRefused as e:
-            took = time.monotonic() - now
-            until = now + took + max(AGAIN_S, TIMES * took)
-            self._refused[entry.digest] = _Refused((mark, entry.refused), until, e)
+            opened = self._in_turn(entry, mark)
+        except (ScansideError, MemoryError) as e:
+            now = time.monotonic()
+            until = now + max(AGAIN_S, TIMES * (now - self._began.pop(entry.digest)))
+            if is_short(e):
+                self._short[entry.digest] = entry
+            if isinstance(e, BundleRefused) or self._beside is not None:
+                self._refused[entry.digest] = _Refused(mark, until, e)
             raise
         self._refused.pop(entry.digest, None)
-        return loaded
+        self._began.pop(entry.digest, None)
+        return opened
+
+    def _in_turn(self, entry: Entry, mark: tuple[Mark, str | None]) -> OpenBundle:
+        """Here and now, or beside the work; who has nothing else waits for that one."""
+        if self._beside is None or not self._looked:
+            return self._opened(self.shelf.ready(entry), entry)
+        goes_on = self._open and all(
+            not self.shelf.is_recalled(o.digest) for o in self._of_name(entry.name)
+        )
+        opened = self._beside.take(
+            (entry.digest, mark),
+            lambda: self._opened(self._shelf_beside.ready(entry), entry),
+            wait=None if goes_on else self._alive,
+        )
+        if opened is None:
+            raise Opening
+        return opened
+
+    def _of_name(self, name: str) -> list[OpenBundle]:
+        """What is open of this name: one or none."""
+        return [opened for opened in self._open.values() if opened.bundle.ref.name == name]
+
+    def make_room(self) -> bool:
+        """For a moment when nothing is followed: what memory does not hold beside the one that is
+        open takes its place, or that one comes back. Whether anything was tried."""
+        tried, self._short = tuple(self._short.values()), {}
+        for entry in tried:
+            for old in self._of_name(entry.name):
+                was = old.bundle.ref
+                log.warning("%s %s makes room for %s", was.name, was.version, entry.version)
+                self._close(old.digest, self._open.pop(old.digest))
+                memory.give_back()
+                self._swapped(entry, old.digest)
+        return bool(tried)
+
+    def _swapped(self, entry: Entry, old: str) -> None:
+        """Open this one where there was no memory, else the one that was closed for it."""
+        before = tuple(one for one in self.shelf.list() if one.digest == old)
+        for one in (entry, *before):
+            try:
+                self._open[one.digest] = self._opened(self.shelf.ready(one), one)
+            except (ScansideError, MemoryError) as e:
+                log.error("bundle %s %s: %s", one.name, one.version, e)
+                continue
+            break
+        if entry.digest in self._open:
+            self._refused.pop(entry.digest, None)
+        elif (known := self._refused.get(entry.digest)) is not None:
+            self._refused[entry.digest] = replace(known, until=time.monotonic() + ROOM_AGAIN_S)
 
     def _in_place_of(self, entry: Entry, error: Exception) -> OpenBundle | None:
         """Who serves while an active bundle cannot be opened."""
@@ -228,43 +269,60 @@ class OpenBundles:
             if opened.bundle.ref.name == entry.name and not (
                 refused and self.shelf.is_withdrawn(opened.digest)
             ):
-                return _instead(opened, entry) if refused else opened
+                return instead(opened, entry) if refused else opened
         for spare in self.shelf.spares(entry) if refused else ():
             try:
-                opened = self._opened(self._ready(spare), spare)
+                self._asked.add(spare.digest)
+                opened = self._anew(spare)
+            except Opening:
+                return None
             except (ScansideError, MemoryError) as e:
                 log.error("bundle %s %s: %s", spare.name, spare.version, e)
                 continue
             log.error("bundle %s %s serves in its place", spare.name, spare.version)
-            return _instead(opened, entry)
+            return instead(opened, entry)
         return None
-
-    def _mend(self) -> None:
-        """Damaged tables of the shelf are set aside; where that fails they are read as made."""
-        try:
-            for name in self.shelf.mend():
-                log.error("a table of the shelf was damaged: it is kept as %s", name)
-        except StateUnusable as e:
-            log.error("%s", e.one_line())
 
     def follow_builds(self) -> None:
         """Between two steps of the work: follow the build of an engine, take up one that is ready.
 
         Series that are followed keep the backend that they began with.
         """
-        for digest in self.engines.follow_build() if self.engines is not None else ():
+        if self.engines is None:
+            return
+        if (built := self.engines.built()) is not None:
+            self._built.append(built)
+        for digest in tuple(self._built):
             before = self._open.get(digest)
             entry = next((e for e in self.shelf.list() if e.digest == digest), None)
-            if before is None or entry is None or isinstance(before.backend, GpuBackend):
+            if before is None or entry is None:
+                self._built.remove(digest)
                 continue
             try:
-                opened = self._with_gpu(self.shelf.load(entry), entry)
+                opened = self._on_its_engine(entry, before)
+            except Opening:
+                continue
             except ScansideError as e:
                 log.error("bundle %s %s: %s", entry.name, entry.version, e.one_line())
-                continue
+                opened = None
+            self._built.remove(digest)
             if opened is not None:
                 self._spares[digest] = before.backend
                 self._open[digest] = replace(opened, fallback=before.fallback)
+
+    def _on_its_engine(self, entry: Entry, before: OpenBundle) -> OpenBundle | None:
+        """The bundle on the engine that was just built; None where the one before goes on."""
+
+        def proved() -> OpenBundle | None:
+            if self.engines is None or not self.engines.prove(entry.digest):
+                return None
+            if isinstance(before.backend, GpuBackend):
+                return None  # built anew for another power mode: it serves from the next start on
+            return self._with_gpu(self.shelf.load(entry), entry)
+
+        if self._beside is None:
+            return proved()
+        return self._beside.take((entry.digest, "engine"), proved)
 
     def open(self, entry: Entry) -> OpenBundle:
         """One bundle of the shelf, active or not, until `close`."""
@@ -281,7 +339,7 @@ class OpenBundles:
         path = Path(bundle)
         if path.is_file():
             loaded = trust.check(path.read_bytes())
-            gate = self._trial(path, loaded)
+            gate = self._trial(self._alive, path, loaded)
             if not gate.passed:
                 raise BundleRefused(f"{path}: {gate.one_line()}", code="bundle_golden")
             self._open = {loaded.digest: self._opened(loaded)}
@@ -334,11 +392,13 @@ class OpenBundles:
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
         return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
 
-    def _trial(self, path: Path, loaded: Loaded) -> golden.Gate:
+    def _trial(
+        self, alive: Callable[[], object], path: Path, loaded: Loaded, *, polite: bool = False
+    ) -> golden.Gate:
         """Its golden cases, in a process of their own."""
         _require_memory(sum(map(len, loaded.networks.values())))
         threads = self.settings.work.threads
-        return trial.run(self._library, threads, path, loaded, alive=self._alive)
+        return trial.run(self._library, threads, path, loaded, alive=alive, polite=polite)
 
     def _close(self, digest: str, opened: OpenBundle) -> None:
         opened.backend.close()
@@ -353,6 +413,8 @@ class OpenBundles:
         memory.give_back()
 
     def close(self) -> None:
+        if self._beside is not None:
+            self._beside.close()
         for digest, opened in (*self._open.items(), *self._retired.items()):
             self._close(digest, opened)
         self._open, self._retired = {}, {}
@@ -362,16 +424,9 @@ class OpenBundles:
             self.engines.close()
 
 
-def _instead(opened: OpenBundle, entry: Entry) -> OpenBundle:
-    """A bundle that serves in place of `entry`, and says so in each report."""
-    ref = opened.bundle.ref
-    text = f"{entry.name} {entry.version} is refused: {ref.name} {ref.version} serves in its place"
-    return replace(opened, fallback=Reason(code=Code.BUNDLE_FALLBACK, text=text, where="series"))
-
-
-def _said(entry: Entry, error: BundleRefused, stand_in: OpenBundle | None) -> str:
-    serves = f"{stand_in.bundle.ref.version} serves in its place" if stand_in else "none serves"
-    return f"{entry.name} {entry.version}: {error.text}; {serves}"
+def _let_go(opened: OpenBundle | None) -> None:
+    if opened is not None:
+        opened.backend.close()
 
 
 def _mark(path: Path) -> Mark:

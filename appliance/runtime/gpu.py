@@ -20,6 +20,7 @@ Rules.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +49,7 @@ log = logging.getLogger("scanside.work")
 
 UNHIDE = (
     "cp -r systemd/gpu/. /etc/systemd/system/ && systemctl daemon-reload && "
-    "systemctl restart scanside-work.service (docs/compile.md)."
+    "systemctl restart 'scanside-work@*' (docs/compile.md)."
 )
 Service = Literal["ready", "building", "fallback"]
 
@@ -154,6 +155,10 @@ class GpuEngines:
         self._owner: Owner[Device] | None = None
         self._broken: ScansideError | None = None
         self._build: tuple[str, Build] | None = None
+        self._to_prove: dict[str, Loaded] = {}
+        """By digest: bundles whose build has ended well."""
+        self._lock = threading.RLock()
+        """Held while an engine is opened, which may be beside the work."""
         self._wanted: dict[str, tuple[Loaded, Path]] = {}
         """By digest: bundles whose engine is to be built, in order."""
         self.states: dict[str, EngineState] = {}
@@ -164,6 +169,10 @@ class GpuEngines:
 
         `path`: its file, for a build. BackendUnavailable where the GPU is `required`.
         """
+        with self._lock:
+            return self._served(loaded, path)
+
+    def _served(self, loaded: Loaded, path: Path) -> GpuBackend | None:
         try:
             machine = self._here()
             shelf = EngineShelf(self._state, loaded.ref)
@@ -179,28 +188,58 @@ class GpuEngines:
         return backend
 
     def follow_build(self) -> tuple[str, ...]:
-        """Follow the build; digests of bundles whose new engine is ready, to be opened again."""
-        if self._build is None:
-            self._begin()
-            return ()
-        digest, build = self._build
-        loaded, _ = self._wanted[digest]
-        error = build.poll()
-        if build.running:
-            self._note(loaded, "building", build.progress)
-            return ()
-        self._build = None
-        del self._wanted[digest]
+        """`built`, then `prove`; digests of bundles whose new engine is ready, to be opened."""
+        digest = self.built()
+        return (digest,) if digest is not None and self.prove(digest) else ()
+
+    def built(self) -> str | None:
+        """Follow the build, without waiting; the digest of one whose engine waits for `prove`."""
+        if not self._lock.acquire(blocking=False):
+            return None  # an engine is being opened
         try:
+            if self._build is None:
+                self._begin()
+                return None
+            digest, build = self._build
+            loaded, _ = self._wanted[digest]
+            error = build.poll()
+            if build.running:
+                self._note(loaded, "building", build.progress)
+                return None
+            self._build = None
+            del self._wanted[digest]
             if error is not None:
-                raise error
-            self._prove(loaded)
-        except ScansideError as e:
-            if isinstance(self._machine, Machine) and self._broken is None:
-                EngineShelf(self._state, loaded.ref).fail(e, self._machine.here)
-            self._fall_back(loaded, e)
-            return ()
-        return (digest,)
+                self._failed(loaded, error)
+                return None
+            self._to_prove[digest] = loaded
+            return digest
+        finally:
+            self._lock.release()
+
+    def prove(self, digest: str) -> bool:
+        """Open what `built` named, on which its golden cases run; whether it serves from now on."""
+        with self._lock:
+            loaded = self._to_prove.pop(digest, None)
+            if loaded is None:
+                return False
+            try:
+                self._prove(loaded)
+            except ScansideError as e:
+                self._failed(loaded, e)
+                return False
+            return True
+
+    def _failed(self, loaded: Loaded, error: ScansideError) -> None:
+        """A build came to nothing."""
+        if isinstance(self._machine, Machine) and self._broken is None:
+            EngineShelf(self._state, loaded.ref).fail(error, self._machine.here)
+        self._fall_back(loaded, error)
+
+    @property
+    def usable(self) -> bool:
+        """Whether this machine has a GPU that can serve, whatever becomes of a bundle's engine.
+        Known once something was opened."""
+        return isinstance(self._machine, Machine) and self._broken is None
 
     @property
     def busy(self) -> bool:

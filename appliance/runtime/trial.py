@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -31,13 +32,21 @@ from appliance.bundle.manifest import Network
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, ScansideError
 from appliance.report import Record
+from appliance.runtime import engine_build
 
 LIMIT_S = 300.0
 """Of all cases of a bundle. Ours take one second on two cores; a small board that also analyses is
 fifty times slower at most, and the rest is room."""
+LIMIT_POLITE_S = 1800.0
+"""The same at the lowest priority, beside studies that come without pause."""
 LOOK_S = 1.0
 """Between two calls of `alive`."""
 MODULE = "appliance.runtime.trial"
+
+
+def key(library: Name) -> str:
+    """The key of golden.Runner for cases that run here."""
+    return f"{library} {version(library)} fp32"
 
 
 class Outcome(Record):
@@ -55,13 +64,18 @@ def run(
     path: Path,
     loaded: Loaded,
     *,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     alive: Callable[[], object] = lambda: None,
+    polite: bool = False,
 ) -> golden.Gate:
     """Run the cases of the bundle `loaded`, whose file is `path`. BundleRefused: see rule 1, or
-    what the child refused."""
+    what the child refused. polite: at the lowest priority. What `alive` raises ends the child."""
+    if limit_s is None:
+        limit_s = LIMIT_POLITE_S if polite else LIMIT_S
     figures = [str(threads), str(limit_s)]
     command = [sys.executable, "-m", MODULE, library, *figures, str(path), loaded.digest]
+    if polite:
+        command = engine_build.polite(command)
     end = time.monotonic() + limit_s
     with subprocess.Popen(
         command,

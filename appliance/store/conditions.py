@@ -14,7 +14,8 @@ Rules
   than any step of their stage (tests/systemd), so systemd ends nothing that is not stuck.
 - A process that says nothing, because its disk takes no beat, is running: only its lock is known.
 - While `receive` is handed over to the next slot, the one of the newest slot that lives is judged.
-- Of a stage that the settings do not ask for (`stages.of`) nothing is said.
+- Of a stage that the settings do not ask for (`stages.of`), or that lives elsewhere than in the
+  state folder, nothing is said.
 - While nothing has ever run, or nothing is known to be wrong, there are no reasons.
 - `publish` cannot say of itself that it is stuck: the broker says `offline` for it (its will), and
   the doctor `stuck`. Every other reason is said by `publish` and by the doctor alike.
@@ -94,7 +95,8 @@ class Condition:
 def look(settings: Settings, stages: Iterable[str] | None = None) -> dict[str, Condition]:
     """The conditions now, of all stages that the settings ask for or of these."""
     state = settings.state
-    names = [row.name for row in of(settings)] if stages is None else list(stages)
+    ours = (row.name for row in of(settings) if row.home(settings) == state)
+    names = list(ours if stages is None else stages)
     seen = {}
     for name in names:
         who, held = holder(state, name)

@@ -11,8 +11,8 @@ Rules
   made with it. The second is written by the stage itself, once it serves, at each beat. Where the
   folder is missing, the trial is over and nothing is written.
 - UPTIME_S is the clock of /proc/uptime (CLOCK_BOOTTIME). BOOT is the id of this boot: a beat of
-  another boot has no age. STARTS is how many starts of this slot there were when the process began, so `guard`
-  sees how many came after its beat.
+  another boot has no age. STARTS is how many starts of this slot there were when the process began,
+  so `guard` sees how many came after its beat.
 - A stage that ends as it was asked to takes its beat with it: who was stopped does not hang.
 - Not durable, and no error: a disk that takes none costs only what `guard` could have seen.
 """

@@ -1,4 +1,4 @@
-"""New releases for this box: which are taken, when, and what is trusted. Nothing here runs yet.
+"""New releases for this box: which are taken, when, and what is trusted.
 
     plan         releases, facts of the box, policy -> steps, or why not  [pure]
     why          the codes of why not, each with its remedy  [pure]
@@ -10,9 +10,12 @@
     places       where all this lies on a box
     slots        an environment for each release, the links to two of them, and what is removed
     steps        how far the update in hand is, written down before each work
+    units        stages of a slot that are started and stopped: systemd's, or of `scanside run`
+    facts        what `apply` tells `update`, and `update` tells `apply`
+    fetch        one look at the repository: asked, planned, fetched, laid down
+    stage        the stage `update`, which does that by its timer or when it is asked
     guard        what mends a box when the appliance cannot, outside of the slots
 
-The verbs `scanside update check|now|status|hold|release|accept|rollback` will call this, and after
-them the units `update` and `apply`. Until they are built no part of the product imports it, and a
-section [update] in the settings asks nothing of anybody.
+The stage `apply` (appliance/apply) decides by this, and alone changes what runs. Without [update]
+root neither stage runs, and without [update] url nothing is asked of anybody.
 """

@@ -14,9 +14,10 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from appliance.bundle import trust
 from appliance.errors import BundleRefused, PeerAway, ReleaseRefused, StateUnusable
@@ -24,6 +25,8 @@ from appliance.release.blobs import read_contents, read_lock, rebuild, unpack
 from appliance.release.record import Admitted, Blob, DeviceKind, Release
 from appliance.store.files import DISK, Disk
 from appliance.update.source import Source
+
+_NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +125,16 @@ class Downloads:
             )
 
 
-def bundle(admitted: Admitted, folder: Path) -> bytes:
-    """The .scanside file of a bundle, of the files that were fetched into `folder` (rule 4).
+def bundle(admitted: Admitted, folder: Path, here: Mapping[str, bytes] = _NOTHING) -> bytes:
+    """The .scanside file of a bundle, of the files that were fetched into `folder` (rule 4), or
+    that this box has already: `here`, plain bytes by digest.
     ReleaseRefused (`release_digest`, or what the check of the bundle says)."""
 
     def plain(blob: Blob) -> bytes:
-        return unpack(blob, (folder / f"{blob.digest}.zst").read_bytes())
+        path = folder / f"{blob.digest}.zst"
+        if blob.digest in here and not path.exists():
+            return here[blob.digest]  # the digest of the whole tells whether it is
+        return unpack(blob, path.read_bytes())
 
     frame = (folder / f"{admitted.contents.digest}.zst").read_bytes()
     contents = read_contents(admitted.contents, frame)

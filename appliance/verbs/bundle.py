@@ -6,7 +6,9 @@ audited, so a waved-through signature asks for the shelf to have an `audit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +17,36 @@ from rich.text import Text
 
 from appliance.bundle.shelf import Entry, Shelf
 from appliance.bundle.tables import UNSIGNED
-from appliance.errors import BundleRefused
+from appliance.errors import BundleRefused, StateUnusable
+from appliance.runtime.bundles import OpenBundles
+from appliance.settings import Settings
+from appliance.store.files import DISK
+from appliance.store.journal import Journal
+
+log = logging.getLogger("scanside.bundle")
+
+
+@contextmanager
+def opened(settings: Settings, actor: str) -> Iterator[Shelf]:
+    """The shelf, its damaged tables mended, with the chosen backend for golden cases, and the
+    journal for the audit of what `actor` does."""
+    DISK.make_folder(settings.state)
+    with Journal.open(settings.state) as journal:
+        shelf = OpenBundles(
+            settings, lambda action, detail: journal.audit.add(actor, action, **detail)
+        ).shelf
+        for line in mended(shelf):
+            log.warning("%s", line)
+        yield shelf
+
+
+def mended(shelf: Shelf) -> tuple[str, ...]:
+    """Damaged tables of the shelf are made anew; a line for each that was."""
+    try:
+        names = shelf.mend()
+    except StateUnusable as e:
+        return (e.one_line(),)  # they are read as made anew all the same
+    return tuple(f"a table of the shelf was damaged: it is kept as {name}" for name in names)
 
 
 def listed(shelf: Shelf) -> tuple[Entry, ...]:

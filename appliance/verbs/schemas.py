@@ -26,6 +26,7 @@ from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
 from appliance.results.operating import FeedbackExport
+from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
 
@@ -48,6 +49,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     **MESSAGES,
     "doctor": Examination,
     "feedback": FeedbackExport,
+    "proof": Proof,
 }
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,

@@ -1,10 +1,11 @@
-"""What wakes `work`: hints where to look and that something is to be composed, signals, or the
-deadline."""
+"""What wakes `work`: hints where to look and that something is to be composed, signals, the
+deadline, or whatever else it gives a descriptor of."""
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from select import select as wait_for_input
 
@@ -30,9 +31,13 @@ class Hints:
     """As many hints waited as the socket holds: others may be lost."""
 
 
-def wait(hints: socket.socket, signals: socket.socket, wait_s: float) -> Hints:
-    """Sleep until a hint, a signal or the deadline, then take every hint there is."""
-    if not wait_for_input([hints, signals], [], [], wait_s)[0]:
+def wait(
+    hints: socket.socket, signals: socket.socket, wait_s: float, also: Iterable[int] = ()
+) -> Hints:
+    """Sleep until a hint, a signal, a byte for one of the descriptors `also`, or the deadline; then
+    take every hint there is."""
+    heard = [hints.fileno(), signals.fileno(), *also]
+    if not wait_for_input(heard, [], [], wait_s)[0]:
         return Hints()
     keys: set[SeriesKey] = set()
     ended = ordered = False

@@ -38,8 +38,8 @@ class Loading:
         """As the journal has them."""
 
     def refresh(self, in_use: Collection[str | None]) -> tuple[OpenBundle, ...]:
-        """Open the bundles that are active now; tell the journal where they changed. in_use:
-        digests of those that series are analysed with."""
+        """Take up the bundles that are active now, and begin to open those that are not; tell the
+        journal where they changed. in_use: digests of those that series are analysed with."""
         with self._heart.at(conditions.OPEN):
             opened = self._bundles.refresh(in_use)
         self._refusals.note(self._bundles.troubles)
@@ -52,6 +52,12 @@ class Loading:
             ring(self._state, "publish")
         self._journal_engine_states()
         return opened
+
+    def make_room(self) -> bool:
+        """While nothing is followed: whether what is open was let go for what memory does not hold
+        beside it."""
+        with self._heart.at(conditions.OPEN):
+            return self._bundles.make_room()
 
     def follow_builds(self) -> None:
         """Follow the build of an engine, if there is one."""

@@ -15,8 +15,10 @@ Rules
 - Engines for a GPU are built beside the work, never in its way; what is said of them is journalled.
 - A series whose body part no bundle is meant for, or a better one of which was analysed, is only
   judged when nothing else waits, and once.
-- A newly activated bundle is taken up when the first series of a study begins. All series of one
-  study that are followed together have the same bundles.
+- A newly activated bundle is opened at once, in a thread beside the work, and studies that begin
+  once it is open have it; those that begin before have the one before, and nobody waits (for two
+  exceptions see runtime/bundles.py). All series of one study that are followed together have the
+  same bundles, to their end.
 - A series whose own step ended this process, or raised, three times is reported as `failed` and
   left alone, and the next series goes on (`blame`). One bundle's failure does not keep back the
   report of another. A stop on purpose does not count, nor does a state folder that fails.
@@ -58,6 +60,7 @@ from appliance.work.hints import Hints, wait
 from appliance.work.loading import Loading
 from appliance.work.opening import Unopened
 from appliance.work.quiet import QuietTimes
+from appliance.work.shelf_watch import ShelfWatch
 from appliance.work.waiting import Waiting
 
 log = logging.getLogger("scanside.work")
@@ -156,11 +159,19 @@ class Work:
         )
 
     def refresh(self) -> tuple[OpenBundle, ...]:
-        """Open the bundles that are active now."""
-        in_use = {digest for f in self.following.values() for digest in f.opened}
+        """Take up the bundles that are active and open now."""
+        followed = self.following.values()
+        in_use = {
+            digest for f in followed for digest in (*f.opened, *(o.digest for o in f.bundles))
+        }
         opened = self.loading.refresh(in_use)
         self._memory = self._memory or memory.Gauge(memory.limit())
         return opened
+
+    def make_room(self) -> None:
+        """While nothing is followed, for a bundle that memory does not hold beside another."""
+        if not self.busy and self.loading.make_room():
+            self.refresh()
 
     def _follow(self, key: SeriesKey) -> Followed | None:
         """Begin with a series that has news, and has not had all its chances."""
@@ -367,8 +378,14 @@ class Work:
         )
 
 
-def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
-    """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself."""
+def main(
+    settings: Settings, ready: Callable[[], object] | None = None, *, migrate: bool = True
+) -> int:
+    """The stage in the foreground until SIGTERM or SIGINT; 0 when it stopped by itself.
+
+    migrate: whether the journal becomes one of this release's schema (store/journal/steps.py);
+    False while the release is on trial.
+    """
     spool = Spool(settings.state)
     stop = False
 
@@ -382,18 +399,18 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         hearing(settings.state, "work") as hints,
         ExitStack() as end,
     ):
+        if migrate:
+            journal.migrate("work")
         signals, sender = socket.socketpair()
         sender.setblocking(False)
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         end.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask_to_stop)
-        bundles = OpenBundles(
-            settings,
-            lambda action, detail: journal.audit.add("work", action, **detail),
-            builds=True,
-            alive=heart.go_on,
-        )
+        shelf = ShelfWatch(settings.state)
+        end.callback(shelf.close)
+        bundles = OpenBundles(settings, builds=True, alive=heart.go_on, news=shelf.opened)
+        end.callback(bundles.close)
         work = Work(settings, journal, spool, bundles, heart)
         work.recover()
         work.refresh()
@@ -407,12 +424,15 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             busy = work.busy
             building = bundles.engines is not None and bundles.engines.busy
             most = BUILD_LOOK_S if building else heart.sleep_s
-            hints_now = wait(hints, signals, min(work.wait_s(), most))
+            hints_now = wait(hints, signals, min(work.wait_s(), most), shelf.handles)
             if busy or hints_now.keys or hints_now.ended:
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since >= LOOK_AGAIN_S:
                 bundles.rest()
                 quiet_since = math.inf  # until a word comes
+            if shelf.heard():
+                work.refresh()
+            work.make_room()
             work.note_hints(hints_now)
             if time.monotonic() - looked > LOOK_AGAIN_S:
                 work.look_everywhere()
@@ -421,7 +441,6 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             work.loading.follow_builds()
             work.composing.turn()
         work.composing.stop()
-        bundles.close()
         signals.close()
         sender.close()
     return 0

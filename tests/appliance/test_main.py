@@ -6,8 +6,10 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 
 from appliance.__main__ import _as_its_owner, _user, app, main
 from appliance.errors import StateUnusable
+from appliance.store.journal import JOURNAL_NAME, Journal, steps
 from rigs.chests import Dicom
 from rigs.device import Device
 
@@ -95,6 +98,41 @@ def test_a_stage_that_systemd_started_counts_its_quick_ends(tmp_path: Path) -> N
             )  # fmt: skip
             assert_one_line(done, "cannot listen")
             assert json.loads(count.read_text()) == {"quick": quick}
+
+
+NEXT_RELEASE = """
+import sys
+from appliance.store.journal import steps
+from rigs import later
+steps.STEPS = later.steps_to(steps.newest() + 1)
+from appliance.__main__ import app
+app(sys.argv[1:])
+"""
+"""This release, but that its journal has made one step more."""
+
+
+@pytest.mark.parametrize("trial", [True, False])
+def test_the_journal_grows_when_work_starts_but_not_while_the_release_is_on_trial(
+    trial: bool, site: Device, tmp_path: Path
+) -> None:
+    state = site.settings.state
+    state.mkdir()
+    Journal.open(state).close()
+    command = [sys.executable, "-c", NEXT_RELEASE, "work", "--config", str(site.toml())]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SCANSIDE_")}
+    env |= {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    env |= {"NOTIFY_SOCKET": str(tmp_path / "notify")} | ({"SCANSIDE_TRIAL": "1"} if trial else {})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(env["NOTIFY_SOCKET"])
+        notified.settimeout(120)
+        with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as work:
+            while b"READY=1" not in notified.recv(4096):
+                assert work.poll() is None
+            work.terminate()
+            _, said = work.communicate(timeout=120)
+    assert work.returncode == 0, said
+    with closing(sqlite3.connect(state / JOURNAL_NAME)) as db:
+        assert steps.header(db).schema == steps.newest() + (0 if trial else 1)
 
 
 # analyze

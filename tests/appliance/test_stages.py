@@ -20,10 +20,19 @@ def test_the_page_is_asked_for_by_its_settings_alone() -> None:
     with_page = of(Settings.model_validate({"web": {"enabled": True}}))
     assert [row.name for row in with_page if row not in of(Settings())] == ["web"]
     everything = {
+        "update": {"root": "/opt/scanside"},
         "web": {"enabled": True},
         "deliver": [{"name": "p", "host": "h", "called_ae": "A"}],
     }
     assert of(Settings.model_validate(everything)) == STAGES
+
+
+def test_who_updates_is_asked_for_by_the_folder_of_slots_and_lives_in_a_folder_of_his_own() -> None:
+    with_root = Settings.model_validate({"state": "/s", "update": {"root": "/opt/scanside"}})
+    more = [row for row in of(with_root) if row not in of(Settings())]
+    assert [row.name for row in more] == ["update", "apply"]
+    assert all(row.home(with_root) != with_root.state and not row.in_slots for row in more)
+    assert all(row.home(with_root) == with_root.state for row in of(Settings()))
 
 
 def test_every_stage_has_its_main() -> None:

@@ -25,7 +25,7 @@ FILES = (
     "tests/rigs/scans.py",
     "tests/scenarios/test_arrival.py",
     "tests/docs/test_reliability.py",
-    "systemd/scanside-work.service",
+    "systemd/scanside-work@.service",
     "tests/systemd/test_units.py",
     "README.md",
 )
@@ -66,7 +66,7 @@ CHANGES = {
     "tests/rigs/scans.py": [f"{STORE}/test_files.py"],
     "tests/scenarios/test_arrival.py": ["tests/scenarios/test_arrival.py"],
     "tests/appliance/conftest.py": ["tests/appliance/test_main.py"],
-    "systemd/scanside-work.service": ["tests/systemd/test_units.py"],
+    "systemd/scanside-work@.service": ["tests/systemd/test_units.py"],
     "README.md": ["tests/appliance/test_main.py", "tests/docs"],
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from onnx import TensorProto, helper
 
 from appliance.bundle import archive, trust
 from appliance.errors import BundleRefused
+from appliance.phantom import chest
+from appliance.phantom.version import VERSION
 from compile.__main__ import main
 from compile.pack import factory, pack
+from rigs.bundles import signed
 
 
 def change(source: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -140,3 +144,54 @@ def test_factory_puts_bundles_with_their_digests(tiny_bundle: Path, tmp_path: Pa
     assert table["tiny-nodule"].digest == trust.check(tiny_bundle.read_bytes()).digest
     assert "other" in table
     assert (folder / "bundles/tiny-nodule.scanside").read_bytes() == tiny_bundle.read_bytes()
+
+
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phantom in a grid that is made in a second."""
+    monkeypatch.setattr(chest, "chest", partial(chest.chest, spacing_mm=(6.0, 3.0, 3.0)))
+
+
+@pytest.mark.usefixtures("coarse")
+def test_what_is_found_in_the_phantom_is_recorded_and_packs_to_the_same_bytes(
+    tiny_source: Path, tiny_bytes: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.scanside"
+    assert main(["pack", str(tiny_source), "--phantom", "-o", str(out)]) == 0
+    loaded = trust.check(out.read_bytes())
+    record = loaded.manifest.phantom
+    assert record is not None
+    assert record.version == VERSION
+    assert record.findings
+    assert all(one.score >= one.threshold for one in record.findings)
+    assert pack(tiny_source, phantom=True) == out.read_bytes()
+    before = trust.check(tiny_bytes)
+    assert b'"phantom"' not in before.manifest_json, "without a record nothing is said of it"
+    assert loaded.manifest.model_copy(update={"phantom": None}) == before.manifest
+
+
+@pytest.mark.usefixtures("coarse")
+def test_a_bundle_is_packed_anew_only_under_another_version_and_without_its_signature(
+    tiny_source: Path, tiny_bytes: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, out = tmp_path / "old.scanside", tmp_path / "out.scanside"
+    old.write_bytes(signed(pack(tiny_source, phantom=True)))
+    assert main(["pack", str(old), "-o", str(out)]) == 1
+    assert "[bundle_version_taken] Give what is packed anew" in capsys.readouterr().err
+    assert main(["pack", str(old), "--as-version", "1.0.0", "-o", str(out)]) == 1
+    assert main(["pack", str(old), "--as-version", "1.0.1", "-o", str(out)]) == 0
+    made, before = trust.check(out.read_bytes()), trust.check(tiny_bytes)
+    assert made.signature is None
+    assert made.manifest == before.manifest.model_copy(update={"version": "1.0.1"})
+    assert made.manifest.phantom is None, "what was recorded of another build is not kept"
+    assert archive.read(out.read_bytes()).keys() == archive.read(tiny_bytes).keys()
+    assert pack(tiny_source, version="1.0.1") == out.read_bytes()
+
+
+def test_a_bundle_that_does_not_analyse_the_phantom_records_nothing(
+    tiny_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chest, "chest", partial(chest.chest, spacing_mm=(20.0, 3.0, 3.0)))
+    with pytest.raises(BundleRefused, match="does not analyse the phantom: spacing") as caught:
+        pack(tiny_source, phantom=True)
+    assert caught.value.code == "bundle_source"

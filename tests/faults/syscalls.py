@@ -4,6 +4,7 @@ Rules of the disk (what POSIX promises, no more)
 - The bytes of a file are durable once the file is synced, a name once its folder is: either may be
   kept or lost before, in any part, each by itself.
 - A rename within the trace is kept or lost as one. Blocks of 512 bytes are kept or lost as one.
+- Where a symbolic link leads is kept or lost with its name.
 - SQLite's -shm is memory that other processes share, not durable state.
 """
 
@@ -24,7 +25,7 @@ import pytest
 DISK_CALLS = (
     "open,openat,creat,lseek,write,pwrite64,writev,pwritev,ftruncate,truncate,"
     "fallocate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,"
-    "rmdir"
+    "rmdir,symlink,symlinkat,syncfs"
 )
 BLOCK = 512
 LOST, NAMES, BYTES, ALL = "all lost", "names kept", "bytes kept", "all kept"
@@ -114,9 +115,11 @@ def calls(trace: Path) -> Iterator[Call]:
 
 @dataclass(eq=False)
 class Inode:
-    """A file (`content`) or a folder (`names`), as it is and as a power cut would leave it."""
+    """A file (`content`), a folder (`names`) or a link (`target`), as it is and as a power cut
+    would leave it."""
 
     content: bytearray | None = None
+    target: str | None = None
     durable: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
     """Since the last sync: (offset, bytes written), or (size, None) of a truncation."""
@@ -148,6 +151,11 @@ class Inode:
             self.version += 1
         self.durable_names = dict(self.names)
         self.changes.clear()
+
+    def sync_all(self) -> None:
+        for child in self.names.values():
+            child.sync_all()
+        self.sync()
 
     def torn(self, keep: Callable[[], bool]) -> bytes:
         """What was synced, and of what was written since whatever blocks `keep` says."""
@@ -189,9 +197,11 @@ class Disk:
         self._offsets: dict[tuple[int, str], int] = {}
 
     def _loaded(self, path: Path) -> Inode:
+        if path.is_symlink():
+            return Inode(target=str(path.readlink()))
         if not path.is_dir():
             data = path.read_bytes()
-            return Inode(bytearray(data), data)
+            return Inode(bytearray(data), durable=data)
         found = {p.name: self._loaded(p) for p in path.iterdir() if not p.is_socket()}
         return Inode(names=found, durable_names=dict(found))
 
@@ -272,6 +282,19 @@ class Disk:
             node.sync()
         return node is not None
 
+    def _syncfs(self, call: Call) -> bool:
+        if self.find(_behind(call.args[0])) is None:
+            return False
+        self.top.sync_all()
+        return True
+
+    def _symlink(self, call: Call) -> bool:
+        path = call.path(2 if call.name == "symlinkat" else 1)
+        if not path.startswith(f"{self.root}/"):
+            return False
+        self._set(path, Inode(target=os.fsdecode(call.data(0))))
+        return True
+
     def _rename(self, call: Call) -> bool:
         old, new = self._two(call)
         node = self.find(old)
@@ -331,7 +354,9 @@ class Disk:
                 if child is None or name.endswith("-shm"):
                     continue
                 at = os.path.join(path, name)
-                if child.content is None:
+                if child.target is not None:
+                    found[at] = child
+                elif child.content is None:
                     found[at] = None
                     walk(child, at)
                 else:
@@ -354,6 +379,7 @@ _ALIASES = {
     "linkat": "link",
     "unlinkat": "unlink",
     "rmdir": "unlink",
+    "symlinkat": "symlink",
     "mkdirat": "mkdir",
 }
 
@@ -376,6 +402,8 @@ class Shelf:
                 path.mkdir()
             elif isinstance(content, bytes):
                 path.write_bytes(content)
+            elif content.target is not None:
+                path.symlink_to(content.target)
             elif path.parent == target:  # the journal, which a look at it changes
                 path.write_bytes(content.durable)
             else:

@@ -228,7 +228,7 @@ STAGE = Edits(
     packages=("appliance/drop",),
     files={
         "appliance/drop/stage.py": "destination/stage.py",
-        "systemd/scanside-drop.service": "destination/scanside-drop.service",
+        "systemd/scanside-drop@.service": "destination/scanside-drop@.service",
         "tests/appliance/drop/test_stage.py": "destination/tests_of_stage.py",
     },
     rows=(
@@ -238,13 +238,13 @@ STAGE = Edits(
             '''    Stage(
         "drop",
         "appliance.drop.stage",
-        "scanside-drop.service",
+        "scanside-drop@.service",
         "The stage that writes files into a folder (systemd).",
     ),
 ''',
         ),
         Row(
-            "systemd/scanside.target", "scanside-retain.service{}\n", " scanside-drop.service"
+            "systemd/scanside-boot.service", " receive retain web{} apply update\n", " drop"
         ),
         Row("pyproject.toml", f'"{LAYER}{{}}"', " | drop"),
         Row("docs/CONTRIBUTING.md", f"\n{LAYER}{{}}\n", " | drop"),

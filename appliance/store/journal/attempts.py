@@ -11,7 +11,7 @@ from appliance.host.boot import boot_id
 from appliance.report import SeriesKey
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.database import Database
-from appliance.store.journal.part import Part, as_row
+from appliance.store.journal.part import Part, as_row, columns
 from appliance.store.journal.series import SeriesPart
 from appliance.store.rows import Series
 
@@ -55,7 +55,9 @@ class Attempts(Part):
     def suspects(self) -> list[Series]:
         """Series during which the machine died, with nothing finished since."""
         with self._db.look() as db:
-            rows = db.execute("SELECT * FROM series WHERE suspected > 0 ORDER BY last_at")
+            rows = db.execute(
+                f"SELECT {columns(Series)} FROM series WHERE suspected > 0 ORDER BY last_at"
+            )
             return [as_row(Series, r) for r in rows]
 
     def end(self, key: SeriesKey) -> None:

@@ -11,12 +11,14 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from appliance.store.journal.part import Part, next_value
+from appliance.store.journal.part import Part, columns, next_value
 from appliance.store.rows import AuditRow
 
 FIRST_HASH = "0" * 64
+_COLUMNS: Final = columns(AuditRow)
+"""In the order in which a row is hashed."""
 
 
 class Audit(Part):
@@ -37,12 +39,17 @@ class Audit(Part):
         previous = last[0] if last else FIRST_HASH
         text = json.dumps(detail, sort_keys=True, ensure_ascii=False, default=str)
         content = (row, at, actor, action, text, previous)
-        db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*content, _hash(content)))
+        db.execute(
+            f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*content, _hash(content)),
+        )
 
     def rows(self, limit: int = 100) -> list[AuditRow]:
         """The newest first."""
         with self._db.look() as db:
-            rows = db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
+            rows = db.execute(
+                f"SELECT {_COLUMNS} FROM audit ORDER BY id DESC LIMIT ?", (limit,)
+            ).fetchall()
         return [_row(one) for one in rows]
 
     def of(self, actions: Sequence[str]) -> list[AuditRow]:
@@ -50,7 +57,7 @@ class Audit(Part):
         marks = ", ".join("?" * len(actions))
         with self._db.look() as db:
             rows = db.execute(
-                f"SELECT * FROM audit WHERE action IN ({marks}) ORDER BY id",  # noqa: S608 - marks
+                f"SELECT {_COLUMNS} FROM audit WHERE action IN ({marks}) ORDER BY id",
                 tuple(actions),
             ).fetchall()
         return [_row(one) for one in rows]
@@ -65,7 +72,7 @@ class Audit(Part):
         previous, expected = FIRST_HASH, 1
         with self._db.look() as db:
             count = db.execute("SELECT value FROM counters WHERE name = 'audit'").fetchone()[0]
-            for row in db.execute("SELECT * FROM audit ORDER BY id"):
+            for row in db.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY id"):
                 content = tuple(row)[:-1]
                 if (
                     row["id"] != expected

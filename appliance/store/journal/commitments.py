@@ -44,7 +44,7 @@ from appliance.store.commitment import (
 from appliance.store.delivery import State
 from appliance.store.journal.database import Database
 from appliance.store.journal.owed import Outbox
-from appliance.store.journal.part import Part, as_row
+from appliance.store.journal.part import Part, as_row, columns
 from appliance.store.rows import OwedRow, Relayed
 
 KEPT_S: Final = 2 * GIVE_UP_S
@@ -81,7 +81,8 @@ class Commitments(Part):
         """What an archive took and is to be asked about now, in its order."""
         with self._db.look() as db:
             rows = db.execute(
-                """SELECT owed.* FROM owed LEFT JOIN uncommitted USING (destination, key)
+                f"""SELECT {columns(OwedRow, "owed")}
+                FROM owed LEFT JOIN uncommitted USING (destination, key)
                 WHERE destination = ? AND state = ? AND file IS NOT NULL
                   AND (uncommitted.key IS NULL OR due <= ?)
                 ORDER BY id LIMIT ?""",
@@ -118,7 +119,7 @@ class Commitments(Part):
         with self._db.write() as db:
             rows = db.execute(
                 """DELETE FROM commitments WHERE transaction_uid = ? AND answered IS NULL
-                RETURNING *""",
+                RETURNING destination, keys, relayed""",
                 (request.transaction_uid,),
             ).fetchall()
             for one in rows:
@@ -215,7 +216,8 @@ class Commitments(Part):
         """What an archive answered; destinations: all that this peer is, by their names."""
         with self._db.write() as db:
             row = db.execute(
-                """SELECT commitments.*, commitments.rowid AS number,
+                """SELECT commitments.destination, answered, relayed, keys,
+                  commitments.rowid AS number,
                   coalesce(relayed.refs, commitments.refs) AS asked_about
                 FROM commitments LEFT JOIN relayed ON relayed.id = relayed
                 WHERE commitments.transaction_uid = ?""",
@@ -305,7 +307,8 @@ class Commitments(Part):
     def _relayed(self, where: str, limit: int) -> list[Relayed]:
         with self._db.look() as db:
             rows = db.execute(
-                f"SELECT * FROM relayed WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608 - the texts above
+                f"""SELECT id, transaction_uid, calling_ae, answer_to, refs, came, failed
+                FROM relayed WHERE {where} ORDER BY id LIMIT ?""",
                 (self._clock(), limit),
             ).fetchall()
         return [

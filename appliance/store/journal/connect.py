@@ -1,15 +1,13 @@
-"""The journal's file, its version and its tables, and a connection to such a file."""
+"""The journal's file, and a connection to it. Its schema: `steps`."""
 
 from __future__ import annotations
 
 import sqlite3
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 JOURNAL_NAME = "journal-5.sqlite"
-"""Its file in the state folder."""
-VERSION = 5
+"""Its file in the state folder, of schema 5 and all later ones."""
 BUSY_MS = 10_000
 
 
@@ -22,9 +20,3 @@ def connected(path: Path, parameters: str = "") -> sqlite3.Connection:
         timeout=BUSY_MS / 1000,
         check_same_thread=False,
     )
-
-
-def schema() -> str:
-    """The statements that make an empty journal, its version included."""
-    text = resources.files("appliance.store.journal").joinpath("schema.sql").read_text("utf-8")
-    return f"{text}PRAGMA user_version = {VERSION};"

@@ -34,7 +34,7 @@ from appliance.report import Record
 from appliance.store import delivery
 from appliance.store.files import DISK, Disk
 from appliance.store.heartbeat import Heart, TroubleCode
-from appliance.store.journal import ledger
+from appliance.store.journal import ledger, steps
 from appliance.store.journal.connect import connected
 from appliance.store.journal.ledger import LEDGER_NAME
 
@@ -190,10 +190,12 @@ def is_as_left(path: Path, said: bytes) -> bool:
 # Looking at the file.
 
 
-def wrong(path: Path, schema: str, version: int) -> str | None:
-    """What is wrong with the journal at `path`, which nobody changes meanwhile; None: nothing.
+def wrong(path: Path) -> str | None:
+    """What is wrong with the journal at `path`, which nobody changes meanwhile; None: nothing, or
+    it is of a later release that does not let this one use it, as opening it says.
 
-    schema, version: of a journal that is whole. sqlite3.Error where it cannot be looked at.
+    Of a later schema nobody here knows the statements that made it: it must have every column of
+    this release. sqlite3.Error where it cannot be looked at.
     """
     known = path.with_name(LEDGER_NAME).exists()
     if not path.exists() or not path.stat().st_size:
@@ -203,14 +205,16 @@ def wrong(path: Path, schema: str, version: int) -> str | None:
     try:
         with contextlib.closing(connected(path)) as db:
             db.row_factory = sqlite3.Row
-            found = int(db.execute("PRAGMA user_version").fetchone()[0])
+            said = steps.header(db)
             shape = _shape(db)
-            if shape != _shape_of(schema):
-                # a later release says so itself, and one that was never finished is made anew
-                other = found > version or (found == 0 and not shape)
-                return None if other else "its tables are not those of a journal"
-            if found != version:
-                return f"it says that its version is {found}"
+            if shape != _shape_of(min(max(said.schema, steps.FIRST), steps.newest())):
+                never_finished = said.schema == 0 and not shape
+                if never_finished or steps.newest() < said.min_reader <= said.schema:
+                    return None
+                if said.schema <= steps.newest() or not _columns_of_ours() <= _columns(db):
+                    return "its tables are not those of a journal"
+            elif why := _says_wrong(said):
+                return why
             db.execute("BEGIN IMMEDIATE")  # a header may forbid to write
             db.execute("ROLLBACK")
             return _pages(db) or _figures(db, ledger.read(path.with_name(LEDGER_NAME)))
@@ -221,16 +225,41 @@ def wrong(path: Path, schema: str, version: int) -> str | None:
         raise
 
 
+def _says_wrong(said: steps.Header) -> str | None:
+    """What a file with the tables of this release says falsely of itself: a later schema has
+    more."""
+    if not steps.FIRST <= said.schema <= steps.newest():
+        return f"it says that its version is {said.schema}"
+    if said.min_reader not in {said.schema, steps.min_reader(said.schema)}:
+        return f"it says that it is for schema {said.min_reader} and later ones"
+    return None
+
+
+def _shape_of(schema: int) -> set[str]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(steps.made(schema))
+        return _shape(db)
+
+
+def _columns_of_ours() -> set[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(steps.made())
+        return _columns(db)
+
+
 def _shape(db: sqlite3.Connection) -> set[str]:
     """The statements that made its tables, without comments and spaces."""
     rows = db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
     return {re.sub(r"\s+|--[^\n]*", "", row[0]) for row in rows}
 
 
-def _shape_of(schema: str) -> set[str]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(schema)
-        return _shape(db)
+def _columns(db: sqlite3.Connection) -> set[tuple[object, ...]]:
+    """Table, name, type, whether it may be null, and place in the key of every column."""
+    rows = db.execute(
+        """SELECT one.name, said.name, said.type, said."notnull", said.pk
+        FROM sqlite_master AS one, pragma_table_info(one.name) AS said WHERE one.type = 'table'"""
+    )
+    return {tuple(row) for row in rows}
 
 
 def _pages(db: sqlite3.Connection) -> str | None:

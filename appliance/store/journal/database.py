@@ -9,6 +9,8 @@ Rules
   (`damage`) and makes a new one where it is not (`rebuild`); all others wait meanwhile.
 - Who has a file open that was set aside meanwhile gets an error at its next step, and opens the new
   one when it starts again.
+- A file of a later release is used as one's own where it allows it, and no stage takes a newer
+  schema by opening it (`steps`).
 - What the ledger must know of a transaction is durable there before the commit (`ledger`).
 - `read` never makes and never changes a file. While a stage has the journal open, SQLite lets a
   reader in beside it. With all stages gone there is no log (`-wal`): the file is read as it stands,
@@ -29,14 +31,8 @@ from typing import TypeVar
 
 from appliance.errors import StateUnusable
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import damage, filing
-from appliance.store.journal.connect import (
-    BUSY_MS,
-    JOURNAL_NAME,
-    VERSION,
-    connected,
-    schema,
-)
+from appliance.store.journal import damage, filing, steps
+from appliance.store.journal.connect import BUSY_MS, JOURNAL_NAME, connected
 from appliance.store.journal.ledger import LEDGER_NAME, Ledger
 from appliance.store.lock import Shared, locked, locked_if_there, locked_soon, sharing
 
@@ -94,8 +90,7 @@ class Database:
             db = end.enter_context(contextlib.closing(connected(path)))
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 db.execute(f"PRAGMA {pragma}")
-            if _version(db, path) == 0:
-                db.executescript(f"BEGIN;{schema()}COMMIT;")
+            _grown(db, path)
             made = cls(path, db, end.pop_all(), ledger=Ledger(ledger, disk), users=users)
             if not ledger.exists():
                 with contextlib.ExitStack() as failed:
@@ -110,7 +105,7 @@ class Database:
         """An empty journal that is gone when it is closed."""
         with contextlib.ExitStack() as end:
             db = end.enter_context(contextlib.closing(connected(Path("memory"), "mode=memory")))
-            db.executescript(f"PRAGMA foreign_keys = ON;BEGIN;{schema()}COMMIT;")
+            db.executescript(f"PRAGMA foreign_keys = ON;BEGIN;{steps.made()}COMMIT;")
             return cls(Path("memory"), db, end.pop_all())
 
     @classmethod
@@ -127,7 +122,7 @@ class Database:
             return None
         with contextlib.ExitStack() as end, as_state_unusable(path):
             db = end.enter_context(contextlib.closing(_for_reading(path, end)))
-            if _version(db, path) == 0:
+            if _allowed(db, path).schema == 0:
                 return None
             return cls(path, db, end.pop_all())
 
@@ -241,7 +236,7 @@ def _make_sure(state: Path, path: Path, disk: Disk, manner: Manner, users: Share
     why = pending.why if unfinished and pending else None
     if why is None and doubt is not None and doubt.startswith(damage.CERTAINLY):
         why = doubt.removeprefix(damage.CERTAINLY)
-    why = why or damage.wrong(path, schema(), VERSION)
+    why = why or damage.wrong(path)
     if why is not None:
         if manner is not Manner.MEND:
             raise damaged(path, why)
@@ -268,15 +263,15 @@ def _not_ready(path: Path) -> StateUnusable:
     )
 
 
-def refuse_newer(found: int, path: Path, known: int = VERSION) -> None:
-    """StateUnusable where a file of this schema version was written by a later release."""
-    if found > known:
-        raise StateUnusable(
-            f"{path.name} has schema version {found}, this appliance knows {known}",
-            remedy="Update the appliance to the version that wrote this state, "
-            "or start with another state folder.",
-            code="journal_too_new",
-        )
+def too_new(path: Path, found: int, known: int) -> StateUnusable:
+    """The refusal of a file that a later release wrote, whose schema `found` this one may not use;
+    known: the last one that it may."""
+    return StateUnusable(
+        f"{path.name} is for schema {found} and later ones, this appliance knows {known}",
+        remedy="Update the appliance to the version that wrote this state, "
+        "or start with another state folder.",
+        code="journal_too_new",
+    )
 
 
 @contextlib.contextmanager
@@ -290,11 +285,34 @@ def as_state_unusable(path: Path) -> Iterator[None]:
         raise StateUnusable(f"{path}: {e}") from e
 
 
-def _version(db: sqlite3.Connection, path: Path) -> int:
-    """0 where the file is empty."""
-    found = int(db.execute("PRAGMA user_version").fetchone()[0])
-    refuse_newer(found, path)
+def _allowed(db: sqlite3.Connection, path: Path) -> steps.Header:
+    """What the file says of itself. StateUnusable where this release may not use it."""
+    found = steps.header(db)
+    if found.min_reader > steps.newest():
+        raise too_new(path, found.min_reader, steps.newest())
     return found
+
+
+def _grown(db: sqlite3.Connection, path: Path) -> None:
+    """Make an empty file a journal, and one that this release does not work on as it is one of the
+    schema before its own (`steps`)."""
+    found = _allowed(db, path)
+    if found.schema == 0:
+        db.executescript(f"BEGIN;{steps.made()}COMMIT;")
+    elif found.schema < steps.least():
+        if steps.min_reader(steps.least()) > found.schema:
+            raise StateUnusable(
+                f"{path.name} has schema {found.schema}, and this appliance works on "
+                f"{steps.least()} and later ones",
+                remedy="Update to a release between the two first, and let it be confirmed.",
+                code="journal_too_old",
+            )
+        db.execute("BEGIN IMMEDIATE")
+        with contextlib.ExitStack() as failed:
+            failed.callback(db.execute, "ROLLBACK")
+            steps.take(db, steps.least())
+            db.execute("COMMIT")
+            failed.pop_all()
 
 
 def _refuse_earlier(state: Path) -> None:

@@ -24,7 +24,7 @@ class EventLog(Part):
         """The latest time that one of the NEWEST rows has; None where there is none."""
         with self._db.look() as db:
             newest = "SELECT at FROM events ORDER BY id DESC LIMIT ?"
-            row = db.execute(f"SELECT max(at) FROM ({newest})", (NEWEST,)).fetchone()  # noqa: S608 - ours
+            row = db.execute(f"SELECT max(at) FROM ({newest})", (NEWEST,)).fetchone()
         return None if row[0] is None else float(row[0])
 
     def add(self, event: Event) -> None:

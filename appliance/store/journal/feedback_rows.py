@@ -11,15 +11,16 @@ from collections.abc import Iterable
 
 from appliance.results.feedback import Feedback
 
+_COLUMNS = """uid, at, study, series, report_id, bundle, verdict, finding, center_lps_mm, size_mm,
+  undoes, role, reader, score, scores"""
+
 
 def insert_in(db: sqlite3.Connection, said: Feedback) -> None:
     """An act as a row, within the caller's transaction. One that is there stays as it is."""
     scores = said.scores
     place = None if said.center_lps_mm is None else json.dumps(said.center_lps_mm)
     db.execute(
-        """INSERT INTO feedback
-        (uid, at, study, series, report_id, bundle, verdict, finding, center_lps_mm, size_mm,
-         undoes, role, reader, score, scores)
+        f"""INSERT INTO feedback ({_COLUMNS})
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (uid) DO NOTHING""",
         (
@@ -33,12 +34,17 @@ def insert_in(db: sqlite3.Connection, said: Feedback) -> None:
 
 def every(db: sqlite3.Connection) -> list[Feedback]:
     """All of them, in order."""
-    return _read(db.execute("SELECT * FROM feedback ORDER BY id"))
+    return _read(db.execute(f"SELECT {_COLUMNS} FROM feedback ORDER BY id"))
 
 
 def of_report(db: sqlite3.Connection, report_id: str) -> list[Feedback]:
     """Those about one report, in order."""
-    return _read(db.execute("SELECT * FROM feedback WHERE report_id = ? ORDER BY id", (report_id,)))
+    return _read(
+        db.execute(
+            f"SELECT {_COLUMNS} FROM feedback WHERE report_id = ? ORDER BY id",
+            (report_id,),
+        )
+    )
 
 
 def _read(rows: Iterable[sqlite3.Row]) -> list[Feedback]:
@@ -50,7 +56,6 @@ def _read(rows: Iterable[sqlite3.Row]) -> list[Feedback]:
 
 
 def _act(row: dict[str, object]) -> Feedback:
-    del row["id"]
     for name in ("center_lps_mm", "scores"):
         text = row[name]
         row[name] = None if text is None else json.loads(str(text))

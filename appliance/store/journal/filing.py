@@ -42,6 +42,8 @@ from appliance.store.journal.ledger import (
 
 FOLDER = "reports"
 _SUFFIX, _TOLD = ".entry", ".told"
+ENTRY = "destination, key, seq, study_uid, series_uid, body, file, created"
+"""Columns of `owed` that an entry of the ledger has."""
 FEEDBACK = "feedback.entries"
 SMALL = 64 << 10
 """A ledger of so many bytes is not worth to be written anew."""
@@ -163,20 +165,22 @@ def _place(state: Path, entry: ReportEntry | ToldEntry) -> Path:
 
 
 def _told(db: sqlite3.Connection) -> Iterator[ToldEntry]:
-    for row in db.execute("SELECT * FROM told ORDER BY rowid").fetchall():
+    for row in db.execute(
+        "SELECT report_id, stage, edition, told, at FROM told ORDER BY rowid"
+    ).fetchall():
         yield ToldEntry(**dict(row))
 
 
 def _owed(db: sqlite3.Connection) -> Iterator[OwedEntry]:
     """Everything that the journal owes, in its order."""
     for row in db.execute(
-        "SELECT * FROM owed WHERE state IN (?, ?) ORDER BY id", delivery.OWED
+        f"SELECT {ENTRY} FROM owed WHERE state IN (?, ?) ORDER BY id", delivery.OWED
     ).fetchall():  # fmt: skip
         yield owed_entry(row)
 
 
 def owed_entry(row: sqlite3.Row) -> OwedEntry:
-    """A row of `owed` as an entry."""
+    """A row of `owed` (ENTRY) as an entry."""
     body = row["body"]
     return OwedEntry(
         destination=row["destination"],
@@ -194,7 +198,8 @@ def report_entries(db: sqlite3.Connection, of: SeriesKey | None = None) -> Itera
     """Every report of the journal or of one series, the oldest first, with the state of its series
     as it is now."""
     for row in db.execute(
-        """SELECT reports.*, series.state, series.instances FROM reports LEFT JOIN series
+        """SELECT study_uid, series_uid, report_id, stage, created, json, state, instances
+        FROM reports LEFT JOIN series
         USING (study_uid, series_uid)
         WHERE coalesce(:study = study_uid AND :series = series_uid, TRUE)
         ORDER BY created, reports.rowid""",

@@ -36,7 +36,7 @@ from appliance.results.owed import Owed
 from appliance.store import delivery
 from appliance.store.delivery import Event
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import filing
+from appliance.store.journal import filing, steps
 from appliance.store.journal.attempts import Attempts
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.commitments import Commitments
@@ -46,6 +46,7 @@ from appliance.store.journal.event_log import EventLog
 from appliance.store.journal.feedback import FeedbackPart
 from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
+from appliance.store.journal.part import columns
 from appliance.store.journal.reports import Reports
 from appliance.store.journal.series import SeriesPart
 from appliance.store.journal.shown import Shown
@@ -87,8 +88,9 @@ class Journal:
         disk: Disk = DISK,
         manner: Manner = Manner.LOOK,
     ) -> Journal:
-        """Open or make the journal of a state folder. StateUnusable where it is newer than this
-        version, where the folder is missing, and where it is damaged (`Database.open`)."""
+        """Open or make the journal of a state folder. StateUnusable where a later release does not
+        allow this one to use it, where the folder is missing, and where it is damaged
+        (`Database.open`)."""
         return cls(Database.open(state, disk, manner), clock)
 
     @classmethod
@@ -123,6 +125,17 @@ class Journal:
         """Associations, what they brought, and events, as if they had been written there."""
         self.series.copy_to(other.series)
         self.events.copy_to(other.events)
+
+    def migrate(self, actor: str) -> bool:
+        """Make it one of this release's schema, once the release is confirmed (`steps`); others
+        may have it open meanwhile. False where it is one, or of a later release."""
+        with self._db.write() as db:
+            before = steps.header(db).schema
+            if not steps.take(db, steps.newest()):
+                return False
+            detail: dict[str, object] = {"from": before, "to": steps.newest()}
+            self.audit.add_in(db, actor, "journal migrate", detail)
+        return True
 
     def close(self) -> None:
         self._db.close()
@@ -256,7 +269,7 @@ class Journal:
         """Every series with what its deletion depends on, the oldest first."""
         with self._db.look() as db:
             rows = db.execute(
-                """SELECT series.*,
+                f"""SELECT {columns(Series, "series")},
                   (SELECT count(*) FROM owed WHERE owed.study_uid = series.study_uid
                      AND owed.series_uid = series.series_uid AND owed.state IN (?, ?)) AS owed,
                   (SELECT group_concat(DISTINCT report_id) FROM reports
@@ -302,7 +315,7 @@ class Journal:
                 return False
             self.timings.keep_in(db, timings)
             for table in ("arrivals", "reports", "owed", "comments"):
-                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)  # noqa: S608 - the names above
+                db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)
             self._db.ledger.note(ForgottenEntry(study=uids[0], series=uids[1]))
         return True
 

@@ -1,4 +1,4 @@
-"""The journal of an earlier release becomes this release's.
+"""The journal of a schema before 5 becomes this release's: later ones grow in their file (`steps`).
 
     journal-4.sqlite    schema 4: it is taken over where it is there
     journal-3.sqlite    schema 3, else
@@ -16,7 +16,7 @@ Rules
   archives were asked.
 - A journal that is damaged is not taken over: the release that wrote it mends its own (`rebuild`).
 - Messages of schema 1 and 2 become what is owed to the destination `mqtt`, under their numbers and
-  event_ids. Tables of schema 3 and 4 have the columns of today.
+  event_ids. Tables of schema 3 and 4 have the columns of schema 5.
 - The next `seq` lies SEQ_AHEAD above the old one: should the old release run again for a while, no
   number of its own is used a second time.
 """
@@ -35,9 +35,9 @@ from typing import Final
 from appliance.errors import StateUnusable
 from appliance.results import mqtt
 from appliance.store.files import Disk
-from appliance.store.journal import damage
-from appliance.store.journal.connect import connected, schema
-from appliance.store.journal.database import refuse_newer
+from appliance.store.journal import damage, steps
+from appliance.store.journal.connect import connected
+from appliance.store.journal.database import too_new
 from appliance.store.lock import is_byte_held
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,10 @@ INSERT INTO owed (id, destination, key, seq, study_uid, series_uid, body, create
     envelope(topic, qos, retain, payload), created, messages.state, delivered_at, messages.attempts,
     last_error
   FROM old.messages LEFT JOIN old.series ON series.series_uid = messages.series_uid ORDER BY seq;
-INSERT INTO events SELECT id, at, kind, subject, detail FROM old.events ORDER BY id;
-INSERT INTO audit SELECT id, at, actor, action, detail, previous, hash FROM old.audit ORDER BY id;
+INSERT INTO events (id, at, kind, subject, detail)
+  SELECT id, at, kind, subject, detail FROM old.events ORDER BY id;
+INSERT INTO audit (id, at, actor, action, detail, previous, hash)
+  SELECT id, at, actor, action, detail, previous, hash FROM old.audit ORDER BY id;
 """
 _COUNT = """
 UPDATE counters SET value =
@@ -203,7 +205,8 @@ def _filled(copy: Path, fresh: Path) -> bool:
     with contextlib.closing(connected(copy)) as db:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         wrong = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    refuse_newer(version, copy, LAST_VERSIONS[copy.name])
+    if version > (known := LAST_VERSIONS[copy.name]):
+        raise too_new(copy, version, known)
     if wrong != "ok":
         raise _is_damaged(copy, wrong)
     if version == 0:
@@ -214,23 +217,25 @@ def _filled(copy: Path, fresh: Path) -> bool:
         db.execute("PRAGMA synchronous = OFF")
         db.create_function("envelope", 4, _envelope, deterministic=True)
         db.execute("ATTACH ? AS old", (str(copy),))
-        rows = _as_they_are(version)
+        rows = _as_they_are(db, version)
         if version < 3:
             priority = "priority" if version > 1 else "'routine'"
             rows = _FILL_2.format(priority=priority, destination=mqtt.MQTT)
         statements = rows + _COUNT.format(ahead=SEQ_AHEAD)
-        db.executescript(f"BEGIN;{schema()}{statements}COMMIT;")
+        db.executescript(f"BEGIN;{steps.made()}{statements}COMMIT;")
     return True
 
 
-def _as_they_are(version: int) -> str:
-    """The statements that take over every table that an old schema had with the columns of
-    today."""
-    tables = [table for since, some in _TABLES.items() if since <= version for table in some]
-    return "".join(
-        f"INSERT INTO {table} SELECT * FROM old.{table} ORDER BY rowid;"  # noqa: S608 - our own tables
-        for table in tables
-    )
+def _as_they_are(db: sqlite3.Connection, version: int) -> str:
+    """The statements that take over every table whose columns today's has too."""
+    statements = []
+    for table in [table for since, some in _TABLES.items() if since <= version for table in some]:
+        named = db.execute("SELECT name FROM pragma_table_info(?, 'old')", (table,)).fetchall()
+        names = ", ".join(name for (name,) in named)
+        statements.append(
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM old.{table} ORDER BY rowid;"
+        )
+    return "".join(statements)
 
 
 def _envelope(topic: str, qos: int, retain: int, payload: str) -> bytes:

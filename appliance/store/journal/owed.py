@@ -26,9 +26,9 @@ from appliance.store import delivery
 from appliance.store.delivery import Event, State
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.database import Database
-from appliance.store.journal.filing import owed_entry
+from appliance.store.journal.filing import ENTRY, owed_entry
 from appliance.store.journal.ledger import OwedEntry, SettledEntry
-from appliance.store.journal.part import Part, as_row, next_value
+from appliance.store.journal.part import Part, as_row, columns, next_value
 from appliance.store.rows import OwedCounts, OwedRow, Which
 
 
@@ -132,13 +132,13 @@ class Outbox(Part):
         with self._db.look() as db:
             counts = {
                 state: db.execute(
-                    f"SELECT count(*) FROM owed WHERE {only} state = ?",  # noqa: S608 - the texts above
+                    f"SELECT count(*) FROM owed WHERE {only} state = ?",
                     (*values, state),
                 ).fetchone()[0]
                 for state in State
             }
             oldest = db.execute(
-                f"SELECT created FROM owed WHERE {only} state = ? ORDER BY id LIMIT 1",  # noqa: S608 - the texts above
+                f"SELECT created FROM owed WHERE {only} state = ? ORDER BY id LIMIT 1",
                 (*values, State.WAITING),
             ).fetchone()
         return OwedCounts(
@@ -154,9 +154,9 @@ class Outbox(Part):
         has a file is left as it is."""
         with self._db.write() as db:
             changed = db.execute(
-                """UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL, attempts = 0,
+                f"""UPDATE owed SET file = ?, study_uid = NULL, series_uid = NULL, attempts = 0,
                 last_error = NULL
-                WHERE destination = ? AND key = ? AND file IS NULL RETURNING *""",
+                WHERE destination = ? AND key = ? AND file IS NULL RETURNING state, {ENTRY}""",
                 (str(path), destination, key),
             ).fetchall()
             for row in changed:
@@ -201,8 +201,8 @@ class Outbox(Part):
                 if row["state"] != State.WAITING:
                     continue
                 changed = db.execute(
-                    """UPDATE owed SET state = ?, last_error = ?, study_uid = NULL,
-                    series_uid = NULL WHERE id = ? RETURNING *""",
+                    f"""UPDATE owed SET state = ?, last_error = ?, study_uid = NULL,
+                    series_uid = NULL WHERE id = ? RETURNING {ENTRY}""",
                     (_after(row, Event.NEVER), why, row["id"]),
                 ).fetchall()
                 self._db.ledger.note(owed_entry(changed[0]))
@@ -269,7 +269,7 @@ class Outbox(Part):
             if row["state"] != State.DELIVERED:
                 continue
             changed = db.execute(
-                "UPDATE owed SET state = ?, last_error = ? WHERE id = ? RETURNING *",
+                f"UPDATE owed SET state = ?, last_error = ? WHERE id = ? RETURNING {ENTRY}",
                 (_after(row, Event.UNKEPT), why, row["id"]),
             ).fetchall()
             self._db.ledger.note(owed_entry(changed[0]))
@@ -292,8 +292,8 @@ class Outbox(Part):
     def _again(self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> None:
         for row in rows:
             changed = db.execute(
-                """UPDATE owed SET state = ?, delivered_at = NULL, attempts = 0 WHERE id = ?
-                RETURNING *""",
+                f"""UPDATE owed SET state = ?, delivered_at = NULL, attempts = 0 WHERE id = ?
+                RETURNING {ENTRY}""",
                 (_after(row, Event.AGAIN), row["id"]),
             ).fetchall()
             self._db.ledger.note(owed_entry(changed[0]))
@@ -380,7 +380,7 @@ class Outbox(Part):
     def _rows(self, where: str, values: Sequence[str], limit: int) -> list[OwedRow]:
         with self._db.look() as db:
             rows = db.execute(
-                f"SELECT * FROM owed WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608 - the texts above
+                f"SELECT {columns(OwedRow)} FROM owed WHERE {where} ORDER BY id LIMIT ?",
                 (*values, limit),
             )
             return [as_row(OwedRow, row) for row in rows]
@@ -415,7 +415,7 @@ def _named(db: sqlite3.Connection, destination: str, keys: Sequence[str]) -> lis
     marks = ",".join("?" * len(keys))
     return db.execute(
         f"""SELECT id, state, attempts FROM owed
-        WHERE destination = ? AND key IN ({marks}) ORDER BY id""",  # noqa: S608 - question marks
+        WHERE destination = ? AND key IN ({marks}) ORDER BY id""",
         (destination, *keys),
     ).fetchall()
 
@@ -432,7 +432,7 @@ def _chosen(
     column = "key" if isinstance(which, str) else "seq"
     rows = db.execute(
         f"""SELECT id, state FROM owed WHERE {column} = ? AND destination = coalesce(?, destination)
-        ORDER BY id""",  # noqa: S608 - one of two names
+        ORDER BY id""",
         (which, destination),
     ).fetchall()
     return [row for row in rows if State(row["state"]) in delivery.sources(event)] or rows

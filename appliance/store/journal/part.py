@@ -37,6 +37,12 @@ def as_row(kind: type[_T], row: sqlite3.Row) -> _T:
     return kind(**{name: row[name] for name in _names(cast(Any, kind))})
 
 
+def columns(kind: type[object], table: str = "") -> str:
+    """The columns that the dataclass `kind` names, as a query names them; table: whose they are."""
+    names = _names(cast(Any, kind))
+    return ", ".join(f"{table}.{name}" if table else name for name in names)
+
+
 @functools.cache
 def _names(kind: type[object]) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(cast(Any, kind)))

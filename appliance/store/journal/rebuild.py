@@ -38,9 +38,9 @@ from pydantic import ValidationError
 from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
 from appliance.store.files import Disk
-from appliance.store.journal import damage, feedback_rows, filing, ledger
+from appliance.store.journal import damage, feedback_rows, filing, ledger, steps
 from appliance.store.journal.audit import Audit
-from appliance.store.journal.connect import JOURNAL_NAME, connected, schema
+from appliance.store.journal.connect import JOURNAL_NAME, connected
 from appliance.store.journal.damage import SET_ASIDE, Damage
 from appliance.store.journal.database import Database
 from appliance.store.journal.ledger import LEDGER_NAME, DrawnEntry, ReportEntry
@@ -134,7 +134,7 @@ def _filled(state: Path, fresh: Path, told: Damage, old: Path | None, disk: Disk
         # a power cut throws the whole file away, and it is synced below: no log is needed
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
-        db.executescript(f"BEGIN;{schema()}COMMIT;")
+        db.executescript(f"BEGIN;{steps.made()}COMMIT;")
         database = Database(fresh, db, end.pop_all())
         with contextlib.closing(database), database.write() as inside:
             count = _enter_reports(inside, database, list(reports.values()))

@@ -135,7 +135,7 @@ class Reports(Part):
         with self._db.look() as db:
             row = db.execute(
                 f"""SELECT json FROM reports WHERE {where}
-                ORDER BY revision DESC, stage = 'final' DESC, created DESC, rowid DESC LIMIT 1""",  # noqa: S608 - the texts above
+                ORDER BY revision DESC, stage = 'final' DESC, created DESC, rowid DESC LIMIT 1""",
                 values,
             ).fetchone()
             return read(row[0]) if row else None

@@ -1,4 +1,5 @@
--- The journal's schema, version 5 (PRAGMA user_version). Times are REAL: seconds since 1970, UTC.
+-- The journal's schema 5. It stays as it is: what later schemas add, steps.py has. Times are REAL:
+-- seconds since 1970, UTC.
 -- No row per slice: the spool is the truth for slices. A series is (study_uid, series_uid).
 
 CREATE TABLE associations (

@@ -9,15 +9,20 @@ Rules
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import uuid
 from pathlib import Path
+from typing import Final
 
 from appliance.host.boot import boot_id
 from appliance.report import SeriesKey
-from appliance.store.journal.part import Part, as_row
+from appliance.store.journal.part import Part, as_row, columns
 from appliance.store.rows import Arrival, Association, Outcome, Series, SeriesState
+
+_ASSOCIATION: Final = columns(Association)
+_SERIES: Final = columns(Series)
 
 
 class SeriesPart(Part):
@@ -60,7 +65,9 @@ class SeriesPart(Part):
     def open_associations(self) -> list[Association]:
         """Those without an end."""
         with self._db.look() as db:
-            rows = db.execute("SELECT * FROM associations WHERE ended IS NULL ORDER BY opened")
+            rows = db.execute(
+                f"SELECT {_ASSOCIATION} FROM associations WHERE ended IS NULL ORDER BY opened"
+            )
             return [as_row(Association, r) for r in rows]
 
     def recover_associations(self) -> list[str]:
@@ -142,7 +149,8 @@ class SeriesPart(Part):
         """What each association brought of the series, in order of their first instance."""
         with self._db.look() as db:
             rows = db.execute(
-                """SELECT * FROM arrivals JOIN associations ON associations.id = association
+                f"""SELECT {_ASSOCIATION}, first_at, last_at, instances
+                FROM arrivals JOIN associations ON associations.id = association
                 WHERE study_uid = ? AND series_uid = ? ORDER BY first_at""",
                 (key.study, key.series),
             ).fetchall()
@@ -154,14 +162,16 @@ class SeriesPart(Part):
     def copy_to(self, other: SeriesPart) -> None:
         """Every association here and what it brought, as if it had been written there."""
         with self._db.look() as db:
-            associations = db.execute("SELECT * FROM associations").fetchall()
+            associations = db.execute(f"SELECT {_ASSOCIATION} FROM associations").fetchall()
             arrivals = db.execute(
-                """SELECT arrivals.*, calling_ae FROM arrivals
-                JOIN associations ON associations.id = association"""
+                """SELECT association, study_uid, series_uid, first_at, last_at, instances,
+                  calling_ae
+                FROM arrivals JOIN associations ON associations.id = association"""
             ).fetchall()
+        marks = ", ".join("?" * len(dataclasses.fields(Association)))
         with other._db.write() as db:
             db.executemany(
-                "INSERT INTO associations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO associations ({_ASSOCIATION}) VALUES ({marks})",
                 [tuple(row) for row in associations],
             )
             for row in arrivals:
@@ -278,13 +288,13 @@ class SeriesPart(Part):
         marks = ", ".join("?" * len(states))
         where = f"WHERE state IN ({marks})" if states else ""
         with self._db.look() as db:
-            rows = db.execute(f"SELECT * FROM series {where} ORDER BY last_at", states)  # noqa: S608 - marks only
+            rows = db.execute(f"SELECT {_SERIES} FROM series {where} ORDER BY last_at", states)
             return [as_row(Series, r) for r in rows]
 
     def get(self, key: SeriesKey) -> Series | None:
         with self._db.look() as db:
             row = db.execute(
-                "SELECT * FROM series WHERE study_uid = ? AND series_uid = ?",
+                f"SELECT {_SERIES} FROM series WHERE study_uid = ? AND series_uid = ?",
                 (key.study, key.series),
             ).fetchone()
         return as_row(Series, row) if row else None
@@ -312,7 +322,7 @@ class SeriesPart(Part):
         """In order of their first arrival."""
         with self._db.look() as db:
             rows = db.execute(
-                "SELECT * FROM series WHERE study_uid = ? ORDER BY first_at", (study_uid,)
+                f"SELECT {_SERIES} FROM series WHERE study_uid = ? ORDER BY first_at", (study_uid,)
             )
             return [as_row(Series, r) for r in rows]
 

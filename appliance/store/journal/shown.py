@@ -22,7 +22,7 @@ from typing import Final, Literal
 from appliance.report import Report, SeriesKey
 from appliance.results import mqtt
 from appliance.store.delivery import State
-from appliance.store.journal.part import Part, as_row
+from appliance.store.journal.part import Part, as_row, columns
 from appliance.store.journal.reports import read
 from appliance.store.rows import OwedRow, Place, Queue, Received, Sender, Series, Study
 
@@ -89,12 +89,12 @@ class Shown(Part):
         grouped = GROUPS[wanted.group] if wanted.group is not None else "1"
         with self._db.look() as db:
             rows = db.execute(
-                f"""SELECT * FROM
+                f"""SELECT study_uid, pseudonym, first_at, last_at, id FROM
                   (SELECT study_uid, max(pseudonym) AS pseudonym, min(first_at) AS first_at,
                      max(last_at) AS last_at, min(rowid) AS id,
                      {sent} AS sent, {grouped} AS grouped
                    FROM series WHERE {" AND ".join(inner)} GROUP BY study_uid)
-                WHERE {" AND ".join(outer)} ORDER BY first_at DESC, id DESC LIMIT :limit""",  # noqa: S608 - the texts above
+                WHERE {" AND ".join(outer)} ORDER BY first_at DESC, id DESC LIMIT :limit""",
                 values,
             ).fetchall()
         return [
@@ -125,10 +125,11 @@ class Shown(Part):
         """All series of these studies, in order of their first image."""
         with self._db.look() as db:
             rows = db.execute(
-                f"""SELECT series.*, coalesce((SELECT sum(arrivals.instances) FROM arrivals
+                f"""SELECT {columns(Series, "series")},
+                  coalesce((SELECT sum(arrivals.instances) FROM arrivals
                    WHERE arrivals.study_uid = series.study_uid
                    AND arrivals.series_uid = series.series_uid), 0) AS images
-                FROM series WHERE study_uid IN ({_marks(studies)}) ORDER BY first_at, rowid""",  # noqa: S608 - question marks
+                FROM series WHERE study_uid IN ({_marks(studies)}) ORDER BY first_at, rowid""",
                 studies,
             ).fetchall()
         return [Received(as_row(Series, r), max(r["images"], r["instances"] or 0)) for r in rows]
@@ -143,7 +144,7 @@ class Shown(Part):
                      (PARTITION BY study_uid, series_uid, bundle_digest
                       ORDER BY revision DESC, stage = 'final' DESC, created DESC, rowid DESC) AS nth
                    FROM reports WHERE study_uid IN ({_marks(studies)}))
-                WHERE nth = 1""",  # noqa: S608 - question marks
+                WHERE nth = 1""",
                 studies,
             ).fetchall()
         return [(SeriesKey(r["study_uid"], r["series_uid"]), read(r["json"])) for r in rows]
@@ -155,7 +156,7 @@ class Shown(Part):
             rows = db.execute(
                 f"""SELECT study_uid, series_uid, created, body FROM owed
                 WHERE study_uid IN ({_marks(studies)}) AND destination = ?
-                AND length(body) < ? ORDER BY id""",  # noqa: S608 - question marks
+                AND length(body) < ? ORDER BY id""",
                 (*studies, mqtt.MQTT, SHORT_BYTES),
             ).fetchall()
         for row in rows:
@@ -170,7 +171,7 @@ class Shown(Part):
             rows = [
                 as_row(OwedRow, row)
                 for row in db.execute(
-                    """SELECT * FROM owed WHERE study_uid = ? AND series_uid = ?
+                    f"""SELECT {columns(OwedRow)} FROM owed WHERE study_uid = ? AND series_uid = ?
                     AND destination = ? ORDER BY id""",
                     (key.study, key.series, mqtt.MQTT),
                 )
@@ -197,7 +198,8 @@ class Shown(Part):
         with self._db.look() as db:
             for destination in destinations:
                 rows = db.execute(
-                    "SELECT * FROM owed WHERE destination = ? AND key >= ? AND key < ? ORDER BY id",
+                    f"""SELECT {columns(OwedRow)} FROM owed
+                    WHERE destination = ? AND key >= ? AND key < ? ORDER BY id""",
                     (destination, begins, f"{begins}~"),
                 )
                 found += [as_row(OwedRow, row) for row in rows]

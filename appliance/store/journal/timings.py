@@ -47,7 +47,9 @@ class Timings(Part):
     def gone(self, since: float = float("-inf")) -> list[Timing]:
         """Of the series that were deleted, the oldest report first."""
         with self._db.look() as db:
-            rows = db.execute("SELECT * FROM timings WHERE at >= ? ORDER BY at", (since,))
+            rows = db.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM timings WHERE at >= ? ORDER BY at", (since,)
+            )
             return [as_row(Timing, row) for row in rows]
 
     def of_series_in(self, db: sqlite3.Connection, key: SeriesKey) -> list[Timing]:
@@ -59,7 +61,7 @@ class Timings(Part):
         """Write down those of a series that was deleted; within the caller's transaction."""
         marks = ", ".join("?" * len(_COLUMNS))
         db.executemany(
-            f"INSERT INTO timings ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608 - ours
+            f"INSERT INTO timings ({', '.join(_COLUMNS)}) VALUES ({marks})",
             [dataclasses.astuple(timing) for timing in timings],
         )
 

@@ -74,6 +74,6 @@ class Told(Part):
 def insert_in(db: sqlite3.Connection, entry: ToldEntry) -> None:
     """A row for what was told; within the caller's transaction."""
     db.execute(
-        "INSERT INTO told VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO told (report_id, stage, edition, told, at) VALUES (?, ?, ?, ?, ?)",
         (entry.report_id, entry.stage, entry.edition, entry.told, entry.at),
     )

@@ -42,15 +42,8 @@ most_without_beat=3
 longest=4096 # bytes of a stage's file
 patience=30  # seconds that one unit may take before the next step is done all the same
 
-say() {
+say() { # its unit lets this reach the console too: nobody may be logged in
     printf 'scanside guard: %s\n' "$*" >&2
-}
-
-say_aloud() { # on the console of the machine too: nobody may be logged in
-    say "$*"
-    if [ -z "$control" ] && [ -w /dev/console ]; then
-        printf 'scanside guard: %s\n' "$*" >/dev/console
-    fi
 }
 
 # --- units: systemd's, or the children of `scanside run` (appliance/update/units.py) ---
@@ -258,7 +251,7 @@ end_trial() {
 
 go_back() { # the reason is written
     read -r words <"$trusted/reason"
-    say_aloud "goes back to slot $previous: $words"
+    say "goes back to slot $previous: $words"
     link_back
     sick=${words#*stage=}
     sick=${sick%% *}
@@ -305,18 +298,18 @@ boot() {
             note_reason 'stage=all why=python'
         fi
         if has_begun; then
-            say_aloud "goes back to slot $previous, as nothing has started yet"
+            say "goes back to slot $previous, as nothing has started yet"
             link_back
             end_trial
         fi
     fi
     starts_python "$root/current" && return 0
     number=$(current) || return 1
-    say_aloud "the Python of slot $number does not start: the slot is made anew"
+    say "the Python of slot $number does not start: the slot is made anew"
     if python3 "$root/guard/build.py" rebuild "$number"; then
         return 0
     fi
-    say_aloud "slot $number cannot be made anew: no Python of this machine is in its range, or its" \
+    say "slot $number cannot be made anew: no Python of this machine is in its range, or its" \
         "wheels are damaged. Install a Python that the release names, then restart."
     return 1
 }
@@ -325,7 +318,7 @@ current() { # prints the number of the slot that runs
     number=$(readlink "$root/current") || number=''
     number=${number#slots/}
     if ! is_number "$number"; then
-        say_aloud "$root/current leads to no slot: install the appliance again"
+        say "$root/current leads to no slot: install the appliance again"
         return 1
     fi
     printf '%s' "$number"

@@ -156,7 +156,7 @@ def memory(device: Device) -> Check:
         return Check(name="memory", ok=False, text=e.text, remedy=e.remedy)
     text = f"{there >> 20} MB available, a chest CT of 400 images needs {need >> 20} MB"
     if there < need:
-        remedy = "Give this machine more memory, or scanside-work.service a higher MemoryMax=."
+        remedy = "Give this machine more memory, or scanside-work@.service a higher MemoryMax=."
         return Check(name="memory", ok=False, text=text, remedy=remedy)
     return Check(name="memory", ok=True, text=text)
 

@@ -40,7 +40,7 @@ def page(device: Device) -> Check:
             name=NAME,
             ok=False,
             text=f"{text}: the stage runs, and nothing answers there",
-            remedy="Were the settings changed? Type: systemctl restart scanside-web.service",
+            remedy="Were the settings changed? Type: systemctl restart 'scanside-web@*'",
         )
     if wrong is not None:
         text += f"; {wrong[0]}"

@@ -17,6 +17,8 @@ from appliance.verbs.checks.check import Check, Device
 
 UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 """Where the units of this machine lie (systemd.unit(5))."""
+BOOT = "scanside-boot.service"
+"""It starts every stage of the slot that is current."""
 
 
 def stages(device: Device) -> Check:
@@ -44,10 +46,10 @@ def stages(device: Device) -> Check:
 
 def _remedy(name: str, one: Condition, by_systemd: bool) -> str:
     """What to type for a stage that does not serve."""
-    (unit,) = (row.unit for row in STAGES if row.name == name)
+    (unit,) = (row.unit.replace("@.service", "@*") for row in STAGES if row.name == name)
     if not by_systemd:
         verb = "Stop and start" if one.state is State.STUCK else "Start"
         return f"{verb} `scanside run` (or `scanside {name}`), and read what it logs."
     if one.state is State.STUCK:
-        return f"journalctl -u {unit} -n 50 says what it did last; then systemctl restart {unit}"
-    return f"journalctl -u {unit} -n 50 says why it ended; systemctl start {unit}"
+        return f"journalctl -u '{unit}' -n 50 says what it did last; systemctl restart '{unit}'"
+    return f"journalctl -u '{unit}' -n 50 says why it ended; systemctl restart {BOOT}"

@@ -323,7 +323,7 @@ def test_changes_are_told_before_they_are_made(
     assert states(shelf) == before
 
 
-@pytest.mark.parametrize("name", ["installed.json", "active.json", "gate.json"])
+@pytest.mark.parametrize("name", ["installed.json", "active.json", "recalled.json"])
 @pytest.mark.parametrize("damage", [b'{"../../x": 1}', b"", b"\0" * 600, None])
 def test_a_damaged_table_is_named_and_stops_nobody(
     make_shelf: Make, signed: Signed, state: Path, name: str, damage: bytes | None
@@ -332,6 +332,7 @@ def test_a_damaged_table_is_named_and_stops_nobody(
     shelf.add(signed("1.1.0"))
     shelf.add(signed("1.2.0"))
     shelf.activate(NAME, "1.1.0")
+    shelf.withdraw("e" * 64, "of another device")
     before, path = states(shelf), state / "bundles" / name
     path.unlink()
     if damage is None:
@@ -346,6 +347,7 @@ def test_a_damaged_table_is_named_and_stops_nobody(
     assert shelf.mend() == ()
     assert shelf.problems() == ()
     assert states(shelf) == before
+    assert shelf.is_recalled("e" * 64)
     if damage is not None:
         assert kept.read_bytes() == damage
     assert shelf.activate(NAME, "1.2.0").active
@@ -526,6 +528,8 @@ class Failing(Disk):
 
 
 STEPS = 18
+KEEPING = range(3, 9)
+"""Of those: the golden result. Where that is not kept the bundle is admitted all the same."""
 
 
 def snapshot(shelf: Shelf) -> tuple[Entry, ...]:
@@ -553,8 +557,8 @@ def test_an_interrupted_add_leaves_the_shelf_as_before(
         assert [e.version for e in after] in (["1.0.0"], ["1.0.0", "1.1.0"])
         assert [e.version for e in after if e.active] == ["1.0.0"]
     else:
-        assert disk.done < at
-        assert at > 10
+        assert disk.done < at or at in KEEPING
+        assert at > 10 or at in KEEPING
     assert make_shelf().add(path).version == "1.1.0"
     assert make_shelf().activate(NAME, "1.1.0").active
 
@@ -570,3 +574,90 @@ def test_an_interrupted_activate_keeps_one_whole_choice(
     except StateUnusable:
         after = {"1.0.0": "previous", "1.1.0": "active"}
         assert states(make_shelf()) in (before, after)
+
+
+def test_a_recalled_bundle_gives_way_to_the_newest_good_one_and_never_comes_back(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    shelf = make_shelf()
+    added = {v: shelf.add(signed(v)) for v in ("1.1.0", "1.2.0", "1.3.0", "1.4.0")}
+    for version in ("1.2.0", "1.1.0", "1.3.0"):
+        shelf.activate(NAME, version)
+    assert shelf.withdraw(added["1.3.0"].digest, "misses what is near the hilum") is not None
+    assert states(shelf)["1.2.0"] == "active", "1.1.0 is older, 1.4.0 never served"
+    assert "previous" not in states(shelf).values()
+    assert shelf.withdraw(added["1.3.0"].digest, "misses what is near the hilum") is None
+    (gone,) = (entry for entry in shelf.list() if entry.recalled)
+    assert gone.refused == "it is recalled: misses what is near the hilum"
+    assert shelf.is_withdrawn(gone.digest)
+    for again in (
+        lambda: shelf.activate(NAME, "1.3.0"),
+        lambda: shelf.load(gone),
+        lambda: shelf.load(added["1.3.0"]),  # an entry of before
+        lambda: shelf.add(signed("1.3.0")),
+    ):
+        assert code(again) == "bundle_recalled"
+    assert code(lambda: shelf.rollback(NAME)) == "bundle_no_previous"
+    assert states(make_shelf())["1.2.0"] == "active"
+    assert shelf.problems() == ()
+
+
+def test_where_none_of_its_name_is_good_the_factorys_serves_and_else_none(
+    make_shelf: Make, signed: Signed
+) -> None:
+    shelf = make_shelf()
+    (of_wheel,) = shelf.list()
+    entry = shelf.add(signed("1.1.0"))
+    shelf.activate(NAME, "1.1.0")
+    shelf.rollback(NAME)  # 1.1.0 is given up
+    assert states(shelf) == {"1.0.0": "active", "1.1.0": "previous"}
+    assert shelf.withdraw(of_wheel.digest, "wrong") is None
+    (active,) = shelf.active()
+    assert (active.version, active.recalled) == ("1.0.0", True)
+    assert code(lambda: shelf.load(active)) == "bundle_recalled"
+    assert shelf.spares(active) == (), "nobody goes back to 1.1.0 by himself"
+    assert shelf.activate(NAME, "1.1.0").active
+    assert shelf.withdraw(entry.digest, "wrong too") is None
+    assert [one.recalled for one in shelf.active()] == [True]
+
+
+def test_what_is_not_here_can_be_recalled_before_it_comes(
+    make_shelf: Make, signed: Signed, state: Path
+) -> None:
+    shelf = make_shelf()
+    digest = trust.check(signed("1.1.0").read_bytes()).digest
+    before = states(shelf)
+    assert shelf.withdraw(digest, "wrong") is None
+    assert states(shelf) == before
+    assert code(lambda: shelf.add(signed("1.1.0"))) == "bundle_recalled"
+    (state / "bundles" / "recalled.json").unlink()  # whoever can write the folder
+    assert code(lambda: shelf.add(signed("1.1.0"))) == "bundle_recalled"
+
+
+def test_without_a_runner_a_recall_takes_what_has_not_run_on_this_backend_too(
+    make_shelf: Make, signed: Signed
+) -> None:
+    """Who applies a recall has no backend: `work` runs the cases before it opens the bundle."""
+    shelf = make_shelf()
+    entry = shelf.add(signed("1.1.0"))
+    shelf.activate(NAME, "1.1.0")
+    taken = make_shelf(runner=None).withdraw(entry.digest, "wrong")
+    assert taken is not None
+    assert (taken.version, taken.gate) == ("1.0.0", "not run")
+    assert shelf.ready(shelf.active()[0]).ref.version == "1.0.0"
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_an_interrupted_recall_is_finished_by_the_next_and_never_loads_what_it_recalled(
+    make_shelf: Make, signed: Signed, at: int
+) -> None:
+    entry = make_shelf().add(signed("1.1.0"))
+    make_shelf().activate(NAME, "1.1.0")
+    try:
+        make_shelf(disk=Failing(at, True)).withdraw(entry.digest, "wrong")
+    except StateUnusable:
+        assert make_shelf().is_recalled(entry.digest), "the audit has it"
+        for one in make_shelf().active():
+            assert one.digest != entry.digest or code(lambda o=one: make_shelf().load(o))
+    make_shelf().withdraw(entry.digest, "wrong")
+    assert states(make_shelf()) == {"1.0.0": "active", "1.1.0": ""}

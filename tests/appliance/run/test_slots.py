@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pynetdicom import AE
 
 from rigs.peers import HANG_S, until
-from rigs.two_slots import Slotted
+from rigs.run_in_slots import Slotted
 
 STAGE = """
 import os, pathlib, signal, socket, sys, time
@@ -195,3 +196,26 @@ def test_a_stage_that_hangs_without_a_crash_is_left(box: Slotted) -> None:
     os.kill(int((box.folder / "pid-work").read_text().split()[1]), signal.SIGSTOP)
     assert goes_back(box) == "slot=2 stage=work why=hang\n"
     assert slot_of(box, "work") == "1"
+
+
+@pytest.mark.long
+def test_the_slot_before_serves_within_a_minute_of_the_third_failed_start(
+    box: Slotted, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    """The aim of an update; how long it took is written into the report of the tests."""
+    box.python(2, BAD_WORK)
+    switch(box)
+    starts = box.places.starts("work")
+    until(lambda: starts.exists() and starts.read_text().count("2\n") >= trial_starts(box))
+    third = time.monotonic()
+    until(lambda: gone_back(box) and serves_again(box), 3 * HANG_S)
+    took = time.monotonic() - third
+    record_testsuite_property("rollback_after_third_start_s", round(took, 1))
+
+    assert took < 60
+
+
+def trial_starts(box: Slotted) -> int:
+    """So many starts without a beat end a trial, as the script says."""
+    text = (box.places.root / "guard" / "guard.sh").read_text()
+    return int(text.split("most_without_beat=")[1].split("\n")[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from rigs.endless import endless_bytes
 from rigs.host_gpu import kernels
 from rigs.shelves import forge
 
-__all__ = ["forge", "kernels"]
+__all__ = ["endless_bytes", "forge", "kernels"]

@@ -21,6 +21,7 @@ from appliance.store import heartbeat
 from appliance.store.events import BundlesRefused
 from appliance.store.heartbeat import Heart, TroubleCode
 from appliance.store.journal import Journal
+from appliance.verbs.bundle import mended
 from appliance.verbs.checks import analysis
 from appliance.verbs.checks.check import Check
 from appliance.verbs.checks.check import Device as Examined
@@ -166,6 +167,12 @@ def test_a_damaged_table_is_kept_and_the_same_bundle_serves(device: Device, tabl
     assert not checked(device).ok
     with opened(device) as bundles:
         assert versions(bundles) == ["1.2.0"]
+        (trouble,) = bundles.troubles
+        assert trouble == f"{path} is damaged or missing"
+        assert not path.with_name(f"{table}.damaged-1").exists(), "`work` may not write there"
+        (line,) = mended(bundles.shelf)  # as each verb of `scanside bundle` does
+        assert f"{table}.damaged-1" in line
+        assert versions(bundles) == ["1.2.0"]
         assert bundles.troubles == ()
     assert path.with_name(f"{table}.damaged-1").read_bytes() == b"\0" * 400
     assert checked(device).ok
@@ -181,6 +188,8 @@ def test_a_damaged_table_on_a_disk_that_takes_nothing_stops_nobody(
             raise StateUnusable("No space left on device")
 
         monkeypatch.setattr(bundles.shelf, "mend", full)
+        (line,) = mended(bundles.shelf)
+        assert line.startswith("No space left on device")
         assert versions(bundles) == ["1.2.0"]
         (trouble,) = bundles.troubles
         assert "installed.json is damaged" in trouble

@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from appliance.bundle import trust
 from appliance.errors import BundleRefused
 from appliance.runtime import trial
 
 Forge = Callable[..., bytes]
-SIZE, LAYERS = 2048, 4000
-"""Multiplications that take a fast core many minutes: 17 billion operations a layer."""
 
 
 def tried(path: Path, **how: Any) -> Any:
@@ -49,37 +46,9 @@ def test_cases_that_do_not_pass_are_a_result(forge: Forge, tmp_path: Path) -> No
     assert not tried(path).passed
 
 
-def endless() -> bytes:
-    """A network without any loop that is never done in the time of a test."""
-    value, chain = helper.make_tensor_value_info, []
-    for n in range(LAYERS):
-        chain.append(helper.make_node("MatMul", [f"x{n}", "w"], [f"y{n}"]))
-        chain.append(helper.make_node("Tanh", [f"y{n}"], [f"x{n + 1}"]))
-    nodes = [
-        helper.make_node("ReduceMean", ["image"], ["x"], keepdims=0),
-        helper.make_node("Expand", ["x", "square"], ["x0"]),
-        helper.make_node("Add", ["x0", "small"], ["w"]),
-        *chain,
-        helper.make_node("ReduceMean", [f"x{LAYERS}"], ["one"], keepdims=0),
-        helper.make_node("Add", ["image", "one"], ["lungs"]),
-    ]
-    weights = {"square": np.array([SIZE, SIZE]), "small": np.float32(1e-3)}
-    shape = [1, 1, "z", "y", "x"]
-    graph = helper.make_graph(
-        nodes,
-        "endless",
-        [value("image", TensorProto.FLOAT, shape)],
-        [value("lungs", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
-    )
-    opset = helper.make_opsetid("", 17)
-    data: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
-    return data
-
-
-def test_cases_that_do_not_end_are_a_refusal(forge: Forge, tmp_path: Path) -> None:
+def test_cases_that_do_not_end_are_a_refusal(endless_bytes: bytes, tmp_path: Path) -> None:
     path = tmp_path / "endless.scanside"
-    path.write_bytes(forge(put={"segment.onnx": endless()}))
+    path.write_bytes(endless_bytes)
     assert code(path, limit_s=3.0) == "bundle_golden_slow"
 
 

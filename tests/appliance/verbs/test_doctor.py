@@ -384,7 +384,7 @@ def test_a_gpu_that_the_service_is_kept_from_is_a_failure_with_the_drop_in(
     assert "sees no device file of it: the CPU serves" in check.text
     assert "cp -r systemd/gpu/. /etc/systemd/system/" in check.remedy
     root = Path(__file__).parents[3]
-    assert (root / "systemd" / "gpu" / "scanside-work.service.d").is_dir()
+    assert (root / "systemd" / "gpu" / "scanside-work@.service.d").is_dir()
 
 
 def test_a_gpu_whose_driver_or_engine_is_missing_is_a_failure(

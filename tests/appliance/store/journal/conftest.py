@@ -13,6 +13,7 @@ from appliance.report import Report, SeriesKey
 from appliance.results import destinations, message, mqtt
 from appliance.results.owed import Owed
 from appliance.store.journal import Journal
+from rigs import later
 from rigs.reports import NAMING
 
 Arrive = Callable[..., str]
@@ -20,8 +21,13 @@ Commit = Callable[..., None]
 Received = Callable[..., Owed]
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
+@pytest.fixture(params=["its own", "a later"])
+def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Journal]:
+    """An open journal, of the schema of this release and of a later one: all that is tested of a
+    part holds on both."""
+    if request.param == "a later":
+        Journal.open(tmp_path).close()
+        later.grow(tmp_path)
     with Journal.open(tmp_path) as opened:
         yield opened
 

@@ -39,7 +39,11 @@ def test_the_audit_table_refuses_to_change(chain: sqlite3.Connection, statement:
         ("DELETE FROM audit WHERE id = 2", 2),
         ("DELETE FROM audit WHERE id = 1", 1),
         ("DELETE FROM audit WHERE id = 5", 5),
-        ("INSERT INTO audit SELECT 6, 1.0, '', '', '{}', hash, hash FROM audit WHERE id = 5", 6),
+        (
+            """INSERT INTO audit (id, at, actor, action, detail, previous, hash)
+            SELECT 6, 1.0, '', '', '{}', hash, hash FROM audit WHERE id = 5""",
+            6,
+        ),
     ],
 )
 def test_tampering_behind_the_triggers_shows_in_the_chain(

@@ -17,7 +17,6 @@ from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
 from appliance.store.heartbeat import Heart, TroubleCode, read
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
-from appliance.store.journal.connect import VERSION, schema
 
 WRITER = """
 import pathlib, sys
@@ -51,9 +50,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     wrong = damage.wrong
 
-    def counted(path: Path, made_by: str, version: int) -> str | None:
+    def counted(path: Path) -> str | None:
         seen.append(path)
-        return wrong(path, made_by, version)
+        return wrong(path)
 
     monkeypatch.setattr(damage, "wrong", counted)
     return seen
@@ -114,7 +113,7 @@ def test_a_log_that_is_damaged_before_its_end_is_found(killed: Path) -> None:
         changed[at] ^= 1
         log.write_bytes(changed)
         assert damage.breaks_off(log), at
-    assert damage.wrong(killed / JOURNAL_NAME, schema(), VERSION)
+    assert damage.wrong(killed / JOURNAL_NAME)
     with pytest.raises(StateUnusable) as refused:
         Journal.open(killed)
     assert refused.value.code == "journal_damaged"
@@ -169,7 +168,7 @@ def test_a_schema_that_is_no_text_is_a_damage(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"CREATE TABLE events") + 8] = 0xD8
     path.write_bytes(data)
-    assert damage.wrong(path, schema(), VERSION)
+    assert damage.wrong(path)
 
 
 def test_a_full_disk_and_a_lock_are_no_reason_to_suspect_the_file(tmp_path: Path) -> None:

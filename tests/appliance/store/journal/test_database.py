@@ -21,8 +21,8 @@ from appliance.errors import StateUnusable
 from appliance.report import SeriesKey
 from appliance.store.delivery import State
 from appliance.store.journal import JOURNAL_NAME, Journal
-from appliance.store.journal.connect import schema
 from appliance.store.journal.ledger import LEDGER_NAME
+from appliance.store.journal.steps import made
 
 WRITER = """
 import pathlib, sys
@@ -53,11 +53,16 @@ def uids(state: Path) -> list[str] | None:
 
 
 @pytest.mark.parametrize("opening", [Journal.open, Journal.read])
-def test_a_journal_of_a_newer_version_is_refused_with_a_remedy(tmp_path: Path, opening) -> None:
+@pytest.mark.parametrize("said", [0, 99])
+def test_a_journal_that_a_later_release_keeps_to_itself_is_refused_with_a_remedy(
+    tmp_path: Path, opening, said: int
+) -> None:
+    """It says so, or it does not say who may use it."""
     Journal.open(tmp_path).close()
     with sqlite3.connect(tmp_path / JOURNAL_NAME) as db:
         db.execute("CREATE TABLE more (what TEXT)")
         db.execute("PRAGMA user_version = 99")
+        db.execute(f"PRAGMA application_id = {said}")
     db.close()
     with pytest.raises(StateUnusable) as refused:
         opening(tmp_path)
@@ -184,7 +189,7 @@ def test_a_path_with_odd_characters_is_opened_and_read(tmp_path: Path) -> None:
 
 
 def test_the_schema_knows_the_states_of_deliveries_and_the_code_says_its_name_once() -> None:
-    owed = re.search(r"CREATE TABLE owed.*?STRICT", schema(), re.S)
+    owed = re.search(r"CREATE TABLE owed.*?STRICT", made(), re.S)
     assert owed is not None
     check = re.search(r"state IN \(([^)]*)\)", owed[0])
     assert check is not None

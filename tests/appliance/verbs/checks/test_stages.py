@@ -38,7 +38,7 @@ def test_a_machine_where_nothing_was_started_yet_is_no_failure(tmp_path: Path, u
 def test_under_systemd_a_machine_where_nothing_ever_ran_is_a_failure(
     tmp_path: Path, units: Path
 ) -> None:
-    (units / "scanside-work.service").touch()
+    (units / "scanside-work@.service").touch()
     check = checked(tmp_path)
     assert not check.ok
     assert "systemctl enable --now" in check.remedy
@@ -49,7 +49,7 @@ def test_each_stage_is_named_and_what_has_ended_is_a_failure(
     tmp_path: Path, units: Path, monkeypatch: pytest.MonkeyPatch, by_systemd: bool
 ) -> None:
     if by_systemd:
-        (units / "scanside-work.service").touch()
+        (units / "scanside-work@.service").touch()
     with ExitStack() as running:
         for row in of(Settings()):
             running.enter_context(living(tmp_path, row.name)).beat()
@@ -61,7 +61,7 @@ def test_each_stage_is_named_and_what_has_ended_is_a_failure(
     check = checked(tmp_path)
     assert not check.ok
     assert "work down: does not run" in check.text
-    named = "journalctl -u scanside-work.service" if by_systemd else "`scanside work`"
+    named = "journalctl -u 'scanside-work@*'" if by_systemd else "`scanside work`"
     assert named in check.remedy
 
 
@@ -71,11 +71,11 @@ def test_what_is_stuck_is_a_failure(
     monkeypatch.setattr(conditions, "ALLOWED_S", dict.fromkeys(conditions.ALLOWED_S, -1.0))
     with living(tmp_path, "work") as heart:
         heart.beat("judge")
-        (units / "scanside-work.service").touch()
+        (units / "scanside-work@.service").touch()
         check = checked(tmp_path)
     assert not check.ok
     assert "work stuck: no progress" in check.text
-    assert "systemctl restart scanside-work.service" in check.remedy
+    assert "systemctl restart 'scanside-work@*'" in check.remedy
 
 
 def test_what_starts_is_no_failure(tmp_path: Path, units: Path) -> None:

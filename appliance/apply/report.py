@@ -1,0 +1,57 @@
+"""The status of updates on this box, as one record after each turn. Whoever reads it needs no
+right: it holds nothing of a patient, and nothing that is secret."""
+
+from __future__ import annotations
+
+from appliance.apply.course import Course
+from appliance.apply.requests import STATUS, Status, read_status
+from appliance.errors import ScansideError
+from appliance.update.states import ENDED, State
+
+_READABLE = 0o644
+
+
+def status(course: Course, *, on: bool) -> Status:
+    """How it stands; `on`: the next turn follows at once. ScansideError where nobody knows."""
+    box, notes, offers = course.box, course.notes, course.offers
+    wishes, done, steps = notes.wishes(), notes.done(), course.steps()
+    mark = offers.trust().mark()
+    runs = course.running()
+    slot = box.slots.current() or 0
+    entry = mark.recall.names(runs.digest) if mark.recall is not None else None
+    waiting = steps is not None and steps.state not in (*ENDED, State.READY, State.TRIAL)
+    found = offers.found
+    return Status(
+        at=box.clock(),
+        channel=box.settings.update.channel,
+        url=box.settings.update.url,
+        appliance=runs,
+        slot=slot,
+        previous=box.slots.previous(),
+        bundles=box.bundles.active(),
+        highest=done.highest,
+        hold=notes.holds(),
+        recalled=entry.reason if entry is not None else None,
+        steps=steps,
+        why=course.planned.why,
+        offered=tuple(one.path for one in offers.releases),
+        signed=mark.made,
+        found=" ".join(part for part in (found.code, found.text) if part) if found else "",
+        trouble=course.trouble,
+        seen=wishes.number,
+        busy=on or not offers.answered() or (waiting and not notes.holds() and not course.trouble),
+        good_slot=course.good_slot(but=slot),
+    )
+
+
+def write(course: Course, *, on: bool) -> None:
+    """status.json, where it says something new. StateUnusable."""
+    made = status(course, on=on)
+    folder = course.notes.folder
+    try:
+        before = read_status(folder)
+    except ScansideError:
+        before = None
+    if before is None or before.model_copy(update={"at": made.at}) != made:
+        course.box.disk.write(folder / STATUS, made.model_dump_json(by_alias=True).encode())
+        (folder / STATUS).chmod(_READABLE)

@@ -1,0 +1,109 @@
+"""`apply`: the stage that alone changes slots and shelf. It has no network, and decides by what it
+verified itself.
+
+Rules
+- One turn of the course after another, at once while there is something to do, else every WAIT_S,
+  and at once when somebody asks by the socket. While a release waits for a moment between two
+  series that a person wants now, every SOON_S.
+- When another slot runs it ends with 0: who started it starts the `apply` of `current`.
+- What cannot be done stays in the status (status.json); nothing but a wrong setting ends it.
+- It lives in its own folder (run/apply.lock): nothing of it depends on the state folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+from appliance.apply import report, wiring
+from appliance.apply.audit import Audit
+from appliance.apply.course import Course, Turn
+from appliance.apply.door import Door, opened
+from appliance.apply.notes import Notes
+from appliance.apply.offers import Offers
+from appliance.apply.requests import Requests
+from appliance.apply.supply import Supply
+from appliance.errors import ScansideError, StateUnusable
+from appliance.settings import Settings
+from appliance.store.files import DISK
+from appliance.store.heartbeat import living
+from appliance.store.journal import Journal
+from appliance.update import units
+
+LOG = logging.getLogger(__name__)
+WAIT_S, SOON_S = 5.0, 0.5
+_READABLE = 0o755
+
+
+def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
+    """Run until SIGTERM or SIGINT, or until another slot runs."""
+    ours = settings.update
+    if ours.root is None:
+        raise StateUnusable(
+            "this is no box that updates itself",
+            code="update_no_root",
+            remedy="Install with install.sh, or set [update] root to the folder of the slots.",
+        )
+    stop, woken = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        woken.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    folder = ours.trusted
+    DISK.make_folder(folder)
+    folder.chmod(_READABLE)  # `update` reads the facts, and everybody the status
+    audit = Audit(folder, lambda: datetime.now(timezone.utc), _copier(settings.state))
+    box = wiring.box(settings, units.found(), audit)
+    notes = Notes(folder)
+    course = Course(box, notes, Offers(box, notes), Supply(box))
+    requests = Requests(notes, ours, audit.add, woken.set)
+    with living(folder, "apply") as heart, opened(folder) as listening:
+        box.slots.sweep()
+        door = Door(listening, requests)
+        door.open()
+        try:
+            if ready is not None:
+                ready()
+            while not stop.is_set():
+                heart.beat()
+                woken.clear()
+                made = course.turn()
+                _report(course, on=made is Turn.ON)
+                if made is Turn.END:
+                    LOG.info("another slot runs: this process gives way to that of the slot")
+                    return 0
+                if made is Turn.WAIT:
+                    woken.wait(SOON_S if notes.wishes().now else WAIT_S)
+        finally:
+            door.close()
+    return 0
+
+
+def _report(course: Course, *, on: bool) -> None:
+    try:
+        report.write(course, on=on)
+    except ScansideError as e:
+        LOG.error("%s", e.one_line())
+    if course.trouble:
+        LOG.warning("%s", course.trouble)
+
+
+def _copier(state: Path) -> Callable[[str, str, Mapping[str, str]], object]:
+    """The journal's audit, where there is a journal."""
+
+    def copy(actor: str, action: str, detail: Mapping[str, str]) -> None:
+        reading = Journal.read(state)
+        if reading is None:
+            return
+        reading.close()
+        with Journal.open(state) as journal:
+            journal.audit.add(actor, action, **detail)
+
+    return copy
