@@ -12,22 +12,20 @@ import logging
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from appliance import settings as site
 from appliance.errors import ScansideError, StateUnusable
 from appliance.stages import STAGES, Stage
+from appliance.verbs.bundle_verbs import bundle_group
+from appliance.verbs.enroll_verb import enroll
 from appliance.verbs.stage_verbs import Config, Configured, web_group
 from appliance.verbs.update_verbs import update_group
-
-if TYPE_CHECKING:
-    from appliance.bundle.shelf import Shelf
 
 app = typer.Typer(
     name="scanside",
@@ -36,9 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-bundle_app = typer.Typer(help="The bundles on this device.", no_args_is_help=True)
 outbox_app = typer.Typer(help="What is owed to whom, and what is dead.", no_args_is_help=True)
-app.add_typer(bundle_app, name="bundle")
 app.add_typer(outbox_app, name="outbox")
 journal_app = typer.Typer(help="The journal of this device.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
@@ -179,6 +175,10 @@ for _row in STAGES:
         app.command(_row.name, help=_row.help)(_stage(_row))
 
 
+app.command()(enroll)
+app.add_typer(bundle_group(_settings, _user, _log), name="bundle")
+
+
 @app.command()
 def analyze(
     path: Annotated[Path, typer.Argument(help="A folder or file of DICOM images.")],
@@ -297,71 +297,6 @@ def site_key(
     _log(logging.WARNING)
     settings = _settings(config)
     print(verb.accept(settings) if accept else verb.show(settings))
-
-
-@contextmanager
-def _shelf(config: Path | None) -> Iterator[Shelf]:
-    """The shelf with the chosen backend for golden cases and the journal for the audit."""
-    from appliance.verbs import bundle as verbs
-
-    _log(logging.WARNING)
-    with verbs.opened(_settings(config), f"{_user()}@cli") as shelf:
-        yield shelf
-
-
-@bundle_app.command("list")
-def bundle_list(config: Config = None) -> None:
-    """What is on the shelf, what is active."""
-    from appliance.verbs import bundle as verbs
-
-    with _shelf(config) as shelf:
-        verbs.show(shelf.list())
-
-
-@bundle_app.command("add")
-def bundle_add(
-    path: Path,
-    allow_unsigned: Annotated[
-        bool, typer.Option("--allow-unsigned", help="For development; audited.")
-    ] = False,
-    allow_development: Annotated[
-        bool, typer.Option("--allow-development", help="A development key's; audited.")
-    ] = False,
-    config: Config = None,
-) -> None:
-    """Check a bundle and put it on the shelf (it is not active yet)."""
-    from appliance.verbs import bundle as verbs
-
-    with _shelf(config) as shelf:
-        entry = verbs.add(
-            shelf, path, allow_unsigned=allow_unsigned, allow_development=allow_development
-        )
-    print(f"added {entry.name} {entry.version} {entry.digest[:12]}")
-    print(f"next: scanside bundle activate {entry.name} {entry.version}")
-
-
-@bundle_app.command("activate")
-def bundle_activate(
-    name: str,
-    which: Annotated[str, typer.Argument(help="Version, or digest or its first 8 digits.")],
-    config: Config = None,
-) -> None:
-    """Use this version from the next study on."""
-    from appliance.verbs import bundle as verbs
-
-    with _shelf(config) as shelf:
-        entry = verbs.activate(shelf, name, which)
-    print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
-
-
-@bundle_app.command("rollback")
-def bundle_rollback(name: str, config: Config = None) -> None:
-    """Go back to the version that was active before."""
-    from appliance.verbs import bundle as verbs
-
-    with _shelf(config) as shelf:
-        entry = verbs.rollback(shelf, name)
-    print(f"active: {entry.name} {entry.version} {entry.digest[:12]}")
 
 
 @outbox_app.command("list")
