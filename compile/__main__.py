@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--extras", default="openvino", help="of the wheel, separated by commas")
     verb.add_argument("--kernels", type=Path, help="the fatbin that goes with it")
     verb.add_argument("-o", "--out", type=Path, required=True)
+    verb = verbs.add_parser("demo-update", help="what releases do to a box, on this machine")
+    verb.add_argument("-o", "--out", type=Path, default=Path("demo-out"), help="folder")
     verbs.add_parser("installer", help="all that a technician carries to a new box")
     verbs.add_parser("release", help="a repository of releases: `release --help` lists its verbs")
     return whole
@@ -230,6 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return released(words[0], words[1:])
     args = parser().parse_args(words)
     try:
+        if args.verb == "demo-update":
+            from compile.demo import show  # what it needs is in the extras `release` and `update`
+
+            return show.run(args.out)
         run(args)
     except ScansideError as e:
         print(e.one_line(), file=sys.stderr)

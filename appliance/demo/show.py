@@ -34,7 +34,7 @@ from typing import Any, BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from appliance.demo import archive, drawn, scanner, table
+from appliance.demo import archive, broker, drawn, scanner, table
 from appliance.demo.child import child, free_port
 from appliance.errors import BackendUnavailable, BrokerAway, PeerAway, SeriesRefused
 from appliance.phantom import chest as phantoms
@@ -84,7 +84,8 @@ def run(
         stack.enter_context(_ended_in_order())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
         broker_port = free_port()
-        stack.enter_context(_mosquitto(folder, broker_port))
+        stack.enter_context(broker.mosquitto(folder, broker_port))
+        console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{broker_port}")
         dicom_port, own = free_port(), None
         if pacs:
             own = stack.enter_context(archive.orthanc(folder, dicom_port))
@@ -183,27 +184,6 @@ def _ended_in_order() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _mosquitto(folder: Path, port: int) -> Iterator[None]:
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-    if program is None:
-        raise BrokerAway(
-            "mosquitto is not installed", remedy="Type: sudo apt-get install mosquitto"
-        )
-    config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\n")
-    config.chmod(0o644)
-    with child([program, "-c", str(config)]) as process:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{port}")
-                break
-            if process.poll() is not None:
-                raise BrokerAway(f"mosquitto ended with {process.returncode}")
-            time.sleep(0.05)
-        yield
 
 
 def _settings(folder: Path, broker_port: int, dicom_port: int, more: str = "") -> Settings:
