@@ -173,8 +173,9 @@ def rebuild(places: Places, number: int, *, python: Path) -> Complete:
         )
     except OSError as e:
         raise StateUnusable(f"{python}: {e.strerror}", code="slot_broken") from e
-    if done.returncode == 0:
-        return next(one for one in complete(places) if one.slot == number)
+    made = [one for one in complete(places) if one.slot == number]
+    if done.returncode == 0 and made:
+        return made[0]
     said = done.stderr.strip().splitlines()
     found = _SAID.fullmatch(said[-1]) if said else None
     if found is None:  # killed, say: nothing against the release

@@ -369,6 +369,15 @@ def test_a_python_that_is_not_there_is_no_fault_of_the_release(
     assert says(places, 1) == "1.0.0"
 
 
+def test_a_maker_that_ends_without_a_word_is_no_fault_of_the_release(
+    places: Places, release: TinyRelease
+) -> None:
+    with pytest.raises(StateUnusable, match="exit status 1") as said:
+        release.build(places, 1, python=Path("/bin/false"))
+    assert said.value.code == "slot_broken"
+    assert not list(places.wheels.iterdir())
+
+
 # Links.
 
 
