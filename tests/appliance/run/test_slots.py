@@ -31,14 +31,14 @@ with living(folder / "state", stage) as heart:
         time.sleep(0.05)
 """
 GOOD = """
-case "$3" in
-receive | -c) exec {{real}} "$@" ;;
+case "$1 $3" in
+-I* | *receive) exec {{real}} "$@" ;;
 *) exec {{real}} {folder}/stage.py "$@" ;;
 esac
 """
 BAD_WORK = """
-case "$*" in
-*work*) exit 3 ;;
+case "$3" in
+work) exit 3 ;;
 *) exec {real} "$@" ;;
 esac
 """

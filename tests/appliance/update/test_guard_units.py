@@ -50,6 +50,8 @@ def test_systemd_is_asked_for_receive_first_and_what_fails_stops_nothing(
     done = box.guard(path=recorder(box, code), by_systemd=True)
     assert done.returncode == 0, done.stderr
     assert calls(box) == [
+        "kill --kill-who=main --signal=SIGKILL -- scanside-apply.service",
+        "stop -- scanside-apply.service",
         "kill --kill-who=main --signal=SIGKILL -- scanside-retain@2.service",
         "start -- scanside-receive@1.service",
         "stop --no-block -- scanside-receive@2.service",
@@ -57,7 +59,7 @@ def test_systemd_is_asked_for_receive_first_and_what_fails_stops_nothing(
         "start --no-block -- scanside-publish@1.service",
         "start --no-block -- scanside-work@1.service",
         "start --no-block -- scanside-retain@1.service",
-        "restart --no-block -- scanside-apply.service",
+        "start --no-block -- scanside-apply.service",
         "restart --no-block -- scanside-update.service",
     ]
     assert (box.current, box.reason) == ("slots/1", "slot=2 stage=retain why=hang\n")
