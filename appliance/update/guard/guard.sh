@@ -308,7 +308,7 @@ boot() {
     starts_python "$root/current" && return 0
     number=$(current) || return 1
     say "the Python of slot $number does not start: the slot is made anew"
-    if python3 "$root/guard/build.py" rebuild "$number"; then
+    if python3 -I -B "$root/guard/build.py" rebuild "$number" --root "$root"; then
         return 0
     fi
     say "slot $number cannot be made anew: no Python of this machine is in its range, or its" \

@@ -139,7 +139,7 @@ def test_after_an_upgrade_of_the_system_the_slot_is_made_anew_or_it_is_said(
     remove_python(box, 1)
     builds(box, code)
     done = box.guard("boot", path=box.folder / "python")
-    assert (box.folder / "built").read_text() == "rebuild 2"
+    assert (box.folder / "built").read_text() == f"rebuild 2 --root {box.root}"
     assert done.returncode == code
     assert ("Install a Python that the release names" in done.stderr) is bool(code)
     assert box.current == "slots/2"
