@@ -420,6 +420,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             work.take_turn()
             work.loading.follow_builds()
             work.composing.turn()
+        heart.end()
         work.composing.stop()
         bundles.close()
         signals.close()
