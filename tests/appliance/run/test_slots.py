@@ -14,7 +14,7 @@ import pytest
 from pynetdicom import AE
 
 from rigs.peers import HANG_S, until
-from rigs.slotted import Slotted
+from rigs.run_in_slots import Slotted
 
 STAGE = """
 import os, pathlib, signal, socket, sys, time

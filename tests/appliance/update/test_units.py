@@ -16,7 +16,7 @@ import pytest
 from appliance.update import units
 from appliance.update.units import Parent, Systemctl, UnitFailed, Units
 from rigs.peers import until
-from rigs.slotted import Slotted
+from rigs.run_in_slots import Slotted
 
 STAGE = """
 [ "$1" = -m ] || exec {python} "$@"
