@@ -257,19 +257,21 @@ class OpenBundles:
         return bool(tried)
 
     def _swapped(self, entry: Entry, old: str) -> None:
-        """Open this one where there was no memory, else the one that was closed for it."""
-        before = tuple(one for one in self.shelf.list() if one.digest == old)
-        for one in (entry, *before):
+        """Open this one where there was no memory, else the one that was closed for it. Where
+        neither opens, who looks next tries again."""
+        self._refused.pop(entry.digest, None)
+        before = next((one for one in self.shelf.list() if one.digest == old), entry)
+        try:
+            self._open[entry.digest] = self._opened(self.shelf.ready(entry), entry)
+        except (ScansideError, MemoryError) as e:
+            log.error("bundle %s %s: %s", entry.name, entry.version, e)
             try:
-                self._open[one.digest] = self._opened(self.shelf.ready(one), one)
-            except (ScansideError, MemoryError) as e:
-                log.error("bundle %s %s: %s", one.name, one.version, e)
-                continue
-            break
-        if entry.digest in self._open:
-            self._refused.pop(entry.digest, None)
-        elif (known := self._refused.get(entry.digest)) is not None:
-            self._refused[entry.digest] = replace(known, until=time.monotonic() + ROOM_AGAIN_S)
+                self._open[old] = self._opened(self.shelf.ready(before), before)
+            except (ScansideError, MemoryError) as again:
+                log.error("bundle %s %s: %s", before.name, before.version, again)
+            else:
+                mark, until = (_mark(self.shelf.path(entry)), entry.refused), time.monotonic()
+                self._refused[entry.digest] = _Refused(mark, until + ROOM_AGAIN_S, e)
 
     def _in_place_of(self, entry: Entry, error: Exception) -> OpenBundle | None:
         """Who serves while an active bundle cannot be opened."""
@@ -279,7 +281,7 @@ class OpenBundles:
                 refused and self.shelf.is_withdrawn(opened.digest)
             ):
                 return instead(opened, entry) if refused else opened
-        for spare in self.shelf.spares(entry) if refused else ():
+        for spare in self.shelf.spares(entry) if refused or is_short(error) else ():
             try:
                 opened = self._anew(spare, wait=True)
             except (ScansideError, MemoryError) as e:

@@ -311,6 +311,21 @@ def test_where_memory_does_not_hold_it_even_alone_the_one_before_comes_back(
     assert not bench.bundles.make_room(), "it does not close what serves again and again"
 
 
+def test_where_memory_holds_neither_any_more_whoever_looks_next_tries_both_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.activate("90.2.0")
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "available", lambda: 1)
+        bench.serves()
+        assert bench.news.wait(WAIT_S)
+        assert bench.serves() == ["90.1.0"]
+        assert bench.bundles.make_room()
+        assert bench.serves() == []
+    bench.bundles._refused.clear()  # as after a minute (AGAIN_S)
+    bench.soon("90.2.0")
+
+
 def test_what_was_recalled_serves_no_study_that_begins_even_while_the_next_one_is_opened(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
