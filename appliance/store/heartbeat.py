@@ -205,7 +205,7 @@ def living(state: Path, stage: str) -> Iterator[Heart]:
 def read(state: Path, stage: str) -> Beat | None:
     """What the stage said last in this boot; None where it said nothing that can be read."""
     try:
-        beat = Beat.model_validate_json((state / "run" / f"{stage}.beat").read_bytes())
+        beat = Beat.stored((state / "run" / f"{stage}.beat").read_bytes())
     except (OSError, ValidationError):
         return None
     return beat if beat.boot == boot_id() else None

@@ -39,7 +39,7 @@ def wait(hints: socket.socket, signals: socket.socket, wait_s: float) -> Hints:
     payloads = bell.take(hints)
     for payload in payloads:
         try:
-            hint = Hint.model_validate_json(payload)
+            hint = Hint.stored(payload)
             if hint.ordered:
                 ordered = True
             elif hint.association is not None:
