@@ -5,7 +5,9 @@ Rules.
 1. Idle: no association, nothing followed, and nothing has changed for QUIET_S by the monotonic
    clock. A clock of the day that jumps makes no box idle.
 2. Between two series: no association, and nothing that came is waited for or judged at this moment.
-3. Where the journal cannot be read nobody knows, so the box is not idle.
+3. An association counts until `receive` has written its end, also where its process is gone: that
+   `receive` says at its next start, and the process list of others is hidden from `apply`.
+4. Where the journal cannot be read nobody knows, so the box is not idle.
 """
 
 from __future__ import annotations
@@ -58,18 +60,14 @@ def studies_of(seen: Seen, version: str) -> int:
 
 
 def look(state: Path) -> Seen:
-    """The journal now (rule 3)."""
+    """The journal now (rules 3 and 4)."""
     try:
         journal = Journal.read(state)
         if journal is None:
             return Seen()
         with journal:
             here = boot_id()
-            opened = [
-                one
-                for one in journal.series.open_associations()
-                if one.boot == here and Path(f"/proc/{one.pid}").exists()
-            ]
+            opened = [one for one in journal.series.open_associations() if one.boot == here]
             followed = journal.series.all("open", "complete")
             reports = [one for one in journal.reports.recent(_RECENT) if one.status == "analysed"]
             return Seen(

@@ -126,6 +126,8 @@ class Supply:
         self.box.disk.make_folder(made)
         path = made / name
         self.box.disk.write(path, data)
+        for one, mode in ((self.folder, 0o755), (made, 0o755), (path, 0o644)):
+            one.chmod(mode)  # who proves it is another user
         return path
 
     def _require_room(self, needs_mb: float, where: Path) -> None:

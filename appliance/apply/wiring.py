@@ -1,36 +1,26 @@
-"""What an update touches, as the product has it: slots, shelf, units, the journal, a child that
-proves.
+"""What an update touches, as the product has it: slots, shelf, units, the journal.
 
-Rules.
-1. Root may be the user of `apply`; what it writes into the state folder belongs to whom that folder
-   belongs (`Owned`). In a folder of its own that changes nothing.
-2. `prove` runs in the slot that is to be proved, so a new appliance that cannot even start proves
-   nothing. A child that says nothing for PROVE_S is ended, and what it proved is nothing.
+Rule: root may be the user of `apply`. What it writes into the state folder belongs to whom that
+folder belongs (`Owned`); in a folder of its own that changes nothing.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 from appliance import stages
-from appliance.apply import interlock
+from appliance.apply import interlock, proving
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box, Machine, Units
-from appliance.bundle import archive
-from appliance.bundle.manifest import digest
-from appliance.bundle.shelf import Shelf
-from appliance.errors import ScansideError
+from appliance.apply.shelving import ReleaseShelf, ShelfBundles
 from appliance.host import facts, jetson
 from appliance.release.record import Device, DeviceKind, Recall, Release
 from appliance.settings import Settings
@@ -43,14 +33,12 @@ from appliance.update.plan import APPLIANCE, Named
 from appliance.update.slots import Complete, Purpose
 from appliance.update.stage import first_root
 
-PROVE_S = 3600.0
-"""An engine that is built first takes minutes on an Orin."""
 _JETPACKS = {36: "6", 38: "7"}
 """Release of Jetson Linux -> JetPack (jetson/README.md)."""
 
 
 class Owned(Disk):
-    """A disk whose new files and folders belong to who owns `like` (rule 1)."""
+    """A disk whose new files and folders belong to who owns `like`."""
 
     def __init__(self, like: Path) -> None:
         self._like = like
@@ -130,44 +118,6 @@ class KeptSlots:
         return slots.forget(self.places, keep, recall=recall, disk=self.disk)
 
 
-@dataclass(frozen=True, slots=True)
-class ShelfBundles:
-    """The shelf of a state folder, without a backend: golden cases have run in `prove`."""
-
-    shelf: Shelf
-
-    def active(self) -> tuple[Named, ...]:
-        return tuple(
-            Named(name=one.name, version=one.version, digest=one.digest)
-            for one in self.shelf.active()
-            if one.refused is None
-        )
-
-    def holds(self, digest: str) -> bool:
-        return any(one.digest == digest for one in self.shelf.list())
-
-    def admit(self, path: Path, release: str) -> None:
-        self.shelf.add(path)
-
-    def activate(self, named: Named) -> None:
-        self.shelf.activate(named.name, named.digest)
-
-    def withdraw(self, digest: str, reason: str) -> None:
-        self.shelf.withdraw(digest, reason)
-
-    def files(self) -> Mapping[str, Callable[[], bytes]]:
-        found: dict[str, Callable[[], bytes]] = {}
-        for entry in self.shelf.active():
-            with suppress(ScansideError, OSError):
-                for data in archive.read(self.shelf.path(entry).read_bytes()).values():
-                    found[digest(data)] = _gives(data)
-        return found
-
-
-def _gives(data: bytes) -> Callable[[], bytes]:
-    return lambda: data
-
-
 def box(settings: Settings, units: Units, audit: Audit) -> Box:
     """The box of these settings. StateUnusable (`update_no_trust`)."""
     places = places_of(settings)
@@ -183,8 +133,8 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
         machine=machine(),
         slots=KeptSlots(places, Path(getattr(sys, "_base_executable", sys.executable))),
         units=units,
-        bundles=ShelfBundles(Shelf(settings.state, audit=told, disk=owned)),
-        prove=lambda slot, paths: prove(places, slot, paths),
+        bundles=ShelfBundles(ReleaseShelf(settings.state, audit=told, disk=owned)),
+        prove=lambda slot, paths: proving.prove(places, units, slot, paths),
         seen=lambda: interlock.look(settings.state),
         ill=lambda: ill(settings),
         migrate=lambda: migrate(settings),
@@ -211,34 +161,6 @@ def migrate(settings: Settings) -> None:
     """The journal becomes one of this release's schema (store/journal/steps.py)."""
     with Journal.open(settings.state) as journal:
         journal.migrate("apply")
-
-
-def prove(places: Places, slot: int, paths: Sequence[Path]) -> str | None:
-    """Rule 2: why these bundles are not proved in this slot; None where they are."""
-    python = places.slot(slot) / "bin" / "python"
-    verb = ["prove", *map(str, paths), "--json"] if paths else ["--version"]
-    command = [str(python), "-m", "appliance", *verb]
-    try:
-        done = subprocess.run(
-            command,
-            cwd="/",
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=PROVE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"slot {slot} proved nothing within {PROVE_S / 60:.0f} minutes"
-    except OSError as e:
-        return f"slot {slot} does not start: {e.strerror}"
-    if done.returncode == 0:
-        return None
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    with suppress(ValueError, AttributeError):
-        why = json.loads(done.stdout).get("text")
-        if why:
-            return str(why)[:400]
-    return said[-1][:400] if said else f"exit status {done.returncode}"
 
 
 def machine() -> Machine:

@@ -25,9 +25,8 @@ Rules.
    aside by the first who may write (`mend`).
 9. Until UNSIGNED_ENDS a bundle without a signature that was admitted before still counts; to add
    one takes `allow_unsigned` of the settings.
-10. What `withdraw` has recalled is never added, loaded, activated or gone back to again. Where it
-    was active, the newest signed bundle of its name that was active once and that nobody gave up
-    takes its place, else the factory's, else none.
+10. What `withdraw` has recalled never serves again. Where it was active, the newest signed bundle
+    of its name that was active once, not given up, takes its place; else the factory's; else none.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ from appliance.bundle.holdings import Holdings, file_bytes
 from appliance.bundle.manifest import older
 from appliance.bundle.tables import (
     FOLDER,
+    RELEASE,
     UNSIGNED,
     Choice,
     ChoiceTable,
@@ -220,7 +220,7 @@ class Shelf:
                 remedy="Add the bundle again; if that happens twice, check the disk.",
                 code="bundle_digest",
             )
-        if added and entry.signed_by != UNSIGNED:
+        if added and entry.signed_by not in (UNSIGNED, RELEASE):
             trust.signer(loaded, trust.keys(self._trust), {entry.signed_by or ""})
         return loaded
 

@@ -30,14 +30,16 @@ from appliance.store.files import Disk
 
 FOLDER = "bundles"
 UNSIGNED: Literal["unsigned"] = "unsigned"
+RELEASE: Literal["release"] = "release"
+"""A verified release admitted it, by its digest (appliance/apply/shelving.py)."""
 
 
 class Installed(Record):
-    """What `add` admitted. signed_by: the fingerprint of a key, or `unsigned`."""
+    """What `add` admitted. signed_by: the fingerprint of a key, `unsigned`, or `release`."""
 
     name: Name
     version: Version
-    signed_by: Digest | Literal["unsigned"]
+    signed_by: Digest | Literal["unsigned", "release"]
 
 
 class Choice(Record):

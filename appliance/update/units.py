@@ -40,7 +40,7 @@ UnitState = Literal["absent", "starting", "ready", "stopping", "failed"]
 CONTROL: Final = "SCANSIDE_CONTROL"
 """The folder control/ of the `scanside run` that started this process."""
 PLAIN: Final = ("apply", "update")
-START_S: Mapping[str, float] = MappingProxyType({"work": 2400.0})
+START_S: Mapping[str, float] = MappingProxyType({"work": 2400.0, "prove": 2400.0})
 START_OTHERS_S: Final = 600.0
 """How long a start may last: TimeoutStartSec of the units."""
 STOP_S: Mapping[str, float] = MappingProxyType({"receive": 40.0, "work": 60.0})
