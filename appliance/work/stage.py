@@ -33,8 +33,8 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from appliance import line
@@ -401,12 +401,7 @@ def main(
     ):
         if migrate:
             journal.migrate("work")
-        signals, sender = socket.socketpair()
-        sender.setblocking(False)
-        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        end.callback(signal.set_wakeup_fd, -1)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, ask_to_stop)
+        signals = end.enter_context(_signals(ask_to_stop))
         shelf = ShelfWatch(settings.state)
         end.callback(shelf.close)
         bundles = OpenBundles(settings, builds=True, alive=heart.go_on, news=shelf.opened)
@@ -442,6 +437,19 @@ def main(
             work.composing.turn()
         heart.end()
         work.composing.stop()
-        signals.close()
-        sender.close()
     return 0
+
+
+@contextmanager
+def _signals(ask_to_stop: Callable[..., None]) -> Iterator[socket.socket]:
+    """A socket that becomes readable at SIGTERM or SIGINT, which call `ask_to_stop`."""
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, ask_to_stop)
+            yield receiver
+        finally:
+            signal.set_wakeup_fd(-1)
