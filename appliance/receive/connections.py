@@ -154,6 +154,7 @@ def run(
                     heart.lock,
                 )
         listening.close()
+        heart.end()
         LOG.info("draining %d associations", len(children))
         _drain(children, woken, crashed, fullness)
     finally:

@@ -152,7 +152,7 @@ class Heart:
             self._pulse.beat(step)
 
     def end(self) -> None:
-        """It was asked to end, and does."""
+        """It was asked to end, and does. A stage whose end may last says so before."""
         if self._pulse is not None:
             self._pulse.end()
 

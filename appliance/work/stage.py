@@ -440,6 +440,7 @@ def main(
             work.take_turn()
             work.loading.follow_builds()
             work.composing.turn()
+        heart.end()
         work.composing.stop()
         signals.close()
         sender.close()

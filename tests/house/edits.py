@@ -79,7 +79,7 @@ def listed(contributing: str, title: str) -> str:
 
 def allowed(section: str, name: str) -> set[str]:
     """The paths that a list names; those of folders end without a slash."""
-    paths = re.findall(r"`([\w./-]+)`", section)
+    paths = re.findall(r"`([\w./@-]+)`", section)
     named = {path.replace("NAME", name).rstrip("/") for path in paths}
     return {path for path in named if "/" in path or path in {"README.md", "pyproject.toml"}}
 
@@ -244,7 +244,7 @@ STAGE = Edits(
 ''',
         ),
         Row(
-            "systemd/scanside-boot.service", " receive retain web{} apply update\n", " drop"
+            "systemd/scanside-boot.service", " publish deliver{} work receive ", " drop"
         ),
         Row("pyproject.toml", f'"{LAYER}{{}}"', " | drop"),
         Row("docs/CONTRIBUTING.md", f"\n{LAYER}{{}}\n", " | drop"),

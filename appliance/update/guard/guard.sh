@@ -21,9 +21,9 @@
 # and the Python of the slot before does start: else nothing would be won.
 #
 # Going back, each step such that it may be done again after a power cut:
-#   1 reason   2 link current   3 the receive before serves, that on trial drains   4 the other stages
-#   5 apply, update   6 no trial any more
-# Before a boot's first stage only the links are left to do (1, 2, 6).
+#   1 reason   2 link current   3 apply ends, for it may be on its way forward   4 the receive before
+#   serves, that on trial drains   5 the other stages   6 apply, update   7 no trial any more
+# Before a boot's first stage only the links are left to do (1, 2, 7).
 #
 # What stages write into STATE is not believed: a file that is no plain one counts as missing, and
 # only its first bytes are read. At worst a stage has its own release left.
@@ -141,7 +141,7 @@ end_at_once() { # STAGE SLOT: it hangs, and would not listen
     fi
 }
 
-begin_again() { # a plain unit, which runs from the link `current`
+begin_again() { # STAGE: a plain unit, which runs from the link `current`
     if [ -n "$control" ]; then
         ask restart "$1" 0
         asked=''
@@ -253,6 +253,8 @@ go_back() { # the reason is written
     read -r words <"$trusted/reason"
     say "goes back to slot $previous: $words"
     link_back
+    end_at_once apply 0 # it bears that: it goes on as after a power cut
+    stop_all 0 apply
     sick=${words#*stage=}
     sick=${sick%% *}
     others=''
@@ -272,7 +274,7 @@ go_back() { # the reason is written
     stop_all "$slot" $others
     # shellcheck disable=SC2086 - words
     start_all "$previous" $others
-    begin_again apply
+    start_all 0 apply
     begin_again update
     end_trial
 }
@@ -306,7 +308,7 @@ boot() {
     starts_python "$root/current" && return 0
     number=$(current) || return 1
     say "the Python of slot $number does not start: the slot is made anew"
-    if python3 "$root/guard/build.py" rebuild "$number"; then
+    if python3 -I -B "$root/guard/build.py" rebuild "$number" --root "$root"; then
         return 0
     fi
     say "slot $number cannot be made anew: no Python of this machine is in its range, or its" \

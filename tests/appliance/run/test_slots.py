@@ -31,14 +31,14 @@ with living(folder / "state", stage) as heart:
         time.sleep(0.05)
 """
 GOOD = """
-case "$3" in
-receive | -c) exec {{real}} "$@" ;;
+case "$1 $3" in
+-I* | *receive) exec {{real}} "$@" ;;
 *) exec {{real}} {folder}/stage.py "$@" ;;
 esac
 """
 BAD_WORK = """
-case "$*" in
-*work*) exit 3 ;;
+case "$3" in
+work) exit 3 ;;
 *) exec {real} "$@" ;;
 esac
 """
@@ -123,12 +123,16 @@ def test_no_association_is_refused_in_ten_hand_overs(box: Slotted) -> None:
 def test_an_association_that_is_open_is_drained_by_the_old_receive(box: Slotted) -> None:
     ae = AE(ae_title="CT1")
     ae.add_requested_context("1.2.840.10008.1.1")
+    box.places.environment(1).write_text("SCANSIDE_TRIAL=1\n")
+    box.units.restart("receive", 1)
+    until(lambda: box.places.beat("receive").exists())
     association = ae.associate("127.0.0.1", box.port, ae_title="SCANSIDE")
     assert association.is_established
     box.units.start("receive", 2)
     ends = threading.Thread(target=box.units.stop, args=("receive", 1))
     ends.start()
     until(lambda: box.units.state("receive", 1) == "stopping")
+    until(lambda: not box.places.beat("receive").exists())  # who drains does not hang
     assert echo(box.port), "the new one answers"
     assert association.send_c_echo().Status == 0, "and the old one still does"
     association.release()

@@ -50,6 +50,8 @@ def test_systemd_is_asked_for_receive_first_and_what_fails_stops_nothing(
     done = box.guard(path=recorder(box, code), by_systemd=True)
     assert done.returncode == 0, done.stderr
     assert calls(box) == [
+        "kill --kill-who=main --signal=SIGKILL -- scanside-apply.service",
+        "stop -- scanside-apply.service",
         "kill --kill-who=main --signal=SIGKILL -- scanside-retain@2.service",
         "start -- scanside-receive@1.service",
         "stop --no-block -- scanside-receive@2.service",
@@ -57,7 +59,7 @@ def test_systemd_is_asked_for_receive_first_and_what_fails_stops_nothing(
         "start --no-block -- scanside-publish@1.service",
         "start --no-block -- scanside-work@1.service",
         "start --no-block -- scanside-retain@1.service",
-        "restart --no-block -- scanside-apply.service",
+        "start --no-block -- scanside-apply.service",
         "restart --no-block -- scanside-update.service",
     ]
     assert (box.current, box.reason) == ("slots/1", "slot=2 stage=retain why=hang\n")
@@ -137,7 +139,7 @@ def test_after_an_upgrade_of_the_system_the_slot_is_made_anew_or_it_is_said(
     remove_python(box, 1)
     builds(box, code)
     done = box.guard("boot", path=box.folder / "python")
-    assert (box.folder / "built").read_text() == "rebuild 2"
+    assert (box.folder / "built").read_text() == f"rebuild 2 --root {box.root}"
     assert done.returncode == code
     assert ("Install a Python that the release names" in done.stderr) is bool(code)
     assert box.current == "slots/2"

@@ -19,6 +19,7 @@ from rigs.peers import until
 from rigs.run_in_slots import Slotted
 
 STAGE = """
+[ "$1" = -m ] || exec {python} "$@"
 mode=$(cat {folder}/mode-$SCANSIDE_SLOT 2>/dev/null)
 [ "$mode" != dies ] || exit 3
 exec {python} {folder}/stage.py "$@"
