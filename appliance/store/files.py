@@ -9,7 +9,7 @@ Rules
 - FileExistsError and FileNotFoundError are answers and pass through. Every other OSError (full,
   read-only, broken) becomes StateUnusable.
 
-The public methods are compositions of the nine steps at the end of the class, each one system
+The public methods are compositions of the ten steps at the end of the class, each one system
 call. A test subclasses these steps to cut the power before any of them.
 """
 

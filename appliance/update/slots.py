@@ -173,8 +173,9 @@ def rebuild(places: Places, number: int, *, python: Path) -> Complete:
         )
     except OSError as e:
         raise StateUnusable(f"{python}: {e.strerror}", code="slot_broken") from e
-    if done.returncode == 0:
-        return next(one for one in complete(places) if one.slot == number)
+    made = [one for one in complete(places) if one.slot == number]
+    if done.returncode == 0 and made:
+        return made[0]
     said = done.stderr.strip().splitlines()
     found = _SAID.fullmatch(said[-1]) if said else None
     if found is None:  # killed, say: nothing against the release
@@ -315,17 +316,19 @@ def _set(
 
 
 def _require_names(places: Places, made_of: WheelSet) -> None:
-    """One file name has one content on a box: another slot may have to be made of it again."""
-    needed = {
-        one.name: (one.digest, number)
-        for number in _sets(places)
-        if number != made_of.slot
-        for one in wheel_set(places, number).wheels
-    }
-    for one in made_of.wheels:
-        digest, number = needed.get(one.name, (one.digest, 0))
-        if digest != one.digest:
-            raise _refused("slot_wheel", f"{one.name} has other bytes than that of slot {number}")
+    """One file name has one content on a box: another slot may have to be made of it again. A slot
+    whose set cannot be read cannot be made again anyway, and must not stop updates."""
+    for number in _sets(places):
+        if number == made_of.slot:
+            continue
+        try:
+            needed = {one.name: one.digest for one in wheel_set(places, number).wheels}
+        except StateUnusable:
+            continue
+        for one in made_of.wheels:
+            if needed.get(one.name, one.digest) != one.digest:
+                text = f"{one.name} has other bytes than that of slot {number}"
+                raise _refused("slot_wheel", text)
 
 
 def _require_complete(places: Places, number: int) -> None:

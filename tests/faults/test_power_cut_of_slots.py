@@ -1,6 +1,6 @@
 """The power is cut while slots are made, switched and removed: a child does it with the real pip,
 strace sees each system call, and these are done again on a disk that forgets what was not synced,
-up to each cut. What is left is looked at by the product, as at boot.
+up to each cut. What is left is looked at by the product, as at boot. And the disk fills up.
 
     SCANSIDE_CUTS=200 .venv/bin/python -m pytest -m long tests/faults/test_power_cut_of_slots.py
 """
@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import ScansideError
+from appliance.errors import ScansideError, StateUnusable
 from appliance.update import slots
 from appliance.update.places import Places
+from faults.stages import small_disk
 from faults.syscalls import ALL, LOST, PLAIN, Call, Disk, Left, Shelf, calls, python, run, strace
 from rigs.slotted import TinyRelease, box, contents, says, sha256
+from rigs.wheels import wheel
 
 SEED = 20261129
 CUTS = int(os.environ.get("SCANSIDE_CUTS", "1000"))
@@ -208,3 +210,21 @@ def test_after_a_power_cut_the_same_slot_is_made_again_and_runs(
     assert (slots.current(places), slots.previous(places)) == (3, 2)
     assert says(places, 3) == "3.0.0"
     nothing_else(places, {1, 2, 3})
+
+
+def test_a_disk_that_fills_up_while_pip_installs_is_no_fault_of_the_release(
+    tmp_path: Path,
+) -> None:
+    release = TinyRelease(tmp_path / "release")
+    with small_disk(tmp_path / "box", 12) as folder:
+        places = box(folder)
+        release.build(places, 1)
+        slots.switch(places, 1)
+        before = contents(places.root)
+        large = TinyRelease(tmp_path / "large", "2.0.0")
+        large.add(*wheel("large", more={"large.txt": "x" * 6 * 2**20}))
+        with pytest.raises(StateUnusable, match="No space left") as said:
+            large.build(places, 2)
+        assert said.value.code == "slot_disk"
+        assert contents(places.root) == before | {"slots/last": sha256(b"2\n")}
+        assert says(places, 1) == "1.0.0"

@@ -9,6 +9,7 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.store.files import DISK, TEMP_SUFFIX, Disk
+from rigs.cuts import Cut, PowerCut
 
 STEPS = range(12)
 WHOLE = b"whole" * 1000
@@ -54,6 +55,28 @@ def test_an_adopted_file_is_whole_or_not_there_at_any_power_cut(
         returned = False
     if returned or path.exists():
         assert path.read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_a_link_is_never_missing_and_leads_to_the_old_or_the_new_at_any_power_cut(
+    tmp_path: Path, at: int
+) -> None:
+    link = tmp_path / "current"
+    DISK.point(link, "slots/1")
+    with pytest.raises(PowerCut):
+        Cut(at).point(link, "slots/2")
+    assert str(link.readlink()) in ("slots/1", "slots/2")
+    DISK.point(link, "slots/2")
+    assert str(link.readlink()) == "slots/2"
+
+
+def test_a_link_never_takes_the_place_of_a_folder_and_leaves_no_temporary_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "current").mkdir()
+    with pytest.raises(StateUnusable):
+        DISK.point(tmp_path / "current", "slots/1")
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
 
 
 def test_adopting_never_overwrites(tmp_path: Path) -> None:

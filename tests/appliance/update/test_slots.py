@@ -369,6 +369,15 @@ def test_a_python_that_is_not_there_is_no_fault_of_the_release(
     assert says(places, 1) == "1.0.0"
 
 
+def test_a_maker_that_ends_without_a_word_is_no_fault_of_the_release(
+    places: Places, release: TinyRelease
+) -> None:
+    with pytest.raises(StateUnusable, match="exit status 1") as said:
+        release.build(places, 1, python=Path("/bin/false"))
+    assert said.value.code == "slot_broken"
+    assert not list(places.wheels.iterdir())
+
+
 # Links.
 
 
@@ -489,8 +498,8 @@ def test_a_slot_to_which_a_link_leads_is_never_swept_because_guard_makes_it_anew
     assert (places.previous / "file").exists()
 
 
-def test_where_a_set_cannot_be_read_no_wheel_is_removed(
-    places: Places, release: TinyRelease
+def test_where_a_set_cannot_be_read_no_wheel_is_removed_and_the_next_slot_is_made(
+    places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
     release.build(places, 1)
     (places.wheels / "1.json").write_bytes(b"rotten")
@@ -500,6 +509,8 @@ def test_where_a_set_cannot_be_read_no_wheel_is_removed(
     with pytest.raises(StateUnusable) as said:
         slots.wheel_set(places, 1)
     assert said.value.code == "slot_set"
+    TinyRelease(tmp_path / "next", "2.0.0").build(places, 2)
+    assert [one.slot for one in slots.complete(places)] == [1, 2]
 
 
 def test_old_slots_go_with_the_wheels_that_no_other_needs(

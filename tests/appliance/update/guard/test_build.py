@@ -151,6 +151,18 @@ def test_it_needs_the_standard_library_alone(places: Places) -> None:
     assert "rebuild" in done.stdout
 
 
+def test_every_line_of_the_lock_of_devices_is_one_that_pip_may_see() -> None:
+    lock = (Path(__file__).resolve().parents[4] / "locks" / "device.txt").read_text()
+    own = {"name": "scanside-1.0.0-py3-none-any.whl", "digest": "a" * 64}
+    lines = build._requirements(
+        {"requirements": lock, "wheels": [own], "own": own["name"]}
+    ).splitlines()
+    pinned = [line for line in lock.splitlines() if "==" in line.split(";")[0] and line[0] != "#"]
+    assert len(lines) == len(pinned) + 1
+    assert [line.split("==")[0] for line in lines[:-1]] == [p.split("==")[0] for p in pinned]
+    assert sum(line.count("--hash=") for line in lines[:-1]) == lock.count("--hash=")
+
+
 def test_a_file_beside_those_that_were_installed_is_found(places: Places) -> None:
     slot = places.slot(1)
     for made in list(slot.rglob("__pycache__")):
