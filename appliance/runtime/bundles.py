@@ -6,8 +6,9 @@ came. Rules:
   beside the old one, and only a bundle whose goldens passed is used. The old one is closed once no
   series that began with it is followed any more.
 - For who gives `news`, which `work` does, that happens in a thread (runtime/beside.py): until the
-  new one is open the old one serves, and nobody waits. Only where nothing at all is open, or what
-  is open was recalled, does who asks wait.
+  new one is open the old one serves, and nobody waits. A bundle of a new name serves once it is
+  open. Who asks waits only where a name that was served would else be served by nobody: what is
+  open was recalled, or given up while the active one is refused; and where nothing is open at all.
 - Where memory does not hold both, the old one serves until nothing is followed; then it is let go
   (`make_room`). That is said from the start.
 - While the active bundle is refused, the one of its name that runs goes on; else the best of its
@@ -38,7 +39,6 @@ from appliance.bundle.manifest import Network
 from appliance.bundle.shelf import Audit, Entry, Shelf
 from appliance.bundle.trust import Loaded
 from appliance.errors import (
-    BackendUnavailable,
     BundleRefused,
     ScansideError,
     StateUnusable,
@@ -47,7 +47,7 @@ from appliance.host import memory
 from appliance.runtime import trial
 from appliance.runtime.beside import Beside, Opening
 from appliance.runtime.gpu import GpuEngines
-from appliance.runtime.open_bundle import OpenBundle, instead, is_short, said
+from appliance.runtime.open_bundle import OpenBundle, instead, is_short, require_memory, said
 from appliance.settings import Settings
 
 __all__ = ["OpenBundle", "OpenBundles"]
@@ -134,8 +134,8 @@ class OpenBundles:
         """Digest -> since when it is being opened, of the monotonic clock."""
         self._looked = False
         """Whether `refresh` has looked once: then others wait for nothing."""
-        self._asked: set[str] = set()
-        """Digests of spares that are being opened."""
+        self._served: set[str] = set()
+        """Names of which a bundle was open."""
         self._lost: list[Backend] = []
         """GPU backends that failed: a series that began with one may still ask it."""
 
@@ -158,8 +158,7 @@ class OpenBundles:
         troubles = list(problems)
         wanted: dict[str, OpenBundle] = {}
         if self._beside is not None:
-            self._beside.only({entry.digest for entry in active} | self._asked)
-        self._asked.clear()
+            self._beside.only({entry.digest for entry in active})
         for entry in active:
             try:
                 wanted[entry.digest] = self._taken_up(entry)
@@ -176,6 +175,7 @@ class OpenBundles:
         self.troubles = tuple(dict.fromkeys(troubles))
         self._retired |= {d: o for d, o in self._open.items() if d not in wanted}
         self._open, self._looked = wanted, True
+        self._served |= {opened.bundle.ref.name for opened in wanted.values()}
         self._short = {e.digest: e for e in active if e.digest in self._short}
         for digest in self._retired.keys() - set(in_use):
             self._close(digest, self._retired.pop(digest))
@@ -192,16 +192,16 @@ class OpenBundles:
         log.info("bundle %s %s is open", entry.name, entry.version)
         return opened
 
-    def _anew(self, entry: Entry) -> OpenBundle:
-        """Opened now, or Opening. What could not be opened is refused again at once, until its file
-        has changed or it is time to look again."""
+    def _anew(self, entry: Entry, *, wait: bool = False) -> OpenBundle:
+        """Opened now, or Opening unless `wait`. What could not be opened is refused again at once,
+        until its file has changed or it is time to look again."""
         mark, now = (_mark(self.shelf.path(entry)), entry.refused), time.monotonic()
         before = self._refused.get(entry.digest)
         if before is not None and before.mark == mark and now < before.until:
             raise before.error
         self._began.setdefault(entry.digest, now)
         try:
-            opened = self._in_turn(entry, mark)
+            opened = self._in_turn(entry, mark, wait or not self._goes_on(entry.name))
         except (ScansideError, MemoryError) as e:
             now = time.monotonic()
             until = now + max(AGAIN_S, TIMES * (now - self._began.pop(entry.digest)))
@@ -214,25 +214,34 @@ class OpenBundles:
         self._began.pop(entry.digest, None)
         return opened
 
-    def _in_turn(self, entry: Entry, mark: tuple[Mark, str | None]) -> OpenBundle:
-        """Here and now, or beside the work; who has nothing else waits for that one."""
+    def _in_turn(self, entry: Entry, mark: tuple[Mark, str | None], wait: bool) -> OpenBundle:
+        """Here and now, or beside the work."""
         if self._beside is None or not self._looked:
             return self._opened(self.shelf.ready(entry), entry)
-        goes_on = self._open and all(
-            not self.shelf.is_recalled(o.digest) for o in self._of_name(entry.name)
-        )
         opened = self._beside.take(
             (entry.digest, mark),
             lambda: self._opened(self._shelf_beside.ready(entry), entry),
-            wait=None if goes_on else self._alive,
+            wait=self._alive if wait else None,
         )
         if opened is None:
             raise Opening
         return opened
 
+    def _goes_on(self, name: str) -> bool:
+        """Whether studies may begin before a bundle of this name is open."""
+        here = self._of_name(name)
+        if not here:
+            return bool(self._open) and name not in self._served
+        return not any(self.shelf.is_recalled(opened.digest) for opened in here)
+
     def _of_name(self, name: str) -> list[OpenBundle]:
         """What is open of this name: one or none."""
         return [opened for opened in self._open.values() if opened.bundle.ref.name == name]
+
+    @property
+    def short(self) -> bool:
+        """Whether `make_room` has something to do."""
+        return bool(self._short)
 
     def make_room(self) -> bool:
         """For a moment when nothing is followed: what memory does not hold beside the one that is
@@ -248,19 +257,21 @@ class OpenBundles:
         return bool(tried)
 
     def _swapped(self, entry: Entry, old: str) -> None:
-        """Open this one where there was no memory, else the one that was closed for it."""
-        before = tuple(one for one in self.shelf.list() if one.digest == old)
-        for one in (entry, *before):
+        """Open this one where there was no memory, else the one that was closed for it. Where
+        neither opens, who looks next tries again."""
+        self._refused.pop(entry.digest, None)
+        before = next((one for one in self.shelf.list() if one.digest == old), entry)
+        try:
+            self._open[entry.digest] = self._opened(self.shelf.ready(entry), entry)
+        except (ScansideError, MemoryError) as e:
+            log.error("bundle %s %s: %s", entry.name, entry.version, e)
             try:
-                self._open[one.digest] = self._opened(self.shelf.ready(one), one)
-            except (ScansideError, MemoryError) as e:
-                log.error("bundle %s %s: %s", one.name, one.version, e)
-                continue
-            break
-        if entry.digest in self._open:
-            self._refused.pop(entry.digest, None)
-        elif (known := self._refused.get(entry.digest)) is not None:
-            self._refused[entry.digest] = replace(known, until=time.monotonic() + ROOM_AGAIN_S)
+                self._open[old] = self._opened(self.shelf.ready(before), before)
+            except (ScansideError, MemoryError) as again:
+                log.error("bundle %s %s: %s", before.name, before.version, again)
+            else:
+                mark, until = (_mark(self.shelf.path(entry)), entry.refused), time.monotonic()
+                self._refused[entry.digest] = _Refused(mark, until + ROOM_AGAIN_S, e)
 
     def _in_place_of(self, entry: Entry, error: Exception) -> OpenBundle | None:
         """Who serves while an active bundle cannot be opened."""
@@ -270,12 +281,9 @@ class OpenBundles:
                 refused and self.shelf.is_withdrawn(opened.digest)
             ):
                 return instead(opened, entry) if refused else opened
-        for spare in self.shelf.spares(entry) if refused else ():
+        for spare in self.shelf.spares(entry) if refused or is_short(error) else ():
             try:
-                self._asked.add(spare.digest)
-                opened = self._anew(spare)
-            except Opening:
-                return None
+                opened = self._anew(spare, wait=True)
             except (ScansideError, MemoryError) as e:
                 log.error("bundle %s %s: %s", spare.name, spare.version, e)
                 continue
@@ -388,7 +396,7 @@ class OpenBundles:
         return OpenBundle(loaded.bundle, backend, spare, gpu_failed)
 
     def _on_cpu(self, loaded: Loaded) -> Backend:
-        _require_memory(sum(map(len, loaded.networks.values())))
+        require_memory(sum(map(len, loaded.networks.values())))
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
         return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
 
@@ -396,7 +404,7 @@ class OpenBundles:
         self, alive: Callable[[], object], path: Path, loaded: Loaded, *, polite: bool = False
     ) -> golden.Gate:
         """Its golden cases, in a process of their own."""
-        _require_memory(sum(map(len, loaded.networks.values())))
+        require_memory(sum(map(len, loaded.networks.values())))
         threads = self.settings.work.threads
         return trial.run(self._library, threads, path, loaded, alive=alive, polite=polite)
 
@@ -435,15 +443,3 @@ def _mark(path: Path) -> Mark:
     except OSError:
         return None
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _require_memory(networks: int) -> None:
-    """BackendUnavailable where so many bytes of networks do not fit beside what is open."""
-    need, there = memory.opening(networks), memory.available()
-    if there is not None and there < need + memory.RESERVE:
-        raise BackendUnavailable(
-            f"opening it needs {need >> 20} MB of memory; {there >> 20} MB are available, and of "
-            f"those {memory.RESERVE >> 20} MB stay free",
-            remedy="Give this machine, or the `work` stage, more memory.",
-            code="memory_short",
-        )

@@ -13,6 +13,7 @@ from appliance.bundle.manifest import Manifest
 from appliance.bundle.shelf import Entry
 from appliance.bundle.trust import Bundle
 from appliance.errors import BackendUnavailable, Poisoned, ScansideError
+from appliance.host import memory
 from appliance.lines.fold import Fold
 from appliance.lines.kind import NO_CONTEXT, Context
 from appliance.reasons import Code
@@ -83,3 +84,15 @@ def said(entry: Entry, error: Exception, stand_in: OpenBundle | None) -> str:
 def is_short(error: Exception) -> bool:
     """Whether memory does not hold it beside what is open."""
     return isinstance(error, BackendUnavailable) and error.code == "memory_short"
+
+
+def require_memory(networks: int) -> None:
+    """BackendUnavailable where so many bytes of networks do not fit beside what is open."""
+    need, there = memory.opening(networks), memory.available()
+    if there is not None and there < need + memory.RESERVE:
+        raise BackendUnavailable(
+            f"opening it needs {need >> 20} MB of memory; {there >> 20} MB are available, and of "
+            f"those {memory.RESERVE >> 20} MB stay free",
+            remedy="Give this machine, or the `work` stage, more memory.",
+            code="memory_short",
+        )

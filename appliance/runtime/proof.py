@@ -40,6 +40,7 @@ from appliance.records import Result
 from appliance.report import BackendRef, BundleRef, Record, Status
 from appliance.runtime import trial
 from appliance.runtime.gpu import EngineState, GpuEngines
+from appliance.runtime.open_bundle import require_memory
 from appliance.settings import Settings
 
 BUILD_LOOK_S = 0.5
@@ -159,6 +160,7 @@ class _Proving:
     def run(self) -> None:
         """The four steps."""
         golden.require_cases(self._loaded)
+        require_memory(sum(map(len, self._loaded.networks.values())))
         self._say("golden cases on the CPU")
         threads = self._settings.work.threads
         runner = golden.Runner(

@@ -84,7 +84,8 @@ def show(entries: Iterable[Entry], console: Console | None = None) -> None:
         table.add_column(name, overflow="fold", no_wrap=name in {"bundle", "version"})
     for entry in entries:
         state = "active" if entry.active else "previous" if entry.previous else ""
-        state = f"{state} (does not count)".lstrip() if entry.refused else state
+        if entry.refused:
+            state = f"{state} ({'recalled' if entry.recalled else 'does not count'})".lstrip()
         signer = entry.signed_by or "in the wheel"
         table.add_row(
             *map(Text, (entry.name, entry.version, entry.digest[:12], entry.origin, state)),

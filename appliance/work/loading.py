@@ -56,6 +56,8 @@ class Loading:
     def make_room(self) -> bool:
         """While nothing is followed: whether what is open was let go for what memory does not hold
         beside it."""
+        if not self._bundles.short:
+            return False
         with self._heart.at(conditions.OPEN):
             return self._bundles.make_room()
 

@@ -149,7 +149,7 @@ def test_factory_puts_bundles_with_their_digests(tiny_bundle: Path, tmp_path: Pa
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The phantom in a grid that is made in a second."""
-    monkeypatch.setattr(chest, "chest", partial(chest.chest, spacing_mm=(6.0, 3.0, 3.0)))
+    monkeypatch.setattr(chest, "chest", partial(chest.chest, spacing_mm=(2.5, 3.0, 3.0)))
 
 
 @pytest.mark.usefixtures("coarse")

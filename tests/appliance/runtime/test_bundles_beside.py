@@ -119,6 +119,37 @@ def test_the_one_before_serves_until_the_new_one_is_open(bench: Bench, held: Hel
     assert before.digest not in bench.bundles._retired
 
 
+def test_a_bundle_of_a_new_name_serves_once_it_is_open_and_keeps_nobody_waiting(
+    bench: Bench, held: Held
+) -> None:
+    bench.device.activate(name="another", version="90.0.0")
+    before = {o.manifest.name for o in bench.bundles.refresh()}
+    assert "another" not in before
+    assert BUNDLE in before
+    assert held.begun.wait(WAIT_S)
+    held.go.set()
+    assert bench.news.wait(WAIT_S)
+    assert {o.manifest.name for o in bench.bundles.refresh()} == before | {"another"}
+
+
+def test_where_what_is_open_was_given_up_and_the_active_one_is_damaged_who_asks_waits(
+    bench: Bench,
+) -> None:
+    """Nobody may serve meanwhile, and a study must not be left without its bundle."""
+    bench.activate("90.2.0")
+    bench.soon("90.2.0")
+    bench.activate("90.3.0")
+    bench.soon("90.3.0")
+    path = next(e for e in bench.shelf.list() if e.version == "90.2.0")
+    bench.shelf.rollback(BUNDLE)
+    bench.shelf.path(path).write_bytes(b"damaged")
+    bench.serves()
+    assert bench.news.wait(WAIT_S), "90.3.0 goes on until the damage is known"
+    assert bench.serves() == ["90.1.0"]
+    (trouble,) = bench.bundles.troubles
+    assert trouble.endswith("90.1.0 serves in its place")
+
+
 def test_golden_cases_run_beside_the_work_where_they_have_not_run_here(
     bench: Bench, held: Held
 ) -> None:
@@ -252,7 +283,7 @@ def test_where_memory_does_not_hold_it_even_alone_the_one_before_comes_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = bench.activate("90.2.0")
-    require = runtime_bundles._require_memory
+    require = runtime_bundles.require_memory
 
     def short(networks: int) -> None:
         if any(e.digest == new and e.active for e in bench.shelf.list()) and not reopened:
@@ -261,7 +292,7 @@ def test_where_memory_does_not_hold_it_even_alone_the_one_before_comes_back(
                 require(networks)
 
     reopened: list[str] = []
-    monkeypatch.setattr(runtime_bundles, "_require_memory", short)
+    monkeypatch.setattr(runtime_bundles, "require_memory", short)
     opened = bench.bundles._opened
 
     def second(loaded: object, entry: object = None) -> object:
@@ -278,6 +309,21 @@ def test_where_memory_does_not_hold_it_even_alone_the_one_before_comes_back(
     assert bench.serves() == ["90.1.0"]
     assert len(bench.bundles.troubles) == 1
     assert not bench.bundles.make_room(), "it does not close what serves again and again"
+
+
+def test_where_memory_holds_neither_any_more_whoever_looks_next_tries_both_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.activate("90.2.0")
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "available", lambda: 1)
+        bench.serves()
+        assert bench.news.wait(WAIT_S)
+        assert bench.serves() == ["90.1.0"]
+        assert bench.bundles.make_room()
+        assert bench.serves() == []
+    bench.bundles._refused.clear()  # as after a minute (AGAIN_S)
+    bench.soon("90.2.0")
 
 
 def test_what_was_recalled_serves_no_study_that_begins_even_while_the_next_one_is_opened(

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -407,4 +408,38 @@ def test_a_new_engine_is_taken_up_and_the_spare_where_the_gpu_fails(bench, ready
     (now,) = bundles.refresh()
     assert now.backend is before.backend
     owner.call(lambda device: setattr(device.cuda, "fails", None))
+    bundles.close()
+
+
+def test_an_engine_that_was_built_is_proved_and_opened_beside_the_work(
+    bench, ready_site, monkeypatch
+):
+    settings = Settings.model_validate({
+        "state": ready_site.settings.state, "work": {"backend": "auto", "threads": 2},
+    })  # fmt: skip
+    bench.state = settings.state
+    news, begun, go = threading.Event(), threading.Event(), threading.Event()
+    bundles = OpenBundles(settings, engines=bench.gpu(), news=news.set)
+    bench.loaded = bundles.shelf.load(bundles.shelf.active()[0])
+    put(bench.made, bench.loaded)
+    real = GpuEngines._prove
+
+    def held(engines, loaded):
+        assert threading.current_thread() is not threading.main_thread()
+        begun.set()
+        assert go.wait(WAIT_S)
+        real(engines, loaded)
+
+    monkeypatch.setattr(GpuEngines, "_prove", held)
+    (before,) = bundles.refresh()
+    until(lambda: bundles.follow_builds() or begun.is_set())
+    for _ in range(3):  # the loop turns while the engine is being opened
+        bundles.follow_builds()
+        assert bundles.refresh() == (before,)
+    go.set()
+    assert news.wait(WAIT_S)
+    bundles.follow_builds()
+    (after,) = bundles.refresh()
+    assert after.backend.ref.name == "gpu"
+    assert after.spare() is before.backend
     bundles.close()

@@ -21,7 +21,7 @@ from appliance.settings import Settings
 from compile.pack import pack
 from rigs.engine_bench import EngineBench, put
 
-COARSE = (6.0, 3.0, 3.0)
+COARSE = (2.5, 3.0, 3.0)
 Forge = Callable[..., bytes]
 
 
@@ -31,11 +31,20 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chest, "chest", partial(chest.chest, spacing_mm=COARSE))
 
 
-@pytest.fixture
-def recorded(tiny_source: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def recorded_bytes(tiny_bytes: bytes, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The tiny bundle with what it finds in the phantom."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.scanside"
+    path.write_bytes(tiny_bytes)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chest, "chest", partial(chest.chest, spacing_mm=COARSE))
+        return pack(path, version="1.0.1", phantom=True)
+
+
+@pytest.fixture
+def recorded(recorded_bytes: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "recorded.scanside"
-    path.write_bytes(pack(tiny_source, phantom=True))
+    path.write_bytes(recorded_bytes)
     return path
 
 

@@ -53,3 +53,12 @@ def test_what_does_not_count_is_shown_as_such(
     verbs.activate(shelf, verbs.add(shelf, signed("1.1.0")).name, "1.1.0")
     (state / "bundles" / "installed.json").write_text("{}")
     assert "active (does not count)" in " ".join(shown(shelf).split())
+
+
+def test_what_was_recalled_is_shown_as_such(
+    make_shelf: Callable[..., Shelf], signed: Callable[[str], Path]
+) -> None:
+    shelf = make_shelf()
+    entry = verbs.activate(shelf, verbs.add(shelf, signed("1.1.0")).name, "1.1.0")
+    shelf.withdraw(entry.digest, "wrong")
+    assert "(recalled)" in shown(shelf)

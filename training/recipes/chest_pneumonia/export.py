@@ -30,7 +30,7 @@ class Knobs:
     out: str = "build/chest-pneumonia"  # source folder, relative to the working folder
     name: str = "pneumonia"  # the run under the training work folder
     rivals: str = "pneumonia-teacher,pneumonia-alone"  # runs that the card compares it with
-    version: str = "0.1.2"  # of the bundle
+    version: str = "0.1.3"  # of the bundle
     precision: str = "int8"  # or fp32: the float network of the same run
 
 

@@ -25,7 +25,6 @@ from appliance.runtime.bundles import OpenBundles
 from appliance.store.events import BundlesRefused, Loaded
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
-from appliance.work.shelf_watch import ShelfWatch
 from appliance.work.stage import Work
 from rigs.bundles import BUNDLE
 from rigs.device import Device
@@ -196,24 +195,6 @@ def test_the_study_at_hand_keeps_what_was_recalled_and_the_next_one_never_sees_i
 
 
 ANYWHERE = Runner("another backend", lambda *_: Gate(passed=True, results=()))
-
-
-def test_the_shelf_is_heard_when_a_table_changes_and_when_a_bundle_is_open(
-    tmp_path: Path, tiny_bytes: bytes
-) -> None:
-    device = Device(tmp_path, tiny_bytes)
-    watch = ShelfWatch(device.settings.state)
-    assert len(watch.handles) == 2
-    assert not watch.heard()
-    device.activate(name=BUNDLE, version="90.0.0")
-    assert watch.heard()
-    assert not watch.heard()
-    watch.opened()
-    watch.opened()
-    assert watch.heard()
-    assert not watch.heard()
-    watch.close()
-    watch.opened()  # a thread that ends late
 
 
 def test_work_takes_up_a_bundle_although_no_study_comes(tmp_path: Path, tiny_bytes: bytes) -> None:
