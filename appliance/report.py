@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -65,10 +65,23 @@ def absent(value: object) -> bool:
     return value in (None, ())
 
 
+R = TypeVar("R", bound="Record")
+
+
 class Record(BaseModel):
     """Base of everything that crosses a process or a disk: frozen, and no unknown key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def stored(cls: type[R], data: bytes | str) -> R:
+        """The record as it lies on this device, where a later release may have written it: what
+        that one has added is left out. ValidationError for what it cannot be.
+
+        A release that was rolled back must start on the state of its successor. So every file of
+        state is read in this way, and what comes from elsewhere is not.
+        """
+        return cls.model_validate_json(data, extra="ignore")
 
 
 class LungDisease(Record):

@@ -10,6 +10,7 @@ Rules
   aside first, under the name NAME.damaged-N, and nobody ever removes that. Only a user who may not
   read it stops.
 - No symbolic link is followed.
+- A later release may add to a row: that is left out, and lost where this release writes the table.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Tables:
     def read(self, model: type[Table]) -> Table | None:
         """The table, or None where it is damaged. StateUnusable where this user may not read it."""
         try:
-            return model.model_validate_json(plain.read(self._state, FOLDER, FILES[model]))
+            data = plain.read(self._state, FOLDER, FILES[model])
+            return model.model_validate_json(data, extra="ignore")
         except FileNotFoundError:
             return model.model_validate({})
         except PermissionError as e:

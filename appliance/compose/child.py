@@ -103,7 +103,7 @@ class Composer:
         orders: dict[Ordered, list[OwedRow]] = {}
         for row in rows:
             try:
-                ordered = Ordered.model_validate_json(row.body or b"")
+                ordered = Ordered.stored(row.body or b"")
             except ValidationError:
                 self._journal.owed.never(row.destination, row.key, "its order cannot be read")
                 continue

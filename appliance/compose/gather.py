@@ -177,7 +177,7 @@ class Gatherer:
         settled = self._journal.told.keep(
             ordered.report_id, ordered.stage, ordered.edition, made.model_dump_json()
         )
-        return Told.model_validate_json(settled)
+        return Told.stored(settled)
 
     def _before(self, ordered: Ordered, report: Report) -> Told | None:
         """What was told before this, as far as an object was made of it."""
@@ -188,7 +188,7 @@ class Gatherer:
 
     def _last_told(self, report_id: uuid.UUID) -> Told | None:
         told = self._journal.told.all(report_id)
-        return Told.model_validate_json(told[-1]) if told else None
+        return Told.stored(told[-1]) if told else None
 
     def _document(
         self, ordered: Ordered, report: Report, key: SeriesKey, by: str | None
@@ -207,7 +207,7 @@ class Gatherer:
 
     def _rejects(self, report_id: uuid.UUID) -> tuple[Document, ...]:
         """Every structured report that was told of a report, but its withdrawals."""
-        told = [Told.model_validate_json(one) for one in self._journal.told.all(report_id)]
+        told = [Told.stored(one) for one in self._journal.told.all(report_id)]
         return tuple(one.document for one in told if one.document and one.by is None)
 
     def _others(self, key: SeriesKey) -> tuple[str, ...]:

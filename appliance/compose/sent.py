@@ -83,7 +83,7 @@ def _before(journal: Journal, destination: str, usual: Document) -> Document | N
     if stage != Stage.PRELIMINARY.value or journal.owed.state(destination, usual.key) is not None:
         return usual
     told = journal.told.kept(uuid.UUID(report_id), stage, int(edition))
-    earlier = None if told is None else Told.model_validate_json(told).predecessor
+    earlier = None if told is None else Told.stored(told).predecessor
     return None if earlier is None else _before(journal, destination, earlier)
 
 
@@ -107,7 +107,7 @@ def _noted(
         place = _place(destination, stage, older=one)
         found = journal.told.kept(uuid.UUID(report_id), place, int(edition))
         if found is not None:
-            return Document.model_validate_json(found)
+            return Document.stored(found)
     return None
 
 

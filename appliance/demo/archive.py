@@ -177,7 +177,7 @@ def _owed(state: Path) -> list[OwedRow]:
 
 
 def _checked(row: OwedRow, state: Path, archive: Archive) -> Delivered:
-    kind = Ordered.model_validate_json(row.body or b"").kind
+    kind = Ordered.stored(row.body or b"").kind
     said = State(row.state).value
     if row.file is None:
         return Delivered(kind, said, "", False, row.last_error or "not composed")

@@ -318,7 +318,7 @@ class Publisher:
             if row.key in under_way:
                 continue
             try:
-                envelope = Envelope.model_validate_json(row.body or b"")
+                envelope = Envelope.stored(row.body or b"")
             except ValidationError:
                 self._bury(row.key, "its envelope cannot be read")
                 continue

@@ -90,7 +90,7 @@ class Mqtt:
 
     def described(self, key: str, body: bytes | None) -> str:
         try:
-            return Envelope.model_validate_json(body or b"").topic
+            return Envelope.stored(body or b"").topic
         except ValidationError:
             return key
 
@@ -174,7 +174,7 @@ def is_about(body: bytes | None, report: Report) -> bool:
 def _payload(body: bytes | None) -> dict[str, Any] | None:
     """The message in an envelope; None where there is none to be read."""
     try:
-        found = json.loads(Envelope.model_validate_json(body or b"").payload)
+        found = json.loads(Envelope.stored(body or b"").payload)
     except ValueError:  # a ValidationError is one too
         return None
     return found if isinstance(found, dict) else None

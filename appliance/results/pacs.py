@@ -199,7 +199,7 @@ def is_older_key(key: str) -> bool:
 def ordered(body: bytes | None) -> Ordered | None:
     """What a row orders; None where its body is no order."""
     try:
-        return Ordered.model_validate_json(body or b"")
+        return Ordered.stored(body or b"")
     except ValidationError:
         return None
 

@@ -87,7 +87,7 @@ class Ledger(Record):
 def read(path: Path) -> Ledger:
     """The ledger as it was kept; an empty one where it is missing or damaged."""
     try:
-        return Ledger.model_validate_json(path.read_bytes())
+        return Ledger.stored(path.read_bytes())
     except (OSError, ValidationError):
         return Ledger()
 

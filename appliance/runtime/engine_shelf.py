@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from appliance.backend.profile import Shapes
 from appliance.bundle.golden import Gate
@@ -126,7 +126,7 @@ class Held:
     engines: Mapping[str, bytes]
 
 
-Row = TypeVar("Row", bound=BaseModel)
+Row = TypeVar("Row", bound=Record)
 
 
 def here(gpu: Driver, library: str, version: str) -> Here:
@@ -180,7 +180,7 @@ def load(folder: Path, loaded: Loaded, now: Here) -> Held:
     except OSError as e:
         raise _refused(f"no engine of {loaded.ref.name} is built here", "engine_missing") from e
     try:
-        made = EngineManifest.model_validate_json(data)
+        made = EngineManifest.stored(data)
     except ValidationError as e:
         raise _refused(f"{folder / MANIFEST} is damaged", "engine_damaged") from e
     try:
@@ -283,7 +283,7 @@ def prune(state: Path, digests: set[str]) -> None:
 
 def _row(path: Path, kind: type[Row]) -> Row | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.stored(path.read_bytes())
     except (OSError, ValidationError):
         return None
 

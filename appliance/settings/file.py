@@ -1,4 +1,10 @@
-"""The settings file: where it is looked for, and what it says as a whole."""
+"""The settings file: where it is looked for, and what it says as a whole.
+
+A key that this release does not know is refused, also after a rollback: nothing tells a key of a
+later release from a misspelt one, and a limit that was misspelt must not silently be none. No
+update writes this file, and a person gives it a new key only once the release that knows it is
+confirmed.
+"""
 
 from __future__ import annotations
 

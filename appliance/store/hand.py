@@ -55,7 +55,7 @@ class Hand:
     def last(self) -> InHand | None:
         """What a process that is gone had in hand; None where it ended between two steps."""
         try:
-            return InHand.model_validate_json(self._path.read_bytes())
+            return InHand.stored(self._path.read_bytes())
         except (OSError, ValidationError):
             return None
 

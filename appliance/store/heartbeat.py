@@ -222,7 +222,7 @@ def read(state: Path, name: str) -> Beat | None:
     """What the stage of this name (`instance.names`) said last in this boot; None where it said
     nothing that can be read."""
     try:
-        beat = Beat.model_validate_json((state / "run" / f"{name}.beat").read_bytes())
+        beat = Beat.stored((state / "run" / f"{name}.beat").read_bytes())
     except (OSError, ValidationError):
         return None
     return beat if beat.boot == boot_id() else None

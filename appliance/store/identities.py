@@ -62,7 +62,7 @@ def read(state: Path, report_id: uuid.UUID | str) -> Person | None:
     """None where it is not kept, or not to be understood."""
     with suppress(OSError, ValueError):
         found = plain.read(state, FOLDER, f"{report_id}.json", most=1 << 16)
-        return Person.model_validate_json(found)
+        return Person.stored(found)
     return None
 
 

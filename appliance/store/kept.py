@@ -138,7 +138,7 @@ def keep_record(state: Path, report_id: uuid.UUID, name: str, record: Record) ->
 def kept_record(state: Path, report_id: uuid.UUID, name: str, model: type[R]) -> R | None:
     """The same again; None where it is not kept, or not to be understood."""
     with suppress(OSError, ValueError):
-        return model.model_validate_json(plain.read(state, FOLDER, str(report_id), f"{name}.json"))
+        return model.stored(plain.read(state, FOLDER, str(report_id), f"{name}.json"))
     return None
 
 
@@ -157,7 +157,9 @@ def images(state: Path, report_id: uuid.UUID) -> list[str] | None:
 def scores(state: Path, report_id: uuid.UUID) -> Scores | None:
     """All that was scored for a report; None where nothing was, and for a report of before."""
     with suppress(ValueError):
-        return Images.model_validate(_read(state, str(report_id), "images.json")).scores
+        return Images.model_validate(
+            _read(state, str(report_id), "images.json"), extra="ignore"
+        ).scores
     return None
 
 

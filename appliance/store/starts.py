@@ -82,7 +82,7 @@ def forget(state: Path, stage: str) -> None:
 
 def _read(state: Path, stage: str) -> int:
     try:
-        return Starts.model_validate_json(_path(state, stage).read_bytes()).quick
+        return Starts.stored(_path(state, stage).read_bytes()).quick
     except (OSError, ValidationError):
         return 0
 

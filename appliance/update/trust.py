@@ -121,7 +121,7 @@ class Trust:
         """What is below nothing is taken. StateUnusable (`trust_damaged`)."""
         path = self.folder / MARK
         try:
-            return Mark.model_validate_json(path.read_bytes())
+            return Mark.stored(path.read_bytes())
         except FileNotFoundError:
             return Mark()
         except (OSError, ValidationError) as e:
@@ -193,7 +193,7 @@ class Trust:
     def _kept(self) -> Kept:
         """Nothing where it was lost: the mark holds then (rule 2)."""
         try:
-            return Kept.model_validate_json((self.folder / KEPT).read_bytes())
+            return Kept.stored((self.folder / KEPT).read_bytes())
         except (OSError, ValidationError):
             return Kept()
 

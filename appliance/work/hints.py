@@ -44,7 +44,7 @@ def wait(
     payloads = bell.take(hints)
     for payload in payloads:
         try:
-            hint = Hint.model_validate_json(payload)
+            hint = Hint.stored(payload)
             if hint.ordered:
                 ordered = True
             elif hint.association is not None:

@@ -191,7 +191,7 @@ class Commitments(Part):
             for row in rows:
                 failed = [
                     Failed(reference=one, reason=PROCESSING_FAILURE)
-                    for one in _REFERENCES.validate_json(row["refs"])
+                    for one in _REFERENCES.validate_json(row["refs"], extra="ignore")
                 ]
                 _answer_sender(db, row["id"], failed, now)
         return len(rows)
@@ -225,7 +225,7 @@ class Commitments(Part):
             ).fetchone()
             if row is None or row["destination"] not in destinations:
                 return Taken.UNKNOWN
-            asked = _REFERENCES.validate_json(row["asked_about"])
+            asked = _REFERENCES.validate_json(row["asked_about"], extra="ignore")
             if not commitment.answers_all(answer, asked):
                 return Taken.OTHER_REFERENCES
             if row["answered"] is not None:
@@ -317,9 +317,11 @@ class Commitments(Part):
                 transaction_uid=row["transaction_uid"],
                 calling_ae=row["calling_ae"],
                 answer_to=row["answer_to"],
-                references=_REFERENCES.validate_json(row["refs"]),
+                references=_REFERENCES.validate_json(row["refs"], extra="ignore"),
                 came=row["came"],
-                failed=None if row["failed"] is None else _FAILED.validate_json(row["failed"]),
+                failed=None
+                if row["failed"] is None
+                else _FAILED.validate_json(row["failed"], extra="ignore"),
             )
             for row in rows
         ]

@@ -79,7 +79,7 @@ class Damage(Record):
 def read(state: Path) -> Damage | None:
     """The damage that nobody has confirmed yet."""
     try:
-        return Damage.model_validate_json((state / DAMAGE_NAME).read_bytes())
+        return Damage.stored((state / DAMAGE_NAME).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as e:

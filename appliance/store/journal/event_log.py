@@ -67,7 +67,8 @@ class EventLog(Part):
     def of(self, kind: type[E], limit: int = 100) -> list[Happened[E]]:
         """The newest `limit` of one kind, the newest first.
 
-        A row that does not fit its record any more, such as one of an old release, is left out.
+        A row that does not fit its record any more, such as one of an old release, is left out. So
+        is what a later release has added to it.
         """
         with self._db.look() as db:
             rows = db.execute(
@@ -78,7 +79,7 @@ class EventLog(Part):
         for row in rows:
             try:
                 detail = json.loads(row["detail"])
-                event = kind.model_validate({**detail, "subject": row["subject"]})
+                event = kind.model_validate({**detail, "subject": row["subject"]}, extra="ignore")
             except (ValueError, TypeError, ValidationError):
                 continue
             found.append(Happened(row["at"], event))

@@ -59,7 +59,7 @@ def _act(row: dict[str, object]) -> Feedback:
     for name in ("center_lps_mm", "scores"):
         text = row[name]
         row[name] = None if text is None else json.loads(str(text))
-    return Feedback.model_validate(row)
+    return Feedback.model_validate(row, extra="ignore")
 
 
 def _text(value: object) -> str | None:

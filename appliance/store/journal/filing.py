@@ -67,7 +67,8 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     goes at once, because it was never said. So does a later edition than the journal has.
     """
     path = state / LEDGER_NAME
-    size, entries = path.stat().st_size, list(ledger.decoded(path.read_bytes()))
+    data = path.read_bytes()
+    size, entries = len(data), list(ledger.decoded(data))
     found = Contents.of(entries)
     known = Contents.of(e for e in entries if not isinstance(e, ReportEntry) or _was(db, e)).reports
     left = [entry for entry in known.values() if not _is_filed(state, entry)]
@@ -83,7 +84,7 @@ def tidy(state: Path, db: sqlite3.Connection, disk: Disk) -> None:
     states = {ids: db.execute(query, ids).fetchone() for ids in found.owed}
     owed = [e for ids, e in found.owed.items() if (row := states[ids]) and row[0] in delivery.OWED]
     live: list[Entry] = [*owed, *left[MOST:], *told[MOST:], DrawnEntry(seq=_drawn(db))]
-    fresh = b"".join(encoded([entry]) for entry in live)
+    fresh = b"".join(encoded([entry]) for entry in live) + ledger.foreign(data)
     never_was = known != found.reports or None in states.values()
     if never_was or found.feedback or (size > SMALL and 2 * len(fresh) <= size):
         disk.write(path, fresh)

@@ -47,7 +47,7 @@ from appliance.store.journal.feedback import FeedbackPart
 from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.part import columns
-from appliance.store.journal.reports import Reports
+from appliance.store.journal.reports import Reports, read
 from appliance.store.journal.series import SeriesPart
 from appliance.store.journal.shown import Shown
 from appliance.store.journal.timings import Timings
@@ -228,8 +228,9 @@ class Journal:
                 (Code.OWN_RESULT.value, before, destination),
             ).fetchall()
         return [
-            (SeriesKey(r["study_uid"], r["series_uid"]), Report.model_validate_json(r["json"]))
+            (SeriesKey(r["study_uid"], r["series_uid"]), report)
             for r in rows
+            if (report := read(r["json"])) is not None
         ]
 
     def order_instead(self, destination: str, key: str, why: str, instead: Owed) -> bool:

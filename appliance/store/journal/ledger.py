@@ -16,6 +16,8 @@ Rules
   until it is filed (`filing`).
 - Whoever writes holds the journal's lock for writing, so one process writes at a time. A
   transaction that fails takes its line back.
+- A later release may add entries and fields: what this one does not know it leaves out, and keeps
+  when it writes the ledger anew (`foreign`).
 - The ledger is never asked while the journal is whole, but to find out whether it is.
 """
 
@@ -138,7 +140,10 @@ _ENTRIES: TypeAdapter[list[Entry]] = TypeAdapter(
 
 def encoded(entries: Sequence[Entry]) -> bytes:
     """They as one line, which begins anew behind whatever was cut short before it."""
-    text = _ENTRIES.dump_json(list(entries))
+    return _line(_ENTRIES.dump_json(list(entries)))
+
+
+def _line(text: bytes) -> bytes:
     return b"\n%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -147,8 +152,33 @@ def decoded(data: bytes) -> Iterator[Entry]:
     for line in data.split(b"\n"):
         crc, _, text = line.partition(b" ")
         if crc == b"%08x" % zlib.crc32(text):
-            with suppress(ValidationError):  # of a release that knew other kinds
-                yield from _ENTRIES.validate_json(text)
+            yield from _read(text)[0]
+
+
+def foreign(data: bytes) -> bytes:
+    """What a later release has entered and this one does not understand, as lines of their own: who
+    writes a ledger anew keeps them."""
+    lines = []
+    for line in data.split(b"\n"):
+        crc, _, text = line.partition(b" ")
+        if crc == b"%08x" % zlib.crc32(text) and (unknown := _read(text)[1]):
+            lines.append(_line(json.dumps(unknown).encode()))
+    return b"".join(lines)
+
+
+def _read(text: bytes) -> tuple[list[Entry], list[object]]:
+    """The entries of a line, and what is none that this release knows."""
+    with suppress(ValidationError):
+        return _ENTRIES.validate_json(text, extra="ignore"), []
+    known: list[Entry] = []
+    unknown: list[object] = []
+    with suppress(ValueError, TypeError):
+        for one in json.loads(text):
+            try:
+                known += _ENTRIES.validate_json(json.dumps([one]), extra="ignore")
+            except ValidationError:
+                unknown.append(one)
+    return known, unknown
 
 
 @dataclass

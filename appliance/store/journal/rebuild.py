@@ -183,7 +183,7 @@ def _enter_reports(
     part, count = Reports(database, time.time), 0
     for entry in sorted(entries, key=lambda one: one.created):
         with contextlib.suppress(ValidationError):
-            report = Report.model_validate_json(entry.report)
+            report = Report.stored(entry.report)
             part.add_in(db, report, entry.key, created=entry.created)
             count += 1
     return count
@@ -231,5 +231,5 @@ def _pseudonym(entry: ReportEntry | None) -> str | None:
     """Of the study, as the report says it."""
     if entry is not None:
         with contextlib.suppress(ValidationError):
-            return Report.model_validate_json(entry.report).study.pseudonym
+            return Report.stored(entry.report).study.pseudonym
     return None

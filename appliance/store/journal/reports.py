@@ -1,9 +1,17 @@
-"""Reports as they were committed: both stages, every revision, one row a report and stage."""
+"""Reports as they were committed: both stages, every revision, one row a report and stage.
+
+A report that a later release has made is read without what that one has added. Where it says what
+this release does not know, no older one stands in for it: there is none to be shown, and the row
+stays as it is.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
+from contextlib import suppress
+from importlib.metadata import version
 from typing import Final
 
 from pydantic import ValidationError
@@ -52,7 +60,7 @@ class Reports(Part):
             rows = db.execute(
                 "SELECT json FROM reports WHERE study_uid = ? ORDER BY created, rowid", (study_uid,)
             )
-            return [read(r[0]) for r in rows]
+            return [report for r in rows if (report := read(r[0])) is not None]
 
     def of_series(self, key: SeriesKey) -> list[Report]:
         """All reports of a series, oldest first, both stages."""
@@ -62,7 +70,7 @@ class Reports(Part):
                 ORDER BY created, rowid""",
                 (key.study, key.series),
             )
-            return [Report.model_validate_json(r[0]) for r in rows]
+            return [report for r in rows if (report := read(r[0])) is not None]
 
     def recent(self, limit: int) -> list[Report]:
         """The newest reports first, both stages."""
@@ -70,7 +78,7 @@ class Reports(Part):
             rows = db.execute(
                 "SELECT json FROM reports ORDER BY created DESC, rowid DESC LIMIT ?", (limit,)
             )
-            return [read(r[0]) for r in rows]
+            return [report for r in rows if (report := read(r[0])) is not None]
 
     def next_revision(
         self, key: SeriesKey, bundle_digest: str | None, input_digest: str | None = None
@@ -141,9 +149,22 @@ class Reports(Part):
             return read(row[0]) if row else None
 
 
-def read(text: str) -> Report:
-    """A report that was committed can be read, unless the file is damaged."""
+def read(text: str) -> Report | None:
+    """A report that was committed can be read, unless the file is damaged; None where a later
+    release has made it and says what this one does not know, such as another reason."""
     try:
-        return Report.model_validate_json(text)
+        return Report.stored(text)
     except ValidationError as e:
+        if _is_of_a_later_release(text):
+            return None
         raise sqlite3.DatabaseError(f"a report cannot be read: {e}"[:300]) from e
+
+
+def _is_of_a_later_release(text: str) -> bool:
+    with suppress(ValueError, TypeError, KeyError):
+        return _numbers(json.loads(text)["appliance"]) > _numbers(version("scanside"))
+    return False
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, release.split(".")))

@@ -147,7 +147,11 @@ class Shown(Part):
                 WHERE nth = 1""",
                 studies,
             ).fetchall()
-        return [(SeriesKey(r["study_uid"], r["series_uid"]), read(r["json"])) for r in rows]
+        return [
+            (SeriesKey(r["study_uid"], r["series_uid"]), report)
+            for r in rows
+            if (report := read(r["json"])) is not None
+        ]
 
     def judged(self, studies: Sequence[str]) -> dict[SeriesKey, float]:
         """When it was last said of each series of these studies that it is complete."""

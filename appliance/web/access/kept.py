@@ -6,6 +6,8 @@ Rules
   under the lock web/lock, so that none is lost. The stage sees it at its next request.
 - A file that cannot be read as its record is an error, never an empty list: else who damages a file
   takes back what it forbids.
+- A release that was rolled back leaves out what its successor has added to a record, and writes it
+  without: so what forbids something never becomes a new field of these records, but a file.
 """
 
 from __future__ import annotations
@@ -68,17 +70,21 @@ class Kept(Generic[R]):
 
     def _read(self) -> R:
         try:
-            return self._kind.model_validate_json(
-                plain.read(self._state, FOLDER, self._name, most=_MOST)
-            )
+            found = self._kind.stored(plain.read(self._state, FOLDER, self._name, most=_MOST))
         except FileNotFoundError:
             return self._kind()
         except OSError as e:
             raise StateUnusable(f"{self._path}: {e.strerror}") from e
         except ValidationError as e:
-            raise StateUnusable(
-                f"{self._path} is damaged: {e.error_count()} errors",
-                remedy=f"Remove {self._path}. What it held must then be made again: accounts with "
-                "`scanside web user add`, the display with `scanside web display`.",
-                code="web_file_damaged",
-            ) from e
+            raise self._damaged(f"{e.error_count()} errors") from e
+        if not found.model_fields_set:
+            raise self._damaged("it holds nothing of what it is for")
+        return found
+
+    def _damaged(self, why: str) -> StateUnusable:
+        return StateUnusable(
+            f"{self._path} is damaged: {why}",
+            remedy=f"Remove {self._path}. What it held must then be made again: accounts with "
+            "`scanside web user add`, the display with `scanside web display`.",
+            code="web_file_damaged",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def test_what_is_owed_stays_in_the_ledger_however_short_it_becomes(
     assert (tmp_path / LEDGER_NAME).stat().st_size < size / 10
     journal.owed.again("mqtt", owed[:1])
     assert [key for _, key in ledger.read(tmp_path / LEDGER_NAME).owed] == [owed[-1], owed[0]]
+
+
+def test_what_a_later_release_has_entered_stays_in_the_ledger_when_it_is_written_anew(
+    journal: Journal, tmp_path: Path, make_report: Callable[..., Report], commit: Commit
+) -> None:
+    text = b'[{"kind": "moved", "to": "x"}]'
+    later = b"\n%08x %s\n" % (zlib.crc32(text), text)
+    with (tmp_path / LEDGER_NAME).open("ab") as file:
+        file.write(later)
+    for n in range(30):
+        commit(make_report(images=f"{n:064x}", revision=n + 1))
+    journal.owed.ack("mqtt", [row.key for row in journal.owed.waiting("mqtt", 1000)])
+    size = (tmp_path / LEDGER_NAME).stat().st_size
+    journal.tidy(tmp_path)
+    left = (tmp_path / LEDGER_NAME).read_bytes()
+    assert len(left) < size / 10
+    assert left.count(later) == 1
 
 
 def test_a_journal_without_a_ledger_gets_one_with_all_in_it(

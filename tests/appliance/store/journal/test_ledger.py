@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,28 @@ def test_what_was_delivered_is_noted_without_a_sync(tmp_path: Path) -> None:
     kept.note(owed("c"))
     kept.write()
     assert disk.syncs == 1, "one for a transaction"
+
+
+def of_a_later_release() -> bytes:
+    """A line with what that one knows, in between what is known here."""
+    known = [{**one.model_dump(mode="json"), "later": 1} for one in (owed("a"), owed("b", 2))]
+    text = json.dumps([known[0], {"kind": "moved", "to": "x"}, known[1]]).encode()
+    return b"\n%08x %s\n" % (zlib.crc32(text), text)
+
+
+def test_of_a_line_of_a_later_release_what_is_known_here_counts() -> None:
+    assert list(decoded(of_a_later_release())) == [owed("a"), owed("b", 2)]
+
+
+def test_what_only_a_later_release_knows_is_kept_for_it() -> None:
+    data = encoded([owed("c")]) + of_a_later_release()
+    text = b'[{"kind": "moved", "to": "x"}]'
+    kept = b"\n%08x %s\n" % (zlib.crc32(text), text)
+    assert ledger.foreign(data) == kept
+    assert ledger.foreign(kept) == kept, "however often it is written anew"
+    assert ledger.foreign(encoded([owed("c"), REPORT])) == b""
+
+
+@pytest.mark.parametrize("text", [b"{}", b"null", b"[1]", b"\xff", b'[{"kind": 1}]'])
+def test_a_whole_line_that_is_no_list_of_entries_is_no_entry(text: bytes) -> None:
+    assert list(decoded(b"\n%08x %s\n" % (zlib.crc32(text), text))) == []
