@@ -13,18 +13,21 @@ Rules.
 3. What python-tuf has kept it does not ask for again. Where a file is missing here all the same,
    what was kept is forgotten and asked for anew.
 4. There is room for what is fetched before its first byte comes, beside the reserve of [retain].
+5. What was fetched before is verified at each look: a file that the disk has damaged since is
+   fetched anew, so that `apply` does not refuse a good release for it a second time.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from appliance.errors import ScansideError
-from appliance.release.record import RECALL, Release
+from appliance.errors import ReleaseRefused, ScansideError
+from appliance.release.blobs import unpack
+from appliance.release.record import RECALL, Blob, Release
 from appliance.settings import Settings
 from appliance.store.files import DISK, Disk
 from appliance.update.downloads import Downloads
@@ -152,11 +155,30 @@ class Fetching:
         """Rule 4. What no planned release needs goes."""
         blobs = self.folder / BLOBS
         downloads = Downloads(blobs, source, self.settings.retain.reserve_mb, self.disk)
-        needed = downloads.whole(release, told.facts.kind, frozenset(told.have))
+        have = frozenset(told.have)
+        self._drop_damaged([one.lock for one in release.devices])
+        self._drop_damaged([one.contents for one in release.bundles])
+        needed = downloads.whole(release, told.facts.kind, have)
+        if self._drop_damaged(needed):
+            downloads.whole(release, told.facts.kind, have)
         names = {f"{one.digest}.zst" for one in needed}
         for path in blobs.iterdir():
             if path.name not in names:
                 self.disk.remove(path)
+
+    def _drop_damaged(self, blobs: Iterable[Blob]) -> bool:
+        """Rule 5: whether there was such a file."""
+        dropped = False
+        for blob in blobs:
+            path = self.folder / BLOBS / f"{blob.digest}.zst"
+            if not path.exists():
+                continue
+            try:
+                unpack(blob, path.read_bytes())
+            except ReleaseRefused:
+                self.disk.remove(path)
+                dropped = True
+        return dropped
 
 
 def _is_recall(path: Path) -> bool:

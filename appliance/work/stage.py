@@ -417,8 +417,11 @@ def main(
         while not stop:
             work.beat()
             busy = work.busy
-            building = bundles.engines is not None and bundles.engines.busy
-            most = BUILD_LOOK_S if building else heart.sleep_s
+            most = (
+                BUILD_LOOK_S
+                if bundles.engines is not None and bundles.engines.busy
+                else heart.sleep_s
+            )
             hints_now = wait(hints, signals, min(work.wait_s(), most), shelf.handles)
             if busy or hints_now.keys or hints_now.ended:
                 quiet_since = time.monotonic()

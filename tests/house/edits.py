@@ -244,7 +244,7 @@ STAGE = Edits(
 ''',
         ),
         Row(
-            "systemd/scanside-boot.service", " receive retain web{} apply update\n", " drop"
+            "systemd/scanside-boot.service", " publish deliver{} work receive ", " drop"
         ),
         Row("pyproject.toml", f'"{LAYER}{{}}"', " | drop"),
         Row("docs/CONTRIBUTING.md", f"\n{LAYER}{{}}\n", " | drop"),

@@ -112,6 +112,18 @@ def test_a_file_that_was_lost_here_is_asked_for_again(
     assert list((made.folder / "metadata").glob("*.snapshot.json"))
 
 
+def test_a_blob_that_the_disk_has_damaged_is_fetched_anew(
+    repo: Simulated, server: Server, tmp_path: Path
+) -> None:
+    made = fetching(repo, tmp_path)
+    look(made, repo, server)
+    before = {path: path.read_bytes() for path in (made.folder / BLOBS).iterdir()}
+    for path, data in before.items():
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert look(made, repo, server).release == "stable/1.json"
+    assert {path: path.read_bytes() for path in (made.folder / BLOBS).iterdir()} == before
+
+
 def test_what_this_box_has_already_is_not_fetched(
     repo: Simulated, server: Server, tmp_path: Path
 ) -> None:
