@@ -107,7 +107,7 @@ def _units(box: Box, new: int, old: int, do: Callable[[Callable[[], None]], None
                     raise
 
     def stop(stage: str) -> None:
-        if box.units.state(stage, old) not in ("absent", "failed"):
+        if box.units.state(stage, old) != "absent":  # one that failed would be started again
             box.units.stop(stage, old)
 
     do(lambda: start(RECEIVE))

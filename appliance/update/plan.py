@@ -86,7 +86,7 @@ class Facts(Record):
     idle: bool
     """No association, nothing followed, and quiet for a minute."""
     between_series: bool
-    """No association, and nothing in hand at this moment."""
+    """No association, and nothing in hand at this moment; or no such moment has come for long."""
 
 
 class Offer(Record):

@@ -2,7 +2,8 @@
 
 Rules.
 1. What was asked for is followed until it is on trial, confirmed, refused, or waits for something:
-   one line a step. While another slot takes over nobody answers; that is waited for too.
+   one line a step. While another slot takes over nobody answers; that is waited for too. So is, by
+   `now`, the moment between two series.
 2. `status` without a running `apply` reads what it wrote last, and says so.
 3. 0: done, on trial, or it waits by a rule. 1: refused, gone back, or it cannot be done.
 """
@@ -20,6 +21,7 @@ from appliance.apply.requests import Answer, Request, Status, read_status
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
 from appliance.update.states import State
+from appliance.update.why import Why
 
 AWAY_S = 120.0
 """So long nobody may answer: another slot takes over, and its `apply` begins."""
@@ -46,6 +48,7 @@ def done(settings: Settings, request: Request, *, as_json: bool) -> int:
     status = followed(
         lambda: _asked(settings, Request(verb="status")),
         answer.wish,
+        patient=request.verb == "now",
         say=(lambda _: None) if as_json else print,
     )
     if as_json:
@@ -57,6 +60,7 @@ def followed(
     ask: Callable[[], Answer],
     wish: int,
     *,
+    patient: bool = False,
     say: Callable[[str], object],
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -85,8 +89,11 @@ def followed(
                     say(text)
             if not status.busy:
                 for line in waits(status):
-                    say(line)
-                return status
+                    if line not in said:
+                        said.append(line)
+                        say(line)
+                if not (patient and any(why.code is Why.BUSY for why in status.why)):
+                    return status
         sleep(LOOK_S)
 
 

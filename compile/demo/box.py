@@ -160,6 +160,8 @@ class Scanner(threading.Thread):
         super().__init__(daemon=True)
         self._to = scanner.Address("SCANSIDE", "127.0.0.1", port)
         self._ended = threading.Event()
+        self._may = threading.Event()
+        self._may.set()
         self._phantom = chest.chest(spacing_mm=SPACING_MM)
         self.sent: list[SeriesKey] = []
         """Series of which every image was acknowledged."""
@@ -168,6 +170,8 @@ class Scanner(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.is_set():
+            if not self._may.wait(0.2):
+                continue
             key = SeriesKey(generate_uid(), generate_uid())
             made = series(self._phantom, study_uid=key.study, series_uid=key.series)
             try:
@@ -181,6 +185,15 @@ class Scanner(threading.Thread):
             else:
                 self.sent.append(key)
             self._ended.wait(0.2)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody is examined meanwhile."""
+        self._may.clear()
+        try:
+            yield
+        finally:
+            self._may.set()
 
     def stop(self) -> None:
         """After the study in hand."""

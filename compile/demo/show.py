@@ -80,6 +80,7 @@ class Run:
     wheels: dict[str, Path]
     """Version -> the appliance's wheel."""
     sbom: Path
+    scanner: Scanner
     rows: list[Row] = field(default_factory=list)
 
     def step(self, step: str, expected: str, doing: Callable[[], tuple[bool, str]]) -> None:
@@ -117,7 +118,7 @@ def run(out: Path) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-update-")))
         one = _prepared(folder, stack)
-        scanner = Scanner(one.box.port)
+        scanner = one.scanner
         stack.enter_context(one.box.running())
         console.print("[green]✓[/green] the box runs from slot 1; a scanner sends without a pause")
         scanner.start()
@@ -165,8 +166,9 @@ def _steps(one: Run, folder: Path) -> None:
 
     def recall() -> tuple[bool, str]:
         one.repository.recall("0.1.1", "It was found to be wrong.")
-        box.types("check")
-        status = one.until(lambda s: _runs(s, "0.1.0"))
+        with one.scanner.paused():  # no update ever delays a study: a minute of quiet is waited for
+            box.types("check")
+            status = one.until(lambda s: _runs(s, "0.1.0"))
         return _runs(status, "0.1.0"), _words(status)
 
     def stick() -> tuple[bool, str]:
@@ -180,7 +182,11 @@ def _steps(one: Run, folder: Path) -> None:
     one.step("a good release", "fetched, proved, on trial, confirmed after 3 studies", good)
     one.step("a bad release: a stage ends at once", "goes back by itself", bad)
     one.step("the bad one is offered again", "not tried again by itself", again)
-    one.step("what runs is recalled", "gives way to the newest good slot", recall)
+    one.step(
+        "what runs is recalled",
+        "gives way to the newest good slot in the next quiet minute",
+        recall,
+    )
     one.step("the next release comes on a stick", "taken like one from the network", stick)
     one.step(
         "a plain client of TUF reads the repository",
@@ -235,7 +241,7 @@ def _prepared(folder: Path, stack: ExitStack) -> Run:
     box.folder.mkdir()
     with console.status("installing a box (pip makes slot 1) ..."):
         box.install(first, sorted(wheels.glob("*.whl")), requirements, repository.first_root)
-    return Run(box, repository, made, sbom)
+    return Run(box, repository, made, sbom, Scanner(box.port))
 
 
 def _after(python: str) -> str:

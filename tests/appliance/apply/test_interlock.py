@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.apply.interlock import QUIET_S, Quiet, Seen, look, studies_of
+from appliance.apply.interlock import PATIENCE_S, QUIET_S, Quiet, Seen, look, studies_of
 from appliance.report import SeriesKey
 from appliance.store.journal import JOURNAL_NAME, Journal
 
@@ -37,7 +37,8 @@ def test_a_journal_that_cannot_be_read_is_not_taken_for_quiet(tmp_path: Path) ->
     quiet = Quiet()
     assert not quiet.idle(seen, 0.0)
     assert not quiet.idle(seen, 10 * QUIET_S)
-    assert not quiet.between(seen)
+    assert not quiet.between(seen, 0.0)
+    assert not quiet.between(seen, 10 * PATIENCE_S)
 
 
 def test_the_minute_of_quiet_begins_anew_with_whatever_happens() -> None:
@@ -49,6 +50,17 @@ def test_the_minute_of_quiet_begins_anew_with_whatever_happens() -> None:
     assert not quiet.idle(Seen(mark="b", associations=1), 2 * QUIET_S + 1)
     assert not quiet.idle(Seen(mark="b"), 2 * QUIET_S + 2)
     assert quiet.idle(Seen(mark="b"), 3 * QUIET_S + 2)
+
+
+def test_where_scanners_send_without_a_pause_a_moment_is_taken_after_some_patience() -> None:
+    quiet = Quiet()
+    assert quiet.between(Seen(), 0.0)
+    assert not quiet.between(Seen(followed=1), 1.0)
+    assert not quiet.between(Seen(associations=1), PATIENCE_S)
+    assert quiet.between(Seen(), PATIENCE_S + 0.5), "a moment between two series"
+    assert not quiet.between(Seen(associations=1), PATIENCE_S + 1.0)
+    assert not quiet.between(Seen(followed=2), 2 * PATIENCE_S)
+    assert quiet.between(Seen(associations=1), 2 * PATIENCE_S + 1.0)
 
 
 def test_studies_are_those_of_one_version() -> None:

@@ -61,6 +61,24 @@ def test_each_step_is_said_once_until_it_is_on_trial_also_while_nobody_answers()
     assert not answers
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_now_waits_for_a_moment_between_two_series_and_says_so_once(patient: bool) -> None:
+    busy = WhyNot(code=Why.BUSY, text="a series is under way")
+    ready, trial = steps(State.READY, "it is proved"), steps(State.TRIAL, "it is proved", "it runs")
+    answers = [
+        status(seen=1, steps=ready, why=(busy,)),
+        status(seen=1, steps=ready, why=(busy,)),
+        status(seen=1, steps=trial),
+    ]
+    said: list[str] = []
+    found = update.followed(
+        lambda: Answer(ok=True, status=answers.pop(0)), 1, patient=patient,
+        say=said.append, sleep=lambda _: None, clock=lambda: 0.0,
+    )  # fmt: skip
+    assert said == ([busy.one_line(), "it runs"] if patient else [busy.one_line()])
+    assert found.steps == (trial if patient else ready)
+
+
 def test_who_never_answers_again_is_given_up() -> None:
     ticks = iter(range(0, 10_000, 50))
 
