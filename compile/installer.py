@@ -106,7 +106,7 @@ def installer(parts: Parts, out: Path) -> Made:
 def _scripts(parts: Parts) -> Iterator[tuple[str, Content]]:
     """What of a checkout goes in as it is: path in the archive, file."""
     systemd, guard = ROOT / "systemd", ROOT / "appliance" / "update" / "guard"
-    yield "install.sh", systemd / "install.sh"
+    yield "install.sh", ROOT / "compile" / "install.sh"
     yield "README.md", ROOT / "docs" / "install.md"
     for folder, found in (
         ("guard", [guard / "guard.sh", guard / "build.py"]),

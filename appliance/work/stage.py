@@ -30,11 +30,9 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from appliance import line
@@ -56,7 +54,7 @@ from appliance.work.blame import Blame, made_of
 from appliance.work.composing import Composing
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
-from appliance.work.hints import Hints, wait
+from appliance.work.hints import Hints, signals_of_end, wait
 from appliance.work.loading import Loading
 from appliance.work.opening import Unopened
 from appliance.work.quiet import QuietTimes
@@ -401,7 +399,7 @@ def main(
     ):
         if migrate:
             journal.migrate("work")
-        signals = end.enter_context(_signals(ask_to_stop))
+        signals = end.enter_context(signals_of_end(ask_to_stop))
         shelf = ShelfWatch(settings.state)
         end.callback(shelf.close)
         bundles = OpenBundles(settings, builds=True, alive=heart.go_on, news=shelf.opened)
@@ -441,18 +439,3 @@ def main(
         heart.end()
         work.composing.stop()
     return 0
-
-
-@contextmanager
-def _signals(ask_to_stop: Callable[..., None]) -> Iterator[socket.socket]:
-    """A socket that becomes readable at SIGTERM or SIGINT, which call `ask_to_stop`."""
-    receiver, sender = socket.socketpair()
-    with receiver, sender:
-        sender.setblocking(False)
-        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, ask_to_stop)
-            yield receiver
-        finally:
-            signal.set_wakeup_fd(-1)

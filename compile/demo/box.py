@@ -38,6 +38,8 @@ READY_S = 120.0
 SPACING_MM = (2.5, 1.0, 1.0)
 """(z, y, x) of the scanner's studies: small ones, so that many come during an update."""
 
+MOST_WAITING = 3
+
 
 @dataclass
 class Box:
@@ -119,23 +121,22 @@ most_kb_s = 100000
                     raise StateUnusable(f"the box is not ready after {READY_S:.0f} s: {log}") from e
                 yield
 
-    def types(self, *words: str) -> tuple[int, str]:
-        """`scanside update WORDS` on the box: exit code, and what it printed."""
-        done = subprocess.run(
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`scanside update WORDS` on the box."""
+        return subprocess.run(
             [
                 str(self.places.current / "bin" / "python"),
                 *("-m", "appliance", "update", *words, "--config", str(self.settings)),
             ],
             capture_output=True, text=True, cwd=self.folder, env=_environment(), check=False,
         )  # fmt: skip
-        return done.returncode, (done.stdout + done.stderr).strip()
 
     def status(self) -> Status:
         """`scanside update status`."""
-        code, said = self.types("status", "--json")
-        if code:
-            raise StateUnusable(f"the box does not say how it stands: {said}")
-        return Status.model_validate_json(said)
+        done = self.types("status", "--json")
+        if done.returncode:
+            raise StateUnusable(f"the box does not say how it stands: {done.stderr.strip()}")
+        return Status.model_validate_json(done.stdout)
 
     def analysed(self, sent: Sequence[SeriesKey]) -> list[SeriesKey]:
         """Which of the series have a report that says so."""
@@ -154,11 +155,13 @@ def _environment() -> dict[str, str]:
 
 
 class Scanner(threading.Thread):
-    """One small study after another, each with UIDs of its own, until it is stopped."""
+    """One small study after another, each with UIDs of its own, until it is stopped. The box has
+    always something in hand, and at most MOST_WAITING studies wait for their report."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, box: Box) -> None:
         super().__init__(daemon=True)
-        self._to = scanner.Address("SCANSIDE", "127.0.0.1", port)
+        self._box = box
+        self._to = scanner.Address("SCANSIDE", "127.0.0.1", box.port)
         self._ended = threading.Event()
         self._may = threading.Event()
         self._may.set()
@@ -170,7 +173,8 @@ class Scanner(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.is_set():
-            if not self._may.wait(0.2):
+            if not self._may.wait(0.2) or self._waiting() >= MOST_WAITING:
+                self._ended.wait(0.2)
                 continue
             key = SeriesKey(generate_uid(), generate_uid())
             made = series(self._phantom, study_uid=key.study, series_uid=key.series)
@@ -185,6 +189,10 @@ class Scanner(threading.Thread):
             else:
                 self.sent.append(key)
             self._ended.wait(0.2)
+
+    def _waiting(self) -> int:
+        latest = self.sent[-MOST_WAITING:]
+        return len(latest) - len(self._box.analysed(latest))
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

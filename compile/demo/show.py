@@ -146,10 +146,10 @@ def _steps(one: Run, folder: Path) -> None:
 
     def good() -> tuple[bool, str]:
         one.release("0.1.1", "Better words. Nothing changes for the reader.")
-        code, said = box.types("now")
+        done = box.types("now")
         status = one.until(lambda s: _state(s) is not State.TRIAL)
-        held = code == 0 and _state(status) is State.CONFIRMED and _runs(status, "0.1.1")
-        return held, _words(status, said)
+        held = done.returncode == 0 and _state(status) is State.CONFIRMED and _runs(status, "0.1.1")
+        return held, _words(status, done.stderr)
 
     def bad() -> tuple[bool, str]:
         one.release("0.1.2", "Work ends at once. Broken on purpose.")
@@ -174,10 +174,10 @@ def _steps(one: Run, folder: Path) -> None:
     def stick() -> tuple[bool, str]:
         one.release("0.1.3", "What was wrong is right.")
         one.repository.stick(folder / "stick")
-        code, said = box.types("now", "--from", str(folder / "stick"))
+        done = box.types("now", "--from", str(folder / "stick"))
         status = one.until(lambda s: _state(s) is not State.TRIAL)
-        held = code == 0 and _state(status) is State.CONFIRMED and _runs(status, "0.1.3")
-        return held, _words(status, said)
+        held = done.returncode == 0 and _state(status) is State.CONFIRMED and _runs(status, "0.1.3")
+        return held, _words(status, done.stderr)
 
     one.step("a good release", "fetched, proved, on trial, confirmed after 3 studies", good)
     one.step("a bad release: a stage ends at once", "goes back by itself", bad)
@@ -206,7 +206,7 @@ def _runs(status: Status, version: str) -> bool:
 def _words(status: Status, said: str = "") -> str:
     steps = status.steps
     how = f"{steps.release} is {steps.state.value}" if steps is not None else "no release in hand"
-    trouble = status.trouble or (said.splitlines()[-1] if said and "[" in said else "")
+    trouble = status.trouble or said.strip()
     runs = f"{how}; {status.appliance.version} runs in slot {status.slot}"
     return f"{runs}; {trouble}" if trouble else runs
 
@@ -241,7 +241,7 @@ def _prepared(folder: Path, stack: ExitStack) -> Run:
     box.folder.mkdir()
     with console.status("installing a box (pip makes slot 1) ..."):
         box.install(first, sorted(wheels.glob("*.whl")), requirements, repository.first_root)
-    return Run(box, repository, made, sbom, Scanner(box.port))
+    return Run(box, repository, made, sbom, Scanner(box))
 
 
 def _after(python: str) -> str:

@@ -118,7 +118,7 @@ def test_every_line_of_the_lock_of_a_device_is_one_that_a_box_takes() -> None:
     assert not any(line.startswith("pip==") for line in lines)
 
 
-@pytest.mark.parametrize("script", ["systemd/install.sh", "jetson/install.sh"])
+@pytest.mark.parametrize("script", ["compile/install.sh", "jetson/install.sh"])
 @pytest.mark.parametrize("shell", [["dash"], ["busybox", "sh"]])
 def test_a_plain_shell_reads_the_scripts(script: str, shell: list[str]) -> None:
     try:
