@@ -31,7 +31,6 @@ from rich.table import Table
 from appliance.apply.requests import Status
 from appliance.demo import broker
 from appliance.demo.child import free_port
-from appliance.errors import ReleaseRefused
 from appliance.report import NOTICE, Record
 from appliance.update.states import State
 from compile import lock, wheel
@@ -77,8 +76,8 @@ class Run:
 
     box: Box
     repository: Repository
-    wheels: dict[str, Path]
-    """Version -> the appliance's wheel."""
+    wheels: list[Path]
+    """Of the appliance: the installed one, a good one, a bad one, another good one."""
     sbom: Path
     scanner: Scanner
     rows: list[Row] = field(default_factory=list)
@@ -99,8 +98,8 @@ class Run:
         mark = "[green]✓[/green]" if held else "[red]✗[/red]"
         console.print(f"{mark} {step}: {happened} [dim]({row.seconds:.0f} s)[/dim]")
 
-    def release(self, version: str, notes: str) -> None:
-        self.repository.release(self.wheels[version], notes, sbom=self.sbom)
+    def release(self, which: int, notes: str) -> None:
+        self.repository.release(self.wheels[which], notes, sbom=self.sbom)
 
     def until(self, wanted: Callable[[Status], bool]) -> Status:
         """The status, once it is as wanted; the last one where that takes too long."""
@@ -143,40 +142,41 @@ def run(out: Path) -> int:
 
 def _steps(one: Run, folder: Path) -> None:
     box = one.box
+    first, second, _, last = (_version(wheel) for wheel in one.wheels)
 
     def good() -> tuple[bool, str]:
-        one.release("0.1.1", "Better words. Nothing changes for the reader.")
+        one.release(1, "Better words. Nothing changes for the reader.")
         done = box.types("now")
         status = one.until(lambda s: _state(s) is not State.TRIAL)
-        held = done.returncode == 0 and _state(status) is State.CONFIRMED and _runs(status, "0.1.1")
+        held = done.returncode == 0 and _state(status) is State.CONFIRMED and _runs(status, second)
         return held, _words(status, done.stderr)
 
     def bad() -> tuple[bool, str]:
-        one.release("0.1.2", "Work ends at once. Broken on purpose.")
+        one.release(2, "Work ends at once. Broken on purpose.")
         box.types("now")
         status = one.until(lambda s: _state(s) is State.ROLLED_BACK)
-        return _state(status) is State.ROLLED_BACK and _runs(status, "0.1.1"), _words(status)
+        return _state(status) is State.ROLLED_BACK and _runs(status, second), _words(status)
 
     def again() -> tuple[bool, str]:
         box.types("check")
         status = one.until(lambda s: not s.busy)
         why = {one.code.value for one in status.why}
-        held = _runs(status, "0.1.1") and bool(why & {"rolled_back", "not_automatic"})
+        held = _runs(status, second) and bool(why & {"rolled_back", "not_automatic"})
         return held, f"{_words(status)}; {', '.join(sorted(why))}"
 
     def recall() -> tuple[bool, str]:
-        one.repository.recall("0.1.1", "It was found to be wrong.")
+        one.repository.recall(second, "It was found to be wrong.")
         with one.scanner.paused():  # no update ever delays a study: a minute of quiet is waited for
             box.types("check")
-            status = one.until(lambda s: _runs(s, "0.1.0"))
-        return _runs(status, "0.1.0"), _words(status)
+            status = one.until(lambda s: _runs(s, first))
+        return _runs(status, first), _words(status)
 
     def stick() -> tuple[bool, str]:
-        one.release("0.1.3", "What was wrong is right.")
+        one.release(3, "What was wrong is right.")
         one.repository.stick(folder / "stick")
         done = box.types("now", "--from", str(folder / "stick"))
         status = one.until(lambda s: _state(s) is not State.TRIAL)
-        held = done.returncode == 0 and _state(status) is State.CONFIRMED and _runs(status, "0.1.3")
+        held = done.returncode == 0 and _state(status) is State.CONFIRMED and _runs(status, last)
         return held, _words(status, done.stderr)
 
     one.step("a good release", "fetched, proved, on trial, confirmed after 3 studies", good)
@@ -220,13 +220,12 @@ def _prepared(folder: Path, stack: ExitStack) -> Run:
         lock.fetch("device", "x86_64", wheels, pythons=(python,))
     with console.status("making the wheels of four versions ..."):
         first = wheel.packed(wheel.ROOT, folder)
-        made = {first.name.split("-")[1]: first}
-        if list(made) != ["0.1.0"]:
-            raise ReleaseRefused("the versions of this demo begin with 0.1.0", code="demo_version")
-        for version, fault in {"0.1.1": None, "0.1.2": "crash", "0.1.3": None}.items():
+        made = [first]
+        for ahead, fault in enumerate((None, "crash", None), start=1):
+            version = _later(_version(first), ahead)
             name, data = versions.of(first.name, first.read_bytes(), version, fault)
-            made[version] = folder / name
-            made[version].write_bytes(data)
+            made.append(folder / name)
+            made[-1].write_bytes(data)
         sbom = folder / "sbom.json"
         words = ["sbom", "--extras", "openvino,engine,update", "-o", str(sbom)]
         subprocess.run([sys.executable, "-m", "compile", *words], check=True, capture_output=True)
@@ -242,6 +241,15 @@ def _prepared(folder: Path, stack: ExitStack) -> Run:
     with console.status("installing a box (pip makes slot 1) ..."):
         box.install(first, sorted(wheels.glob("*.whl")), requirements, repository.first_root)
     return Run(box, repository, made, sbom, Scanner(box))
+
+
+def _version(wheel: Path) -> str:
+    return wheel.name.split("-")[1]
+
+
+def _later(version: str, ahead: int) -> str:
+    major, minor, patch = version.split(".")
+    return f"{major}.{minor}.{int(patch) + ahead}"
 
 
 def _after(python: str) -> str:
