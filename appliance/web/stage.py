@@ -44,7 +44,7 @@ from appliance.store.journal import Journal
 from appliance.web import serving
 from appliance.web.app import PAGES, application
 from appliance.web.rendering import renderer
-from appliance.web.site import Site
+from appliance.web.site import PATIENCE_MS, Site
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +261,7 @@ async def _beat(
 @contextlib.contextmanager
 def _reading(state: Path) -> Iterator[Journal | None]:
     """`Site.reading`."""
-    journal = Journal.read(state)
+    journal = Journal.read(state, PATIENCE_MS)
     if journal is None:
         yield None
         return
