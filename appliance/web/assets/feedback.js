@@ -1,8 +1,9 @@
 // Feedback without leaving the page: the same forms, sent by fetch, and keys for the current finding.
 // Without this file the forms work as they are.
 //
-// viewer:place    from the viewer, {lps: [x, y, z]}: where the reader pointed. The place goes into the
-//                 form of what was missed, which stays closed until "Missed here" is tapped.
+// viewer:place    from the viewer, {lps: [x, y, z]}, or of a radiograph {lps: null, image, stored:
+//                 [column, row], scaled}: where the reader pointed. The place goes into the form of what was
+//                 missed, which stays closed until "Missed here" is tapped.
 // scanside:fresh  from live.js: something about the study is new
 // A click on [data-viewer-finding][data-viewer-report] makes that finding the one in hand.
 "use strict";
@@ -155,13 +156,20 @@
   });
 
   document.addEventListener("viewer:place", (event) => {
-    const { lps } = event.detail;
-    if (!lps) return;
+    const { lps, image, stored, scaled } = event.detail;
+    const [kind, said] = lps
+      ? ["patient", { x: lps[0], y: lps[1], z: lps[2] }]
+      : ["image", stored && { column: stored[0], row: stored[1] }];
+    if (!said) return;
     const around = event.target.closest?.("section.series") || document;
-    for (const place of around.querySelectorAll("section.feedback details.place")) {
-      ["x", "y", "z"].forEach((axis, n) => {
-        place.querySelector(`input[name=${axis}]`).value = Number(lps[n]).toFixed(1);
-      });
+    for (const place of around.querySelectorAll(`details.place[data-placed=${kind}]`)) {
+      for (const [name, value] of Object.entries(said)) {
+        place.querySelector(`input[name=${name}]`).value = Number(value).toFixed(1);
+      }
+      if (lps) continue;
+      place.querySelector("input[name=image]").value = image;
+      place.querySelector(".no-scale").hidden = scaled; // without it a size in mm means nothing
+      for (const size of place.querySelectorAll("button[name=size_mm]")) size.disabled = !scaled;
     }
   });
 
