@@ -5,6 +5,7 @@
 //                 [column, row], scaled}: where the reader pointed. The place goes into the form of what was
 //                 missed, which stays closed until "Missed here" is tapped.
 // scanside:fresh  from live.js: something about the study is new
+// viewer:finding  from the viewer, {report, finding}: what it shows now, which is the one in hand
 // A click on [data-viewer-finding][data-viewer-report] makes that finding the one in hand.
 "use strict";
 (() => {
@@ -74,9 +75,11 @@
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = answer.ok && page.getElementById(section.id);
       if (fresh) {
+        // who judged by a key while looking at the image stays there
+        const inside = section.contains(document.activeElement);
         replace(section, document.adoptNode(fresh));
         say(fresh, fresh.dataset.saved, false);
-        focus(fresh, form, button);
+        if (inside) focus(fresh, form, button);
       } else if (answer.status === 401 || answer.redirected) location.reload();
       else say(section, section.dataset.failed, true);
     } catch {
@@ -139,13 +142,18 @@
 
   document.addEventListener("keydown", (event) => {
     const verdict = KEYS[event.key];
-    if (!verdict || !keysOn() || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (!verdict || !keysOn() || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (event.target.closest("input, textarea, select, [contenteditable]")) return;
     const form = judged();
     const button = form && form.querySelector(`button[value="${verdict}"]`);
     if (!button || button.disabled) return;
     event.preventDefault();
     form.requestSubmit(button);
+  });
+
+  document.addEventListener("viewer:finding", (event) => {
+    current = `${event.detail.report} ${event.detail.finding}`;
+    mark();
   });
 
   document.addEventListener("click", (event) => {

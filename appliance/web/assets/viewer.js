@@ -12,10 +12,12 @@
      looked at.
    - The rest of the page speaks with it by events: a click on an element with data-viewer-finding
      and data-viewer-report, in the section around the viewer, jumps to that finding of the report;
-     after `scanside:fresh` (live.js) it asks for images and findings again; a tap on the image is
-     told as `viewer:place`, with the place in LPS millimetres (null of a radiograph), the image,
-     counted from 0 as /images lists it, the pixel, and of a radiograph `stored`, [column, row] of
-     the image as it was sent, and `scaled`, whether a size in mm can be told from it. `data-shown` of the viewer says what is drawn
+     after `scanside:fresh` (live.js) it asks for images and findings again; what is jumped to is
+     told as `viewer:finding`, {report, finding}, so that a key judges what is seen; a tap on the
+     image is told as `viewer:place`, with the place in LPS millimetres (null of a radiograph), the
+     image, counted from 0 as /images lists it, the pixel, and of a radiograph `stored`, [column,
+     row] of the image as it was sent, and `scaled`, whether a size in mm can be told from it.
+     `data-shown` of the viewer says what is drawn
      (plane, frame and image), and `data-findings`, once they are known, how many there are. */
 
 const PARTS = ["places", "slices", "picture", "views", "marks", "results", "gestures"];
@@ -239,6 +241,9 @@ class Viewer {
   jump(index) {
     const finding = this.findings[index];
     this.current = index;
+    this.root.dispatchEvent(new CustomEvent("viewer:finding", {
+      bubbles: true, detail: { report: this.reportId, finding: finding.id },
+    }));
     if (finding.map) this.loadMap(finding.map);
     if (finding.center) {
       this.point = [...finding.center];
@@ -491,9 +496,9 @@ class Viewer {
       End: "last", n: "finding-next", p: "finding-previous", "+": "zoom-in", "=": "zoom-in",
       "-": "zoom-out", 0: "fit",
     };
-    const planes = { a: "axial", c: "coronal", s: "sagittal" };
+    const planes = { t: "axial", c: "coronal", s: "sagittal" }; // A accepts (feedback.js)
     const own = event.target !== this.slider || event.key.length === 1;
-    const arrow = this.now?.count === 1 && ARROWS[event.key];
+    const arrow = (event.shiftKey || this.now?.count === 1) && own && ARROWS[event.key];
     if (arrow) this.pan(...arrow.map((way) => way * MOVE * this.views.width));
     else if (keys[event.key] && own) this.act(keys[event.key]);
     else if (planes[event.key]) this.choosePlane(planes[event.key]);

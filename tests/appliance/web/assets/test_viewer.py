@@ -252,9 +252,29 @@ def test_keys_alone_are_enough(open_page: OpenPage, address: Callable[[str], str
         viewed.page.until(f"{ROOT}.querySelector('.current')?.dataset.finding === '2'")
         viewed.key("p")
         viewed.page.until(f"{ROOT}.querySelector('.current')?.dataset.finding === '1'")
-        for key, plane in (("c", "coronal"), ("s", "sagittal"), ("a", "axial")):
+        for key, plane in (("c", "coronal"), ("s", "sagittal"), ("t", "axial")):
             viewed.key(key)
             viewed.page.until(f"{ROOT}.dataset.shown.startsWith('{plane} ')")
+
+
+def test_shift_and_an_arrow_move_an_image_that_is_zoomed(
+    open_page: OpenPage, address: Callable[[str], str]
+) -> None:
+    with open_page(address("axial")) as v:
+        listen(v)
+        width, height = v.corner_and_size()[2:]
+        v.value(f"{ROOT}.querySelector('.viewer-stage').focus()")
+        for _ in range(6):
+            v.key("+")
+        before = v.shown()
+        for n in (1, 2):
+            v.touch("touchStart", (width / 2, height / 2))
+            v.touch("touchEnd")
+            v.page.until(f"window.heard.length === {n}")
+            v.page.ask("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", modifiers=8)
+        left, right = (one["column"] for one in heard(v))
+        assert right > left + 2
+        assert v.shown() == before, "no other image"
 
 
 def test_keys_set_the_window(open_page: OpenPage, address: Callable[[str], str]) -> None:
