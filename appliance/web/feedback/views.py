@@ -34,6 +34,8 @@ from appliance.web.site import Visitor
 
 SIZES_MM: Final = (3, 4, 6, 8, 10, 15, 20, 30)
 """What a reader may tap, one button each."""
+SIZES_DETECTOR_MM: Final = (10, 20, 30, 40, 60, 80, 120)
+"""The same on a radiograph, where a consolidation is larger than a nodule."""
 OUTSIDE_MM: Final = 30.0
 """So far outside the slices a mark may lie: a nodule at the edge has its middle there at most."""
 RADIOGRAPHS: Final = frozenset({"CR", "DX"})
@@ -155,7 +157,7 @@ def of_report(
         ),
         judged=sum(one.said is not None for one in findings),
         placed=placed(report),
-        sizes_mm=SIZES_MM,
+        sizes_mm=SIZES_DETECTOR_MM if placed(report) == "image" else SIZES_MM,
         missed_form=draw(),
         mark=f"{len(said)}-{len(remarks)}",
     )

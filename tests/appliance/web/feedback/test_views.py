@@ -115,6 +115,7 @@ def test_a_radiograph_is_marked_in_pixels_of_the_image_as_it_was_sent(
     marked = act(flat, "missed", center_lps_mm=None, place_px=pixel, size_mm=20)
     shown = seen(flat, marked)
     assert shown.placed == "image"
+    assert max(shown.sizes_mm) > max(views.SIZES_MM), "a consolidation is larger than a nodule"
     assert [(one.place_px, one.size_mm) for one in shown.missed] == [(pixel, 20)]
 
 
