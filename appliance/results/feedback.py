@@ -23,7 +23,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from appliance.report import Digest, Millimetres3, Record, Scored, Scores
+from appliance.report import Digest, Millimetres3, Record, Scored, Scores, absent
 
 Verdict = Literal["accept", "reject", "missed", "undo"]
 ReaderRole = Literal["display", "technologist", "radiologist", "service"]
@@ -31,8 +31,19 @@ Size = Annotated[float, Field(ge=1, le=200)]
 """Diameter of what was missed, in millimetres, as the reader said it."""
 Coordinate = Annotated[float, Field(ge=-2000, le=2000)]
 """Further from the middle of a scanner nobody lies."""
+Pixel = Annotated[float, Field(ge=-0.5, le=65535.5)]
 REACH_MM: Final = 5.0
 """A mark names a candidate within its radius and at least this, as `training.evaluate` counts."""
+
+
+class PlacePx(Record):
+    """A place on a radiograph, which has no millimetres of the patient. 0 is the centre of the
+    first pixel of the image as it was sent, not as it is turned to be looked at."""
+
+    image: int = Field(ge=0)
+    """As `Finding.key_image` counts."""
+    column: Pixel
+    row: Pixel
 
 
 class ReportScores(Record):
@@ -62,6 +73,12 @@ class Feedback(Record):
     finding: int | None = Field(default=None, ge=1)
     """Its number in the report; None of what was missed."""
     center_lps_mm: tuple[Coordinate, Coordinate, Coordinate] | None = None
+    place_px: PlacePx | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="of what was missed on a radiograph, in place of center_lps_mm: its size is "
+        "then that at the detector; not written where there is none",
+    )
     size_mm: Size | None = None
     undoes: uuid.UUID | None = None
     """The row that this one takes back."""
@@ -77,14 +94,15 @@ class Feedback(Record):
     @model_validator(mode="after")
     def _of_its_verdict(self) -> Feedback:
         """Each verdict has what it is about, and nothing else."""
-        placed = self.center_lps_mm is not None and self.size_mm is not None
+        places = (self.center_lps_mm is not None) + (self.place_px is not None)
+        placed = places == 1 and self.size_mm is not None
         wanted = {
             "accept": (True, False, False),
             "reject": (True, False, False),
             "missed": (False, True, False),
             "undo": (self.finding is not None, False, True),
         }[self.verdict]
-        neither = self.center_lps_mm is None and self.size_mm is None
+        neither = not places and self.size_mm is None
         has = (self.finding is not None, placed, self.undoes is not None)
         if has != wanted or not (placed or neither):
             raise ValueError(f"`{self.verdict}` does not say what it is about, or too much")
@@ -131,6 +149,13 @@ def at_place(scores: Scores, center_lps_mm: Millimetres3, size_mm: float) -> flo
     ]
     away, negative = min(near, default=(math.inf, 0.0))
     return -negative if away <= reach else None
+
+
+def of_image(scores: Scores) -> float | None:
+    """The same of a mark on a radiograph, where the image as a whole was scored. None where that is
+    not below the threshold, or where several images were scored: none of them is named."""
+    whole = [one.score for one in scores.candidates if one.center_lps_mm is None]
+    return whole[0] if len(whole) == 1 and whole[0] < scores.threshold else None
 
 
 def _below(scores: Scores) -> Sequence[Scored]:

@@ -63,7 +63,7 @@ from appliance.report import (
     Verb,
     absent,
 )
-from appliance.results.feedback import Feedback, ReaderRole, Verdict
+from appliance.results.feedback import Feedback, PlacePx, ReaderRole, Verdict
 from appliance.room.check import RoomCheck
 
 SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
@@ -211,6 +211,12 @@ class FeedbackMessage(Message):
     verdict: Verdict
     finding: int | None = Field(description="its number; null of what was missed")
     center_lps_mm: Millimetres3 | None = Field(description="of what was missed alone")
+    place_px: PlacePx | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="of what was missed on a radiograph, in place of center_lps_mm; not written "
+        "where there is none",
+    )
     size_mm: float | None = Field(description="of what was missed, as the reader said it")
     undoes: uuid.UUID | None = Field(description="event_id of the act that is taken back")
     role: ReaderRole
@@ -385,6 +391,7 @@ def of_feedback(said: Feedback) -> Outgoing:
             verdict=said.verdict,
             finding=said.finding,
             center_lps_mm=said.center_lps_mm,
+            place_px=said.place_px,
             size_mm=said.size_mm,
             undoes=said.undoes,
             role=said.role,

@@ -10,8 +10,9 @@ Rules
 3. At and above the threshold of the bundle the false positives are the rejected findings that
    scored so high. Below it also every candidate counts that scored so high and that no mark names.
    Nobody looked at those, and some may be nodules: the figure is an upper bound.
-4. Findings of a network with another threshold, such as masses, are on no curve; their marks are
-   counted apart.
+4. Findings of a network with another threshold, such as masses, are on no curve: what they scored
+   says nothing about this threshold, and what scored below theirs is not kept. They are counted
+   apart, at the threshold that they have: accepted ones and rejected ones.
 5. What neither the device nor a reader marked is in no figure (BEYOND says so in words). The true
    sensitivity is lower.
 6. Intervals of 95 %. Sensitivity: the score interval (Wilson, J Am Stat Assoc 1927;22:209-212), as
@@ -86,7 +87,9 @@ class Operating(Record):
     missed_unscored: int
     """How many of these nothing was scored at."""
     off_curve: int
-    """Marks on findings of another threshold (rule 4)."""
+    """Accepted findings of another threshold (rule 4)."""
+    off_curve_rejected: int
+    """Rejected ones: false positives at the threshold that they have."""
     points: tuple[Point, ...]
     """By rising threshold, with the present one among them."""
     proposed: float | None
@@ -119,6 +122,7 @@ class _Scan:
     false: tuple[float, ...]
     """Score of every rejected finding, and of every candidate that no mark names."""
     off_curve: int
+    off_curve_rejected: int
 
 
 def of_bundles(acts: Iterable[Feedback]) -> tuple[Operating, ...]:
@@ -162,6 +166,7 @@ def _curve(bundle: str, reports: Sequence[Sequence[Feedback]]) -> Operating | No
         missed=sum(scan.missed for scan in scans),
         missed_unscored=int(np.count_nonzero(marks < 0)),
         off_curve=sum(scan.off_curve for scan in scans),
+        off_curve_rejected=sum(scan.off_curve_rejected for scan in scans),
         points=points,
         proposed=_proposed(points, present, len(scans), len(marks)),
     )
@@ -179,12 +184,14 @@ def _scan(said: Sequence[Feedback]) -> _Scan | None:
     accepted = [act.score or 0.0 for act in judged if act.verdict == "accept"]
     rejected = [act.score or 0.0 for act in judged if act.verdict == "reject"]
     missed = [-1.0 if act.score is None else act.score for act in counts.missed]
+    apart = [act.verdict for act in counts.findings.values() if act.score is None]
     return _Scan(
         threshold=scores.threshold,
         marks=(*accepted, *missed),
         missed=len(missed),
         false=(*rejected, *_unnamed(scores, missed)),
-        off_curve=sum(a.score is None and a.verdict == "accept" for a in counts.findings.values()),
+        off_curve=apart.count("accept"),
+        off_curve_rejected=apart.count("reject"),
     )
 
 

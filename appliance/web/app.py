@@ -4,6 +4,8 @@ Rules
 - An address is a row of a part's ROUTES, and `ROWS` is all of them. Nothing else is served.
 - A request is checked before its page is called, in this order: host, origin and form of a POST,
   login, role, CSRF, first password (`access`). A page that names no roles is for anybody.
+- A page waits for the journal for PATIENCE_MS (`site`) where another process has it locked: then it
+  is the page of what went wrong, and nothing was written.
 - A page is a plain function in a thread of a small pool (`PAGES`), so that no slow disk stops the
   loop that serves all; logins, which compute for long, have threads of their own (`SLOW`).
 - Whatever goes wrong becomes a page in the reader's language that says what to do next, and nothing

@@ -40,7 +40,7 @@ from appliance.store import conditions
 from appliance.store.journal import Journal
 from appliance.store.journal.connect import JOURNAL_NAME
 from appliance.web import arriving
-from appliance.web.site import EVERYBODY, Route, site, still_in
+from appliance.web.site import EVERYBODY, PATIENCE_MS, Route, site, still_in
 from appliance.web.views.address import study_of
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Watch:
     def marks(self, topics: set[str]) -> dict[str, str]:
         """Those that can be read; none while the journal cannot."""
         try:
-            journal = Journal.read(self._settings.state)
+            journal = Journal.read(self._settings.state, PATIENCE_MS)
             if journal is None:
                 return {}
             with journal:
@@ -212,11 +212,11 @@ def events(request: Request) -> Response:
     watch = of(request)
     if watch.open >= MOST:
         raise HTTPException(503, headers={"retry-after": "60"})
-    now = watch.marks({topic}).get(topic, "")
     if topic not in (LIST, HEALTH):
         with site(request).reading() as journal:
             if journal is None or study_of(journal, query.get("study", "")) is None:
                 raise HTTPException(404)
+    now = watch.marks({topic}).get(topic, "")
     seen = request.headers.get("last-event-id") or query.get("seen", "")
     return StreamingResponse(
         _stream(request, watch, topic, now, is_news=seen not in ("", now)),

@@ -2,8 +2,8 @@
 
 Rules
 - Everything is escaped; a value that is missing is an error (StrictUndefined).
-- Each template is given: say, sign, asset, visitor (None without a login), csrf ("" without one),
-  language, languages, theme, path (of the request), notice.
+- Each template is given: say, sign, asset, image_of, visitor (None without a login), csrf (""
+  without one), language, languages, theme, path (of the request), notice.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from appliance.web.serving import Assets
 from appliance.web.signs import sign
 from appliance.web.site import Language, Look
 from appliance.web.text import say
+from appliance.web.views.place import image_of
 
 
 def renderer(
@@ -32,7 +33,9 @@ def renderer(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(asset=assets.address, sign=sign, languages=languages)
+    environment.globals.update(
+        asset=assets.address, sign=sign, image_of=image_of, languages=languages
+    )
     speakers = {language: say.speaker(say.texts(language)) for language in say.LANGUAGES}
 
     def render(request: Request, name: str, values: Mapping[str, Any]) -> Response:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,9 @@ from starlette.responses import Response
 from appliance.settings import Settings
 from appliance.store.journal import Journal
 
+PATIENCE_MS: Final = 500
+"""So long a page waits for the journal where another process has it locked. Then it says that it
+cannot: who waits longer keeps a thread of all pages, and a person who taps again."""
 Role = Literal["display", "technologist", "radiologist", "service"]
 """display: the attached screen of the room, which reads and gives feedback, without names."""
 Language = Literal["en", "zh"]

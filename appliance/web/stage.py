@@ -6,10 +6,10 @@ Rules
   loopback alone (the settings hold that).
 - No request is logged: addresses hold what a reader looks at. Forwarded headers are not read. Of
   the server's own log errors alone are kept: else any stranger writes a line with each request.
-- A connection that waits for its peer is hung up on: after HEAD_S, where a head does not come to
-  its end, first or later, or the body of a request, and after UNREAD_S, where an answer is not
-  taken. Where all CONNECTIONS are in use, the one that waits longest gives way to a new one; so it
-  does where answers that nobody takes fill UNREAD_BYTES.
+- A connection that waits for its peer is hung up on: in its TLS handshake (`accepting`); after
+  HEAD_S, where a head does not come to its end, first or later, or the body of a request; and after
+  UNREAD_S, where an answer is not taken. Where all CONNECTIONS are in use, the one that waits
+  longest gives way to a new one; so it does where answers that nobody takes fill UNREAD_BYTES.
 - The journal is opened for reading, for each page anew, but for the rows that `access.rows` writes.
   The spool and reports are read; the site key is not.
 - It is on nobody's way: `work` and `publish` never wait for it, its unit gives it the least share
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import signal
@@ -42,9 +43,10 @@ from appliance.store.files import DISK
 from appliance.store.heartbeat import BEAT_S, Heart, living
 from appliance.store.journal import Journal
 from appliance.web import serving
+from appliance.web.accepting import HANDSHAKE_S, SHAKING, Door
 from appliance.web.app import PAGES, application
 from appliance.web.rendering import renderer
-from appliance.web.site import Site
+from appliance.web.site import PATIENCE_MS, Site
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +70,26 @@ TICK_S = BEAT_S / 4
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which leaves the signals to us: it would raise SIGTERM again when it has ended."""
+    """uvicorn's, which leaves the signals to us: it would raise SIGTERM again when it has ended. So
+    it does with the taking of connections (`accepting`)."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        (listener,) = list(sockets or [])
+        await super().startup(sockets=[])  # all but to listen
+        protocol = functools.partial(
+            _Protocol, config=self.config, server_state=self.server_state, app_state={}
+        )
+        self.door = Door(
+            listener, protocol, self.config.ssl, handshake_s=HANDSHAKE_S, shaking=SHAKING
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.door.close()
+        await super().shutdown(sockets=sockets)
 
 
 class _Protocol(H11Protocol):
@@ -137,6 +154,8 @@ class Certificate:
         self._files = files
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # a peer that negotiates anew all the time makes us compute for ever (TLS 1.2 alone has it)
+        self.context.options |= ssl.OP_NO_RENEGOTIATION
         self._seen = self._marks()
         self._load()
 
@@ -261,7 +280,7 @@ async def _beat(
 @contextlib.contextmanager
 def _reading(state: Path) -> Iterator[Journal | None]:
     """`Site.reading`."""
-    journal = Journal.read(state)
+    journal = Journal.read(state, PATIENCE_MS)
     if journal is None:
         yield None
         return

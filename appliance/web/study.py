@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from appliance.report import Report, SeriesKey
 from appliance.room.check import RoomCheck
-from appliance.room.sentence import banner, flagged
+from appliance.room.sentence import banner
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
@@ -61,7 +61,6 @@ def study(request: Request) -> Response:
     values = {
         "shown": views.shown(pseudonym, known, person),
         "banner": banner,
-        "flagged": flagged,
         "words": Words(here.clock()),
         "nameless": who is None,
         "seen": seen,

@@ -110,12 +110,13 @@ class LookedAt:
         *,
         names: Sequence[str] = (),
         digest: str = "b" * 64,
+        revision: int = 1,
     ) -> str:
         """A report of a series that is there; its address."""
         made = Report(
             report_id=NAMING.report(key, "a" * 64, digest),
             input_digest=digest,
-            revision=1,
+            revision=revision,
             stage=Stage.FINAL,
             status=Status.ANALYSED,
             study=StudyRef(pseudonym=NAMING.study(key.study)),
@@ -182,7 +183,7 @@ def _viewer(language: str) -> Callable[[Request], Response]:
     def page(request: Request) -> Response:
         html = pages.from_string(PAGE).render(
             language=language,
-            say=lambda key: texts[key.removeprefix("viewer.")],
+            say=lambda key, **_: texts[key.removeprefix("viewer.")],
             asset=lambda name: f"/assets/{name}",
             shown={"study": request.path_params["study"]},
             series={"name": request.path_params["series"]},

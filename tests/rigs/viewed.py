@@ -42,6 +42,8 @@ class Viewed:
         page.ask("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
         page.go(f"{base}/view{address}")
         page.until(f"{ROOT}?.dataset.findings")
+        for _ in range(2):  # the first finding is jumped to, and drawn in the next frame
+            page.value("new Promise(requestAnimationFrame)")
         self.shown()
 
     def value(self, expression: str) -> Any:

@@ -19,6 +19,7 @@ from appliance.store.instance import SLOT
 from appliance.store.trial import ON
 from appliance.update.units import PLAIN, start_s, stop_s
 from appliance.update.units import unit as units_of_a_stage
+from appliance.web.pixels import child
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DROP_IN = Path("scanside-work@.service.d") / "50-gpu.conf"
@@ -350,3 +351,14 @@ def test_systemd_never_gives_a_stage_up(stage: str) -> None:
     assert parser["Unit"]["StartLimitIntervalSec"] == "0"
     assert dict(service(stage))["Restart"] == "always"
     assert dict(service(stage))["RestartSec"] == "5"
+
+
+def test_the_page_is_ended_before_inference_feels_how_much_it_takes() -> None:
+    page, work = dict(service("web")), dict(service("work"))
+    room_mb = child.ROOM_BYTES >> 20
+    assert 300 + room_mb < int(page["MemoryMax"].removesuffix("M")) < 2048
+    assert page["MemoryHigh"].endswith("M")
+    assert int(page["MemoryHigh"][:-1]) < int(page["MemoryMax"][:-1])
+    assert page["OOMPolicy"] == "continue", "the child that decodes may be ended, not the page"
+    assert int(page["OOMScoreAdjust"]) > int(work["OOMScoreAdjust"])
+    assert page["Environment"] == "MALLOC_ARENA_MAX=2"

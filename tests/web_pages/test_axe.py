@@ -24,7 +24,7 @@ axe.run(document, {runOnly: %s}).then(found => ({
   passes: found.passes.length}))
 """
 TARGETS = """
-[...document.querySelectorAll("a, button, input:not([type=hidden]), select, textarea")]
+[...document.querySelectorAll("a, button, input:not([type=hidden]), select, textarea, summary")]
   .filter(e => e.offsetParent && !e.matches(".skip, p a, li a"))
   .map(e => [e.outerHTML.slice(0, 90), ...(b => [b.width, b.height])(e.getBoundingClientRect())])
   .filter(([, width, height]) => width < 63.5 || height < 63.5)

@@ -73,11 +73,21 @@ def _lines(case: Case, counts: Counting) -> Iterator[str]:
     for finding in case.report.findings:
         yield _of_finding(finding, counts.findings.get(finding.id))
     for act in counts.missed:
-        if act.center_lps_mm is not None and act.size_mm is not None:
-            x, y, z = act.center_lps_mm
-            place = f"x {x:.1f}, y {y:.1f}, z {z:.1f} mm (LPS)"
-            yield f"Missed: about {act.size_mm:g} mm at {place}, {_by(act)}"
+        if act.size_mm is not None:
+            yield f"Missed: about {act.size_mm:g} mm{_place(act)}, {_by(act)}"
     yield f"Notice: {case.report.notice}"
+
+
+def _place(act: Feedback) -> str:
+    """Of what was missed; on a radiograph the size is that at the detector."""
+    if act.place_px is not None:
+        at = act.place_px
+        pixel = f"column {at.column:.0f}, row {at.row:.0f} of image {at.image + 1} as it was sent"
+        return f" at the detector, at {pixel}"
+    if act.center_lps_mm is None:
+        return ""
+    x, y, z = act.center_lps_mm
+    return f" at x {x:.1f}, y {y:.1f}, z {z:.1f} mm (LPS)"
 
 
 def _of_finding(finding: Finding, act: Feedback | None) -> str:

@@ -9,14 +9,15 @@ from urllib.parse import quote
 JOURNAL_NAME = "journal-5.sqlite"
 """Its file in the state folder, of schema 5 and all later ones."""
 BUSY_MS = 10_000
+"""So long a stage waits for its turn, where another process has the file locked."""
 
 
-def connected(path: Path, parameters: str = "") -> sqlite3.Connection:
+def connected(path: Path, parameters: str = "", busy_ms: int = BUSY_MS) -> sqlite3.Connection:
     """A connection to the file; parameters: of SQLite's URI, such as `mode=ro`."""
     return sqlite3.connect(
         f"file:{quote(str(path))}?{parameters}",
         uri=True,
         isolation_level=None,
-        timeout=BUSY_MS / 1000,
+        timeout=busy_ms / 1000,
         check_same_thread=False,
     )

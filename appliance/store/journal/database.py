@@ -74,11 +74,17 @@ class Database:
         self._inode = path.stat().st_ino if users is not None else None
         self.ledger = ledger or Ledger(None)
         db.row_factory = sqlite3.Row
-        db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     @classmethod
-    def open(cls: type[_D], state: Path, disk: Disk = DISK, manner: Manner = Manner.LOOK) -> _D:
-        """The journal of a state folder, which exists; made where it is missing.
+    def open(
+        cls: type[_D],
+        state: Path,
+        disk: Disk = DISK,
+        manner: Manner = Manner.LOOK,
+        busy_ms: int = BUSY_MS,
+    ) -> _D:
+        """The journal of a state folder, which exists; made where it is missing. busy_ms: how long
+        each step of it waits for a lock of another process.
 
         StateUnusable (journal_damaged) where it is damaged and `manner` does not mend it,
         (journal_not_ready) where who is in a hurry would have to wait.
@@ -87,7 +93,7 @@ class Database:
         with contextlib.ExitStack() as end, as_state_unusable(path), _opening(path, manner):
             users = end.enter_context(sharing(path.with_name(f"{path.name}.users")))
             _make_sure(state, path, disk, manner, users)
-            db = end.enter_context(contextlib.closing(connected(path)))
+            db = end.enter_context(contextlib.closing(connected(path, busy_ms=busy_ms)))
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 db.execute(f"PRAGMA {pragma}")
             _grown(db, path)
@@ -109,7 +115,7 @@ class Database:
             return cls(Path("memory"), db, end.pop_all())
 
     @classmethod
-    def read(cls: type[_D], state: Path) -> _D | None:
+    def read(cls: type[_D], state: Path, busy_ms: int = BUSY_MS) -> _D | None:
         """The same for who only reads; None where there is no journal yet.
 
         StateUnusable (journal_waits) where there is one of an earlier release only.
@@ -121,7 +127,7 @@ class Database:
             _refuse_earlier(state)
             return None
         with contextlib.ExitStack() as end, as_state_unusable(path):
-            db = end.enter_context(contextlib.closing(_for_reading(path, end)))
+            db = end.enter_context(contextlib.closing(_for_reading(path, end, busy_ms)))
             if _allowed(db, path).schema == 0:
                 return None
             return cls(path, db, end.pop_all())
@@ -327,17 +333,17 @@ def _refuse_earlier(state: Path) -> None:
         )
 
 
-def _for_reading(path: Path, end: contextlib.ExitStack) -> sqlite3.Connection:
+def _for_reading(path: Path, end: contextlib.ExitStack, busy_ms: int) -> sqlite3.Connection:
     """A connection that leaves the folder as it is, in one of the three ways."""
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     if log.exists() and index.exists():
-        return connected(path, "mode=ro")
+        return connected(path, "mode=ro", busy_ms)
     end.enter_context(locked_if_there(_opener(path)))  # from here on no stage can start
     if not log.exists():
-        return connected(path, "mode=ro&immutable=1")
+        return connected(path, "mode=ro&immutable=1", busy_ms)
     if index.exists():
         end.close()
-        return connected(path, "mode=ro")
+        return connected(path, "mode=ro", busy_ms)
     import tempfile  # noqa: PLC0415 - only a reader after a crash needs it
 
     folder = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="scanside-journal-")))

@@ -1,6 +1,8 @@
 """The table `feedback`: rows and acts, each made of the other.
 
 For the journal's part (`feedback`), for `filing` and for `rebuild`, each within its transaction.
+Where a mark lies is one column: millimetres of the patient as a list, or a place on a radiograph as
+an object.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ def insert_in(db: sqlite3.Connection, said: Feedback) -> None:
     """An act as a row, within the caller's transaction. One that is there stays as it is."""
     scores = said.scores
     place = None if said.center_lps_mm is None else json.dumps(said.center_lps_mm)
+    if said.place_px is not None:
+        place = said.place_px.model_dump_json()
     db.execute(
         f"""INSERT INTO feedback ({_COLUMNS})
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -59,6 +63,9 @@ def _act(row: dict[str, object]) -> Feedback:
     for name in ("center_lps_mm", "scores"):
         text = row[name]
         row[name] = None if text is None else json.loads(str(text))
+    if isinstance(row["center_lps_mm"], dict):
+        row["place_px"] = row["center_lps_mm"]
+        row["center_lps_mm"] = None
     return Feedback.model_validate(row, extra="ignore")
 
 

@@ -40,6 +40,7 @@ from appliance.store.journal import filing, steps
 from appliance.store.journal.attempts import Attempts
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.commitments import Commitments
+from appliance.store.journal.connect import BUSY_MS
 from appliance.store.journal.damage import DAMAGED
 from appliance.store.journal.database import Database, Manner
 from appliance.store.journal.event_log import EventLog
@@ -87,11 +88,12 @@ class Journal:
         clock: Callable[[], float] = time.time,
         disk: Disk = DISK,
         manner: Manner = Manner.LOOK,
+        busy_ms: int = BUSY_MS,
     ) -> Journal:
         """Open or make the journal of a state folder. StateUnusable where a later release does not
         allow this one to use it, where the folder is missing, and where it is damaged
         (`Database.open`)."""
-        return cls(Database.open(state, disk, manner), clock)
+        return cls(Database.open(state, disk, manner, busy_ms), clock)
 
     @classmethod
     def awaited(cls, state: Path) -> Journal:
@@ -112,13 +114,13 @@ class Journal:
         return cls(Database.in_memory())
 
     @classmethod
-    def read(cls, state: Path) -> Journal | None:
+    def read(cls, state: Path, busy_ms: int = BUSY_MS) -> Journal | None:
         """The journal for who only reads: nothing is made and nothing changed by it.
 
         None where there is no journal yet. StateUnusable as `open`, where only an earlier release
         left a journal (journal_waits), and by every method that would write.
         """
-        database = Database.read(state)
+        database = Database.read(state, busy_ms)
         return cls(database) if database is not None else None
 
     def copy_to(self, other: Journal) -> None:

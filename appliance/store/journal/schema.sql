@@ -152,7 +152,8 @@ CREATE TABLE feedback (                 -- what readers said of reports (results
   bundle TEXT,                          -- its digest
   verdict TEXT NOT NULL CHECK (verdict IN ('accept', 'reject', 'missed', 'undo')),
   finding INTEGER,                      -- null of what was missed
-  center_lps_mm TEXT,                   -- JSON, of what was missed alone, as is size_mm
+  center_lps_mm TEXT,                   -- JSON, of what was missed alone, as is size_mm:
+                                        -- a list, or of a radiograph PlacePx
   size_mm REAL,
   undoes TEXT,                          -- the uid of the row that is taken back
   role TEXT NOT NULL,                   -- of the reader

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from appliance.errors import StateUnusable
 from appliance.store.events import LoginFailed
 from appliance.store.journal import Journal, Manner
-from appliance.web.site import Visitor, site, visitor
+from appliance.web.site import PATIENCE_MS, Visitor, site, visitor
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ _one_writes = threading.Lock()
 @contextmanager
 def writing(state: Path) -> Iterator[Journal]:
     """The journal, for one row. StateUnusable (journal_not_ready) where it is not known to be
-    whole: that is the matter of `work`; StateUnusable also after WAIT_S without a turn."""
+    whole: that is the matter of `work`; StateUnusable also after WAIT_S without a turn, and where
+    another process keeps it locked (`site.PATIENCE_MS`)."""
     if not _one_writes.acquire(timeout=WAIT_S):
         raise StateUnusable(
             "too many pages write into the journal at this moment",
@@ -50,7 +51,7 @@ def writing(state: Path) -> Iterator[Journal]:
             code="journal_busy",
         )
     try:
-        with Journal.open(state, manner=Manner.HURRY) as journal:
+        with Journal.open(state, manner=Manner.HURRY, busy_ms=PATIENCE_MS) as journal:
             yield journal
     finally:
         _one_writes.release()

@@ -1,9 +1,11 @@
 // Feedback without leaving the page: the same forms, sent by fetch, and keys for the current finding.
 // Without this file the forms work as they are.
 //
-// viewer:place    from the viewer, {lps: [x, y, z]}: where the reader pointed. The place goes into the
-//                 form of what was missed, which stays closed until "Missed here" is tapped.
+// viewer:place    from the viewer, {lps: [x, y, z]}, or of a radiograph {lps: null, image, stored:
+//                 [column, row], scaled}: where the reader pointed. The place goes into the form of what was
+//                 missed, which stays closed until "Missed here" is tapped.
 // scanside:fresh  from live.js: something about the study is new
+// viewer:finding  from the viewer, {report, finding}: what it shows now, which is the one in hand
 // A click on [data-viewer-finding][data-viewer-report] makes that finding the one in hand.
 "use strict";
 (() => {
@@ -73,9 +75,11 @@
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = answer.ok && page.getElementById(section.id);
       if (fresh) {
+        // who judged by a key while looking at the image stays there
+        const inside = section.contains(document.activeElement);
         replace(section, document.adoptNode(fresh));
         say(fresh, fresh.dataset.saved, false);
-        focus(fresh, form, button);
+        if (inside) focus(fresh, form, button);
       } else if (answer.status === 401 || answer.redirected) location.reload();
       else say(section, section.dataset.failed, true);
     } catch {
@@ -138,13 +142,18 @@
 
   document.addEventListener("keydown", (event) => {
     const verdict = KEYS[event.key];
-    if (!verdict || !keysOn() || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (!verdict || !keysOn() || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (event.target.closest("input, textarea, select, [contenteditable]")) return;
     const form = judged();
     const button = form && form.querySelector(`button[value="${verdict}"]`);
     if (!button || button.disabled) return;
     event.preventDefault();
     form.requestSubmit(button);
+  });
+
+  document.addEventListener("viewer:finding", (event) => {
+    current = `${event.detail.report} ${event.detail.finding}`;
+    mark();
   });
 
   document.addEventListener("click", (event) => {
@@ -155,13 +164,20 @@
   });
 
   document.addEventListener("viewer:place", (event) => {
-    const { lps } = event.detail;
-    if (!lps) return;
+    const { lps, image, stored, scaled } = event.detail;
+    const [kind, said] = lps
+      ? ["patient", { x: lps[0], y: lps[1], z: lps[2] }]
+      : ["image", stored && { column: stored[0], row: stored[1] }];
+    if (!said) return;
     const around = event.target.closest?.("section.series") || document;
-    for (const place of around.querySelectorAll("section.feedback details.place")) {
-      ["x", "y", "z"].forEach((axis, n) => {
-        place.querySelector(`input[name=${axis}]`).value = Number(lps[n]).toFixed(1);
-      });
+    for (const place of around.querySelectorAll(`details.place[data-placed=${kind}]`)) {
+      for (const [name, value] of Object.entries(said)) {
+        place.querySelector(`input[name=${name}]`).value = Number(value).toFixed(1);
+      }
+      if (lps) continue;
+      place.querySelector("input[name=image]").value = image;
+      place.querySelector(".no-scale").hidden = scaled; // without it a size in mm means nothing
+      for (const size of place.querySelectorAll("button[name=size_mm]")) size.disabled = !scaled;
     }
   });
 

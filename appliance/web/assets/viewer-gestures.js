@@ -1,5 +1,5 @@
-/* Fingers, mouse and wheel over an image, as what they mean. One finger or the mouse scrolls, two
-   fingers zoom and pan, and so do the middle and the right button; the wheel scrolls, and with Ctrl
+/* Fingers, mouse and wheel over an image, as what they mean. One finger or the mouse scrolls, and
+   moves the image where there is nothing to scroll; two fingers zoom and pan, and so do the middle and the right button; the wheel scrolls, and with Ctrl
    zooms. Nothing needs a double tap, and nothing happens by hovering. */
 
 const TAP_PX = 10; // a finger that moved less has pointed at a place
@@ -7,7 +7,8 @@ const TAP_MS = 800;
 const WHEEL_PX = 100; // a notch of a wheel
 const LINE_PX = 40;
 
-/** means: scroll(frames), zoom(factor, x, y), pan(dx, dy), point(x, y), step(): pixels a frame. */
+/** means: scroll(frames), zoom(factor, x, y), pan(dx, dy), point(x, y), step(): pixels a frame,
+    still(): there is nothing to scroll. */
 export function listen(stage, means) {
   const down = new Map();
   let left = 0;
@@ -54,7 +55,7 @@ export function listen(stage, means) {
     const now = { ...at(event), pans: before.pans };
     if (tap && Math.hypot(now.x - tap.x, now.y - tap.y) > TAP_PX) tap = null;
     if (down.size === 1) {
-      if (before.pans) means.pan(now.x - before.x, now.y - before.y);
+      if (before.pans || (means.still() && !pinched)) means.pan(now.x - before.x, now.y - before.y);
       else if (!pinched) {
         left += (now.y - before.y) / means.step();
         const frames = Math.trunc(left);

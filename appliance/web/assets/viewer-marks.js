@@ -43,14 +43,15 @@ export function directions(letters, u, v, width, height) {
   return group;
 }
 
-/** A bar of a usual length. perMm: pixels of the screen; length(most): the length to show, in mm. */
-export function scale(perMm, length, width, height) {
+/** A bar of a usual length. perMm: pixels of the screen; length(most): the length to show, in mm;
+    label(mm): what stands above it. */
+export function scale(perMm, length, width, height, label) {
   const group = element("g", { class: "viewer-scale" });
   const mm = length((width * SHARE) / perMm);
   if (mm === null) return group;
   const [x, y, end] = [MARGIN, height - MARGIN, MARGIN + mm * perMm];
   const d = `M${x} ${y - 8}V${y}H${end.toFixed(2)}V${y - 8}`;
   group.append(element("path", { class: "casing", d }), element("path", { d, "data-mm": mm }),
-    element("text", { x, y: y - 14 }, `${mm} mm`));
+    element("text", { x, y: y - 14 }, label(mm)));
   return group;
 }

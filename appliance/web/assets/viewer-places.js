@@ -250,7 +250,9 @@ function unplaced(places) {
 }
 
 function flat(p) {
+  const du = p.scale_mm ?? 1;
   return {
-    origin: null, du: 1, dv: p.aspect, dw: 1, columns: p.columns, rows: p.rows,
+    origin: null, du, dv: p.aspect * du, dw: 1, columns: p.columns, rows: p.rows,
+    scaled: p.scale_at, // in which plane du and dv are millimetres; null: they are none
   };
 }

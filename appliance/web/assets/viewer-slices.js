@@ -16,9 +16,10 @@ const TRIES = 30;
 const PASSING = new Set(["away", "busy"]);
 
 export class Slices {
-  /** address: of the series; listing: what /images says; changed(image): one came or failed. */
-  constructor(address, listing, changed) {
-    this.address = address;
+  /** locate(what): the address of it in the series; listing: what /images says; changed(image): one
+      came or failed. */
+  constructor(locate, listing, changed) {
+    this.locate = locate;
     this.listing = listing;
     this.changed = changed;
     this.failed = new Map();
@@ -95,7 +96,7 @@ export class Slices {
   async answer(image) {
     let response;
     try {
-      const url = `${this.address}/image/${image}?of=${this.listing.name}`;
+      const url = this.locate(`image/${image}?of=${this.listing.name}`);
       response = await fetch(url, { cache: "no-store", redirect: "manual" });
       if (response.ok) {
         const bytes = await response.arrayBuffer();

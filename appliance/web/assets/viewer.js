@@ -5,32 +5,41 @@
      The modules that it is made of have addresses with digests, which the page hands over.
    - One plane is shown at a time, axial first. The place in the patient stays when the plane changes.
    - What cannot be had is said in words over the image; everything else goes on.
+   - It shows the findings of the result that counts, until a person chooses another one; a tap on
+     a finding of another result chooses that. What is shown of one that does not count says so.
+   - Where there is nothing to scroll, as with one radiograph, a finger and the arrows move the image.
    - It begins when it comes into sight, so that a study of many series costs no more than what is
      looked at.
    - The rest of the page speaks with it by events: a click on an element with data-viewer-finding
      and data-viewer-report, in the section around the viewer, jumps to that finding of the report;
-     after `scanside:fresh` (live.js) it asks for images and findings again; a tap on the image is
-     told as `viewer:place`, with the place in LPS millimetres (null of a radiograph), the image,
-     counted from 0 as /images lists it, and the pixel. `data-shown` of the viewer says what is drawn
+     after `scanside:fresh` (live.js) it asks for images and findings again; what is jumped to is
+     told as `viewer:finding`, {report, finding}, so that a key judges what is seen; a tap on the
+     image is told as `viewer:place`, with the place in LPS millimetres (null of a radiograph), the
+     image, counted from 0 as /images lists it, the pixel, and of a radiograph `stored`, [column,
+     row] of the image as it was sent, and `scaled`, whether a size in mm can be told from it.
+     `data-shown` of the viewer says what is drawn
      (plane, frame and image), and `data-findings`, once they are known, how many there are. */
 
-const PARTS = ["places", "slices", "picture", "views", "marks", "gestures"];
+const PARTS = ["places", "slices", "picture", "views", "marks", "results", "gestures"];
 const AHEAD = 3;
 const AGAIN_MS = 2000;
 const PAGE = 10;
 const ZOOM_STEP = 1.25;
 const DRAG_PX = [4, 24]; // of one frame, when a finger scrolls
+const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] };
+const MOVE = 0.1; // of the stage, when an arrow moves the image
 
 class Viewer {
-  constructor(root, { places, slices, picture, views, marks, gestures }) {
+  constructor(root, { places, slices, picture, views, marks, results, gestures }) {
     Object.assign(this, { root, places, slicesOf: slices, pictureOf: picture, marks });
+    Object.assign(this, { fill: results.fill, resultsOf: results });
     this.address = root.dataset.address;
     this.words = JSON.parse(root.querySelector(".viewer-words").textContent);
     const find = (name) => root.querySelector(`.viewer-${name}`);
     Object.assign(this, {
       stage: find("stage"), canvas: find("canvas"), over: find("over"), said: find("message"),
       notice: find("notice"), position: find("position"), slider: find("slider"),
-      opacity: find("opacity"), note: find("note"),
+      opacity: find("opacity"), note: find("note"), result: find("result"),
     });
     this.picture = new picture.Picture(this.canvas);
     this.views = new views.Views();
@@ -41,6 +50,8 @@ class Viewer {
     this.window = 0;
     this.current = -1;
     this.findings = [];
+    this.results = [];
+    this.chosen = null; // a report_id; null: the result that counts
     this.way = 1;
     this.maps = new Map();
     this.bind(gestures);
@@ -57,7 +68,8 @@ class Viewer {
     }
     this.listing = listing;
     const all = listing.images.map((one) => one.place);
-    this.slices = new this.slicesOf.Slices(this.address, listing, (image) => this.came(image));
+    this.slices = new this.slicesOf.Slices(
+      (what) => this.locate(what), listing, (image) => this.came(image));
     this.frames = { axial: this.places.axial(all) };
     if (listing.no_planes === null) Object.assign(this.frames, this.places.reformatted(all));
     this.radiograph = listing.no_planes === "radiograph";
@@ -108,18 +120,38 @@ class Viewer {
     this.unmarked = false;
     this.findings = masks.findings;
     this.reportId = masks.report;
+    this.results = masks.results;
     this.damaged = masks.damaged;
+    this.resultsOf.offer(this.result, this.results, this.reportId, this.words);
+    this.root.classList.toggle("several-results", this.results.length > 1);
     this.current = Math.min(this.current, this.findings.length - 1);
     this.root.classList.toggle("without-findings", this.findings.length === 0);
     this.root.dataset.findings = this.findings.length;
     this.draw();
   }
 
+  /** Another result of the series; its images may be others too. */
+  async choose(report) {
+    this.chosen = report;
+    this.current = -1;
+    this.maps.clear();
+    const before = this.listing?.name;
+    const listing = await this.ask("images", { quiet: true });
+    if (listing?.name === before) await this.beginFindings(false);
+    else await this.begin();
+  }
+
+  /** An address of the series, of the result that was chosen. */
+  locate(what) {
+    if (this.chosen === null) return `${this.address}/${what}`;
+    return `${this.address}/${what}${what.includes("?") ? "&" : "?"}report=${this.chosen}`;
+  }
+
   /** JSON of an address of the series; null, said in words, where it cannot be had. */
   async ask(what, { quiet = false } = {}) {
     let why = { kind: "away", text: "" };
     try {
-      const response = await fetch(`${this.address}/${what}`, {
+      const response = await fetch(this.locate(what), {
         cache: "no-store", redirect: "manual",
       });
       if (response.ok) return await response.json();
@@ -209,6 +241,9 @@ class Viewer {
   jump(index) {
     const finding = this.findings[index];
     this.current = index;
+    this.root.dispatchEvent(new CustomEvent("viewer:finding", {
+      bubbles: true, detail: { report: this.reportId, finding: finding.id },
+    }));
     if (finding.map) this.loadMap(finding.map);
     if (finding.center) {
       this.point = [...finding.center];
@@ -301,7 +336,11 @@ class Viewer {
     const parts = this.findings.map((one, index) => this.markOf(one, index, frame, to));
     if (frame.origin) {
       parts.push(this.marks.directions(this.places.letters, frame.u, frame.v, width, height));
-      parts.push(this.marks.scale(scale, this.places.scaleLength, width, height));
+    }
+    if (frame.origin || frame.scaled) {
+      const label = this.words[`scale_${frame.scaled ?? "patient"}`];
+      parts.push(this.marks.scale(
+        scale, this.places.scaleLength, width, height, (mm) => this.fill(label, { mm })));
     }
     this.over.replaceChildren(...parts.filter((part) => part !== null));
   }
@@ -322,15 +361,16 @@ class Viewer {
   /** What is shown, in words, for eyes, screen readers and the other parts of the page. */
   report(drawn) {
     const place = this.plane === "axial" ? this.listing.images[this.image]?.place : null;
-    const said = [this.words.position
-      .replace("{plane}", this.words[this.radiograph ? "radiograph" : this.plane])
-      .replace("{at}", this.at + 1).replace("{count}", this.now.count)];
+    const plane = this.words[this.radiograph ? "radiograph" : this.plane];
+    const said = [this.fill(this.words.position, { plane, at: this.at + 1, count: this.now.count })];
     if (place?.number !== null && place?.number !== undefined && !this.radiograph) {
-      said.push(this.words.number.replace("{number}", place.number));
+      said.push(this.fill(this.words.number, { number: place.number }));
     }
     if (this.current >= 0) {
-      said.push(this.words.finding.replace("{number}", this.findings[this.current].id));
+      said.push(this.fill(this.words.finding, { number: this.findings[this.current].id }));
     }
+    const old = this.resultsOf.warning(this.results, this.reportId, this.words);
+    if (old) said.push(old);
     this.position.textContent = said.join(" · ");
     this.slider.max = this.now.count;
     this.slider.value = this.at + 1;
@@ -352,10 +392,10 @@ class Viewer {
       const lost = wanted.filter((n) => this.slices.why(n)).length;
       this.root.dataset.missing = wanted.length - here;
       if (here + lost < wanted.length) {
-        this.tell(this.words.loading.replace("{here}", here).replace("{count}", wanted.length));
+        this.tell(this.fill(this.words.loading, { here, count: wanted.length }));
         return;
       }
-      this.tell(lost > 0 ? this.words.missing.replace("{count}", lost) : "");
+      this.tell(lost > 0 ? this.fill(this.words.missing, { count: lost }) : "");
       return;
     }
     if (!drawn) this.tell(this.words.wait);
@@ -388,6 +428,7 @@ class Viewer {
       zoom: (factor, x, y) => this.zoom(factor, x, y),
       pan: (dx, dy) => this.pan(dx, dy),
       point: (x, y) => this.pointed(x, y),
+      still: () => this.now?.count === 1,
       step: () => {
         const even = this.views.height / (this.now?.count ?? 1);
         return Math.min(Math.max(even, DRAG_PX[0]), DRAG_PX[1]);
@@ -400,18 +441,25 @@ class Viewer {
     }
     this.slider.addEventListener("input", () => this.show(Number(this.slider.value) - 1));
     this.opacity.addEventListener("input", () => this.draw());
+    this.result.addEventListener("change", () => this.choose(this.result.value));
     document.addEventListener("scanside:fresh", () => this.refresh());
     const around = this.root.parentElement.closest("section") ?? document.body;
     around.addEventListener("click", (event) => {
       const link = event.target.closest("[data-viewer-finding]");
-      if (!link || link.dataset.viewerReport !== this.reportId) return;
-      const index = this.findings.findIndex((one) => String(one.id) === link.dataset.viewerFinding);
-      if (index < 0) return;
-      this.touched = true;
-      this.jump(index);
-      this.stage.scrollIntoView({ block: "nearest" });
+      if (link) this.jumpTo(link.dataset.viewerReport, link.dataset.viewerFinding);
     });
     new ResizeObserver(() => this.draw()).observe(this.stage);
+  }
+
+  /** A finding of any result of the series, both as the page names them. */
+  async jumpTo(report, finding) {
+    if (!this.results.some((one) => one.report === report)) return;
+    this.touched = true;
+    if (report !== this.reportId) await this.choose(report);
+    const index = this.findings.findIndex((one) => String(one.id) === finding);
+    if (report !== this.reportId || index < 0) return;
+    this.jump(index);
+    this.stage.scrollIntoView({ block: "nearest" });
   }
 
   clicked(button) {
@@ -440,16 +488,19 @@ class Viewer {
   }
 
   pressed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target === this.opacity) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target === this.opacity || event.target === this.result) return;
     const keys = {
       ArrowUp: "image-previous", ArrowLeft: "image-previous", ArrowDown: "image-next",
       ArrowRight: "image-next", PageUp: "page-previous", PageDown: "page-next", Home: "first",
       End: "last", n: "finding-next", p: "finding-previous", "+": "zoom-in", "=": "zoom-in",
       "-": "zoom-out", 0: "fit",
     };
-    const planes = { a: "axial", c: "coronal", s: "sagittal" };
+    const planes = { t: "axial", c: "coronal", s: "sagittal" }; // A accepts (feedback.js)
     const own = event.target !== this.slider || event.key.length === 1;
-    if (keys[event.key] && own) this.act(keys[event.key]);
+    const arrow = (event.shiftKey || this.now?.count === 1) && own && ARROWS[event.key];
+    if (arrow) this.pan(...arrow.map((way) => way * MOVE * this.views.width));
+    else if (keys[event.key] && own) this.act(keys[event.key]);
     else if (planes[event.key]) this.choosePlane(planes[event.key]);
     else if ("1234".includes(event.key)) this.chooseWindow(Number(event.key) - 1);
     else return;
@@ -466,8 +517,11 @@ class Viewer {
     const lps = frame.origin ? this.places.placeOf(frame, column, row) : null;
     if (lps) this.point = lps;
     const image = lps ? this.frames.axial.image(this.frames.axial.nearest(lps)) : this.image;
+    const sent = this.listing.images[image]?.place?.to_stored;
+    const stored = sent && [sent[1], sent[0]].map(([a, b, c]) => a * row + b * column + c);
+    const scaled = lps !== null || Boolean(frame.scaled);
     this.root.dispatchEvent(new CustomEvent("viewer:place", {
-      bubbles: true, detail: { lps, image, column, row, plane: this.plane },
+      bubbles: true, detail: { lps, image, column, row, stored, scaled, plane: this.plane },
     }));
   }
 }

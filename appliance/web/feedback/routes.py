@@ -30,7 +30,7 @@ from appliance.errors import StateUnusable
 from appliance.host import facts
 from appliance.report import Millimetres3, Report, SeriesKey, Status
 from appliance.results import operating
-from appliance.results.feedback import Feedback, of_report
+from appliance.results.feedback import Feedback, PlacePx, of_report
 from appliance.results.mqtt import Mqtt
 from appliance.results.operating import FeedbackExport
 from appliance.store import kept
@@ -67,7 +67,7 @@ def page(request: Request) -> Response:
 
 def give(request: Request) -> Response:
     """POST /feedback: report, verdict (accept, reject, missed, undo or comment), uid, and what the
-    verdict is about: finding, undoes, x y z size_mm, or text."""
+    verdict is about: finding, undoes, x y z size_mm, image column row size_mm, or text."""
     sent = form(request)
     with _about(request, sent.get("report", "")) as (journal, report, key):
         series = journal.shown.name(key)
@@ -154,9 +154,9 @@ def _say(
     if verdict not in _VERDICTS:
         raise HTTPException(400)
     if verdict == "missed":
-        center, size = _place(sent, report)
+        center, pixel, size = _place(sent, report)
         score = views.score_at(center, size, scores)
-        about = {"center_lps_mm": center, "size_mm": size, "score": score}
+        about = {"center_lps_mm": center, "place_px": pixel, "size_mm": size, "score": score}
     elif verdict == "undo":
         about = {"undoes": sent.get("undoes")}
     else:
@@ -186,18 +186,32 @@ def _say(
         return journal.feedback.say(said, first)
 
 
-def _place(sent: Mapping[str, str], report: Report) -> tuple[Millimetres3, float]:
-    """Where and how large; HTTPException 400 where that is no place in the images."""
-    if not views.has_millimetres(report):
-        raise HTTPException(400)
+def _place(
+    sent: Mapping[str, str], report: Report
+) -> tuple[Millimetres3 | None, PlacePx | None, float]:
+    """Where, in the patient or on a radiograph, and how large; HTTPException 400 where that is no
+    place in the images."""
     try:
+        if views.placed(report) == "image":
+            pixel = PlacePx.model_validate(
+                {
+                    "image": int(sent["image"]),
+                    "column": round(float(sent["column"]), 1),
+                    "row": round(float(sent["row"]), 1),
+                }
+            )
+            if pixel.image >= report.series.slices:
+                raise HTTPException(400)
+            return None, pixel, float(sent["size_mm"])
         x, y, z, size = (float(sent[name]) for name in ("x", "y", "z", "size_mm"))
-    except (KeyError, ValueError) as e:
+    except (KeyError, ValueError) as e:  # of pydantic too
         raise HTTPException(400) from e
     center = (round(x, 2), round(y, 2), round(z, 2))
-    if not all(map(math.isfinite, (*center, size))) or not views.is_inside(report, center):
+    if views.placed(report) != "patient" or not all(map(math.isfinite, (*center, size))):
         raise HTTPException(400)
-    return center, size
+    if not views.is_inside(report, center):
+        raise HTTPException(400)
+    return center, None, size
 
 
 def _remark(request: Request, sent: Mapping[str, str], report: Report) -> Heard:

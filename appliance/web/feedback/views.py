@@ -7,7 +7,8 @@ Rules
   it is one act.
 - An undo takes back the act that counts, whoever it is of: the ward is one team, and both rows
   stay.
-- Missed places are asked for only where a report has millimetres; a radiograph has none.
+- A missed place is said in millimetres of the patient, or on a radiograph, which has none, as a
+  pixel of the image as it was sent; its size is then that at the detector.
 """
 
 from __future__ import annotations
@@ -20,14 +21,27 @@ from datetime import datetime
 from typing import Final, Literal
 
 from appliance.report import Finding, Millimetres3, Report, Scores, Status
-from appliance.results.feedback import Feedback, Verdict, at_place, counting
+from appliance.results.feedback import (
+    Feedback,
+    PlacePx,
+    Verdict,
+    at_place,
+    counting,
+    of_image,
+)
 from appliance.store.journal.feedback import Comment
 from appliance.web.site import Visitor
 
 SIZES_MM: Final = (3, 4, 6, 8, 10, 15, 20, 30)
 """What a reader may tap, one button each."""
+SIZES_DETECTOR_MM: Final = (10, 20, 30, 40, 60, 80, 120)
+"""The same on a radiograph, where a consolidation is larger than a nodule."""
 OUTSIDE_MM: Final = 30.0
 """So far outside the slices a mark may lie: a nodule at the edge has its middle there at most."""
+RADIOGRAPHS: Final = frozenset({"CR", "DX"})
+"""Modalities."""
+Placed = Literal["patient", "image"]
+"""Millimetres of the patient (LPS), or pixels of a radiograph."""
 Where = Literal["study", "report"]
 """Which page shows it, and is shown again after an act."""
 
@@ -65,7 +79,9 @@ class MissedShown:
     """One place that a reader marked."""
 
     act: ActShown
-    center_lps_mm: Millimetres3
+    center_lps_mm: Millimetres3 | None
+    place_px: PlacePx | None
+    """Of a radiograph, in place of millimetres."""
     size_mm: float
     form: uuid.UUID
 
@@ -90,8 +106,8 @@ class Shown:
     comments: tuple[CommentShown, ...]
     judged: int
     """Findings that have a verdict."""
-    placed: bool
-    """Whether a missed place can be marked."""
+    placed: Placed | None
+    """In what a missed place can be marked; None: in nothing."""
     sizes_mm: tuple[int, ...]
     missed_form: uuid.UUID
     mark: str
@@ -131,17 +147,17 @@ def of_report(
         where=where,
         findings=findings,
         missed=tuple(
-            MissedShown(act(one), one.center_lps_mm, one.size_mm, draw())
+            MissedShown(act(one), one.center_lps_mm, one.place_px, one.size_mm, draw())
             for one in counts.missed
-            if one.center_lps_mm is not None and one.size_mm is not None
+            if one.size_mm is not None
         ),
         comments=tuple(
             CommentShown(local(c.at), c.finding, c.role, c.reader == who.reader, c.text)
             for c in remarks
         ),
         judged=sum(one.said is not None for one in findings),
-        placed=has_millimetres(report),
-        sizes_mm=SIZES_MM,
+        placed=placed(report),
+        sizes_mm=SIZES_DETECTOR_MM if placed(report) == "image" else SIZES_MM,
         missed_form=draw(),
         mark=f"{len(said)}-{len(remarks)}",
     )
@@ -165,9 +181,13 @@ def _finding(
     )
 
 
-def has_millimetres(report: Report) -> bool:
-    """Whether a place in a report can be said in patient millimetres."""
-    return report.status is Status.ANALYSED and report.series.spacing_mm is not None
+def placed(report: Report) -> Placed | None:
+    """In what a place in the images of a report can be said."""
+    if report.status is not Status.ANALYSED:
+        return None
+    if report.series.spacing_mm is not None:
+        return "patient"
+    return "image" if report.series.modality in RADIOGRAPHS else None
 
 
 def is_inside(report: Report, center_lps_mm: Millimetres3) -> bool:
@@ -190,9 +210,13 @@ def score_of(finding: Finding, scores: Scores | None) -> float | None:
     return finding.score if on_curve else None
 
 
-def score_at(center_lps_mm: Millimetres3, size_mm: float, scores: Scores | None) -> float | None:
-    """What stands with a missed mark."""
-    return None if scores is None else at_place(scores, center_lps_mm, size_mm)
+def score_at(
+    center_lps_mm: Millimetres3 | None, size_mm: float, scores: Scores | None
+) -> float | None:
+    """What stands with a missed mark; center_lps_mm: None of a radiograph."""
+    if scores is None:
+        return None
+    return of_image(scores) if center_lps_mm is None else at_place(scores, center_lps_mm, size_mm)
 
 
 def plain(text: str) -> str:

@@ -54,6 +54,10 @@ class Place(Record):
     """Between rows, between columns, mm."""
     aspect: float = 1.0
     """Height of a pixel divided by its width."""
+    scale_mm: float | None = None
+    """Of a radiograph: width of a pixel, as far as the image says it."""
+    scale_at: Literal["patient", "detector", "unknown"] | None = None
+    """In which plane that is."""
     to_stored: Matrix | None = None
     """Of a radiograph: (row, column, 1) of the upright image -> of the image as it was sent."""
 

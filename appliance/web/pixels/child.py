@@ -38,9 +38,11 @@ from appliance.dicom.storage import RADIOGRAPHS
 from appliance.errors import SeriesRefused
 from appliance.preprocess import projection
 from appliance.records import Vector
-from appliance.series import decoders, pixels, radiograph
+from appliance.series import decoders, elements, pixels, radiograph
 from appliance.series.elements import Elements, failed
+from appliance.series.header import MAX_HEADER_BYTES
 from appliance.web.pixels import asked as pipe
+from appliance.web.pixels import scale
 from appliance.web.pixels.asked import (
     MOST_BYTES,
     MOST_PIXELS,
@@ -111,10 +113,19 @@ def _places(data: bytes) -> tuple[Place, ...]:
     if parsed.header.sop_class_uid in RADIOGRAPHS:
         shown = radiograph.read(data, max_pixels=radiograph.MAX_PIXELS)
         rows, columns = shown.stored.shape
+        said = elements.parse(data, scale.TAGS, pixels=False, max_bytes=MAX_HEADER_BYTES)
+        size = scale.of(said.elements)
         return (
-            Place(rows=rows, columns=columns, number=number, aspect=shown.aspect,
-                  to_stored=_matrix(shown.to_stored)),
-        )  # fmt: skip
+            Place(
+                rows=rows,
+                columns=columns,
+                number=number,
+                aspect=shown.aspect,
+                scale_mm=None if size is None else size.width_mm(shown.to_stored),
+                scale_at=None if size is None else size.at,
+                to_stored=_matrix(shown.to_stored),
+            ),
+        )
     rows, columns = (_size(parsed.instance.elements, tag) for tag in (_ROWS, _COLUMNS))
     return tuple(
         Place(

@@ -8,6 +8,7 @@
 Rules
 - `study` and `series` are derived names, which views/address resolves; a number and the name of a
   map are looked for among those that are there. Nothing of an address becomes a path.
+- `?report=ID` says which result of the series is meant (`chosen`): 404 where it is none of its.
 - `?of=NAME` on an image says of which listing it is (images.Listing.name): 410 where that one is
   not held any more and the images are others now.
 - 404: there is no such thing. 410: it was there. 422: it cannot be shown, and why. 503: later. Each
@@ -26,15 +27,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from appliance.errors import Poisoned, Refuse, Retry, ScansideError
-from appliance.report import NOTICE, Record, Report, SeriesKey
+from appliance.report import NOTICE, Record
 from appliance.web.pixels import marks
 from appliance.web.pixels.asked import Place
+from appliance.web.pixels.chosen import Choice, Chosen, chosen
 from appliance.web.pixels.decoder import Decoder
 from appliance.web.pixels.images import Gone, Images, Listing
 from appliance.web.pixels.listing import WINDOWS, No, Window, no_planes
 from appliance.web.pixels.marks import Mark
 from appliance.web.site import EVERYBODY, Route, site
-from appliance.web.views.address import series_of
 
 NO_STORE: Final = {"cache-control": "no-store"}
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,5}")
@@ -67,6 +68,8 @@ class MasksPage(Record):
     report: str | None
     """The report whose findings these are: its report_id."""
     findings: tuple[Mark, ...]
+    results: tuple[Choice, ...] = ()
+    """Which results of the series can be shown, this one among them."""
     damaged: bool = False
     """What was kept of the findings cannot be read: there are no outlines."""
 
@@ -127,7 +130,8 @@ def masks(request: Request) -> Response:
     """GET .../masks."""
 
     def page() -> Response:
-        found = _listing(request)
+        asked = _asked(request)
+        found = _listed(request, asked)
         if found.report is None:
             return _json(MasksPage(name=found.name, report=None, findings=()))
         try:
@@ -135,8 +139,14 @@ def masks(request: Request) -> Response:
         except Poisoned:
             bodies, damaged = {}, True
         made = marks.marks(found.report.findings, bodies, found.frames)
-        report = str(found.report.report_id)
-        return _json(MasksPage(name=found.name, report=report, findings=made, damaged=damaged))
+        said = MasksPage(
+            name=found.name,
+            report=str(found.report.report_id),
+            findings=made,
+            results=asked.choices,
+            damaged=damaged,
+        )
+        return _json(said)
 
     return _answered(page)
 
@@ -161,22 +171,26 @@ def heat_map(request: Request) -> Response:
 
 
 def _listing(request: Request) -> Listing:
-    key, report = _asked(request)
-    return _images(request).listing(_address(request), key, report)
+    return _listed(request, _asked(request))
+
+
+def _listed(request: Request, asked: Chosen) -> Listing:
+    return _images(request).listing(_address(request), asked.key, asked.report)
 
 
 def _address(request: Request) -> tuple[str, str]:
     return request.path_params["study"], request.path_params["series"]
 
 
-def _asked(request: Request) -> tuple[SeriesKey, Report | None]:
-    """Series and latest report of the address; _Unknown where there is none."""
+def _asked(request: Request) -> Chosen:
+    """Series and result of the address; _Unknown where there is none."""
     study, series = _address(request)
     with site(request).reading() as journal:
-        key = None if journal is None else series_of(journal, study, series)
-        if journal is None or key is None:
-            raise _Unknown("there is no such series in this study")
-        return key, journal.reports.latest(key)
+        report = request.query_params.get("report")
+        found = None if journal is None else chosen(journal, study, series, report)
+    if found is None:
+        raise _Unknown("there is no such series in this study, or no such result of it")
+    return found
 
 
 def _images(request: Request) -> Images:

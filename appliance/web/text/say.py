@@ -6,6 +6,9 @@ Rules
   it.
 - `{name}` in a text is a place for a value. Values are put in as they are: the template escapes the
   whole. A text holds no markup.
+- `{name:image|images}` is the word that fits the number `name`: the first one for 1, the second one
+  for all else (Unicode CLDR, cardinals of English: one, other). Chinese has one form, so its texts
+  have none of this. The viewer fills its texts in the same way (assets/viewer.js).
 - A key that is not there is an error, not an empty place: the page fails and the tests see it.
 """
 
@@ -14,14 +17,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from string import Formatter
 from types import MappingProxyType
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from appliance.web.site import Language
 
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 Say = Callable[..., str]
 """say(key, **values) -> text. KeyError where there is no such key or a value is missing."""
+
+
+class _Counted(Formatter):
+    """Python's, which knows the word that fits a number."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        one, bar, other = format_spec.partition("|")
+        if bar:
+            return one if str(value) == "1" else other
+        return str(super().format_field(value, format_spec))
+
+
+_COUNTED: Final = _Counted()
 
 
 def texts(language: Language) -> Mapping[str, str]:
@@ -40,7 +57,7 @@ def speaker(known: Mapping[str, str]) -> Say:
     """What a template calls as `say`."""
 
     def say(key: str, **values: object) -> str:
-        return known[key].format_map(values) if values else known[key]
+        return _COUNTED.vformat(known[key], (), values) if values else known[key]
 
     return say
 

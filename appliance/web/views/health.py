@@ -96,6 +96,8 @@ class Looked:
     """What was said last of each bundle and the GPU."""
     certificates: Sequence[Certificate]
     senders: Sequence[Sender]
+    updates: Sequence[Line] = ()
+    """How the box stands to its releases; none where it has no state of updates."""
 
 
 _ORDER: Final[tuple[Sign, ...]] = ("stop", "look", "wait", "ok", "quiet")
@@ -118,15 +120,17 @@ def worst(signs: Iterable[Sign]) -> Sign:
 
 
 def sections(seen: Looked) -> tuple[Section, ...]:
-    """The page, from what needs a person soonest."""
-    return (
+    """The page, from what needs a person soonest; a section without a line is not there."""
+    found = (
         Section(Phrase("health.stages"), tuple(_stages(seen))),
         Section(Phrase("health.queues"), tuple(_queues(seen))),
         Section(Phrase("health.analysis"), tuple(_analysis(seen))),
+        Section(Phrase("health.updates"), tuple(seen.updates)),
         Section(Phrase("health.machine"), tuple(_machine(seen))),
         Section(Phrase("health.scanners"), tuple(_scanners(seen))),
         Section(Phrase("health.certificates"), tuple(_certificates(seen))),
     )
+    return tuple(section for section in found if section.lines)
 
 
 def _stages(seen: Looked) -> list[Line]:

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from appliance.report import Report, SeriesKey
-from appliance.room.check import RoomCheck
+from appliance.room.check import RoomCheck, Verdict
 from appliance.store.identities import Person
 from appliance.store.journal.shown import GROUPS, Wanted
 from appliance.store.rows import Place, Received, Study
@@ -107,6 +107,8 @@ class Row:
     latency: Latency | None
     look: bool
     """Whether an in-room check says to look before the patient leaves."""
+    verdict: Verdict | None
+    """Of all its series that arrived and were checked, the gravest one; None: of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,17 @@ def _row(study: Study, series: Sequence[tuple[Received, Sequence[Report]]], know
             if one.series.state == "analysed"  # else its status says so itself
             and (check := known.checks.get(one.series.key)) is not None
         ),
+        verdict=_verdict([one for one, _ in series], known.checks),
     )
+
+
+def _verdict(series: Sequence[Received], checks: Mapping[SeriesKey, RoomCheck]) -> Verdict | None:
+    said = {
+        check.verdict
+        for one in series
+        if one.series.state != "open" and (check := checks.get(one.series.key)) is not None
+    }
+    return "look" if "look" in said else next(iter(said), None)
 
 
 def midnight_before(now: float, offset_s: float) -> float:

@@ -94,10 +94,12 @@ def test_of_a_series_that_was_reported_again_the_last_report_counts(report: Repo
 
 
 def test_findings_of_another_threshold_are_on_no_curve_and_counted_apart(report: Report) -> None:
-    acts = scan(report, {0.9: "accept", 0.8: "accept"})
-    acts[1] = acts[1].model_copy(update={"score": None})
+    acts = scan(report, {0.9: "accept", 0.8: "accept", 0.7: "reject"})
+    acts[1:] = [one.model_copy(update={"score": None}) for one in acts[1:]]
     (curve,) = of_bundles(acts)
-    assert (curve.scans, curve.marks, curve.off_curve) == (1, 1, 1)
+    assert (curve.scans, curve.marks) == (1, 1)
+    assert (curve.off_curve, curve.off_curve_rejected) == (1, 1)
+    assert at(curve, 0.5) == (1, 1.0, 0.0), "the rejected one is no false positive of this curve"
 
 
 def test_each_bundle_has_a_curve_of_its_own(report: Report) -> None:

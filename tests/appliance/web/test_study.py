@@ -35,7 +35,7 @@ def test_the_findings_are_said_in_every_field(bedside: web.Page, day: dict[str, 
         "UNSURE",
         "it lies inside diseased lung",
         "left",
-        "image 89",
+        "image 216 of 304",
         "0.83 (threshold 0.41)",
         "It is no probability of a disease",
         "Both ends of the lungs are shown.",
@@ -69,6 +69,7 @@ def test_the_in_room_check_is_one_banner_with_what_each_flag_asks_for(
     said = "LOOK BEFORE THE PATIENT LEAVES: the lungs are cut at the upper end, over 21 cm²"
     assert said in limits
     assert "Look at the uppermost images" in limits
+    assert limits.count("the lungs are cut at the upper end") == 1, "the list has other words"
     assert "USABLE" not in limits
     assert "ARRIVING, 117 images" in arriving
     assert "USABLE" not in arriving

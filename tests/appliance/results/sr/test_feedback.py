@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from appliance.results.feedback import PlacePx
 from appliance.results.sr.case import Case
 from appliance.results.sr.feedback import feedback
 from appliance.results.sr.findings import measurements
@@ -57,6 +58,20 @@ def test_it_says_what_counts_of_each_finding_and_of_what_was_missed(
     assert not any("cafe" in line or "beef" in line for line in said)
     assert "FEEDBACK OF READERS" in judged(made.data, images)
     assert read(made.data).VerificationFlag == "UNVERIFIED"
+
+
+def test_what_was_missed_on_a_radiograph_is_said_in_pixels_of_the_image_as_it_was_sent(
+    make_case: Callable[..., Case],
+) -> None:
+    case = make_case()
+    pixel = PlacePx(image=0, column=812.3, row=1204.0)
+    missed = act(case.report, "missed", center_lps_mm=None, place_px=pixel, size_mm=40)
+    said = lines(read(feedback(case, [missed]).data))
+    assert said[0].endswith("1 MARKED AS MISSED")
+    assert (
+        "Missed: about 40 mm at the detector, at column 812, row 1204 of image 1 as it was sent, "
+        "by a radiologist, 2026-01-02 12:00 UTC"
+    ) in said
 
 
 def test_the_same_acts_are_the_same_bytes_and_a_later_act_is_another_object(

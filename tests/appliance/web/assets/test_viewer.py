@@ -7,6 +7,7 @@ the attributes of the images; neither shares a line with the viewer.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -251,9 +252,29 @@ def test_keys_alone_are_enough(open_page: OpenPage, address: Callable[[str], str
         viewed.page.until(f"{ROOT}.querySelector('.current')?.dataset.finding === '2'")
         viewed.key("p")
         viewed.page.until(f"{ROOT}.querySelector('.current')?.dataset.finding === '1'")
-        for key, plane in (("c", "coronal"), ("s", "sagittal"), ("a", "axial")):
+        for key, plane in (("c", "coronal"), ("s", "sagittal"), ("t", "axial")):
             viewed.key(key)
             viewed.page.until(f"{ROOT}.dataset.shown.startsWith('{plane} ')")
+
+
+def test_shift_and_an_arrow_move_an_image_that_is_zoomed(
+    open_page: OpenPage, address: Callable[[str], str]
+) -> None:
+    with open_page(address("axial")) as v:
+        listen(v)
+        width, height = v.corner_and_size()[2:]
+        v.value(f"{ROOT}.querySelector('.viewer-stage').focus()")
+        for _ in range(6):
+            v.key("+")
+        before = v.shown()
+        for n in (1, 2):
+            v.touch("touchStart", (width / 2, height / 2))
+            v.touch("touchEnd")
+            v.page.until(f"window.heard.length === {n}")
+            v.page.ask("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", modifiers=8)
+        left, right = (one["column"] for one in heard(v))
+        assert right > left + 2
+        assert v.shown() == before, "no other image"
 
 
 def test_keys_set_the_window(open_page: OpenPage, address: Callable[[str], str]) -> None:
@@ -398,7 +419,7 @@ def test_an_image_that_cannot_be_decoded_says_so_and_the_others_are_shown(
         viewed.shows("axial", 22)
         viewed.key("c")
         viewed.page.until(
-            f"{ROOT}.querySelector('.viewer-message').textContent.includes('1 images could not')"
+            f"{ROOT}.querySelector('.viewer-message').textContent.includes('1 image could not')"
         )
 
 
@@ -453,3 +474,158 @@ def test_a_radiograph_has_its_heat_map_over_it_as_strong_as_is_asked(
         v.value("new Promise(requestAnimationFrame)")
         faded = v.picture()
         assert np.abs(faded[..., 0].astype(int) - faded[..., 2]).max() <= 2
+
+
+def heard(v: Viewed) -> list[dict[str, Any]]:
+    """What taps told so far."""
+    found: list[dict[str, Any]] = v.value("window.heard")
+    return found
+
+
+def listen(v: Viewed) -> None:
+    v.value(
+        "window.heard = []; document.addEventListener('viewer:place',"
+        " (e) => window.heard.push(e.detail))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tags", "label"),
+    [
+        ({"ImagerPixelSpacing": [2.0, 2.0]}, "50 mm at the detector"),
+        ({"ImagerPixelSpacing": [2.0, 2.0], "PixelSpacing": [1.8, 1.8]}, "50 mm"),
+        ({"ImagerPixelSpacing": None}, None),
+    ],
+)
+def test_a_radiograph_has_a_scale_where_the_image_says_it(
+    open_page: OpenPage, state: LookedAt, tags: dict[str, Any], label: str | None
+) -> None:
+    image = Xray().image(**tags)
+    image.SeriesInstanceUID = f"2.25.{uuid.uuid4().int}"
+    with open_page(state.series([image])) as v:
+        scales = f"[...{ROOT}.querySelectorAll('.viewer-scale text')].map(e => e.textContent)"
+        assert v.value(scales) == ([] if label is None else [label])
+        if label is None:
+            return
+        long = v.value(
+            f"(() => {{ const b = {ROOT}.querySelector('.viewer-scale [data-mm]').getBBox();"
+            " return b.width; })()"
+        )
+        shown = extent(v.picture().max(axis=-1) >= 1)
+        per_pixel = (shown.high - shown.low)[0] / 80
+        mm = float(label.split()[0])
+        width = (tags.get("PixelSpacing") or tags["ImagerPixelSpacing"])[1]
+        assert long == pytest.approx(mm / width * per_pixel, abs=2)
+
+
+def test_a_radiograph_is_zoomed_and_moved_by_keys_and_by_one_finger(
+    open_page: OpenPage, state: LookedAt
+) -> None:
+    image = Xray().image()
+    image.SeriesInstanceUID = f"2.25.{uuid.uuid4().int}"
+    with open_page(state.series([image])) as v:
+        width, height = v.corner_and_size()[2:]
+        middle = (width / 2, height / 2)
+        listen(v)
+
+        def at_the_middle() -> NDArray[np.float64]:
+            """Pixel of the image that is there."""
+            before = len(heard(v))
+            v.touch("touchStart", middle)
+            v.touch("touchEnd")
+            v.page.until(f"window.heard.length > {before}")
+            last = heard(v)[-1]
+            assert last["lps"] is None
+            return np.array([last["column"], last["row"]])
+
+        start = at_the_middle()
+        v.value(f"{ROOT}.querySelector('.viewer-stage').focus()")
+        for _ in range(6):
+            v.key("+")
+        np.testing.assert_allclose(at_the_middle(), start, atol=1)
+        v.key("ArrowRight")
+        right = at_the_middle()
+        assert right[0] > start[0] + 2
+        v.key("ArrowDown")
+        assert at_the_middle()[1] > start[1] + 2
+        v.key("0")
+        np.testing.assert_allclose(at_the_middle(), start, atol=1)
+        for _ in range(6):
+            v.key("=")
+        v.touch("touchStart", middle)
+        v.touch("touchMove", (middle[0] + 60, middle[1]))
+        v.touch("touchEnd")
+        assert at_the_middle()[0] < start[0] - 2, "the image followed the finger"
+
+
+def test_a_tap_on_a_turned_radiograph_tells_the_pixel_as_it_was_sent(
+    open_page: OpenPage, state: LookedAt
+) -> None:
+    image = Xray().image(PatientOrientation=["F", "R"], ImagerPixelSpacing=[2.0, 2.0])
+    image.SeriesInstanceUID = f"2.25.{uuid.uuid4().int}"
+    with open_page(state.series([image])) as v:
+        listen(v)
+        shown = extent(v.picture().max(axis=-1) >= 1)
+        size = (shown.high - shown.low) / (96, 80)  # as it lies upright
+        v.touch("touchStart", tuple(shown.low + (10.5, 20.5) * size))
+        v.touch("touchEnd")
+        v.page.until("window.heard.length > 0")
+        (told,) = heard(v)
+        assert told["scaled"]
+        # rows as sent run to the feet, and columns to the right, which is to the left of the screen
+        np.testing.assert_allclose(told["stored"], [20, 95 - 10], atol=0.6)
+
+
+# Several results of one series.
+
+
+RESULT = f"{ROOT}.querySelector('.viewer-result')"
+
+
+def test_every_result_of_a_series_is_reached_and_an_old_one_says_so(
+    open_page: OpenPage, state: LookedAt
+) -> None:
+    study = phantom.study("axial", "several results")
+    images = sorted(study.images, key=lambda one: float(one.ImagePositionPatient[2]))
+    names = [f"{one.SOPInstanceUID}/0" for one in images]
+    masks = [replace(body, name=f"finding-{n}") for n, body in study.bodies.items()]
+    first = state.series(images, study.findings, masks)
+    old = first.rpartition("/")[2]
+    key = key_of(study)
+    state.report(key, study.findings[:1], masks[:1], names=names, digest="c" * 64, revision=2)
+    with open_page(first) as v:
+        v.page.until(f"{ROOT}.dataset.findings === '1'")
+        assert "DOES NOT COUNT" not in v.words("position")
+        told = v.value(f"[...{RESULT}.options].map(e => e.textContent)")
+        assert told == [
+            "lung-nodule 1.0.0, result 2.1",
+            "lung-nodule 1.0.0, result 1.1, DOES NOT COUNT ANY MORE",
+        ]
+        box = v.value(f"{RESULT}.getBoundingClientRect().height")
+        assert box >= 63.5
+        v.value(f"{RESULT}.value = '{old}'; {RESULT}.dispatchEvent(new Event('change'))")
+        v.page.until(f"{ROOT}.dataset.findings === '{len(study.findings)}'")
+        v.page.until(
+            f"{ROOT}.querySelector('.viewer-position').textContent.includes('DOES NOT COUNT')"
+        )
+
+
+def test_a_tap_on_a_finding_of_another_result_shows_that_result(
+    open_page: OpenPage, state: LookedAt
+) -> None:
+    study = phantom.study("axial", "another result")
+    images = sorted(study.images, key=lambda one: float(one.ImagePositionPatient[2]))
+    names = [f"{one.SOPInstanceUID}/0" for one in images]
+    masks = [replace(body, name=f"finding-{n}") for n, body in study.bodies.items()]
+    first = state.series(images, study.findings, masks)
+    other = first.rpartition("/")[2]
+    state.report(key_of(study), (), (), names=names, digest="c" * 64, revision=2)
+    with open_page(first) as v:
+        v.page.until(f"{ROOT}.dataset.findings === '0'")
+        v.value(
+            f"{ROOT}.insertAdjacentHTML('afterend', '<button data-viewer-finding=\"2\""
+            f' data-viewer-report="{other}">2</button>\')'
+        )
+        v.page.click("document.querySelector('[data-viewer-finding]')")
+        v.page.until(f"{ROOT}.querySelector('.viewer-finding.current')?.dataset.finding === '2'")
+        assert v.value(f"{RESULT}.value") == other

@@ -28,6 +28,7 @@ def curve(*points: Point, proposed: float | None = None) -> Operating:
         missed=0,
         missed_unscored=0,
         off_curve=0,
+        off_curve_rejected=0,
         points=points,
         proposed=proposed,
     )

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from appliance.report import Report
-from appliance.results.feedback import Feedback, counting
+from appliance.results.feedback import Feedback, PlacePx, counting
 from appliance.results.mqtt import Envelope
 from appliance.store import bell
 from appliance.store.journal import JOURNAL_NAME, damage
@@ -245,6 +245,99 @@ def test_the_operating_point_shows_the_figures_and_what_is_not_in_them(
     assert found["schema"] == "scanside.feedback/1"
     assert found["operating"][0]["scans"] >= 1
     assert str(report.report_id) in {row["report_id"] for row in found["feedback"]}
+
+
+@pytest.fixture
+def with_a_mass(site: Site, report: Report) -> Report:
+    """A report whose second finding is of a network with another threshold."""
+    mass = report.findings[1].model_copy(
+        update={"kind": "mass", "threshold": 0.2, "diameter_mm": 41.0}
+    )
+    key = site.journal.reports.series_of(report.report_id)
+    assert key is not None
+    findings = (report.findings[0], mass)
+    made = report.model_copy(update={"findings": findings, "edition": report.edition + 1})
+    site.journal.commit_report(made, key, owed=(), series_state="analysed")
+    return made
+
+
+def test_masses_have_a_row_of_their_own_and_words_why_they_are_on_no_curve(
+    with_a_mass: Report, reader: httpx.Client
+) -> None:
+    assert "Masses" not in reader.get("/operating-point").text
+    give(reader, with_a_mass, "accept", finding=1)
+    give(reader, with_a_mass, "reject", finding=2)
+    text = reader.get("/operating-point").text
+    assert re.search(r'<tr class="apart">\s*<th[^>]*>Masses</th>\s*<td class="figure">0</td>', text)
+    assert "0 accepted and 1 rejected in" in text
+    assert "They are on no curve, because" in text
+    found = json.loads(reader.get("/export/feedback.json").text)["operating"][0]
+    assert (found["off_curve"], found["off_curve_rejected"]) == (0, 1)
+
+
+RADIOGRAPH = {"image": 0, "column": 12.34, "row": 40, "size_mm": 20}
+
+
+@pytest.fixture
+def radiograph(site: Site, report: Report) -> Report:
+    """A report of one DX image, of which the whole was scored."""
+    key = site.journal.reports.series_of(report.report_id)
+    assert key is not None
+    series = report.series.model_copy(update={"modality": "DX", "slices": 1, "spacing_mm": None})
+    made = report.model_copy(
+        update={
+            "report_id": uuid.uuid4(),
+            "series": series,
+            "findings": (),
+            "revision": report.revision + 1,
+        }
+    )
+    site.journal.commit_report(made, key, owed=(), series_state="analysed")
+    return made
+
+
+def test_a_place_on_a_radiograph_is_a_pixel_of_the_image_as_it_was_sent(
+    site: Site, radiograph: Report, reader: httpx.Client
+) -> None:
+    text = reader.get(f"/feedback/{radiograph.report_id}").text
+    assert 'data-placed="image"' in text
+    assert "Size at the detector" in text
+    assert give(reader, radiograph, "missed", **RADIOGRAPH).status_code == 303
+    (act,) = said(site, radiograph)
+    assert act.place_px == PlacePx(image=0, column=12.3, row=40.0)
+    assert (act.center_lps_mm, act.size_mm) == (None, 20.0)
+    assert "image 1, column 12, row 40" in reader.get(f"/feedback/{radiograph.report_id}").text
+    told = Envelope.model_validate_json(
+        next(r.body for r in site.journal.owed.waiting("mqtt", 1000) if r.key == str(act.uid))
+    )
+    assert json.loads(told.payload)["place_px"] == {"image": 0, "column": 12.3, "row": 40.0}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image": 1},
+        {"image": -1},
+        {"column": "nan"},
+        {"column": 70000},
+        {"row": "-1"},
+        {"row": ""},
+        {"size_mm": "inf"},
+        {"size_mm": ""},
+    ],
+)
+def test_a_place_that_is_on_no_radiograph_is_refused(
+    site: Site, radiograph: Report, reader: httpx.Client, wrong: dict[str, object]
+) -> None:
+    assert give(reader, radiograph, "missed", **(RADIOGRAPH | wrong)).status_code == 400
+    place = {"x": 1, "y": 2, "z": 3, "size_mm": 4}
+    assert give(reader, radiograph, "missed", **place).status_code == 400
+    assert said(site, radiograph) == []
+
+
+def test_a_volume_has_no_place_in_pixels(site: Site, report: Report, reader: httpx.Client) -> None:
+    assert give(reader, report, "missed", **RADIOGRAPH).status_code == 400
+    assert said(site, report) == []
 
 
 def test_the_page_speaks_chinese(report: Report, reader: httpx.Client) -> None:

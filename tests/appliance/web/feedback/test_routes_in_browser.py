@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -139,6 +140,34 @@ def test_missed_here_is_a_place_from_the_viewer_and_a_tap_on_a_size(
     assert row.center_lps_mm == pytest.approx((x + 12.0, y, z), abs=0.06)
     tab.click("document.querySelector('form.judge:not([data-finding]) button[value=undo]')")
     tab.until("!document.querySelector('.feedback').innerText.includes('Missed by the device')")
+
+
+def test_missed_here_on_a_radiograph_is_a_pixel_of_the_image_where_its_scale_is_known(
+    browser: Chromium, page: Page, site: Site, report: Report
+) -> None:
+    key = site.journal.reports.series_of(report.report_id)
+    assert key is not None
+    series = report.series.model_copy(update={"modality": "DX", "slices": 1, "spacing_mm": None})
+    flat = report.model_copy(
+        update={"report_id": uuid.uuid4(), "series": series, "findings": (), "revision": 2}
+    )
+    site.journal.commit_report(flat, key, owed=(), series_state="analysed")
+    tab = opened(browser, page, flat)
+    size = "document.querySelector('button[name=size_mm][value=\"20\"]')"
+    for scaled in ("false", "true"):
+        tab.value(
+            "document.querySelector('main').dispatchEvent(new CustomEvent('viewer:place', {bubbles:"
+            f" true, detail: {{lps: null, image: 0, stored: [12.34, 40], scaled: {scaled}}}}}))"
+        )
+        assert tab.value(f"{size}.disabled") == (scaled == "false")
+        assert tab.value("document.querySelector('.no-scale').hidden") == (scaled == "true")
+    tab.click("document.querySelector('details.place summary')")
+    tab.click(size)
+    tab.until("document.querySelector('.feedback').innerText.includes('column 12, row 40')")
+    (row,) = said(site, flat)
+    assert row.place_px is not None
+    assert (row.place_px.column, row.place_px.row, row.size_mm) == (12.3, 40.0, 20.0)
+    tab.close()
 
 
 def test_two_tabs_that_contradict_each_other_both_show_both_rows(

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.report import Coverage, Report, Scored, Scores, SeriesRef
-from appliance.results.feedback import Feedback
+from appliance.report import Coverage, Report, Scored, Scores, SeriesRef, Status
+from appliance.results.feedback import Feedback, PlacePx
 from appliance.store.journal.feedback import Comment
 from appliance.web.feedback import views
 from appliance.web.site import Visitor
@@ -53,7 +53,7 @@ def test_a_finding_that_nobody_judged_has_no_verdict(report: Report) -> None:
     shown = seen(report)
     (finding,) = shown.findings
     assert (finding.said, finding.acts, finding.contradicted) == (None, (), False)
-    assert (shown.judged, shown.placed) == (0, True)
+    assert (shown.judged, shown.placed) == (0, "patient")
 
 
 def test_two_tabs_that_contradict_each_other_are_both_shown_and_the_last_counts(
@@ -106,9 +106,33 @@ def test_comments_say_whose_they_are(report: Report) -> None:
     ]
 
 
-def test_a_radiograph_has_no_place_to_mark(report: Report) -> None:
-    flat = report.model_copy(update={"series": SeriesRef(slices=1)})
-    assert not seen(flat).placed
+@pytest.mark.parametrize("modality", ["CR", "DX"])
+def test_a_radiograph_is_marked_in_pixels_of_the_image_as_it_was_sent(
+    report: Report, modality: str
+) -> None:
+    flat = report.model_copy(update={"series": SeriesRef(modality=modality, slices=1)})
+    pixel = PlacePx(image=0, column=12.5, row=40)
+    marked = act(flat, "missed", center_lps_mm=None, place_px=pixel, size_mm=20)
+    shown = seen(flat, marked)
+    assert shown.placed == "image"
+    assert max(shown.sizes_mm) > max(views.SIZES_MM), "a consolidation is larger than a nodule"
+    assert [(one.place_px, one.size_mm) for one in shown.missed] == [(pixel, 20)]
+
+
+def test_what_has_neither_millimetres_nor_is_a_radiograph_has_no_place_to_mark(
+    report: Report,
+) -> None:
+    assert seen(report).placed == "patient"
+    assert seen(report.model_copy(update={"series": SeriesRef(slices=1)})).placed is None
+    assert seen(report.model_copy(update={"status": Status.FAILED})).placed is None
+
+
+def test_a_mark_on_a_radiograph_has_the_score_of_the_image() -> None:
+    of_one = Scores(threshold=0.5, candidates=(Scored(score=0.3),))
+    assert views.score_at(None, 20, of_one) == 0.3
+    for several in ((0.4, 0.3), (0.6,), ()):
+        scores = Scores(threshold=0.5, candidates=tuple(Scored(score=s) for s in several))
+        assert views.score_at(None, 20, scores) is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ PAGES = Path(text.__file__).parents[1] / "pages"
 
 
 def places(said: str) -> set[str]:
-    return set(re.findall(r"{(\w*)}", said))
+    return set(re.findall(r"{(\w*)(?::[^}]*)?}", said))
 
 
 def test_both_languages_have_the_same_keys() -> None:
@@ -46,6 +46,61 @@ def test_values_are_put_in_as_they_are() -> None:
     speak = say.speaker({"a.b": "{count} of {all}", "a.c": "100 %"})
     assert speak("a.b", count=2, all="<3>") == "2 of <3>"
     assert speak("a.c") == "100 %"
+
+
+COUNTED = {
+    "feedback.comments": ("count",),
+    "feedback.counted": ("scans", "begun", "marks", "missed", "unscored"),
+    "feedback.image": ("number", "count"),
+    "feedback.no_proposal": ("scans", "marks"),
+    "feedback.off_curve": ("accepted", "rejected", "scans"),
+    "feedback.progress": ("judged", "of"),
+    "health.dead": ("dead", "waiting"),
+    "health.ended": ("days",),
+    "health.ends": ("days",),
+    "health.sent": ("pause", "studies"),
+    "health.spread": ("p50", "p95", "number"),
+    "health.times_note": ("here", "gone"),
+    "health.waiting": ("waiting", "age"),
+    "room.arriving": ("images",),
+    "status.arriving": ("images",),
+    "status.found": ("findings",),
+    "status.found_in_several": ("findings", "series"),
+    "status.found_in_several_limited": ("findings", "series"),
+    "status.found_limited": ("findings",),
+    "status.in_part": ("findings", "series"),
+    "status.preliminary": ("findings",),
+    "study.hidden": ("count",),
+    "study.image": ("number", "count"),
+    "study.images": ("images",),
+    "study.of_series": ("modality", "slices"),
+    "viewer.loading": ("here", "count"),
+    "viewer.missing": ("count",),
+    "viewer.position": ("plane", "at", "count"),
+    "worklist.more_to_do": ("count",),
+}
+"""What is said of a number of things, and its places."""
+SINGULARS = r"\b1 (images|findings|studies|scans|marks|results|days|wait|were|ones|false)\b"
+
+
+@pytest.mark.parametrize("key", COUNTED)
+def test_of_one_thing_a_text_speaks_as_of_one(key: str) -> None:
+    assert places(ENGLISH[key]) == set(COUNTED[key])
+    one, two = (say.speaker(ENGLISH)(key, **dict.fromkeys(COUNTED[key], n)) for n in (1, 2))
+    assert not re.search(SINGULARS, one), one
+    assert not re.search(r"\b2 (image|finding|study|scan|mark|result|day|waits|was)\b", two), two
+
+
+def test_every_text_with_a_plural_is_looked_at() -> None:
+    plural = r"{\w+} (images|findings|studies|scans|marks|results|days|wait|were|ones|false)\b"
+    assert not [key for key, said in ENGLISH.items() if re.search(plural, said)]
+    assert {key for key, said in ENGLISH.items() if "|" in said} <= COUNTED.keys()
+
+
+def test_a_count_takes_the_word_that_fits_it() -> None:
+    speak = say.speaker({"a.b": "{count} {count:image|images}, {all:has|have}"})
+    assert speak("a.b", count=1, all="1") == "1 image, has"
+    assert speak("a.b", count=0, all=1.5) == "0 images, have"
 
 
 @pytest.mark.parametrize(("key", "values"), [("a.x", {}), ("a.b", {"n": 1})])

@@ -15,6 +15,7 @@ from appliance.store.heartbeat import REMEDIES, Trouble, TroubleCode
 from appliance.store.rows import Queue, Sender
 from appliance.web.views import health
 from appliance.web.views.health import Certificate, Line, Looked
+from appliance.web.views.phrase import Phrase
 
 NOW = 1_714_554_000.0
 DAY = 86400.0
@@ -156,3 +157,12 @@ def test_a_certificate_is_renewed_before_it_ends(days: float, sign: str) -> None
 )
 def test_a_scanner_is_silent_too_long_by_its_own_habit(sender: Sender, silent: bool) -> None:
     assert health.is_silent(sender, NOW) is silent
+
+
+def test_updates_have_a_section_once_there_is_a_state_of_them() -> None:
+    titles = [section.title.key for section in health.sections(looked())]
+    assert "health.updates" not in titles
+    assert "health.stages" in titles
+    line = Line("wait", Phrase("health.release"), Phrase("health.release_is", {"release": "2.0"}))
+    titled = {s.title.key: s.lines for s in health.sections(looked(updates=(line,)))}
+    assert titled["health.updates"] == (line,)

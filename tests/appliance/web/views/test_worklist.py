@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from appliance.report import Report, SeriesKey
+from appliance.room.check import Flag, RoomCheck, Verdict
+from appliance.room.codes import FlagCode
 from appliance.store.identities import Person
 from appliance.store.journal.shown import Wanted
 from appliance.store.rows import Place, Received, Study
@@ -81,3 +83,32 @@ def test_a_row_says_who_what_and_how_long(
 
 def test_a_study_that_was_deleted_between_two_looks_is_no_row() -> None:
     assert worklist.rows([STUDY], Known([], [], {}, {})) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "verdicts", "expected"),
+    [
+        ("analysed", ("usable", "usable"), "usable"),
+        ("analysed", ("usable", "look"), "look"),
+        ("refused", ("look", None), "look"),
+        ("open", ("usable", "look"), None),
+        ("analysed", (None, None), None),
+    ],
+)
+def test_a_row_has_the_gravest_verdict_of_what_arrived(
+    received: Callable[..., Received],
+    state: str,
+    verdicts: tuple[Verdict | None, Verdict | None],
+    expected: Verdict | None,
+) -> None:
+    flag = Flag(code=FlagCode.LUNGS_CUT_HEAD, text="cut over 21 cm2", figure=21.0, unit="cm2")
+    checks = {
+        SeriesKey("1.2", f"1.2.{n}"): RoomCheck(
+            verdict=verdict, flags=(flag,) if verdict == "look" else (), values=None
+        )
+        for n, verdict in zip((3, 4), verdicts, strict=True)
+        if verdict is not None
+    }
+    series = [received(state), received(state, series="1.2.4")]
+    (row,) = worklist.rows([STUDY], Known(series, [], {}, {}, checks))
+    assert row.verdict == expected
