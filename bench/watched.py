@@ -4,7 +4,7 @@
 
 Rules
 - One line whose page is on. R01-001 is sent in turns: while nobody looks, while five event streams
-  are open and one client fetches slices as fast as they come (bench/watchers.py), and while the
+  are open and one client scrolls, 20 slices a second at most (bench/watchers.py), and while the
   attached screen shows a study. Who looks has begun before the first slice comes.
 - The attached screen is Chromium, headless, without a GPU, at 1024 x 600, bound by the link of
   `scanside web display`, with the priority of the example unit (Nice=15). No browser runs while the

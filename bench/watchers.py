@@ -3,8 +3,9 @@
     python -m bench.watchers ADDRESS NAME PASSWORD FILE
 
 It logs in as a browser does, opens STREAMS streams of events, of the list and of the newest study,
-and fetches the images of that study one after the other, from the first to the last and again, as
-fast as they come. A byte is appended to FILE for each image. It ends at SIGTERM.
+and fetches the images of that study one after the other, from the first to the last and again, one
+every EACH_S at most, as somebody who scrolls without a pause. A byte is appended to FILE for each
+image. It ends at SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import itertools
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
 
 STREAMS = 5
+EACH_S = 0.05
+"""The aim for the next image (docs/benchmarks.md): faster than that nobody looks."""
 TIMEOUT_S = 60.0
 
 
@@ -36,8 +40,10 @@ def main() -> None:
         count = len(browser.get(f"{series}/images").json()["images"])
         with Path(file).open("ab", buffering=0) as noted:
             for number in itertools.cycle(range(count)):
+                due = time.monotonic() + EACH_S
                 browser.get(f"{series}/image/{number}").raise_for_status()
                 noted.write(b".")
+                time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _found(pattern: str, page: str) -> str:
