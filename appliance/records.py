@@ -109,16 +109,10 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class SliceFacts:
-    """What one slice says of its own quality, taken while it arrives (appliance/quality): about
-    2 kB. Cells are squares of a few pixels, blocks squares of pixels at fixed places."""
+class Sample:
+    """What the body and blocks of one slice say (appliance/quality); blocks are squares of pixels
+    at fixed places."""
 
-    across: NDArray[np.float32]
-    """[columns of cells]: mean HU of each, cut to -1000..100."""
-    down: NDArray[np.float32]
-    """[rows of cells]: the same of each row."""
-    cell_mm: Pair
-    """Size of a cell: along y, along x."""
     body_edge: float | None
     """Share of the edge of the field of view that shows body; None where no body is seen."""
     tissue_hu: NDArray[np.float32]
@@ -132,6 +126,21 @@ class SliceFacts:
     """[blocks of air in front of the body]: median HU."""
     air_sd: NDArray[np.float32]
     """[the same blocks]: SD of HU, of the upper half; NaN where the lower half alone is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFacts:
+    """What one slice says of its own quality, taken while it arrives (appliance/quality): about
+    2 kB. Cells are squares of a few pixels."""
+
+    across: NDArray[np.float32]
+    """[columns of cells]: mean HU of each, cut to -1000..100."""
+    down: NDArray[np.float32]
+    """[rows of cells]: the same of each row."""
+    cell_mm: Pair
+    """Size of a cell: along y, along x."""
+    sample: Sample | None
+    """None of a slice that is not sampled."""
 
 
 @dataclass(frozen=True, slots=True)

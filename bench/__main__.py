@@ -21,7 +21,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import archive, associations, beside, infer, line, page, prepare, receive, size
+from bench import (
+    archive,
+    associations,
+    beside,
+    infer,
+    line,
+    listed,
+    page,
+    prepare,
+    receive,
+    size,
+    watched,
+)
 
 RESULTS = Path(__file__).parent / "results"
 COMPARED = {"prepare": prepare, "infer": infer, "receive": receive}
@@ -29,8 +41,10 @@ MEASURED = {
     "associations": associations,
     "archive": archive,
     "line": line,
+    "listed": listed,
     "page": page,
     "size": size,
+    "watched": watched,
 }
 
 

@@ -73,9 +73,9 @@ def _run(tree: Path, folder: Path, images: list[Any]) -> dict[str, float]:
         start_ms = 1e3 * site.ready_s
         time.sleep(1.0)
         idle = pss_mb(site.process.pid)
-        _sent(site, folder, images)  # does not count
+        sent(site, folder, images)  # does not count
         begun = time.time()
-        times, first_out = _sent(site, folder, images)
+        times, first_out = sent(site, folder, images)
         after = pss_mb(site.process.pid)
     added = [one for one in trace(notes, "add") if one["begin"] >= begun]
     analysis = next(one for one in trace(notes, "finish") if one["begin"] >= begun)
@@ -95,7 +95,7 @@ def _run(tree: Path, folder: Path, images: list[Any]) -> dict[str, float]:
     }
 
 
-def _sent(site: Site, folder: Path, images: list[Any]) -> tuple[dict[str, float], float]:
+def sent(site: Site, folder: Path, images: list[Any]) -> tuple[dict[str, float], float]:
     """Sends the series under new UIDs; times of its first report of all slices (preliminary, unless
     the verdict was there before), and when the last message of it came, seconds since 1970."""
     files = folder / "files" / generate_uid()

@@ -63,25 +63,25 @@ def figures() -> Iterator[Figure]:
     if shutil.which("chromium") is None:
         print("page: left out, chromium is not installed (apt-get install chromium)")
         return
-    rigs = _rigs()
+    found = rigs("chromium", "looked_at")
     with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
         folder = Path(name)
-        state = rigs["looked_at"].LookedAt(folder / "state")
+        state = found["looked_at"].LookedAt(folder / "state")
         address = state.series(_images())
         try:
             application = state.application()
-            served = rigs["looked_at"].served(application)
-            with served as base, rigs["chromium"].Chromium(folder) as browser:
+            served = found["looked_at"].served(application)
+            with served as base, found["chromium"].Chromium(folder) as browser:
                 yield from _measured(browser, f"{base}/view{address}", application)
         finally:
             state.close()
 
 
-def _rigs() -> dict[str, Any]:
-    """The browser and the server of the tests (tests/rigs)."""
+def rigs(*names: str) -> dict[str, Any]:
+    """Rigs of the tests (tests/rigs) by their names, such as the browser and the server."""
     sys.path.insert(0, str(TREE / "tests"))
     try:
-        return {name: importlib.import_module(f"rigs.{name}") for name in ("chromium", "looked_at")}
+        return {name: importlib.import_module(f"rigs.{name}") for name in names}
     finally:
         sys.path.pop(0)
 

@@ -57,7 +57,7 @@ def main() -> None:
         _demo(Path(folder)) as link,
         _chromium()(Path(folder)) as browser,
     ):
-        tab = _opened(browser, link)
+        tab = opened(browser, link)
         for path in _taken(tab, link.partition("/start")[0], languages, asked.out):
             print(path, flush=True)
 
@@ -96,7 +96,7 @@ def _chromium() -> Any:
         sys.path.pop(0)
 
 
-def _opened(browser: Any, link: str) -> Any:
+def opened(browser: Any, link: str) -> Any:
     """A tab that the link let in."""
     tab = browser.page()
     tab.go(link)
@@ -112,7 +112,7 @@ def _taken(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterator
         tab.value(f"document.querySelector('tr:has(.light.{sign}) a').href")
         for sign in ("ok", "stop")
     )
-    _go(tab, study, DRAWN)
+    go(tab, study, DRAWN)
     report = tab.value("document.querySelector('[data-report]').dataset.report")
     pages = {
         "list": (f"{site}/", "true"),
@@ -132,7 +132,7 @@ def _taken(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterator
                 )  # fmt: skip
                 end = f"{size}-{language}-{theme}.png"
                 for name, (address, ready) in pages.items():
-                    _go(tab, address, ready)
+                    go(tab, address, ready)
                     yield _kept(tab, out / f"{name}-{end}")
                     if name == "study":
                         tab.click("document.querySelector('[data-viewer-finding]')")
@@ -140,7 +140,8 @@ def _taken(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterator
                         yield _kept(tab, out / f"finding-{end}")
 
 
-def _go(tab: Any, address: str, ready: str) -> None:
+def go(tab: Any, address: str, ready: str) -> None:
+    """Shows an address; returns when `ready`, an expression of JavaScript, is true there."""
     tab.go("about:blank")
     tab.until("location.href === 'about:blank'")
     tab.go(address)

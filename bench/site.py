@@ -127,11 +127,14 @@ def trace(file: Path, what: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Site]:
-    """Broker, subscriber and all stages; `folder` may hold the state of a run before."""
+def running(
+    folder: Path, environment: Mapping[str, str] | None = None, more: str = ""
+) -> Iterator[Site]:
+    """Broker, subscriber and all stages; `folder` may hold the state of a run before. more: further
+    lines of the settings."""
     port, broker = free_port(), free_port()
     config = folder / "scanside.toml"
-    config.write_text(_SETTINGS.format(folder=folder, port=port, broker=broker))
+    config.write_text(_SETTINGS.format(folder=folder, port=port, broker=broker) + more)
     conf = folder / "mosquitto.conf"
     conf.write_text(
         f"listener {broker} 127.0.0.1\nallow_anonymous true\nlog_type error\n"

@@ -6,8 +6,9 @@
     Result                   -> RoomCheck             verdict
 
 Rules.
-1. What needs pixels of one slice is taken while it arrives, on cells of about 3 mm and on blocks at
-   fixed places; after the last slice only numbers are left, and the blood in a few slices.
+1. What needs pixels of one slice is taken while it arrives: of each, on cells of about 3 mm; of
+   some, chosen by their place alone, on blocks at fixed places. After the last slice only numbers
+   are left, and the blood in a few slices.
 2. Each value has a unit, a rule and a source, written where it is made. What cannot be had is None,
    never 0. The order in which slices arrive changes nothing.
 3. Nothing here changes a report.

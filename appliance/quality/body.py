@@ -18,10 +18,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from appliance.records import Pair, SliceFacts
+from appliance.records import Pair, Sample
 
 BODY_HU: Final = -300.0
 LEAST_CELLS: Final = 30
@@ -47,11 +46,11 @@ def seen(cells: F32) -> Bool:
 def before(body: Bool, cell_mm: Pair) -> Bool:
     """[y, x]: air in front of the body: above it in an upright oriented slice, at least BEFORE_MM
     from it. Beside and behind it lie arms, cushions and the table."""
-    first = np.where(body.any(axis=0), body.argmax(axis=0), 0)
+    first = np.where(body.any(axis=0), body.argmax(axis=0), 0).astype(np.float32)
     reach = [max(1, round(BEFORE_MM / mm)) for mm in cell_mm]
-    padded = np.pad(first, reach[1])
-    nearest = sliding_window_view(padded, 2 * reach[1] + 1).min(axis=1)
-    return np.asarray(np.arange(len(body))[:, None] < (nearest - reach[0])[None, :])
+    around = np.ones((1, 2 * reach[1] + 1), np.uint8)
+    nearest = cv2.erode(first[None], around, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(np.arange(len(body))[:, None] < nearest - reach[0])
 
 
 def on_edge(body: Bool, *, round_field: bool) -> float | None:
@@ -75,7 +74,7 @@ def _edge(rows: int, columns: int, round_field: bool) -> Bool:
     return np.asarray((away <= radius) & (away > radius - 1.2))
 
 
-def edge_percent(slices: Sequence[SliceFacts]) -> float | None:
+def edge_percent(samples: Sequence[Sample]) -> float | None:
     """`body_edge_percent` of a series."""
-    shares = [one.body_edge for one in slices if one.body_edge is not None]
+    shares = [one.body_edge for one in samples if one.body_edge is not None]
     return None if not shares else 100 * float(np.median(shares))

@@ -68,14 +68,15 @@ def _between(lungs: Bool, pixel_mm: tuple[float, float]) -> Bool:
         return found
     front, deep = int(rows[0]), int(rows[-1] - rows[0])
     aside = max(1, round(MARGIN_MM / pixel_mm[1]))
-    for y in range(front + int(DEPTH[0] * deep), front + int(DEPTH[1] * deep)):
-        columns = np.flatnonzero(lungs[y])
-        if len(columns) < 2:
-            continue
-        gaps = np.diff(columns)
-        widest = int(gaps.argmax())
-        if gaps[widest] * pixel_mm[1] >= APART_MM:
-            found[y, columns[widest] + aside : columns[widest + 1] - aside + 1] = True
+    middle = slice(front + int(DEPTH[0] * deep), front + int(DEPTH[1] * deep))
+    inside, columns = lungs[middle], np.arange(lungs.shape[1])
+    upto = np.maximum.accumulate(np.where(inside, columns, -1), axis=1)
+    before = np.pad(upto[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # the last lung before here
+    gaps = np.where(inside & (before >= 0), columns - before, 0)
+    right = gaps.argmax(axis=1)[:, None]  # where the widest gap of each row ends
+    left = np.take_along_axis(before, right, axis=1)
+    wide = np.take_along_axis(gaps, right, axis=1) * pixel_mm[1] >= APART_MM
+    found[middle] = wide & (columns >= left + aside) & (columns <= right - aside)
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from appliance.records import SliceFacts
+from appliance.records import Sample
 
 TISSUE_HU = -80.0, 260.0
 """Means of blocks of soft tissue: above fat, also where all is 60 HU off."""
@@ -31,20 +31,20 @@ FEWEST: Final = 100
 """Blocks of a series: a quantile of fewer says little."""
 
 
-def air(slices: Sequence[SliceFacts]) -> float | None:
+def air(samples: Sequence[Sample]) -> float | None:
     """`air_hu`."""
-    if not slices:
+    if not samples:
         return None
-    found = np.concatenate([one.air_hu[np.isfinite(one.air_sd)] for one in slices])
-    return None if len(found) < AIR_A_SLICE * len(slices) else float(np.median(found))
+    found = np.concatenate([one.air_hu[np.isfinite(one.air_sd)] for one in samples])
+    return None if len(found) < AIR_A_SLICE * len(samples) else float(np.median(found))
 
 
-def tissue(slices: Sequence[SliceFacts]) -> float | None:
+def tissue(samples: Sequence[Sample]) -> float | None:
     """`tissue_hu`."""
-    if sum(len(one.tissue_sd) for one in slices) < FEWEST:
+    if sum(len(one.tissue_sd) for one in samples) < FEWEST:
         return None
-    means = np.concatenate([one.tissue_hu for one in slices])
-    sds = np.concatenate([one.tissue_sd for one in slices])
+    means = np.concatenate([one.tissue_hu for one in samples])
+    sds = np.concatenate([one.tissue_sd for one in samples])
     edges = np.arange(TISSUE_HU[0], TISSUE_HU[1] + BIN_HU, BIN_HU)
     counts, _ = np.histogram(means[sds <= np.median(sds)], edges)
     smooth = np.convolve(counts, np.ones(SMOOTHED), mode="same")

@@ -15,7 +15,7 @@
 Limits. Noise differs by a factor of three between kernels alone, so the limit is one for sharp and
 one for soft texture, with a power law between them (SHARP, SOFT), each a third or more above the
 noisiest of the eight shared CTs of its kind. One limit for all scanners finds noise of three times
-the usual in seven of these eight and of twice the usual in four (docs/in-room-check.md); who knows
+the usual in seven of these eight and of twice the usual in five (docs/in-room-check.md); who knows
 the scanner can do better.
 """
 
@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.records import SliceFacts
+from appliance.records import Sample
 
 EVEN_HU = 0.0, 200.0
 """Means of blocks of soft tissue: above fat, with blood and liver that hold contrast medium."""
@@ -68,7 +68,8 @@ def of_air(blocks: F32) -> tuple[F32, F32]:
     has its least value that not even the median is known."""
     if not len(blocks):
         return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    middle = np.median(blocks, axis=1)
+    half = blocks.shape[1] // 2, (blocks.shape[1] - 1) // 2
+    middle = np.partition(blocks, half, axis=1)[:, half].mean(axis=1)  # the median
     above = blocks - middle[:, None]
     upper = above > 0
     count = upper.sum(axis=1)
@@ -79,19 +80,19 @@ def of_air(blocks: F32) -> tuple[F32, F32]:
     return middle.astype(np.float32), np.where(cut, np.nan, sd).astype(np.float32)
 
 
-def in_tissue(slices: Sequence[SliceFacts]) -> float | None:
+def in_tissue(samples: Sequence[Sample]) -> float | None:
     """`noise_hu`."""
-    sds = np.concatenate([one.tissue_sd[_even(one)] for one in slices]) if slices else np.zeros(0)
+    sds = np.concatenate([one.tissue_sd[_even(one)] for one in samples]) if samples else np.zeros(0)
     return None if len(sds) < FEWEST_BLOCKS else float(np.quantile(sds, EVENEST))
 
 
-def _even(one: SliceFacts) -> NDArray[np.bool_]:
+def _even(one: Sample) -> NDArray[np.bool_]:
     return np.asarray((one.tissue_hu > EVEN_HU[0]) & (one.tissue_hu < EVEN_HU[1]))
 
 
-def in_air(slices: Sequence[SliceFacts]) -> float | None:
+def in_air(samples: Sequence[Sample]) -> float | None:
     """`air_noise_hu`."""
-    sds = np.concatenate([one.air_sd for one in slices]) if slices else np.zeros(0)
+    sds = np.concatenate([one.air_sd for one in samples]) if samples else np.zeros(0)
     sds = sds[np.isfinite(sds)]
     return None if len(sds) < FEWEST_BLOCKS else float(np.quantile(sds, EVENEST))
 
@@ -101,9 +102,9 @@ def as_thick(noise_hu: float, thickness_mm: float) -> float:
     return noise_hu * float(np.sqrt(thickness_mm / THICK_MM))
 
 
-def texture(slices: Sequence[SliceFacts], pixel_mm: float) -> float | None:
+def texture(samples: Sequence[Sample], pixel_mm: float) -> float | None:
     """`texture`; None where the pixels are too large or nothing was measured."""
-    sums = np.sum([one.lagged for one in slices], axis=0) if slices else np.zeros(LAGS)
+    sums = np.sum([one.lagged for one in samples], axis=0) if samples else np.zeros(LAGS)
     if sums[0] <= 0 or pixel_mm * (LAGS - 1) < AT_MM or pixel_mm > AT_MM:
         return None
     at = np.interp(AT_MM, np.arange(LAGS) * pixel_mm, sums / sums[0])

@@ -19,16 +19,17 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
     slices = [plane.facts for plane in stack.planes if plane.facts is not None]
     if len(slices) < len(stack.planes):
         return None
+    samples = [one.sample for one in slices if one.sample is not None]
     ends = lungs_.ends_cm2(lungs)
     step = steps.largest(slices, np.asarray(stack.z_mm), _heights_mm(stack, lungs))
-    noise_hu = noise.in_tissue(slices)
-    tissue_hu = hounsfield.tissue(slices)
+    noise_hu = noise.in_tissue(samples)
+    tissue_hu = hounsfield.tissue(samples)
     blood_hu = contrast.blood(stack, lungs)
     return RoomValues(
         lungs_feet_cm2=_rounded(ends[0] if ends else None, 1),
         lungs_head_cm2=_rounded(ends[1] if ends else None, 1),
         lungs_side_cm2=_rounded(lungs_side_cm2, 1),
-        body_edge_percent=_rounded(body.edge_percent(slices), 0),
+        body_edge_percent=_rounded(body.edge_percent(samples), 0),
         step_mm=_rounded(step[0] if step else None, 1),
         step_most_mm=_rounded(steps.limit_mm(stack.spacing_mm[0]) if step else None, 1),
         step_z_mm=_rounded(_z_mm(stack, step[1]) if step else None, 1),
@@ -36,9 +37,9 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
         noise_thick_hu=_rounded(
             None if noise_hu is None else noise.as_thick(noise_hu, _thickness_mm(stack)), 1
         ),
-        texture=_rounded(noise.texture(slices, stack.spacing_mm[2]), 2),
-        air_noise_hu=_rounded(noise.in_air(slices), 1),
-        air_hu=_rounded(hounsfield.air(slices), 0),
+        texture=_rounded(noise.texture(samples, stack.spacing_mm[2]), 2),
+        air_noise_hu=_rounded(noise.in_air(samples), 1),
+        air_hu=_rounded(hounsfield.air(samples), 0),
         tissue_hu=_rounded(tissue_hu, 1),
         blood_hu=_rounded(blood_hu, 0),
         contrast=contrast.given(blood_hu, tissue_hu),

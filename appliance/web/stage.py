@@ -25,6 +25,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import signal
 import socket
 import ssl
@@ -51,6 +52,8 @@ from appliance.web.site import PATIENCE_MS, Site
 log = logging.getLogger(__name__)
 
 STAGE = "web"
+NICE = 10
+"""What analyses and what publishes go first, also where no unit of systemd shares out the time."""
 CLOSING_S = 3
 CONNECTIONS = 400
 """At a time; 250 streams of events are among them."""
@@ -187,6 +190,7 @@ class Certificate:
 
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside web`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
+    os.nice(NICE)
     DISK.make_folder(settings.state)
     with living(settings.state, STAGE) as heart, _listener(settings.web) as listener:
         certificate = Certificate(settings.web.tls) if settings.web.tls is not None else None

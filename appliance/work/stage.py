@@ -409,6 +409,7 @@ def main(
         work.refresh()
         engine_shelf.prune(settings.state, {entry.digest for entry in bundles.shelf.list()})
         work.look_everywhere()
+        memory.settle()
         if ready is not None:
             ready()
         looked = quiet_since = time.monotonic()

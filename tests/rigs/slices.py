@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.quality import slices
-from appliance.records import Geometry, Grid, Header, Mask, Plane, SliceFacts, Stack
+from appliance.records import Geometry, Grid, Header, Mask, Plane, Sample, SliceFacts, Stack
 
 SIDE, PIXEL_MM, STEP_MM = 240, 1.0, 2.0
 LUNG_HU, MUSCLE_HU, AIR_HU = -850.0, 50.0, -1000.0
@@ -54,6 +54,11 @@ def plane(hu: NDArray[np.floating], k: int = 0, *, pixel_mm: float = PIXEL_MM) -
 
 def facts(images: Sequence[NDArray[np.floating]]) -> list[SliceFacts]:
     return [slices.facts(plane(hu, k)) for k, hu in enumerate(images)]
+
+
+def samples(images: Sequence[NDArray[np.floating]]) -> list[Sample]:
+    """What each image says where it is one of those that are sampled."""
+    return [slices.sample(plane(hu, k)) for k, hu in enumerate(images)]
 
 
 def stack(images: Sequence[NDArray[np.floating]]) -> Stack:

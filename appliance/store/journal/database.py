@@ -133,18 +133,26 @@ class Database:
             return cls(path, db, end.pop_all())
 
     def close(self) -> None:
-        """The last one to close it leaves word of how it left the file (`damage.left`)."""
-        with self._lock, contextlib.ExitStack() as end:
-            end.callback(self._end.close)
-            if self._users is None:
-                return
-            with contextlib.suppress(StateUnusable):  # the folder is gone
-                end.enter_context(locked(_opener(self._path)))
-                last = self._users.alone()
-                self._db.close()
-                with contextlib.suppress(OSError):
-                    self._users.write(damage.left(self._path) if last else b"")
-            self._users = None
+        """The last one to close it leaves word of how it left the file (`damage.left`).
+
+        Who closes lets its share go before the next one may look: of two that close at the same
+        time, each would else take the other for one that stays, and nobody would leave word."""
+        with self._lock, contextlib.ExitStack() as held:
+            users, self._users = self._users, None
+            try:
+                if users is not None:
+                    with contextlib.suppress(StateUnusable):  # the folder is gone
+                        held.enter_context(locked(_opener(self._path)))
+                        self._leave_word(users)
+            finally:
+                self._end.close()
+
+    def _leave_word(self, users: Shared) -> None:
+        """While nobody opens or closes the journal."""
+        last = users.alone()
+        self._db.close()
+        with contextlib.suppress(OSError):
+            users.write(damage.left(self._path) if last else b"")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

@@ -5,8 +5,8 @@ Rules
   with a journal that it cannot write. What gives feedback writes through `writing` too.
 - A row comes before what it allows: no login and no name without its row. Where it cannot be
   written, StateUnusable, of which the application makes a page.
-- Pages write one after the other: who opens the journal while another page closes it, and no stage
-  has it open, would be told that nobody knows whether it is whole.
+- Pages write one after the other: each waits longer for its turn than who opens the journal in a
+  hurry would, and of two pages that look at the same time only the first writes the row.
 - A row names the reader and the session by keyed ids (`names`), and the studies by pseudonym.
 - A failed login is a rationed event: who fails all day fills no disk. Where the journal does not
   take it, the log of the stage has it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from pathlib import Path
 
@@ -105,3 +106,17 @@ def test_a_limit_of_the_address_space_counts_from_the_size_with_bundles_open(
     _write(machine / "proc/self/statm", f"{5 * GB // page // 2} {GB // page} 0 0 0 0 0\n")
     assert memory.available(machine) == GB // 2
     assert limit.bytes() == GB - memory.RESERVE
+
+
+def test_what_is_settled_is_never_looked_at_by_the_collector_again() -> None:
+    here: list[list[object]] = [[]]
+    here[0].append(here)
+    assert any(one is here for one in gc.get_objects())
+    try:
+        memory.settle()
+        later: list[object] = []
+        followed = gc.get_objects()
+        assert not any(one is here for one in followed)
+        assert any(one is later for one in followed)
+    finally:
+        gc.unfreeze()

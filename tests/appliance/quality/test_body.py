@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.quality import body as measured
-from rigs.slices import body, facts
+from rigs.slices import body, samples
 
 
 def test_a_body_that_lies_inside_meets_no_edge() -> None:
-    assert measured.edge_percent(facts([body()] * 3)) == 0
+    assert measured.edge_percent(samples([body()] * 3)) == 0
 
 
 def test_a_field_of_view_inside_the_body_is_all_edge() -> None:
     inside = np.full((240, 240), 50.0) + np.random.default_rng(1).normal(0, 10, (240, 240))
-    assert measured.edge_percent(facts([inside] * 3)) == 100
+    assert measured.edge_percent(samples([inside] * 3)) == 100
 
 
 def test_a_body_that_lies_to_one_side_is_cut_there_alone() -> None:
-    found = measured.edge_percent(facts([body(y_mm=60)] * 3))
+    found = measured.edge_percent(samples([body(y_mm=60)] * 3))
     assert found is not None
     assert 5 < found < 20
 
@@ -27,11 +27,11 @@ def test_the_edge_of_a_round_field_is_its_circle() -> None:
     y, x = np.indices((240, 240)) - 119.5
     hu = np.full((240, 240), 50.0) + np.random.default_rng(1).normal(0, 10, (240, 240))
     hu[np.hypot(x, y) > 119] = -2048
-    assert measured.edge_percent(facts([hu])) == 100
+    assert measured.edge_percent(samples([hu])) == 100
 
 
 def test_without_a_body_nothing_is_said() -> None:
-    assert measured.edge_percent(facts([np.full((240, 240), -1000.0)])) is None
+    assert measured.edge_percent(samples([np.full((240, 240), -1000.0)])) is None
     assert measured.edge_percent([]) is None
 
 

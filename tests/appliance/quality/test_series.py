@@ -17,7 +17,8 @@ IMAGES = [body(seed=k) for k in range(16)]
 
 
 def test_every_value_of_a_whole_series_is_there() -> None:
-    found = series.values(stack(IMAGES), lungs(IMAGES, 2, 14), lungs_side_cm2=0.0)
+    many = IMAGES * 5
+    found = series.values(stack(many), lungs(many, 2, 78), lungs_side_cm2=0.0)
     assert found is not None
     assert None not in found.model_dump().values()
     assert found.noise_hu == found.noise_thick_hu == pytest.approx(10, rel=0.15)

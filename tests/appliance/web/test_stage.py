@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
@@ -18,6 +19,7 @@ from appliance.demo.child import free_port
 from appliance.store import conditions
 from appliance.store.journal import Journal
 from appliance.web import serving as serving_files
+from appliance.web import stage
 from appliance.web.access.accounts import Accounts
 from rigs import web
 from rigs.authority import Authority
@@ -36,6 +38,12 @@ def test_it_serves_says_so_and_ends_when_it_is_told(tmp_path: Path) -> None:
     said = page.log.read_text()
     assert "Traceback" not in said
     assert "/login" not in said, "no request is logged"
+
+
+def test_what_analyses_goes_first_without_systemd_too(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with web.running(tmp_path / "state") as page:
+        assert os.getpriority(os.PRIO_PROCESS, page.process.pid) == min(19, own + stage.NICE)
 
 
 def test_open_streams_keep_nobody_from_stopping_it(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
-from appliance.results.feedback import ReportScores, counting
+from appliance.results.feedback import Feedback, ReportScores, counting
 from appliance.results.mqtt import Envelope
 from appliance.store.files import Disk
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, filing
@@ -104,6 +106,35 @@ def test_nothing_is_said_of_a_report_that_is_not_there(
     text = journal.feedback.remark(gone.report_id, 1, "x", role="display", reader="ab")
     assert text is Heard.GONE
     assert journal.feedback.all() == []
+
+
+def test_two_who_say_something_and_leave_at_the_same_time_let_the_next_one_in(
+    tmp_path: Path, make_report: Callable[..., Report], key: SeriesKey
+) -> None:
+    """As two pages do, or a page and a terminal, while no stage has the journal open: each has the
+    file open, both write, and both close it. Who then comes is in a hurry and looks at nothing, so
+    one of the two must have left word that the file is whole."""
+    report = make_report()
+    with Journal.open(tmp_path) as journal:
+        journal.commit_report(report, key, owed=[], series_state="analysed", instances=1)
+    together = threading.Barrier(2, timeout=60)
+    said: list[Feedback] = []
+
+    def page(act_: Feedback) -> Heard:
+        with Journal.open(tmp_path, manner=Manner.HURRY) as journal:
+            together.wait()
+            heard = journal.feedback.say(act_)
+            together.wait()
+        return heard
+
+    with ThreadPoolExecutor(2) as pages:
+        for _ in range(20):
+            acts = [act(report), act(report, "reject")]
+            said += acts
+            assert list(pages.map(page, acts)) == [Heard.SAID] * 2
+            with Journal.open(tmp_path, manner=Manner.HURRY) as journal:
+                rows = journal.feedback.of_report(report.report_id)
+            assert {row.uid for row in rows} == {one.uid for one in said}
 
 
 def test_a_page_that_is_filled_by_a_script_fills_no_disk(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -57,16 +56,6 @@ def test_pages_of_one_session_that_look_at_the_same_time_are_one_row(tmp_path: P
         for done in [pages.submit(rows.look, request, STUDIES) for _ in range(12)]:
             done.result()
     assert looked(tmp_path) == [STUDIES]
-
-
-def test_pages_that_write_at_the_same_time_all_do_though_no_stage_runs(tmp_path: Path) -> None:
-    Journal.open(tmp_path).close()
-    readers = [replace(WHO, session=f"{number:016x}") for number in range(12)]
-    with ThreadPoolExecutor(12) as pages:
-        for done in [pages.submit(rows.logout, tmp_path, who) for who in readers]:
-            done.result()
-    with closing(Journal.open(tmp_path)) as journal:
-        assert len(journal.audit.of((rows.LOGOUT,))) == 12
 
 
 def test_a_look_that_cannot_be_written_is_an_error_and_is_tried_again(tmp_path: Path) -> None:
