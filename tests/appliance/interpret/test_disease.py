@@ -74,16 +74,16 @@ def test_ml_are_counted_by_class_and_side_inside_the_lungs_alone(grid) -> None:
         grid,
         (CONSOLIDATED, Box((10, 8, 0), (20, 18, 16))),  # half of it right of the lung
         (GLASS, Box((20, 8, 36), (30, 13, 52))),
-        (EMPHYSEMA, Box((10, 20, 50), (12, 30, 60))),
+        (EMPHYSEMA, Box((10, 20, 48), (13, 30, 60))),
     )
     found = disease.figures(said, middle(grid))
     assert found.right.lung_ml == found.left.lung_ml == round(20 * 24 * 16 * ML)
     assert found.right.consolidated_ml == round(10 * 10 * 8 * ML)
     assert found.left.ground_glass_ml == round(10 * 5 * 16 * ML)
-    assert found.left.emphysema_ml == round(2 * 10 * 2 * ML)
+    assert found.left.emphysema_ml == round(3 * 10 * 4 * ML)
     zero = (found.right.ground_glass_ml, found.right.emphysema_ml, found.left.consolidated_ml)
     assert zero == (0, 0, 0)
-    sick = 10 * 10 * 8 + 10 * 5 * 16 + 2 * 10 * 2
+    sick = 10 * 10 * 8 + 10 * 5 * 16 + 3 * 10 * 4
     assert said.share == pytest.approx(sick / (2 * 20 * 24 * 16))
 
 
@@ -120,6 +120,39 @@ def test_the_limitation_stands_from_the_share_on_and_gives_the_figures(grid, sta
     assert limited(drawn(grid), stack) == ()
 
 
+def test_what_is_thinner_than_three_voxels_is_a_rim_or_a_vessel_and_counts_as_nothing(grid) -> None:
+    """A sheet on the diaphragm and a vessel, each two voxels thick, then the same of three."""
+    thin = drawn(
+        grid,
+        (CONSOLIDATED, Box((10, 8, 8), (12, 32, 24))),
+        (EMPHYSEMA, Box((15, 10, 40), (28, 12, 42))),
+    )
+    assert thin.share == 0
+    sheet, vessel = Box((10, 8, 8), (13, 32, 24)), Box((15, 10, 40), (28, 13, 43))
+    thick = drawn(grid, (CONSOLIDATED, sheet), (EMPHYSEMA, vessel))
+    counts = np.bincount(thick.classes.ravel(), minlength=4)
+    assert counts[[CONSOLIDATED, EMPHYSEMA]].tolist() == [3 * 24 * 16, 13 * 3 * 3]
+
+
+def test_a_voxel_counts_by_all_that_is_diseased_around_it_not_by_its_class_alone(grid) -> None:
+    """Two voxels of consolidation on two of ground glass are four voxels of disease."""
+    said = drawn(
+        grid,
+        (CONSOLIDATED, Box((10, 8, 8), (12, 32, 24))),
+        (GLASS, Box((12, 8, 8), (14, 32, 24))),
+    )
+    counts = np.bincount(said.classes.ravel(), minlength=4)
+    assert counts[[CONSOLIDATED, GLASS]].tolist() == [2 * 24 * 16] * 2
+
+
+def test_disease_that_fills_the_grid_to_its_edge_counts_there_by_what_is_beside_it(grid) -> None:
+    everywhere = Mask("lungs", np.ones(grid.shape, bool), grid)
+    said = drawn(grid, (GLASS, Box((0, 0, 0), SHAPE)), lungs=everywhere)
+    assert said.share > 0.99, "all but the edges and corners of the grid"
+    sheet = drawn(grid, (GLASS, Box((0, 0, 0), (2, *SHAPE[1:]))), lungs=everywhere)
+    assert sheet.share == 0
+
+
 def test_lungs_that_are_not_there_have_no_share(grid) -> None:
     empty = Mask("lungs", np.zeros(grid.shape, bool), grid)
     assert drawn(grid, lungs=empty).share == 0
@@ -145,13 +178,13 @@ def test_a_finding_inside_disease_is_unsure_and_one_in_healthy_lung_is_sure(grid
 
 
 def test_a_nodule_that_is_taken_for_disease_itself_is_sure_and_a_large_opacity_is_not(grid) -> None:
-    """The same map: a spot of 8 mm alone, and a cube of 48 mm that is one finding."""
+    """The same map: a spot of 12 mm alone, and a cube of 48 mm that is one finding."""
     said = drawn(
         grid,
-        (CONSOLIDATED, Box((12, 25, 12), (14, 27, 14))),
+        (CONSOLIDATED, Box((12, 25, 12), (15, 28, 15))),
         (CONSOLIDATED, Box((14, 8, 38), (26, 20, 50))),
     )
-    spot = a_finding(grid, 1, 12.5, 25.5, 12.5)
+    spot = a_finding(grid, 1, 13, 26, 13)
     large = a_finding(grid, 2, 19.5, 13.5, 43.5, diameter_mm=48.0, kind="mass")
     assert certainty(said, spot, large) == [SURE, INSIDE]
 
