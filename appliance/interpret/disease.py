@@ -11,10 +11,12 @@ Rules.
 2. A voxel is of the lung that one_lung.left_lung says. The share of disease is that of both lungs
    together. From the head's `diffuse_share` on the series has the limitation `diffuse_disease`,
    which gives the ml of each class in each lung.
-3. Where that limitation stands, a finding lies inside disease if at least half of the lung in its
-   ball grown by RIM_MM is diseased. Without it none does: a small opacity in healthy lung is often
-   the finding itself. So is the middle of a nodule in sick lungs, which is why the ball is grown. A
-   finding without any lung around it lies in none.
+3. A finding lies inside disease if at least half of the lung in its ball grown by RIM_MM is opaque
+   (consolidated or ground glass), and either that limitation stands or the face-connected opaque
+   part that most of it belongs to has LUMP_ML and more. A smaller opacity in healthy lung is often
+   the finding itself, and so is the middle of a nodule in sick lungs, which is why the ball is
+   grown. Emphysema hides no nodule. A mass whose ball has more than half of the part's volume is
+   that part, and lies in none; nor does a finding without any lung around it.
 4. More than MANY ground-glass findings, on both sides, are `multifocal`: each of them is unsure for
    it, and no other. Density is that of measure.py; what was not measured has none.
 5. A finding keeps score and place whatever is said here. With a head of disease each one is sure or
@@ -23,6 +25,7 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +42,9 @@ from appliance.report import Coverage, Disease, Doubt, Finding, LungDisease, Rea
 RIM_MM = 6.0
 """Two voxels of the network that draws disease."""
 HALF = 0.5
+LUMP_ML = 20.0
+"""More than the ball of a nodule of 30 mm (14 ml), and than a hilum has in most CTs."""
+OPAQUE = tuple(DISEASES.index(name) + 1 for name in ("consolidated", "ground_glass"))
 MANY = 5
 LEAST_MM = 3.0
 """The diameter of a finding that has none: smaller ones are not measured (detect.py, rule 4)."""
@@ -135,9 +141,11 @@ def judged(
     right, left = (sum(f.side == side for f in glass) for side in ("right", "left"))
     many = len(glass) > MANY and bool(right and left)
     sure_or_not = []
+    opaque = np.isin(drawn.classes, OPAQUE)
+    parts = segment.found_in(opaque)
     for finding in findings:
         why: list[Doubt] = []
-        if diffuse and _inside(finding, drawn):
+        if _inside(finding, drawn.lungs, opaque, parts, diffuse=diffuse):
             why.append("inside disease")
         if many and finding in glass:
             why.append("one of many ground-glass findings on both sides")
@@ -148,9 +156,25 @@ def judged(
     return tuple(sure_or_not), reasons
 
 
-def _inside(finding: Finding, drawn: Drawn) -> bool:
-    """Rule 3."""
-    reach = (finding.diameter_mm or LEAST_MM) / 2 + RIM_MM
-    near, away = segment.nearby(drawn.lungs.voxels, drawn.lungs.grid, finding.place_lps_mm, reach)
+def _inside(
+    finding: Finding,
+    lungs: Mask,
+    opaque: NDArray[np.bool_],
+    parts: segment.Found,
+    *,
+    diffuse: bool,
+) -> bool:
+    """Rule 3; `parts`: those of `opaque`."""
+    diameter = finding.diameter_mm or LEAST_MM
+    reach = diameter / 2 + RIM_MM
+    near, away = segment.nearby(lungs.voxels, lungs.grid, finding.place_lps_mm, reach)
     at = near[away <= reach]
-    return bool(len(at)) and float(np.mean(drawn.classes[tuple(at.T)] > 0)) >= HALF
+    sick = at[opaque[tuple(at.T)]]
+    if not len(at) or len(sick) < HALF * len(at):
+        return False
+    owners = parts.owner[parts.pieces[tuple((sick - np.asarray(parts.low)).T)]]
+    part = int(np.argmax(np.bincount(owners)))
+    part_ml = float(parts.sizes[part - 1] * np.prod(lungs.grid.spacing_mm)) / 1000
+    if finding.kind == "mass" and math.pi / 6 * diameter**3 / 1000 > HALF * part_ml:
+        return False
+    return diffuse or part_ml >= LUMP_ML

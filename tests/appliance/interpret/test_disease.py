@@ -174,19 +174,44 @@ def test_a_finding_inside_disease_is_unsure_and_one_in_healthy_lung_is_sure(grid
     said = drawn(grid, (GLASS, Box((10, 8, 8), (30, 20, 24))))
     inside, healthy = a_finding(grid, 1, 20, 13, 16), a_finding(grid, 2, 20, 27, 16)
     assert certainty(said, inside, healthy) == [INSIDE, SURE]
-    assert certainty(said, inside, healthy, diffuse=False) == [SURE, SURE]
 
 
-def test_a_nodule_that_is_taken_for_disease_itself_is_sure_and_a_large_opacity_is_not(grid) -> None:
-    """The same map: a spot of 12 mm alone, and a cube of 48 mm that is one finding."""
-    said = drawn(
-        grid,
-        (CONSOLIDATED, Box((12, 25, 12), (15, 28, 15))),
-        (CONSOLIDATED, Box((14, 8, 38), (26, 20, 50))),
-    )
-    spot = a_finding(grid, 1, 13, 26, 13)
-    large = a_finding(grid, 2, 19.5, 13.5, 43.5, diameter_mm=48.0, kind="mass")
-    assert certainty(said, spot, large) == [SURE, INSIDE]
+@pytest.mark.parametrize(("high", "large"), [(8, True), (6, False)])
+def test_without_the_limitation_a_finding_is_unsure_in_a_lump_of_twenty_ml_alone(
+    grid, high: int, large: bool
+) -> None:
+    """Cubes of 6 or 8 voxels: 13.8 and 32.8 ml."""
+    said = drawn(grid, (CONSOLIDATED, Box((12, 12, 10), (12 + high, 12 + high, 10 + high))))
+    middle = 12 + (high - 1) / 2
+    inside = a_finding(grid, 1, middle, middle, middle - 2)
+    assert certainty(said, inside, diffuse=False) == [INSIDE if large else SURE]
+    assert certainty(said, inside, diffuse=True) == [INSIDE]
+
+
+def test_emphysema_makes_no_finding_unsure_and_joins_no_lumps(grid) -> None:
+    """A nodule in the middle of it, and one in an opacity of 13.8 ml that it surrounds."""
+    whole, lump = Box((10, 8, 8), (30, 32, 24)), Box((12, 12, 10), (18, 18, 16))
+    hollow = drawn(grid, (EMPHYSEMA, whole), (CONSOLIDATED, lump))
+    dark, opaque = a_finding(grid, 1, 24, 26, 18), a_finding(grid, 2, 14.5, 14.5, 12.5)
+    assert certainty(hollow, dark, opaque) == [SURE, INSIDE]
+    assert certainty(hollow, dark, opaque, diffuse=False) == [SURE, SURE]
+
+
+def test_a_nodule_that_is_taken_for_disease_itself_is_sure(grid) -> None:
+    said = drawn(grid, (CONSOLIDATED, Box((12, 25, 12), (15, 28, 15))))
+    assert certainty(said, a_finding(grid, 1, 13, 26, 13)) == [SURE]
+
+
+@pytest.mark.parametrize("diffuse", [True, False])
+def test_a_mass_that_is_the_opaque_part_is_sure_and_one_in_a_larger_part_is_not(
+    grid, diffuse: bool
+) -> None:
+    """Both of 48 mm (58 ml): the part is a cube of 48 mm (111 ml), or twice that."""
+    alone, larger = Box((14, 8, 38), (26, 20, 50)), Box((11, 8, 8), (29, 24, 22))
+    said = drawn(grid, (CONSOLIDATED, alone), (CONSOLIDATED, larger))
+    own = a_finding(grid, 1, 19.5, 13.5, 43.5, diameter_mm=48.0, kind="mass")
+    within = a_finding(grid, 2, 19.5, 15.5, 14.5, diameter_mm=48.0, kind="mass")
+    assert certainty(said, own, within, diffuse=diffuse) == [SURE, INSIDE]
 
 
 def test_what_lies_outside_of_the_lungs_or_has_no_diameter_is_judged_all_the_same(grid) -> None:
