@@ -11,12 +11,12 @@ Rules.
 2. A voxel is of the lung that one_lung.left_lung says. The share of disease is that of both lungs
    together. From the head's `diffuse_share` on the series has the limitation `diffuse_disease`,
    which gives the ml of each class in each lung.
-3. A finding lies inside disease if at least half of the lung in its ball grown by RIM_MM is opaque
-   (consolidated or ground glass), and either that limitation stands or the face-connected opaque
-   part that most of it belongs to has LUMP_ML and more. A smaller opacity in healthy lung is often
-   the finding itself, and so is the middle of a nodule in sick lungs, which is why the ball is
-   grown. Emphysema hides no nodule. A mass whose ball has more than half of the part's volume is
-   that part, and lies in none; nor does a finding without any lung around it.
+3. A finding lies inside disease if its ball grown by RIM_MM holds some of an opaque part
+   (face-connected; consolidated or ground glass) of LUMP_ML and more, or, where that limitation
+   stands, if a quarter of the lung in that ball is opaque. The ball is grown, because the middle of
+   a nodule may be taken for disease, and what frays at the edge of a pneumonia for nodules. A
+   finding whose ball has more than half of the part's volume is that part, and lies in none; nor
+   does one without lung around it. Emphysema hides no nodule.
 4. More than MANY ground-glass findings, on both sides, are `multifocal`: each of them is unsure for
    it, and no other. Density is that of measure.py; what was not measured has none.
 5. A finding keeps score and place whatever is said here. With a head of disease each one is sure or
@@ -41,7 +41,7 @@ from appliance.report import Coverage, Disease, Doubt, Finding, LungDisease, Rea
 
 RIM_MM = 6.0
 """Two voxels of the network that draws disease."""
-HALF = 0.5
+QUARTER, HALF = 0.25, 0.5
 LUMP_ML = 20.0
 """More than the ball of a nodule of 30 mm (14 ml), and than a hilum has in most CTs."""
 OPAQUE = tuple(DISEASES.index(name) + 1 for name in ("consolidated", "ground_glass"))
@@ -170,11 +170,10 @@ def _inside(
     near, away = segment.nearby(lungs.voxels, lungs.grid, finding.place_lps_mm, reach)
     at = near[away <= reach]
     sick = at[opaque[tuple(at.T)]]
-    if not len(at) or len(sick) < HALF * len(at):
+    if not len(sick):
         return False
     owners = parts.owner[parts.pieces[tuple((sick - np.asarray(parts.low)).T)]]
-    part = int(np.argmax(np.bincount(owners)))
-    part_ml = float(parts.sizes[part - 1] * np.prod(lungs.grid.spacing_mm)) / 1000
-    if finding.kind == "mass" and math.pi / 6 * diameter**3 / 1000 > HALF * part_ml:
+    part_ml = float(parts.sizes[owners - 1].max() * np.prod(lungs.grid.spacing_mm)) / 1000
+    if math.pi / 6 * diameter**3 / 1000 > HALF * part_ml:
         return False
-    return diffuse or part_ml >= LUMP_ML
+    return part_ml >= LUMP_ML or (diffuse and len(sick) >= QUARTER * len(at))

@@ -188,6 +188,27 @@ def test_without_the_limitation_a_finding_is_unsure_in_a_lump_of_twenty_ml_alone
     assert certainty(said, inside, diffuse=True) == [INSIDE]
 
 
+@pytest.mark.parametrize(("away", "said"), [(2, INSIDE), (3, SURE)])
+def test_what_frays_at_the_edge_of_a_lump_is_inside_and_what_lies_further_off_is_not(
+    grid, away: int, said: object
+) -> None:
+    """A nodule of 8 mm, 8 or 12 mm in front of a cube of 32.8 ml: grown, its ball has 10 mm."""
+    lump = drawn(grid, (CONSOLIDATED, Box((12, 20, 10), (20, 28, 18))))
+    assert certainty(lump, a_finding(grid, 1, 16, 20 - away, 14), diffuse=False) == [said]
+
+
+def test_with_the_limitation_a_quarter_of_opaque_lung_around_a_finding_is_enough(grid) -> None:
+    """Two sheets of three voxels, 10.4 ml each: a finding on one, and one between them."""
+    said = drawn(
+        grid,
+        (GLASS, Box((12, 8, 10), (15, 26, 13))),
+        (GLASS, Box((12, 8, 17), (15, 26, 20))),
+    )
+    on, between = a_finding(grid, 1, 13, 16, 11), a_finding(grid, 2, 13, 16, 14.6)
+    assert certainty(said, on, between) == [INSIDE, SURE]
+    assert certainty(said, on, between, diffuse=False) == [SURE, SURE]
+
+
 def test_emphysema_makes_no_finding_unsure_and_joins_no_lumps(grid) -> None:
     """A nodule in the middle of it, and one in an opacity of 13.8 ml that it surrounds."""
     whole, lump = Box((10, 8, 8), (30, 32, 24)), Box((12, 12, 10), (18, 18, 16))
@@ -199,7 +220,7 @@ def test_emphysema_makes_no_finding_unsure_and_joins_no_lumps(grid) -> None:
 
 def test_a_nodule_that_is_taken_for_disease_itself_is_sure(grid) -> None:
     said = drawn(grid, (CONSOLIDATED, Box((12, 25, 12), (15, 28, 15))))
-    assert certainty(said, a_finding(grid, 1, 13, 26, 13)) == [SURE]
+    assert certainty(said, a_finding(grid, 1, 13, 26, 13, diameter_mm=12.0)) == [SURE]
 
 
 @pytest.mark.parametrize("diffuse", [True, False])

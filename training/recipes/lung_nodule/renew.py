@@ -17,7 +17,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from training.learn.knobs import knobs_from_command_line
 from training.read.folders import shared_folder, work_folder
 from training.recipes.lung_nodule import bundle, export, figures
 from training.recipes.lung_nodule.golden_inputs import record
-from training.ship.provenance import provenance
+from training.ship.provenance import Source, provenance
 from training.ship.source_folder import copied, precision_named, write
 
 RENEWED: tuple[bundle.Role, ...] = ("segment", "mass")
-OF_RENEWED = ("implanted masses", "disease", "mass's")
+OF_RENEWED = ("implanted masses", "disease", " its mass")
 """What the name of a figure of a renewed network has in it (figures.py)."""
 
 
@@ -64,7 +64,7 @@ def kept_figures(manifest: Manifest) -> dict[str, Figure | float]:
 
 def notes(manifest: Manifest, runs: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """What a card says of where the networks come from; `runs`: role -> quantize.json."""
-    kept = ", ".join(role for role in manifest.networks if role not in RENEWED)
+    kept = ", ".join(_kept(manifest))
     before = manifest.provenance
     return (
         (
@@ -118,13 +118,9 @@ def _kept(manifest: Manifest) -> Iterable[bundle.Role]:
     return [role for role in bundle.OPS if role in manifest.networks and role not in RENEWED]
 
 
-def main() -> None:
-    """Load, check, write what goes beside the networks."""
-    k = knobs_from_command_line(Knobs())
-    if not (k.disease and k.mass_heads):
-        raise RunError("--disease and --mass_heads are wanted: their judges write them")
-    loaded = trust.check(Path(k.bundle).read_bytes())
-    manifest, out, precision = loaded.manifest, Path(k.out), precision_named(k.precision)
+def renewed(loaded: trust.Loaded, k: Knobs, sources: Sequence[Source], out: Path) -> None:
+    """Writes the source folder `out` of the new version."""
+    manifest, precision = loaded.manifest, precision_named(k.precision)
     out.mkdir(parents=True, exist_ok=True)
     files = {**bundle.FILES, **bundle.ADDED}
     networks: dict[bundle.Role, bytes] = {}
@@ -143,11 +139,19 @@ def main() -> None:
         **figures.of_disease(export.read(k.disease)),
     }
     said = notes(manifest, {role: about[role] for role in RENEWED})
-    sources = export.sources(shared_folder())
     made = provenance(sources, manifest.provenance.seed, found, said)
     ordered = {role: networks[role] for role in bundle.OPS if role in networks}
     source = described(manifest, k, made, record(ordered, out))
     write(out, source, source["line"]["calibration"], {}, about)
+
+
+def main() -> None:
+    """The bundle whose networks are kept, the data of the new ones, the source folder."""
+    k = knobs_from_command_line(Knobs())
+    if not (k.disease and k.mass_heads):
+        raise RunError("--disease and --mass_heads are wanted: their judges write them")
+    loaded = trust.check(Path(k.bundle).read_bytes())
+    renewed(loaded, k, export.sources(shared_folder()), Path(k.out))
 
 
 if __name__ == "__main__":
