@@ -44,7 +44,7 @@ class Knobs:
     mass_figures: str = ""
     measure_figures: str = ""  # of `judge_measure`
     disease: str = ""  # json that `judge_disease` wrote; for a lung network that draws disease
-    version: str = "1.2.0"  # of the bundle
+    version: str = "1.4.0"  # of the bundle: the one after what ships
     precision: str = "int8"  # or fp32: the float networks of the same runs
 
 
