@@ -240,9 +240,9 @@ def architecture(role: str) -> Any:
     from training import networks  # noqa: PLC0415 - wants torch
 
     architectures: dict[str, Callable[[], Any]] = {
-        "segment": networks.LungNet,
+        "segment": networks.SickLungNet,
         "propose": networks.ProposeNet,
-        "mass": networks.MassNet,
+        "mass": networks.DrawnMassNet,
         "measure": networks.MeasureNet,
         "classify": networks.PatchNet,
     }

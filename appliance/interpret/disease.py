@@ -3,14 +3,20 @@ unsure because of it.
 
 Rules.
 1. A voxel of the closed lungs is of the class of its largest logit (heads.DISEASES; of equal ones
-   the first, so nothing is said before disease is). What lies outside the lungs is of none.
+   the first, so nothing is said before disease is). What lies outside the lungs is of none. Of what
+   is diseased, whatever its class, only what is three voxels thick counts: a voxel whose six
+   neighbours are all diseased too, and the diseased among the 26 around it. Thinner things are the
+   lungs' rim at the diaphragm and the wall and the vessels of the hilum: their voxels are half
+   tissue, and every healthy CT has 60 to 200 ml of them at 3 mm.
 2. A voxel is of the lung that one_lung.left_lung says. The share of disease is that of both lungs
    together. From the head's `diffuse_share` on the series has the limitation `diffuse_disease`,
    which gives the ml of each class in each lung.
-3. Where that limitation stands, a finding lies inside disease if at least half of the lung in its
-   ball grown by RIM_MM is diseased. Without it none does: a small opacity in healthy lung is often
-   the finding itself. So is the middle of a nodule in sick lungs, which is why the ball is grown. A
-   finding without any lung around it lies in none.
+3. A finding lies inside disease if its ball grown by RIM_MM holds some of an opaque part
+   (face-connected; consolidated or ground glass) of LUMP_ML and more, or, where that limitation
+   stands, if a quarter of the lung in that ball is opaque. The ball is grown, because the middle of
+   a nodule may be taken for disease, and what frays at the edge of a pneumonia for nodules. A
+   finding whose ball has more than half of the part's volume is that part, and lies in none; nor
+   does one without lung around it. Emphysema hides no nodule.
 4. More than MANY ground-glass findings, on both sides, are `multifocal`: each of them is unsure for
    it, and no other. Density is that of measure.py; what was not measured has none.
 5. A finding keeps score and place whatever is said here. With a head of disease each one is sure or
@@ -19,6 +25,7 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,7 +41,10 @@ from appliance.report import Coverage, Disease, Doubt, Finding, LungDisease, Rea
 
 RIM_MM = 6.0
 """Two voxels of the network that draws disease."""
-HALF = 0.5
+QUARTER, HALF = 0.25, 0.5
+LUMP_ML = 20.0
+"""More than the ball of a nodule of 30 mm (14 ml), and than a hilum has in most CTs."""
+OPAQUE = tuple(DISEASES.index(name) + 1 for name in ("consolidated", "ground_glass"))
 MANY = 5
 LEAST_MM = 3.0
 """The diameter of a finding that has none: smaller ones are not measured (detect.py, rule 4)."""
@@ -72,7 +82,21 @@ def drawn(
     of_lungs = [segment.unpadded(logits[:, i : i + 1], grid)[lungs.voxels] for i in range(count)]
     classes = np.zeros(grid.shape, np.uint8)
     classes[lungs.voxels] = np.argmax(of_lungs, axis=0)
+    classes[~_thick(classes > 0)] = 0
     return Drawn(lungs, classes)
+
+
+def _thick(diseased: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which voxels are of something three voxels thick (rule 1); beyond the grid lies none."""
+    around = np.pad(diseased, 1)
+    middles = diseased.copy()
+    for axis in range(3):
+        for step in (-1, 1):
+            middles &= np.roll(around, step, axis)[1:-1, 1:-1, 1:-1]
+    near = np.pad(middles, 1)
+    for axis in range(3):
+        near |= np.roll(near, 1, axis) | np.roll(near, -1, axis)
+    return np.asarray(diseased & near[1:-1, 1:-1, 1:-1], np.bool_)
 
 
 def figures(drawn: Drawn, middle: float) -> Disease:
@@ -117,9 +141,11 @@ def judged(
     right, left = (sum(f.side == side for f in glass) for side in ("right", "left"))
     many = len(glass) > MANY and bool(right and left)
     sure_or_not = []
+    opaque = np.isin(drawn.classes, OPAQUE)
+    parts = segment.found_in(opaque)
     for finding in findings:
         why: list[Doubt] = []
-        if diffuse and _inside(finding, drawn):
+        if _inside(finding, drawn.lungs, opaque, parts, diffuse=diffuse):
             why.append("inside disease")
         if many and finding in glass:
             why.append("one of many ground-glass findings on both sides")
@@ -130,9 +156,24 @@ def judged(
     return tuple(sure_or_not), reasons
 
 
-def _inside(finding: Finding, drawn: Drawn) -> bool:
-    """Rule 3."""
-    reach = (finding.diameter_mm or LEAST_MM) / 2 + RIM_MM
-    near, away = segment.nearby(drawn.lungs.voxels, drawn.lungs.grid, finding.place_lps_mm, reach)
+def _inside(
+    finding: Finding,
+    lungs: Mask,
+    opaque: NDArray[np.bool_],
+    parts: segment.Found,
+    *,
+    diffuse: bool,
+) -> bool:
+    """Rule 3; `parts`: those of `opaque`."""
+    diameter = finding.diameter_mm or LEAST_MM
+    reach = diameter / 2 + RIM_MM
+    near, away = segment.nearby(lungs.voxels, lungs.grid, finding.place_lps_mm, reach)
     at = near[away <= reach]
-    return bool(len(at)) and float(np.mean(drawn.classes[tuple(at.T)] > 0)) >= HALF
+    sick = at[opaque[tuple(at.T)]]
+    if not len(sick):
+        return False
+    owners = parts.owner[parts.pieces[tuple((sick - np.asarray(parts.low)).T)]]
+    part_ml = float(parts.sizes[owners - 1].max() * np.prod(lungs.grid.spacing_mm)) / 1000
+    if math.pi / 6 * diameter**3 / 1000 > HALF * part_ml:
+        return False
+    return part_ml >= LUMP_ML or (diffuse and len(sick) >= QUARTER * len(at))

@@ -24,7 +24,9 @@ Rules.
 6. Where masses are drawn, a mass is measured by its body alone, and so is a nodule whose body
    leaves the measuring cube (interpret/mass.py). One that could not be measured is named with the
    reason. All others are measured in cubes, as in version 2.
-7. Disease changes what is said of a finding, never whether it is said (interpret/disease.py).
+7. Disease changes what is said of a finding, never whether it is said (interpret/disease.py). Where
+   only masses are looked for nothing is said of it: in slices so thick each edge of the lungs is
+   half tissue over several millimetres, and no lesson of the network had such ones.
 """
 
 from __future__ import annotations
@@ -152,7 +154,9 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
     if against := _against(lungs, coverage, stack, manifest, suspect, missing):
         return Analysis(reasons=against)
     room = series.values(stack, lungs, lungs_side_cm2=_on_edge_cm2(lungs, stack))
-    sick = None if line.disease is None else disease.drawn(outputs, image, line.disease, lungs)
+    sick = None
+    if line.disease is not None and not masses_only:
+        sick = disease.drawn(outputs, image, line.disease, lungs)
     del outputs
     masses, drawn = _masses(stack, image, lungs, manifest, line, backend)
     del image  # a volume that is not needed any more

@@ -74,16 +74,16 @@ def test_ml_are_counted_by_class_and_side_inside_the_lungs_alone(grid) -> None:
         grid,
         (CONSOLIDATED, Box((10, 8, 0), (20, 18, 16))),  # half of it right of the lung
         (GLASS, Box((20, 8, 36), (30, 13, 52))),
-        (EMPHYSEMA, Box((10, 20, 50), (12, 30, 60))),
+        (EMPHYSEMA, Box((10, 20, 48), (13, 30, 60))),
     )
     found = disease.figures(said, middle(grid))
     assert found.right.lung_ml == found.left.lung_ml == round(20 * 24 * 16 * ML)
     assert found.right.consolidated_ml == round(10 * 10 * 8 * ML)
     assert found.left.ground_glass_ml == round(10 * 5 * 16 * ML)
-    assert found.left.emphysema_ml == round(2 * 10 * 2 * ML)
+    assert found.left.emphysema_ml == round(3 * 10 * 4 * ML)
     zero = (found.right.ground_glass_ml, found.right.emphysema_ml, found.left.consolidated_ml)
     assert zero == (0, 0, 0)
-    sick = 10 * 10 * 8 + 10 * 5 * 16 + 2 * 10 * 2
+    sick = 10 * 10 * 8 + 10 * 5 * 16 + 3 * 10 * 4
     assert said.share == pytest.approx(sick / (2 * 20 * 24 * 16))
 
 
@@ -120,6 +120,39 @@ def test_the_limitation_stands_from_the_share_on_and_gives_the_figures(grid, sta
     assert limited(drawn(grid), stack) == ()
 
 
+def test_what_is_thinner_than_three_voxels_is_a_rim_or_a_vessel_and_counts_as_nothing(grid) -> None:
+    """A sheet on the diaphragm and a vessel, each two voxels thick, then the same of three."""
+    thin = drawn(
+        grid,
+        (CONSOLIDATED, Box((10, 8, 8), (12, 32, 24))),
+        (EMPHYSEMA, Box((15, 10, 40), (28, 12, 42))),
+    )
+    assert thin.share == 0
+    sheet, vessel = Box((10, 8, 8), (13, 32, 24)), Box((15, 10, 40), (28, 13, 43))
+    thick = drawn(grid, (CONSOLIDATED, sheet), (EMPHYSEMA, vessel))
+    counts = np.bincount(thick.classes.ravel(), minlength=4)
+    assert counts[[CONSOLIDATED, EMPHYSEMA]].tolist() == [3 * 24 * 16, 13 * 3 * 3]
+
+
+def test_a_voxel_counts_by_all_that_is_diseased_around_it_not_by_its_class_alone(grid) -> None:
+    """Two voxels of consolidation on two of ground glass are four voxels of disease."""
+    said = drawn(
+        grid,
+        (CONSOLIDATED, Box((10, 8, 8), (12, 32, 24))),
+        (GLASS, Box((12, 8, 8), (14, 32, 24))),
+    )
+    counts = np.bincount(said.classes.ravel(), minlength=4)
+    assert counts[[CONSOLIDATED, GLASS]].tolist() == [2 * 24 * 16] * 2
+
+
+def test_disease_that_fills_the_grid_to_its_edge_counts_there_by_what_is_beside_it(grid) -> None:
+    everywhere = Mask("lungs", np.ones(grid.shape, bool), grid)
+    said = drawn(grid, (GLASS, Box((0, 0, 0), SHAPE)), lungs=everywhere)
+    assert said.share > 0.99, "all but the edges and corners of the grid"
+    sheet = drawn(grid, (GLASS, Box((0, 0, 0), (2, *SHAPE[1:]))), lungs=everywhere)
+    assert sheet.share == 0
+
+
 def test_lungs_that_are_not_there_have_no_share(grid) -> None:
     empty = Mask("lungs", np.zeros(grid.shape, bool), grid)
     assert drawn(grid, lungs=empty).share == 0
@@ -141,19 +174,65 @@ def test_a_finding_inside_disease_is_unsure_and_one_in_healthy_lung_is_sure(grid
     said = drawn(grid, (GLASS, Box((10, 8, 8), (30, 20, 24))))
     inside, healthy = a_finding(grid, 1, 20, 13, 16), a_finding(grid, 2, 20, 27, 16)
     assert certainty(said, inside, healthy) == [INSIDE, SURE]
-    assert certainty(said, inside, healthy, diffuse=False) == [SURE, SURE]
 
 
-def test_a_nodule_that_is_taken_for_disease_itself_is_sure_and_a_large_opacity_is_not(grid) -> None:
-    """The same map: a spot of 8 mm alone, and a cube of 48 mm that is one finding."""
+@pytest.mark.parametrize(("high", "large"), [(8, True), (6, False)])
+def test_without_the_limitation_a_finding_is_unsure_in_a_lump_of_twenty_ml_alone(
+    grid, high: int, large: bool
+) -> None:
+    """Cubes of 6 or 8 voxels: 13.8 and 32.8 ml."""
+    said = drawn(grid, (CONSOLIDATED, Box((12, 12, 10), (12 + high, 12 + high, 10 + high))))
+    middle = 12 + (high - 1) / 2
+    inside = a_finding(grid, 1, middle, middle, middle - 2)
+    assert certainty(said, inside, diffuse=False) == [INSIDE if large else SURE]
+    assert certainty(said, inside, diffuse=True) == [INSIDE]
+
+
+@pytest.mark.parametrize(("away", "said"), [(2, INSIDE), (3, SURE)])
+def test_what_frays_at_the_edge_of_a_lump_is_inside_and_what_lies_further_off_is_not(
+    grid, away: int, said: object
+) -> None:
+    """A nodule of 8 mm, 8 or 12 mm in front of a cube of 32.8 ml: grown, its ball has 10 mm."""
+    lump = drawn(grid, (CONSOLIDATED, Box((12, 20, 10), (20, 28, 18))))
+    assert certainty(lump, a_finding(grid, 1, 16, 20 - away, 14), diffuse=False) == [said]
+
+
+def test_with_the_limitation_a_quarter_of_opaque_lung_around_a_finding_is_enough(grid) -> None:
+    """Two sheets of three voxels, 10.4 ml each: a finding on one, and one between them."""
     said = drawn(
         grid,
-        (CONSOLIDATED, Box((12, 25, 12), (14, 27, 14))),
-        (CONSOLIDATED, Box((14, 8, 38), (26, 20, 50))),
+        (GLASS, Box((12, 8, 10), (15, 26, 13))),
+        (GLASS, Box((12, 8, 17), (15, 26, 20))),
     )
-    spot = a_finding(grid, 1, 12.5, 25.5, 12.5)
-    large = a_finding(grid, 2, 19.5, 13.5, 43.5, diameter_mm=48.0, kind="mass")
-    assert certainty(said, spot, large) == [SURE, INSIDE]
+    on, between = a_finding(grid, 1, 13, 16, 11), a_finding(grid, 2, 13, 16, 14.6)
+    assert certainty(said, on, between) == [INSIDE, SURE]
+    assert certainty(said, on, between, diffuse=False) == [SURE, SURE]
+
+
+def test_emphysema_makes_no_finding_unsure_and_joins_no_lumps(grid) -> None:
+    """A nodule in the middle of it, and one in an opacity of 13.8 ml that it surrounds."""
+    whole, lump = Box((10, 8, 8), (30, 32, 24)), Box((12, 12, 10), (18, 18, 16))
+    hollow = drawn(grid, (EMPHYSEMA, whole), (CONSOLIDATED, lump))
+    dark, opaque = a_finding(grid, 1, 24, 26, 18), a_finding(grid, 2, 14.5, 14.5, 12.5)
+    assert certainty(hollow, dark, opaque) == [SURE, INSIDE]
+    assert certainty(hollow, dark, opaque, diffuse=False) == [SURE, SURE]
+
+
+def test_a_nodule_that_is_taken_for_disease_itself_is_sure(grid) -> None:
+    said = drawn(grid, (CONSOLIDATED, Box((12, 25, 12), (15, 28, 15))))
+    assert certainty(said, a_finding(grid, 1, 13, 26, 13, diameter_mm=12.0)) == [SURE]
+
+
+@pytest.mark.parametrize("diffuse", [True, False])
+def test_a_mass_that_is_the_opaque_part_is_sure_and_one_in_a_larger_part_is_not(
+    grid, diffuse: bool
+) -> None:
+    """Both of 48 mm (58 ml): the part is a cube of 48 mm (111 ml), or twice that."""
+    alone, larger = Box((14, 8, 38), (26, 20, 50)), Box((11, 8, 8), (29, 24, 22))
+    said = drawn(grid, (CONSOLIDATED, alone), (CONSOLIDATED, larger))
+    own = a_finding(grid, 1, 19.5, 13.5, 43.5, diameter_mm=48.0, kind="mass")
+    within = a_finding(grid, 2, 19.5, 15.5, 14.5, diameter_mm=48.0, kind="mass")
+    assert certainty(said, own, within, diffuse=diffuse) == [SURE, INSIDE]
 
 
 def test_what_lies_outside_of_the_lungs_or_has_no_diameter_is_judged_all_the_same(grid) -> None:

@@ -44,7 +44,7 @@ class Knobs:
     mass_figures: str = ""
     measure_figures: str = ""  # of `judge_measure`
     disease: str = ""  # json that `judge_disease` wrote; for a lung network that draws disease
-    version: str = "1.2.1"  # of the bundle
+    version: str = "1.4.0"  # of the bundle: the one after what ships
     precision: str = "int8"  # or fp32: the float networks of the same runs
 
 
@@ -98,7 +98,8 @@ def read(path: str) -> dict[str, Any]:
     return read_json(Path(path)) if path else {}
 
 
-def _mass_head(path: str) -> MassHead:
+def mass_head(path: str) -> MassHead:
+    """The head of masses with what `calibrate_masses` fitted."""
     found = read(path)
     return bundle.mass_head(
         found["scale"], found["bias"], found["threshold"], least_mm=found["least_mm"]
@@ -152,7 +153,7 @@ def main() -> None:
         top_k,
         precision,
         cube=bundle.CUBE_HEAD if k.cube else None,
-        mass=_mass_head(k.mass_heads) if k.mass else None,
+        mass=mass_head(k.mass_heads) if k.mass else None,
         body=bundle.BODY_HEAD if k.mass and bundle.draws("mass", networks["mass"]) else None,
         measure=bundle.MEASURE_HEAD if k.measure else None,
         disease=bundle.disease_head(disease["diffuse_share"]) if disease else None,

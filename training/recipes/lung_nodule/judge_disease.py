@@ -1,13 +1,13 @@
 """What the lung network says of disease: ml said against ml painted, and the fit of the share from
 which on disease is a limitation.
 
-    python -m training.recipes.lung_nodule.judge_disease --fold R01-001=segment-fold-1
-        --fold A0002=segment-fold-1 --fold A0001=segment-fold-3 ... [--out disease.json]
+    python -m training.recipes.lung_nodule.judge_disease --fold R01-001=disease-fold-1
+        --fold A0001=disease-fold-3 --fold LIDC-IDRI-0005=disease-fold-3 [--out disease.json]
 
 Rules.
 1. Lungs, classes, sides and share are the appliance's own (interpret/disease.py). A CT as it is
    comes on its own slices; painted ones are painted at 1.5 mm, finer than the network sees them,
-   each CT with other diseases.
+   each CT with other diseases. A CT for masses alone is refused: of disease nothing is said there.
 2. Every run is judged on the CTs that it left out, which --fold names, and on those that it learned
    from, which its checkpoint names. The latter fit the share; no figure of theirs is a result.
 3. `as it is`: nobody painted anything; a host's own disease is not known. `few`: one disease of
@@ -39,7 +39,7 @@ from training.implant.disease.layers import Kind
 from training.implant.disease.paint import COUNTS, DiffuseTruth, Wanted, diffuse_truth, paint
 from training.judge.metrics import wilson
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import host_lungs
+from training.read.shared_series import host_lungs, nodule_hosts
 from training.read.volume import F32, F64, Bool, Volume, stack_of
 from training.recipes.lung_nodule import bundle, sick_lungs
 from training.recipes.lung_nodule.proposals import onnx_backend
@@ -254,7 +254,7 @@ def main() -> None:
         out_of.setdefault(run, []).append(name)
     scans: list[Scan] = []
     for run, names in out_of.items():
-        for name in names:
+        for name in nodule_hosts(",".join(names)):
             refuse_seen(name, run)
         backend = onnx_backend({"segment": work_folder(run) / given.network}, given.threads)
         for name in (*names, *seen_by(run)):

@@ -7,7 +7,7 @@ and one more ships.
 from __future__ import annotations
 
 from training.read.folders import work_folder
-from training.recipes.lung_nodule.folds import FOLDS, folds_of, judged_runs, learned_from, run_of
+from training.recipes.lung_nodule.folds import folds_of, judged_runs, learned_from, run_of
 from training.tracks import Command, Stage
 
 STEPS = "training.recipes.lung_nodule"
@@ -60,12 +60,6 @@ def judged_and_exported(out: str) -> list[Command]:
     nodules = files(heads="heads", figures="figures")
     masses = files(mass_heads="mass-heads", mass_figures="mass-figures")
     measures = files(measure_figures="measure-figures")
-    disease = [
-        word
-        for fold in folds_of("disease")
-        for host in FOLDS[fold]  # no lung network learns from slices of 8 mm
-        for word in ("--fold", f"{host}={run_of('disease', fold)}")
-    ]
     compared = ["--compared", "student-alone,teacher"]
     return [
         [
@@ -81,7 +75,7 @@ def judged_and_exported(out: str) -> list[Command]:
             *(f"{STEPS}.judge_measure", *folds("measure")),
             *files(figures="measure-figures"),
         ],
-        [f"{STEPS}.judge_disease", *disease, "--out", str(folder / "disease.json")],
+        [f"{STEPS}.judge_disease", *folds("disease"), "--out", str(folder / "disease.json")],
         [
             *(f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures),
             *files(disease="disease"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from appliance.backend.cpu import CpuBackend
 from appliance.bundle.heads import DISEASES
 from appliance.report import Disease, LungDisease
 from rigs.two_lungs import two_lungs
-from training.errors import RunError
+from training.errors import DataError, RunError
 from training.implant.disease.chest import TRUTH_MM, chest_of
 from training.implant.disease.paint import DiffuseTruth, LungTruth, Wanted, paint
 from training.read.volume import F32, Volume, resample
@@ -119,3 +121,11 @@ def test_ml_said_are_compared_class_by_class_and_left_out_apart() -> None:
     assert found["left_out"]["classes"]["emphysema"]["painted_scans"] == 0
     assert found["learned_from"]["classes"]["ground_glass"]["painted_scans"] == 1
     assert found["left_out"]["limited"]["few"]["limited"] == 1
+
+
+def test_a_ct_for_masses_alone_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["judge_disease", "--fold", "A0002=disease-fold-1"])
+    with pytest.raises(DataError, match="A0002 has slices of 8 mm"):
+        judge_disease.main()
