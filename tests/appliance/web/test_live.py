@@ -96,7 +96,7 @@ def test_a_page_is_told_of_each_image_that_comes(bedside: web.Page, state: Path)
                     at_work.say("complete", exam.key, 1)
             assert next(one for one in heard if one.startswith("news"))
             text = browser.get(f"/study/{exam.study}").text
-            assert f"ARRIVING, {number} images" in text
+            assert f"ARRIVING, {number} image{'s' if number > 1 else ''}<" in text
 
 
 @pytest.mark.parametrize("query", [{}, {"of": "all"}, {"of": "study", "study": "../x"}])

@@ -31,7 +31,7 @@ WORDS = {
 def rows(answer: httpx.Response) -> dict[str, str]:
     """Pseudonym -> its row."""
     assert answer.status_code == 200, answer.text
-    found = re.findall(r"<tr>(.*?)</tr>", answer.text, re.DOTALL)
+    found = re.findall(r"<tr[^>]*>(.*?)</tr>", answer.text, re.DOTALL)
     named = [(re.search(r'href="/study/([0-9a-f]{32})"', row), row) for row in found]
     return {name[1]: row for name, row in named if name}
 
