@@ -186,4 +186,4 @@ def ask(path: Path, request: Request) -> Answer:
             if not piece:
                 break
             data += piece
-        return Answer.model_validate_json(data)
+        return Answer.stored(data)

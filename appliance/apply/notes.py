@@ -152,7 +152,7 @@ class Notes:
     def _read(self, name: str, model: type[R]) -> R | None:
         path = self.folder / name
         try:
-            return model.model_validate_json(path.read_bytes())
+            return model.stored(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as e:

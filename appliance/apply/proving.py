@@ -80,7 +80,7 @@ def failed(lines: str) -> str | None:
     found = []
     for line in lines.splitlines():
         try:
-            proof = Proof.model_validate_json(line)
+            proof = Proof.stored(line)
         except ValidationError:
             continue
         if proof.verdict == "failed":

@@ -185,7 +185,7 @@ def read_status(folder: Path) -> Status:
     """How updates stood at the latest turn of `apply`. StateUnusable (`update_no_status`)."""
     path = folder / STATUS
     try:
-        return Status.model_validate_json(path.read_bytes())
+        return Status.stored(path.read_bytes())
     except (OSError, ValidationError) as e:
         raise StateUnusable(
             f"{path} cannot be read: `apply` has not run yet on this box",

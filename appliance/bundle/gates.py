@@ -116,6 +116,6 @@ class Gates:
 
     def _read(self, name: str) -> Kept | None:
         try:
-            return Kept.model_validate_json(plain.read(self._state, FOLDER, name))
+            return Kept.stored(plain.read(self._state, FOLDER, name))
         except (OSError, ValidationError):
             return None

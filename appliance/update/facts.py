@@ -64,7 +64,7 @@ def tell(disk: Disk, folder: Path, told: Told) -> None:
 def told(folder: Path) -> Told | None:
     """None where `apply` has said nothing that can be read, yet."""
     try:
-        return Told.model_validate_json((folder / FACTS).read_bytes())
+        return Told.stored((folder / FACTS).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -82,5 +82,5 @@ def offered(folder: Path) -> Found | None:
             data += piece
             if len(data) > MOST_BYTES:
                 return None
-        return Found.model_validate_json(data)
+        return Found.stored(data)
     return None

@@ -193,7 +193,7 @@ def complete(places: Places) -> tuple[Complete, ...]:
     for number in _numbers(places):
         try:
             data = (places.slot(number) / COMPLETE).read_bytes()
-            one = Complete.model_validate_json(data)
+            one = Complete.stored(data)
         except (OSError, ValidationError):
             continue
         if one.slot == number:
@@ -281,7 +281,7 @@ def forget(
 def wheel_set(places: Places, number: int) -> WheelSet:
     """What the slot is made of. StateUnusable (`slot_set`)."""
     try:
-        return WheelSet.model_validate_json(_set_path(places, number).read_bytes())
+        return WheelSet.stored(_set_path(places, number).read_bytes())
     except (OSError, ValidationError) as e:
         text = f"{_set_path(places, number)} is missing or damaged"
         raise StateUnusable(text, code="slot_set", remedy=_REMEDIES["slot_set"]) from e

@@ -64,7 +64,7 @@ def read(places: Places) -> Steps | None:
     """The record; None where no update was ever begun. StateUnusable (`update_steps`)."""
     path = places.trusted / "steps.json"
     try:
-        return Steps.model_validate_json(path.read_bytes())
+        return Steps.stored(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as e:

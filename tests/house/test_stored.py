@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STRICT = {
+    "appliance/apply/door.py": "a person's wish: one that is not understood whole is refused",
+    "appliance/apply/requests.py": "the same",
     "appliance/bundle/manifest.py": "a closed vocabulary: it says which appliance it needs",
     "appliance/bundle/trust.py": "of the wheel itself",
     "appliance/compose/child.py": "from its parent, of the same release",
