@@ -155,7 +155,6 @@ class Boxed:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             f'{more}\n[[dicom.allow]]\nae_title = "*"\nhost = "127.0.0.1"\n'
-            '[work]\nbackend = "onnxruntime"\nthreads = 1\n'
             "[retain]\nreserve_mb = 0\ntarget_free_mb = 0\n"
             '[update]\nroot = "/opt/scanside"\n'
         )
