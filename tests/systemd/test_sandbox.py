@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -402,6 +403,20 @@ def test_without_one_of_its_lines_apply_does_not_reach_that_journal(
     if gone == "CapabilityBoundingSet":
         changed = changed.having((gone, ""))
     assert asked_to_hold(served, changed) == (obeyed, [])
+
+
+@pytest.mark.parametrize("name", ["work@", "prove@"])
+def test_who_has_children_at_low_priority_can_start_them(whole: Boxed, name: str) -> None:
+    """Objects for archives, trials of bundles and engines are made by them."""
+    begin = """
+        import subprocess
+        from appliance.runtime.engine_build import polite
+        print(subprocess.run(polite(["true"])).returncode)
+    """
+    own = unit_of(name)
+    assert whole.probe(own, begin).said().split() == ["0"]
+    less = own.without("SystemCallFilter", value="capset")
+    assert whole.probe(less, begin).said().split() == [str(-signal.SIGSYS)]
 
 
 # --- guard, and what starts the stages ---
