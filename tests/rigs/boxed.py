@@ -114,7 +114,8 @@ class Service:
     def stop(self) -> int:
         """As systemd stops it; its exit code."""
         if self.process.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it ended, and bubblewrap does so next
+                os.kill(self.pid, signal.SIGTERM)
         return self.ended()
 
 
