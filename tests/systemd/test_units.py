@@ -45,7 +45,7 @@ def installed(tmp_path: Path) -> Path:
     """/etc/systemd/system of a root that holds what the units start, the drop-in of a GPU too."""
     units = tmp_path / "etc" / "systemd" / "system"
     units.mkdir(parents=True)
-    for path in UNITS.glob("*.*"):
+    for path in UNITS.glob("scanside*"):
         if path.is_file():
             shutil.copy(path, units)
     shutil.copytree(UNITS / "gpu", units, dirs_exist_ok=True)
