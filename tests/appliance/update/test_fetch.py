@@ -101,6 +101,21 @@ def test_a_second_look_asks_for_two_files_and_the_blobs_of_the_release_before_go
     assert len(names) == 1, "the role of the look before is of no use to anybody"
 
 
+def test_a_look_at_which_nothing_is_new_asks_for_no_release_and_a_damaged_one_comes_again(
+    repo: Simulated, server: Server, tmp_path: Path
+) -> None:
+    made = fetching(repo, tmp_path)
+    look(made, repo, server)
+    server.asked.clear()
+    assert look(made, repo, server).release == "stable/1.json"
+    assert not [path for path, _ in server.asked if path.startswith("targets/")]
+    (release,) = (made.folder / "targets" / "stable").iterdir()
+    whole = release.read_bytes()
+    release.write_bytes(whole[:-1] + b" ")
+    assert look(made, repo, server).release == "stable/1.json"
+    assert release.read_bytes() == whole
+
+
 def test_a_file_that_was_lost_here_is_asked_for_again(
     repo: Simulated, server: Server, tmp_path: Path
 ) -> None:
