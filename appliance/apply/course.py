@@ -97,7 +97,7 @@ class Course:
             free_mb=max(0.0, box.disk.free_mb(box.places.trusted) - box.settings.retain.reserve_mb),
             in_window=box.settings.update.open_at(local.astimezone().time()),
             idle=self.quiet.idle(seen, box.tick()),
-            between_series=self.quiet.between(seen),
+            between_series=self.quiet.between(seen, box.tick()),
         )
 
     def running(self) -> Named:

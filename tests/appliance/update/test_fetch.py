@@ -179,3 +179,15 @@ def test_a_word_that_is_a_pipe_or_no_word_keeps_nobody_waiting(tmp_path: Path) -
     (tmp_path / facts.OFFERED).unlink()
     (tmp_path / facts.OFFERED).write_bytes(b"x" * 20_000)
     assert facts.offered(tmp_path) is None
+
+
+def test_words_that_would_move_a_cursor_are_shown_as_one_plain_line(
+    repo: Simulated, tmp_path: Path
+) -> None:
+    """`scanside update status` shows them to root; whoever broke into `update` wrote them."""
+    said = Found(asked=1, at=repo.now).model_dump_json()
+    evil = said.replace('"text":""', '"text":"\\u001b]0;x\\u0007all is well\\n\\u202erunning"')
+    (tmp_path / facts.OFFERED).write_text(evil)
+    found = facts.offered(tmp_path)
+    assert found is not None
+    assert found.text == "?]0;x?all is well??running"
