@@ -11,7 +11,7 @@ the time of a study during updates is compared with that of the same run without
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,13 @@ import pytest
 from appliance.apply.shelving import ReleaseShelf, ShelfBundles
 from appliance.bundle import trust
 from appliance.report import SeriesKey, Status
+from appliance.store.journal import Journal
 from appliance.update.plan import Named
 from appliance.update.states import State
 from rigs.bundles import BUNDLE, Bundles, trust_tests
 from rigs.peers import until
 from rigs.releasing import Simulated
 from rigs.updating import Scanner, Updated, released, updated
-
-pytestmark = pytest.mark.long
 
 BUNDLE_UPDATES = int(os.environ.get("SCANSIDE_BUNDLE_UPDATES", "100"))
 UPDATES = int(os.environ.get("SCANSIDE_UPDATES", "10"))
@@ -73,6 +72,7 @@ def confirmed(site: Updated) -> bool:
     return status.steps.state is State.CONFIRMED
 
 
+@pytest.mark.long
 def test_ten_updates_of_the_appliance_refuse_no_association_and_lose_no_study(
     site: Updated, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,13 +108,19 @@ def test_ten_updates_of_the_appliance_refuse_no_association_and_lose_no_study(
     assert site.box.units.state("receive", UPDATES + 1) == "ready"
 
 
+@pytest.mark.long
 def test_a_hundred_updates_of_a_bundle_lose_no_study_and_hold_up_none(
     site: Updated, bundles: Bundles, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each new version is on the shelf and active as `apply` does it, and the next one comes when a
     study was analysed by it."""
     state = site.box.places.state
-    shelf = ShelfBundles(ReleaseShelf(state))
+
+    def told(action: str, detail: Mapping[str, str]) -> None:
+        with Journal.open(state) as journal:
+            journal.audit.add("apply", action, **detail)
+
+    shelf = ShelfBundles(ReleaseShelf(state, audit=told))
     shelf.admit(bundles.newer, "stable/2.json")
     named = [named_of(bundles.usual), named_of(bundles.newer)]
     scanners = [Scanner(site, name) for name in ("CT1", "CT2")]

@@ -14,8 +14,6 @@ from rigs.peers import until
 from rigs.releasing import Simulated
 from rigs.updating import Updated, released, updated
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture
 def site(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updated]:
@@ -26,6 +24,7 @@ def site(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
         yield made
 
 
+@pytest.mark.long
 def test_a_release_is_taken_by_hand_and_left_again_by_hand(site: Updated) -> None:
     box = site.box
     nothing = site.types("check")

@@ -31,8 +31,6 @@ from rigs.nginx import Nginx, Sent, nginx
 from rigs.releasing import Simulated
 from rigs.serving import lay
 
-pytestmark = pytest.mark.long
-
 FACTORY = Path(__file__).parents[2] / "appliance" / "factory" / "bundles" / "lung-nodule.scanside"
 CHANGED = "classify"
 """The network that is another one in the next version."""
@@ -186,6 +184,7 @@ def new_of(after: Files, before: Files) -> Files:
     return {name: data for name, data in after.items() if before.get(name) != data}
 
 
+@pytest.mark.long
 def test_a_network_costs_little_more_than_its_files_and_a_threshold_ten_kilobytes(
     box: Box, capsys: pytest.CaptureFixture[str]
 ) -> None:
