@@ -11,6 +11,9 @@ the time of a study during updates is compared with that of the same run without
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,10 +28,12 @@ from appliance.update.states import State
 from rigs.bundles import BUNDLE, Bundles, trust_tests
 from rigs.peers import until
 from rigs.releasing import Simulated
-from rigs.updating import Scanner, Updated, released, updated
+from rigs.updating import OURS, Scanner, Updated, released, updated
 
 BUNDLE_UPDATES = int(os.environ.get("SCANSIDE_BUNDLE_UPDATES", "100"))
 UPDATES = int(os.environ.get("SCANSIDE_UPDATES", "10"))
+DIES = "import sys, os; {'work', 'apply'} & set(sys.orig_argv[3:4]) and os._exit(3)\n"
+"""A line of a .pth file, which Python runs at its start: `work` and `apply` end at once."""
 GOOD = (State.READY, State.SWITCHING, State.TRIAL, State.CONFIRMED)
 STUDY_S = 120.0
 """A study is analysed within this, whatever else the machine does."""
@@ -120,6 +125,8 @@ def test_a_hundred_updates_of_a_bundle_lose_no_study_and_hold_up_none(
         with Journal.open(state) as journal:
             journal.audit.add("apply", action, **detail)
 
+    proved = site.scanside("prove", str(bundles.newer))
+    assert proved.returncode == 0, (proved.stdout, proved.stderr)
     shelf = ShelfBundles(ReleaseShelf(state, audit=told))
     shelf.admit(bundles.newer, "stable/2.json")
     named = [named_of(bundles.usual), named_of(bundles.newer)]
@@ -128,9 +135,9 @@ def test_a_hundred_updates_of_a_bundle_lose_no_study_and_hold_up_none(
         until(lambda: sum(len(one.sent) for one in scanners) > BUNDLE_UPDATES, 50 * STUDY_S)
         before = [key for one in scanners for key in list(one.sent)]
         for number in range(1, BUNDLE_UPDATES + 1):
-            one = named[number % 2]
+            one, old = named[number % 2], {key for scanner in scanners for key in scanner.sent}
             shelf.activate(one)
-            until(lambda one=one: latest_by(site, scanners, one), STUDY_S)  # type: ignore[misc]
+            until(lambda old=old, one=one: new_by(site, scanners, old, one), STUDY_S)  # type: ignore[misc]
     finally:
         for scanner in scanners:
             scanner.stop()
@@ -156,8 +163,62 @@ def named_of(path: Path) -> Named:
     return Named(name=ref.name, version=ref.version, digest=ref.digest)
 
 
-def latest_by(site: Updated, scanners: list[Scanner], named: Named) -> bool:
-    """Whether one of the studies sent last was analysed by this bundle."""
-    latest = [key for one in scanners for key in one.sent[-3:]]
-    found = site.reports(latest).values()
+def new_by(site: Updated, scanners: list[Scanner], old: set[SeriesKey], named: Named) -> bool:
+    """Whether a study that was not among the old ones was analysed by this bundle."""
+    new = [key for one in scanners for key in list(one.sent) if key not in old]
+    found = site.reports(new).values()
     return any(one is not None and one.bundle.digest == named.digest for one in found)
+
+
+@pytest.mark.long
+def test_a_release_whose_work_and_updater_die_is_left_within_a_minute_of_the_third_start(
+    site: Updated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The `apply` that switches is killed as soon as the trial has begun, and that of the new slot
+    dies at each start: only `guard` is left. A scanner sends meanwhile."""
+    places = site.box.places
+    released(site.repo, "90.0.1", pth=f"{OURS}{DIES}")
+    site.serve()
+    scanner = Scanner(site, "CT1")
+    starts = places.starts("work")
+    try:
+        asks = threading.Thread(target=site.types, args=("now",), daemon=True)
+        asks.start()
+        until(places.trial.exists, 5 * STUDY_S)
+        updater = updater_of(site)
+        os.kill(updater, signal.SIGKILL)
+        third = float(until(lambda: starts_of(starts) >= 3 and time.monotonic(), STUDY_S))
+        until(lambda: not places.trial.exists() and served_by(site, 1), STUDY_S)
+        took = time.monotonic() - third
+        count = len(scanner.sent)
+        until(lambda: len(scanner.sent) > count, STUDY_S)
+    finally:
+        scanner.stop()
+    until(lambda: analysed(site, scanner.sent), 3 * STUDY_S)
+    with capsys.disabled():
+        print(  # noqa: T201 - the figures are what this is run for
+            f"\na release whose work and updater die: slot 1 serves {took:.1f} s after the third "
+            f"start; {len(scanner.sent)} studies, {len(scanner.refused)} refused, 0 lost"
+        )
+    assert os.readlink(places.current) == "slots/1"
+    assert scanner.refused == []
+    assert took < 60  # the aim itself
+    until(lambda: site.status().steps.state is State.ROLLED_BACK, STUDY_S)  # type: ignore[union-attr]
+
+
+def starts_of(path: Path) -> int:
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def served_by(site: Updated, slot: int) -> bool:
+    stages = ("publish", "work", "receive", "retain")
+    return all(site.box.units.state(stage, slot) == "ready" for stage in stages)
+
+
+def updater_of(site: Updated) -> int:
+    """The process of `apply`, a child of `scanside run`."""
+    parent = site.box.process.pid
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[3:4] == [b"apply"]:
+            return int(pid)
+    raise AssertionError("no apply")

@@ -7,6 +7,7 @@ those of this checkout, under another version. The first slot is this interprete
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -38,8 +39,8 @@ from rigs.wheels import pip_wheel, requirements, wheel
 
 OURS = f"{REPOSITORY}\n{sysconfig.get_path('purelib')}\n"
 MOST_WAITING = 2
-SPACING_MM = (2.5, 1.0, 1.0)
-"""(z, y, x) of the studies: small ones, so that many come during an update."""
+SPACING_MM = (5.0, 3.0, 3.0)
+"""(z, y, x) of the studies: small ones, so that many come during an update, and fill no disk."""
 
 
 def released(
@@ -143,6 +144,7 @@ def updated(repo: Simulated, folder: Path, at: Path, more: str = "") -> Iterator
             yield Updated(box, repo, server)
         finally:
             box.end()
+            shutil.rmtree(box.places.state / "spool", ignore_errors=True)  # hundreds of studies
 
 
 @dataclass
