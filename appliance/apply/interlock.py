@@ -5,9 +5,8 @@ Rules.
 1. Idle: no association, nothing followed, and nothing has changed for QUIET_S by the monotonic
    clock. A clock of the day that jumps makes no box idle.
 2. Between two series: no association, and nothing that came is waited for or judged at this moment.
-   Where scanners send without a pause no such moment comes, so after PATIENCE_S any moment is one:
-   `receive` hands its socket on and drains, `work` ends after the series in hand, and what it had
-   followed of another is read again from the spool. Nothing is lost or refused.
+   Scanners that send without a pause leave no such moment. After BUSY_S without one any moment is
+   one: the next `receive` serves before the last one drains, and `work` ends what it has in hand.
 3. An association counts until `receive` has written its end, also where its process is gone: that
    `receive` says at its next start, and the process list of others is hidden from `apply`.
 4. Where the journal cannot be read nobody knows, so the box is not idle.
@@ -23,7 +22,7 @@ from appliance.host.boot import boot_id
 from appliance.store.journal import Journal
 
 QUIET_S = 60.0
-PATIENCE_S = 30.0
+BUSY_S = 60.0
 _RECENT = 200
 
 
@@ -55,13 +54,13 @@ class Quiet:
         return not busy and tick - self._since >= QUIET_S
 
     def between(self, seen: Seen, tick: float) -> bool:
-        """Whether this is a moment between two series, or none has come for long enough."""
-        if not seen.known or seen.associations + seen.followed == 0:
+        """Whether this is a moment between two series, at this tick of the monotonic clock."""
+        if seen.known and seen.associations == 0 and seen.followed == 0:
             self._busy_since = None
-            return seen.known
+            return True
         if self._busy_since is None:
             self._busy_since = tick
-        return tick - self._busy_since >= PATIENCE_S
+        return seen.known and tick - self._busy_since >= BUSY_S
 
 
 def studies_of(seen: Seen, version: str) -> int:

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from appliance.apply.notes import Notes
 from appliance.errors import ScansideError, StateUnusable
@@ -35,14 +35,24 @@ STATUS = "status.json"
 Verb = Literal["status", "check", "now", "hold", "release", "accept", "rollback"]
 
 
+def _shown(text: str) -> str:
+    """It is shown to others, on their terminals."""
+    if not text.isprintable():
+        raise ValueError("only characters that can be shown are allowed")
+    return text
+
+
+Shown = Annotated[str, AfterValidator(_shown)]
+
+
 class Request(Record):
     """One line that is asked."""
 
     verb: Verb
-    source: str | None = Field(default=None, max_length=4000)
+    source: Shown | None = Field(default=None, max_length=4000)
     """A folder, as it is called on this machine."""
-    url: str | None = Field(default=None, max_length=2000)
-    release: str | None = Field(default=None, max_length=80)
+    url: Shown | None = Field(default=None, max_length=2000)
+    release: Shown | None = Field(default=None, max_length=80)
 
 
 class Status(Record):
@@ -138,7 +148,7 @@ class Requests:
         return "", self.notes.wish(back=True).number
 
     def _require_somewhere(self, request: Request) -> None:
-        if request.source is not None and not Path(request.source, "metadata").is_dir():
+        if request.source is not None and not _is_folder(Path(request.source, "metadata")):
             raise StateUnusable(
                 f"{request.source} holds no repository",
                 code="stick_gone",
@@ -179,6 +189,13 @@ class Requests:
 
     def _status(self) -> Status:
         return read_status(self.notes.folder)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, or a folder of somebody's own that nobody may enter
+        return False
 
 
 def read_status(folder: Path) -> Status:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.apply import report, wiring
+from appliance.apply import report, switching, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.course import Course, Turn
 from appliance.apply.door import Door, opened
@@ -74,6 +74,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             while not stop.is_set():
                 heart.beat()
                 woken.clear()
+                switching.live(box)
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
                 if made is Turn.END:

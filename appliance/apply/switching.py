@@ -7,18 +7,23 @@ Rules.
    new one, in the order of appliance/stages.py. `update` starts from `current`, as `apply` does,
    which ends itself afterwards.
 3. Every step may be done twice: after a power cut all is done again from the beginning.
-4. On the way back nothing stops the rest: a stage that does not start is started again by who
+4. While a trial runs each turn says that `apply` lives. The release's own may be what is broken:
+   then nobody could confirm it, take the next one or go back, but `guard`, which reads this.
+5. On the way back nothing stops the rest: a stage that does not start is started again by who
    starts it (systemd, `scanside run`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Callable
 
 from appliance.apply.box import Box
 from appliance.errors import ScansideError
+from appliance.host.boot import boot_id
 from appliance.store import trial
 
 LOG = logging.getLogger(__name__)
@@ -41,8 +46,20 @@ def forward(box: Box, new: int, old: int) -> None:
         f"state={box.settings.state}",
     )
     box.disk.write(box.places.trial, "".join(f"{line}\n" for line in lines).encode())
+    live(box)
     box.slots.switch(new)
     _units(box, new, old, lambda what: what())
+
+
+def live(box: Box) -> None:
+    """Rule 4. Not durable: it counts in this boot alone."""
+    if not box.places.trial.exists():
+        return
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    temp = box.places.alive.with_name(".alive.tmp")
+    with contextlib.suppress(OSError):
+        temp.write_text(f"{up:.0f} {boot_id()}\n", encoding="ascii")
+        temp.replace(box.places.alive)
 
 
 def backward(box: Box, to: int, bad: int) -> None:
@@ -62,6 +79,7 @@ def settle(box: Box, slot: int) -> None:
     environment(box, slot, "")
     box.disk.remove(box.places.trial)
     box.disk.remove(box.places.reason)
+    box.places.alive.unlink(missing_ok=True)
     _forget_starts(box)
 
 
@@ -120,7 +138,7 @@ def _units(box: Box, new: int, old: int, do: Callable[[Callable[[], None]], None
 
 
 def _whatever_comes(what: Callable[[], None]) -> None:
-    """Rule 4."""
+    """Rule 5."""
     try:
         what()
     except ScansideError as e:

@@ -8,14 +8,16 @@ Rules.
    ask for; whatever it fetches is verified once more by `apply`.
 2. `asked` counts how often a person or `apply` asked; one that has grown is a wish to look now.
 3. `offered` only says that something may have changed. Whoever forges it wakes `apply` for nothing.
+   Its words are shown on terminals: what would move a cursor there is taken out of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from appliance.errors import PeerAway, ReleaseRefused
 from appliance.report import Digest, Record
@@ -26,7 +28,16 @@ from appliance.update.source import Folder
 FACTS = "facts.json"
 OFFERED = "offered"
 MOST_BYTES = 10_000
+MOST_WORDS = 1_000
 _READABLE = 0o644
+
+
+def printable(text: str) -> str:
+    """Rule 3: one line of at most MOST_WORDS characters, all of which a terminal only shows."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MOST_WORDS])
+
+
+Words = Annotated[str, AfterValidator(printable)]
 
 
 class Told(Record):
@@ -49,8 +60,8 @@ class Found(Record):
     at: AwareDatetime
     release: str | None = None
     """Path of the release of which all is here."""
-    code: str = ""
-    text: str = ""
+    code: Words = ""
+    text: Words = ""
     """Why there is none, or what went wrong; empty where nothing did."""
 
 

@@ -15,10 +15,13 @@ Rules.
 4. There is room for what is fetched before its first byte comes, beside the reserve of [retain].
 5. What was fetched before is verified at each look: a file that the disk has damaged since is
    fetched anew, so that `apply` does not refuse a good release for it a second time.
+6. A target is called by its digest (TUF 1.0, 5.7.3: consistent snapshots), so one that lies here
+   and has that digest is the one that is meant: a look at which nothing is new fetches none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -40,14 +43,17 @@ BLOBS = "blobs"
 TIMESTAMP = "metadata/timestamp.json"
 MOST_TARGETS = 40
 """Of files that releases and recalls once were, the newest."""
+_TARGET = re.compile(r"targets/([a-z0-9-]+/)*[0-9a-f]{64}\.[a-z0-9.-]+")
 _VERSIONED = re.compile(r"([0-9]+)\.([a-z0-9-]+)\.json")
 
 
 @dataclass
 class Keeping:
-    """A source that keeps what was read of metadata and targets, whole, by its path."""
+    """A source that keeps what was read of metadata and targets, whole, by its path. A target that
+    lies in `laid` already is not asked for again (rule 5)."""
 
     source: Source
+    laid: Path
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -56,6 +62,9 @@ class Keeping:
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         """As Source says."""
+        if start == 0 and (there := self._there(path)) is not None:
+            yield there
+            return
         data = b""
         for piece in self.source.read(path, start):
             if not path.startswith(BLOBS):
@@ -63,6 +72,17 @@ class Keeping:
             yield piece
         if not path.startswith(BLOBS):
             self.files[path] = data
+
+    def _there(self, path: str) -> bytes | None:
+        """Rule 5."""
+        if _TARGET.match(path) is None:
+            return None
+        try:
+            data = (self.laid / path).read_bytes()
+        except OSError:
+            return None
+        named = Path(path).name.partition(".")[0]
+        return data if hashlib.sha256(data).hexdigest() == named else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +127,7 @@ class Fetching:
     def _refreshed(self, told: Told, clock: datetime, source: Source) -> Offered:
         trust = Trust(self.folder / "trust", self.first_root, told.built, self.disk)
         above = max(0, told.facts.highest - 1)  # the newest that was taken may be tried again
-        keeping = Keeping(source)
+        keeping = Keeping(source, self.folder)
         offered = trust.refresh(keeping, told.facts.channel, clock, above=above)
         self._lay(keeping.files)
         if not self._whole(told, clock, above):

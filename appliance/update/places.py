@@ -50,6 +50,11 @@ class Places:
         """The flat file in which `guard` says why it went back."""
         return self.trusted / "reason"
 
+    @property
+    def alive(self) -> Path:
+        """The flat file in which `apply` says, while a release is on trial, that it lives."""
+        return self.trusted / "alive"
+
     def environment(self, number: int) -> Path:
         """The EnvironmentFile of a slot's units."""
         return self.trusted / "env" / str(number)

@@ -88,6 +88,15 @@ class Box:
             f"{slot} {up} {allowed_s} {starts} {boot or boot_id()}\n"
         )
 
+    @property
+    def alive(self) -> Path:
+        return self.trusted / "alive"
+
+    def updater(self, *, age_s: int, boot: str | None = None) -> None:
+        """`apply` said so long ago that it lives."""
+        up = int(float(Path("/proc/uptime").read_text().split()[0])) - age_s
+        self.alive.write_text(f"{up} {boot or boot_id()}\n")
+
     def guard(
         self, verb: str = "watch", *more: str, path: Path | None = None, by_systemd: bool = False
     ) -> subprocess.CompletedProcess[str]:

@@ -11,12 +11,14 @@
 # Files (appliance/update/places.py, appliance/store/trial.py)
 #   TRUSTED/trial            slot=2, previous=1, stages=publish work ..., state=/var/lib/scanside
 #   TRUSTED/reason           slot=2 stage=work why=starts, written before it goes back
+#   TRUSTED/alive            UPTIME_S BOOT: when `apply` was last seen to live in a trial
 #   STATE/trial/STAGE.starts a line at each start: SLOT
 #   STATE/trial/STAGE.beat   SLOT UPTIME_S ALLOWED_S STARTS BOOT
 #
 # It goes back where, in the slot on trial,
 #   starts   a stage was started three times since its last beat, or ten times in all
-#   hang     a stage has not beaten for longer than it was allowed to, in this boot
+#   hang     a stage has not beaten for longer than it was allowed to, in this boot; or no `apply`
+#            has lived for half an hour: it alone could confirm the release, or take the next one
 #   python   its Python does not start
 # and the Python of the slot before does start: else nothing would be won.
 #
@@ -40,6 +42,7 @@ control=${SCANSIDE_CONTROL:-}
 most_starts=10
 most_without_beat=3
 longest=4096 # bytes of a stage's file
+updater=1800 # seconds without a sign of `apply`, which may make a journal anew in one step
 patience=30  # seconds that one unit may take before the next step is done all the same
 
 say() { # its unit lets this reach the console too: nobody may be logged in
@@ -227,6 +230,13 @@ BEAT
             return
         fi
     done
+    a_up='' a_boot=''
+    [ ! -f "$trusted/alive" ] || read -r a_up a_boot <"$trusted/alive"
+    if [ "$a_boot" != "$boot" ] || ! is_number "$a_up"; then
+        printf '%s %s\n' "$up" "$boot" >"$trusted/alive" # from now on, then
+    elif [ $((up - a_up)) -gt "$updater" ]; then
+        printf 'stage=apply why=hang'
+    fi
 }
 
 # --- what is done ---

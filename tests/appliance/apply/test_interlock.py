@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.apply.interlock import PATIENCE_S, QUIET_S, Quiet, Seen, look, studies_of
+from appliance.apply.interlock import BUSY_S, QUIET_S, Quiet, Seen, look, studies_of
 from appliance.report import SeriesKey
 from appliance.store.journal import JOURNAL_NAME, Journal
 
@@ -38,7 +38,7 @@ def test_a_journal_that_cannot_be_read_is_not_taken_for_quiet(tmp_path: Path) ->
     assert not quiet.idle(seen, 0.0)
     assert not quiet.idle(seen, 10 * QUIET_S)
     assert not quiet.between(seen, 0.0)
-    assert not quiet.between(seen, 10 * PATIENCE_S)
+    assert not quiet.between(seen, 10 * BUSY_S), "nobody knows what is under way"
 
 
 def test_the_minute_of_quiet_begins_anew_with_whatever_happens() -> None:
@@ -52,15 +52,14 @@ def test_the_minute_of_quiet_begins_anew_with_whatever_happens() -> None:
     assert quiet.idle(Seen(mark="b"), 3 * QUIET_S + 2)
 
 
-def test_where_scanners_send_without_a_pause_a_moment_is_taken_after_some_patience() -> None:
-    quiet = Quiet()
+def test_scanners_that_never_pause_do_not_keep_what_a_person_wants_for_ever() -> None:
+    quiet, busy = Quiet(), Seen(associations=1, followed=2)
     assert quiet.between(Seen(), 0.0)
-    assert not quiet.between(Seen(followed=1), 1.0)
-    assert not quiet.between(Seen(associations=1), PATIENCE_S)
-    assert quiet.between(Seen(), PATIENCE_S + 0.5), "a moment between two series"
-    assert not quiet.between(Seen(associations=1), PATIENCE_S + 1.0)
-    assert not quiet.between(Seen(followed=2), 2 * PATIENCE_S)
-    assert quiet.between(Seen(associations=1), 2 * PATIENCE_S + 1.0)
+    assert not quiet.between(busy, 1.0)
+    assert not quiet.between(busy, BUSY_S)
+    assert quiet.between(busy, BUSY_S + 1)
+    assert quiet.between(Seen(), BUSY_S + 2)
+    assert not quiet.between(busy, BUSY_S + 3), "there was a moment, so it is waited for again"
 
 
 def test_studies_are_those_of_one_version() -> None:

@@ -52,6 +52,18 @@ def test_without_a_url_and_without_a_folder_nobody_can_be_asked(tmp_path: Path) 
     assert Notes(tmp_path).wishes().url == "https://once.example"
 
 
+@pytest.mark.parametrize("source", ["x" * 300, "/root/\\u0000", "a\\u001b[2Jb", "a\\u202eb"])
+def test_a_name_that_no_folder_has_or_that_moves_a_cursor_is_refused_with_an_answer(
+    tmp_path: Path, source: str
+) -> None:
+    asked = f'{{"verb": "now", "source": "{source}"}}'.encode()
+    answer = requests(Notes(tmp_path)).answer(asked, ANNA)
+    assert not answer.ok
+    assert answer.code in {"stick_gone", "update_request"}
+    assert answer.model_dump_json().isprintable()
+    assert not Notes(tmp_path).wishes().now
+
+
 def test_a_folder_that_is_no_repository_is_refused_at_once(tmp_path: Path) -> None:
     answer = requests(Notes(tmp_path)).answer(line(verb="now", source=str(tmp_path)), ANNA)
     assert answer.code == "stick_gone"

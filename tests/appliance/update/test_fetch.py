@@ -101,6 +101,21 @@ def test_a_second_look_asks_for_two_files_and_the_blobs_of_the_release_before_go
     assert len(names) == 1, "the role of the look before is of no use to anybody"
 
 
+def test_a_look_at_which_nothing_is_new_asks_for_no_release_and_a_damaged_one_comes_again(
+    repo: Simulated, server: Server, tmp_path: Path
+) -> None:
+    made = fetching(repo, tmp_path)
+    look(made, repo, server)
+    server.asked.clear()
+    assert look(made, repo, server).release == "stable/1.json"
+    assert not [path for path, _ in server.asked if path.startswith("targets/")]
+    (release,) = (made.folder / "targets" / "stable").iterdir()
+    whole = release.read_bytes()
+    release.write_bytes(whole[:-1] + b" ")
+    assert look(made, repo, server).release == "stable/1.json"
+    assert release.read_bytes() == whole
+
+
 def test_a_file_that_was_lost_here_is_asked_for_again(
     repo: Simulated, server: Server, tmp_path: Path
 ) -> None:
@@ -176,3 +191,15 @@ def test_a_word_that_is_a_pipe_or_no_word_keeps_nobody_waiting(tmp_path: Path) -
     (tmp_path / facts.OFFERED).unlink()
     (tmp_path / facts.OFFERED).write_bytes(b"x" * 20_000)
     assert facts.offered(tmp_path) is None
+
+
+def test_words_that_would_move_a_cursor_are_shown_as_one_plain_line(
+    repo: Simulated, tmp_path: Path
+) -> None:
+    """`scanside update status` shows them to root; whoever broke into `update` wrote them."""
+    said = Found(asked=1, at=repo.now).model_dump_json()
+    evil = said.replace('"text":""', '"text":"\\u001b]0;x\\u0007all is well\\n\\u202erunning"')
+    (tmp_path / facts.OFFERED).write_text(evil)
+    found = facts.offered(tmp_path)
+    assert found is not None
+    assert found.text == "?]0;x?all is well??running"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.boot import boot_id
 from rigs.guarded import SHELLS, Box
 from rigs.peers import until
 
@@ -91,6 +92,30 @@ def test_a_beat_that_is_older_than_its_time_ends_the_trial(box: Box, allowed_s: 
     box.beat("retain", age_s=allowed_s + 5, allowed_s=allowed_s)
     assert goes_back(box) == "slot=2 stage=retain why=hang\n"
     assert "kill retain 2" in box.asked, "it would not listen to SIGTERM"
+
+
+def test_a_release_whose_updater_died_is_left_although_all_its_stages_serve(box: Box) -> None:
+    """Nobody else could confirm it, take the next one or go back."""
+    box.beat("work")
+    box.updater(age_s=1700)
+    assert stays(box)
+    box.updater(age_s=1900)
+    assert goes_back(box) == "slot=2 stage=apply why=hang\n"
+
+
+def test_the_time_of_the_updater_begins_anew_with_each_boot_and_where_it_said_nothing(
+    box: Box,
+) -> None:
+    box.updater(age_s=9000, boot="another")
+    assert stays(box)
+    assert box.alive.read_text().split()[1] == boot_id()
+    box.alive.write_text("no number\n")
+    assert stays(box)
+    up, boot = box.alive.read_text().split()
+    assert (up.isdigit(), boot) == (True, boot_id())
+    before = box.alive.read_text()
+    assert stays(box)
+    assert box.alive.read_text() == before, "it goes on from there"
 
 
 def test_an_old_beat_of_another_boot_or_slot_or_before_a_start_is_no_hang(box: Box) -> None:
