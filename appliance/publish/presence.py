@@ -4,10 +4,11 @@ Rules
 - Each takes a number of the journal's `seq`, so that the whole device counts in one row.
 - `online` means that every stage serves, results leave and commands are heard. Whatever stands
   against that is named: paused, outbox_dead, commands_refused, disk_full, no_bundle (`work` has
-  none), broker_unconfirmed (the broker acknowledges nothing), client_id_taken (another client has
-  our id), deliveries_dropped (objects that an archive did not take in time were given up, within
-  the last week), how a stage does (work_down, work_stuck, receive_down ...: store/conditions.py)
-  and what it suffers from (clock_wrong ...: store/heartbeat.py). Then the state is `degraded`.
+  none, and was not recalled), broker_unconfirmed (the broker acknowledges nothing),
+  client_id_taken (another client has our id), deliveries_dropped (objects that an archive did not
+  take in time were given up, within the last week), how a stage does (work_down, work_stuck,
+  receive_down ...: store/conditions.py) and what it suffers from (clock_wrong ...:
+  store/heartbeat.py). Then the state is `degraded`.
 - Where nothing stands against it but that stages have not begun to serve yet (work_starting ...),
   the state is `init`.
 - `health` names every stage, with the word that `status` and the doctor have for it.
@@ -80,8 +81,10 @@ class Presence:
                 for one in self._journal.events.of(DeliveriesDropped, 1)
             ),
         }
+        of_stages = conditions.reasons(self._conditions())
+        reasons["no_bundle"] &= TroubleCode.RECALLED.value not in of_stages
         ours = (*(reason for reason, holds in reasons.items() if holds), *broker)
-        found = (*ours, *conditions.reasons(self._conditions()))
+        found = (*ours, *of_stages)
         if found and all(map(conditions.is_starting, found)):
             return "init", found
         return ("degraded" if found else "online"), found

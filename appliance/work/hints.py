@@ -4,8 +4,10 @@ deadline, or whatever else it gives a descriptor of."""
 from __future__ import annotations
 
 import logging
+import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from select import select as wait_for_input
 
@@ -56,3 +58,18 @@ def wait(
             log.warning("a hint that is none was dropped")
     full = len(payloads) >= bell.QUEUE
     return Hints(frozenset(keys), ended=ended, ordered=ordered or full, full=full)
+
+
+@contextmanager
+def signals_of(ask_to_stop: Callable[..., None]) -> Iterator[socket.socket]:
+    """A socket that becomes readable at SIGTERM or SIGINT, which call `ask_to_stop`."""
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, ask_to_stop)
+            yield receiver
+        finally:
+            signal.set_wakeup_fd(-1)

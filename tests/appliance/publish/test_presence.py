@@ -136,6 +136,17 @@ def test_what_a_stage_suffers_from_is_a_reason_while_it_lasts(device: Stages) ->
     assert device.state() == ("online", ())
 
 
+def test_an_appliance_that_was_recalled_is_degraded_by_that_and_not_for_want_of_a_bundle(
+    device: Stages,
+) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    device.journal.events.add(Loaded(bundles=(), backend=None))
+    device.hearts["work"].suffer(TroubleCode.RECALLED, "this release was recalled")
+    device.serve("work")
+    assert device.state() == ("degraded", ("recalled",))
+
+
 def test_health_names_every_stage(device: Stages) -> None:
     device.start(*OTHERS)
     device.serve("receive", "retain")
