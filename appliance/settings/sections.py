@@ -129,6 +129,8 @@ class Work(Record):
 
 
 class Bundles(Record):
+    by_hand: bool = True
+    """Whether `scanside bundle add` may bring one; else releases alone do ([update])."""
     allow_unsigned: bool = False
     """Whether bundles without a signature may be added and count. For development: obeyed only in a
     file that belongs to root and that nobody else may write."""
