@@ -11,8 +11,11 @@ from pathlib import Path
 from appliance.apply.course import Course
 from appliance.apply.requests import STATUS, Status, read_status
 from appliance.errors import ScansideError
+from appliance.store import updating
+from appliance.store.updating import Updating
 from appliance.update.states import ENDED, State
 from appliance.update.trust import KEPT, Kept
+from appliance.update.why import Why
 
 _READABLE = 0o644
 _EXPIRES = "%Y-%m-%dT%H:%M:%SZ"
@@ -52,6 +55,22 @@ def status(course: Course, *, on: bool) -> Status:
     )
 
 
+def told(status: Status) -> Updating:
+    """The same in codes, for `publish` and the page."""
+    steps = status.steps
+    waits = [one.release for one in status.why if one.code is Why.NEEDS_ACCEPT]
+    return Updating(
+        version=status.appliance.version,
+        slot=status.slot,
+        release=steps.release if steps is not None else None,
+        state=steps.state.value if steps is not None else None,
+        why=tuple(dict.fromkeys(one.code.value for one in status.why)),
+        hold=status.hold,
+        recalled=status.recalled is not None,
+        accept=next(iter(waits), None),
+    )
+
+
 def ends(folder: Path) -> dict[str, datetime]:
     """When each role of the metadata that is trusted ends; of what cannot be read nothing is said:
     `Trust` does without it, and asks again."""
@@ -66,9 +85,10 @@ def ends(folder: Path) -> dict[str, datetime]:
 
 
 def write(course: Course, *, on: bool) -> None:
-    """status.json, where it says something new. StateUnusable."""
+    """status.json and updating.json, where they say something new. StateUnusable."""
     made = status(course, on=on)
     folder = course.notes.folder
+    updating.write(course.box.disk, folder, told(made))
     try:
         before = read_status(folder)
     except ScansideError:

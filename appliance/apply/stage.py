@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.apply import guarding, report, wiring
+from appliance.apply import guarding, hinted, report, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box
 from appliance.apply.course import Course, Turn
@@ -78,6 +78,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             while not stop.is_set():
                 heart.beat()
                 woken.clear()
+                _heed(course)
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
                 if made is Turn.END:
@@ -88,6 +89,13 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         finally:
             door.close()
     return 0
+
+
+def _heed(course: Course) -> None:
+    try:
+        hinted.heed(course.offers, course.notes)
+    except ScansideError as e:  # a hint is worth no more
+        LOG.warning("%s", e.one_line())
 
 
 def _settle_in(box: Box) -> None:

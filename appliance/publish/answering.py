@@ -24,8 +24,11 @@ from appliance.publish.presence import utc_now
 from appliance.results import device, message
 from appliance.results.mqtt import MQTT, is_about
 from appliance.settings import Settings
+from appliance.store import updating
 from appliance.store.events import CommandRefused
+from appliance.store.files import DISK
 from appliance.store.journal import Journal
+from appliance.store.updating import Hint
 
 A_TURN = 4
 """Each may cost a sync of the disk, and a finding may come meanwhile."""
@@ -113,6 +116,13 @@ class Answering:
 
     def set_stat(self, study: str) -> int:
         return self._journal.series.set_stat_of_study(study)
+
+    def check_for_update(self) -> bool:
+        ours = self._settings.update
+        if ours.root is None or ours.url is None:
+            return False
+        updating.hint(DISK, self._settings.state, Hint(check=True))
+        return True
 
     def set_paused(self, paused: bool) -> bool:
         changed = pause.set_paused(self._settings.state, paused)

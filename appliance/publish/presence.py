@@ -1,4 +1,4 @@
-"""What the device says of itself: `status`, `info`, `health`. They do not pass the outbox.
+"""What the device says of itself: `status`, `info`, `update`, `health`; not through the outbox.
 
 Rules
 - Each takes a number of the journal's `seq`, so that the whole device counts in one row.
@@ -11,6 +11,8 @@ Rules
   store/heartbeat.py). Then the state is `degraded`.
 - Where nothing stands against it but that stages have not begun to serve yet (work_starting ...),
   the state is `init`.
+- While stages are switched to another slot, or back, the state is `updating`, whatever stands
+  against `online`; so it is on a trial against which nothing stands.
 - `health` names every stage, with the word that `status` and the doctor have for it.
 - Which bundles and which backend are in use is what `work` wrote last: its event Loaded, else the
   newest report. Why a GPU does not serve, or how far its engine is built, is its event Engine.
@@ -26,7 +28,7 @@ from appliance.host import clock, facts
 from appliance.report import BundleRef
 from appliance.results import device, message
 from appliance.settings import Settings
-from appliance.store import conditions
+from appliance.store import conditions, updating
 from appliance.store.conditions import Condition, State
 from appliance.store.events import DeliveriesDropped, Engine, Loaded
 from appliance.store.heartbeat import Heart, TroubleCode
@@ -53,7 +55,7 @@ class Known:
 
 
 class Presence:
-    """Composes the three messages from settings, journal and machine."""
+    """Composes the four messages from settings, journal and machine."""
 
     def __init__(self, settings: Settings, journal: Journal, heart: Heart) -> None:
         self._settings = settings
@@ -85,6 +87,9 @@ class Presence:
         reasons["no_bundle"] &= TroubleCode.RECALLED.value not in of_stages
         ours = (*(reason for reason, holds in reasons.items() if holds), *broker)
         found = (*ours, *of_stages)
+        under_way = self.updates()
+        if under_way is not None and (under_way.switches or (under_way.on_trial and not found)):
+            return "updating", found
         if found and all(map(conditions.is_starting, found)):
             return "init", found
         return ("degraded" if found else "online"), found
@@ -137,6 +142,26 @@ class Presence:
             bundles=known.bundles,
             backend=known.backend,
             machine=machine,
+        )
+        return made, number
+
+    def updates(self) -> updating.Updating | None:
+        """How updates stand; None where there are no slots."""
+        return updating.read(self._settings)
+
+    def update(self, said: updating.Updating) -> Numbered:
+        number = self._journal.owed.next_seq()
+        made = device.of_update(
+            device=self._device,
+            number=number,
+            at=utc_now(),
+            version=said.version,
+            slot=said.slot,
+            release=said.release,
+            state=said.state,
+            why=said.why,
+            hold=said.hold,
+            recalled=said.recalled,
         )
         return made, number
 

@@ -210,6 +210,8 @@ class Update(Record):
     """What is fetched in a second at most, in 10^3 bytes: images of a scanner come first."""
     root: Path | None = None
     """Where the slots lie: /opt/scanside. Without it this is no box that updates itself."""
+    desired: bool = False
+    """Whether `update/desired` over MQTT may let this box look for a release, or hold it."""
     trusted: Path = Path("/var/lib/scanside-update")
     """What the stage `apply` alone writes."""
     downloads: Path = Path("/var/lib/scanside-downloads")

@@ -37,6 +37,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-status": message.StatusMessage,
     "message-info": message.InfoMessage,
     "message-health": message.HealthMessage,
+    "message-update": message.UpdateMessage,
     "message-study": message.StudyEvent,
     "message-finding": message.FindingMessage,
     "message-findings": message.FindingsMessage,
