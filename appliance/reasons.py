@@ -41,6 +41,7 @@ class Code(str, Enum):
     DYNAMIC = "dynamic"
     # outside the intended use: not_analysed
     NO_BUNDLE = "no_bundle"
+    RECALLED = "recalled"
     MODALITY = "modality"
     BODY_PART = "body_part"
     PATIENT_AGE = "patient_age"
@@ -115,6 +116,7 @@ REMEDIES: dict[Code, str] = {
     Code.NOTHING_TO_SEE: "Send the image as it is shown at the X-ray machine, with its window.",
     Code.DYNAMIC: "Send one phase as a series of its own.",
     Code.NO_BUNDLE: "Install a bundle for this examination (`scanside bundle list` shows what is here).",
+    Code.RECALLED: "Install a newer release (`scanside update now`, or a stick), then send the series again.",
     Code.MODALITY: "The installed bundles do not analyse this modality.",
     Code.BODY_PART: "The installed bundles do not analyse this body part.",
     Code.PATIENT_AGE: "The installed bundles are not meant for a patient of this age, or of an unknown one.",

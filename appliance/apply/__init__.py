@@ -4,9 +4,11 @@ box          what it acts through: slots, units, shelf, proof, journal, clocks
 notes        what it writes down for itself: wishes, the release in hand, what was done
 course       one release from what was fetched to what runs, or back: one step a turn
 switching    the links, the units and the trial, in an order that a power cut leaves whole
+guarding     the files of `guard`, outside of the slots, after a confirm
 supply       blobs -> verified copies -> wheels and bundles
 interlock    whether a study is under way, by the journal
 requests     what may be asked of it, and what it answers
+hinted       what came over MQTT: a look, or a hold
 door         the socket on which it is asked, and by whom
 stage        the process
 """

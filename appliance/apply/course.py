@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.apply import interlock, switching
+from appliance.apply import guarding, interlock, switching
 from appliance.apply.box import Box
 from appliance.apply.notes import Notes, Taken
 from appliance.apply.offers import Offers
@@ -155,7 +155,8 @@ class Course:
             )
         )
         new = tuple(_named(one) for one in release.bundles)
-        if steps is not None and steps.release == release.path and _may_again(steps.state):
+        tried = steps is not None and steps.state in (State.ROLLED_BACK, State.REFUSED)
+        if steps is not None and tried and steps.release == release.path:
             return self._advance(steps, Event.AGAIN, "it is tried again")
         self._write(
             Steps(
@@ -339,6 +340,7 @@ class Course:
         if steps.slot is not None:
             self.box.migrate()
             switching.settle(self.box, steps.slot)
+            guarding.follow(self.box.places, self.box.disk)
         made = self._advance(steps, Event.DONE, f"confirmed: {text}")
         self.supply.clear()
         self.box.slots.forget([], self.offers.trust().mark().recall)
@@ -366,6 +368,10 @@ class Course:
             recalled = recall is not None and recall.names(one.digest) is not None
             if one.name in brought and one not in active and not recalled:
                 self.box.bundles.activate(one)
+        before = {one.name for one in taken.bundles}
+        for one in map(_named, taken.release.bundles):
+            if one.name not in before and one in active:
+                self.box.bundles.deactivate(one.name)
 
     def good_slot(self, but: int) -> int | None:
         """Where a way back leads: `previous`, else the newest; never to what was recalled."""
@@ -428,10 +434,6 @@ class Course:
 
 def _named(one: Admitted) -> Named:
     return Named(name=one.name, version=one.version, digest=one.digest)
-
-
-def _may_again(state: State) -> bool:
-    return state in (State.ROLLED_BACK, State.REFUSED)
 
 
 _DOES: dict[State, Callable[[Course, Steps, Taken], Turn]] = {

@@ -11,7 +11,7 @@ Rules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -22,11 +22,13 @@ from appliance.release.record import Release
 from appliance.update import clock as clocks
 from appliance.update import facts as files
 from appliance.update.facts import Found, Told
-from appliance.update.plan import Facts, Offer
+from appliance.update.plan import Facts, Offer, offer
 from appliance.update.source import Folder, Laid
 from appliance.update.trust import Trust
 
 ASK_AGAIN_S = 60.0
+_BLOCK = 512
+"""Bytes of st_blocks (stat(2))."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Offers:
     _seen: tuple[object, ...] | None = None
     _told: Told | None = None
     _asked_again: float | None = None
+    _slot_mb: dict[int, float] = field(default_factory=dict)
 
     def running(self) -> Slot:
         """The slot that `current` leads to. StateUnusable (`update_no_slot`)."""
@@ -96,11 +99,22 @@ class Offers:
         self.releases = offered.releases
 
     def with_(self, taken: Taken | None) -> tuple[Offer, ...]:
-        """All that is offered, with the release in hand: its stick may be gone already."""
-        found = {one.path: one for one in self.releases}
+        """All that is offered, with the release in hand: its stick may be gone already, and what it
+        takes is partly on the disk, so that each of its steps looks for room itself."""
+        runs, slot_mb = self.running(), self.slot_mb()
+        found = {one.path: offer(one, runs.appliance, slot_mb) for one in self.releases}
         if taken is not None:
-            found.setdefault(taken.release.path, taken.release)
-        return tuple(Offer(release=one) for one in found.values())
+            found[taken.release.path] = Offer(release=taken.release)
+        return tuple(found.values())
+
+    def slot_mb(self) -> float:
+        """What the slot that runs takes on the disk, in 10^6 bytes; looked at once a slot."""
+        number = self.running().slot
+        if number not in self._slot_mb:
+            folder = self.box.places.slot(number)
+            blocks = sum(one.lstat().st_blocks for one in folder.rglob("*"))
+            self._slot_mb[number] = blocks * _BLOCK / 1e6
+        return self._slot_mb[number]
 
     def answered(self) -> bool:
         """Whether what was asked for by hand has been looked for."""
@@ -125,6 +139,7 @@ class Offers:
             asked=wishes.asked,
             url=wishes.url,
             built=self.running().made,
+            slot_mb=self.slot_mb(),
             facts=facts.model_copy(
                 update={"in_window": True, "idle": True, "between_series": True}
             ),  # of no use there, and no business of a stage with a network

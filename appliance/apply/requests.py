@@ -75,6 +75,8 @@ class Status(Record):
     """Paths of the releases that were verified last, the newest first."""
     signed: AwareDatetime | None = None
     """The newest signed time that this box knows."""
+    ends: dict[str, AwareDatetime] = Field(default_factory=dict)
+    """Role of the metadata that is trusted -> when it ends."""
     found: str = ""
     """What `update` said last, in words."""
     trouble: str = ""

@@ -53,6 +53,9 @@ class ShelfBundles:
     def activate(self, named: Named) -> None:
         self.shelf.activate(named.name, named.digest)
 
+    def deactivate(self, name: str) -> None:
+        self.shelf.deactivate(name)
+
     def withdraw(self, digest: str, reason: str) -> None:
         self.shelf.withdraw(digest, reason)
 

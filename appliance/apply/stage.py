@@ -6,6 +6,8 @@ Rules
   and at once when somebody asks by the socket. While a release waits for a moment between two
   series that a person wants now, every SOON_S.
 - When another slot runs it ends with 0: who started it starts the `apply` of `current`.
+- At its start, while no release is on trial, `guard` outside of the slots becomes that of the slot
+  that runs, and `previous` is made anew where its Python is gone.
 - What cannot be done stays in the status (status.json); nothing but a wrong setting ends it.
 - It lives in its own folder (run/apply.lock): nothing of it depends on the state folder.
 """
@@ -19,8 +21,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.apply import report, switching, wiring
+from appliance.apply import guarding, hinted, report, switching, wiring
 from appliance.apply.audit import Audit
+from appliance.apply.box import Box
 from appliance.apply.course import Course, Turn
 from appliance.apply.door import Door, opened
 from appliance.apply.notes import Notes
@@ -71,10 +74,12 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         try:
             if ready is not None:
                 ready()
+            _settle_in(box)
             while not stop.is_set():
                 heart.beat()
                 woken.clear()
                 switching.live(box)
+                _heed(course)
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
                 if made is Turn.END:
@@ -85,6 +90,26 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
         finally:
             door.close()
     return 0
+
+
+def _heed(course: Course) -> None:
+    try:
+        hinted.heed(course.offers, course.notes)
+    except ScansideError as e:  # a hint is worth no more
+        LOG.warning("%s", e.one_line())
+
+
+def _settle_in(box: Box) -> None:
+    """What an OS upgrade, or a hand, left behind while no release was on trial."""
+    if box.places.trial.exists():
+        return
+    try:
+        if changed := guarding.follow(box.places, box.disk):
+            box.tell("guard renewed", {"files": " ".join(changed)})
+        if (made := box.slots.mend()) is not None:
+            box.tell("slot made anew", {"slot": str(made)})
+    except ScansideError as e:  # what runs goes on, and so do updates; the doctor says it too
+        LOG.error("%s", e.one_line())
 
 
 def _report(course: Course, *, on: bool) -> None:

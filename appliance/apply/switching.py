@@ -24,13 +24,13 @@ from collections.abc import Callable
 from appliance.apply.box import Box
 from appliance.errors import ScansideError
 from appliance.host.boot import boot_id
-from appliance.store import trial
+from appliance.store import instance, trial
 
 LOG = logging.getLogger(__name__)
 RECEIVE, UPDATE, WORK = "receive", "update", "work"
 STARTS = 3
 """After so many that failed the release is sick; `guard` counts to the same number."""
-TRIAL, RECALLED = f"{trial.ON}=1", "SCANSIDE_RECALLED=1"
+TRIAL, RECALLED = f"{trial.ON}=1", f"{instance.RECALLED}=1"
 
 
 def forward(box: Box, new: int, old: int) -> None:

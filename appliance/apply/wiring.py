@@ -114,6 +114,15 @@ class KeptSlots:
     def sweep(self) -> object:
         return slots.sweep(self.places, self.disk)
 
+    def mend(self) -> int | None:
+        number = slots.previous(self.places)
+        if number is None or number == slots.current(self.places):
+            return None
+        if slots.starts(self.places, number):
+            return None
+        slots.rebuild(self.places, number, python=self.python)
+        return number
+
     def forget(self, keep: Sequence[int], recall: Recall | None) -> object:
         return slots.forget(self.places, keep, recall=recall, disk=self.disk)
 

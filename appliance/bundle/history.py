@@ -3,6 +3,7 @@
 Rules
 - A bundle is admitted by a row ADD, chosen by a row ACTIVATE. A row ACTIVATE that withdraws another
   bundle is a rollback: what it leaves is withdrawn until somebody activates it again.
+- A row DEACTIVATE gives up what is chosen of a name: then nobody has chosen of it.
 - A row RECALL is for ever: nobody activates what it names again.
 - A chain that begins anew after a damage of the journal (its row DAMAGED) knows nothing of before.
 - A row that does not hold what it should tells nothing.
@@ -24,6 +25,7 @@ from appliance.store.journal.damage import DAMAGED
 from appliance.store.rows import AuditRow
 
 ADD, ACTIVATE, RECALL = "bundle add", "bundle activate", "bundle recall"
+DEACTIVATE = "bundle deactivate"
 NONE = "-"
 """`before` where nothing was active."""
 
@@ -40,6 +42,15 @@ class Activated(Record):
     """Digest of what was active."""
     withdraws: str = ""
     """The same, where it was a rollback."""
+
+
+class _Deactivated(Record):
+    """Detail of a row DEACTIVATE."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name
+    digest: Digest
 
 
 class _Recalled(Recalled):
@@ -93,6 +104,10 @@ def told(rows: Iterable[AuditRow]) -> History:
                 chosen[choice.name] = choice
                 used |= {choice.digest, choice.before}
                 withdrawn = withdrawn - {choice.digest} | {choice.withdraws} - {""}
+            elif row.action == DEACTIVATE:
+                given_up = _Deactivated.model_validate(row.detail)
+                chosen.pop(given_up.name, None)
+                withdrawn |= {given_up.digest}
             elif row.action == RECALL:
                 recall = _Recalled.model_validate(row.detail)
                 recalled[recall.digest] = Recalled(reason=recall.reason)
@@ -109,4 +124,4 @@ def of_state(state: Path) -> History:
     if journal is None:
         return History()
     with journal:
-        return told(journal.audit.of((ADD, ACTIVATE, RECALL, DAMAGED)))
+        return told(journal.audit.of((ADD, ACTIVATE, DEACTIVATE, RECALL, DAMAGED)))

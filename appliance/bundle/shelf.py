@@ -27,6 +27,7 @@ Rules.
    one takes `allow_unsigned` of the settings.
 10. What `withdraw` has recalled never serves again. Where it was active, the newest signed bundle
     of its name that was active once, not given up, takes its place; else the factory's; else none.
+11. `deactivate` is for a name that had nothing active before: it is as if nobody had chosen.
 """
 
 from __future__ import annotations
@@ -34,16 +35,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Literal
 
 import appliance.factory
 from appliance.bundle import golden, history, trust
-from appliance.bundle.gates import Gates, Verdict
-from appliance.bundle.history import ACTIVATE, ADD, NONE, RECALL, History
+from appliance.bundle.entry import Entry, in_order
+from appliance.bundle.gates import Gates
+from appliance.bundle.history import ACTIVATE, ADD, DEACTIVATE, NONE, RECALL, History
 from appliance.bundle.holdings import Holdings, file_bytes
 from appliance.bundle.manifest import older
 from appliance.bundle.tables import (
@@ -64,6 +64,8 @@ from appliance.store import plain
 from appliance.store.files import DISK, Disk
 from appliance.store.lock import locked
 
+__all__ = ["Entry", "Shelf"]
+
 FACTORY = Path(appliance.factory.__file__).parent
 UNSIGNED_ENDS = "0.2.0"
 """The first release in which no unsigned bundle counts without the line in the settings."""
@@ -71,26 +73,6 @@ MENDED = "shelf mended"
 
 Audit = Callable[[str, Mapping[str, str]], None]
 """(action, detail): appends one row to the journal's audit table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One bundle on the shelf."""
-
-    name: str
-    version: str
-    digest: str
-    origin: Literal["factory", "added"]
-    active: bool
-    previous: bool
-    gate: Verdict
-    """As Gates.verdict."""
-    signed_by: str | None
-    """Fingerprint of the key that signed it; `unsigned`; None for the factory's."""
-    refused: str | None = None
-    """Why it does not count: nothing loads it."""
-    recalled: bool = False
-    """That it was recalled is why."""
 
 
 class Shelf:
@@ -157,7 +139,7 @@ class Shelf:
         entries = {f.digest: entry(name, f.version, f.digest, None) for name, f in factory.items()}
         for digest, line in held.lines.items():
             entries.setdefault(digest, entry(line.name, line.version, digest, line.signed_by))
-        return tuple(sorted(entries.values(), key=_order))
+        return tuple(sorted(entries.values(), key=in_order))
 
     def active(self) -> tuple[Entry, ...]:
         """The active bundle of each name, by name; also one that does not count (`refused`)."""
@@ -177,7 +159,7 @@ class Shelf:
                 or (one.signed_by != UNSIGNED and (one.previous or one.digest in known.used))
             )
         ]
-        newest_first = sorted(found, key=_order, reverse=True)
+        newest_first = sorted(found, key=in_order, reverse=True)
         return tuple(sorted(newest_first, key=lambda e: (e.origin == "factory", not e.previous)))
 
     def is_withdrawn(self, digest: str) -> bool:
@@ -275,6 +257,18 @@ class Shelf:
         self._switch(entry, back=True)
         return self._find(name, entry.digest)
 
+    def deactivate(self, name: str) -> Entry | None:
+        """Nothing that was chosen of this name is active any more; the factory's, where there is
+        one, which is returned. It may be activated again."""
+        with self._locked():
+            chosen = dict(self._held.chosen())
+            before = chosen.pop(name, None)
+            if before is not None:
+                if self._audit is not None:
+                    self._audit(DEACTIVATE, {"name": name, "digest": before.active})
+                self._held.tables.write(ChoiceTable(chosen))
+        return next((one for one in self.active() if one.name == name), None)
+
     def gate(self, entry: Entry, *, again: bool = False) -> golden.Gate:
         """Golden results on this backend: kept ones that passed, else (or `again`) run now."""
         return self._gates.result(self.path(entry), self.load(entry), again=again)
@@ -297,7 +291,7 @@ class Shelf:
         entry = next((one for one in self.active() if one.digest == digest), None)
         if entry is None:
             return None
-        newest = sorted(self.spares(entry), key=_order, reverse=True)
+        newest = sorted(self.spares(entry), key=in_order, reverse=True)
         for spare in sorted(newest, key=lambda one: one.origin == "factory"):
             try:
                 self._switch(spare, proved=self._runs_goldens)
@@ -444,7 +438,3 @@ def _release(version: str) -> str:
 
 def _key(loaded: Loaded) -> tuple[str, str]:
     return loaded.manifest.name, loaded.manifest.version
-
-
-def _order(entry: Entry) -> tuple[str, tuple[int, ...], str]:
-    return entry.name, tuple(map(int, entry.version.split("."))), entry.digest

@@ -1,9 +1,9 @@
-"""When the device speaks of itself on a connection: `status`, `info`, `health`.
+"""When the device speaks of itself on a connection: `status`, `info`, `update`, `health`.
 
 Rules
 - `status` is said at every change of its state or reasons, and again after `Pace.status_s`: it is
-  retained, and what anybody else wrote there must not stay. `info` is said at every change, and
-  once a connection.
+  retained, and what anybody else wrote there must not stay. `info` and
+  `update/reported` are said at every change, and once a connection.
 - `health` is sent every `[mqtt] health_s`, and expires after three times as long.
 - What they say is composed by `presence`.
 """
@@ -15,6 +15,7 @@ import time
 from appliance.publish.link import Direct, Link
 from appliance.publish.presence import Known, Presence
 from appliance.results import message
+from appliance.store.updating import Updating
 
 State = tuple[message.DeviceState, tuple[str, ...]]
 """The state, and every reason against `online`."""
@@ -30,6 +31,7 @@ class Announcer:
         self._health_s = health_s
         self._said: State | None = None
         self._known: Known | None = None
+        self._updates: Updating | None = None
         self._status_due = 0.0
         self.health_due = 0.0
         """Seconds of the monotonic clock."""
@@ -40,7 +42,7 @@ class Announcer:
 
     def greet(self, link: Link) -> None:
         """The first word on a new connection; all else is due again."""
-        self._known = None
+        self._known = self._updates = None
         self.health_due = 0.0
         self._said = ("init", ())
         self.repeat(link)
@@ -58,11 +60,15 @@ class Announcer:
             link.direct.append(Direct.of(self._presence.status(*self._said), self._root))
 
     def introduce(self, link: Link) -> None:
-        """Info, where it changed."""
+        """Info, and how updates stand, each where it changed."""
         known = self._presence.known()
         if self._known != known:
             self._known = known
             link.direct.append(Direct.of(self._presence.info(known), self._root))
+        updates = self._presence.updates()
+        if updates is not None and self._updates != updates:
+            self._updates = updates
+            link.direct.append(Direct.of(self._presence.update(updates), self._root))
 
     def health(self, link: Link, now: float, *, paused: bool) -> None:
         """Health, where it is due."""

@@ -18,14 +18,17 @@ from collections.abc import Callable
 
 import paho.mqtt.client as paho
 
-from appliance.publish import commands, pause
+from appliance.publish import commands, desired, pause
 from appliance.publish.link import Direct, Link
 from appliance.publish.presence import utc_now
 from appliance.results import device, message
 from appliance.results.mqtt import MQTT, is_about
 from appliance.settings import Settings
+from appliance.store import updating
 from appliance.store.events import CommandRefused
+from appliance.store.files import DISK
 from appliance.store.journal import Journal
+from appliance.store.updating import Hint
 
 A_TURN = 4
 """Each may cost a sync of the disk, and a finding may come meanwhile."""
@@ -49,6 +52,7 @@ class Answering:
         self._rations = {
             verb: commands.Ration(*ration) for verb, ration in commands.RATIONS.items()
         }
+        self._wishes = commands.Ration(*desired.RATION)
         self._refusals = commands.Ration(*commands.REFUSALS)
 
     def turn(self, link: Link) -> None:
@@ -61,6 +65,9 @@ class Answering:
             link.acknowledge(letter)
 
     def _one(self, link: Link, letter: paho.MQTTMessage) -> None:
+        if letter.topic == f"{self._root}/{desired.TOPIC}":
+            self._wish(bytes(letter.payload))
+            return
         asked = commands.parse(
             self._root, letter.topic, bytes(letter.payload), retained=letter.retain
         )
@@ -89,6 +96,18 @@ class Answering:
         correlation = getattr(letter.properties, "CorrelationData", None)
         link.replies.append(Direct.of((reply, number), self._root, correlation=correlation))
 
+    def _wish(self, payload: bytes) -> None:
+        """What the fleet desires becomes a hint for `apply`; there is no reply."""
+        ours = self._settings.update
+        if not ours.desired or ours.root is None or not self._wishes.take(self._clock()):
+            return
+        found = desired.hint(payload, ours.channel)
+        if isinstance(found, Hint):
+            updating.hint(DISK, self._settings.state, found)
+        elif found is not None and self._refusals.take(self._clock()):
+            text = f"{desired.TOPIC}: {found}"
+            self._journal.events.add(CommandRefused(verb="unknown", id="", text=text))
+
     def _answered(self, asked: commands.Asked | commands.Refused) -> commands.Answer:
         if isinstance(asked, commands.Refused):
             return commands.Answer(False, asked.text)
@@ -113,6 +132,13 @@ class Answering:
 
     def set_stat(self, study: str) -> int:
         return self._journal.series.set_stat_of_study(study)
+
+    def check_for_update(self) -> bool:
+        ours = self._settings.update
+        if ours.root is None or ours.url is None:
+            return False
+        updating.hint(DISK, self._settings.state, Hint(check=True))
+        return True
 
     def set_paused(self, paused: bool) -> bool:
         changed = pause.set_paused(self._settings.state, paused)

@@ -21,7 +21,7 @@ the sender's own `id`.
 | pause        | holds the outbox (study events and findings); survives restarts; `degraded`;    |
 |              | ends by itself after `[mqtt] pause_s`                                           |
 | resume       | sends what was held, in order                                                   |
-| update-check | answers that there is no update source                                          |
+| update-check | lets `update` look for a release; nothing is taken by it                        |
 """
 
 from __future__ import annotations
@@ -110,6 +110,10 @@ class Controls(Protocol):
         """How many series of the study, by its pseudonym, are taken first from now on."""
         ...
 
+    def check_for_update(self) -> bool:
+        """Let a release be looked for; False where there is none to ask."""
+        ...
+
     def set_paused(self, paused: bool) -> bool:
         """Hold the outbox or let it go; whether that changed anything."""
         ...
@@ -189,7 +193,9 @@ def obey(asked: Asked, controls: Controls) -> Answer:
             changed = controls.set_paused(False)
             return Answer(True, "resumed" if changed else "was not paused", changed=changed)
         case "update-check":
-            return Answer(False, "no update source configured")
+            if not controls.check_for_update():
+                return Answer(False, "no update source configured")
+            return Answer(True, "a release is looked for")
 
 
 def _first(error: ValidationError) -> str:

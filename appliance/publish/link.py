@@ -212,13 +212,16 @@ class Link:
         """How the attempt to connect ended, for `terms.following`."""
         return "closed" if self.connack is None else OUTCOMES.get(self.connack, "other")
 
-    def subscribe(self, *topics: str) -> None:
-        """QoS 1 and, on v5, no retained messages (3.8.3.1). One SUBACK answers for all."""
+    def subscribe(self, *topics: str, kept: tuple[str, ...] = ()) -> None:
+        """QoS 1 and, on v5, no retained messages but of `kept` (3.8.3.1). One SUBACK answers for
+        all."""
         if self.protocol == "5":
-            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            self._client.subscribe([(topic, options) for topic in topics])
+            never = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            always = SubscribeOptions(qos=1)
+            asked = [*((topic, never) for topic in topics), *((topic, always) for topic in kept)]
+            self._client.subscribe(asked)
         else:
-            self._client.subscribe([(topic, 1) for topic in topics])
+            self._client.subscribe([(topic, 1) for topic in (*topics, *kept)])
 
     @property
     def window_left(self) -> int:

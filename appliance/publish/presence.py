@@ -1,15 +1,18 @@
-"""What the device says of itself: `status`, `info`, `health`. They do not pass the outbox.
+"""What the device says of itself: `status`, `info`, `update`, `health`; not through the outbox.
 
 Rules
 - Each takes a number of the journal's `seq`, so that the whole device counts in one row.
 - `online` means that every stage serves, results leave and commands are heard. Whatever stands
   against that is named: paused, outbox_dead, commands_refused, disk_full, no_bundle (`work` has
-  none), broker_unconfirmed (the broker acknowledges nothing), client_id_taken (another client has
-  our id), deliveries_dropped (objects that an archive did not take in time were given up, within
-  the last week), how a stage does (work_down, work_stuck, receive_down ...: store/conditions.py)
-  and what it suffers from (clock_wrong ...: store/heartbeat.py). Then the state is `degraded`.
+  none, and was not recalled), broker_unconfirmed (the broker acknowledges nothing),
+  client_id_taken (another client has our id), deliveries_dropped (objects that an archive did not
+  take in time were given up, within the last week), how a stage does (work_down, work_stuck,
+  receive_down ...: store/conditions.py) and what it suffers from (clock_wrong ...:
+  store/heartbeat.py). Then the state is `degraded`.
 - Where nothing stands against it but that stages have not begun to serve yet (work_starting ...),
   the state is `init`.
+- While stages are switched to another slot, or back, the state is `updating`, whatever stands
+  against `online`; so it is on a trial against which nothing stands.
 - `health` names every stage, with the word that `status` and the doctor have for it.
 - Which bundles and which backend are in use is what `work` wrote last: its event Loaded, else the
   newest report. Why a GPU does not serve, or how far its engine is built, is its event Engine.
@@ -25,7 +28,7 @@ from appliance.host import clock, facts
 from appliance.report import BundleRef
 from appliance.results import device, message
 from appliance.settings import Settings
-from appliance.store import conditions
+from appliance.store import conditions, updating
 from appliance.store.conditions import Condition, State
 from appliance.store.events import DeliveriesDropped, Engine, Loaded
 from appliance.store.heartbeat import Heart, TroubleCode
@@ -52,7 +55,7 @@ class Known:
 
 
 class Presence:
-    """Composes the three messages from settings, journal and machine."""
+    """Composes the four messages from settings, journal and machine."""
 
     def __init__(self, settings: Settings, journal: Journal, heart: Heart) -> None:
         self._settings = settings
@@ -80,8 +83,13 @@ class Presence:
                 for one in self._journal.events.of(DeliveriesDropped, 1)
             ),
         }
+        of_stages = conditions.reasons(self._conditions())
+        reasons["no_bundle"] &= TroubleCode.RECALLED.value not in of_stages
         ours = (*(reason for reason, holds in reasons.items() if holds), *broker)
-        found = (*ours, *conditions.reasons(self._conditions()))
+        found = (*ours, *of_stages)
+        under_way = self.updates()
+        if under_way is not None and (under_way.switches or (under_way.on_trial and not found)):
+            return "updating", found
         if found and all(map(conditions.is_starting, found)):
             return "init", found
         return ("degraded" if found else "online"), found
@@ -134,6 +142,26 @@ class Presence:
             bundles=known.bundles,
             backend=known.backend,
             machine=machine,
+        )
+        return made, number
+
+    def updates(self) -> updating.Updating | None:
+        """How updates stand; None where there are no slots."""
+        return updating.read(self._settings)
+
+    def update(self, said: updating.Updating) -> Numbered:
+        number = self._journal.owed.next_seq()
+        made = device.of_update(
+            device=self._device,
+            number=number,
+            at=utc_now(),
+            version=said.version,
+            slot=said.slot,
+            release=said.release,
+            state=said.state,
+            why=said.why,
+            hold=said.hold,
+            recalled=said.recalled,
         )
         return made, number
 

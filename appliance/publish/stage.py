@@ -47,7 +47,7 @@ from pydantic import ValidationError
 
 from appliance.errors import BrokerAway
 from appliance.host import notify
-from appliance.publish import pause, terms
+from appliance.publish import desired, pause, terms
 from appliance.publish.announce import Announcer, State
 from appliance.publish.answering import Answering
 from appliance.publish.link import Direct, Link, Pace
@@ -287,7 +287,8 @@ class Publisher:
         if lacks:
             log.warning("the broker %s", " and ".join(lacks))
         self._announcer.greet(link)
-        link.subscribe(f"{self._root}/cmd/+")
+        wished = (f"{self._root}/{desired.TOPIC}",) if self._settings.update.desired else ()
+        link.subscribe(f"{self._root}/cmd/+", kept=wished)
         self._look_again()
 
     def _serve_once(self, link: Link, now: float) -> None:

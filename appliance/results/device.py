@@ -68,6 +68,38 @@ def of_info(
     )
 
 
+def of_update(
+    *,
+    device: str,
+    number: int,
+    at: datetime,
+    version: str,
+    slot: int,
+    release: str | None,
+    state: str | None,
+    why: tuple[str, ...],
+    hold: bool,
+    recalled: bool,
+) -> Outgoing:
+    """How updates stand; retained."""
+    return Outgoing(
+        topic="update/reported",
+        qos=1,
+        retain=True,
+        message=message.UpdateMessage(
+            event_id=_own_event(device, "update", number),
+            at=at,
+            version=version,
+            slot=slot,
+            release=release,
+            state=state,
+            why=why,
+            hold=hold,
+            recalled=recalled,
+        ),
+    )
+
+
 def of_health(
     *,
     device: str,

@@ -8,6 +8,7 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 |--------------------------|-----|----------|--------------------------------------------|
 | status                   | 1   | yes      | StatusMessage; also the will, `offline`    |
 | info                     | 1   | yes      | InfoMessage                                |
+| update/reported          | 1   | yes      | UpdateMessage, where there are slots       |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent; FeedbackMessage                |
 | finding/{urgency}        | 1   | no       | FindingMessage, one a finding;             |
@@ -30,9 +31,9 @@ messages of its report, once with each of its stages, and changes nothing that t
 What a reader says at the device goes out as it is said, one message an act. It names the reader's
 role and nothing else of them, and no comment.
 
-All but `status`, `info`, `health`, `reply` and what the doctor sends go through the outbox. A
-figure the machine does not give is null, never 0. Texts come from this code, the settings or the
-bundle (its notice), never from a DICOM header. What the device says of itself: device.py.
+All but `status`, `info`, `update`, `health`, `reply` and what the doctor sends go through the
+outbox. A figure the machine does not give is null, never 0. Texts come from this code, the settings
+or the bundle (its notice), never from a DICOM header. What the device says of itself: device.py.
 """
 
 from __future__ import annotations
@@ -119,6 +120,20 @@ class InfoMessage(Message):
     bundles: tuple[BundleRef, ...] = ()
     backend: str | None = None
     machine: dict[str, str] = Field(default_factory=dict)
+
+
+class UpdateMessage(Message):
+    """How updates stand on this device: the release in hand or the last one by its path, how far it
+    is, and the codes of why it does not go on."""
+
+    type: Literal["update"] = "update"
+    release: str | None = None
+    version: str
+    slot: int = Field(ge=0)
+    state: str | None = None
+    why: tuple[str, ...] = ()
+    hold: bool = False
+    recalled: bool = False
 
 
 class AuditHead(Record):
@@ -258,6 +273,7 @@ class Outgoing(Record):
     message: (
         StatusMessage
         | InfoMessage
+        | UpdateMessage
         | HealthMessage
         | StudyEvent
         | FindingMessage

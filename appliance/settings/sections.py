@@ -129,6 +129,8 @@ class Work(Record):
 
 
 class Bundles(Record):
+    by_hand: bool = True
+    """Whether `scanside bundle add` may bring one; else releases alone do ([update])."""
     allow_unsigned: bool = False
     """Whether bundles without a signature may be added and count. For development: obeyed only in a
     file that belongs to root and that nobody else may write."""
@@ -208,6 +210,8 @@ class Update(Record):
     """What is fetched in a second at most, in 10^3 bytes: images of a scanner come first."""
     root: Path | None = None
     """Where the slots lie: /opt/scanside. Without it this is no box that updates itself."""
+    desired: bool = False
+    """Whether `update/desired` over MQTT may let this box look for a release, or hold it."""
     trusted: Path = Path("/var/lib/scanside-update")
     """What the stage `apply` alone writes."""
     downloads: Path = Path("/var/lib/scanside-downloads")

@@ -53,6 +53,7 @@ class TroubleCode(str, Enum):
     BUNDLE_REFUSED = "bundle_refused"
     CLOCK_WRONG = "clock_wrong"
     JOURNAL_DAMAGED = "journal_damaged"
+    RECALLED = "recalled"
 
 
 REMEDIES = MappingProxyType(
@@ -67,6 +68,8 @@ REMEDIES = MappingProxyType(
         "the hospital.",
         TroubleCode.JOURNAL_DAMAGED: "Look at what `scanside doctor` says of the journal, then "
         "confirm it.",
+        TroubleCode.RECALLED: "Install a newer release: `scanside update now`, or "
+        "`scanside update now --from DIR` from a stick.",
     }
 )
 

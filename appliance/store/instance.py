@@ -1,4 +1,4 @@
-"""Which process of a stage this is: the slot that it runs from, and the name of its lock and beat.
+"""Which process of a stage this is: its slot, its lock and beat, and whether it was recalled.
 
 Rules
 - An appliance that updates itself lies in numbered slots (appliance.update.places). Who starts a
@@ -7,6 +7,8 @@ Rules
   each has a lock and a beat of its own: run/receive@2.lock. Of every other stage there is one
   process, whatever slot it runs from: run/work.lock.
 - Where several live, the one of the newest slot speaks for the stage.
+- SCANSIDE_RECALLED is 1 where the appliance of the slot was recalled and the box has no other
+  (Places.environment): `work` then analyses nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 SLOT: Final = "SCANSIDE_SLOT"
+RECALLED: Final = "SCANSIDE_RECALLED"
 HANDED_OVER: Final = ("receive",)
 """Stages whose next process serves before the last one has ended."""
 
@@ -25,6 +28,11 @@ def slot(environ: Mapping[str, str] | None = None) -> int:
     """The number of the slot that this process runs from; 0 without slots."""
     said = (os.environ if environ is None else environ).get(SLOT, "")
     return int(said) if said.isascii() and said.isdigit() else 0
+
+
+def recalled(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this process belongs to an appliance that was recalled."""
+    return (os.environ if environ is None else environ).get(RECALLED) == "1"
 
 
 def name_of(stage: str, environ: Mapping[str, str] | None = None) -> str:

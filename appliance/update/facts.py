@@ -49,6 +49,8 @@ class Told(Record):
     built: AwareDatetime
     """When the appliance that runs was made (appliance.update.clock)."""
     facts: Facts
+    slot_mb: float = Field(default=0, ge=0)
+    """What the slot that runs takes on the disk, in 10^6 bytes."""
     have: tuple[Digest, ...] = ()
     """Plain bytes that are on this box already, by their digest."""
 

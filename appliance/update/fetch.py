@@ -35,7 +35,7 @@ from appliance.settings import Settings
 from appliance.store.files import DISK, Disk
 from appliance.update.downloads import Downloads
 from appliance.update.facts import Found, Told
-from appliance.update.plan import Do, Offer, plan
+from appliance.update.plan import Do, offer, plan
 from appliance.update.source import Laid, Missing, Pace, Source, Web
 from appliance.update.trust import KEPT, Offered, Trust
 
@@ -112,8 +112,9 @@ class Fetching:
         said = Found(asked=told.asked, at=clock)
         try:
             offered = self._refreshed(told, clock, source)
-            found = plan([Offer(release=one) for one in offered.releases], told.facts,
-                         self.settings.update)  # fmt: skip
+            runs = told.facts.appliance
+            offers = [offer(one, runs, told.slot_mb) for one in offered.releases]
+            found = plan(offers, told.facts, self.settings.update)
             if found.release is None or all(step.do is not Do.FETCH for step in found.steps):
                 why = found.why[0] if found.why else None
                 return said.model_copy(

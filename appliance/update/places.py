@@ -41,6 +41,11 @@ class Places:
         return self.root / "wheels"
 
     @property
+    def guard(self) -> Path:
+        """The files of `guard`, which lie outside of the slots."""
+        return self.root / "guard"
+
+    @property
     def trial(self) -> Path:
         """The flat file that `guard` reads while a release is on trial."""
         return self.trusted / "trial"

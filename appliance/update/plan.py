@@ -96,6 +96,19 @@ class Offer(Record):
     needs_mb: float = Field(default=0, ge=0)
 
 
+def offer(release: Release, runs: Named, slot_mb: float) -> Offer:
+    """A release that is not in hand yet. Of one with another appliance than `runs` it is known
+    before the first byte that a slot like that of now is made, `slot_mb` in 10^6 bytes, and its own
+    wheel fetched and unpacked; what its lists add is known once they are read (downloads, rule 1).
+    """
+    wheel = release.appliance.wheel
+    lists = sum(one.contents.packed + one.contents.length for one in release.bundles)
+    needs_mb = lists / 1e6
+    if wheel.digest != runs.digest:
+        needs_mb += slot_mb + (wheel.packed + wheel.length) / 1e6
+    return Offer(release=release, needs_mb=needs_mb)
+
+
 class Do(str, Enum):
     WITHDRAW_BUNDLE = "withdraw_bundle"
     WITHDRAW_APPLIANCE = "withdraw_appliance"

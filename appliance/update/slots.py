@@ -37,6 +37,8 @@ from appliance.update.places import Places
 from appliance.update.plan import Named
 
 COMPLETE = "complete"
+_START_S = 20.0
+"""As `guard` gives it (guard.sh)."""
 BUILD = Path(__file__).with_name("guard") / "build.py"
 """The code that makes a slot. It is copied to ROOT/guard as well, where `guard` finds it."""
 _LINK = re.compile(r"slots/([1-9][0-9]{0,8})")
@@ -185,6 +187,21 @@ def rebuild(places: Places, number: int, *, python: Path) -> Complete:
         remedy = _REMEDIES[found[1]]
         raise StateUnusable(f"slot {number}: {found[2][:300]}", code=found[1], remedy=remedy)
     raise _refused(found[1], f"slot {number}: {found[2][:300]}")
+
+
+def starts(places: Places, number: int) -> bool:
+    """Whether the slot counts and its Python starts: after an OS upgrade it may not."""
+    if number not in {one.slot for one in complete(places)}:
+        return False
+    python = places.slot(number) / "bin" / "python"
+    command = [str(python), "-I", "-S", "-c", ""]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_START_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def complete(places: Places) -> tuple[Complete, ...]:

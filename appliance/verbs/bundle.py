@@ -49,6 +49,16 @@ def mended(shelf: Shelf) -> tuple[str, ...]:
     return tuple(f"a table of the shelf was damaged: it is kept as {name}" for name in names)
 
 
+def require_by_hand(settings: Settings) -> None:
+    """BundleRefused (`bundle_by_hand`) where the settings leave bundles to releases."""
+    if not settings.bundles.by_hand:
+        raise BundleRefused(
+            "here bundles come with releases alone: [bundles] by_hand is false",
+            remedy="Take the release that brings it: scanside update now; or write by_hand = true.",
+            code="bundle_by_hand",
+        )
+
+
 def listed(shelf: Shelf) -> tuple[Entry, ...]:
     """Every bundle on the shelf."""
     return shelf.list()

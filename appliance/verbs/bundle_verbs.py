@@ -58,6 +58,7 @@ def bundle_group(
         """Check a bundle and put it on the shelf (it is not active yet)."""
         from appliance.verbs import bundle as verbs
 
+        verbs.require_by_hand(settings_of(config))
         with opened(config) as shelf:
             entry = verbs.add(
                 shelf, path, allow_unsigned=allow_unsigned, allow_development=allow_development

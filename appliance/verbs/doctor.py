@@ -34,6 +34,7 @@ from appliance.verbs.checks import (
     peers,
     stages,
     state,
+    updates,
 )
 from appliance.verbs.checks.check import Check, Device
 
@@ -58,6 +59,10 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     state.outbox,
     corrections.corrections,
     page.page,
+    updates.slots,
+    updates.guard,
+    updates.trust,
+    updates.update,
 )
 
 

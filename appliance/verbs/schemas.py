@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from appliance.bundle.manifest import Manifest
+from appliance.publish.desired import Desired
 from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
@@ -37,6 +38,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-status": message.StatusMessage,
     "message-info": message.InfoMessage,
     "message-health": message.HealthMessage,
+    "message-update": message.UpdateMessage,
     "message-study": message.StudyEvent,
     "message-finding": message.FindingMessage,
     "message-findings": message.FindingsMessage,
@@ -53,6 +55,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
 }
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,
+    "desired": Desired,
     "manifest": Manifest,
     "release": release.Release,
     "release-contents": release.Contents,

@@ -36,7 +36,7 @@ def done(settings: Settings, request: Request, *, as_json: bool) -> int:
     if request.verb == "status":
         _show(_status(settings), as_json=as_json)
         return 0
-    answer = _asked(settings, request)
+    answer = asked(settings, request)
     if not answer.ok:
         raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
     if answer.text and not as_json:
@@ -46,7 +46,7 @@ def done(settings: Settings, request: Request, *, as_json: bool) -> int:
             _show(_status(settings), as_json=True)
         return 0
     status = followed(
-        lambda: _asked(settings, Request(verb="status")),
+        lambda: asked(settings, Request(verb="status")),
         answer.wish,
         patient=request.verb == "now",
         say=(lambda _: None) if as_json else print,
@@ -149,7 +149,7 @@ def _code(request: Request, status: Status) -> int:
 
 def _status(settings: Settings) -> Status:
     try:
-        answer = _asked(settings, Request(verb="status"))
+        answer = asked(settings, Request(verb="status"))
     except StateUnusable as e:
         status = read_status(settings.update.trusted)
         print(f"{e.text}; this is of {status.at:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
@@ -159,7 +159,8 @@ def _status(settings: Settings) -> Status:
     return answer.status
 
 
-def _asked(settings: Settings, request: Request) -> Answer:
+def asked(settings: Settings, request: Request) -> Answer:
+    """What `apply` answers. StateUnusable where nobody does, ScansideError where one may not."""
     path = _socket(settings)
     try:
         return door.ask(path, request)

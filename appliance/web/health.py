@@ -20,7 +20,7 @@ from appliance.dicom import certificate
 from appliance.host import facts
 from appliance.results import destinations
 from appliance.settings import Settings
-from appliance.store import conditions
+from appliance.store import conditions, updating
 from appliance.store.events import (
     ArchiveAway,
     ArchiveReached,
@@ -36,7 +36,7 @@ from appliance.web import live
 from appliance.web.examined import Examiner, doctor
 from appliance.web.site import EVERYBODY, Route, site
 from appliance.web.views import health as views
-from appliance.web.views import ledger
+from appliance.web.views import ledger, updates
 from appliance.web.views.health import Certificate, Looked
 from appliance.web.views.words import Words
 
@@ -57,7 +57,7 @@ def health(request: Request) -> Response:
         gone = journal.timings.gone() if journal is not None else []
         mark = live.mark(journal, live.HEALTH, here.settings) if journal is not None else ""
     values = {
-        "sections": views.sections(seen),
+        "sections": (*views.sections(seen), *updates.sections(updating.read(here.settings))),
         "times": ledger.by_scanner([*timed, *gone]),
         "here": len(timed),
         "gone": len(gone),

@@ -61,7 +61,7 @@ def wait(
 
 
 @contextmanager
-def signals_of_end(ask_to_stop: Callable[..., None]) -> Iterator[socket.socket]:
+def signals_of(ask_to_stop: Callable[..., None]) -> Iterator[socket.socket]:
     """A socket that becomes readable at SIGTERM or SIGINT, which call `ask_to_stop`."""
     receiver, sender = socket.socketpair()
     with receiver, sender:

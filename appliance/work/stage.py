@@ -22,6 +22,7 @@ Rules
 - A series whose own step ended this process, or raised, three times is reported as `failed` and
   left alone, and the next series goes on (`blame`). One bundle's failure does not keep back the
   report of another. A stop on purpose does not count, nor does a state folder that fails.
+- An appliance that was recalled opens no bundle: each series is concluded, and says why.
 - A series for which there is not enough memory beside the others is refused with the figures.
 - One process follows the series of a state folder; a second one is refused.
 """
@@ -54,7 +55,7 @@ from appliance.work.blame import Blame, made_of
 from appliance.work.composing import Composing
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
-from appliance.work.hints import Hints, signals_of_end, wait
+from appliance.work.hints import Hints, signals_of, wait
 from appliance.work.loading import Loading
 from appliance.work.opening import Unopened
 from appliance.work.quiet import QuietTimes
@@ -219,7 +220,7 @@ class Work:
         """Choose the bundles by this image, the first or the first that any accepts."""
         before = (files[uid] for uid in sorted(followed.seen & files.keys()))
         earlier = (opening.opened(self.spool, path, followed.room) for path in before)
-        if beginning.begin(followed, data, earlier):
+        if beginning.begin(followed, data, earlier, recalled=self.loading.recalled):
             self.conclusions.owe_event("received", followed, 1)
 
     # Judging: what is to be said.
@@ -399,7 +400,7 @@ def main(
     ):
         if migrate:
             journal.migrate("work")
-        signals = end.enter_context(signals_of_end(ask_to_stop))
+        signals = end.enter_context(signals_of(ask_to_stop))
         shelf = ShelfWatch(settings.state)
         end.callback(shelf.close)
         bundles = OpenBundles(settings, builds=True, alive=heart.go_on, news=shelf.opened)

@@ -20,7 +20,7 @@ FROZEN = {
     "machine_died", "also_shown_in", "series_uid_reused", "bundle_fallback",
     "age_unknown", "species", "secondary", "other_quantity",
     "set_aside_images", "joined_acquisitions", "size_estimated", "own_result", "diffuse_disease",
-    "multifocal",
+    "multifocal", "recalled",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.apply import guarding
 from appliance.apply.course import Turn
 from appliance.apply.interlock import Seen
 from appliance.release import blobs as packed
@@ -80,6 +81,44 @@ def test_a_good_release_is_fetched_built_proved_switched_and_confirmed(box: Appl
     assert box.notes.done().highest == 1
     assert new.planned.why[0].code is Why.NOTHING_NEWER
     assert [text for text, _ in box.audit if text == "update"]
+
+
+def test_guard_outside_of_the_slots_follows_a_release_once_it_is_confirmed_and_never_before(
+    box: Applied,
+) -> None:
+    box.places.guard.mkdir()
+    outside = box.places.guard / "guard.sh"
+    outside.write_text("echo the one before\n")
+    trial(box)
+    new = box.course()
+    box.turns(new)
+    assert outside.read_text() == "echo the one before\n"
+    box.seen = Seen(mark="m", analysed=frozenset(f"0.2.0 {n}" for n in range(3)))
+    box.turns(new)
+    assert box.state is State.CONFIRMED
+    assert guarding.differ(box.places) == ()
+    assert outside.stat().st_mode & 0o777 == 0o755
+
+
+def test_without_room_for_another_slot_nothing_is_fetched_and_disk_is_said(
+    repo: Simulated, tmp_path: Path
+) -> None:
+    class Small(Disk):
+        room = 1.0
+
+        def free_mb(self, path: Path) -> float:
+            return self.room
+
+    disk = Small()
+    box = Applied(tmp_path / "box", repo, disk=disk)
+    (box.places.slot(1) / "library").write_bytes(bytes(2_000_000))
+    course = box.course()
+    assert box.offer(course) is Turn.WAIT
+    assert [one.code for one in course.planned.why] == [Why.DISK]
+    assert box.state is None
+    assert not list((box.places.downloads / "blobs").glob("*"))
+    disk.room = 500.0
+    assert box.offer(box.course()) is Turn.END
 
 
 def test_half_an_hour_without_a_study_confirms_it_also_with_the_broker_away(box: Applied) -> None:
@@ -523,6 +562,27 @@ def test_a_bundle_that_came_with_it_goes_back_too(
     assert box.turns(new) is Turn.END
     assert runs(box, 1)
     assert box.shelf.active() == (before,)
+
+
+@pytest.mark.parametrize("by_guard", [False, True])
+def test_a_bundle_of_a_name_that_had_none_before_is_not_active_after_the_way_back(
+    repo: Simulated, box: Applied, tiny_bytes: bytes, by_guard: bool
+) -> None:
+    shipped(repo, signed(tiny_bytes))
+    other = Named(name="another", version="0.9.0", digest="b" * 64)
+    box.shelf.activate(other)
+    trial(box)
+    new = box.course()
+    box.turns(new)
+    assert len(box.shelf.active()) == 2
+    if by_guard:
+        box.guard_goes_back()
+        new = box.course()
+    else:
+        new.notes.wish(back=True)
+    box.turns(new)
+    assert box.state is State.ROLLED_BACK
+    assert box.shelf.active() == (other,)
 
 
 def test_a_person_goes_back_from_what_was_confirmed(box: Applied) -> None:

@@ -114,6 +114,10 @@ class SmallSlots:
     def sweep(self) -> None:
         """Nothing is ever half made here."""
 
+    def mend(self) -> int | None:
+        """Their Python is never gone."""
+        return None
+
     def forget(self, keep: Sequence[int], recall: Recall | None) -> None:
         """All slots stay, for a test to look at."""
 
@@ -188,6 +192,10 @@ class Shelf:
             raise BundleRefused(f"{named.words()} was recalled", code="bundle_recalled")
         others = [one for one in self.active() if one.name != named.name]
         self._write({**table, "active": [one.model_dump() for one in (*others, named)]})
+
+    def deactivate(self, name: str) -> None:
+        stay = [one.model_dump() for one in self.active() if one.name != name]
+        self._write({**self._table(), "active": stay})
 
     def withdraw(self, digest: str, reason: str) -> None:
         table = self._table()

@@ -78,3 +78,28 @@ def test_what_is_withdrawn_never_comes_back(tmp_path: Path, tiny_bundle: Path) -
             made.activate(named)
         with pytest.raises(BundleRefused):
             made.admit(tiny_bundle, "stable/2.json")
+
+
+def test_what_is_deactivated_is_as_if_nobody_had_chosen_and_may_be_chosen_again(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    loaded = trust.check(tiny_bundle.read_bytes())
+    named = Named(name=loaded.ref.name, version=loaded.ref.version, digest=loaded.digest)
+    state = tmp_path / "state"
+    state.mkdir()
+    with Journal.open(state) as journal:
+        made = bundles(state, journal)
+        before = made.active()
+        made.admit(tiny_bundle, "stable/1.json")
+        proved(state, named)
+        made.activate(named)
+        for _ in range(2):
+            made.deactivate(named.name)
+            assert made.active() == before
+            assert made.shelf.problems() == ()
+        assert made.holds(named.digest)
+        assert made.shelf.is_withdrawn(named.digest), "nobody falls back to it"
+        (state / "bundles" / "active.json").unlink()
+        assert made.active() == before, "the audit says it too"
+        made.activate(named)
+        assert named in made.active()

@@ -11,9 +11,12 @@ from appliance.publish.announce import Announcer
 from appliance.publish.link import Link, Pace
 from appliance.publish.presence import Presence
 from appliance.publish.terms import Terms
-from appliance.settings import Settings
+from appliance.settings import Settings, Update
+from appliance.store import updating
+from appliance.store.files import DISK
 from appliance.store.heartbeat import Heart
 from appliance.store.journal import Journal
+from appliance.store.updating import Updating
 from rigs.peers import ROOT
 
 
@@ -58,3 +61,25 @@ def test_info_is_said_once_a_connection(announcer) -> None:
         made.introduce(link)
         made.introduce(link)
     assert said(link) == ["init", f"{ROOT}/info"] * 2
+
+
+def test_how_updates_stand_is_said_at_each_change_retained_and_only_where_there_are_slots(
+    settings_for, tmp_path
+) -> None:
+    plain: Settings = settings_for(1)
+    ours = Update(root=tmp_path / "root", trusted=tmp_path)
+    settings = plain.model_copy(update={"update": ours})
+    with Journal.open(settings.state) as journal:
+        presence = Presence(settings, journal, Heart(settings.state, "publish"))
+        made = Announcer(presence, ROOT, status_s=600.0, health_s=30.0)
+        link = Link(settings.mqtt, Terms(), "box", None, Pace())
+        made.introduce(link)
+        assert said(link) == [f"{ROOT}/info"], "nothing is known yet"
+        first = Updating(version="0.1.0", slot=1, why=("held",), hold=True)
+        for one in (first, first, Updating(version="0.2.0", slot=2, state="trial")):
+            updating.write(DISK, tmp_path, one)
+            made.introduce(link)
+    reported = [one for one in link.direct if one.topic == f"{ROOT}/update/reported"]
+    assert [json.loads(one.payload)["slot"] for one in reported] == [1, 2]
+    assert json.loads(reported[0].payload)["why"] == ["held"]
+    assert all(one.retain and one.qos == 1 for one in reported)

@@ -30,6 +30,9 @@ class Device:
     def set_stat(self, study: str) -> int:
         return self.known if study == STUDY else 0
 
+    def check_for_update(self) -> bool:
+        return self.known > 0
+
     def set_paused(self, paused: bool) -> bool:
         changed, self.paused = self.paused != paused, paused
         return changed
@@ -145,8 +148,10 @@ def test_stat_says_how_many_series_and_fails_for_an_unknown_study() -> None:
 
 
 def test_update_check_says_the_truth() -> None:
-    answer = obey(asked("update-check"), Device())
+    answer = obey(asked("update-check"), Device(known=0))
     assert (answer.ok, answer.text) == (False, "no update source configured")
+    answer = obey(asked("update-check"), Device())
+    assert (answer.ok, answer.text) == (True, "a release is looked for")
 
 
 def test_no_more_than_the_ration_are_obeyed() -> None:

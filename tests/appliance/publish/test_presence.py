@@ -15,10 +15,12 @@ from appliance.publish.presence import Presence
 from appliance.results.message import HealthMessage
 from appliance.settings import Retain, Settings
 from appliance.stages import of
-from appliance.store import conditions
+from appliance.store import conditions, updating
 from appliance.store.events import BrokerConnected, Loaded
+from appliance.store.files import Disk
 from appliance.store.heartbeat import Heart, TroubleCode, living
 from appliance.store.journal import Journal
+from appliance.store.updating import Updating
 
 DAY_S = 86400.0
 State = tuple[str, tuple[str, ...]]
@@ -136,6 +138,17 @@ def test_what_a_stage_suffers_from_is_a_reason_while_it_lasts(device: Stages) ->
     assert device.state() == ("online", ())
 
 
+def test_an_appliance_that_was_recalled_is_degraded_by_that_and_not_for_want_of_a_bundle(
+    device: Stages,
+) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    device.journal.events.add(Loaded(bundles=(), backend=None))
+    device.hearts["work"].suffer(TroubleCode.RECALLED, "this release was recalled")
+    device.serve("work")
+    assert device.state() == ("degraded", ("recalled",))
+
+
 def test_health_names_every_stage(device: Stages) -> None:
     device.start(*OTHERS)
     device.serve("receive", "retain")
@@ -177,3 +190,30 @@ def test_health_carries_the_head_of_the_audit(device: Stages) -> None:
         assert health.audit_head is not None
         assert (health.audit_head.row, health.audit_head.hash) == journal.audit.head()
     assert journal.audit.head()[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "ill", "said"),
+    [
+        ("switching", True, "updating"),
+        ("returning", True, "updating"),
+        ("trial", False, "updating"),
+        ("trial", True, "degraded"),
+        ("confirmed", False, "online"),
+    ],
+)
+def test_while_an_update_switches_or_is_on_trial_the_status_says_so(
+    device: Stages, tmp_path: Path, state: str, ill: bool, said: str
+) -> None:
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    ours = {"root": tmp_path / "root", "trusted": trusted}
+    device.settings = Settings.model_validate(
+        {"state": tmp_path, "retain": {"reserve_mb": 0}, "update": ours}
+    )
+    updating.write(Disk(), trusted, Updating(version="0.2.0", slot=2, state=state))
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    if ill:
+        device.journal.events.add(Loaded(bundles=(), backend=None))
+    assert device.state()[0] == said

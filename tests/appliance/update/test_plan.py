@@ -19,7 +19,7 @@ from appliance.release.record import (
     Wheel,
 )
 from appliance.settings import Update
-from appliance.update.plan import Do, Facts, Named, Offer, Plan, plan
+from appliance.update.plan import Do, Facts, Named, Offer, Plan, offer, plan
 from appliance.update.why import Why
 
 AT = datetime(2026, 7, 1, 3, 0, tzinfo=timezone.utc)
@@ -81,6 +81,14 @@ def facts(**change: Any) -> Facts:
 
 def planned(*releases: Release, policy: Update = POLICY, needs_mb: float = 0, **box: Any) -> Plan:
     return plan([Offer(release=one, needs_mb=needs_mb) for one in releases], facts(**box), policy)
+
+
+def test_another_appliance_takes_a_slot_like_that_of_now_and_the_same_one_takes_none() -> None:
+    wheel = NEW.appliance.wheel
+    needs = offer(NEW, RUNS, 600.0).needs_mb
+    assert needs >= 600.0 + (wheel.packed + wheel.length) / 1e6
+    same = RUNS.model_copy(update={"digest": wheel.digest})
+    assert offer(NEW, same, 600.0).needs_mb < 1.0
 
 
 def does(made: Plan) -> list[Do]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from appliance.bundle.shelf import Shelf
 from appliance.errors import BundleRefused
+from appliance.settings import Settings
 from appliance.verbs import bundle as verbs
 
 
@@ -62,3 +63,14 @@ def test_what_was_recalled_is_shown_as_such(
     entry = verbs.activate(shelf, verbs.add(shelf, signed("1.1.0")).name, "1.1.0")
     shelf.withdraw(entry.digest, "wrong")
     assert "(recalled)" in shown(shelf)
+
+
+def test_where_bundles_come_with_releases_alone_add_by_hand_says_which_line_to_change(
+    tmp_path: Path,
+) -> None:
+    verbs.require_by_hand(Settings(state=tmp_path))
+    off = Settings.model_validate({"state": tmp_path, "bundles": {"by_hand": False}})
+    with pytest.raises(BundleRefused) as refused:
+        verbs.require_by_hand(off)
+    assert refused.value.code == "bundle_by_hand"
+    assert "by_hand = true" in refused.value.remedy

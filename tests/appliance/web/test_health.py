@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import time
+from pathlib import Path
 
 import pytest
 
+from appliance.store import updating
+from appliance.store.files import DISK
+from appliance.store.updating import Updating
 from rigs import web
 from rigs.peers import HANG_S
 from rigs.ward import Exam
@@ -56,3 +60,21 @@ def test_the_times_are_a_file_for_who_may_have_it(bedside: web.Page, day: dict[s
         (line["last_slice_to_first_result_s"], line["waiting_for_more_s"]) == ("1.400", "2.000")
         for line in lines
     )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_box_that_updates_itself_says_how_that_stands(tmp_path: Path, language: str) -> None:
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    said = Updating(version="0.2.0", slot=2, release="stable/7.json", state="trial", hold=True)
+    updating.write(DISK, trusted, said)
+    more = f'[update]\nroot = "{tmp_path}/root"\ntrusted = "{trusted}"'
+    with (
+        web.running(tmp_path / "state", more) as page,
+        page.logged_in(headers={"accept-language": language}) as browser,
+    ):
+        text = browser.get("/health").text
+    assert "stable/7.json" in text
+    assert "scanside update release" in text
+    assert ("On trial" in text) == (language == "en")
+    assert ("试运行中" in text) == (language == "zh")
