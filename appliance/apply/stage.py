@@ -108,8 +108,8 @@ def _settle_in(box: Box) -> None:
             box.tell("guard renewed", {"files": " ".join(changed)})
         if (made := box.slots.mend()) is not None:
             box.tell("slot made anew", {"slot": str(made)})
-    except ScansideError as e:  # what runs goes on, and so do updates; the doctor says it too
-        LOG.error("%s", e.one_line())
+    except (ScansideError, OSError) as e:  # what runs goes on; the doctor says it too
+        LOG.error("what lies beside the slots could not be put right: %s", e)
 
 
 def _report(course: Course, *, on: bool) -> None:

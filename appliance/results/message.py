@@ -11,8 +11,7 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | update/reported          | 1   | yes      | UpdateMessage, where there are slots       |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent; FeedbackMessage                |
-| finding/{urgency}        | 1   | no       | FindingMessage, one a finding;             |
-|                          |     |          | FindingsMessage, one for all of GATHERED   |
+| finding/{urgency}        | 1   | no       | FindingMessage; FindingsMessage (GATHERED) |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 | study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
 
@@ -433,11 +432,10 @@ def _of_findings(
         "notice": report.notice,
     }
     gathered = tuple(f for f in findings if not GATHERED.isdisjoint(f.unsure_why))
-    for finding in findings:
-        if finding not in gathered:
-            event_id = naming.event(report.report_id, "finding", finding.id)
-            alone = FindingMessage(event_id=event_id, finding=finding, **common)
-            yield Outgoing(topic=f"finding/{finding.urgency.value}", qos=1, message=alone)
+    for one in (f for f in findings if f not in gathered):
+        event_id = naming.event(report.report_id, "finding", one.id)
+        alone = FindingMessage(event_id=event_id, finding=one, **common)
+        yield Outgoing(topic=f"finding/{one.urgency.value}", qos=1, message=alone)
     if gathered:
         most = min((f.urgency for f in gathered), key=list(Urgency).index)
         event_id = naming.event(report.report_id, "findings")

@@ -75,7 +75,7 @@ def read(settings: Settings) -> Updating | None:
         return None
     try:
         with (settings.update.trusted / FILE).open("rb") as file:
-            return Updating.model_validate_json(file.read(MOST_BYTES), extra="ignore")
+            return Updating.stored(file.read(MOST_BYTES))
     except (OSError, ValidationError):
         return None
 
@@ -106,6 +106,6 @@ def taken(disk: Disk, state: Path) -> Hint | None:
 
 def _hint(state: Path) -> Hint | None:
     try:
-        return Hint.model_validate_json(plain.read(state, HINT, most=MOST_BYTES))
+        return Hint.stored(plain.read(state, HINT, most=MOST_BYTES))
     except (OSError, ValidationError):
         return None

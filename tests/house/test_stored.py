@@ -13,6 +13,7 @@ STRICT = {
     "appliance/bundle/trust.py": "of the wheel itself",
     "appliance/compose/child.py": "from its parent, of the same release",
     "appliance/host/driver.py": "from a child of the same release",
+    "appliance/publish/desired.py": "from a broker, and no state",
     "appliance/release/record.py": "signed, and made for more releases than one: it has a version",
     "appliance/runtime/trial.py": "from a child of the same release",
     "appliance/web/examined.py": "from a child of the same release",
