@@ -32,11 +32,11 @@ from rigs.peers import HANG_S, Broker, until
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {".git", ".venv", "shared", "build", "dist", "__pycache__", "demo-out"}
 CACHE = re.compile(r"\.\w+_cache|.*\.egg-info|\.hypothesis")
+SANDBOXED = "test_every_line_of_a_unit_changes_its_sandbox_or_is_named_as_left_out"
 CONTRACTS = (
     "tests/docs",
     "tests/systemd/test_units.py",
-    "tests/systemd/test_sandbox.py::"
-    "test_every_line_of_a_unit_changes_its_sandbox_or_is_named_as_left_out",
+    f"tests/systemd/test_sandbox.py::{SANDBOXED}",
     "tests/test_house.py",
     "tests/appliance/drop",
     "tests/appliance/results/test_destinations.py",
