@@ -119,7 +119,9 @@ install_all() {
 		mv -fT $root/current.new $root/current
 		sync $root
 	fi
-	ln -sfn $root/current/bin/scanside /usr/local/bin/scanside
+	if [ "$(readlink /usr/local/bin/scanside)" != $root/current/bin/scanside ]; then
+		ln -sfn $root/current/bin/scanside /usr/local/bin/scanside
+	fi
 
 	if [ -e root/1.root.json ]; then
 		if [ -e $trusted/1.root.json ] && ! cmp -s root/1.root.json $trusted/1.root.json; then

@@ -188,6 +188,7 @@ END
 mkdir -p trusted
 cp /var/lib/scanside-update/1.root.json trusted/
 scanside run --config run.toml >run.log 2>&1 &
+pid=$!
 $slot/python - <<'END'
 import pathlib, time
 from appliance.demo import scanner
@@ -200,8 +201,8 @@ scanner.send(made, scanner.Address("SCANSIDE", "127.0.0.1", int(port.read_text()
 while not list(pathlib.Path("/root/state/reports").rglob("*.json")):
     time.sleep(0.2)
 END
-kill %1
-wait %1
+kill $pid
+wait $pid
 """
 
 

@@ -49,7 +49,10 @@ APPROVED = {
     *("lungs_head_cm2", "lungs_feet_cm2", "lungs_side_cm2", "body_edge_percent", "step_mm"),
     *("step_most_mm", "step_z_mm", "noise_hu", "noise_thick_hu", "texture", "air_noise_hu"),
     *("air_hu", "tissue_hu", "blood_hu", "contrast"),
-    # what a reader said
+    # how updates stand: names of releases, and words of ours
+    *("release", "slot", "why", "hold", "recalled"),
+    # what a reader said; a place in a radiograph is a pixel of the image
+    *("place_px", "image", "column"),
     *("bundle_digest", "verdict", "undoes", "size_mm", "role"),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
