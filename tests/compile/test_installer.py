@@ -12,11 +12,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BundleRefused
-from appliance.update.guard import build
 from compile import installer
 from rigs.wheels import requirements, wheel
-
-LOCKS = installer.ROOT / "locks"
 
 
 @pytest.fixture
@@ -104,18 +101,6 @@ def test_a_wheel_with_other_bytes_than_the_lock_says_is_missed(
     next(parts.wheels.glob("liba*")).write_bytes(b"other")
     with pytest.raises(BundleRefused, match=r"liba 1\.0\.0"):
         installer.installer(parts, tmp_path / "out")
-
-
-def test_every_line_of_the_lock_of_a_device_is_one_that_a_box_takes() -> None:
-    own, data = wheel("scanside", "0.2.0")
-    said = {
-        "requirements": (LOCKS / "device.txt").read_text(encoding="utf-8"),
-        "own": own,
-        "wheels": [{"name": own, "digest": hashlib.sha256(data).hexdigest()}],
-    }
-    lines = build._requirements(said).splitlines()
-    assert len(lines) > 50
-    assert not any(line.startswith("pip==") for line in lines)
 
 
 @pytest.mark.parametrize("script", ["compile/install.sh", "jetson/install.sh"])
