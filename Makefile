@@ -1,5 +1,6 @@
 # Every target sets up what it needs (.ci/setup) and says so.
 #   make demo ARGS="--once"    the whole product on this machine: broker, appliance, scanner
+#   make demo-update           a repository of releases, a box, and what good and bad ones do to it
 #   make quick                 what a change needs in about a minute (.ci/quick.py)
 #   make test                  all fast tests, against real peers
 #   make test-long             all tests, also in somebody else's viewer
@@ -13,10 +14,12 @@
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo quick test test-long check bench gpu-check wheel installer lock bundles setup-demo setup-test setup-test-long setup-bench setup-train setup-release
+.PHONY: demo demo-update quick test test-long check bench gpu-check wheel installer lock bundles setup-demo setup-demo-update setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo $(filter --pacs,$(ARGS))
+setup-demo-update:
+	@.ci/setup demo-update
 setup-test:
 	@.ci/setup test
 setup-test-long:
@@ -30,6 +33,9 @@ setup-release:
 
 demo: setup-demo
 	@$(PY) -m appliance demo $(ARGS)
+
+demo-update: setup-demo-update
+	@$(PY) -m compile demo-update -o demo-out
 
 quick: setup-test
 	@$(PY) .ci/quick.py $(ARGS)
