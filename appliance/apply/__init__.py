@@ -3,6 +3,7 @@
 box          what it acts through: slots, units, shelf, proof, journal, clocks
 notes        what it writes down for itself: wishes, the release in hand, what was done
 course       one release from what was fetched to what runs, or back: one step a turn
+slotting     to which slot a way back leads
 switching    the links, the units and the trial, in an order that a power cut leaves whole
 guarding     the files of `guard`, outside of the slots, after a confirm
 supply       blobs -> verified copies -> wheels and bundles

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.apply import guarding, interlock, switching
+from appliance.apply import guarding, interlock, slotting, switching
 from appliance.apply.box import Box
 from appliance.apply.notes import Notes, Taken
 from appliance.apply.offers import Offers
@@ -374,15 +374,9 @@ class Course:
                 self.box.bundles.deactivate(one.name)
 
     def good_slot(self, but: int) -> int | None:
-        """Where a way back leads: `previous`, else the newest; never to what was recalled."""
-        recall = self.offers.trust().mark().recall
-        good = [
-            one.slot
-            for one in self.box.slots.complete()
-            if one.slot != but and (recall is None or recall.names(one.appliance.digest) is None)
-        ]
-        before = self.box.slots.previous()
-        return before if before in good else max(good, default=None)
+        """Where a way back leads (appliance.apply.slotting)."""
+        steps, recall = self.steps(), self.offers.trust().mark().recall
+        return slotting.good(self.box, self.notes.done(), steps, recall, but)
 
     def _withdraw(self, steps: Steps | None, facts: Facts) -> Turn | None:
         """What runs and was recalled gives way (appliance.update.plan, rule 5)."""

@@ -23,8 +23,7 @@ Rules.
    the audit does not explain does not count (standing), and is a problem that `problems` names.
 8. A damaged table stops nobody: it is made again from the audit and from what lies here, and set
    aside by the first who may write (`mend`).
-9. Until UNSIGNED_ENDS a bundle without a signature that was admitted before still counts; to add
-   one takes `allow_unsigned` of the settings.
+9. A bundle without a signature is added, and counts, with `allow_unsigned` of the settings alone.
 10. What `withdraw` has recalled never serves again. Where it was active, the newest signed bundle
     of its name that was active once, not given up, takes its place; else the factory's; else none.
 11. `deactivate` is for a name that had nothing active before: it is as if nobody had chosen.
@@ -45,7 +44,6 @@ from appliance.bundle.entry import Entry, in_order
 from appliance.bundle.gates import Gates
 from appliance.bundle.history import ACTIVATE, ADD, DEACTIVATE, NONE, RECALL, History
 from appliance.bundle.holdings import Holdings, file_bytes
-from appliance.bundle.manifest import older
 from appliance.bundle.tables import (
     FOLDER,
     RELEASE,
@@ -67,8 +65,6 @@ from appliance.store.lock import locked
 __all__ = ["Entry", "Shelf"]
 
 FACTORY = Path(appliance.factory.__file__).parent
-UNSIGNED_ENDS = "0.2.0"
-"""The first release in which no unsigned bundle counts without the line in the settings."""
 MENDED = "shelf mended"
 
 Audit = Callable[[str, Mapping[str, str]], None]
@@ -105,7 +101,7 @@ class Shelf:
             factory,
             Tables(state, disk),
             known or partial(history.of_state, state),
-            unsigned=allow_unsigned or older(self._appliance, UNSIGNED_ENDS),
+            unsigned=allow_unsigned,
         )
 
     @property
@@ -173,12 +169,6 @@ class Shelf:
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the shelf itself: tables that are damaged, what does not count."""
         return self._held.problems()
-
-    def unsigned(self) -> tuple[Entry, ...]:
-        """Those that count for now, although nothing in the settings allows them (rule 9)."""
-        if self._allow_unsigned:
-            return ()
-        return tuple(e for e in self.list() if e.signed_by == UNSIGNED and e.refused is None)
 
     def path(self, entry: Entry) -> Path:
         """Where its file lies."""

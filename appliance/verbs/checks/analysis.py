@@ -11,7 +11,6 @@ from appliance.verbs.checks.check import Check, Device, importable
 if TYPE_CHECKING:
     from appliance.bundle.shelf import Shelf
 
-ALLOW = "allow_unsigned = true"
 BUILDS = (
     "Start `scanside work`: it builds engines. As a service it sees a GPU with systemd/gpu alone: "
     "docs/compile.md."
@@ -72,7 +71,7 @@ def bundles(device: Device) -> Check:
     """Every active bundle is whole and explained by the audit, as it lies on the disk now, and its
     golden cases did not fail here: a new device has run none yet."""
     try:
-        from appliance.bundle.shelf import UNSIGNED_ENDS  # noqa: PLC0415
+        from appliance.bundle.shelf import Shelf  # noqa: F401, PLC0415
     except ImportError as e:
         return Check(
             name="bundles",
@@ -83,7 +82,6 @@ def bundles(device: Device) -> Check:
     try:
         shelf = _shelf(device)
         active, wrong = shelf.active(), list(shelf.problems())
-        unsigned = shelf.unsigned()
     except ScansideError as e:
         return Check(name="bundles", ok=False, text=e.text, remedy=e.remedy)
     if not active:
@@ -105,11 +103,6 @@ def bundles(device: Device) -> Check:
     if any(b.gate == "failed" for b in active):
         remedy = device.setting("work", "backend")
         remedy += ": choose another one, or `scanside bundle rollback`."
-        return Check(name="bundles", ok=False, text=text, remedy=remedy)
-    if unsigned:
-        names = ", ".join(f"{b.name} {b.version}" for b in unsigned)
-        text = f"not signed: {names}; from release {UNSIGNED_ENDS} on that does not count"
-        remedy = f"Add a signed bundle; for development: {device.setting('bundles', ALLOW)}."
         return Check(name="bundles", ok=False, text=text, remedy=remedy)
     if any(b.gate == "not run" for b in active):
         text += "; `work` runs them when it starts, before it analyses anything"

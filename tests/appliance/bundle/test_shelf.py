@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.bundle import golden, trust
-from appliance.bundle.shelf import UNSIGNED_ENDS, Entry, Shelf, _release
+from appliance.bundle.shelf import Entry, Shelf, _release
 from appliance.bundle.standing import NO_LINE, NOT_IN_AUDIT, NOT_SIGNED
 from appliance.bundle.tables import UNSIGNED
 from appliance.errors import BundleRefused, ScansideError, StateUnusable
@@ -121,7 +121,6 @@ def test_an_unsigned_bundle_needs_the_flag(make_shelf: Make, forge: Forge, tmp_p
     entry = shelf.add(path, allow_unsigned=True)
     assert entry.signed_by == UNSIGNED
     assert shelf.load(entry).ref.version == "1.1.0"
-    assert shelf.unsigned() == ()
 
 
 def test_an_unsigned_bundle_needs_the_line_in_the_settings_too(
@@ -136,24 +135,19 @@ def test_an_unsigned_bundle_needs_the_line_in_the_settings_too(
     assert len(make_shelf().list()) == 1
 
 
-def test_an_unsigned_bundle_of_before_is_named_first_and_stops_to_count_with_a_release(
+def test_an_unsigned_bundle_counts_no_more_without_the_line_in_the_settings(
     make_shelf: Make, forge: Forge, tmp_path: Path
 ) -> None:
     path = tmp_path / "unsigned.scanside"
     path.write_bytes(forge(lambda m: m.update(version="1.1.0")))
     make_shelf(allow_unsigned=True).add(path, allow_unsigned=True)
     make_shelf(allow_unsigned=True).activate(NAME, "1.1.0")
-    now = make_shelf()
-    assert [entry.version for entry in now.unsigned()] == ["1.1.0"]
-    assert now.load(now.unsigned()[0]).ref.version == "1.1.0"
-    assert now.problems() == ()
-    later = make_shelf(appliance_version=UNSIGNED_ENDS)
-    assert later.unsigned() == ()
+    later = make_shelf()
     (active,) = later.active()
     assert active.version == "1.1.0", "it is not silently replaced"
     assert code(lambda: later.load(active)) == "bundle_unexplained"
     assert later.problems() == (f"{NAME} 1.1.0 does not count: {NOT_SIGNED}",)
-    allowed = make_shelf(appliance_version=UNSIGNED_ENDS, allow_unsigned=True)
+    allowed = make_shelf(allow_unsigned=True)
     assert allowed.load(allowed.active()[0]).ref.version == "1.1.0"
 
 

@@ -321,9 +321,7 @@ def test_the_golden_cases_of_the_active_bundle_count(
     assert f"{entry.name} {entry.version}" in check.text
 
 
-def test_an_unsigned_bundle_is_named_before_it_stops_to_count(
-    config, tmp_path, tiny_bundle
-) -> None:
+def test_an_unsigned_bundle_that_does_not_count_is_named(config, tmp_path, tiny_bundle) -> None:
     """As the release before has left it."""
     data = tiny_bundle.read_bytes()
     digest = trust.check(data).digest
@@ -339,8 +337,8 @@ def test_an_unsigned_bundle_is_named_before_it_stops_to_count(
         journal.audit.add("tests", "bundle activate", **detail, before="-")
     check = found(config(), "bundles")
     assert not check.ok
-    assert "not signed: tiny-nodule 1.0.0" in check.text
-    assert "[bundles] allow_unsigned = true" in check.remedy
+    assert "tiny-nodule 1.0.0 does not count: it is not signed" in check.text
+    assert "add the bundle again" in check.remedy
 
 
 @pytest.mark.parametrize(("megabytes", "ok"), [(1000, False), (8000, True), (None, True)])

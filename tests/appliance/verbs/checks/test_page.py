@@ -75,7 +75,7 @@ def test_a_stage_that_does_not_answer_where_the_settings_say_is_told(
     with alone(tmp_path / "state", "web"):
         check = checked()
     assert not check.ok
-    assert "systemctl restart scanside-web.service" in check.remedy
+    assert "systemctl restart 'scanside-web@*'" in check.remedy
 
 
 def test_damaged_accounts_are_told_with_what_to_do(checked: Checked, tmp_path: Path) -> None:
