@@ -55,6 +55,7 @@ KNOWN = {
         "LICENSE",
     ): "FreeType, used under its own licence (FTL); of XZ Utils only liblzma is in "
     "the wheel, which is in the public domain",
+    ("pip", "LICENSE.txt"): "distlib, which it holds, is under PSF-2.0, whose history names it",
     ("scipy", "LICENSE.txt"): "libgfortran, as numpy",
     ("typing-extensions", "LICENSE"): "PSF-2.0, whose history names it",
 }

@@ -22,9 +22,10 @@ from compile.lint import lint
 BUNDLES = sorted(
     (Path(__file__).parents[2] / "appliance" / "factory" / "bundles").glob("*.scanside")
 )
-PARITY = 0.35
+PARITY = 0.4
 """Largest difference of float16 from float32 over the golden cases of the factory bundles, in
-logits, with every operator's result rounded: 0.343 in `segment`, whose logits reach 12.6."""
+logits, with every operator's result rounded: 0.394 in the classes of disease of `segment`, whose
+logits reach 22.0."""
 
 
 @pytest.fixture(scope="module", params=BUNDLES, ids=lambda path: path.stem)
