@@ -36,6 +36,7 @@ from appliance.settings import Work as WorkSettings
 from appliance.store.delivery import State
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal, Manner, journal
+from appliance.store.journal.connect import BUSY_MS
 from appliance.store.journal.database import Database
 from appliance.store.spool import CANNOT_UNDERSTAND, Spool
 from appliance.work.stage import Work
@@ -70,8 +71,14 @@ class Announcing(Database):
     told: Told
 
     @classmethod
-    def open(cls, state: Path, disk: Disk = DISK, manner: Manner = Manner.LOOK) -> Announcing:
-        made = super().open(state, disk, manner)
+    def open(
+        cls,
+        state: Path,
+        disk: Disk = DISK,
+        manner: Manner = Manner.LOOK,
+        busy_ms: int = BUSY_MS,
+    ) -> Announcing:
+        made = super().open(state, disk, manner, busy_ms)
         made._db.execute("PRAGMA wal_autocheckpoint = 24")
         with made.look() as db:
             cls.told(journal=contents(db))

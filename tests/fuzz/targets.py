@@ -370,6 +370,9 @@ class Desk:
         assert isinstance(report_id, uuid.UUID)
         return 0
 
+    def check_for_update(self) -> bool:
+        return False
+
     def set_paused(self, paused: bool) -> bool:
         return paused
 
