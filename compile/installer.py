@@ -63,8 +63,7 @@ class Parts:
     @property
     def below(self) -> str:
         """The first Python that is no more in the range."""
-        major, minor = self.pythons[-1].split(".")
-        return f"{major}.{int(minor) + 1}"
+        return after(self.pythons[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,12 @@ class Made:
     def one_line(self) -> str:
         """For a terminal."""
         return f"{self.path}: {self.wheels} wheels, {self.bytes} bytes, sha256 {self.digest}"
+
+
+def after(python: str) -> str:
+    """The Python that comes next: "3.11" -> "3.12"."""
+    major, minor = python.split(".")
+    return f"{major}.{int(minor) + 1}"
 
 
 def installer(parts: Parts, out: Path) -> Made:

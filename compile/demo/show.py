@@ -37,6 +37,7 @@ from compile import lock, wheel
 from compile.demo import versions
 from compile.demo.box import Box, Scanner
 from compile.demo.repository import Repository
+from compile.installer import after
 
 PATIENCE_S = 300.0
 """For what a box does by itself; a slot is built in 20 to 60 s."""
@@ -229,7 +230,7 @@ def _prepared(folder: Path, stack: ExitStack) -> Run:
         sbom = folder / "sbom.json"
         words = ["sbom", "--extras", "openvino,engine,update", "-o", str(sbom)]
         subprocess.run([sys.executable, "-m", "compile", *words], check=True, capture_output=True)
-    repository = Repository(folder / "repository", requirements, wheels, (python, _after(python)))
+    repository = Repository(folder / "repository", requirements, wheels, (python, after(python)))
     with console.status("making keys and a repository ..."):
         repository.begin()
     url = stack.enter_context(_served(repository.served))
@@ -250,11 +251,6 @@ def _version(wheel: Path) -> str:
 def _later(version: str, ahead: int) -> str:
     major, minor, patch = version.split(".")
     return f"{major}.{minor}.{int(patch) + ahead}"
-
-
-def _after(python: str) -> str:
-    major, minor = python.split(".")
-    return f"{major}.{int(minor) + 1}"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
