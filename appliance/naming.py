@@ -58,6 +58,26 @@ class Naming:
         """2.25 UID (PS3.5 B.2) of one finding of one report."""
         return f"2.25.{self._uuid('tracking', str(report), str(finding)).int}"
 
+    def patient(self, issuer: str, patient_id: str) -> str:
+        """What the exams of one patient are kept under: it is of no use without the key, and with
+        it an id can be tested, so it is a pseudonym and not anonymous."""
+        return self._hmac("\0".join(("scanside patient", issuer, patient_id))).hex()
+
+    def of_patient(self, what: str, value: str) -> str:
+        """A check on a patient, such as a birth date, hashed apart from the id."""
+        return self._hmac("\0".join(("scanside patient check", what, value))).hex()
+
+    def comparison(
+        self,
+        current: uuid.UUID,
+        prior: uuid.UUID | None,
+        entries: tuple[str, ...],
+        bundles: tuple[str, ...],
+    ) -> uuid.UUID:
+        """A comparison of two reports; prior: None where there is none. entries, bundles: digests
+        of what it was made of."""
+        return self._uuid("comparison", str(current), str(prior or "-"), *entries, "-", *bundles)
+
     def document(self, of: uuid.UUID, *parts: str) -> str:
         """2.25 UID of an object composed of a report; `parts` say which (results.identity)."""
         return f"2.25.{self._uuid('document', str(of), *parts).int}"
