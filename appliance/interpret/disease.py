@@ -19,8 +19,8 @@ Rules.
    does one without lung around it. Emphysema hides no nodule.
 4. More than MANY ground-glass findings, on both sides, are `multifocal`: each of them is unsure for
    it, and no other. Density is that of measure.py; what was not measured has none.
-5. A finding keeps score and place whatever is said here. With a head of disease each one is sure or
-   unsure; without it nothing is said.
+5. A finding keeps score and place whatever is said here, and what its score says of its certainty
+   (detect.py). With a head of disease each one is sure or unsure; without it nothing more is said.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def judged(
     opaque = np.isin(drawn.classes, OPAQUE)
     parts = segment.found_in(opaque)
     for finding in findings:
-        why: list[Doubt] = []
+        why: list[Doubt] = [*finding.unsure_why]
         if _inside(finding, drawn.lungs, opaque, parts, diffuse=diffuse):
             why.append("inside disease")
         if many and finding in glass:

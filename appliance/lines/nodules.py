@@ -307,11 +307,13 @@ def _findings(
         threshold=line.calibration.threshold,
         least_mm=least if line.measure is None else 0.0,
         most=line.max_findings if line.measure is None else len(nodules),
+        sure_from=line.calibration.sure_from,
     )
     masses: tuple[tuple[Finding, Measured], ...] = ()
     if line.mass is not None:
         whole = _named(stack, seen.lungs, seen.masses, line.mass.threshold, line.mass.least_mm)
-        grown = _named(stack, seen.lungs, large, line.calibration.threshold, 0.0)
+        scored = line.calibration
+        grown = _named(stack, seen.lungs, large, scored.threshold, 0.0, scored.sure_from)
         masses = (*whole, *grown)
     if seen.drawn is None:
         found += tuple(finding for finding, _ in masses)
@@ -345,7 +347,12 @@ def _overgrown(
 
 
 def _named(
-    stack: Stack, lungs: Mask, masses: Sequence[Measured], threshold: float, least_mm: float
+    stack: Stack,
+    lungs: Mask,
+    masses: Sequence[Measured],
+    threshold: float,
+    least_mm: float,
+    sure_from: float | None = None,
 ) -> tuple[tuple[Finding, Measured], ...]:
     """Each of the masses, best first, as a finding."""
     found = detect.findings(
@@ -355,6 +362,7 @@ def _named(
         threshold=threshold,
         least_mm=least_mm,
         most=len(masses),
+        sure_from=sure_from,
     )
     return tuple(zip(found, masses, strict=True))
 
