@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
+from appliance.preprocess import plan
 from appliance.prior import identity, warp
 from appliance.prior.entry import Image
 from appliance.prior.keypoints import BRIGHT
@@ -77,7 +78,7 @@ def locate(
 
 def _radius(body: float | Mask, center: F64) -> float:
     if isinstance(body, Mask):
-        inside = warp.lps_of(body.grid, np.argwhere(body.voxels))
+        inside = plan.to_lps(body.grid, np.argwhere(body.voxels))
         return float(np.sqrt(((inside - center) ** 2).sum(1).max(initial=0)))
     if not 0 <= body < np.inf:
         raise ValueError(f"a body with a radius of {body} mm is none")
@@ -88,7 +89,7 @@ def _in_body(body: float | Mask, center: F64, places: F64) -> NDArray[np.bool_]:
     """[n]: in the body or GROWN_MM about it."""
     if not isinstance(body, Mask):
         return np.asarray(((places - center) ** 2).sum(1) <= (body + GROWN_MM) ** 2)
-    index = warp.index_of(body.grid, places)
+    index = plan.to_index(body.grid, places)
     out = np.zeros(len(places), np.bool_)
     grown = [round(GROWN_MM / mm) for mm in body.grid.spacing_mm]
     ranges = [np.unique([-g, 0, g]) for g in grown]
