@@ -178,14 +178,14 @@ def _groups(allowed: NDArray[np.bool_]) -> list[tuple[list[int], list[int]]]:
     for first in range(allowed.shape[0]):
         if seen[first] or not allowed[first].any():
             continue
-        rows = np.zeros(allowed.shape[0], np.bool_)
+        rows: NDArray[np.bool_] = np.zeros(allowed.shape[0], np.bool_)
         rows[first] = True
         while True:
             columns = allowed[rows].any(axis=0)
             grown = allowed[:, columns].any(axis=1)
             if (grown == rows).all():
                 break
-            rows = grown
+            rows = np.asarray(grown, np.bool_)
         seen |= rows
         found.append((np.flatnonzero(rows).tolist(), np.flatnonzero(columns).tolist()))
     return found
