@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
@@ -136,7 +137,7 @@ def drawn(exam: Exam, grid: Grid, rng: np.random.Generator, *, coarse: bool = Fa
         hu = np.where(_in_lungs(at), np.maximum(hu, hu + share * (VESSEL_HU - LUNG_HU)), hu)
     for ball in exam.balls:
         away = np.linalg.norm(at - ball.center, axis=-1)
-        hu = hu + _share(ball.diameter / 2 - away, soft) * (ball.hu - hu)
+        hu = hu + _blurred_ball(away, ball.diameter / 2, soft) * (ball.hu - hu)
     return np.asarray(hu + rng.normal(0, exam.noise_hu, hu.shape))
 
 
@@ -274,5 +275,13 @@ def _in_lungs(at: F64) -> NDArray[np.bool_]:
 
 
 def _share(depth: F64, soft_mm: float) -> F64:
-    """How much of a point's surroundings is inside, so deep below a surface."""
-    return np.asarray(1 / (1 + np.exp(-1.702 * depth / soft_mm)))
+    """A flat surface behind a Gaussian, so deep below it."""
+    return np.asarray(special.ndtr(depth / soft_mm))
+
+
+def _blurred_ball(away: F64, radius: float, soft_mm: float) -> F64:
+    """A ball behind a Gaussian, so far from its middle: the integral in closed form."""
+    d = np.maximum(away, 1e-3)
+    near, far = (radius - d) / soft_mm, (radius + d) / soft_mm
+    rim = (np.exp(-(near**2) / 2) - np.exp(-(far**2) / 2)) / np.sqrt(2 * np.pi)
+    return np.asarray(special.ndtr(near) + special.ndtr(far) - 1 - soft_mm / d * rim)
