@@ -203,6 +203,8 @@ port = {broker_port}
 [retain]
 reserve_mb = 64
 target_free_mb = 64
+[priors]
+keep = false
 [web]
 enabled = true
 port = {free_port()}
