@@ -199,21 +199,25 @@ class Journal:
             if silent:
                 self.series.silence_in(db, key)
 
-    def uncompared(self) -> list[Report]:
+    def uncompared(self) -> list[tuple[SeriesKey, Report]]:
         """The latest reports that were analysed and are in no row of `comparisons`: of a release on
         trial, of one before, or of a journal that was damaged. None of a file of schema 5."""
         with self._db.look() as db:
             if not comparisons.are_here(db):
                 return []
             rows = db.execute(
-                """SELECT json FROM
-                  (SELECT report_id, status, stage, json, created, row_number() OVER
-                     (PARTITION BY study_uid, series_uid, bundle_digest
+                """SELECT study_uid, series_uid, json FROM
+                  (SELECT study_uid, series_uid, report_id, status, stage, json, created,
+                     row_number() OVER (PARTITION BY study_uid, series_uid, bundle_digest
                       ORDER BY revision DESC, stage = 'final' DESC) AS nth FROM reports)
                 WHERE nth = 1 AND status = 'analysed' AND stage = 'final' AND report_id NOT IN
                   (SELECT report_id FROM comparisons) ORDER BY created"""
             ).fetchall()
-        return [report for row in rows if (report := read(row["json"])) is not None]
+        return [
+            (SeriesKey(r["study_uid"], r["series_uid"]), report)
+            for r in rows
+            if (report := read(r["json"])) is not None
+        ]
 
     def say_after_all(self, study_uid: str, owed: Iterable[Owed]) -> None:
         """A study of which nothing was owed is an exam like any other: this is owed of it."""
