@@ -43,6 +43,10 @@ class Allow(Record):
     """Quiet time after which a series without other evidence is taken as complete."""
     priority: Priority = "routine"
     """`stat`: the series of this sender are analysed before those of others that wait."""
+    role: Literal["exam", "prior"] = "exam"
+    """`prior`: what it pushes are earlier exams. A study that came from such senders alone is
+    analysed last and kept for comparing; nothing is said of it. One image from another sender makes
+    it an exam like any other."""
     certificate: Certificate | None = None
     """Under [dicom.tls]: the one certificate that it may show, also where it takes the answer to a
     storage commitment request. Else any that `ca` has signed."""
@@ -134,6 +138,20 @@ class Bundles(Record):
     allow_unsigned: bool = False
     """Whether bundles without a signature may be added and count. For development: obeyed only in a
     file that belongs to root and that nobody else may write."""
+
+
+class Priors(Record):
+    """What is kept of exams of the chest, for comparing later ones with them."""
+
+    keep: bool = True
+    """False: nothing is kept, and nothing is compared."""
+    days: float = Field(default=1900.0, gt=0)
+    """Sub-solid nodules are followed for five years."""
+    max_mb: int = Field(default=20000, ge=1)
+    issuer: str = ""
+    """What a Patient ID without an issuer counts as."""
+    dummies: tuple[str, ...] = ()
+    """Patient IDs that are none, beside the usual ones."""
 
 
 class Retain(Record):

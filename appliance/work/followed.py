@@ -69,6 +69,8 @@ class Followed:
     """The last attempt failed: the next one waits for the deadline."""
     outranked: bool = False
     """A better series of its study was analysed: this one is likely to be analysed for nothing."""
+    silent: bool = False
+    """Its study came from senders of earlier exams alone: nothing is said of it (`earlier`)."""
     memory_bytes: int | None = None
     """For its pixels and their analysis; None where the machine does not say."""
 
@@ -103,7 +105,7 @@ class Followed:
     @property
     def last(self) -> bool:
         """It is judged when nothing else is to be done, once, and nothing is said early of it."""
-        return self.doubtful or self.outranked
+        return self.doubtful or self.outranked or self.silent
 
     @property
     def plausible_s(self) -> float:

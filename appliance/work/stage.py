@@ -149,6 +149,7 @@ class Work:
         followed = self.following.get(key) or self._follow(key)
         if followed is None or followed.failed:  # what failed waits for its deadline
             return
+        followed.silent = self.conclusions.is_silent(key)
         self._guarded(followed, self._take_in)
         if followed.failed or key not in self.following:
             return
