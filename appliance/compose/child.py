@@ -33,7 +33,6 @@ from pydantic import ValidationError
 
 from appliance.compose import objects, sent
 from appliance.compose.gather import Gatherer
-from appliance.compose.hand import Hand
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.sent import Variant
 from appliance.errors import ScansideError, StateUnusable
@@ -44,6 +43,7 @@ from appliance.results.pacs import OUTGOING, Ordered, is_older_key
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.files import DISK, Disk
+from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.rows import OwedRow
@@ -65,7 +65,7 @@ class Composer:
         self._names = destinations.composed_for(journal.owed.destinations(), settings.deliver)
         self._journal = journal
         self._disk = disk
-        self._hand = Hand(settings.state)
+        self._hand = Hand(settings.state, "compose")
         self._tried: set[tuple[str, str]] = set()
         self._naming = Naming(site_key(settings.state))
         self._gatherer = Gatherer(settings, journal, Spool(settings.state), self._naming)

@@ -89,7 +89,7 @@ class Intake:
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
-        self._again: set[SeriesKey] = set()  # of which it sent what is here, and that matters
+        self._again: set[SeriesKey] = set()  # of which it sent what is here
         self._unannounced: SeriesKey | None = None
         self._reserve_recorded = False
         self._headers_told: set[tuple[str, str, tuple[str, ...]]] = set()
@@ -221,10 +221,7 @@ class Intake:
         except (StateUnusable, OSError) as e:
             return self._refused(announced.sop_instance, _disk_failed(e), temp)
         key = SeriesKey(facts.study or "", facts.series or "")  # it was stored: it has both
-        if outcome == "stored":
-            self._note(key)
-        elif policy.any_priors(self._settings):
-            self._again.add(key)
+        (self._note if outcome == "stored" else self._again.add)(key)
         self._note_header(facts, comparison.changed, refused=False)
         return Answer(SUCCESS)
 
@@ -256,11 +253,12 @@ class Intake:
         self._hint(Hint(association=self._id))
 
     def _exams_after_all(self) -> None:
-        """Earlier exams that it has sent once more, without a new image, are exams."""
+        """Earlier exams that it sent once more are exams."""
         for key in self._again - self._series.keys():
             senders = self._journal.series.senders(key.study)
             if policy.makes_exams(self._settings, self._calling, senders):
-                self._arrived(key, _Series(self._clock(), self._clock(), instances=0))
+                now = self._clock()
+                self._arrived(key, _Series(now, now, instances=0))
                 self._hint(Hint(study=key.study, series=key.series))
 
     def _note(self, key: SeriesKey) -> None:

@@ -12,7 +12,7 @@ Rules
 - The in-room check (quality/verdict.py) is committed with its report and owed after it. It is of
   the images, whether or not another series stands in their place.
 - A final report that stands is to be compared with earlier exams, and one that stands no more is
-  not (`earlier`): noted in the same transaction. Nothing is owed of an earlier exam that was pushed.
+  not (`earlier`): noted in the same transaction. An earlier exam that was pushed is owed nothing.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
   has no such end, its kind says (Kind.ends_inside).
 """
@@ -30,6 +30,7 @@ from appliance import line
 from appliance.dicom import policy
 from appliance.host import facts
 from appliance.lines import choose
+from appliance.lines.followed import follows
 from appliance.lines.kind import Context
 from appliance.naming import Naming
 from appliance.quality import verdict
@@ -215,7 +216,7 @@ class Conclusions:
     ) -> Iterator[ToCompare]:
         """The reports that are to be compared with earlier exams from now on."""
         opened = followed.opened.get(digest)
-        if self.settings.priors.keep and opened is not None and earlier.follows(opened.manifest):
+        if self.settings.priors.keep and opened is not None and follows(opened.manifest):
             again = [(key, c.after) for key, c in judged.changes.items() if c.by is None]
             yield from earlier.to_compare(
                 [(followed.key, report), *again], prior_only=followed.silent

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
-from appliance.bundle.manifest import Manifest
 from appliance.dicom import policy
 from appliance.naming import Naming
 from appliance.report import Report, SeriesKey, Stage, Status
@@ -28,11 +27,6 @@ from appliance.settings import Settings
 from appliance.store.journal import Journal
 from appliance.store.kept import ROOM, kept_record
 from appliance.store.rows import ToCompare
-
-
-def follows(manifest: Manifest) -> bool:
-    """Whether what this bundle finds can be found again in another exam: nodules in slices."""
-    return manifest.line.sees_slices and "nodule" in manifest.line.finds
 
 
 def to_compare(

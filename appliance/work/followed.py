@@ -17,6 +17,7 @@ from appliance.bundle import match
 from appliance.lines import kinds
 from appliance.lines.choose import Chosen
 from appliance.lines.fold import Fold, Share
+from appliance.lines.followed import follows
 from appliance.records import Header, Result
 from appliance.report import Reason, SeriesKey, Status
 from appliance.runtime.bundles import OpenBundle
@@ -130,6 +131,11 @@ class Followed:
     def chosen(self) -> bool:
         """A bundle accepts it, by one of its images."""
         return any(opened is not None for opened in self.opened.values())
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether what is found in it may be compared with earlier exams."""
+        return any(one is not None and follows(one.manifest) for one in self.opened.values())
 
     def begin_again(
         self, header: Header, chosen: Chosen[OpenBundle], earlier: Iterable[bytes | Unopened]
