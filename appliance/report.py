@@ -247,6 +247,8 @@ class Scored(Record):
     score: float = Field(ge=0, le=1)
     center_lps_mm: Millimetres3 | None = None
     """None of a radiograph, which has no millimetres."""
+    diameter_mm: float | None = Field(default=None, ge=0, exclude_if=absent)
+    """As the detector estimated it; None where it has none, and in a file of before."""
 
 
 class Scores(Record):

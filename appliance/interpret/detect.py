@@ -128,7 +128,10 @@ def scores(candidates: Iterable[Candidate], threshold: float) -> Scores:
     best = sorted(candidates, key=lambda c: (-c.score, c.center_lps_mm))
     return Scores(
         threshold=threshold,
-        candidates=tuple(Scored(score=c.score, center_lps_mm=c.center_lps_mm) for c in best),
+        candidates=tuple(
+            Scored(score=c.score, center_lps_mm=c.center_lps_mm, diameter_mm=c.diameter_mm)
+            for c in best
+        ),
     )
 
 
