@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from appliance.comparison import Comparison
 from appliance.report import SeriesKey
 from appliance.results.owed import Owed
 from appliance.store.journal import steps
+from appliance.store.journal.audit import Audit
 from appliance.store.journal.database import Database
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.part import Part, columns
@@ -34,6 +35,8 @@ from appliance.store.rows import ToCompare
 
 SINCE: Final = 6
 """The schema that has the tables."""
+ACTOR: Final = "compare"
+"""Of the audit."""
 _ROW: Final = columns(ToCompare)
 
 
@@ -41,10 +44,11 @@ class Comparisons(Part):
     """`journal.comparisons`."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], float], outbox: Outbox
+        self, database: Database, clock: Callable[[], float], outbox: Outbox, audit: Audit
     ) -> None:  # fmt: skip
         super().__init__(database, clock)
         self._outbox = outbox
+        self._audit = audit
 
     # What `work` says, within the transaction of a report.
 
@@ -144,6 +148,15 @@ class Comparisons(Part):
         """A comparison as it was published, whether or not it still counts."""
         return next(iter(self._all("comparison_id = ?", str(comparison_id))), None)
 
+    def alarms(self) -> dict[str, int]:
+        """How often what is wrong about a person was found, by code: since the audit began."""
+        with self._db.look() as db:
+            rows = db.execute(
+                "SELECT action, count(*) AS times FROM audit WHERE actor = ? GROUP BY action",
+                (ACTOR,),
+            ).fetchall()
+        return {str(row["action"]): int(row["times"]) for row in rows}
+
     def _all(self, where: str, value: str) -> list[Comparison]:
         with self._db.look() as db:
             if not are_here(db):
@@ -152,6 +165,11 @@ class Comparisons(Part):
                 f"SELECT json FROM compared WHERE {where} ORDER BY at, rowid", (value,)
             ).fetchall()
         return [Comparison.stored(row["json"]) for row in rows]
+
+    def note(self, stands: Iterable[ToCompare]) -> None:
+        """These reports stand, and nobody noted it with them."""
+        with self._db.write() as db:
+            self.owe_in(db, stands)
 
     # What who compares says.
 
@@ -162,13 +180,15 @@ class Comparisons(Part):
         *,
         superseded: Iterable[uuid.UUID],
         owed: Iterable[Owed],
+        audited: Iterable[tuple[str, Mapping[str, object]]] = (),
         dead: str | None = None,
     ) -> bool:
         """All that is said of a report from now on, what is superseded by it, what is owed of it,
         and the end of its row: one transaction. False, and nothing is changed, where the row does
         not wait any more, as where its report was withdrawn or deleted meanwhile.
 
-        dead: why it could not be compared, after the last try.
+        audited: action and detail of rows for the audit. dead: why it could not be compared, after
+        the last try.
         """
         with self._db.write() as db:
             ended = db.execute(
@@ -200,6 +220,8 @@ class Comparisons(Part):
                     (by, str(old)),
                 )
             self._outbox.add_in(db, owed)
+            for action, detail in audited:
+                self._audit.add_in(db, ACTOR, action, dict(detail))
         return True
 
     def again(self, report_ids: Iterable[str]) -> int:
@@ -251,6 +273,22 @@ class Comparisons(Part):
                 (why, report_id),
             ).fetchone()
         return 0 if row is None else int(row["attempts"])
+
+    def forget(self, report_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """A person has the exams of these reports forgotten: what was said of them beside others,
+        and of others beside them, goes. Report and comparison of each that went, for who deletes
+        what is kept beside the reports."""
+        marks = ", ".join("?" * len(report_ids))
+        with self._db.write() as db:
+            if not are_here(db):
+                return []
+            rows = db.execute(
+                f"""DELETE FROM compared WHERE report_id IN ({marks})
+                OR prior_report_id IN ({marks}) RETURNING report_id, comparison_id""",
+                (*report_ids, *report_ids),
+            ).fetchall()
+            db.execute(f"DELETE FROM comparisons WHERE report_id IN ({marks})", report_ids)
+        return [(str(row["report_id"]), str(row["comparison_id"])) for row in rows]
 
     def let_go(self) -> int:
         """Nothing is to be kept of any exam any more: what waits does not. How many did."""

@@ -83,7 +83,7 @@ class Journal:
         self.shown = Shown(database, clock)
         self.timings = Timings(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
-        self.comparisons = Comparisons(database, clock, self.owed)
+        self.comparisons = Comparisons(database, clock, self.owed, self.audit)
 
     @classmethod
     def open(
