@@ -382,7 +382,7 @@ def _measured(
     backend: Backend,
 ) -> tuple[measure.Body | None, ...]:
     """The body of each finding, None where it cannot be measured."""
-    op = _cube(manifest, "measure")
+    op, edges = _cube(manifest, "measure"), measure.edges_of(stack)
     bodies: list[measure.Body | None] = []
     for first in range(0, len(found), MEASURED_AT_ONCE):
         part = found[first : first + MEASURED_AT_ONCE]
@@ -390,7 +390,7 @@ def _measured(
         cubes = backend.gather(stack, _ops(manifest, "measure"), centers)
         grids = [plan.cube_grid(stack, center, op) for center in centers]
         outputs = backend.infer("measure", cubes)
-        bodies += measure.bodies(outputs, list(zip(part, grids, strict=True)), found, stack, head)
+        bodies += measure.bodies(outputs, list(zip(part, grids, strict=True)), found, edges, head)
     return tuple(bodies)
 
 
