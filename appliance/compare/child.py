@@ -147,17 +147,14 @@ class Comparer:
         if not made:
             words = self._words(report)
             made = [self._comparing.nothing(Code.NO_PRIOR, NO_PRIOR, entry, words)]
-        used = [entry, *(one.prior for one in made if one.prior is not None)]
-        if any(self._exams.of_report(one.report.report_id) is None for one in used):
-            self._tried.add(row.report_id)  # a person had it forgotten meanwhile (rule 7)
-            return 0
-        return self._end(row, made)
+        return self._end(row, made, used=[entry, *(m.prior for m in made if m.prior is not None)])
 
     def _entry(self, row: ToCompare, report: Report) -> Entry | NotKept:
         """What is kept of the exam, or kept now; and the exams after it are compared anew."""
-        known = self._exams.of_report(report.report_id)
-        if known is not None:
-            return known
+        if self._journal.comparisons.of_report(report.report_id):  # its images may be gone
+            known = self._exams.of_report(report.report_id)
+            if known is not None:
+                return known
         made = self._making(row, report)
         if isinstance(made, NotKept):
             log.info("nothing is kept of report %s: %s", row.report_id, made.code)
@@ -169,27 +166,39 @@ class Comparer:
             log.info("%d later exams are compared with report %s too", again, row.report_id)
         return made
 
-    def _end(self, row: ToCompare, made: Sequence[Made], *, dead: str | None = None) -> int:
-        """Keep, supersede, owe and end the row; how many comparisons are said."""
+    def _end(
+        self,
+        row: ToCompare,
+        made: Sequence[Made],
+        *,
+        used: Sequence[Entry] = (),
+        dead: str | None = None,
+    ) -> int:
+        """Keep, supersede, owe and end the row; how many comparisons are said. used: the entries
+        that it was made of, which must still be kept (rule 7)."""
         report_id = uuid.UUID(row.report_id)
         before = {c.comparison_id: c for c in self._journal.comparisons.standing(report_id)}
         now = {one.comparison.comparison_id for one in made}
         gone = [] if row.prior_only else [uid for uid in before if uid not in now]
-        fresh = [one for one in made if not _is_said(one.comparison, before)]
         said: list[Made] = []
-        for number, one in enumerate(fresh):
-            first = gone[min(number, len(gone) - 1)] if gone else None
-            comparison = one.comparison.model_copy(update={"supersedes": first})
-            said.append(Made(comparison, one.prior, one.cubes))
-            beside.keep(self._state, said[-1], self._disk)
-        ended = self._journal.comparisons.commit(
-            report_id,
-            [one.comparison for one in said],
-            superseded=gone,
-            owed=self._owed(row, said, gone),
-            audited=[_alarm(c) for one in said if (c := one.comparison) and _alarms(c)],
-            dead=dead,
-        )
+        for one in made:
+            if not _is_said(one.comparison, before):
+                first = gone[min(len(said), len(gone) - 1)] if gone else None
+                comparison = one.comparison.model_copy(update={"supersedes": first})
+                said.append(Made(comparison, one.prior, one.cubes))
+                beside.keep(self._state, said[-1], self._disk)
+        with self._exams.held():
+            if not all(self._exams.holds(one) for one in used):
+                self._tried.add(row.report_id)
+                return 0
+            ended = self._journal.comparisons.commit(
+                report_id,
+                [one.comparison for one in said],
+                superseded=gone,
+                owed=self._owed(row, said, gone),
+                audited=[_alarm(c) for one in said if _alarms(c := one.comparison)],
+                dead=dead,
+            )
         if ended and said:
             bell.ring(self._state, "publish")
         return len(said) if ended else 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -59,14 +60,14 @@ class Made:
 
 
 class Exams(Protocol):
-    """The entries that are kept (store/priors)."""
+    """The entries that are kept (`kept`)."""
 
     def keep(self, entry: Entry) -> None:
         """Durable when this returns; what was kept of the same report is replaced."""
         ...
 
     def of_report(self, report_id: uuid.UUID) -> Entry | None:
-        """None where nothing is kept, or where it cannot be read."""
+        """None where nothing is kept, or where it cannot be read. It looks at all that is kept."""
         ...
 
     def of_person(self, key: str) -> Sequence[Entry]:
@@ -75,6 +76,14 @@ class Exams(Protocol):
 
     def remove(self, report_id: uuid.UUID) -> None:
         """Nothing is kept of this report any more. Not there is fine."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Nobody takes an entry away meanwhile. Nothing of this may be changed inside."""
+        ...
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether it is still kept."""
         ...
 
 

@@ -50,11 +50,10 @@ def message(
     """The message of one comparison. key: the series of today's report; withdrawn: what counts no
     more because of it."""
     which = " ".join(comparison.prior.which) if comparison.prior else "-"
-    before = comparison.supersedes or "-"
+    why = " ".join(reason.code.value for reason in comparison.reasons)
+    what = f"{comparison.status} {why}, {which}, in the place of {comparison.supersedes or '-'}"
     return ComparisonMessage(
-        event_id=naming.event(
-            comparison.comparison_id, f"{comparison.status}, {which}, in the place of {before}"
-        ),
+        event_id=naming.event(comparison.comparison_id, what),
         at=at,
         event=comparison.status,
         study=comparison.study,

@@ -140,20 +140,6 @@ class Bundles(Record):
     file that belongs to root and that nobody else may write."""
 
 
-class Priors(Record):
-    """What is kept of exams of the chest, for comparing later ones with them."""
-
-    keep: bool = True
-    """False: nothing is kept, and nothing is compared."""
-    days: float = Field(default=1900.0, gt=0)
-    """Sub-solid nodules are followed for five years."""
-    max_mb: int = Field(default=20000, ge=1)
-    issuer: str = ""
-    """What a Patient ID without an issuer counts as."""
-    dummies: tuple[str, ...] = ()
-    """Patient IDs that are none, beside the usual ones."""
-
-
 class Retain(Record):
     days: float = Field(default=14.0, gt=0)
     """Published series, reports and masks older than this are deleted."""

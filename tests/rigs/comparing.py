@@ -7,6 +7,7 @@ import io
 import pickle
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from appliance.report import (
     StudyRef,
 )
 from appliance.store.files import DISK, Disk
+from appliance.store.lock import locked
 from appliance.store.rows import ToCompare
 from rigs.reports import NAMING
 
@@ -143,6 +145,12 @@ class Folder:
 
     def remove(self, report_id: uuid.UUID) -> None:
         self._disk.remove(self._path(report_id))
+
+    def held(self) -> AbstractContextManager[None]:
+        return locked(self._folder / "lock")
+
+    def holds(self, entry: Entry) -> bool:
+        return self._path(entry.report.report_id).exists()
 
 
 def _read(path: Path) -> Entry:
