@@ -151,6 +151,22 @@ class Retain(Record):
     """Composed objects that no archive took for so long are given up."""
 
 
+class Priors(Record):
+    """What is kept of each chest CT, so that a later one can be compared with it."""
+
+    keep: bool = True
+    """Off: nothing more is kept; what lies there goes by `days`, or by `scanside priors forget`."""
+    days: float = Field(default=1900.0, gt=0)
+    """Entries older than this are deleted: sub-solid nodules are followed for five years."""
+    max_mb: int = Field(default=20000, ge=0)
+    """The longest stored are deleted where all together are larger."""
+    issuer: Annotated[str, Field(max_length=64)] = ""
+    """What counts as Issuer of Patient ID (0010,0021) where an image names none."""
+    dummies: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    """Patient IDs of this site that stand for nobody, such as that of emergencies; a few that all
+    sites have are known anyway (appliance/prior/patient.py)."""
+
+
 class PageTLS(Record):
     """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
 

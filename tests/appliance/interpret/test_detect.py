@@ -274,3 +274,4 @@ def test_all_that_was_scored_is_kept_the_highest_first_whatever_the_threshold():
         assert kept.threshold == 0.5
         assert [one.score for one in kept.candidates] == [0.7, 0.2]
         assert [one.center_lps_mm for one in kept.candidates] == [(4, 5, 6), (1, 2, 3)]
+        assert [one.diameter_mm for one in kept.candidates] == [7.0, 4.0]
