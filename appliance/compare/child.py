@@ -36,7 +36,7 @@ from typing import Final
 
 from appliance.compare import beside
 from appliance.compare.chosen import chosen, later
-from appliance.compare.ports import Comparing, Exams, Made, Making, Words
+from appliance.compare.ports import Comparing, Exams, Listed, Made, Making, Words
 from appliance.comparison import Comparison, Which
 from appliance.errors import ScansideError, StateUnusable, told
 from appliance.naming import Naming
@@ -64,6 +64,7 @@ ALARMING: Final = frozenset({Code.IDENTITY_MISMATCH, Code.IMAGES_DISAGREE, Code.
 """Two exams of one id that may be of two people, or mirrored."""
 ACTOR: Final = "compare"
 """Of the audit."""
+UNREADABLE: Final = "what is kept of earlier exams of this person cannot be read"
 NO_PRIOR: Final = "no earlier exam of this person is kept"
 PASSING: Final = frozenset({"supersedes", "appliance", "committed"})
 """Fields in which a comparison that is made again may differ and is the same."""
@@ -138,15 +139,18 @@ class Comparer:
             said = self._comparing.nothing(why, entry.text, None, self._words(report))
             return self._end(row, [said])
         kept = self._exams.of_person(entry.facts.person.key)
-        made = [
-            self._comparing.pair(
-                one.entry, entry, self._words(report, one.which, one.entry.report.report_id)
-            )
-            for one in chosen(entry, kept)
-        ]
+        made = []
+        for one in chosen(_listed(entry), kept.listed):
+            prior = self._exams.of_report(one.exam.report_id)
+            if prior is None:
+                self._tried.add(row.report_id)  # it went in this very moment
+                return 0
+            words = self._words(report, one.which, one.exam.report_id)
+            made.append(self._comparing.pair(prior, entry, words))
         if not made:
-            words = self._words(report)
-            made = [self._comparing.nothing(Code.NO_PRIOR, NO_PRIOR, entry, words)]
+            why = Code.PRIOR_UNREADABLE if kept.unreadable else Code.NO_PRIOR
+            text = UNREADABLE if kept.unreadable else NO_PRIOR
+            made = [self._comparing.nothing(why, text, entry, self._words(report))]
         return self._end(row, made, used=[entry, *(m.prior for m in made if m.prior is not None)])
 
     def _entry(self, row: ToCompare, report: Report) -> Entry | NotKept:
@@ -160,8 +164,8 @@ class Comparer:
             log.info("nothing is kept of report %s: %s", row.report_id, made.code)
             return made
         self._exams.keep(made)
-        after = later(made, self._exams.of_person(made.facts.person.key))
-        again = self._journal.comparisons.again(str(one.report.report_id) for one in after)
+        after = later(_listed(made), self._exams.of_person(made.facts.person.key).listed)
+        again = self._journal.comparisons.again(str(one.report_id) for one in after)
         if again:
             log.info("%d later exams are compared with report %s too", again, row.report_id)
         return made
@@ -250,6 +254,10 @@ def tracked_by(comparisons: Sequence[Comparison]) -> dict[int, str | None]:
         if one.prior is not None and "newest" in one.prior.which:
             return {f.finding: f.tracking_uid for f in one.findings if f.finding is not None}
     return {}
+
+
+def _listed(entry: Entry) -> Listed:
+    return Listed(entry.report.report_id, entry.facts, entry.digest)
 
 
 def _is_said(made: Comparison, before: dict[uuid.UUID, Comparison]) -> bool:

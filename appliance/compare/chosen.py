@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from appliance.compare.ports import Listed
 from appliance.comparison import Which
-from appliance.prior.entry import Entry, Facts
+from appliance.prior.entry import Facts
 
 _DATE = 8
 """Characters of a date without a time."""
@@ -29,11 +30,11 @@ _DATE = 8
 class Chosen:
     """An earlier exam, and which of those that are kept it is."""
 
-    entry: Entry
+    exam: Listed
     which: tuple[Which, ...]
 
 
-def chosen(current: Entry, kept: Sequence[Entry]) -> tuple[Chosen, ...]:
+def chosen(current: Listed, kept: Sequence[Listed]) -> tuple[Chosen, ...]:
     """Of all that is kept of a person, what today's exam is compared with: none, one or two."""
     others = [one for one in kept if one.facts.pseudonym != current.facts.pseudonym]
     same = [one for one in others if one.facts.pixel_digest == current.facts.pixel_digest]
@@ -52,11 +53,11 @@ def chosen(current: Entry, kept: Sequence[Entry]) -> tuple[Chosen, ...]:
     return (Chosen(nearest, ("newest", "oldest")),)
 
 
-def later(entry: Entry, kept: Sequence[Entry]) -> list[Entry]:
+def later(exam: Listed, kept: Sequence[Listed]) -> list[Listed]:
     """The exams of the same person that this one may be an earlier exam of: what is compared anew
     where it came late."""
-    others = [one for one in kept if one.facts.pseudonym != entry.facts.pseudonym]
-    return [one for one in others if _is_earlier(entry, one)]
+    others = [one for one in kept if one.facts.pseudonym != exam.facts.pseudonym]
+    return [one for one in others if _is_earlier(exam, one)]
 
 
 def days(prior: Facts, current: Facts) -> int | None:
@@ -71,7 +72,7 @@ def days(prior: Facts, current: Facts) -> int | None:
     return int(apart) if apart >= 0 else -int(-apart) - (apart != int(apart))
 
 
-def _is_earlier(one: Entry, current: Entry) -> bool:
+def _is_earlier(one: Listed, current: Listed) -> bool:
     apart = days(one.facts, current.facts)
     return apart is None or apart >= 1
 

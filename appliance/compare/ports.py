@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.comparison import Comparison, Which
-from appliance.prior.entry import Entry
+from appliance.prior.entry import Entry, Facts
 from appliance.prior.patient import NotKept
 from appliance.reasons import Code
 from appliance.records import Grid
@@ -59,6 +59,24 @@ class Made:
     """Of each of `Comparison.findings`: then, now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry without its arrays, of which a person may have many."""
+
+    report_id: uuid.UUID
+    facts: Facts
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfPerson:
+    """What is kept of one person."""
+
+    listed: tuple[Listed, ...] = ()
+    unreadable: int = 0
+    """Entries that are damaged, or of another release."""
+
+
 class Exams(Protocol):
     """The entries that are kept (`kept`)."""
 
@@ -70,8 +88,8 @@ class Exams(Protocol):
         """None where nothing is kept, or where it cannot be read. It looks at all that is kept."""
         ...
 
-    def of_person(self, key: str) -> Sequence[Entry]:
-        """All that can be read of one person."""
+    def of_person(self, key: str) -> OfPerson:
+        """All that is kept of one person."""
         ...
 
     def remove(self, report_id: uuid.UUID) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.compare.chosen import days
-from appliance.compare.ports import Made, Words
+from appliance.compare.ports import Listed, Made, OfPerson, Words
 from appliance.comparison import Change, Comparison, Followed, PriorRef
 from appliance.naming import Naming
 from appliance.prior.entry import Cube, Entry, Facts, Image, ImageNames, Person
@@ -116,6 +116,10 @@ def entry(
     return replace(made, digest=hashlib.sha256(packed(made)).hexdigest())
 
 
+def listed(made: Entry) -> Listed:
+    return Listed(made.report.report_id, made.facts, made.digest)
+
+
 def packed(made: Entry) -> bytes:
     data = io.BytesIO()
     pickle.dump(made, data)
@@ -139,9 +143,9 @@ class Folder:
         path = self._path(report_id)
         return _read(path) if path.exists() else None
 
-    def of_person(self, key: str) -> list[Entry]:
+    def of_person(self, key: str) -> OfPerson:
         entries = [_read(path) for path in sorted(self._folder.glob("*.pickle"))]
-        return [one for one in entries if one.facts.person.key == key]
+        return OfPerson(tuple(listed(one) for one in entries if one.facts.person.key == key))
 
     def remove(self, report_id: uuid.UUID) -> None:
         self._disk.remove(self._path(report_id))

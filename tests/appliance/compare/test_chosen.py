@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 
 from appliance.compare.chosen import chosen, days, later
-from appliance.prior.entry import Entry
-from rigs.comparing import entry, report
+from appliance.compare.ports import Listed
+from rigs.comparing import entry, listed, report
 
 
-def exam(taken: str | None, study: str | None = None, seed: int | None = None) -> Entry:
+def exam(taken: str | None, study: str | None = None, seed: int | None = None) -> Listed:
     study = study or f"1.{taken or 0}"
-    return entry(report(study), taken=taken, seed=hash(study) % 999 if seed is None else seed)
+    seed = int(taken or 0) if seed is None else seed
+    return listed(entry(report(study), taken=taken, seed=seed))
 
 
 TODAY = exam("20260301120000", "1.1", seed=1)
 
 
-def dates(*kept: Entry, of: Entry = TODAY) -> list[tuple[str | None, tuple[str, ...]]]:
-    return [(one.entry.facts.taken, one.which) for one in chosen(of, [of, *kept])]
+def dates(*kept: Listed, of: Listed = TODAY) -> list[tuple[str | None, tuple[str, ...]]]:
+    return [(one.exam.facts.taken, one.which) for one in chosen(of, [of, *kept])]
 
 
 def test_of_many_the_newest_and_the_oldest_are_taken_and_of_one_it_is_both() -> None:
