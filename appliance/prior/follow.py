@@ -100,13 +100,13 @@ def rows(current: Sequence[Located], prior: Sequence[Located], of: Setting) -> t
     theirs = {pair.prior for pair in matching.pairs}
     theirs |= {j for others in matching.merged.values() for j in others}
     drafts = _measured([one for one in both if one is not None], of)
-    listed = _left(of.prior, prior, theirs)
+    listed = _listed(of.prior, prior, theirs)
     drafts += [
         _today_alone(one, of, listed, ambiguous=i in matching.ambiguous_current)
         for i, one in enumerate(current)
         if one.finding is not None and i not in mine
     ]
-    listed = _left(of.current, current, mine)
+    listed = _listed(of.current, current, mine)
     drafts += [
         _then_alone(one, of, listed, ambiguous=j in matching.ambiguous_prior)
         for j, one in enumerate(prior)
@@ -206,7 +206,7 @@ def _measured(drafts: Sequence[_Draft], of: Setting) -> list[_Draft]:
     ]
 
 
-def _today_alone(one: Located, of: Setting, listed: Sequence[Vector], *, ambiguous: bool) -> _Draft:
+def _today_alone(one: Located, of: Setting, listed: unseen.Listed, *, ambiguous: bool) -> _Draft:
     """A finding of today without a partner."""
     why = _why(one, of.current, of.prior, listed, of, ambiguous=ambiguous)
     followed = Followed(
@@ -219,7 +219,7 @@ def _today_alone(one: Located, of: Setting, listed: Sequence[Vector], *, ambiguo
     return _Draft(followed, None, one)
 
 
-def _then_alone(one: Located, of: Setting, listed: Sequence[Vector], *, ambiguous: bool) -> _Draft:
+def _then_alone(one: Located, of: Setting, listed: unseen.Listed, *, ambiguous: bool) -> _Draft:
     """A finding of then without a partner."""
     why = _why(one, of.prior, of.current, listed, of, ambiguous=ambiguous)
     followed = Followed(
@@ -236,7 +236,7 @@ def _why(
     one: Located,
     own: Entry,
     other: Entry,
-    listed: Sequence[Vector],
+    listed: unseen.Listed,
     of: Setting,
     *,
     ambiguous: bool,
@@ -248,12 +248,15 @@ def _why(
     return unseen.why_not(missing, own, other, listed, weak=of.weak)
 
 
-def _left(entry: Entry, found: Sequence[Located], taken: Set[int]) -> list[Vector]:
-    """Where an exam lists something that belongs to nothing of the other one."""
+def _listed(entry: Entry, found: Sequence[Located], taken: Set[int]) -> unseen.Listed:
+    """What an exam lists, by whether it belongs to something of the other one."""
     away = [found[k].own_lps_mm for k in sorted(taken)]
     every = [c.center_lps_mm for c in entry.facts.candidates if c.center_lps_mm is not None]
     every += [one.own_lps_mm for k, one in enumerate(found) if k not in taken]
-    return [at for at in every if not any(_near(at, other) for other in away)]
+    return unseen.Listed(
+        tuple(at for at in every if not any(_near(at, other) for other in away)),
+        tuple((found[k].own_lps_mm, found[k].diameter_mm / 2) for k in sorted(taken)),
+    )
 
 
 def _near(one: Vector, other: Vector) -> bool:

@@ -41,6 +41,8 @@ LEAST_HU: Final = 120.0
 """A finding of less contrast cannot be told from what lies around it."""
 REACH_MM: Final = 4.0
 LISTED_MM: Final = 5.0
+TAKEN_MM: Final = 2.0
+"""So far around another finding its blurred rim reaches."""
 SHELL_MM: Final = (1.0, 6.0)
 """From where to where around a ball its surroundings are looked at."""
 IN_LUNGS: Final = 0.8
@@ -60,13 +62,21 @@ class Missing:
     diameter_mm: float
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the other exam lists, in its own LPS mm."""
+
+    open: Sequence[Vector] = ()
+    """Places that belong to nothing else."""
+    taken: Sequence[tuple[Vector, float]] = ()
+    """Places and radii of what is matched with another finding."""
+
+
 def why_not(
-    missing: Missing, own: Entry, other: Entry, listed: Sequence[Vector], *, weak: bool
+    missing: Missing, own: Entry, other: Entry, listed: Listed, *, weak: bool
 ) -> tuple[Why, ...]:
     """Why it cannot be said that a finding of `own` is not in `other`; empty: it is not there.
-
-    `listed`: what `other` lists and what belongs to nothing else (LPS mm); `weak`: the registration
-    is."""
+    `weak`: the registration is."""
     radius, at = missing.diameter_mm / 2, missing.there_lps_mm
     covered = covers(other.image, at, radius)
     against: dict[Why, bool] = {
@@ -78,7 +88,9 @@ def why_not(
         "diseased": own.facts.diseased or other.facts.diseased,
         "registration_weak": weak,
         "seen_in_pixels": covered
-        and (_lists(listed, at, radius) or shows(missing, own.image, other.image)),
+        and (
+            _lists(listed.open, at, radius) or shows(missing, own.image, other.image, listed.taken)
+        ),
     }
     return tuple(why for why, holds in against.items() if holds)
 
@@ -93,17 +105,26 @@ def covers(image: Image, lps_mm: Vector, radius_mm: float) -> bool:
     return bool(image.covered[box].all())
 
 
-def shows(missing: Missing, own: Image, other: Image) -> bool:
+def shows(
+    missing: Missing, own: Image, other: Image, taken: Sequence[tuple[Vector, float]] = ()
+) -> bool:
     """Rule 2: whether something is seen at the place, or nobody can tell."""
     radius = missing.diameter_mm / 2
     today = contrast(own, missing.lps_mm, radius, reach_mm=0.0)
-    there = contrast(other, missing.there_lps_mm, radius, reach_mm=REACH_MM)
+    there = contrast(other, missing.there_lps_mm, radius, reach_mm=REACH_MM, taken=taken)
     return today is None or there is None or today < LEAST_HU or there >= SHOWN * today
 
 
-def contrast(image: Image, lps_mm: Vector, radius_mm: float, *, reach_mm: float) -> float | None:
+def contrast(
+    image: Image,
+    lps_mm: Vector,
+    radius_mm: float,
+    *,
+    reach_mm: float,
+    taken: Sequence[tuple[Vector, float]] = (),
+) -> float | None:
     """HU by which a ball stands out of the lung around it, at its best place within reach; None
-    where too little lung is around it."""
+    where too little lung is around it. Balls that are `taken` are not looked at."""
     spacing = np.asarray(image.grid.spacing_mm)
     middle = plan.to_index(image.grid, lps_mm)
     far = np.ceil((radius_mm + reach_mm + SHELL_MM[1]) / spacing).astype(int)
@@ -114,14 +135,14 @@ def contrast(image: Image, lps_mm: Vector, radius_mm: float, *, reach_mm: float)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     hu = LOW_HU + image.values[box].astype(np.float64) * (HIGH_HU - LOW_HU) / 255
     at = [(np.arange(a, b) - m) * s for a, b, m, s in zip(low, high, middle, spacing, strict=True)]
+    looked = np.ones(hu.shape, np.bool_)
+    for place, size in taken:
+        off = (plan.to_index(image.grid, place) - middle) * spacing
+        looked &= _away(at, off) > size + TAKEN_MM
     best: float | None = None
     for step in _steps(reach_mm, float(spacing.max())):
-        away = np.sqrt(
-            ((at[0] - step[0]) ** 2)[:, None, None]
-            + ((at[1] - step[1]) ** 2)[None, :, None]
-            + ((at[2] - step[2]) ** 2)[None, None]
-        )
-        one = _stands_out(hu, image.lungs[box], away, radius_mm, at_place=not any(step))
+        away = _away(at, step)
+        one = _stands_out(hu, image.lungs[box], looked, away, radius_mm, at_place=not any(step))
         if one is None and not any(step):
             return None
         if one is not None and (best is None or one > best):
@@ -130,21 +151,30 @@ def contrast(image: Image, lps_mm: Vector, radius_mm: float, *, reach_mm: float)
 
 
 def _stands_out(
-    hu: F64, lungs: Bool, away: F64, radius_mm: float, *, at_place: bool
+    hu: F64, lungs: Bool, looked: Bool, away: F64, radius_mm: float, *, at_place: bool
 ) -> float | None:
-    """Mean of the ball less the median of the lung around it; None where there is too little lung,
-    or, beside the place itself, where the ball leaves the lungs."""
+    """Mean of the ball less the median of the lung around it; None where half of the ball is not to
+    be looked at, where there is too little lung, or, beside the place itself, where the ball leaves
+    the lungs."""
     ball = np.clip((radius_mm - away) / 2 + 0.5, 0, 1)
+    every = float(ball.sum())
+    ball = ball * looked
     whole = float(ball.sum())
-    if whole == 0:
+    if 2 * whole <= every:
         return None
     if not at_place and float(ball[lungs].sum()) < IN_LUNGS * whole:
         return None
     around = (away >= radius_mm + SHELL_MM[0]) & (away <= radius_mm + SHELL_MM[1])
-    lung = around & lungs
+    lung = around & lungs & looked
     if 5 * np.count_nonzero(lung) < np.count_nonzero(around):
         return None
     return float((hu * ball).sum() / whole - np.median(hu[lung]))
+
+
+def _away(at: Sequence[F64], place: Sequence[float] | F64) -> F64:
+    """mm of voxels along z, y and x from a place -> how far each of them is away [z, y, x]."""
+    z, y, x = ((axis - p) ** 2 for axis, p in zip(at, place, strict=True))
+    return np.asarray(np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None]))
 
 
 def _steps(reach_mm: float, step_mm: float) -> list[tuple[float, float, float]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance.prior.unseen import LISTED_MM, Missing, contrast, covers, why_not
+from appliance.prior.unseen import LISTED_MM, Listed, Missing, contrast, covers, why_not
 from tests.rigs.two_exams import Ball, Exam, entry
 
 PLACE = (45.0, 8.0, 0.0)
@@ -22,9 +22,11 @@ def today():
     return entry(TODAY, "today")
 
 
-def why(own, then: Exam, *, there=PLACE, diameter=8.0, listed=(), weak=False) -> tuple[str, ...]:
+def why(
+    own, then: Exam, *, there=PLACE, diameter=8.0, listed=(), taken=(), weak=False
+) -> tuple[str, ...]:
     missing = Missing(OWN, there, diameter)
-    return why_not(missing, own, entry(then, "then"), listed, weak=weak)
+    return why_not(missing, own, entry(then, "then"), Listed(listed, taken), weak=weak)
 
 
 def test_a_finding_is_new_where_the_other_exam_shows_nothing(today):
@@ -45,6 +47,17 @@ def test_a_smaller_body_that_was_missed_is_seen_too(today):
 
 def test_a_vessel_beside_the_place_is_no_body(today):
     assert why(today, Exam(), there=(45.0, 8.0, -17.0)) == ()
+
+
+def test_another_finding_beside_the_place_is_not_taken_for_this_one(today):
+    other = (45.0, 15.5, 0.0)
+    beside = Exam([Ball(other, 8.0)])
+    assert why(today, beside) == ("seen_in_pixels",)
+    assert why(today, beside, taken=[(other, 4.0)]) == ()
+
+
+def test_a_place_inside_another_finding_cannot_be_judged(today):
+    assert why(today, Exam([Ball(PLACE, 20.0)]), taken=[(PLACE, 10.0)]) == ("seen_in_pixels",)
 
 
 def test_noise_is_no_body(today):
