@@ -36,6 +36,9 @@ from typing import Final
 
 from appliance.compare import beside
 from appliance.compare.chosen import chosen, later
+from appliance.compare.gather import Gatherer
+from appliance.compare.kept import KeptExams
+from appliance.compare.line import Line
 from appliance.compare.ports import Comparing, Exams, Listed, Made, Making, Words
 from appliance.comparison import Comparison, Which
 from appliance.errors import ScansideError, StateUnusable, told
@@ -46,13 +49,17 @@ from appliance.reasons import Code
 from appliance.report import Report, Stage, Status
 from appliance.results import destinations
 from appliance.results.owed import Owed
+from appliance.runtime.comparing import CompareBundles
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
+from appliance.store.priors import Priors
 from appliance.store.rows import ToCompare
+from appliance.store.site_key import fingerprint, site_key
+from appliance.store.spool import Spool
 
 log = logging.getLogger("scanside.compare")
 
@@ -331,3 +338,21 @@ def serve(settings: Settings, build: Callable[[Settings, Journal], Comparer]) ->
         return 1
     log.info("said %d comparisons", count)
     return 0
+
+
+def built(settings: Settings, journal: Journal) -> Comparer:
+    """With the bundles, the entries and the images of this device."""
+    key = site_key(settings.state)
+    naming, bundles = Naming(key), CompareBundles(settings)
+    note_unnoted(journal, bundles.follows)
+    exams = KeptExams(Priors(settings.state), fingerprint(key), journal)
+    making = Gatherer(settings, Spool(settings.state), naming, bundles.manifest)
+    return Comparer(settings, journal, exams, making, Line(bundles, naming), naming)
+
+
+def main() -> int:
+    return serve(Settings.model_validate_json(sys.stdin.read()), built)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
