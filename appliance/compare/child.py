@@ -55,6 +55,7 @@ from appliance.store import bell
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
+from appliance.store.journal.comparisons import ALARMING
 from appliance.store.lock import alone
 from appliance.store.priors import Priors
 from appliance.store.rows import ToCompare
@@ -67,10 +68,6 @@ TRIES: Final = 3
 LINGER_S: Final = 60.0
 OLD_S: Final = 900.0
 UNNOTED_S: Final = 86400.0
-ALARMING: Final = frozenset({Code.IDENTITY_MISMATCH, Code.IMAGES_DISAGREE, Code.LATERALITY})
-"""Two exams of one id that may be of two people, or mirrored."""
-ACTOR: Final = "compare"
-"""Of the audit."""
 UNREADABLE: Final = "what is kept of earlier exams of this person cannot be read"
 NO_PRIOR: Final = "no earlier exam of this person is kept"
 PASSING: Final = frozenset({"supersedes", "appliance", "committed"})
@@ -322,7 +319,7 @@ def serve(settings: Settings, build: Callable[[Settings, Journal], Comparer]) ->
 
     try:
         with (
-            alone(settings.state, ACTOR),
+            alone(settings.state, bell.COMPARE),
             Journal.awaited(settings.state) as journal,
             bell.hearing(settings.state, bell.COMPARE) as rung,
         ):

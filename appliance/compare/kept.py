@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -45,7 +44,7 @@ class KeptExams:
         self._audit(self._priors.keep(person, report_id, data, fingerprint=self._fingerprint))
 
     def of_report(self, report_id: uuid.UUID) -> Entry | None:
-        return self._first(one for one in self._priors.all() if one.report_id == report_id)
+        return of_report(self._priors, report_id)
 
     def of_person(self, key: str) -> OfPerson:
         listed, unreadable = [], 0
@@ -71,18 +70,24 @@ class KeptExams:
         return any(one.report_id == report_id for one in self._priors.all())  # of a merged person
 
     def _listed(self, one: Kept) -> Listed | None:
-        entry = self._first([one])
+        entry = _read(self._priors, one)
         return None if entry is None else Listed(one.report_id, entry.facts, entry.digest)
-
-    def _first(self, found: Iterable[Kept]) -> Entry | None:
-        for one in found:
-            data = self._priors.read(one)
-            try:
-                return None if data is None else packed.unpacked(data)
-            except ValueError as e:
-                log.error("the entry of report %s cannot be read: %s", one.report_id, e)
-        return None
 
     def _audit(self, gone: int) -> None:
         if gone:
             self._journal.audit.add(ACTOR, OTHER_KEY, count=gone)
+
+
+def of_report(priors: Priors, report_id: uuid.UUID) -> Entry | None:
+    """What is kept of a report; None where nothing is, or where it cannot be read."""
+    found = next((one for one in priors.all() if one.report_id == report_id), None)
+    return None if found is None else _read(priors, found)
+
+
+def _read(priors: Priors, one: Kept) -> Entry | None:
+    data = priors.read(one)
+    try:
+        return None if data is None else packed.unpacked(data)
+    except ValueError as e:
+        log.error("the entry of report %s cannot be read: %s", one.report_id, e)
+        return None

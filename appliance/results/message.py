@@ -144,6 +144,12 @@ class HealthMessage(Message):
     engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
     audit_head: AuditHead | None = None
+    person_doubts: dict[str, int] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="how often an exam and an earlier one of the same id were found to be of two "
+        "people, or mirrored, by reason; not written while that never was",
+    )
 
 
 class Checked(Record):

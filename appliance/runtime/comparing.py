@@ -30,6 +30,7 @@ from appliance.settings import Settings
 log = logging.getLogger("scanside.compare")
 
 LAYING: Final = Laying(register.register, locate.locate, identity.judged)
+ACTIVE: Final = "active"
 THREADS: Final = 1
 """The work beside it has the machine."""
 
@@ -57,10 +58,12 @@ class CompareBundles:
         except ScansideError:
             return False
 
-    def of(self, digest: str) -> Bundles:
-        """What compares an exam whose report is of this bundle. BundleRefused where nothing
+    def of(self, digest: str, lays: str | None = ACTIVE) -> Bundles:
+        """What compares an exam whose report is of this bundle. lays: digest of the bundle that
+        lays exams over each other, None: demons, or the ACTIVE one. BundleRefused where nothing
         measures."""
-        nodules, laying = self._nodules(digest), self._lays()
+        nodules = self._nodules(digest)
+        laying = None if lays is None else self._lays(lays)
         if laying is None:
             return Bundles(nodules)
         return Bundles(
@@ -93,9 +96,14 @@ class CompareBundles:
         self._measuring[digest] = made
         return made
 
-    def _lays(self) -> Loaded | None:
-        """The active bundle that compares, opened once; None where there is none to be had."""
-        found = next((one for one in self._active() if not one.manifest.line.takes_images), None)
+    def _lays(self, digest: str) -> Loaded | None:
+        """The bundle that compares, opened once; None where the active one is asked for and there
+        is none to be had."""
+        if digest != ACTIVE:
+            found: OnShelf | None = self._shelf.load(self._entry(digest))
+        else:
+            active = (one for one in self._active() if not one.manifest.line.takes_images)
+            found = next(active, None)
         if found is None:
             return None
         if self._laying is None or self._laying[0] != found.digest:

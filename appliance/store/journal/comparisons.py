@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from appliance.comparison import Comparison
+from appliance.reasons import Code
 from appliance.report import SeriesKey
 from appliance.results.owed import Owed
 from appliance.store.journal import steps
@@ -37,6 +38,8 @@ SINCE: Final = 6
 """The schema that has the tables."""
 ACTOR: Final = "compare"
 """Of the audit."""
+ALARMING: Final = frozenset({Code.IDENTITY_MISMATCH, Code.IMAGES_DISAGREE, Code.LATERALITY})
+"""Two exams of one id that may be of two people, or mirrored: actions of the audit."""
 _ROW: Final = columns(ToCompare)
 
 
@@ -150,10 +153,12 @@ class Comparisons(Part):
 
     def alarms(self) -> dict[str, int]:
         """How often what is wrong about a person was found, by code: since the audit began."""
+        marks = ", ".join("?" * len(ALARMING))
         with self._db.look() as db:
             rows = db.execute(
-                "SELECT action, count(*) AS times FROM audit WHERE actor = ? GROUP BY action",
-                (ACTOR,),
+                f"""SELECT action, count(*) AS times FROM audit WHERE actor = ?
+                AND action IN ({marks}) GROUP BY action""",
+                (ACTOR, *sorted(code.value for code in ALARMING)),
             ).fetchall()
         return {str(row["action"]): int(row["times"]) for row in rows}
 
