@@ -246,7 +246,7 @@ def doctor(as_json: AsJson = False, config: Config = None) -> None:
 
 @app.command()
 def replay(report_id: str, config: Config = None) -> None:
-    """Recompute a past report and say whether it is the same."""
+    """Recompute a past report or comparison, and say whether it is the same."""
     from appliance.verbs import replay as verb
 
     _log(logging.WARNING)

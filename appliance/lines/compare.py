@@ -78,6 +78,10 @@ class Registration(Protocol):
         """The other way."""
         ...
 
+    def jacobian(self, points: ArrayLike, /) -> F64:
+        """[n, 3, 3]: d of the place in the earlier exam by d of that in today's."""
+        ...
+
 
 class Locate(Protocol):
     """prior/locate.py: the place in the earlier exam, refined around a finding, LPS mm [3]."""
@@ -345,6 +349,10 @@ class _Back:
 
     def to_current(self, points: ArrayLike) -> F64:
         return self.forth.to_prior(points)
+
+    def jacobian(self, points: ArrayLike, /) -> F64:
+        there = self.forth.jacobian(self.forth.to_current(points))
+        return np.asarray(np.linalg.pinv(there), np.float64)  # at a fold there is no way back
 
 
 def _located(own: Entry, other: Entry, laid: Registration, locate: Locate) -> list[Located]:

@@ -10,7 +10,7 @@ Rules
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,7 +21,6 @@ from appliance.prior import identity, warp
 from appliance.prior.entry import Image
 from appliance.prior.keypoints import BRIGHT
 from appliance.prior.refine import ALIKE, SOFT, regions, tops
-from appliance.prior.register import Registration
 from appliance.prior.warp import F32, F64
 from appliance.records import Mask
 
@@ -37,8 +36,20 @@ BETTER: Final = 0.03
 """By so much a place must be more alike than the field's own: less is noise."""
 
 
+class Laid(Protocol):
+    """One exam laid over another, this way or the other way round."""
+
+    def to_prior(self, points_lps: ArrayLike, /) -> F64:
+        """Places [n, 3] -> places [n, 3] in the other exam, LPS mm."""
+        ...
+
+    def jacobian(self, points_lps: ArrayLike, /) -> F64:
+        """[n, 3, 3]: how the other exam is stretched there, d of its place by d of this one."""
+        ...
+
+
 def locate(
-    registration: Registration,
+    registration: Laid,
     prior: Image,
     current: Image,
     center_lps_mm: ArrayLike,
@@ -50,8 +61,7 @@ def locate(
     length.
     """
     center = np.asarray(center_lps_mm, np.float64).reshape(1, 3)
-    field = registration.field
-    there = field.to_prior(center)
+    there = registration.to_prior(center)
     step = current.grid.spacing_mm[0]
     reach = AROUND + round(_radius(body, center) / step)
     steps = np.arange(-reach, reach + 1) * step
@@ -61,7 +71,7 @@ def locate(
     weights &= ~_in_body(body, center, places)
     if weights.sum() < LEAST:
         return np.asarray(there[0])
-    stretch = field.jacobian(center)
+    stretch = registration.jacobian(center)
     here = _drawn(current, center, np.eye(3)[None], step, reach)
     region = _drawn(prior, there, stretch, step, reach + SEARCH)
     scores = _correlation(here, region, weights.reshape(here.shape).astype(np.float32))

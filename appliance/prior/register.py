@@ -64,6 +64,10 @@ class Registration:
         """Places [n, 3] of PRIOR -> places [n, 3] of CURRENT, LPS mm."""
         return self.field.to_current(points_lps)
 
+    def jacobian(self, points_lps: ArrayLike) -> F64:
+        """[n, 3, 3]: d of the place in PRIOR by d of that in CURRENT."""
+        return self.field.jacobian(points_lps)
+
     def weak_at(self, points_lps: ArrayLike) -> NDArray[np.bool_]:
         """[n]: whether the place in PRIOR of these places of CURRENT is not to be relied on."""
         points = np.asarray(points_lps, np.float64).reshape(-1, 3)

@@ -43,6 +43,10 @@ class Allow(Record):
     """Quiet time after which a series without other evidence is taken as complete."""
     priority: Priority = "routine"
     """`stat`: the series of this sender are analysed before those of others that wait."""
+    role: Literal["exam", "prior"] = "exam"
+    """`prior`: what it pushes are earlier exams. A study that came from such senders alone is
+    analysed last and kept for comparing; nothing is said of it. One image from another sender makes
+    it an exam like any other."""
     certificate: Certificate | None = None
     """Under [dicom.tls]: the one certificate that it may show, also where it takes the answer to a
     storage commitment request. Else any that `ca` has signed."""
