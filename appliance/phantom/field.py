@@ -9,7 +9,7 @@ Rules of this module:
 3. A breath moves the domes of the diaphragm most and the apex least, the back of the lung more than
    its front, and draws the chest in; ribs go a few millimetres with it while the lung slides along
    them. It is at most MOST_MM, as between two scans that were both asked for in inspiration.
-4. A build is another body: stretched along each axis and rippled.
+4. A build is another body: stretched along each axis and rippled, with another relief of the lungs.
 5. No field folds: its determinant stays above 0. A test holds it at the largest of all figures.
 """
 
@@ -30,6 +30,7 @@ _DRAWN_IN: Final = 0.02
 """Of breadth and depth, by a breath of MOST_MM at the height of the domes."""
 _WALL_SHARE: Final = 0.15
 """Of the lift, what the ribs follow of it."""
+_RELIEF_WAVE_MM: Final = 50.0
 _NEAR_MM: Final = 1e-4
 _STEPS: Final = 200
 
@@ -47,14 +48,16 @@ class Field:
     """The largest displacement along each axis by slow waves."""
     wave_mm: float = 140.0
     """Their length."""
+    relief_mm: float = 0.0
+    """The same of short waves, which give the inner organs another relief, and the wall none."""
 
     def to_person(self, points: Points) -> Points:
         """Where the inner organs at these points of the image come from."""
-        return self._built(self._breathed(points, self.lift_mm))
+        return self._built(self._breathed(points, self.lift_mm), self.relief_mm)
 
     def wall_to_person(self, points: Points) -> Points:
         """Where the chest wall at these points of the image comes from."""
-        return self._built(self._breathed(points, self.lift_mm, _WALL_SHARE))
+        return self._built(self._breathed(points, self.lift_mm, _WALL_SHARE), 0.0)
 
     def to_image(self, points: Points) -> Points:
         """Where these points of the person's inner organs lie in the image."""
@@ -94,10 +97,19 @@ class Field:
             axis=1,
         )
 
-    def _built(self, points: Points) -> Points:
+    def _built(self, points: Points, relief_mm: float) -> Points:
+        pivot = np.array([0.0, 60.0, 0.0])  # the spine stays where it is
+        built: Points = (points - pivot) / self.stretch + pivot
+        if self.ripple_mm:
+            built += self.ripple_mm * self._waves(points, self.wave_mm)
+        if relief_mm:
+            built += relief_mm * self._waves(points, _RELIEF_WAVE_MM)
+        return built
+
+    def _waves(self, points: Points, length_mm: float) -> Points:
         x, y, z = points.T
-        p, w = self.phases, 2 * np.pi / self.wave_mm
-        waves = np.stack(
+        p, w = self.phases, 2 * np.pi / length_mm
+        return np.stack(
             [
                 np.sin(w * z + p[0]) * np.cos(0.8 * w * y + p[1]) * np.cos(0.6 * w * x + p[2]),
                 np.sin(0.9 * w * x + p[3]) * np.cos(0.7 * w * z + p[4]) * np.cos(w * y / 2 + p[5]),
@@ -105,9 +117,6 @@ class Field:
             ],
             axis=1,
         )
-        pivot = np.array([0.0, 60.0, 0.0])  # the spine stays where it is
-        built: Points = (points - pivot) / self.stretch + pivot + self.ripple_mm * waves
-        return built
 
 
 def _low(z: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -134,7 +143,7 @@ def build(rng: np.random.Generator) -> Field:
     """Another person: broader or narrower by up to a tenth along each axis, with another shape of
     heart, domes and ribs."""
     x, y, z = (float(v) for v in rng.uniform(0.90, 1.05, 3))
-    return Field(_phases(rng), stretch=(x, y, z), ripple_mm=8.0, wave_mm=230.0)
+    return Field(_phases(rng), stretch=(x, y, z), ripple_mm=8.0, wave_mm=230.0, relief_mm=3.0)
 
 
 def _phases(rng: np.random.Generator) -> tuple[float, ...]:
