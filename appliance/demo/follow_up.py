@@ -154,7 +154,7 @@ def _first(exam: Exam) -> list[str]:
 
 
 def _second(exam: Exam, first: Exam, truth: FollowUp) -> list[str]:
-    out = []
+    out = [] if exam.comparisons else ["nothing was said of comparing the two exams"]
     for one in exam.comparisons:
         if one.status != "compared":
             out.append("the two exams of one person were not compared")
