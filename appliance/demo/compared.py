@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from appliance.comparison import Change, Comparison, Followed, Sizes
@@ -112,7 +113,8 @@ def show(found: Sequence[Row], comparison: Comparison, console: Console) -> None
 def not_compared(comparison: Comparison, console: Console) -> None:
     """Why there is no comparison."""
     for reason in comparison.reasons:
-        console.print(f"  not compared: [yellow]{reason.code.value}[/yellow] {reason.sentence()}")
+        why = escape(reason.sentence())  # it may name a [[section]]
+        console.print(f"  not compared: [yellow]{reason.code.value}[/yellow] {why}")
 
 
 def _found(report: Report, nodule: Nodule | None, place: Point) -> int | None:

@@ -97,9 +97,10 @@ def run(*, once: bool, out: Path) -> int:
         first = _exam(both.prior, THEN, STANDARD.name, up, lines)
         console.print("\n[bold]The same person, a year later[/bold]")
         second = _exam(both.current, NOW, SOFT.name, up, lines)
+        wrong = [*_first(first), *_second(second, first, both)]
         console.print("\n[bold]Somebody else, under the same id[/bold]")
         third = _exam(other, LATER, STANDARD.name, up, lines)
-        wrong = [*_first(first), *_second(second, first, both), *_third(third)]
+        wrong += _third(third)
         _write(out, both, first, second, lines)
         if not once:
             show.stay(up, lines)

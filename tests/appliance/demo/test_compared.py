@@ -124,3 +124,17 @@ def test_a_stranger_who_was_compared_or_of_whom_nothing_is_said_is_an_untruth() 
     compare: Comparison = comparison(PRIOR, CURRENT, *RIGHT)
     assert compared.stranger_compared([compare]) == ["two people were compared"]
     assert compared.stranger_compared([]) == ["nothing was said of comparing the stranger"]
+
+
+def test_the_remedy_of_what_was_not_compared_is_whole() -> None:
+    said = Comparison.model_validate(
+        {
+            **comparison(PRIOR, CURRENT).model_dump(by_alias=True),
+            "status": "not_compared",
+            "reasons": [{"code": "unreadable", "text": "add [[priors.query]]"}],
+        }
+    )
+    console = Console(file=io.StringIO(), width=160)
+    compared.not_compared(said, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "not compared: unreadable add [[priors.query]]" in text
