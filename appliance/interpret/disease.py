@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.backend.protocol import Pointwise
 from appliance.bundle.heads import DISEASES, DiseaseHead
 from appliance.errors import Poisoned
 from appliance.interpret import one_lung, segment
@@ -72,14 +73,20 @@ def drawn(
 
     Poisoned (`backend_failed`) where they are not four or do not cover the grid.
     """
-    logits, grid = outputs[head.output], segment.grid_of(image)
-    count = len(DISEASES) + 1
-    if logits.ndim != 5 or logits.shape[1] != count:
+    grid, name, count = segment.grid_of(image), head.output, len(DISEASES) + 1
+    partly = outputs if isinstance(outputs, Pointwise) else None
+    shape = outputs[name].shape if partly is None else partly.shape(name)
+    if len(shape) != 5 or shape[1] != count:
         raise Poisoned(
-            f"an output of shape {logits.shape} has no {count} classes of disease",
+            f"an output of shape {shape} has no {count} classes of disease",
             code="backend_failed",
         )
-    of_lungs = [segment.unpadded(logits[:, i : i + 1], grid)[lungs.voxels] for i in range(count)]
+    segment.covers(shape, grid)
+    if partly is None:
+        z, y, x = grid.shape
+        of_lungs = outputs[name][0, :, :z, :y, :x][:, lungs.voxels]
+    else:
+        of_lungs = partly.at(name, lungs.voxels)
     classes = np.zeros(grid.shape, np.uint8)
     classes[lungs.voxels] = np.argmax(of_lungs, axis=0)
     classes[~_thick(classes > 0)] = 0
