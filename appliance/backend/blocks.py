@@ -5,7 +5,9 @@ Rules.
 1. A voxel's values are one product of its cell's features with the weights of its place in the
    block (ONNX operators, ConvTranspose), so those of some voxels cost as little as these are few.
    Of a chest CT the lungs are a tenth.
-2. Voxels outside the cells have no values; who asks for one gets a ValueError.
+2. Voxels beyond the cells have no values.
+3. No product is so large that the linear algebra below shares it out among threads
+   (preprocess/fast.py): these would wait for the threads of the network that runs beside.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from appliance.preprocess.fast import SHARED_OUT
 
 F32 = NDArray[np.float32]
 
@@ -64,27 +68,41 @@ class Blocks:
         blocks = values.reshape(self.kernel.channels, side, side, side, *cells)
         return np.ascontiguousarray(blocks.transpose(0, 4, 1, 5, 2, 6, 3)).reshape(self.shape)
 
-    def at(self, voxels: NDArray[np.bool_]) -> F32:
-        """Values [channels, n] of the set voxels [z, y, x], in their order."""
-        side, (depth, rows, columns) = self.kernel.side, self.features.shape[2:]
+    def highest(self, voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """[z, y, x]: the channel with the largest value of each set voxel, of equal ones the
+        first; 0 elsewhere. ValueError for voxels beyond the output."""
         if any(n > most for n, most in zip(voxels.shape, self.shape[2:], strict=True)):
             raise ValueError(f"voxels {voxels.shape} reach beyond the output {self.shape}")
-        at = np.unravel_index(np.flatnonzero(voxels), voxels.shape)
-        (z, dz), (y, dy), (x, dx) = (np.divmod(axis, side) for axis in at)
-        cell, place = (z * rows + y) * columns + x, (dz * side + dy) * side + dx
-        asked = np.zeros(depth * rows * columns, np.bool_)
-        asked[cell] = True
+        side, shape = self.kernel.side, self.shape[2:]
+        whole = np.zeros(shape, np.bool_)
+        inside = tuple(slice(n) for n in voxels.shape)
+        whole[inside] = voxels
+        places = list(np.ndindex(side, side, side))
+        asked = np.zeros(self.features.shape[2:], np.bool_)
+        for place in places:
+            asked |= whole[tuple(slice(k, None, side) for k in place)]
         cells = np.flatnonzero(asked)
-        number = np.empty(len(asked), np.intp)
-        number[cells] = np.arange(len(cells))
         flat = self.features[0].reshape(len(self.features[0]), -1)
         values = self._values(np.take(flat, cells, axis=1))
-        found = values.reshape(self.kernel.channels, side**3 * len(cells))
-        return np.asarray(np.take(found, place * len(cells) + number[cell], axis=1), np.float32)
+        values = values.reshape(self.kernel.channels, len(places), len(cells))
+        best, channel = values[0], np.zeros(values.shape[1:], np.uint8)
+        for number, other in enumerate(values[1:], start=1):
+            np.putmask(channel, other > best, number)
+            best = np.maximum(best, other)
+        z, y, x = (axis * side for axis in np.unravel_index(cells, asked.shape))
+        first = (z * shape[1] + y) * shape[2] + x
+        found = np.zeros(shape, np.uint8)
+        for (dz, dy, dx), of_place in zip(places, channel, strict=True):
+            found.reshape(-1)[first + ((dz * shape[1] + dy) * shape[2] + dx)] = of_place
+        return np.asarray(found[inside] * voxels, np.uint8)
 
     def _values(self, features: F32) -> F32:
         """[channels * places, n] of features [features, n]."""
-        kernel = self.kernel
-        values = kernel.rows() @ features
-        values += np.repeat(kernel.bias, kernel.side**3)[:, None]
-        return np.asarray(values, np.float32)
+        rows, bias = self.kernel.rows(), np.repeat(self.kernel.bias, self.kernel.side**3)
+        values = np.empty((len(rows), features.shape[1]), np.float32)
+        step = max(1, SHARED_OUT // rows.size)
+        for first in range(0, features.shape[1], step):
+            part = slice(first, first + step)
+            np.matmul(rows, features[:, part], out=values[:, part])
+        values += bias[:, None]
+        return values

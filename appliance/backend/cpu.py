@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from appliance.backend import openvino_graph
 from appliance.backend.blocks import Blocks, Kernel
 from appliance.backend.choose import Name, missing
+from appliance.backend.protocol import highest
 from appliance.bundle.manifest import Network
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
 from appliance.host.silence import silence
@@ -149,6 +150,7 @@ class Outputs(Mapping[str, F32]):
         self._made: dict[str, F32 | Blocks] = {}
         for name, one in raw.items():
             if isinstance(one, Blocks):
+                self._finite(name, one.kernel.weights)
                 features = self._finite(name, np.array(one.features, np.float32))
                 self._made[name] = Blocks(features, one.kernel)
             else:
@@ -170,13 +172,10 @@ class Outputs(Mapping[str, F32]):
         """See protocol.Pointwise."""
         return self._made[name].shape
 
-    def at(self, name: str, voxels: NDArray[np.bool_]) -> F32:
+    def highest(self, name: str, voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """See protocol.Pointwise."""
         one = self._made[name]
-        if isinstance(one, Blocks):
-            return self._finite(name, one.at(voxels))
-        z, y, x = voxels.shape
-        return one[0, :, :z, :y, :x][:, voxels]
+        return one.highest(voxels) if isinstance(one, Blocks) else highest(one, voxels)
 
     def _finite(self, name: str, array: F32) -> F32:
         if not np.isfinite(array).all():

@@ -93,13 +93,22 @@ def begun(
 
 @runtime_checkable
 class Pointwise(Protocol):
-    """Outputs of which some voxels can be had for less than all of them."""
+    """Outputs of which some voxels can be judged for less than all of them."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of an output, [1, channels, z, y, x]."""
         ...
 
-    def at(self, name: str, voxels: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """[channels, n]: the values of the set voxels [z, y, x], in their order; `voxels` may lack
-        the padding at the far ends."""
+    def highest(self, name: str, voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """As `highest` below says it of an output."""
         ...
+
+
+def highest(output: NDArray[np.float32], voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """[z, y, x]: the channel of an output [1, channels, z, y, x] with the largest value, of equal
+    ones the first, of each of the set voxels; 0 elsewhere. `voxels` may lack the padding at the far
+    ends."""
+    z, y, x = voxels.shape
+    found = np.zeros(voxels.shape, np.uint8)
+    found[voxels] = np.argmax(output[0, :, :z, :y, :x][:, voxels], axis=0)
+    return found

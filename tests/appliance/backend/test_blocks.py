@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from appliance.backend.blocks import Blocks, Kernel
+from appliance.backend.protocol import highest
 
 RNG = np.random.default_rng(5)
 
@@ -35,17 +36,25 @@ def test_the_whole_is_the_transposed_convolution():
 
 
 @pytest.mark.parametrize("shape", [(6, 10, 4), (5, 9, 3), (2, 10, 1)])
-def test_some_voxels_have_the_values_of_the_whole_in_their_order(shape):
+def test_the_highest_channel_of_some_voxels_is_that_of_the_whole(shape):
     one = blocks()
     voxels = RNG.random(shape) < 0.2
-    z, y, x = shape
-    assert np.allclose(one.at(voxels), one.whole()[0, :, :z, :y, :x][:, voxels], atol=1e-6)
+    found = one.highest(voxels)
+    assert found.dtype == np.uint8
+    assert len(np.unique(found)) > 2
+    assert np.array_equal(found, highest(one.whole(), voxels))
 
 
-def test_of_no_voxels_there_are_no_values():
-    assert blocks().at(np.zeros((6, 10, 4), np.bool_)).shape == (4, 0)
+def test_of_equal_channels_the_first_is_the_highest():
+    kernel = Kernel(np.zeros((6, 4, 2, 2, 2), np.float32), np.array([1, 3, 3, 2], np.float32))
+    one = Blocks(np.ones((1, 6, 2, 2, 2), np.float32), kernel)
+    assert (one.highest(np.ones((4, 4, 4), np.bool_)) == 1).all()
+
+
+def test_of_no_voxels_nothing_is_the_highest():
+    assert not blocks().highest(np.zeros((6, 10, 4), np.bool_)).any()
 
 
 def test_voxels_beyond_the_output_are_refused():
     with pytest.raises(ValueError, match="reach beyond"):
-        blocks().at(np.ones((7, 10, 4), np.bool_))
+        blocks().highest(np.ones((7, 10, 4), np.bool_))
