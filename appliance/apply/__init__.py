@@ -8,6 +8,7 @@ switching    the links, the units and the trial, in an order that a power cut le
 guarding     the files of `guard`, outside of the slots, after a confirm
 supply       blobs -> verified copies -> wheels and bundles
 interlock    whether a study is under way, by the journal
+by_hand      bundles that a person brings
 requests     what may be asked of it, and what it answers
 hinted       what came over MQTT: a look, or a hold
 door         the socket on which it is asked, and by whom

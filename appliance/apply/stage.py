@@ -19,11 +19,13 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from appliance.apply import guarding, hinted, report, switching, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box
+from appliance.apply.by_hand import ByHand
 from appliance.apply.course import Course, Turn
 from appliance.apply.door import Door, opened
 from appliance.apply.notes import Notes
@@ -66,7 +68,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     box = wiring.box(settings, units.found(), audit)
     notes = Notes(folder)
     course = Course(box, notes, Offers(box, notes), Supply(box))
-    requests = Requests(notes, ours, audit.add, woken.set)
+    by_hand = ByHand(box, partial(wiring.shelf_by_hand, settings), audit.add, woken.set)
+    requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask)
     with living(folder, "apply") as heart, opened(folder) as listening:
         box.slots.sweep()
         door = Door(listening, requests)
@@ -80,6 +83,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 woken.clear()
                 switching.live(box)
                 _heed(course)
+                by_hand.turn()
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
                 if made is Turn.END:
@@ -88,6 +92,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 if made is Turn.WAIT:
                     woken.wait(SOON_S if notes.wishes().now else WAIT_S)
         finally:
+            by_hand.close()
             door.close()
     return 0
 

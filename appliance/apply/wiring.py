@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -21,6 +21,7 @@ from appliance.apply import interlock, proving
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box, Machine, Units
 from appliance.apply.shelving import ReleaseShelf, ShelfBundles
+from appliance.bundle.shelf import Shelf
 from appliance.host import facts, jetson
 from appliance.release.record import Device, DeviceKind, Recall, Release
 from appliance.settings import Settings
@@ -152,6 +153,12 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
         tick=time.monotonic,
         stages=tuple(row.name for row in stages.of(settings) if row.in_slots),
     )
+
+
+def shelf_by_hand(settings: Settings, told: Callable[[str, Mapping[str, str]], None]) -> Shelf:
+    """The shelf of the stages for what a person brings; what is changed is told to `told`."""
+    unsigned = settings.bundles.allow_unsigned
+    return Shelf(settings.state, audit=told, allow_unsigned=unsigned, disk=Owned(settings.state))
 
 
 def places_of(settings: Settings) -> Places:
