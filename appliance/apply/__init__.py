@@ -7,6 +7,8 @@ slotting     to which slot a way back leads
 switching    the links, the units and the trial, in an order that a power cut leaves whole
 guarding     the files of `guard`, outside of the slots, after a confirm
 supply       blobs -> verified copies -> wheels and bundles
+journals     the journal of the stages, opened without following a link
+sweeping     more than `update` may lay down goes
 interlock    whether a study is under way, by the journal
 by_hand      bundles that a person brings
 requests     what may be asked of it, and what it answers

@@ -22,7 +22,8 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from appliance.apply import guarding, hinted, report, switching, wiring
+from appliance.apply import audit as audits
+from appliance.apply import guarding, hinted, journals, report, sweeping, switching, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box
 from appliance.apply.by_hand import ByHand
@@ -36,7 +37,6 @@ from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
 from appliance.store.files import DISK
 from appliance.store.heartbeat import living
-from appliance.store.journal import Journal
 from appliance.update import units
 
 LOG = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask)
     with living(folder, "apply") as heart, opened(folder) as listening:
         box.slots.sweep()
+        _look_at(audit)
         door = Door(listening, requests)
         door.open()
         try:
@@ -83,6 +84,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 woken.clear()
                 switching.live(box)
                 _heed(course)
+                _sweep(box)
                 by_hand.turn()
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
@@ -95,6 +97,21 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
             by_hand.close()
             door.close()
     return 0
+
+
+def _look_at(audit: Audit) -> None:
+    """What was changed in the audit since is said in the audit."""
+    if (number := audits.broken(audit.folder)) is not None:
+        LOG.error("line %d of the audit is not the one that was written", number)
+        audit.add("apply", "audit broken", {"line": str(number)})
+
+
+def _sweep(box: Box) -> None:
+    try:
+        if sweeping.sweep(box):
+            LOG.error("more lay in %s than [update] limit_mb allows", box.places.downloads)
+    except (ScansideError, OSError) as e:  # what is wrong with it is found again at the next turn
+        LOG.error("downloads could not be looked at: %s", e)
 
 
 def _heed(course: Course) -> None:
@@ -130,11 +147,10 @@ def _copier(state: Path) -> Callable[[str, str, Mapping[str, str]], object]:
     """The journal's audit, where there is a journal."""
 
     def copy(actor: str, action: str, detail: Mapping[str, str]) -> None:
-        reading = Journal.read(state)
-        if reading is None:
-            return
-        reading.close()
-        with Journal.open(state) as journal:
+        with journals.reading(state) as there:
+            if there is None:
+                return
+        with journals.writing(state) as journal:
             journal.audit.add(actor, action, **detail)
 
     return copy

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from appliance import stages
-from appliance.apply import interlock, proving
+from appliance.apply import interlock, journals, proving
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box, Machine, Units
 from appliance.apply.shelving import ReleaseShelf, ShelfBundles
@@ -27,7 +27,6 @@ from appliance.release.record import Device, DeviceKind, Recall, Release
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import Journal
 from appliance.update import slots
 from appliance.update.places import Places
 from appliance.update.plan import APPLIANCE, Named
@@ -175,7 +174,7 @@ def ill(settings: Settings) -> tuple[str, ...]:
 
 def migrate(settings: Settings) -> None:
     """The journal becomes one of this release's schema (store/journal/steps.py)."""
-    with Journal.open(settings.state) as journal:
+    with journals.writing(settings.state) as journal:
         journal.migrate("apply")
 
 

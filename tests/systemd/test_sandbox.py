@@ -214,7 +214,6 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
         (("RestrictAddressFamilies",), "EAFNOSUPPORT", [("socket", "")]),
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
         (HIDES, EMPTY, [*hidden(*HIDDEN), KEY]),
-        (("ReadOnlyPaths", "ProtectSystem"), "EROFS", [("write", DOWNLOADS)]),
         (("ProtectSystem",), "EROFS", [("write", "/etc/scanside")]),
     ],
     "guard": [
