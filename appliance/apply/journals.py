@@ -10,6 +10,7 @@ Rules.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -52,7 +53,9 @@ def require_own(state: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as e:
-        raise _not_ours(state) from e
+        if e.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise _not_ours(state) from e
+        raise StateUnusable(f"{state}: {e.strerror}") from e
     try:
         for name in os.listdir(folder):
             if not name.startswith(_PREFIX):
