@@ -27,6 +27,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,8 +61,6 @@ AGAIN_S = 60.0
 TIMES = 20.0
 ROOM_AGAIN_S = 3600.0
 """So much later, where even the memory of the one before was not enough."""
-
-
 Mark = tuple[int, int, int] | None
 """Of a file: inode, size, time of its last change in ns; None where it is not there."""
 
@@ -112,8 +111,12 @@ class OpenBundles:
         )
         self._beside: Beside[OpenBundle | None] | None = None
         self._shelf_beside = self.shelf
+        self._pause: Callable[[], object] = lambda: None
+        self.first: Callable[[], AbstractContextManager[None]] = nullcontext
+        """For an analysis: meanwhile no bundle takes more of the machine (Beside.first)."""
         if news is not None:
             self._beside = Beside(_let_go, news)
+            self._pause, self.first = self._beside.pause, self._beside.first
             runs = partial(self._trial, self._beside.go_on, polite=True)
             self._shelf_beside = Shelf(
                 settings.state, runner=golden.Runner(key, runs), allow_unsigned=unsigned
@@ -402,7 +405,8 @@ class OpenBundles:
     def _on_cpu(self, loaded: Loaded) -> Backend:
         require_memory(sum(map(len, loaded.networks.values())))
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
-        return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
+        threads = self.settings.work.threads
+        return open_backend(self._library, networks, loaded.networks, threads, pause=self._pause)
 
     def _trial(
         self, alive: Callable[[], object], path: Path, loaded: Loaded, *, polite: bool = False

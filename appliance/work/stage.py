@@ -33,7 +33,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from appliance import line
@@ -294,6 +294,7 @@ class Work:
             with (
                 self.blame.step(followed.key, "judge" if judging else "read", lasting=judging),
                 self.heart.at(conditions.JUDGE if judging else conditions.WAITING),
+                self.loading.first() if judging else nullcontext(),
             ):
                 step(followed)
             followed.failed = False
