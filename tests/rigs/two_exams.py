@@ -161,6 +161,9 @@ class Shifted:
     def to_current(self, points: ArrayLike) -> F64:
         return np.asarray(points, np.float64) - self.shift - self.error
 
+    def weak_at(self, points: ArrayLike) -> NDArray[np.bool_]:
+        return np.full(len(np.asarray(points)), self.weak)
+
 
 def laying(prior: Exam, current: Exam, **more: Any) -> Laying:
     """An exact registration, nothing refined, judged by the share alone."""
