@@ -165,7 +165,11 @@ def _known(kind: str) -> str:
     return kind
 
 
-Doubt = Literal["inside disease", "one of many ground-glass findings on both sides"]
+Doubt = Literal[
+    "inside disease",
+    "one of many ground-glass findings on both sides",
+    "fewer than nine in ten of such a score are right",
+]
 """Why a finding is unsure, in words: a closed list."""
 
 FindingKind = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*PLACE_OF]})]
@@ -247,6 +251,8 @@ class Scored(Record):
     score: float = Field(ge=0, le=1)
     center_lps_mm: Millimetres3 | None = None
     """None of a radiograph, which has no millimetres."""
+    diameter_mm: float | None = Field(default=None, ge=0, exclude_if=absent)
+    """As the detector estimated it; None where it has none, and in a file of before."""
 
 
 class Scores(Record):

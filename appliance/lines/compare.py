@@ -78,8 +78,12 @@ class Registration(Protocol):
         """The other way."""
         ...
 
-    def weak_at(self, points: ArrayLike) -> NDArray[np.bool_]:
-        """Whether the places of these points [n, 3] of today's exam cannot be relied on [n]."""
+    def jacobian(self, points: ArrayLike, /) -> F64:
+        """[n, 3, 3]: d of the place in the earlier exam by d of that in today's."""
+        ...
+
+    def weak_at(self, points: ArrayLike, /) -> NDArray[np.bool_]:
+        """[n]: whether the places of these points of today's exam cannot be relied on."""
         ...
 
 
@@ -196,8 +200,8 @@ def compare(prior: Entry, current: Entry, bundles: Bundles, laying: Laying) -> C
         days,
         bundles.repeated,
     )
-    here = _here(prior, current, registration, laying.locate)
-    there = _there(prior, current, registration, laying.locate)
+    here = _located(current, prior, registration, laying.locate)
+    there = _located(prior, current, _Back(registration), laying.locate)
     return Compared(
         prior=prior,
         entries=(prior.digest, current.digest),
@@ -313,37 +317,63 @@ def _split_off(one: Followed, findings: Sequence[Followed]) -> bool:
     return one is not min(parts, key=lambda f: (f.distance_mm or 0.0, f.finding or 0))
 
 
-def _here(prior: Entry, current: Entry, laid: Registration, locate: Locate) -> list[Located]:
-    """What was found today, with its place in the earlier exam. Places of findings are refined; of
-    candidates, which are many and never reported, the registration alone is asked."""
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """A registration the other way round."""
+
+    forth: Registration
+
+    @property
+    def method(self) -> Literal["network", "demons"]:
+        return self.forth.method
+
+    @property
+    def weak(self) -> bool:
+        return self.forth.weak
+
+    @property
+    def residual_mm(self) -> float | None:
+        return self.forth.residual_mm
+
+    @property
+    def share(self) -> float:
+        return self.forth.share
+
+    @property
+    def keypoints(self) -> int:
+        return self.forth.keypoints
+
+    @property
+    def mirrored_share(self) -> float | None:
+        return self.forth.mirrored_share
+
+    def to_prior(self, points: ArrayLike) -> F64:
+        return self.forth.to_current(points)
+
+    def to_current(self, points: ArrayLike) -> F64:
+        return self.forth.to_prior(points)
+
+    def jacobian(self, points: ArrayLike, /) -> F64:
+        there = self.forth.jacobian(self.forth.to_current(points))
+        return np.asarray(np.linalg.pinv(there), np.float64)  # at a fold there is no way back
+
+    def weak_at(self, points: ArrayLike, /) -> NDArray[np.bool_]:
+        return self.forth.weak_at(self.forth.to_current(points))
+
+
+def _located(own: Entry, other: Entry, laid: Registration, locate: Locate) -> list[Located]:
+    """What was found in one exam, with its place in the other one. Places of findings are refined;
+    of candidates, which are many and never reported, the registration alone is asked."""
     found = []
-    for finding, cube, center, diameter in follow.found_in(current):
+    for finding, cube, center, diameter in follow.found_in(own):
         if finding is None:
             there = laid.to_prior([center])[0]
         else:
-            there = locate(laid, prior.image, current.image, center, diameter / 2)
+            there = locate(laid, other.image, own.image, center, diameter / 2)
+        x, y, z = (round(float(v), 2) for v in there)
         weak = bool(laid.weak_at([center])[0])
-        found.append(Located(finding, cube, center, _place(there), diameter, weak))
+        found.append(Located(finding, cube, center, (x, y, z), diameter, weak))
     return found
-
-
-def _there(prior: Entry, current: Entry, laid: Registration, locate: Locate) -> list[Located]:
-    """What was found in the earlier exam, with its place in today's. A place is refined from here
-    to there alone: today's place is moved by what its refined place there is beside the finding."""
-    found = []
-    for finding, cube, center, diameter in follow.found_in(prior):
-        here = laid.to_current([center])[0]
-        if finding is not None:
-            there = locate(laid, prior.image, current.image, _place(here), diameter / 2)
-            here = here + (np.asarray(center) - there)
-        weak = bool(laid.weak_at([here])[0])
-        found.append(Located(finding, cube, center, _place(here), diameter, weak))
-    return found
-
-
-def _place(at: F64) -> Vector:
-    x, y, z = (round(float(v), 2) for v in at)
-    return x, y, z
 
 
 def _other_person(prior: entry.Person, current: entry.Person) -> str | None:

@@ -17,7 +17,8 @@ Rules
 - What lies in reports/ and identities/ for no series goes by age too: `work` may have put it there
   while its series was deleted, and nobody else would ever delete it.
 - Where [web] names is off, all that lies in identities/ goes at once: nobody may be shown it.
-- Composed objects for archives go by rules of their own (`outgoing`).
+- Composed objects for archives go by rules of their own (`outgoing`), and so do the entries of
+  earlier exams (`entries`): by space these go after the series and before what archives are owed.
 - The quarantine goes by age too, and first if space is short. Events and settled loose messages go
   by their stamps, but not before the wall clock was steady for `retain.days`.
 """
@@ -35,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ScansideError, StateUnusable
-from appliance.retain import age, outgoing
+from appliance.retain import age, entries, outgoing
 from appliance.settings import Retain, Settings
 from appliance.store import identities
 from appliance.store.conditions import DELETE
@@ -122,6 +123,7 @@ def run_once(
             *(p.name for p, _ in spool.quarantined()),
             *(p.name for p in left_over),
             *(p.name for p in outgoing.files(settings.state)),
+            *entries.names(settings),
         )
         ledger = _ledger(settings.state, now, things, disk)
         candidates = deletable(rows, ledger.age_s, settings.retain)
@@ -145,6 +147,7 @@ def run_once(
             if not candidate.aged and _enough(disk, settings):
                 continue
             count += _delete(spool, journal, settings.state, candidate.kept)
+        entries.clean(settings, journal, ledger, disk)
         dropped = outgoing.clean(settings, journal, ledger, disk)
     free = disk.free_mb(settings.state)
     short = free < settings.retain.target_free_mb

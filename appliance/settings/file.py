@@ -45,6 +45,7 @@ class Settings(Record):
     work: sections.Work = sections.Work()
     bundles: sections.Bundles = sections.Bundles()
     retain: sections.Retain = sections.Retain()
+    priors: sections.Priors = sections.Priors()
     host: sections.Host = sections.Host()
     web: sections.Web = sections.Web()
     update: sections.Update = sections.Update()

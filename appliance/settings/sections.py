@@ -43,6 +43,10 @@ class Allow(Record):
     """Quiet time after which a series without other evidence is taken as complete."""
     priority: Priority = "routine"
     """`stat`: the series of this sender are analysed before those of others that wait."""
+    role: Literal["exam", "prior"] = "exam"
+    """`prior`: what it pushes are earlier exams. A study that came from such senders alone is
+    analysed last and kept for comparing; nothing is said of it. One image from another sender makes
+    it an exam like any other."""
     certificate: Certificate | None = None
     """Under [dicom.tls]: the one certificate that it may show, also where it takes the answer to a
     storage commitment request. Else any that `ca` has signed."""
@@ -147,6 +151,22 @@ class Retain(Record):
     """Composed objects that no archive took for so long are given up."""
 
 
+class Priors(Record):
+    """What is kept of each chest CT, so that a later one can be compared with it."""
+
+    keep: bool = True
+    """Off: nothing more is kept; what lies there goes by `days`, or by `scanside priors forget`."""
+    days: float = Field(default=1900.0, gt=0)
+    """Entries older than this are deleted: sub-solid nodules are followed for five years."""
+    max_mb: int = Field(default=20000, ge=0)
+    """The longest stored are deleted where all together are larger."""
+    issuer: Annotated[str, Field(max_length=64)] = ""
+    """What counts as Issuer of Patient ID (0010,0021) where an image names none."""
+    dummies: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    """Patient IDs of this site that stand for nobody, such as that of emergencies; a few that all
+    sites have are known anyway (appliance/prior/patient.py)."""
+
+
 class PageTLS(Record):
     """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
 
@@ -208,6 +228,8 @@ class Update(Record):
     """The channel of the repository from which this box takes releases."""
     most_kb_s: float = Field(default=2000.0, gt=0)
     """What is fetched in a second at most, in 10^3 bytes: images of a scanner come first."""
+    limit_mb: float = Field(default=4000.0, gt=0)
+    """What `update` may keep of what it fetched, in 10^6 bytes; where more lies all of it goes."""
     root: Path | None = None
     """Where the slots lie: /opt/scanside. Without it this is no box that updates itself."""
     desired: bool = False

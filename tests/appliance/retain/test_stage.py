@@ -26,8 +26,10 @@ from appliance.store.events import BrokerAway
 from appliance.store.files import Disk
 from appliance.store.identities import Person
 from appliance.store.journal import Journal
+from appliance.store.priors import Priors
 from appliance.store.rows import Kept, Series
 from appliance.store.spool import Spool
+from rigs.entries import named
 from rigs.reports import NAMING
 
 NOW = 1_000_000_000.0
@@ -220,6 +222,20 @@ def test_space_is_made_by_the_oldest_and_no_more_than_needed(
     outcome = run_once(settings(tmp_path, target_mb=100), disk=disk, look=after(20))
     assert (outcome.series, outcome.short) == (2, False)
     assert [k.series for k in Spool(tmp_path).series()] == ["1.1", "1.2"]
+
+
+@pytest.mark.parametrize(("each", "left"), [(10.0, 1), (0.0, 0)])
+def test_published_images_make_room_before_an_entry_of_an_earlier_exam_does(
+    tmp_path: Path, publish: Publish, each: float, left: int
+) -> None:
+    publish("1.1", NOW)
+    held = Priors(tmp_path)
+    held.keep(NAMING.patient("", "a12"), named(1), b"x", fingerprint="0" * 16)
+    room = settings(tmp_path, target_mb=80)
+    room = room.model_copy(update={"retain": Retain(days=14, reserve_mb=40, target_free_mb=80)})
+    run_once(room, disk=TightDisk(tmp_path, 1, free=75.0, each=each), look=after(0))
+    assert Spool(tmp_path).series() == []
+    assert len(held.all()) == left
 
 
 @pytest.mark.parametrize("delivered", [(), ("mqtt",), ("archive",)])

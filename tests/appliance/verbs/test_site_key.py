@@ -9,8 +9,11 @@ import pytest
 from appliance.errors import StateUnusable
 from appliance.settings import Settings
 from appliance.store.journal import Journal
+from appliance.store.priors import Priors
 from appliance.store.site_key import fingerprint, register, site_key
 from appliance.verbs import site_key as verb
+from rigs.entries import named
+from rigs.reports import NAMING
 
 
 def test_before_the_first_use_there_is_none_and_none_is_made(tmp_path: Path) -> None:
@@ -47,3 +50,19 @@ def test_a_lost_key_is_an_error_until_a_person_accepts_a_new_one(tmp_path: Path)
     )
     with Journal.open(tmp_path) as journal:
         assert journal.audit.head() == audited
+
+
+def test_with_another_key_the_entries_of_earlier_exams_go(tmp_path: Path) -> None:
+    settings, key = Settings(state=tmp_path), site_key(tmp_path)
+    with Journal.open(tmp_path) as journal:
+        register(journal, key, "work")
+    held = Priors(tmp_path)
+    held.keep(NAMING.patient("", "a12"), named(1), b"x", fingerprint=fingerprint(key))
+    verb.accept(settings)
+    assert len(held.all()) == 1, "the same key"
+    (tmp_path / "site.key").write_bytes(bytes(32))
+    verb.accept(settings)
+    assert held.all() == ()
+    with Journal.open(tmp_path) as journal:
+        (row,) = journal.audit.of(("priors_deleted",))
+    assert row.detail == {"why": "site_key", "count": 1}
