@@ -38,7 +38,6 @@ PATIENT: Final = Patient(
 THEN, NOW, LATER = datetime(2025, 1, 6, 10, 5), datetime(2026, 1, 5, 9, 30), datetime(2026, 2, 2, 8)
 WITHIN_S: Final = 180.0
 """A comparison follows its report within seconds; a slow box has room."""
-KEEP: Final = "[priors]\nkeep = true\n"
 
 
 class Lines:
@@ -89,7 +88,7 @@ class Exam:
 
 def run(*, once: bool, out: Path) -> int:
     """The demo of following; 0 when all was as the truth is."""
-    with show.started(more=KEEP) as up:
+    with show.started(keep=True) as up:
         with console.status("making a person twice, and a stranger ..."):
             both, other = follow_up(), stranger()
         lines = Lines(up.subscriber)
