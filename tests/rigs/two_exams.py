@@ -161,6 +161,12 @@ class Shifted:
     def to_current(self, points: ArrayLike) -> F64:
         return np.asarray(points, np.float64) - self.shift - self.error
 
+    def jacobian(self, points: ArrayLike, /) -> F64:
+        return np.broadcast_to(np.eye(3), (len(np.asarray(points)), 3, 3))
+
+    def weak_at(self, points: ArrayLike) -> NDArray[np.bool_]:
+        return np.full(len(np.asarray(points)), self.weak)
+
 
 def laying(prior: Exam, current: Exam, **more: Any) -> Laying:
     """An exact registration, nothing refined, judged by the share alone."""
