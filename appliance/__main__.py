@@ -123,15 +123,24 @@ def demo(
     pacs: Annotated[
         bool, typer.Option("--pacs", help="With an Orthanc that gets the results.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
+    follow_up: Annotated[
+        bool,
+        typer.Option("--follow-up", help="A person twice, a year apart, then a stranger."),
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Send once, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
     """Everything on one machine: broker, appliance, a scanner."""
+    from appliance.demo import follow_up as followed
     from appliance.demo import show
 
     _log(logging.WARNING)
     if radiograph and series is not None:
         raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
+    if follow_up and (radiograph or pacs or series is not None):
+        raise typer.BadParameter("--follow-up sends phantoms of its own, to no archive: alone")
+    if follow_up:
+        raise typer.Exit(followed.run(once=once, out=out))
     raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph, pacs=pacs))
 
 
@@ -246,7 +255,7 @@ def doctor(as_json: AsJson = False, config: Config = None) -> None:
 
 @app.command()
 def replay(report_id: str, config: Config = None) -> None:
-    """Recompute a past report and say whether it is the same."""
+    """Recompute a past report or comparison, and say whether it is the same."""
     from appliance.verbs import replay as verb
 
     _log(logging.WARNING)

@@ -135,3 +135,17 @@ class StateUnusable(Halt):
 class BackendUnavailable(Halt):
     code = "backend_unavailable"
     remedy = "Install the backend's library (pip install 'scanside[openvino]' or onnxruntime)."
+
+
+def told(error: Exception) -> str:
+    """An error as a log may show it where a header may stand in its text: by its kind and place,
+    and by its text only where that is ours."""
+    if isinstance(error, ScansideError):
+        return error.one_line()
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    if where is None:
+        return type(error).__name__
+    file = where.tb_frame.f_code.co_filename.rpartition("/")[2]
+    return f"{type(error).__name__} ({file}:{where.tb_lineno})"

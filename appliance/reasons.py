@@ -81,6 +81,17 @@ class Code(str, Enum):
     ALSO_SHOWN_IN = "also_shown_in"
     BUNDLE_FALLBACK = "bundle_fallback"
     SERIES_UID_REUSED = "series_uid_reused"
+    # a comparison with an earlier exam: not_compared
+    NO_PRIOR = "no_prior"
+    NO_PATIENT_ID = "no_patient_id"
+    SAME_SCAN = "same_scan"
+    SAME_DAY = "same_day"
+    IMAGES_DISAGREE = "images_disagree"
+    IDENTITY_UNSURE = "identity_unsure"
+    IDENTITY_MISMATCH = "identity_mismatch"
+    LATERALITY = "laterality"
+    COMPARE_FAILED = "compare_failed"
+    PRIOR_UNREADABLE = "prior_unreadable"
     # we failed
     POISONED = "poisoned"
     BACKEND_FAILED = "backend_failed"
@@ -154,6 +165,16 @@ REMEDIES: dict[Code, str] = {
     Code.ALSO_SHOWN_IN: "Count what lies at one place once: both series show it.",
     Code.BUNDLE_FALLBACK: "Run `scanside doctor`, install the named bundle again, then send the series again.",
     Code.SERIES_UID_REUSED: "Correct the Series Instance UID where it was given twice; each series is judged by itself.",
+    Code.NO_PRIOR: "No earlier exam of this person is kept on the device: add `[[priors.query]]`, or push one from the archive.",
+    Code.NO_PATIENT_ID: "Send the images with one Patient ID of a person; without it no exam is kept or compared.",
+    Code.SAME_SCAN: "Compare with another exam: both show the very same pixels.",
+    Code.SAME_DAY: "Compare with an exam of an earlier day; if a date is wrong, correct it at the scanner or in the archive.",
+    Code.IMAGES_DISAGREE: "Look whether both exams are of one person: it is another person, or the lungs have changed greatly.",
+    Code.IDENTITY_UNSURE: "Compare both exams by eye: too little of the lungs agrees to be sure that they are of one person.",
+    Code.IDENTITY_MISMATCH: "Correct the Patient ID, birth date or sex at its source: the two exams do not say the same.",
+    Code.LATERALITY: "Look at the side marks of both exams: one fits the other only as its mirror image.",
+    Code.COMPARE_FAILED: "Run `scanside doctor`; the findings of the exam stand, and `scanside compare` tries it again by hand.",
+    Code.PRIOR_UNREADABLE: "Send the earlier exam again: what was kept of it is damaged, or of another release.",
     Code.POISONED: "The series broke the analysis three times; keep it and call the fleet team. `scanside retry` tries it again.",
     Code.BACKEND_FAILED: "Run `scanside doctor`; the inference backend failed.",
     Code.MACHINE_DIED: "Keep the series, look at the machine (power, heat, driver of the GPU), then: scanside retry.",

@@ -10,7 +10,7 @@ Rules.
    of the largest value. It passes within the tolerance that the bundle states for the case, against
    the first backend and against what was recorded.
 2. Per finding: the phantom of the bundle's kind through the whole line. The findings of both agree
-   within the tolerances of bundle/agreement.py.
+   within the tolerances of bundle/agreement.py. A bundle that takes no images has none.
 3. What fails in a library fails the comparison; so does an error in TensorRT's log (trt_engine.py).
 """
 
@@ -226,7 +226,9 @@ def compare(
         opened(backends[1], loaded, folder) as second,
     ):
         yield from tensors(loaded, first, second)
-        series = kinds.of(loaded.manifest).example() if instances is None else instances
+        series = instances
+        if series is None and loaded.manifest.line.takes_images:
+            series = kinds.of(loaded.manifest).example()
         if series:
             yield from findings(loaded, first, second, series)
 

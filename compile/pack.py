@@ -14,7 +14,7 @@ Rules.
 4. The same source gives the same bytes. The output is written whole or not at all.
 5. With --phantom the manifest records what the bundle finds in the phantom of its kind on
    onnxruntime, by which a device proves it (appliance/runtime/proof.py). A bundle that does not
-   analyse the phantom is refused.
+   analyse the phantom is refused; one that takes no images has its golden cases alone.
 6. A bundle stands for the folder that it was packed of. It has no signature then, and must get
    another version: a name and version never return with other bytes.
 """
@@ -88,7 +88,7 @@ def pack(
         result = golden.gate(loaded, onnxruntime_infer(loaded))
         if not result.passed:
             raise _refused(f"golden cases do not pass on onnxruntime: {result.one_line()}")
-    if phantom:
+    if phantom and manifest.line.takes_images:
         proved = manifest.model_copy(update={"phantom": found_in_phantom(loaded)})
         data = archive.write({**files, MANIFEST: write(proved)})
         trust.check(data)

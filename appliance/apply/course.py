@@ -23,6 +23,7 @@ from enum import Enum
 
 from appliance.apply import guarding, interlock, slotting, switching
 from appliance.apply.box import Box
+from appliance.apply.making_room import Room
 from appliance.apply.notes import Notes, Taken
 from appliance.apply.offers import Offers
 from appliance.apply.supply import Supply
@@ -59,6 +60,7 @@ class Course:
     offers: Offers
     supply: Supply
     quiet: interlock.Quiet = field(default_factory=interlock.Quiet)
+    room: Room = field(default_factory=Room)
     trouble: str = ""
     """What the last turn could not do, for a person."""
     planned: Plan = field(default_factory=Plan)
@@ -215,7 +217,8 @@ class Course:
         except Refuse as e:
             return self._refused(steps, e)
         slot = steps.slot or self.box.slots.current() or 0
-        if (why := self.box.prove(slot, paths)) is not None:
+        idle = self.quiet.idle(self.box.seen(), self.box.tick())
+        if (why := self.room.proved(self.box, slot, paths, idle=idle)) is not None:
             self.notes.know(back=release.path)
             return self._advance(steps, Event.WRONG, f"not proved: {why}")
         return self._advance(steps, Event.DONE, "it is proved on this box")

@@ -10,23 +10,23 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 from appliance import stages
-from appliance.apply import interlock, proving
+from appliance.apply import interlock, journals, proving
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box, Machine, Units
 from appliance.apply.shelving import ReleaseShelf, ShelfBundles
+from appliance.bundle.shelf import Shelf
 from appliance.host import facts, jetson
 from appliance.release.record import Device, DeviceKind, Recall, Release
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import Journal
 from appliance.update import slots
 from appliance.update.places import Places
 from appliance.update.plan import APPLIANCE, Named
@@ -154,6 +154,12 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
     )
 
 
+def shelf_by_hand(settings: Settings, told: Callable[[str, Mapping[str, str]], None]) -> Shelf:
+    """The shelf of the stages for what a person brings; what is changed is told to `told`."""
+    unsigned = settings.bundles.allow_unsigned
+    return Shelf(settings.state, audit=told, allow_unsigned=unsigned, disk=Owned(settings.state))
+
+
 def places_of(settings: Settings) -> Places:
     """The folders of these settings, which name a root."""
     ours = settings.update
@@ -168,7 +174,7 @@ def ill(settings: Settings) -> tuple[str, ...]:
 
 def migrate(settings: Settings) -> None:
     """The journal becomes one of this release's schema (store/journal/steps.py)."""
-    with Journal.open(settings.state) as journal:
+    with journals.writing(settings.state) as journal:
         journal.migrate("apply")
 
 

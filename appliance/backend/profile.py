@@ -19,6 +19,8 @@ WHOLE_MM = (320.0, 360.0, 360.0), (500.0, 500.0, 500.0)
 """(z, y, x) of a whole chest CT, usual and largest: 500 mm is the widest standard field of view."""
 LUNGS_MM = (280.0, 200.0, 290.0), (380.0, 320.0, 420.0)
 """(z, y, x) of the box around both lungs, usual and largest, without its margin."""
+AROUND_MM = 16.0
+"""What is kept of an exam around that box (prior/entry.py)."""
 
 
 def of_slices(role: str, network: Network, most: int) -> dict[str, Shapes]:
@@ -56,6 +58,18 @@ def of_slices(role: str, network: Network, most: int) -> dict[str, Shapes]:
         if -1 in port.shape:
             found[port.name] = tuple(shapes[0]), tuple(shapes[1]), tuple(shapes[2])
     return found
+
+
+def of_pair(network: Network, grid_mm: float, multiple: int) -> dict[str, Shapes]:
+    """Of a network that sees the box of the lungs of two exams, [1, 1, z, y, x] each on one grid:
+    input -> its shapes; AROUND_MM on every side, sizes multiples of `multiple`."""
+    sizes = [(multiple,) * 3]
+    for box_mm in LUNGS_MM:
+        cells = (math.ceil((mm + 2 * AROUND_MM) / grid_mm / multiple) for mm in box_mm)
+        z, y, x = (n * multiple for n in cells)
+        sizes.append((z, y, x))
+    least, usual, most = ((1, 1, *size) for size in sizes)
+    return {port.name: (least, usual, most) for port in network.inputs}
 
 
 def of_single_images(network: Network, most: int) -> dict[str, Shapes]:

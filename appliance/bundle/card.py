@@ -80,8 +80,11 @@ def _masses_only(limits: Limits) -> list[tuple[str, str]]:
 
 
 def _limits(manifest: Manifest) -> tuple[str, ...]:
+    limits = manifest.line.limits(manifest.accepts)
+    if not manifest.line.finds:
+        return limits
     return (
-        *manifest.line.limits(manifest.accepts),
+        *limits,
         f"Only findings with a score of at least {manifest.line.least_score:g}.",
         "A score is detection confidence, not a probability of malignancy.",
     )

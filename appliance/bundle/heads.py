@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from appliance.report import Record
+from appliance.report import Record, absent
 
 
 class SegmentHead(Record):
@@ -115,6 +115,30 @@ class MeasureHead(Record):
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
+class DisplaceHead(Record):
+    """Millimetres (z, y, x) [1, 3, z, y, x] from each cell of current to the same point of prior.
+
+    Both inputs, `prior` and `current` [1, 1, z, y, x], are the same grid of `grid_mm`, HU from
+    `low_hu` to `high_hu` as 0 to 1, filled up with 0 to multiples of `multiple` cells. The network
+    is asked `passes` times: each time but the first with prior warped by what it has said so far.
+    """
+
+    head: Literal["displace"] = "displace"
+    version: Literal[1] = 1
+    output: str
+    grid_mm: float = Field(default=8.0, gt=0)
+    low_hu: float = -1000.0
+    high_hu: float = 400.0
+    multiple: int = Field(default=8, ge=1)
+    passes: int = Field(default=1, ge=1, le=4)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DisplaceHead:
+        if self.high_hu <= self.low_hu:
+            raise ValueError("`high_hu` is not above `low_hu`")
+        return self
+
+
 class Calibration(Record):
     """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
     fitted out of fold."""
@@ -124,3 +148,6 @@ class Calibration(Record):
     cube: float = 0.0
     bias: float
     threshold: float = Field(ge=0, le=1)
+    sure_from: float | None = Field(default=None, ge=0, le=1, exclude_if=absent)
+    """From which score on nine in ten out-of-fold candidates and more are right; a finding below it
+    is unsure. None: nothing is said of scores. Of version 3 of the line."""

@@ -26,8 +26,10 @@ from appliance.bundle.heads import (
     Calibration,
     ClassifyHead,
     CubeHead,
+    Density,
     DetectHead,
     DiseaseHead,
+    DisplaceHead,
     MassHead,
     MeasureHead,
     SegmentHead,
@@ -35,7 +37,7 @@ from appliance.bundle.heads import (
 from appliance.preprocess.spec import RADIOGRAPH_OPS
 from appliance.report import Record
 
-Role = Literal["segment", "propose", "classify", "cube", "mass", "measure"]
+Role = Literal["segment", "propose", "classify", "cube", "mass", "measure", "displace"]
 EVERY = 512
 """The most findings that any line may report."""
 ADDED: Mapping[int, tuple[str, ...]] = {
@@ -47,6 +49,12 @@ ADDED: Mapping[int, tuple[str, ...]] = {
 
 class OfLine(Protocol):
     """What every line says of itself."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether series are for it: what takes none is matched with none, and `work` opens it for
+        none. Then its kind is not among lines/kinds.KINDS."""
+        ...
 
     @property
     def sees_slices(self) -> bool:
@@ -126,6 +134,8 @@ class SegmentProposeClassify(Record):
             added = [name for name in names if getattr(self, name) is not None]
             if self.version < version and added:
                 raise ValueError(f"version {self.version} of the line has no {added[0]!r}")
+        if self.version < 3 and self.calibration.sure_from is not None:
+            raise ValueError(f"version {self.version} of the line has no 'sure_from'")
         if self.body is not None and self.mass is None:
             raise ValueError("`body` is read from the network of masses, so the line needs `mass`")
         return self
@@ -136,6 +146,10 @@ class SegmentProposeClassify(Record):
         said: dict[str, Any] = handler(self)
         later = ADDED[3] if self.version < 3 else ()
         return {name: value for name, value in said.items() if name not in later}
+
+    @property
+    def takes_images(self) -> bool:
+        return True
 
     @property
     def sees_slices(self) -> bool:
@@ -216,6 +230,10 @@ class ClassifyImage(Record):
     threshold: float = Field(ge=0, le=1)
 
     @property
+    def takes_images(self) -> bool:
+        return True
+
+    @property
     def sees_slices(self) -> bool:
         return False
 
@@ -252,4 +270,81 @@ class ClassifyImage(Record):
         return ("Frontal views only; each image of a series has a score of its own.",)
 
 
-Line = Annotated[SegmentProposeClassify | ClassifyImage, Field(discriminator="kind")]
+class Repeatability(Record):
+    """How far two measurements of one unchanged nodule lie apart: a row of the manifest's table."""
+
+    size_mm: tuple[float, float] = Field(description="equivalent diameter, from and below")
+    density: Density
+    kernel: Literal["same", "other"] = Field(description="of both exams")
+    volume_percent: float = Field(gt=0, description="standard deviation of the difference")
+    axis_mm: float = Field(gt=0, description="of the mean axis, standard deviation")
+    n: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Repeatability:
+        if not 0 <= self.size_mm[0] < self.size_mm[1]:
+            raise ValueError("`size_mm` ends before it begins")
+        return self
+
+
+class Compare(Record):
+    """The line of two exams of one person: it lays the earlier one over today's.
+
+    It takes no images and reports no finding: a comparison is made of what is kept of both exams
+    (lines/compare.py). What a change must exceed stands here: the larger of what was measured of
+    unchanged nodules (`repeatability`) and the least limits, since breath is in no data.
+    """
+
+    kind: Literal["compare"] = "compare"
+    version: Literal[1] = 1
+    displace: DisplaceHead
+    repeatability: tuple[Repeatability, ...] = ()
+    least_limit_percent: float = Field(default=25.0, gt=0)
+    least_limit_mm: float = Field(default=1.5, gt=0)
+
+    @property
+    def takes_images(self) -> bool:
+        return False
+
+    @property
+    def sees_slices(self) -> bool:
+        return False
+
+    @property
+    def finds_organ(self) -> bool:
+        return False
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def least_score(self) -> float:
+        return 1.0
+
+    @property
+    def needs_appliance(self) -> str:
+        return "0.2.0"
+
+    def reads(self) -> dict[str, set[str]]:
+        return {"displace": {self.displace.output}}
+
+    def inputs(self, role: str) -> int:
+        return 2
+
+    def allows(self, role: str, ops: Set[str]) -> bool:
+        """No op: what the network sees is made of entries, as its head says."""
+        return not ops
+
+    def every_finding(self) -> Compare:
+        return self
+
+    def limits(self, accepts: Accepts) -> tuple[str, ...]:
+        return (
+            f"A change of under {self.least_limit_percent:g} % of the volume is within error.",
+            f"So is one of under {self.least_limit_mm:g} mm of the mean axis.",
+            "It compares exams, and says nothing of a single one.",
+        )
+
+
+Line = Annotated[SegmentProposeClassify | ClassifyImage | Compare, Field(discriminator="kind")]

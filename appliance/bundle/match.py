@@ -17,7 +17,8 @@ Rules.
 4. DR is no defined term of Modality, but is written for DX, and taken for it.
 5. A reason carries names from our own tables, never a scanner's free text, and never an age: it
    says on which side of the bundle's range the patient is.
-6. An age that is none (0 years, above 120) is unknown. Every patient is human, whatever the bundle.
+6. A bundle that takes no images is meant for no series, and nothing is said of it.
+7. An age that is none (0 years, above 120) is unknown. Every patient is human, whatever the bundle.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ B = TypeVar("B", bound=HasManifest)
 def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
     """Why this bundle is not meant for the series; empty where it accepts, perhaps with a doubt."""
     wants = manifest.accepts
+    if not manifest.line.takes_images:
+        return (_reason(Code.NO_BUNDLE, f"{manifest.name} takes no images."),)
     reasons: list[Reason] = []
     modality = (header.modality or "").strip().upper()
     modality = WRITTEN_FOR.get(modality, modality)
@@ -176,7 +179,7 @@ def _contrary(wants: Accepts, header: Header) -> Reason | None:
 
 
 def _age(wants: Accepts, header: Header) -> list[Reason]:
-    """Rules 5 and 6."""
+    """Rules 5 and 7."""
     age, needed = header.patient_age_years, "age" in wants.required
     if age is None and needed:
         if header.age_unknown:
@@ -200,7 +203,7 @@ def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
 
 def none_accepts(bundles: Iterable[HasManifest], header: Header) -> tuple[Reason, ...]:
     """What a report says where `choose` gave nothing: each code once, then NO_BUNDLE."""
-    held = tuple(bundles)
+    held = tuple(b for b in bundles if b.manifest.line.takes_images)
     refusals = [accepts(b.manifest, header) for b in held]
     # bundles of this modality know best: what else the others miss in it is no news
     mine = [reasons for reasons in refusals if all(r.code is not Code.MODALITY for r in reasons)]

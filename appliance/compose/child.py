@@ -33,10 +33,9 @@ from pydantic import ValidationError
 
 from appliance.compose import objects, sent
 from appliance.compose.gather import Gatherer
-from appliance.compose.hand import Hand
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.sent import Variant
-from appliance.errors import ScansideError, StateUnusable
+from appliance.errors import ScansideError, StateUnusable, told
 from appliance.naming import Naming
 from appliance.report import Product
 from appliance.results import destinations
@@ -44,6 +43,7 @@ from appliance.results.pacs import OUTGOING, Ordered, is_older_key
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.files import DISK, Disk
+from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.rows import OwedRow
@@ -65,7 +65,7 @@ class Composer:
         self._names = destinations.composed_for(journal.owed.destinations(), settings.deliver)
         self._journal = journal
         self._disk = disk
-        self._hand = Hand(settings.state)
+        self._hand = Hand(settings.state, "compose")
         self._tried: set[tuple[str, str]] = set()
         self._naming = Naming(site_key(settings.state))
         self._gatherer = Gatherer(settings, journal, Spool(settings.state), self._naming)
@@ -117,7 +117,7 @@ class Composer:
         except StateUnusable:
             raise
         except Exception as e:  # noqa: BLE001 - whatever it is, the next report goes on
-            self._failed(rows, _told(e))
+            self._failed(rows, told(e))
             return 0
         count = 0
         for ordered in sorted(orders, key=lambda one: (FIRST.index(one.kind), one.note)):
@@ -131,11 +131,11 @@ class Composer:
     ) -> dict[Variant, list[OwedRow]]:
         """The rows of an order by the object that each is to get."""
         found: dict[Variant, list[OwedRow]] = {}
-        told = None if isinstance(material, Nothing) else material.told
+        before = None if isinstance(material, Nothing) else material.told
         for row in rows:
             one = Variant()
-            if told is not None:
-                one = sent.variant(self._journal, row.destination, ordered, told)
+            if before is not None:
+                one = sent.variant(self._journal, row.destination, ordered, before)
             found.setdefault(one, []).append(row)
         return found
 
@@ -158,7 +158,7 @@ class Composer:
             except StateUnusable:
                 raise
             except Exception as e:  # noqa: BLE001 - the other objects go on
-                self._failed(rows, _told(e))
+                self._failed(rows, told(e))
                 return 0
             if isinstance(made, Nothing):
                 self._nothing(rows, made)
@@ -191,21 +191,6 @@ class Composer:
             if times >= TRIES:
                 text = f"not composed in {TRIES} tries: {why}"
                 self._journal.owed.uncomposable(row.destination, row.key, text)
-
-
-def _told(error: Exception) -> str:
-    """An error as a log may show it (rule 6)."""
-    if isinstance(error, ScansideError):
-        return error.one_line()
-    where = error.__traceback__
-    while where is not None and where.tb_next is not None:
-        where = where.tb_next
-    at = (
-        ""
-        if where is None
-        else f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})"
-    )
-    return f"{type(error).__name__}{at}"
 
 
 def main() -> int:

@@ -296,6 +296,31 @@ def priority(settings: Settings, calling_ae: str) -> Priority:
     return "stat" if "stat" in levels else "routine"
 
 
+def sends_priors(settings: Settings, calling_ae: str) -> bool:
+    """Whether this sender pushes earlier exams alone: its own lines' word, else that of `*`. Where
+    two lines differ, it sends exams."""
+    lines = settings.dicom.allow
+    own = [a.role for a in lines if a.ae_title == calling_ae.strip()]
+    roles = own or [a.role for a in lines if a.ae_title == "*"]
+    return bool(roles) and set(roles) == {"prior"}
+
+
+def any_priors(settings: Settings) -> bool:
+    """Whether any sender may be one of earlier exams."""
+    return any(one.role == "prior" for one in settings.dicom.allow)
+
+
+def are_priors(settings: Settings, senders: Collection[str] | None) -> bool:
+    """Whether images from just these senders are an earlier exam. None: nobody knows who sent them;
+    then they are not."""
+    return bool(senders) and all(sends_priors(settings, ae) for ae in senders or ())
+
+
+def makes_exams(settings: Settings, calling_ae: str, senders: Collection[str] | None) -> bool:
+    """Whether what came from these senders is no earlier exam any more once this one sends it."""
+    return are_priors(settings, senders) and not sends_priors(settings, calling_ae)
+
+
 def negotiate(
     proposed: Iterable[Proposed],
     roles: Mapping[str, Roles] = MappingProxyType({}),

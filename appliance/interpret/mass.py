@@ -185,7 +185,7 @@ def _with_body(mass: Candidate, part: int, drawn: Parts, stack: Stack, *, most: 
         return Measured(mass, why="the network drew no outline there")
     voxels, box = np.zeros(drawn.grid.shape, np.bool_), drawn.found.box(part)
     voxels[box] = segment.filled(drawn.found.of(part, box))
-    body = measure.whole(voxels, drawn.level, drawn.grid, stack)
+    body = measure.whole(voxels, drawn.level, drawn.grid, measure.edges_of(stack))
     if body is None:
         return Measured(mass, why="its outline reaches the edge of the images")
     if not 1 / APART <= body.mean_mm / mass.diameter_mm <= most:

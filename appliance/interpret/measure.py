@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -49,6 +50,32 @@ NEAR_MM = 2.0
 """How far from the place that the detector named a body may begin."""
 
 
+class Sought(Protocol):
+    """What is to be measured: a finding, or a place like one."""
+
+    @property
+    def place_lps_mm(self) -> Vector:
+        """Its centre."""
+        ...
+
+    @property
+    def diameter_mm(self) -> float | None:
+        """As its detector gave it; None under 3 mm."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The box whose faces are the outermost pixels and planes of a series, by their centres."""
+
+    corner_lps_mm: Vector
+    """Of the first pixel of the first plane."""
+    directions: tuple[Vector, Vector, Vector]
+    """Unit vectors (LPS) along rising planes, rows and columns."""
+    last_mm: Vector
+    """How far the last plane, row and column lie from the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """What was measured of one finding."""
@@ -71,16 +98,16 @@ class Body:
 
 def bodies(
     outputs: Mapping[str, F32],
-    cubes: Sequence[tuple[Finding, Grid]],
-    others: Sequence[Finding],
-    stack: Stack,
+    cubes: Sequence[tuple[Sought, Grid]],
+    others: Sequence[Sought],
+    edges: Edges,
     head: MeasureHead,
 ) -> tuple[Body | None, ...]:
     """Body logits [n, 1, z, y, x] and density logits [n, 4] of the cubes around n findings -> what
     was measured of each, None where rule 1 finds no body or rule 5 holds.
 
-    `others`: all findings of the series, these among them. Poisoned (`backend_failed`) for outputs
-    of another shape.
+    `others`: all findings of the series, these among them. `edges`: of its images (`edges_of`).
+    Poisoned (`backend_failed`) for outputs of another shape.
     """
     levels, densities = _checked(outputs, cubes, head)
     levels = levels - np.float32(np.log(head.threshold / (1 - head.threshold)))
@@ -89,7 +116,7 @@ def bodies(
         voxels = _part(level >= 0, finding, grid, others)
         one = None
         if voxels is not None:
-            one = whole(voxels, level, grid, stack, DENSITIES[int(np.argmax(density))])
+            one = whole(voxels, level, grid, edges, DENSITIES[int(np.argmax(density))])
         if one is not None and (one.mean_mm < MEASURED_FROM_MM or not _agrees(one, finding)):
             one = None
         found.append(one)
@@ -97,7 +124,7 @@ def bodies(
 
 
 def whole(
-    voxels: Bool, level: F32, grid: Grid, stack: Stack, density: Density | None = None
+    voxels: Bool, level: F32, grid: Grid, edges: Edges, density: Density | None = None
 ) -> Body | None:
     """Voxels [z, y, x] of a grid as a body (rules 2 to 4); None where rule 5 says it is cut off.
 
@@ -109,7 +136,7 @@ def whole(
     away = np.abs(level[inside])
     own = np.where(voxels[inside], away, -away - TINY)
     points = surface(own)
-    if _cut_off(np.concatenate(points), near, stack):
+    if _cut_off(np.concatenate(points), near, edges):
         return None
     _, dy, dx = grid.spacing_mm
     long_mm, short_mm, tips = axes(points, (dy, dx))
@@ -122,6 +149,17 @@ def whole(
         (low[0], low[1], low[2], high[0], high[1], high[2]),
         density,
         Mask("", np.ascontiguousarray(voxels[inside]), near, _placed(near, tips)),
+    )
+
+
+def edges_of(stack: Stack) -> Edges:
+    """Where the images of a series end."""
+    first, (rows, columns) = stack.planes[0].geometry, stack.planes[0].native.shape
+    down, across = first.spacing_mm
+    return Edges(
+        first.position_lps_mm,
+        (stack.normal_lps, first.column_lps, first.row_lps),
+        (float(stack.z_mm[-1] - stack.z_mm[0]), (rows - 1) * down, (columns - 1) * across),
     )
 
 
@@ -178,7 +216,7 @@ def volume(level: F32, spacing_mm: Vector) -> float:
 
 
 def _checked(
-    outputs: Mapping[str, F32], cubes: Sequence[tuple[Finding, Grid]], head: MeasureHead
+    outputs: Mapping[str, F32], cubes: Sequence[tuple[Sought, Grid]], head: MeasureHead
 ) -> tuple[F32, F32]:
     """Body logits [n, z, y, x] and density logits [n, 4]."""
     body, density = outputs[head.body], outputs[head.density]
@@ -192,7 +230,7 @@ def _checked(
     return body[:, 0], density
 
 
-def _part(voxels: Bool, finding: Finding, grid: Grid, others: Sequence[Finding]) -> Bool | None:
+def _part(voxels: Bool, finding: Sought, grid: Grid, others: Sequence[Sought]) -> Bool | None:
     """Rule 1: the voxels of this finding's own body; None where there is none."""
     found = segment.found_in(voxels)
     part = _part_at(found, voxels, grid, finding)
@@ -210,7 +248,7 @@ def _part(voxels: Bool, finding: Finding, grid: Grid, others: Sequence[Finding])
     return body if body.any() else None
 
 
-def _part_at(found: segment.Found, voxels: Bool, grid: Grid, finding: Finding) -> int:
+def _part_at(found: segment.Found, voxels: Bool, grid: Grid, finding: Sought) -> int:
     """The part nearest to a finding, 0 where there is none within NEAR_MM."""
     near, away = segment.nearby(voxels, grid, finding.place_lps_mm, NEAR_MM)
     if not len(near) or away.min() > NEAR_MM:
@@ -218,13 +256,13 @@ def _part_at(found: segment.Found, voxels: Bool, grid: Grid, finding: Finding) -
     return found.at(near[int(np.argmin(away))].tolist())
 
 
-def _in_radii(at: NDArray[np.intp], grid: Grid, finding: Finding) -> F64:
+def _in_radii(at: NDArray[np.intp], grid: Grid, finding: Sought) -> F64:
     """Distances of voxels from a finding, in radii of it."""
     away = np.linalg.norm(plan.to_lps(grid, at) - np.asarray(finding.place_lps_mm), axis=1)
     return np.asarray(away / max(finding.diameter_mm or 0.0, MEASURED_FROM_MM))
 
 
-def _agrees(body: Body, finding: Finding) -> bool:
+def _agrees(body: Body, finding: Sought) -> bool:
     """Rule 6; a finding under 3 mm has no diameter to agree with."""
     detected = finding.diameter_mm
     return detected is None or APART**-1 <= body.mean_mm / detected <= APART
@@ -236,17 +274,13 @@ def _at_border(body: Bool) -> bool:
     return int(np.count_nonzero(inner)) < int(np.count_nonzero(body))
 
 
-def _cut_off(surface: F64, grid: Grid, stack: Stack) -> bool:
+def _cut_off(surface: F64, grid: Grid, edges: Edges) -> bool:
     """Rule 5: whether a body comes within a voxel of the outermost pixels or planes."""
-    first, (rows, columns) = stack.planes[0].geometry, stack.planes[0].native.shape
     ends = plan.to_lps(grid, np.stack([surface.min(axis=0), surface.max(axis=0)]))
-    away = ends - np.asarray(first.position_lps_mm)
-    edges = (
-        (stack.normal_lps, float(stack.z_mm[-1] - stack.z_mm[0])),
-        (first.column_lps, (rows - 1) * first.spacing_mm[0]),
-        (first.row_lps, (columns - 1) * first.spacing_mm[1]),
-    )
-    for (direction, last), voxel_mm in zip(edges, grid.spacing_mm, strict=True):
+    away = ends - np.asarray(edges.corner_lps_mm)
+    for direction, last, voxel_mm in zip(
+        edges.directions, edges.last_mm, grid.spacing_mm, strict=True
+    ):
         low, high = np.sort(away @ np.asarray(direction)).tolist()
         if low < voxel_mm or high > last - voxel_mm:
             return True

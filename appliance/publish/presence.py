@@ -189,6 +189,7 @@ class Presence:
             stages=stages,
             engine=self._engine(),
             audit_head=self._journal.audit.head(),
+            person_doubts=self._journal.comparisons.alarms(),
         )
         return made, number
 

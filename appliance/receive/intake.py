@@ -89,6 +89,7 @@ class Intake:
         self._id = ""
         self._calling = ""
         self._series: dict[SeriesKey, _Series] = {}
+        self._again: set[SeriesKey] = set()  # of which it sent what is here
         self._unannounced: SeriesKey | None = None
         self._reserve_recorded = False
         self._headers_told: set[tuple[str, str, tuple[str, ...]]] = set()
@@ -219,8 +220,8 @@ class Intake:
             return self._refused(announced.sop_instance, e, temp, comparison.digests)
         except (StateUnusable, OSError) as e:
             return self._refused(announced.sop_instance, _disk_failed(e), temp)
-        if outcome == "stored" and facts.study and facts.series:
-            self._note(SeriesKey(facts.study, facts.series))
+        key = SeriesKey(facts.study or "", facts.series or "")  # it was stored: it has both
+        (self._note if outcome == "stored" else self._again.add)(key)
         self._note_header(facts, comparison.changed, refused=False)
         return Answer(SUCCESS)
 
@@ -245,10 +246,20 @@ class Intake:
             for key, series in self._series.items():
                 if series.journalled < series.instances:
                     self._arrived(key, series)
+            self._exams_after_all()
             self._journal.series.association_ended(self._id, outcome)
         except StateUnusable as e:  # `work` counts what is in the spool and finds this process gone
             LOG.error("%s", e.one_line())
         self._hint(Hint(association=self._id))
+
+    def _exams_after_all(self) -> None:
+        """Earlier exams that it sent once more are exams."""
+        for key in self._again - self._series.keys():
+            senders = self._journal.series.senders(key.study)
+            if policy.makes_exams(self._settings, self._calling, senders):
+                now = self._clock()
+                self._arrived(key, _Series(now, now, instances=0))
+                self._hint(Hint(study=key.study, series=key.series))
 
     def _note(self, key: SeriesKey) -> None:
         now = self._clock()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
+from appliance.comparison import Comparison
 from appliance.naming import Naming
 from appliance.report import Report, SeriesKey
 from appliance.results.mqtt import Mqtt
@@ -107,6 +109,23 @@ def of_check(
     for one in to:
         if isinstance(one, Mqtt):
             owed = one.of_check(check, report, key, naming=naming, at=at)
+            yield from _counted(one, owed)
+
+
+def of_comparison(
+    comparison: Comparison,
+    key: SeriesKey,
+    *,
+    withdrawn: Sequence[uuid.UUID] = (),
+    naming: Naming,
+    at: datetime,
+    to: Sequence[Destination] = DESTINATIONS,
+) -> Iterator[Owed]:
+    """What is owed of a comparison with an earlier exam. withdrawn: comparisons that count no more
+    because of it."""
+    for one in to:
+        if isinstance(one, Mqtt):
+            owed = one.of_comparison(comparison, key, withdrawn=withdrawn, naming=naming, at=at)
             yield from _counted(one, owed)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal
 
 from appliance.report import NAMESPACE, BundleRef, Verb
@@ -116,6 +117,7 @@ def of_health(
     stages: Mapping[str, str],
     engine: str | None = None,
     audit_head: tuple[int, str] | None = None,
+    person_doubts: Mapping[str, int] = MappingProxyType({}),
 ) -> Outgoing:
     """How the device does; not kept, and it expires."""
     head = None if audit_head is None else message.AuditHead(row=audit_head[0], hash=audit_head[1])
@@ -136,6 +138,7 @@ def of_health(
             stages=dict(stages),
             engine=engine,
             audit_head=head,
+            person_doubts=dict(person_doubts) or None,
         ),
     )
 

@@ -10,7 +10,8 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | info                     | 1   | yes      | InfoMessage                                |
 | update/reported          | 1   | yes      | UpdateMessage, where there are slots       |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
-| study/{pseudonym}/event  | 1   | no       | StudyEvent; FeedbackMessage                |
+| study/{pseudonym}/event  | 1   | no       | StudyEvent, FeedbackMessage, and of an     |
+|                          |     |          | earlier exam ComparisonMessage             |
 | finding/{urgency}        | 1   | no       | FindingMessage; FindingsMessage (GATHERED) |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 | study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
@@ -42,11 +43,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from appliance.naming import Naming
 from appliance.report import (
-    NOTICE,
     BundleRef,
     Digest,
     Doubt,
@@ -63,10 +63,13 @@ from appliance.report import (
     Verb,
     absent,
 )
+from appliance.results.compared import ComparisonMessage
 from appliance.results.feedback import Feedback, PlacePx, ReaderRole, Verdict
+from appliance.results.payload import SCHEMA, Message
 from appliance.room.check import RoomCheck
 
-SCHEMA: Literal["scanside.message/1"] = "scanside.message/1"
+__all__ = ["SCHEMA", "Message"]
+
 ROOT = "scanside/v1"
 GATHERED: frozenset[Doubt] = frozenset(
     {"inside disease", "one of many ground-glass findings on both sides"}
@@ -86,23 +89,6 @@ EventName = Literal[
 ]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
-
-
-class Message(Record):
-    """What every payload has. `seq` is 0 until the outbox gives it the next number."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
-    )
-    schema_: Literal["scanside.message/1"] = Field(default=SCHEMA, alias="schema")
-    event_id: uuid.UUID
-    seq: int = Field(default=0, ge=0)
-    at: datetime
-    notice: Sentence = NOTICE
-
-    def to_json(self, seq: int) -> str:
-        """The payload with its number."""
-        return self.model_copy(update={"seq": seq}).model_dump_json(by_alias=True)
 
 
 class StatusMessage(Message):
@@ -158,6 +144,12 @@ class HealthMessage(Message):
     engine: Sentence | None = None
     """Whether the GPU analyses, whether an engine is built, or why the CPU serves instead."""
     audit_head: AuditHead | None = None
+    person_doubts: dict[str, int] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="how often an exam and an earlier one of the same id were found to be of two "
+        "people, or mirrored, by reason; not written while that never was",
+    )
 
 
 class Checked(Record):
@@ -278,6 +270,7 @@ class Outgoing(Record):
         | FindingMessage
         | FindingsMessage
         | FeedbackMessage
+        | ComparisonMessage
         | ReplyMessage
         | CheckMessage
     ) = Field(discriminator="type")

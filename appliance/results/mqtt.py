@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from appliance.comparison import Comparison
 from appliance.naming import Naming
-from appliance.report import Record, Report, SeriesKey
-from appliance.results import message
+from appliance.report import Record, Report, SeriesKey, Stage
+from appliance.results import compared, message
 from appliance.results.message import Outgoing, Topic
 from appliance.results.owed import Owed, SeriesEvent
 from appliance.room.check import RoomCheck
@@ -88,6 +89,19 @@ class Mqtt:
         """The in-room check of a report."""
         yield enveloped(message.of_check(check, report, key, naming=naming, at=at), key)
 
+    def of_comparison(
+        self,
+        comparison: Comparison,
+        key: SeriesKey,
+        *,
+        withdrawn: Sequence[uuid.UUID],
+        naming: Naming,
+        at: datetime,
+    ) -> Iterator[Owed]:
+        """A comparison with an earlier exam, and what counts no more because of it."""
+        said = compared.message(comparison, key, withdrawn=withdrawn, naming=naming, at=at)
+        yield enveloped(Outgoing(topic=f"study/{said.study}/event", qos=1, message=said), key)
+
     def described(self, key: str, body: bytes | None) -> str:
         try:
             return Envelope.stored(body or b"").topic
@@ -115,7 +129,7 @@ class Said:
     """What a message, as the journal keeps it, says of a series or a report."""
 
     type: str
-    """Of the message: study, finding or findings."""
+    """Of the message: study, finding, findings or comparison."""
     event: str | None
     """Of an event of a study, such as `complete`."""
     series: uuid.UUID | None
@@ -135,10 +149,10 @@ def said(body: bytes | None) -> Said | None:
         return None
     whole = found.get("report")
     report = whole if isinstance(whole, dict) else {}
-    checked = found.get("checked")
+    beside = found.get("checked") or found.get("comparison")
     about = (
         report.get("report_id")
-        or (checked.get("report_id") if isinstance(checked, dict) else None)
+        or (beside.get("report_id") if isinstance(beside, dict) else None)
         or found.get("withdrawn_report_id")
         or found.get("report_id")
     )
@@ -158,8 +172,8 @@ def said(body: bytes | None) -> Said | None:
 
 def is_about(body: bytes | None, report: Report) -> bool:
     """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
-    check, what readers said of it, its withdrawal, or the withdrawal of the one that it supersedes.
-    It may be of an earlier release."""
+    check, its comparisons, what readers said of it, its withdrawal, or the withdrawal of the one
+    that it supersedes. It may be of an earlier release."""
     if (found := _payload(body)) is None:
         return False
     uid = str(report.report_id)
@@ -168,6 +182,9 @@ def is_about(body: bytes | None, report: Report) -> bool:
     whole = found.get("report") or found.get("checked")
     if isinstance(whole, dict):
         return (whole.get("report_id"), whole.get("stage")) == (uid, report.stage.value)
+    compared = found.get("comparison")
+    if isinstance(compared, dict):
+        return compared.get("report_id") == uid and report.stage is Stage.FINAL
     return found.get("report_id") == uid
 
 

@@ -15,6 +15,7 @@ came. Rules:
   spares (Shelf.spares) takes its place, never one of another name nor one that was withdrawn. Each
   report of it then has the limitation BUNDLE_FALLBACK. What was refused is looked at again once its
   file has changed, and now and then (AGAIN_S).
+- A bundle that takes no images is opened for no series (`open` opens it for who asks).
 - Nothing is written onto the shelf. Damaged tables are read as made anew, and mended by who changes
   it. A shelf that cannot be looked at closes nothing that is open.
 - The GPU serves a bundle once its engine is ready (runtime/gpu.py); the CPU backend stays as its
@@ -26,6 +27,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +46,7 @@ from appliance.errors import (
     StateUnusable,
 )
 from appliance.host import memory
-from appliance.runtime import trial
+from appliance.runtime import open_bundle, trial
 from appliance.runtime.beside import Beside, Opening
 from appliance.runtime.gpu import GpuEngines
 from appliance.runtime.open_bundle import OpenBundle, instead, is_short, require_memory, said
@@ -59,8 +61,6 @@ AGAIN_S = 60.0
 TIMES = 20.0
 ROOM_AGAIN_S = 3600.0
 """So much later, where even the memory of the one before was not enough."""
-
-
 Mark = tuple[int, int, int] | None
 """Of a file: inode, size, time of its last change in ns; None where it is not there."""
 
@@ -111,8 +111,12 @@ class OpenBundles:
         )
         self._beside: Beside[OpenBundle | None] | None = None
         self._shelf_beside = self.shelf
+        self._pause: Callable[[], object] = lambda: None
+        self.first: Callable[[], AbstractContextManager[None]] = nullcontext
+        """For an analysis: meanwhile no bundle takes more of the machine (Beside.first)."""
         if news is not None:
             self._beside = Beside(_let_go, news)
+            self._pause, self.first = self._beside.pause, self._beside.first
             runs = partial(self._trial, self._beside.go_on, polite=True)
             self._shelf_beside = Shelf(
                 settings.state, runner=golden.Runner(key, runs), allow_unsigned=unsigned
@@ -121,6 +125,7 @@ class OpenBundles:
         """What `refresh` found wrong with the bundles, each a sentence."""
         self._refused: dict[str, _Refused] = {}
         """By digest."""
+        self._takes: dict[str, bool] = {}
         self._open: dict[str, OpenBundle] = {}
         self._retired: dict[str, OpenBundle] = {}
         """Not active any more, but a series may still use them."""
@@ -140,7 +145,8 @@ class OpenBundles:
         """GPU backends that failed: a series that began with one may still ask it."""
 
     def refresh(self, in_use: Collection[str | None] = ()) -> tuple[OpenBundle, ...]:
-        """Open what the shelf says is active; close what is neither active nor `in_use` (digests).
+        """Open what the shelf says is active and what takes images; close what is neither active
+        nor `in_use` (digests).
 
         A bundle that cannot be opened is logged, and what may take its place does. All that are
         open go on where there is no memory to look, or where the shelf cannot be looked at.
@@ -155,6 +161,7 @@ class OpenBundles:
                 raise
             log.error("%s; what is open goes on", e.one_line())
             return self.all
+        active = tuple(e for e in active if open_bundle.takes_images(self.shelf, e, self._takes))
         troubles = list(problems)
         wanted: dict[str, OpenBundle] = {}
         if self._beside is not None:
@@ -398,7 +405,8 @@ class OpenBundles:
     def _on_cpu(self, loaded: Loaded) -> Backend:
         require_memory(sum(map(len, loaded.networks.values())))
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
-        return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
+        threads = self.settings.work.threads
+        return open_backend(self._library, networks, loaded.networks, threads, pause=self._pause)
 
     def _trial(
         self, alive: Callable[[], object], path: Path, loaded: Loaded, *, polite: bool = False

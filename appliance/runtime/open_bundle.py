@@ -10,7 +10,7 @@ from appliance import line
 from appliance.backend.gpu import GpuBackend
 from appliance.backend.protocol import Backend
 from appliance.bundle.manifest import Manifest
-from appliance.bundle.shelf import Entry
+from appliance.bundle.shelf import Entry, Shelf
 from appliance.bundle.trust import Bundle
 from appliance.errors import BackendUnavailable, Poisoned, ScansideError
 from appliance.host import memory
@@ -79,6 +79,17 @@ def said(entry: Entry, error: Exception, stand_in: OpenBundle | None) -> str:
         serves += " until nothing is analysed, and then makes room"
     text = error.text if isinstance(error, ScansideError) else str(error)
     return f"{entry.name} {entry.version}: {text}; {serves}"
+
+
+def takes_images(shelf: Shelf, entry: Entry, known: dict[str, bool]) -> bool:
+    """Whether a bundle is for series. `known`: by digest, added to here. One that cannot be read is
+    taken for such: who opens it says what is wrong with it."""
+    if entry.digest not in known:
+        try:
+            known[entry.digest] = shelf.load(entry).manifest.line.takes_images
+        except (ScansideError, MemoryError):
+            return True
+    return known[entry.digest]
 
 
 def is_short(error: Exception) -> bool:

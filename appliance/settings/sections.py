@@ -43,6 +43,10 @@ class Allow(Record):
     """Quiet time after which a series without other evidence is taken as complete."""
     priority: Priority = "routine"
     """`stat`: the series of this sender are analysed before those of others that wait."""
+    role: Literal["exam", "prior"] = "exam"
+    """`prior`: what it pushes are earlier exams. A study that came from such senders alone is
+    analysed last and kept for comparing; nothing is said of it. One image from another sender makes
+    it an exam like any other."""
     certificate: Certificate | None = None
     """Under [dicom.tls]: the one certificate that it may show, also where it takes the answer to a
     storage commitment request. Else any that `ca` has signed."""
@@ -224,6 +228,8 @@ class Update(Record):
     """The channel of the repository from which this box takes releases."""
     most_kb_s: float = Field(default=2000.0, gt=0)
     """What is fetched in a second at most, in 10^3 bytes: images of a scanner come first."""
+    limit_mb: float = Field(default=4000.0, gt=0)
+    """What `update` may keep of what it fetched, in 10^6 bytes; where more lies all of it goes."""
     root: Path | None = None
     """Where the slots lie: /opt/scanside. Without it this is no box that updates itself."""
     desired: bool = False

@@ -21,6 +21,8 @@ from appliance.errors import StateUnusable
 QUEUE = 10
 """A socket holds at least so many rings before it loses one."""
 _LARGEST = 4096
+COMPARE = "compare"
+"""Who hears it is no stage, but the child of `work` that compares."""
 
 
 def ring(state: Path, stage: str, payload: bytes = b"\n") -> None:

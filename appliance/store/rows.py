@@ -11,6 +11,8 @@ from appliance.store.delivery import State
 
 Outcome = Literal["released", "aborted", "lost", "refused"]
 SeriesState = Literal["open", "complete", "analysed", "set_aside", "refused", "failed"]
+ComparisonState = Literal["waiting", "done", "dead", "withdrawn"]
+"""`withdrawn`: its report stands no more, and what is kept of it for later exams is to go."""
 
 
 Which = int | str
@@ -187,6 +189,27 @@ class OwedCounts:
     dropped: int = 0
     oldest_waiting: float | None = None
     """When the oldest that waits was owed first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToCompare:
+    """A standing final report that is to be compared with earlier exams."""
+
+    report_id: str
+    study_uid: str
+    series_uid: str
+    bundle_digest: str
+    prior_only: bool
+    """It came from senders of earlier exams alone: its entry is kept, and nothing is said of it."""
+    state: ComparisonState = "waiting"
+    attempts: int = 0
+    """How many failed."""
+    since: float = 0.0
+    """When it came to wait."""
+
+    @property
+    def key(self) -> SeriesKey:
+        return SeriesKey(self.study_uid, self.series_uid)
 
 
 @dataclass(frozen=True, slots=True)

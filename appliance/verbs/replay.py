@@ -1,4 +1,5 @@
-"""`scanside replay REPORT_ID`: recompute a past report from the kept inputs, and compare.
+"""`scanside replay ID`: recompute a past report from the kept inputs, and compare; of a comparison
+with an earlier exam, see `replay_comparison`.
 
 Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
 revision, edition and supersedes. What differs is printed field by field. A report of before release
@@ -15,6 +16,7 @@ from rich.console import Console
 from appliance import line
 from appliance.backend.protocol import Backend
 from appliance.bundle.trust import Bundle
+from appliance.comparison import Comparison
 from appliance.errors import BundleRefused, ScansideError
 from appliance.host import facts, memory
 from appliance.naming import Naming, is_keyed
@@ -27,6 +29,7 @@ from appliance.store.journal import Journal
 from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
+from appliance.verbs import replay_comparison
 
 OF_ARRIVAL = frozenset(
     {
@@ -42,7 +45,9 @@ OF_ARRIVAL = frozenset(
 
 
 def main(settings: Settings, report_id: str) -> int:
-    """0 the same, 1 not the same (the differences on stdout)."""
+    """0 the same, 1 not the same (the differences on stdout). report_id: or of a comparison."""
+    if (compared := replay_comparison.past(settings, report_id)) is not None:
+        return _compared(settings, compared)
     past, now = replay(settings, report_id)
     console = Console(highlight=False)
     if now.same_as(past):
@@ -50,6 +55,22 @@ def main(settings: Settings, report_id: str) -> int:
         return 0
     console.print(f"report {report_id}: NOT the same")
     for name, before, after in differences(past, now):
+        console.print(f"  {name}: was {before}, is {after}", markup=False)
+    sys.stdout.flush()
+    return 1
+
+
+def _compared(settings: Settings, past: Comparison) -> int:
+    """The same of a comparison."""
+    now = replay_comparison.replay(settings, past)
+    console = Console(highlight=False)
+    found = replay_comparison.differences(past, now)
+    what = f"comparison {past.comparison_id}"
+    if not found:
+        console.print(f"{what}: the same ({past.status}, {len(past.findings)} findings)")
+        return 0
+    console.print(f"{what}: NOT the same")
+    for name, before, after in found:
         console.print(f"  {name}: was {before}, is {after}", markup=False)
     sys.stdout.flush()
     return 1

@@ -26,6 +26,7 @@ from appliance.publish.desired import Desired
 from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
+from appliance.results.compared import ComparisonMessage
 from appliance.results.operating import FeedbackExport
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
@@ -43,6 +44,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-finding": message.FindingMessage,
     "message-findings": message.FindingsMessage,
     "message-feedback": message.FeedbackMessage,
+    "message-comparison": ComparisonMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }

@@ -11,6 +11,8 @@ Rules
   stands.
 - The in-room check (quality/verdict.py) is committed with its report and owed after it. It is of
   the images, whether or not another series stands in their place.
+- A final report that stands is to be compared with earlier exams, and one that stands no more is
+  not (`earlier`): noted in the same transaction. An earlier exam that was pushed is owed nothing.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
   has no such end, its kind says (Kind.ends_inside).
 """
@@ -25,8 +27,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from appliance import line
+from appliance.dicom import policy
 from appliance.host import facts
 from appliance.lines import choose
+from appliance.lines.followed import follows
 from appliance.lines.kind import Context
 from appliance.naming import Naming
 from appliance.quality import verdict
@@ -39,13 +43,13 @@ from appliance.room.check import RoomCheck
 from appliance.series import select
 from appliance.series.standing import SeriesSummary, Standing
 from appliance.settings import Settings
-from appliance.store.bell import ring
+from appliance.store.bell import COMPARE, ring
 from appliance.store.journal import Journal
 from appliance.store.kept import ROOM, keep, keep_record, kept_record
-from appliance.store.rows import SeriesState
+from appliance.store.rows import SeriesState, ToCompare
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
-from appliance.work import discarded, identifying, late
+from appliance.work import discarded, earlier, identifying, late
 from appliance.work.followed import Followed
 from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
@@ -80,6 +84,8 @@ class Conclusions:
 
     def owe_event(self, event: SeriesEvent, followed: Followed, slices: int) -> None:
         """`received` or `complete`."""
+        if followed.silent:
+            return
         at, naming, key = datetime.now(timezone.utc), self._naming, followed.key
         owed = destinations.of_event(
             event, key, naming=naming, slices=slices, at=at, to=self._destinations
@@ -181,18 +187,22 @@ class Conclusions:
         check = verdict.check(concluded.result)
         self._keep_check(report, check)
         at = report.times.committed or datetime.now(timezone.utc)
+        owed = (
+            *judged.owed(
+                report, naming=self._naming, at=at, completes=known, to=self._destinations
+            ),
+            *self._owed_of(check, report, followed.key, at),
+        )
         self.journal.commit_report(
             report,
             followed.key,
-            owed=(
-                *judged.owed(
-                    report, naming=self._naming, at=at, completes=known, to=self._destinations
-                ),
-                *self._owed_of(check, report, followed.key, at),
-            ),
+            owed=() if followed.silent else owed,
             series_state="open" if concluded.preliminary else _state(report),
             instances=instances,
             restated=[(key, c.after, _state(c.after)) for key, c in judged.changes.items()],
+            compares=self._compares(followed, digest, report, judged),
+            withdrawn=_withdrawn(report, judged),
+            silent=followed.silent,
         )
         self._wake()
         self._identify(followed.key, report)
@@ -200,6 +210,26 @@ class Conclusions:
             "series %s: %s %s, %d findings",
             followed.uid, report.stage.value, report.status.value, len(report.findings),
         )  # fmt: skip
+
+    def _compares(
+        self, followed: Followed, digest: str | None, report: Report, judged: Judged
+    ) -> Iterator[ToCompare]:
+        """The reports that are to be compared with earlier exams from now on."""
+        opened = followed.opened.get(digest)
+        if self.settings.priors.keep and opened is not None and follows(opened.manifest):
+            again = [(key, c.after) for key, c in judged.changes.items() if c.by is None]
+            yield from earlier.to_compare(
+                [(followed.key, report), *again], prior_only=followed.silent
+            )
+
+    def is_silent(self, key: SeriesKey) -> bool:
+        """Whether nothing is said of its study; what it is owed where it is an exam after all."""
+        silent = earlier.is_silent(self.settings, self.journal, key.study)
+        if not silent and policy.any_priors(self.settings):
+            to = self._destinations
+            if earlier.say_after_all(self.settings, self.journal, key.study, self._naming, to):
+                self._wake()
+        return silent
 
     def _keep_check(self, report: Report, check: RoomCheck | None) -> None:
         """The in-room check lies beside the report; one that is there already is not written
@@ -265,6 +295,7 @@ class Conclusions:
         """The stages that deliver: something is owed."""
         for stage in sorted({one.stage for one in self._destinations}):
             ring(self.settings.state, stage)
+        ring(self.settings.state, COMPARE)
 
     def _sealed(
         self,
@@ -297,6 +328,12 @@ class Conclusions:
                 committed=_utc(now),
             ),
         )
+
+
+def _withdrawn(report: Report, judged: Judged) -> list[uuid.UUID]:
+    """The reports that stand no more once this one is committed."""
+    gone = [one.report_id for one in judged.withdrawn]
+    return gone if report.status is Status.ANALYSED else [*gone, report.report_id]
 
 
 def _differs(before: Report, now: Report) -> bool:

@@ -17,6 +17,7 @@ from appliance.bundle import match
 from appliance.lines import kinds
 from appliance.lines.choose import Chosen
 from appliance.lines.fold import Fold, Share
+from appliance.lines.followed import follows
 from appliance.records import Header, Result
 from appliance.report import Reason, SeriesKey, Status
 from appliance.runtime.bundles import OpenBundle
@@ -69,6 +70,8 @@ class Followed:
     """The last attempt failed: the next one waits for the deadline."""
     outranked: bool = False
     """A better series of its study was analysed: this one is likely to be analysed for nothing."""
+    silent: bool = False
+    """Its study came from senders of earlier exams alone: nothing is said of it (`earlier`)."""
     memory_bytes: int | None = None
     """For its pixels and their analysis; None where the machine does not say."""
 
@@ -103,7 +106,7 @@ class Followed:
     @property
     def last(self) -> bool:
         """It is judged when nothing else is to be done, once, and nothing is said early of it."""
-        return self.doubtful or self.outranked
+        return self.doubtful or self.outranked or self.silent
 
     @property
     def plausible_s(self) -> float:
@@ -128,6 +131,11 @@ class Followed:
     def chosen(self) -> bool:
         """A bundle accepts it, by one of its images."""
         return any(opened is not None for opened in self.opened.values())
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether what is found in it may be compared with earlier exams."""
+        return any(one is not None and follows(one.manifest) for one in self.opened.values())
 
     def begin_again(
         self, header: Header, chosen: Chosen[OpenBundle], earlier: Iterable[bytes | Unopened]

@@ -33,7 +33,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from appliance import line
@@ -52,7 +52,8 @@ from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
 from appliance.store.spool import Spool
 from appliance.work import beginning, opening
 from appliance.work.blame import Blame, made_of
-from appliance.work.composing import Composing
+from appliance.work.comparing import comparing
+from appliance.work.composing import composing
 from appliance.work.conclude import Concluded, Conclusions
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, signals_of, wait
@@ -90,7 +91,8 @@ class Work:
         self.bundles = bundles
         self.heart = heart or Heart(settings.state, "work")
         self.loading = Loading(settings, journal, bundles, self.heart)
-        self.composing = Composing(settings, journal)
+        self.composing = composing(settings, journal)
+        self.comparing = comparing(settings, journal)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -149,6 +151,7 @@ class Work:
         followed = self.following.get(key) or self._follow(key)
         if followed is None or followed.failed:  # what failed waits for its deadline
             return
+        followed.silent = self.conclusions.is_silent(key)
         self._guarded(followed, self._take_in)
         if followed.failed or key not in self.following:
             return
@@ -222,6 +225,7 @@ class Work:
         earlier = (opening.opened(self.spool, path, followed.room) for path in before)
         if beginning.begin(followed, data, earlier, recalled=self.loading.recalled):
             self.conclusions.owe_event("received", followed, 1)
+        self.comparing.ask(ahead=followed.is_compared)
 
     # Judging: what is to be said.
 
@@ -290,6 +294,7 @@ class Work:
             with (
                 self.blame.step(followed.key, "judge" if judging else "read", lasting=judging),
                 self.heart.at(conditions.JUDGE if judging else conditions.WAITING),
+                self.loading.first() if judging else nullcontext(),
             ):
                 step(followed)
             followed.failed = False
@@ -363,6 +368,7 @@ class Work:
     def _leave(self, followed: Followed) -> None:
         """Done with it until more comes; its slices leave the memory."""
         self.composing.ask()
+        self.comparing.ask()
         self.blame.finished(followed.key)
         self._suspected -= {followed.key}
         del self.following[followed.key]
@@ -438,6 +444,8 @@ def main(
             work.take_turn()
             work.loading.follow_builds()
             work.composing.turn()
+            work.comparing.turn()
         heart.end()
         work.composing.stop()
+        work.comparing.stop()
     return 0

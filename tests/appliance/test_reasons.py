@@ -20,7 +20,9 @@ FROZEN = {
     "machine_died", "also_shown_in", "series_uid_reused", "bundle_fallback",
     "age_unknown", "species", "secondary", "other_quantity",
     "set_aside_images", "joined_acquisitions", "size_estimated", "own_result", "diffuse_disease",
-    "multifocal", "recalled",
+    "multifocal", "recalled", "no_prior", "no_patient_id", "same_scan", "same_day",
+    "images_disagree", "identity_unsure", "identity_mismatch", "laterality", "compare_failed",
+    "prior_unreadable",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

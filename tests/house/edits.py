@@ -94,6 +94,10 @@ MODEL = '''class BrightSlices(Record):
     max_findings: int = Field(default=4, ge=1)
 
     @property
+    def takes_images(self) -> bool:
+        return True
+
+    @property
     def sees_slices(self) -> bool:
         return True
 
@@ -144,7 +148,7 @@ KIND = Edits(
         Row("appliance/bundle/lines.py", "{}Line = Annotated[SegmentProposeClassify", MODEL),
         Row(
             "appliance/bundle/lines.py",
-            'SegmentProposeClassify | ClassifyImage{}, Field(discriminator="kind")',
+            'ClassifyImage | Compare{}, Field(discriminator="kind")',
             " | BrightSlices",
         ),
         Row(

@@ -280,6 +280,8 @@ threads = 2
 [retain]
 reserve_mb = 64
 target_free_mb = 64
+[priors]
+keep = {keep}
 """
 
 
@@ -294,9 +296,15 @@ def listen(site: Site, output: io.BufferedReader) -> None:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, bundle: Path, aborted_quiet_s: float = 2 * WAIT_S, more: str = ""
+    folder: Path,
+    bundle: Path | None,
+    aborted_quiet_s: float = 2 * WAIT_S,
+    more: str = "",
+    *,
+    keep: bool = False,
 ) -> Iterator[Site]:
-    """A site with this bundle active, until the end of the block. more: lines of its settings.
+    """A site with this bundle active (None: those of the factory), until the end of the block.
+    more: lines of its settings. keep: whether exams are kept and compared.
 
     A broken transfer is judged after `aborted_quiet_s`. As it is, that is longer than any test
     waits: what is sent again after `receive` was killed is always in time.
@@ -306,7 +314,11 @@ def running(
     config = folder / "scanside.toml"
     config.write_text(
         SETTINGS.format(
-            folder=folder, port=free_port(), broker=broker.port, aborted_quiet_s=aborted_quiet_s
+            folder=folder,
+            port=free_port(),
+            broker=broker.port,
+            aborted_quiet_s=aborted_quiet_s,
+            keep=str(keep).lower(),
         )
         + more
     )
@@ -325,7 +337,8 @@ def running(
         ready.bind(ready_at)
         ready.settimeout(WAIT_S)
         site = Site(folder, config, settings, broker, process=None, naming=Naming(b""))  # type: ignore[arg-type]
-        site.install(bundle, BUNDLE, "90.0.0")
+        if bundle is not None:
+            site.install(bundle, BUNDLE, "90.0.0")
         run = [sys.executable, "-m", "appliance", "run", "--config", str(config)]
         site.process = stack.enter_context(child(run, stderr=log, env=environment))
         assert b"READY=1" in ready.recv(4096), site.log()

@@ -207,7 +207,8 @@ def wrong(path: Path) -> str | None:
             db.row_factory = sqlite3.Row
             said = steps.header(db)
             shape = _shape(db)
-            if shape != _shape_of(min(max(said.schema, steps.FIRST), steps.newest())):
+            is_ours = steps.FIRST <= said.schema <= steps.newest()
+            if shape != _shape_of(said.schema if is_ours else steps.newest()):
                 never_finished = said.schema == 0 and not shape
                 if never_finished or steps.newest() < said.min_reader <= said.schema:
                     return None

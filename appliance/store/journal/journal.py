@@ -7,6 +7,7 @@
     journal.told      what an object that was composed says for ever
     journal.feedback  what readers said of reports, for ever, and their comments
     journal.commitments  what archives are asked to promise, and what they answered
+    journal.comparisons  what is to be compared with earlier exams, and what was
     journal.shown     what a page shows of it, read only
     journal.timings   how long reports took, also those of series that were deleted
     journal.events    facts that a person may ask for, such as refusals
@@ -25,6 +26,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -36,10 +38,11 @@ from appliance.results.owed import Owed
 from appliance.store import delivery
 from appliance.store.delivery import Event
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import filing, steps
+from appliance.store.journal import comparisons, filing, steps
 from appliance.store.journal.attempts import Attempts
 from appliance.store.journal.audit import Audit
 from appliance.store.journal.commitments import Commitments
+from appliance.store.journal.comparisons import Comparisons
 from appliance.store.journal.connect import BUSY_MS
 from appliance.store.journal.damage import DAMAGED
 from appliance.store.journal.database import Database, Manner
@@ -53,7 +56,7 @@ from appliance.store.journal.series import SeriesPart
 from appliance.store.journal.shown import Shown
 from appliance.store.journal.timings import Timings
 from appliance.store.journal.told import Told
-from appliance.store.rows import Kept, Series, SeriesState
+from appliance.store.rows import Kept, Series, SeriesState, ToCompare
 
 EVENTS_MAX = 100_000
 MENDED_WITHIN_S = 60.0
@@ -80,6 +83,7 @@ class Journal:
         self.shown = Shown(database, clock)
         self.timings = Timings(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
+        self.comparisons = Comparisons(database, clock, self.owed, self.audit)
 
     @classmethod
     def open(
@@ -170,11 +174,16 @@ class Journal:
         series_state: SeriesState,
         instances: int | None = None,
         restated: Iterable[tuple[SeriesKey, Report, SeriesState]] = (),
+        compares: Iterable[ToCompare] = (),
+        withdrawn: Iterable[uuid.UUID] = (),
+        silent: bool = False,
     ) -> None:
         """The report, all that is owed of it and the state of its series: one transaction.
 
         A report that is there already (same report_id and stage) stays as it was first written, but
         for a later edition. restated: such editions of the reports of other series.
+        compares: the reports that are to be compared from now on; withdrawn: those that stand no
+        more. silent: nothing is owed, for its study came from senders of earlier exams alone.
         """
         with self._db.write() as db:
             self._write_report(db, report, key, series_state, instances)
@@ -186,6 +195,36 @@ class Journal:
                 now = self.series.judged_in(db, other)
                 if now is not None:  # else it was deleted meanwhile, and does not come back
                     self._write_report(db, edition, other, *now)
+            self.comparisons.owe_in(db, compares, withdrawn)
+            if silent:
+                self.series.silence_in(db, key)
+
+    def uncompared(self) -> list[tuple[SeriesKey, Report]]:
+        """The latest reports that were analysed and are in no row of `comparisons`: of a release on
+        trial, of one before, or of a journal that was damaged. None of a file of schema 5."""
+        with self._db.look() as db:
+            if not comparisons.are_here(db):
+                return []
+            rows = db.execute(
+                """SELECT study_uid, series_uid, json FROM
+                  (SELECT study_uid, series_uid, report_id, status, stage, json, created,
+                     row_number() OVER (PARTITION BY study_uid, series_uid, bundle_digest
+                      ORDER BY revision DESC, stage = 'final' DESC) AS nth FROM reports)
+                WHERE nth = 1 AND status = 'analysed' AND stage = 'final' AND report_id NOT IN
+                  (SELECT report_id FROM comparisons) ORDER BY created"""
+            ).fetchall()
+        return [
+            (SeriesKey(r["study_uid"], r["series_uid"]), report)
+            for r in rows
+            if (report := read(r["json"])) is not None
+        ]
+
+    def say_after_all(self, study_uid: str, owed: Iterable[Owed]) -> None:
+        """A study of which nothing was owed is an exam like any other: this is owed of it."""
+        with self._db.write() as db:
+            self.owed.add_in(db, owed)
+            self.series.unsilence_in(db, study_uid)
+            self.comparisons.exam_in(db, study_uid)
 
     def _write_report(
         self,
@@ -274,7 +313,8 @@ class Journal:
             rows = db.execute(
                 f"""SELECT {columns(Series, "series")},
                   (SELECT count(*) FROM owed WHERE owed.study_uid = series.study_uid
-                     AND owed.series_uid = series.series_uid AND owed.state IN (?, ?)) AS owed,
+                     AND owed.series_uid = series.series_uid AND owed.state IN (?, ?))
+                  + {comparisons.waiting_of(db)} AS owed,
                   (SELECT group_concat(DISTINCT report_id) FROM reports
                      WHERE reports.study_uid = series.study_uid
                      AND reports.series_uid = series.series_uid) AS report_ids,
@@ -310,6 +350,8 @@ class Journal:
         with self._db.write() as db:
             if self.owed.is_owed_in(db, series.key):
                 return False
+            if self.comparisons.is_waiting_in(db, series.key):
+                return False
             timings = self.timings.of_series_in(db, series.key)
             if not db.execute(
                 "DELETE FROM series WHERE study_uid = ? AND series_uid = ? AND updated = ?",
@@ -317,6 +359,7 @@ class Journal:
             ).rowcount:
                 return False
             self.timings.keep_in(db, timings)
+            self.comparisons.forget_in(db, series.key)
             for table in ("arrivals", "reports", "owed", "comments"):
                 db.execute(f"DELETE FROM {table} WHERE study_uid = ? AND series_uid = ?", uids)
             self._db.ledger.note(ForgottenEntry(study=uids[0], series=uids[1]))

@@ -18,11 +18,14 @@ from typing import Final
 
 from appliance.host.boot import boot_id
 from appliance.report import SeriesKey
+from appliance.store.journal import steps
 from appliance.store.journal.part import Part, as_row, columns
 from appliance.store.rows import Arrival, Association, Outcome, Series, SeriesState
 
 _ASSOCIATION: Final = columns(Association)
 _SERIES: Final = columns(Series)
+SILENCE_SINCE: Final = 6
+"""The schema that has the column `silent`."""
 
 
 class SeriesPart(Part):
@@ -266,6 +269,53 @@ class SeriesPart(Part):
             {"pseudonym": pseudonym, "study": key.study, "series": key.series},
         )
 
+    # Studies that came from senders of earlier exams alone. A file of schema 5 knows none.
+
+    def senders(self, study_uid: str) -> frozenset[str] | None:
+        """AE titles of all that brought images of a study; None where that is not known of all of
+        its series."""
+        with self._db.look() as db:
+            rows = db.execute(
+                """SELECT calling_ae FROM arrivals JOIN associations
+                ON associations.id = association WHERE study_uid = ?""",
+                (study_uid,),
+            ).fetchall()
+            unknown = db.execute(
+                """SELECT 1 FROM series WHERE study_uid = :study AND NOT EXISTS
+                (SELECT 1 FROM arrivals WHERE arrivals.study_uid = :study
+                 AND arrivals.series_uid = series.series_uid) LIMIT 1""",
+                {"study": study_uid},
+            ).fetchone()
+        return None if unknown or not rows else frozenset(str(row["calling_ae"]) for row in rows)
+
+    def may_be_silent(self) -> bool:
+        """Whether the file can note that nothing is owed of a series."""
+        with self._db.look() as db:
+            return _notes_silence(db)
+
+    def silence_in(self, db: sqlite3.Connection, key: SeriesKey) -> None:
+        """Nothing is owed of what was said of this series."""
+        db.execute(
+            "UPDATE series SET silent = 1 WHERE study_uid = ? AND series_uid = ?",
+            (key.study, key.series),
+        )
+
+    def unsilence_in(self, db: sqlite3.Connection, study_uid: str) -> None:
+        if _notes_silence(db):
+            db.execute("UPDATE series SET silent = NULL WHERE study_uid = ?", (study_uid,))
+
+    def silent(self, study_uid: str) -> list[SeriesKey]:
+        """The series of a study of which nothing is owed."""
+        with self._db.look() as db:
+            if not _notes_silence(db):
+                return []
+            rows = db.execute(
+                """SELECT study_uid, series_uid FROM series
+                WHERE study_uid = ? AND silent = 1 ORDER BY first_at""",
+                (study_uid,),
+            ).fetchall()
+        return [SeriesKey(row["study_uid"], row["series_uid"]) for row in rows]
+
     def set_stat(self, key: SeriesKey) -> None:
         """This series, and with it its study, is to be taken first."""
         with self._db.write() as db:
@@ -325,6 +375,10 @@ class SeriesPart(Part):
                 f"SELECT {_SERIES} FROM series WHERE study_uid = ? ORDER BY first_at", (study_uid,)
             )
             return [as_row(Series, r) for r in rows]
+
+
+def _notes_silence(db: sqlite3.Connection) -> bool:
+    return steps.header(db).schema >= SILENCE_SINCE
 
 
 def _started(pid: int) -> int | None:

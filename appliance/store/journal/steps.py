@@ -48,7 +48,44 @@ class Step:
     min_reader: int
 
 
-STEPS: Mapping[int, Step] = MappingProxyType({})
+STEPS: Mapping[int, Step] = MappingProxyType(
+    {
+        6: Step(
+            (
+                # what is to be compared with earlier exams (comparisons.py): one row a standing
+                # final report. prior_only: it came from senders of earlier exams alone
+                """CREATE TABLE comparisons (
+  report_id TEXT PRIMARY KEY,
+  study_uid TEXT NOT NULL,
+  series_uid TEXT NOT NULL,
+  bundle_digest TEXT NOT NULL,
+  prior_only INTEGER NOT NULL CHECK (prior_only IN (0, 1)),
+  state TEXT NOT NULL CHECK (state IN ('waiting', 'done', 'dead', 'withdrawn')),
+  attempts INTEGER NOT NULL,
+  since REAL NOT NULL,
+  last_error TEXT
+) STRICT""",
+                "CREATE INDEX comparisons_by_state ON comparisons (state, since)",
+                "CREATE INDEX comparisons_of_series ON comparisons (study_uid, series_uid)",
+                # each comparison as it was published; superseded_by: what is said in its place,
+                # itself where it counts no more and nothing does
+                """CREATE TABLE compared (
+  comparison_id TEXT PRIMARY KEY,
+  report_id TEXT NOT NULL,
+  prior_report_id TEXT,
+  at REAL NOT NULL,
+  json TEXT NOT NULL,
+  superseded_by TEXT
+) STRICT""",
+                "CREATE INDEX compared_of_report ON compared (report_id, at)",
+                "CREATE INDEX compared_with ON compared (prior_report_id)",
+                # 1: nothing is owed of it, for all of its study came from senders of earlier exams
+                "ALTER TABLE series ADD COLUMN silent INTEGER",
+            ),
+            min_reader=5,
+        ),
+    }
+)
 """Schema -> its step, from FIRST + 1 on and without a gap."""
 
 

@@ -44,7 +44,8 @@ def gpu(device: Device) -> Check:
     try:
         machine = this_machine()
         shelf = _shelf(device)
-        active = [shelf.load(entry) for entry in shelf.active()]
+        every = [shelf.load(entry) for entry in shelf.active()]
+        active = [loaded for loaded in every if loaded.manifest.line.takes_images]
     except ScansideError as e:
         ok = e.code == "no_gpu" and preference == "auto"
         return Check(name="gpu", ok=ok, text=f"{e.text}: the CPU serves", remedy=e.remedy)
@@ -141,6 +142,8 @@ def memory(device: Device) -> Check:
             return Check(name="memory", ok=True, text=text)
         shelf = _shelf(device)
         for loaded in map(shelf.load, shelf.active()):
+            if not loaded.manifest.line.takes_images:
+                continue
             need += machine_memory.opening(sum(map(len, loaded.networks.values())))
             need += kinds.of(loaded.manifest).usual_bytes(loaded.manifest)
     except ImportError:  # `bundles` says so

@@ -100,7 +100,8 @@ def measured(
     outputs = {"body": 20 * (cubes - np.float32(level)), "density": np.eye(4)[[0] * len(found)]}
     grids = [plan.cube_grid(stack, f.center_lps_mm, CUBE) for f in found]
     head = HEAD.model_copy(update={"threshold": threshold})
-    return measure.bodies(outputs, list(zip(found, grids, strict=True)), found, stack, head)
+    cubes_of = list(zip(found, grids, strict=True))
+    return measure.bodies(outputs, cubes_of, found, measure.edges_of(stack), head)
 
 
 def in_plane(axes: np.ndarray, degrees: float) -> np.ndarray:
@@ -310,7 +311,7 @@ def test_outputs_of_another_shape_fail(body, density):
     grid = plan.cube_grid(stack, MIDDLE, CUBE)
     outputs = {"body": np.zeros(body, np.float32), "density": np.zeros(density, np.float32)}
     with pytest.raises(Poisoned) as error:
-        measure.bodies(outputs, [(finding(MIDDLE), grid)] * 2, [], stack, HEAD)
+        measure.bodies(outputs, [(finding(MIDDLE), grid)] * 2, [], measure.edges_of(stack), HEAD)
     assert error.value.code == "backend_failed"
 
 
@@ -371,7 +372,8 @@ def test_a_network_measures_balls_of_every_density_on_every_backend(name):
         cubes = backend.gather(stack, OPS, places)
         outputs = backend.infer("measure", cubes)
         grids = [plan.cube_grid(stack, place, CUBE) for place in places]
-        bodies = measure.bodies(outputs, list(zip(found, grids, strict=True)), found, stack, HEAD)
+        edges = measure.edges_of(stack)
+        bodies = measure.bodies(outputs, list(zip(found, grids, strict=True)), found, edges, HEAD)
         assert [b.density for b in bodies] == [density] * 2
         assert [b.mean_mm for b in bodies] == pytest.approx([10, 10], abs=0.25)
         backend.close()

@@ -30,7 +30,8 @@ class Backend:
 @pytest.fixture
 def bundles(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> OpenBundles:
     """Open bundles with a shelf that is a list of (name, digest)."""
-    bundle = trust.check(tiny_bytes).bundle
+    loaded = trust.check(tiny_bytes)
+    bundle = loaded.bundle
     bundles = OpenBundles(Settings(state=tmp_path))
 
     class Entry:
@@ -51,6 +52,7 @@ def bundles(tmp_path: Path, tiny_bytes: bytes, monkeypatch: pytest.MonkeyPatch) 
 
     wanted: list[Any] = []
     monkeypatch.setattr(bundles.shelf, "active", lambda: tuple(Entry(*pair) for pair in wanted))
+    monkeypatch.setattr(bundles.shelf, "load", lambda _: loaded)
     monkeypatch.setattr(bundles.shelf, "ready", ready)
     monkeypatch.setattr(bundles.shelf, "path", lambda entry: tmp_path / entry.digest)
     monkeypatch.setattr(bundles.shelf, "spares", lambda entry: ())
@@ -94,6 +96,7 @@ def test_a_bundle_for_which_there_is_no_memory_leaves_the_running_one_of_its_nam
     entry = SimpleNamespace(name="nodule", version="1.0.0", digest=loaded.digest, refused=None)
     newer = SimpleNamespace(name="nodule", version="1.1.0", digest=NEW, refused=None)
     monkeypatch.setattr(bundles.shelf, "path", lambda entry: tmp_path / entry.digest)
+    monkeypatch.setattr(bundles.shelf, "load", lambda _: loaded)
     monkeypatch.setattr(bundles.shelf, "ready", lambda _: loaded)
     monkeypatch.setattr(bundles.shelf, "active", lambda: (entry,))
     (before,) = bundles.refresh()

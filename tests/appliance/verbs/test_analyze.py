@@ -17,7 +17,9 @@ from appliance.errors import BundleRefused, Poisoned, ScansideError
 from appliance.lines.fold import Fold
 from appliance.reasons import Code
 from appliance.report import BundleRef, Reason, Report, Status
+from appliance.runtime.bundles import OpenBundles
 from appliance.verbs import analyze
+from rigs import tiny_compare
 from rigs.chests import Dicom
 from rigs.device import Device, Process
 
@@ -360,3 +362,24 @@ def test_a_negative_says_that_nothing_is_above_the_threshold(
     assert "no finding above the threshold" in text
     assert "spacing_limited" in text
     assert isinstance(good.bundle, BundleRef)
+
+
+def test_beside_a_bundle_that_compares_exams_a_ct_is_analysed_by_that_of_nodules_alone(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
+    beside = Device(tmp_path, tiny_compare.packed(tmp_path / "source"))
+    beside.settings = ready_site.settings
+    assert beside.activate().name == tiny_compare.NAME
+    opened = OpenBundles(ready_site.settings)
+    assert {one.name for one in opened.shelf.active()} == {"tiny-nodule", tiny_compare.NAME}
+    folder = dicom.write(dicom.chest(), tmp_path / "in")
+    (report,) = analyze.analyze(folder, ready_site.settings)
+    assert report.status is Status.ANALYSED
+    assert report.bundle.name == "tiny-nodule"
+    (refused,) = analyze.analyze(
+        folder, ready_site.settings, bundle=str(tmp_path / "added.scanside")
+    )
+    assert codes(refused) == [Code.NO_BUNDLE]
+    assert [one.bundle.ref.name for one in opened.refresh()] == ["tiny-nodule"]
+    assert opened.troubles == ()
+    opened.close()

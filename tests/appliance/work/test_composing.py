@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from appliance.store.lock import alone
-from appliance.work import composing
-from appliance.work.composing import Composing
+from appliance.work import child
+from appliance.work.child import Child
+from appliance.work.composing import composing
 from rigs import oblique
 from rigs.composing import FOUND, Site
 
@@ -25,7 +26,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
-def until(kept: Composing, done: object) -> None:
+def until(kept: Child, done: object) -> None:
     end = time.monotonic() + 120
     while time.monotonic() < end and not done():  # type: ignore[operator]
         kept.turn()
@@ -38,7 +39,7 @@ def composed(site: Site) -> bool:
 
 
 def test_a_report_is_composed_without_anybody_waiting_for_it(site: Site) -> None:
-    kept = Composing(site.settings, site.journal)
+    kept = composing(site.settings, site.journal)
     kept.turn()
     assert kept.pid is None, "nothing is ordered"
     site.commit(site.store(oblique.series(oblique.POSES["axial"])), FOUND)
@@ -52,9 +53,9 @@ def test_a_report_is_composed_without_anybody_waiting_for_it(site: Site) -> None
 def test_a_child_that_is_killed_is_started_again_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(composing, "SHORTEST_S", 0.1)
+    monkeypatch.setattr(child, "SHORTEST_S", 0.1)
     site.commit(site.store(oblique.series(oblique.POSES["axial"])), FOUND)
-    kept = Composing(site.settings, site.journal)
+    kept = composing(site.settings, site.journal)
     kept.turn()
     assert kept.pid is not None
     first = kept.pid
@@ -66,9 +67,9 @@ def test_a_child_that_is_killed_is_started_again_later(
 def test_a_state_folder_that_does_not_let_it_costs_a_pause_and_no_object(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(composing, "SHORTEST_S", 0.1)
+    monkeypatch.setattr(child, "SHORTEST_S", 0.1)
     site.commit(site.store(oblique.series(oblique.POSES["axial"])), FOUND)
-    kept = Composing(site.settings, site.journal)
+    kept = composing(site.settings, site.journal)
     with alone(site.settings.state, "compose"):
         kept.turn()
         until(kept, lambda: kept.failures == 1)
@@ -79,7 +80,7 @@ def test_a_state_folder_that_does_not_let_it_costs_a_pause_and_no_object(
 
 def test_it_ends_with_its_parent(site: Site) -> None:
     site.commit(site.store(oblique.series(oblique.POSES["axial"])), FOUND)
-    kept = Composing(site.settings, site.journal)
+    kept = composing(site.settings, site.journal)
     kept.turn()
     kept.stop()
     assert kept.pid is None
@@ -92,7 +93,7 @@ def test_what_is_ordered_for_an_archive_that_has_another_name_now_is_composed_an
     key = site.store(oblique.series(oblique.POSES["axial"]))
     site.commit(key, FOUND)
     renamed = site.settings.model_copy(update={"deliver": ()})
-    kept = Composing(renamed, site.journal)
+    kept = composing(renamed, site.journal)
     kept.turn()
     until(kept, lambda: composed(site) and kept.pid is None)
     (one,) = [kept for kept in site.journal.kept() if kept.series.key == key]
@@ -103,7 +104,7 @@ def test_without_an_archive_there_is_no_child(tmp_path: Path) -> None:
     bare = Site(tmp_path)
     with bare.journal:
         bare.commit(bare.store(oblique.series(oblique.POSES["axial"])), FOUND)
-        kept = Composing(bare.settings, bare.journal)
+        kept = composing(bare.settings, bare.journal)
         kept.ask()
         kept.turn()
         assert kept.pid is None

@@ -86,7 +86,8 @@ def judged(one: Example, outputs: dict[str, F32], thick: bool) -> Row:
     grid = plan.cube_grid(one.stack, one.middle_lps_mm, cube_op())
     finding = _finding(one)
     head = bundle.MEASURE_HEAD
-    body = measure.bodies(outputs, [(finding, grid)], [finding], one.stack, head)[0]
+    edges = measure.edges_of(one.stack)
+    body = measure.bodies(outputs, [(finding, grid)], [finding], edges, head)[0]
     mask = outputs[head.body][0, 0] >= 0
     if body is not None:
         mask = _on(grid, body)

@@ -71,7 +71,9 @@ def old(tmp_path: Path, report: Report, noon: datetime, version: int, name: str)
         db.executescript(f"{schema}PRAGMA user_version = {version};")
         db.execute("ATTACH ? AS today", (str(today / JOURNAL_NAME),))
         for table in (*TABLES, *(OF_4 if version == 4 else ())):
-            db.execute(f"INSERT INTO {table} SELECT * FROM today.{table}")
+            named = db.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
+            names = ", ".join(name for (name,) in named)
+            db.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM today.{table}")
         db.execute("REPLACE INTO counters SELECT * FROM today.counters")
     (state / f"journal-{version}.ledger").write_bytes((today / LEDGER_NAME).read_bytes())
     return state

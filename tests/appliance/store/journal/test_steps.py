@@ -16,6 +16,7 @@ from appliance.store.events import BrokerAway
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage, steps
 from appliance.store.journal.part import Part
 from appliance.store.journal.steps import Header, Step
+from appliance.store.rows import ToCompare
 from rigs import later
 
 NEXT = steps.newest() + 1
@@ -36,10 +37,18 @@ def successor(
 
 
 @pytest.fixture
+def first(tmp_path: Path) -> Path:
+    """A state folder with an empty journal of the first schema that grows in its file."""
+    with closing(sqlite3.connect(tmp_path / JOURNAL_NAME)) as db:
+        db.executescript(f"PRAGMA journal_mode = WAL;BEGIN;{steps.made(steps.FIRST)}COMMIT;")
+    return tmp_path
+
+
+@pytest.fixture
 def filled(
     tmp_path: Path, make_report: Callable[..., Report], key: SeriesKey, received
 ) -> Path:  # fmt: skip
-    """A state folder with a journal of today's schema."""
+    """A state folder with a journal: of today's schema, or where `first` made it of that one."""
     with Journal.open(tmp_path) as journal:
         association = journal.series.association_opened(calling_ae="CT1", called_ae="S", host="h")
         journal.series.arrived(association, key, calling_ae="CT1", instances=9, at=1.0)
@@ -131,7 +140,8 @@ def _added(
     return left
 
 
-def test_every_step_only_adds(filled: Path) -> None:
+def test_every_step_only_adds(first: Path, filled: Path) -> None:
+    assert said(first).schema == steps.FIRST
     for number, step in sorted(steps.STEPS.items()):
         assert broken_rules(filled, number, step) == []
         with closing(sqlite3.connect(filled / JOURNAL_NAME, isolation_level=None)) as db:
@@ -193,7 +203,7 @@ def test_a_journal_of_a_later_schema_is_opened_read_and_written_and_keeps_what_w
         series = journal.series.get(again)
         assert series is not None
         assert journal.forget(series)
-    assert said(filled) == (NEXT, steps.FIRST)
+    assert said(filled) == (NEXT, steps.newest())
     with closing(sqlite3.connect(filled / JOURNAL_NAME)) as db:
         assert db.execute(f"SELECT series_{NEXT} FROM series").fetchall() == [("news",)]
         assert db.execute(f"SELECT said FROM extra_{NEXT}").fetchall() == [("news",)]
@@ -337,3 +347,22 @@ def test_a_step_that_fails_leaves_the_journal_as_it_was(
     monkeypatch.undo()
     damage.clear(filled / JOURNAL_NAME)
     assert damage.wrong(filled / JOURNAL_NAME) is None
+
+
+def test_a_release_of_schema_5_goes_on_with_a_journal_of_this_one_and_this_one_on_its_own(
+    first: Path, filled: Path, make_report: Callable[..., Report], key: SeriesKey
+) -> None:
+    """On trial it writes what schema 5 holds, and notes nothing of comparisons."""
+    wanted = ToCompare(str(make_report().report_id), key.study, key.series, "d" * 64, False)
+    with Journal.open(first) as journal:
+        journal.commit_report(
+            make_report(), key, owed=[], series_state="analysed", compares=[wanted], instances=9
+        )
+        assert not journal.comparisons.any()
+        assert journal.comparisons.to_do() == []
+        assert not journal.series.may_be_silent()
+        assert [kept.owed for kept in journal.kept()] == [0], "no comparison holds it"
+        assert said(first).schema == steps.FIRST
+        assert journal.migrate("work")
+        assert journal.uncompared() == [(key, make_report())]
+    assert said(filled) == (6, 5), "the release before starts on it"

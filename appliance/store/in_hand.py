@@ -1,6 +1,7 @@
-"""Which object is being composed: what is known of a child that died.
+"""What a child of `work` has in hand: what is known of one that died.
 
-    run/compose.hand    the key of its row while it is composed; empty between two objects
+    run/compose.hand    the key of the object that is being composed; empty between two objects
+    run/compare.hand    the report that is being compared
 
 Not durable, and no error: where a machine dies with it, or the disk takes no mark, nobody is
 blamed.
@@ -16,10 +17,10 @@ from appliance.store.files import DISK
 
 
 class Hand:
-    """The mark of one state folder."""
+    """The mark of one child of a state folder."""
 
-    def __init__(self, state: Path) -> None:
-        self._path = state / "run" / "compose.hand"
+    def __init__(self, state: Path, child: str) -> None:
+        self._path = state / "run" / f"{child}.hand"
 
     def last(self) -> str | None:
         """What a process that is gone had in hand; None where it had nothing."""
@@ -29,7 +30,7 @@ class Hand:
 
     @contextlib.contextmanager
     def holding(self, key: str) -> Iterator[None]:
-        """While this runs, the object is in hand. An exception is an answer: it clears the mark."""
+        """While this runs, this is in hand. An exception is an answer: it clears the mark."""
         self._write(key)
         try:
             yield

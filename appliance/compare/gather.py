@@ -1,0 +1,114 @@
+"""An exam whose report was committed -> its entry, of the spool and what is kept beside the report.
+
+Rules
+- The images that were analysed are read as they were then, but for what no entry needs: nothing is
+  resampled for a network, and nothing of their quality is measured.
+- Whose exam it is, is read from the header of each of them. Of an exam of which nothing may be kept
+  no pixel is decoded.
+- Its memory is that of the pixels of one series. Its bytes are read image by image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from appliance.bundle.lines import SegmentProposeClassify
+from appliance.bundle.manifest import Manifest
+from appliance.errors import Poisoned, SeriesRefused
+from appliance.lines import kinds
+from appliance.naming import Naming
+from appliance.preprocess import fast
+from appliance.prior import made, patient
+from appliance.prior.entry import Entry, Person
+from appliance.prior.patient import NotKept, Said
+from appliance.records import Mask, Plane, Stack
+from appliance.report import Report
+from appliance.series import pixels
+from appliance.settings import Settings
+from appliance.store import kept
+from appliance.store.rows import ToCompare
+from appliance.store.spool import Spool
+
+LUNGS, FINDING = "lungs", "finding-"
+"""Names of masks that are kept beside a report (interpret)."""
+
+
+class Gatherer:
+    """ports.Making over the state folder. manifest: of the bundle with this digest."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        naming: Naming,
+        manifest: Callable[[str], Manifest],
+    ) -> None:
+        self._state = settings.state
+        self._priors = settings.priors
+        self._spool = spool
+        self._naming = naming
+        self._manifest = manifest
+
+    def __call__(self, row: ToCompare, report: Report, /) -> Entry | NotKept:
+        """Poisoned where images or what is kept beside the report are not there any more, or cannot
+        be read; StateUnusable where the disk does not let it."""
+        manifest = self._manifest(row.bundle_digest)
+        said: list[Said] = []
+        planes: list[Plane] = []
+        try:
+            for data in self._images(row, report):
+                said.append(patient.said(data))
+                if len(said) == 1 and isinstance(first := self._person(said), NotKept):
+                    return first
+                planes += (fast.plane(image, ()) for image in pixels.images(pixels.parse(data)))
+        except SeriesRefused as e:
+            raise Poisoned("one of its images cannot be read any more") from e
+        person = self._person(said)
+        if isinstance(person, NotKept):
+            return person
+        scores = kept.scores(self._state, report.report_id)
+        masks = self._masks(report)
+        if scores is None or LUNGS not in masks:
+            raise Poisoned("what was scored or drawn is not kept beside the report")
+        return made.made(
+            self._stack(planes, manifest),
+            masks[LUNGS],
+            {
+                int(name.removeprefix(FINDING)): mask
+                for name, mask in masks.items()
+                if name.startswith(FINDING)
+            },
+            scores,
+            report,
+            person=person,
+            said=said,
+            most_candidates=manifest.line_of(SegmentProposeClassify).propose.top_k,
+        )
+
+    def _person(self, said: Sequence[Said]) -> Person | NotKept:
+        return patient.person(
+            said, self._naming, issuer=self._priors.issuer, dummies=self._priors.dummies
+        )
+
+    def _images(self, row: ToCompare, report: Report) -> Iterator[bytes]:
+        """The instances that were analysed, read one by one."""
+        names = kept.images(self._state, report.report_id)
+        paths = self._spool.instances(row.key)
+        for uid in dict.fromkeys(name.split("/")[0] for name in names or ()):
+            data = self._spool.read(paths[uid]) if uid in paths else None
+            if data is None:
+                raise Poisoned("its images are not on the device any more")
+            yield data
+
+    def _masks(self, report: Report) -> dict[str, Mask]:
+        try:
+            return {mask.name: mask for mask in kept.masks(self._state, report.report_id)}
+        except (OSError, ValueError) as e:
+            raise Poisoned("what is kept beside the report is damaged") from e
+
+    def _stack(self, planes: Sequence[Plane], manifest: Manifest) -> Stack:
+        """In the order of the analysis."""
+        outline = kinds.of(manifest).outline(planes, manifest.accepts, unread=())
+        if not isinstance(outline.subject, Stack):
+            raise Poisoned("its images are not the volume any more that was analysed")
+        return outline.subject

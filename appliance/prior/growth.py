@@ -1,0 +1,200 @@
+"""Two measurements of one finding -> how much it changed, and whether beyond error. Numbers only.
+
+Rules
+1. Volume decides where it was measured twice, in slices of at most THIN_MM (spacing and thickness),
+   and neither is a mass; else the mean axis. Of a nodule that became a mass, or a mass that became
+   a nodule, no change is said: they are measured in different ways.
+2. The limit is the larger of the repeatability, which is 1.96 SD of two measurements of one body
+   that did not change (Bland and Altman 1986), and LEAST_PERCENT of the volume (BTS 2015, Thorax
+   70:ii1) or LEAST_MM of the mean axis (Lung-RADS v2022). A change is `larger` or `smaller` beyond
+   it, else `within_error`.
+3. The repeatability is measured (`python -m training.judge.growth`) by size, density and whether
+   both images have one kernel. Where no row speaks of a pair, UNMEASURED holds, which is wide.
+4. The rate is ln(V2 / V1) a year, with the SD of its row as error; a doubling time, ln 2 / rate, is
+   said only where the whole interval of the rate lies above 0, else the time that it is not under.
+   Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from appliance.comparison import Change, Interval, Sizes, Verdict
+from appliance.records import Pair
+
+THIN_MM: Final = 2.5
+LEAST_PERCENT: Final = 25.0
+LEAST_MM: Final = 1.5
+LEAST_DAYS: Final = 30
+YEAR_DAYS: Final = 365.25
+FAR: Final = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+ANY: Final = "any"
+"""Density of a row that holds for each."""
+
+
+class Repeated(Protocol):
+    """How far apart two measurements of one body that did not change lie: a row of a manifest."""
+
+    @property
+    def size_mm(self) -> Pair:
+        """Mean axis, from and below."""
+        ...
+
+    @property
+    def density(self) -> str:
+        """heads.Density, or ANY."""
+        ...
+
+    @property
+    def kernel(self) -> str:
+        """`same` or `other`: of both images."""
+        ...
+
+    @property
+    def volume_percent(self) -> float:
+        """100 times the root mean square of ln(V2 / V1)."""
+        ...
+
+    @property
+    def axis_mm(self) -> float:
+        """Root mean square of the difference of the mean axes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that no manifest has."""
+
+    size_mm: Pair
+    density: str
+    kernel: str
+    volume_percent: float
+    axis_mm: float
+
+
+UNMEASURED: Final = Row((0.0, math.inf), ANY, "other", 19.0, 1.1)
+"""Nodules that do not change over years vary by +-34 to 38 % of volume; readers of sub-solid ones
+differ by +-2.2 mm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One finding in one exam, as it was measured for the comparison."""
+
+    sizes: Sizes
+    mass: bool
+    slices_mm: float
+    """The larger of the distance of slices and their thickness."""
+
+
+def change(
+    then: Seen,
+    now: Seen,
+    days: int | None,
+    *,
+    same_kernel: bool,
+    rows: Sequence[Repeated] = (),
+) -> Change | None:
+    """How much a finding changed in so many days (None: unknown); None where it was not measured
+    in both exams."""
+    if then.sizes.mean_axis_mm is None or now.sizes.mean_axis_mm is None:
+        return None
+    densities = {then.sizes.density, now.sizes.density}
+    unmeasured_part = "part_solid" in densities
+    if then.mass != now.mass:
+        return Change(verdict=None, solid_part_not_measured=unmeasured_part)
+    row = _row(rows, then.sizes, now.sizes, same_kernel=same_kernel)
+    difference_mm = round(now.sizes.mean_axis_mm - then.sizes.mean_axis_mm, 1)
+    limit_mm = round(max(LEAST_MM, FAR * row.axis_mm), 1)
+    percent = _percent(then, now)
+    limit_percent = round(max(LEAST_PERCENT, 100 * math.expm1(FAR * row.volume_percent / 100)), 1)
+    if percent is None:
+        verdict = _verdict(difference_mm, limit_mm)
+    else:
+        verdict = _verdict(percent, limit_percent)
+    larger = verdict == "larger"
+    rate = None if percent is None else _rate(then.sizes, now.sizes, days, row)
+    return Change(
+        verdict=verdict,
+        decided_by="mean_axis" if percent is None else "volume",
+        difference_percent=percent,
+        limit_percent=None if percent is None else limit_percent,
+        difference_mm=difference_mm,
+        limit_mm=limit_mm,
+        rate_per_year=rate,
+        doubling_days=_doubling(rate),
+        doubling_not_under_days=_not_under(rate),
+        over_1_5_mm=difference_mm > LEAST_MM if larger else None,
+        over_25_percent=percent > LEAST_PERCENT if larger and percent is not None else None,
+        solid_part_not_measured=unmeasured_part,
+    )
+
+
+def _percent(then: Seen, now: Seen) -> float | None:
+    """Rule 1: the difference of the volumes, None where volume does not decide."""
+    before, after = then.sizes.volume_mm3, now.sizes.volume_mm3
+    thin = max(then.slices_mm, now.slices_mm) <= THIN_MM
+    if before is None or after is None or now.mass or not thin:
+        return None
+    return round(100 * (after / before - 1), 1)
+
+
+def _verdict(difference: float, limit: float) -> Verdict:
+    """Rule 2."""
+    if abs(difference) <= limit:
+        return "within_error"
+    return "larger" if difference > 0 else "smaller"
+
+
+def _row(rows: Sequence[Repeated], then: Sizes, now: Sizes, *, same_kernel: bool) -> Repeated:
+    """Rule 3: of the rows that speak of this pair the widest, because its density may be called
+    differently in the two exams, and the error is that of the worse."""
+    mean_mm = ((then.mean_axis_mm or 0.0) + (now.mean_axis_mm or 0.0)) / 2
+    densities = {ANY, *(_as_measured(s.density) for s in (then, now))}
+    fitting = [
+        row
+        for row in rows
+        if row.size_mm[0] <= mean_mm < row.size_mm[1]
+        and row.kernel == ("same" if same_kernel else "other")
+        and row.density in densities
+    ]
+    return max(fitting, key=lambda row: row.volume_percent, default=UNMEASURED)
+
+
+def _as_measured(density: str | None) -> str | None:
+    """A calcified body has edges as sharp as a solid one."""
+    return "solid" if density == "calcified" else density
+
+
+def _rate(then: Sizes, now: Sizes, days: int | None, row: Repeated) -> Interval | None:
+    """Rule 4; the volumes are there."""
+    if days is None or days < LEAST_DAYS or then.volume_mm3 is None or now.volume_mm3 is None:
+        return None
+    years = days / YEAR_DAYS
+    value = math.log(now.volume_mm3 / then.volume_mm3) / years
+    error = FAR * row.volume_percent / 100 / years
+    return Interval(
+        value=round(value, 4), low=round(value - error, 4), high=round(value + error, 4)
+    )
+
+
+def _doubling(rate: Interval | None) -> Interval | None:
+    """Days in which it doubles: the fastest growth gives the lowest figure."""
+    if rate is None or rate.low <= 0:
+        return None
+    value, low, high = (
+        round(math.log(2) / r * YEAR_DAYS, 1) for r in (rate.value, rate.high, rate.low)
+    )
+    return Interval(value=value, low=low, high=high)
+
+
+def _not_under(rate: Interval | None) -> float | None:
+    """The doubling time of the fastest growth within the interval; None where that is no growth, or
+    where a doubling time is said."""
+    if rate is None or rate.low > 0 or rate.high <= 0:
+        return None
+    return round(math.log(2) / rate.high * YEAR_DAYS, 1)
