@@ -60,7 +60,7 @@ def test_what_is_as_the_truth_is_lacks_nothing() -> None:
         (matched(2, 2), GROWN, "its growth is not said"),
         (Followed(finding=2, state="not_comparable", why=("ambiguous",)), GROWN, "ambiguous"),
         (matched(3, 3), NEW, "called matched"),
-        (Followed(prior_finding=3, state="not_comparable", why=("too_small",)), GONE, "too_small"),
+        (Followed(prior_finding=3, state="not_comparable", why=("too_small",)), GONE, "is gone"),
     ],
 )
 def test_each_untruth_is_said(instead: Followed, of: Followed, said: str) -> None:
@@ -110,8 +110,8 @@ def test_the_table_has_state_sizes_change_and_truth_of_each() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for part in (
         "364 days apart",
-        "larger, volume +102 % (limit 25 %)",
-        "within error, volume +4 %",
+        "larger +102 % (25 %)",
+        "within error +4 %",
         "larger: 8.0 -> 10.1 mm solid",
         "equal: 8.0 mm solid",
         "new: 8.0 mm solid",
