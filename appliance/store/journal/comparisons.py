@@ -21,7 +21,10 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
+
+from pydantic import ValidationError
 
 from appliance.comparison import Comparison
 from appliance.reasons import Code
@@ -169,7 +172,11 @@ class Comparisons(Part):
             rows = db.execute(
                 f"SELECT json FROM compared WHERE {where} ORDER BY at, rowid", (value,)
             ).fetchall()
-        return [Comparison.stored(row["json"]) for row in rows]
+        found = []
+        for row in rows:
+            with suppress(ValidationError):  # of a later release, which says what is unknown here
+                found.append(Comparison.stored(row["json"]))
+        return found
 
     def note(self, stands: Iterable[ToCompare]) -> None:
         """These reports stand, and nobody noted it with them."""
