@@ -69,14 +69,14 @@ wheel: setup-release
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
 
 # KIND: x86-64, orin or thor. REPO: the repository whose releases the box will believe (docs/keys.md).
-# KEYS: whose bundles it will believe, as .pub files.
+# KEYS: whose bundles it will believe, as .pub files. SOURCE: what a Jetson builds itself (pycuda-*.tar.gz).
 KIND := x86-64
 MACHINE = $(if $(filter x86-64,$(KIND)),x86_64,aarch64)
 installer: wheel
 	@$(PY) -m compile.lock --fetch build/wheels/$(MACHINE) --machine $(MACHINE)
 	@$(PY) -m compile installer $(KIND) --wheel dist/scanside-$$($(PY) -m appliance --version | cut -d' ' -f2)-*.whl \
 		--wheels build/wheels/$(MACHINE) $(if $(REPO),--root $(REPO)/public/metadata/1.root.json) \
-		$(foreach key,$(KEYS),--key $(key)) -o dist
+		$(foreach key,$(KEYS),--key $(key)) $(if $(SOURCE),--source $(SOURCE)) -o dist
 
 lock: setup-test
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[lock]'
