@@ -48,7 +48,7 @@ STIFF: Final = 0.3
 """Of the spline: a match that is alone off its neighbours, SCALE_MM away, is followed by less."""
 EVERY: Final = 2
 LEAST: Final = 8
-"""Fewer matches make no field."""
+"""Fewer keypoints have no neighbours to agree with, and fewer matches make no field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ def pictures(prior: Image, current: Image) -> Pictures:
 def matched(pictures: Pictures, keypoints: Index, field: Field, search: int) -> Matches:
     """The keypoints of CURRENT in PRIOR, `search` voxels about where the field says."""
     points = plan.to_lps(pictures.current.grid, keypoints)
-    if not len(points):
-        nobody = np.zeros(0, np.bool_)
-        return Matches(points, np.zeros((0, 3)), np.zeros(0), nobody, nobody)
+    if len(points) < LEAST:
+        nobody = np.zeros(len(points), np.bool_)
+        return Matches(points, np.zeros((len(points), 3)), np.zeros(len(points)), nobody, nobody)
     stretch = field.jacobian(points)
     step = pictures.current.grid.spacing_mm[0]
     there = regions(
@@ -127,7 +127,7 @@ def _neighbours(points: F64, alike: NDArray[np.bool_]) -> NDArray[np.intp]:
     away = ((points[:, None] - points) ** 2).sum(-1)
     np.fill_diagonal(away, np.inf)
     away[:, ~alike] += FAR_MM2
-    return np.argsort(away, axis=1, kind="stable")[:, : min(NEIGHBOURS, max(len(points) - 1, 1))]
+    return np.argsort(away, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(points) - 1)]
 
 
 def tops(scores: F32, best: NDArray[np.intp], side: int) -> F64:

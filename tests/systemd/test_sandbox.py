@@ -33,7 +33,7 @@ STAGES = ("publish@", "deliver@", "receive@", "retain@", "web@", "update", "appl
 """All but `work`, whose start takes longer: tests/scenarios/test_sandboxed_study.py."""
 EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
-HIDDEN = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities")
+HIDDEN = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors")
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
 
 
@@ -190,16 +190,16 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
     "retain@": [(FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")])],
     "prove@": [
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
-        (HIDES, "EACCES", hidden("spool", "incoming", "identities")),
+        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors")),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", "priors"))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
-        (HIDES, "EACCES", [*hidden("reports", "spool", "identities"), KEY]),
+        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors"), KEY]),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
     "web@": [
-        (HIDES, "EACCES", [*hidden("incoming", "quarantine", "outgoing"), KEY]),
+        (HIDES, "EACCES", [*hidden("incoming", "quarantine", "outgoing", "priors"), KEY]),
         (
             ("ReadOnlyPaths",),
             "EROFS",
