@@ -36,6 +36,7 @@ from appliance.prior.change import Measuring
 from appliance.prior.entry import Entry, Image
 from appliance.prior.follow import Located
 from appliance.prior.growth import Repeated
+from appliance.prior.repeated import MEASURED
 from appliance.prior.shown import Shown
 from appliance.reasons import Code
 from appliance.records import Vector
@@ -126,10 +127,10 @@ class Bundles:
     nodules: Loaded
     """Measures both exams."""
     registers: BundleRef | None = None
-    """The bundle of kind `compare`; None: demons are used, and `repeated` is empty."""
+    """The bundle of kind `compare`; None: demons are used."""
     displace: Displace | None = None
     repeated: tuple[Repeated, ...] = ()
-    """Its rows of repeatability."""
+    """Its rows of repeatability; empty: those that were measured with what ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def compare(prior: Entry, current: Entry, bundles: Bundles, laying: Laying) -> C
         current,
         Measuring(bundles.nodules.manifest, bundles.nodules.backend),
         days,
-        bundles.repeated,
+        bundles.repeated or MEASURED,
     )
     here = _located(current, prior, registration, laying.locate)
     there = _located(prior, current, _Back(registration), laying.locate)

@@ -237,7 +237,7 @@ def test_findings_of_sixty_nodules_are_each_matched_with_their_own():
     ]
     balls = [Ball(place, 6.0, score=0.9 - 0.001 * i) for i, place in enumerate(places)]
     then, now = Exam(balls[:32]), Exam(balls[:32], shift=(1.0, 2.0, 3.0), taken="20250101")
-    both = entry(then, "then"), entry(now, "now")
-    found = compared(both, then, now, error=(1.5, -1.0, 1.0)).findings
+    bare = replace(entry(then, "then"), cubes=()), replace(entry(now, "now"), cubes=())
+    found = compared(bare, then, now, error=(1.5, -1.0, 1.0)).findings
     assert [(f.finding, f.prior_finding) for f in found] == [(i, i) for i in range(1, 33)]
     assert {f.state for f in found} == {"matched"}
