@@ -320,9 +320,12 @@ def main() -> None:
     cv2.setNumThreads(1)
     alike = [[given.bundle] * len(given.ct), [given.shared] * len(given.ct)]
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
-        found = [row for rows in pool.map(laid, given.ct, *alike) for row in rows]
+        found = []
+        for rows in pool.map(laid, given.ct, *alike):
+            found += rows
+            print(accuracy(rows), flush=True)
     every = [pair for pair, _ in found]
-    print(f"{accuracy(found)}\n\n{times(every[0])}", flush=True)
+    print(f"\n{accuracy(found)}\n\n{times(every[0])}", flush=True)
     if len(given.ct) > 1:
         print(f"\n{strangers(every, given.jobs)}", flush=True)
     print(f"\n{sickness(every)}", flush=True)
