@@ -30,6 +30,7 @@ from appliance.prior.entry import (
     HIGH_HU,
     IMAGE_MM,
     LOW_HU,
+    MOST_CUBES,
     Cube,
     Entry,
     Facts,
@@ -89,6 +90,8 @@ class Exam:
     facts: dict[str, Any] = field(default_factory=dict)
     """Of entry.Facts, in place of what would stand there."""
     covered_z: tuple[float, float] = (-1000.0, 1000.0)
+    cubes: int = MOST_CUBES
+    """That are kept."""
 
 
 def entry(exam: Exam, name: str = "a") -> Entry:
@@ -269,7 +272,7 @@ def _report(exam: Exam, name: str) -> Report:
 
 def _cubes(exam: Exam, report: Report, rng: np.random.Generator) -> list[Cube]:
     made = []
-    for i, ball in enumerate(_seen(exam, THRESHOLD / 2), start=1):
+    for i, ball in enumerate(_seen(exam, THRESHOLD / 2)[: exam.cubes], start=1):
         center = _moved(ball, exam)
         first = np.subtract(center, (CUBE - 1) / 2 * CUBE_MM)
         grid = _grid(first, [CUBE] * 3, CUBE_MM)
