@@ -72,6 +72,15 @@ APPROVED = {
     *("solid_part_not_measured",),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
+    # an exam beside an earlier one: figures, states, and a pseudonym of each exam
+    "person_doubts",
+    *("change", "comparison", "comparison_id", "decided_by", "difference_mm"),
+    *("difference_percent", "distance_mm", "doubling_days", "doubling_not_under_days", "high"),
+    *("interval_days", "keypoints", "limit_mm", "limit_percent", "low", "measured_by"),
+    *("merged_from", "method", "now", "over_1_5_mm", "over_25_percent", "person", "prior"),
+    *("prior_center_lps_mm", "prior_finding", "rate_per_year", "registered", "residual_mm"),
+    *("seen_below_threshold", "share", "solid_part_not_measured", "split_into", "then", "value"),
+    *("weak", "which", "withdrawn"),
 }
 KEY = SeriesKey("1.2", "1.2.3")
 FORBIDDEN = ("patient", "birth", "accession", "physician", "operator", "institution", "address")
