@@ -95,7 +95,9 @@ def show(found: Sequence[Row], comparison: Comparison, console: Console) -> None
         console.print(f"  same person: {person.share:.2f} of {person.keypoints} places agree")
     if laid is not None:
         console.print(f"  laid over by {laid.method}{', weakly' if laid.weak else ''}")
-    table = Table("", "then ⌀ mm", "now ⌀ mm", "said", "volume (limit)", "truth (phantom)", "")
+    table = Table()
+    for name in ("", "then ⌀ mm", "now ⌀ mm", "said", "volume (limit)", "truth (phantom)", ""):
+        table.add_column(name, overflow="fold")
     for row in found:
         said = row.said
         table.add_row(
