@@ -42,7 +42,6 @@ THEN, NOW, LATER = (
 )
 WITHIN_S: Final = 600.0
 """A comparison follows its report within seconds; a slow or busy box has room."""
-KEEP: Final = "[priors]\nkeep = true\n"
 
 
 class Lines:
@@ -93,7 +92,7 @@ class Exam:
 
 def run(*, once: bool, out: Path) -> int:
     """The demo of following; 0 when all was as the truth is."""
-    with show.started(more=KEEP) as up:
+    with show.started(keep=True) as up:
         with console.status("making a person twice, and a stranger ..."):
             both, other = follow_up(), stranger()
         lines = Lines(up.subscriber)

@@ -79,9 +79,9 @@ class Started:
 
 
 @contextlib.contextmanager
-def started(*, pacs: bool = False, more: str = "") -> Iterator[Started]:
-    """Broker, subscriber and appliance, while the block runs; `pacs`: and an archive. `more`: of
-    scanside.toml."""
+def started(*, pacs: bool = False, keep: bool = False) -> Iterator[Started]:
+    """Broker, subscriber and appliance, while the block runs; `pacs`: and an archive. `keep`: of
+    each exam what a later one is compared with."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
@@ -89,12 +89,12 @@ def started(*, pacs: bool = False, more: str = "") -> Iterator[Started]:
         broker_port = free_port()
         stack.enter_context(broker.mosquitto(folder, broker_port))
         console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{broker_port}")
-        dicom_port, own = free_port(), None
+        dicom_port, own, more = free_port(), None, ""
         if pacs:
             own = stack.enter_context(archive.orthanc(folder, dicom_port))
             console.print(f"[green]✓[/green] Orthanc listens for DICOM on 127.0.0.1:{own.port}")
-            more += own.settings()
-        settings = _settings(folder, broker_port, dicom_port, more)
+            more = own.settings()
+        settings = _settings(folder, broker_port, dicom_port, more, keep=keep)
         subscriber = stack.enter_context(_subscriber(folder, broker_port))
         with console.status("starting the appliance ..."):
             stack.enter_context(_appliance(folder))
@@ -212,7 +212,9 @@ def _ended_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _settings(folder: Path, broker_port: int, dicom_port: int, more: str = "") -> Settings:
+def _settings(
+    folder: Path, broker_port: int, dicom_port: int, more: str = "", *, keep: bool = False
+) -> Settings:
     (folder / "scanside.toml").write_text(
         f"""state = "{folder}/state"
 [site]
@@ -229,6 +231,8 @@ port = {broker_port}
 [retain]
 reserve_mb = 64
 target_free_mb = 64
+[priors]
+keep = {str(keep).lower()}
 [web]
 enabled = true
 port = {free_port()}

@@ -294,9 +294,10 @@ def listen(site: Site, output: io.BufferedReader) -> None:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, bundle: Path, aborted_quiet_s: float = 2 * WAIT_S, more: str = ""
+    folder: Path, bundle: Path | None, aborted_quiet_s: float = 2 * WAIT_S, more: str = ""
 ) -> Iterator[Site]:
-    """A site with this bundle active, until the end of the block. more: lines of its settings.
+    """A site with this bundle active (None: those of the factory), until the end of the block.
+    more: lines of its settings.
 
     A broken transfer is judged after `aborted_quiet_s`. As it is, that is longer than any test
     waits: what is sent again after `receive` was killed is always in time.
@@ -325,7 +326,8 @@ def running(
         ready.bind(ready_at)
         ready.settimeout(WAIT_S)
         site = Site(folder, config, settings, broker, process=None, naming=Naming(b""))  # type: ignore[arg-type]
-        site.install(bundle, BUNDLE, "90.0.0")
+        if bundle is not None:
+            site.install(bundle, BUNDLE, "90.0.0")
         run = [sys.executable, "-m", "appliance", "run", "--config", str(config)]
         site.process = stack.enter_context(child(run, stderr=log, env=environment))
         assert b"READY=1" in ready.recv(4096), site.log()

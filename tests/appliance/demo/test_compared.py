@@ -120,20 +120,37 @@ def test_the_table_has_state_sizes_change_and_truth_of_each() -> None:
         assert part in text, part
 
 
+@pytest.mark.parametrize("code", ["images_disagree", "identity_unsure"])
+def test_a_stranger_who_was_not_compared_for_what_the_images_show_is_as_it_should_be(
+    code: str,
+) -> None:
+    assert compared.stranger_compared([not_compared(code)]) == []
+
+
+def test_a_stranger_who_was_not_compared_for_another_reason_is_an_untruth() -> None:
+    (wrong,) = compared.stranger_compared([not_compared("no_prior")])
+    assert "for another reason: no_prior" in wrong
+
+
 def test_a_stranger_who_was_compared_or_of_whom_nothing_is_said_is_an_untruth() -> None:
     compare: Comparison = comparison(PRIOR, CURRENT, *RIGHT)
     assert compared.stranger_compared([compare]) == ["two people were compared"]
     assert compared.stranger_compared([]) == ["nothing was said of comparing the stranger"]
 
 
-def test_the_remedy_of_what_was_not_compared_is_whole() -> None:
-    said = Comparison.model_validate(
+def not_compared(code: str, text: str = "so it is") -> Comparison:
+    """Of these two, for this reason."""
+    return Comparison.model_validate(
         {
             **comparison(PRIOR, CURRENT).model_dump(by_alias=True),
             "status": "not_compared",
-            "reasons": [{"code": "unreadable", "text": "add [[priors.query]]"}],
+            "reasons": [{"code": code, "text": text}],
         }
     )
+
+
+def test_the_remedy_of_what_was_not_compared_is_whole() -> None:
+    said = not_compared("unreadable", "add [[priors.query]]")
     console = Console(file=io.StringIO(), width=160)
     compared.not_compared(said, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
