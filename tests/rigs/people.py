@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,12 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from appliance import factory
-from appliance.bundle import archive
-from appliance.bundle.manifest import MANIFEST
 from appliance.comparison import Comparison
 from appliance.demo import scanner
 from appliance.phantom.chest import Nodule, Phantom, plan
 from appliance.phantom.instances import Patient, series
 from appliance.phantom.vessels import maybe_lung, spread
 from appliance.report import Report
-from rigs.bundles import BUNDLE, signed
 from rigs.scans import Scan
 from rigs.site import Site
 
@@ -122,16 +117,6 @@ def places(count: int, apart_mm: float, seed: int = 1) -> Sequence[tuple[float, 
 def ball(at: tuple[float, float, float], diameter_mm: float) -> Nodule:
     """A solid one."""
     return Nodule(at, diameter_mm, "solid", 40.0)
-
-
-def of_the_factory(folder: Path) -> Path:
-    """The factory's bundle for chest CT, as the version that scenarios install."""
-    path = Path(factory.__file__).parent / "bundles" / f"{BUNDLE}.scanside"
-    entries = archive.read(path.read_bytes())
-    manifest = {**json.loads(entries[MANIFEST]), "version": "90.0.0"}
-    out = folder / path.name
-    out.write_bytes(signed(archive.write({**entries, MANIFEST: json.dumps(manifest).encode()})))
-    return out
 
 
 def _changed(images: Any, change: Change | None) -> Any:
