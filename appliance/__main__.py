@@ -238,11 +238,21 @@ def send(
 
 
 @app.command()
-def prove(bundles: list[Path], as_json: AsJson = False, config: Config = None) -> None:
+def prove(
+    bundles: Annotated[list[Path] | None, typer.Argument()] = None,
+    as_json: AsJson = False,
+    source: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    into: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    config: Config = None,
+) -> None:
     """Whether bundles compute here what they should."""
     from appliance.verbs import prove as verb
 
     _log(logging.WARNING)
+    if source is not None and into is not None:
+        raise typer.Exit(verb.build(source, into))
+    if not bundles:
+        raise typer.BadParameter("name a bundle, or a folder of them")
     raise typer.Exit(verb.main(bundles, _settings(config), as_json=as_json))
 
 

@@ -10,7 +10,8 @@ Rules.
    another chain, which the copy in the journal then contradicts.
 3. A file that would be longer than MOST_BYTES gets the number of its last line, and a new one
    begins. Nobody who may ask fills the disk so; what leaves the oldest file is in the copy still.
-4. A line without its end is of a power cut: nobody relied on it, and it is cut off.
+4. A last line without its end, or with a hole in it, is of a power cut: nobody relied on it, and it
+   is cut off.
 5. The stages' audit in the journal gets a copy, for reading. It is never believed here, and where
    the journal takes none the line in this file is enough.
 """
@@ -72,6 +73,8 @@ class Audit:
         if self._last is None:
             data = path.read_bytes() if path.exists() else b""
             whole = data[: data.rfind(b"\n") + 1]
+            if whole and _said(last := whole.splitlines(keepends=True)[-1]) is None:
+                whole = whole[: -len(last)]
             if whole != data:
                 self.disk.cut(path, len(whole))
             files = _older(self.folder)

@@ -30,6 +30,7 @@ from appliance.apply.supply import Supply
 from appliance.errors import PeerAway, Refuse, ScansideError, StateUnusable
 from appliance.release.record import Admitted, Release
 from appliance.report import cut
+from appliance.runtime.source_build import NotBuilt
 from appliance.update import steps as journal
 from appliance.update.plan import APPLIANCE, Do, Facts, Named, Plan, plan
 from appliance.update.source import Missing
@@ -103,8 +104,12 @@ class Course:
         )
 
     def running(self) -> Named:
-        """The appliance of the slot that `current` leads to. StateUnusable (`update_no_slot`)."""
+        """The appliance of the slot that runs. StateUnusable (`update_no_slot`)."""
         return self.offers.running().appliance
+
+    def idle(self) -> bool:
+        """Whether the box has nothing to do now."""
+        return self.quiet.idle(self.box.seen(), self.box.tick())
 
     # One turn
 
@@ -204,8 +209,8 @@ class Course:
                 self.supply.bundle(one)
         except Refuse as e:
             return self._refused(steps, e)
-        text = f"slot {steps.slot} is built" if steps.slot else "the bundles are made"
-        return self._advance(steps, Event.DONE, text)
+        what = f"slot {steps.slot} is built" if steps.slot else "the bundles are made"
+        return self._advance(steps, Event.DONE, what)
 
     def _proving(self, steps: Steps, taken: Taken) -> Turn:
         if (left := self._left(steps, taken)) is not None:
@@ -214,11 +219,12 @@ class Course:
         wanted = release.bundles if steps.slot else self._new_bundles(release)
         try:
             paths = [self.supply.bundle(one) for one in wanted]
-        except Refuse as e:
+            slot = steps.slot or self.box.slots.current() or 0
+            if steps.slot:
+                self.box.local(slot)
+        except (Refuse, NotBuilt) as e:
             return self._refused(steps, e)
-        slot = steps.slot or self.box.slots.current() or 0
-        idle = self.quiet.idle(self.box.seen(), self.box.tick())
-        if (why := self.room.proved(self.box, slot, paths, idle=idle)) is not None:
+        if (why := self.room.proved(self.box, slot, paths, idle=self.idle())) is not None:
             self.notes.know(back=release.path)
             return self._advance(steps, Event.WRONG, f"not proved: {why}")
         return self._advance(steps, Event.DONE, "it is proved on this box")
@@ -226,8 +232,7 @@ class Course:
     def _ready(self, steps: Steps, taken: Taken) -> Turn:
         if (left := self._left(steps, taken)) is not None:
             return left
-        now = self.planned
-        switches = {Do.SWITCH_APPLIANCE, Do.SWITCH_BUNDLE}
+        now, switches = self.planned, {Do.SWITCH_APPLIANCE, Do.SWITCH_BUNDLE}
         ours = now.release is not None and now.release.path == steps.release
         if not ours or not switches & {step.do for step in now.steps}:
             if steps.why != now.why:

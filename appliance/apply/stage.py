@@ -26,6 +26,7 @@ from appliance.apply import audit as audits
 from appliance.apply import guarding, hinted, journals, report, sweeping, switching, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box
+from appliance.apply.building import Later
 from appliance.apply.by_hand import ByHand
 from appliance.apply.course import Course, Turn
 from appliance.apply.door import Door, opened
@@ -68,6 +69,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     box = wiring.box(settings, units.found(), audit)
     notes = Notes(folder)
     course = Course(box, notes, Offers(box, notes), Supply(box))
+    later = Later(box)
     by_hand = ByHand(box, partial(wiring.shelf_by_hand, settings), audit.add, woken.set)
     requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask)
     with living(folder, "apply") as heart, opened(folder) as listening:
@@ -86,6 +88,7 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 _heed(course)
                 _sweep(box)
                 by_hand.turn()
+                later.turn(idle=course.idle())
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
                 if made is Turn.END:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from appliance import stages
-from appliance.apply import interlock, journals, proving
+from appliance.apply import building, interlock, journals, proving
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box, Machine, Units
 from appliance.apply.shelving import ReleaseShelf, ShelfBundles
@@ -131,6 +131,7 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
     """The box of these settings. StateUnusable (`update_no_trust`)."""
     places = places_of(settings)
     owned = Owned(settings.state)
+    python = Path(getattr(sys, "_base_executable", sys.executable))
 
     def told(action: str, detail: Mapping[str, str]) -> None:
         audit.add("apply", action, detail)
@@ -140,10 +141,11 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
         places=places,
         first_root=first_root(settings),
         machine=machine(),
-        slots=KeptSlots(places, Path(getattr(sys, "_base_executable", sys.executable))),
+        slots=KeptSlots(places, python),
         units=units,
         bundles=ShelfBundles(ReleaseShelf(settings.state, audit=told, disk=owned)),
         prove=lambda slot, paths: proving.prove(places, units, slot, paths),
+        local=lambda slot: building.local(places, units, slot, against(), python),
         seen=lambda: interlock.look(settings.state),
         ill=lambda: ill(settings),
         migrate=lambda: migrate(settings),
@@ -191,6 +193,12 @@ def machine() -> Machine:
         jetpack=_JETPACKS.get(found[0]) if found is not None else None,
         tensorrt=tensorrt,
     )
+
+
+def against() -> str:
+    """What a library that is built here is built against: Jetson Linux, which brings CUDA."""
+    found = jetson.l4t()
+    return "" if found is None else f"Jetson Linux {'.'.join(map(str, found))}"
 
 
 def kind(architecture: str, model: str | None) -> DeviceKind:

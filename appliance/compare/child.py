@@ -342,6 +342,7 @@ def built(settings: Settings, journal: Journal) -> Comparer:
     key = site_key(settings.state)
     naming, bundles = Naming(key), CompareBundles(settings)
     note_unnoted(journal, bundles.follows)
+    bundles.warm()
     exams = KeptExams(Priors(settings.state), fingerprint(key), journal)
     making = Gatherer(settings, Spool(settings.state), naming, bundles.manifest)
     return Comparer(settings, journal, exams, making, Line(bundles, naming), naming)

@@ -3,9 +3,9 @@
 Rules
 - A nodule is asked about in so far as the reports found it: what no report lists is shown, and
   nothing is asked of it.
-- Found in both exams it has to be `matched`, with the finding that it was; found today and drawn in
-  one exam alone, `new`; found then and drawn then alone, `gone`. One that a report missed may be
-  `not_comparable`, or matched with what was below the threshold, but never `new` or `gone`.
+- Found in both exams it has to be `matched`, with the finding that it was. One that a report missed
+  may be `not_comparable`, or matched with what was below the threshold, but never `new` or `gone`.
+- One that is new or gone has to be called so, or `not_comparable`: that says no untruth.
 - A change that is said has to be the true one. Where a nodule has grown, it has to be said.
 - Of each course one nodule at least has to be told: grown, equal, new, gone. Else there was nothing
   to see.
@@ -95,14 +95,16 @@ def show(found: Sequence[Row], comparison: Comparison, console: Console) -> None
         console.print(f"  same person: {person.share:.2f} of {person.keypoints} places agree")
     if laid is not None:
         console.print(f"  laid over by {laid.method}{', weakly' if laid.weak else ''}")
-    table = Table("", "then ⌀ mm", "now ⌀ mm", "said", "change", "truth (phantom)", "")
+    table = Table()
+    for name in ("", "then ⌀ mm", "now ⌀ mm", "said", "volume (limit)", "truth (phantom)", ""):
+        table.add_column(name, overflow="fold")
     for row in found:
         said = row.said
         table.add_row(
             "-" if said is None or said.finding is None else str(said.finding),
             _size(None if said is None else said.then),
             _size(None if said is None else said.now),
-            "-" if said is None else ", ".join((said.state, *said.why)),
+            "-" if said is None else " ".join((said.state, *said.why)),
             _change(said.change if said is not None else None),
             _nodule(row.truth),
             "[red]wrong[/red]" if row.wrong else "[green]✓[/green]" if row.told else "",
@@ -141,8 +143,10 @@ def _judged(truth: Truth, said: Followed | None, then: int | None, now: int | No
     if truth.state == "matched" and None in (then, now):
         wrong = f"called {said.state}" if said.state in ("new", "gone") else None
         return Row(truth, said, wrong or _wrong_change(truth, said))
+    if truth.state != "matched" and said.state == "not_comparable":
+        return Row(truth, said, None)
     if said.state != truth.state:
-        return Row(truth, said, f"called {said.state} {', '.join(said.why)}".strip())
+        return Row(truth, said, f"called {' '.join((said.state, *said.why))}")
     if truth.state == "matched" and then not in (said.prior_finding, *said.merged_from):
         return Row(truth, said, f"taken for finding {said.prior_finding} of then, not {then}")
     wrong = _wrong_change(truth, said)
@@ -171,9 +175,9 @@ def _change(change: Change | None) -> str:
         return "-"
     out = change.verdict.replace("_", " ")
     if change.difference_percent is not None:
-        out += f", volume {change.difference_percent:+.0f} %"
+        out += f" {change.difference_percent:+.0f} %"
     if change.limit_percent is not None:
-        out += f" (limit {change.limit_percent:.0f} %)"
+        out += f" ({change.limit_percent:.0f} %)"
     return out
 
 

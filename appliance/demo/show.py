@@ -80,8 +80,8 @@ class Started:
 
 @contextlib.contextmanager
 def started(*, pacs: bool = False, keep: bool = False) -> Iterator[Started]:
-    """Broker, subscriber and appliance, while the block runs; `pacs`: and an archive. `keep`: exams
-    are kept, in the demo's folder, and compared."""
+    """Broker, subscriber and appliance, while the block runs; `pacs`: and an archive. `keep`: of
+    each exam what a later one is compared with."""
     console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())

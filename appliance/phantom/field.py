@@ -3,7 +3,7 @@
 Rules of this module:
 
 1. A field is a formula, so what it says is exact at any point; its inverse is iterated until it
-   moves by less than a ten-thousandth of a millimetre.
+   misses by less than EXACT_MM.
 2. Points are LPS millimetres, float64 [n, 3]; the person's carina is at (0, 0, 0) (`anatomy`).
    `to_person` maps points of the image to points of the person, `to_image` back.
 3. A breath moves the domes of the diaphragm most and the apex least, the back of the lung more than
@@ -25,13 +25,13 @@ Points = npt.NDArray[np.float64]
 
 MOST_MM: Final = 25.0
 """Of a breath, at the domes."""
+EXACT_MM: Final = 1e-4
 _APEX_Z, _DOME_Z, _BACK_Y = 95.0, -100.0, 90.0
 _DRAWN_IN: Final = 0.02
 """Of breadth and depth, by a breath of MOST_MM at the height of the domes."""
 _WALL_SHARE: Final = 0.15
 """Of the lift, what the ribs follow of it."""
 _RELIEF_WAVE_MM: Final = 50.0
-_NEAR_MM: Final = 1e-4
 _STEPS: Final = 200
 
 
@@ -59,14 +59,14 @@ class Field:
         """Where the chest wall at these points of the image comes from."""
         return self._built(self._breathed(points, self.lift_mm, _WALL_SHARE), 0.0)
 
-    def to_image(self, points: Points) -> Points:
+    def to_image(self, points: Points, within_mm: float = EXACT_MM) -> Points:
         """Where these points of the person's inner organs lie in the image."""
         goal = np.asarray(points, np.float64)
         found: Points = goal.copy()
         for _ in range(_STEPS):
             miss = goal - self.to_person(found)
             found += miss
-            if not miss.size or float(np.abs(miss).max()) < _NEAR_MM:
+            if not miss.size or float(np.abs(miss).max()) < within_mm:
                 break
         return found
 

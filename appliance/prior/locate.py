@@ -28,6 +28,8 @@ GROWN_MM: Final = 2.0
 AROUND: Final = 7
 SEARCH: Final = 2
 """Voxels: of what is compared around the body's edge, and of how far the place may move."""
+FARTHEST: Final = 20
+"""Voxels from the middle: about a larger body too little is left, and the field's place holds."""
 LEAST: Final = 400
 """Voxels that must be left of what is compared."""
 NEAR_WEIGHT: Final = 0.004
@@ -63,7 +65,7 @@ def locate(
     center = np.asarray(center_lps_mm, np.float64).reshape(1, 3)
     there = registration.to_prior(center)
     step = current.grid.spacing_mm[0]
-    reach = AROUND + round(_radius(body, center) / step)
+    reach = min(AROUND + round(_radius(body, center) / step), FARTHEST)
     steps = np.arange(-reach, reach + 1) * step
     z, y, x = np.meshgrid(steps, steps, steps, indexing="ij")
     places = np.stack([x.ravel(), y.ravel(), z.ravel()], -1) + center

@@ -15,9 +15,9 @@ came. Rules:
   spares (Shelf.spares) takes its place, never one of another name nor one that was withdrawn. Each
   report of it then has the limitation BUNDLE_FALLBACK. What was refused is looked at again once its
   file has changed, and now and then (AGAIN_S).
-- A bundle that takes no images is opened for no series (`open` opens it for who asks).
-- Nothing is written onto the shelf. Damaged tables are read as made anew, and mended by who changes
-  it. A shelf that cannot be looked at closes nothing that is open.
+- A bundle that takes no images is opened for no series (`open` opens it for who asks). Nothing is
+  written onto the shelf: damaged tables are read as made anew, and mended by who changes it. One
+  that cannot be looked at closes nothing that is open.
 - The GPU serves a bundle once its engine is ready (runtime/gpu.py); the CPU backend stays as its
   spare, and takes over a series at once where the GPU fails in it.
 """
@@ -115,7 +115,7 @@ class OpenBundles:
         self.first: Callable[[], AbstractContextManager[None]] = nullcontext
         """For an analysis: meanwhile no bundle takes more of the machine (Beside.first)."""
         if news is not None:
-            self._beside = Beside(_let_go, news)
+            self._beside = Beside(lambda o: None if o is None else o.backend.close(), news)
             self._pause, self.first = self._beside.pause, self._beside.first
             runs = partial(self._trial, self._beside.go_on, polite=True)
             self._shelf_beside = Shelf(
@@ -438,11 +438,6 @@ class OpenBundles:
             backend.close()
         if self.engines is not None:
             self.engines.close()
-
-
-def _let_go(opened: OpenBundle | None) -> None:
-    if opened is not None:
-        opened.backend.close()
 
 
 def _mark(path: Path) -> Mark:

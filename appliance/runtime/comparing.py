@@ -42,15 +42,14 @@ class CompareBundles:
     def __init__(self, settings: Settings) -> None:
         self._shelf = Shelf(settings.state, allow_unsigned=settings.bundles.allow_unsigned)
         self._library = choose(settings.work.backend)
-        self._manifests: dict[str, Manifest] = {}
+        self._checked: dict[str, OnShelf] = {}
+        """By digest: a bundle is some megabytes, and checking it takes tenths of a second."""
         self._measuring: dict[str, Loaded] = {}
         self._laying: tuple[str, Loaded] | None = None
 
     def manifest(self, digest: str) -> Manifest:
         """Of the bundle with this digest. BundleRefused where it is not on the shelf any more."""
-        if digest not in self._manifests:
-            self._manifests[digest] = self._shelf.load(self._entry(digest)).manifest
-        return self._manifests[digest]
+        return self._load(self._entry(digest)).manifest
 
     def follows(self, digest: str) -> bool:
         """Whether what it finds can be followed; False where it cannot be asked."""
@@ -74,6 +73,12 @@ class CompareBundles:
             repeated=laying.manifest.line_of(Compare).repeatability,
         )
 
+    def warm(self) -> None:
+        """Open what the next exam will most likely be compared with."""
+        for one in self._active():
+            if follows(one.manifest):
+                self.of(one.digest)
+
     def close(self) -> None:
         """Let every network go."""
         for loaded in self._measuring.values():
@@ -86,7 +91,7 @@ class CompareBundles:
         if digest in self._measuring:
             return self._measuring[digest]
         try:
-            found = self._shelf.load(self._entry(digest))
+            found = self._load(self._entry(digest))
         except BundleRefused as e:
             active = [one for one in self._active() if follows(one.manifest)]
             if not active:
@@ -101,7 +106,7 @@ class CompareBundles:
         """The bundle that compares, opened once; None where the active one is asked for and there
         is none to be had."""
         if digest != ACTIVE:
-            found: OnShelf | None = self._shelf.load(self._entry(digest))
+            found: OnShelf | None = self._load(self._entry(digest))
         else:
             active = (one for one in self._active() if not one.manifest.line.takes_images)
             found = next(active, None)
@@ -124,10 +129,15 @@ class CompareBundles:
         found = []
         for entry in self._shelf.active():
             try:
-                found.append(self._shelf.load(entry))
+                found.append(self._load(entry))
             except BundleRefused as e:
                 log.warning("%s", e.one_line())
         return found
+
+    def _load(self, entry: Entry) -> OnShelf:
+        if entry.digest not in self._checked:
+            self._checked[entry.digest] = self._shelf.load(entry)
+        return self._checked[entry.digest]
 
     def _entry(self, digest: str) -> Entry:
         entry = next((one for one in self._shelf.list() if one.digest == digest), None)

@@ -40,7 +40,7 @@ COMPARISON: Final = "comparison-"
 """How the files of comparisons beside a report begin."""
 OUT_OF_REACH: Final = (
     "Not reached from here: objects that archives have taken, messages that MQTT consumers have",
-    "received, and backups of this device. Images and reports that are still here go by [retain].",
+    "received or are owed, backups of this device. Images and reports still here go by [retain].",
 )
 
 
@@ -84,11 +84,11 @@ def forget(settings: Settings, patient_id: str, issuer: str | None, actor: str) 
     with Journal.open(settings.state) as journal:
         # first, because without the entries nobody would know whose they are; and again, for one
         # that was being made meanwhile
-        comparisons = _forget_comparisons(settings.state, reports)
+        gone = _forget_comparisons(settings, journal, reports)
         entries = len(held.forget(key))
-        comparisons += _forget_comparisons(settings.state, reports)
-        journal.audit.add(actor, "priors_forgotten", entries=entries, comparisons=comparisons)
-    return entries, comparisons
+        gone |= _forget_comparisons(settings, journal, reports)
+        journal.audit.add(actor, "priors_forgotten", entries=entries, comparisons=len(gone))
+    return entries, len(gone)
 
 
 def merge(settings: Settings, patient_ids: tuple[str, str], issuer: str | None, actor: str) -> int:
@@ -174,17 +174,20 @@ def _lines(one: Kept, entry: Entry) -> str:
     )
 
 
-def _forget_comparisons(state: Path, reports: Collection[uuid.UUID]) -> int:
-    """Remove what lies beside reports of comparisons of, or with, these; how many."""
-    count = 0
-    folder = plain.real_folder(state / kept.FOLDER)
+def _forget_comparisons(
+    settings: Settings, journal: Journal, reports: Collection[uuid.UUID]
+) -> set[str]:
+    """Remove comparisons of, or with, these reports, rows and what lies beside; their ids."""
+    gone: set[str] = set()
+    folder = plain.real_folder(settings.state / kept.FOLDER)
     for path in sorted(folder.glob(f"*/{COMPARISON}*.json")):
-        if not _is_of(state, path, reports):
+        if not _is_of(settings.state, path, reports):
             continue
-        for part in sorted(path.parent.glob(f"{path.stem}*")):
+        for part in sorted(path.parent.glob(f"{path.stem}.*")):
             DISK.remove(part)
-        count += 1
-    return count
+        gone.add(path.stem.removeprefix(COMPARISON))
+    rows = journal.comparisons.forget([str(one) for one in sorted(reports)])
+    return gone | {comparison for _, comparison in rows}
 
 
 def _is_of(state: Path, path: Path, reports: Collection[uuid.UUID]) -> bool:

@@ -7,6 +7,8 @@ Rules
 - It is started when it is asked for, and every LOOK_S, where something is wanted.
 - One that ends with an error, or is killed, is started again after a pause that doubles up to
   LONGEST_S. One that runs for longer than LIMIT_S is ended: what it had in hand counts as tried.
+- It computes with one thread. Several threads of a BLAS wait for each other by turning in a loop,
+  and at the lowest priority beside other work that took 44 s where one thread took 10 s.
 - It ends with `work`, whatever ends that.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,7 @@ LIMIT_S = 1800.0
 """Of all that is wanted: one thing takes some seconds on two cores, and the lowest priority may get
 a tenth of one for a while."""
 END_S = 5.0
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class Child:
@@ -102,6 +106,7 @@ class Child:
                 settings.seek(0)
                 self._child = subprocess.Popen(
                     polite([sys.executable, "-m", self._module]),
+                    env={**os.environ, **ONE_THREAD},
                     stdin=settings,
                     stdout=subprocess.DEVNULL,
                 )

@@ -423,11 +423,8 @@ def main(
         while not stop:
             work.beat()
             busy = work.busy
-            most = (
-                BUILD_LOOK_S
-                if bundles.engines is not None and bundles.engines.busy
-                else heart.sleep_s
-            )
+            building = bundles.engines is not None and bundles.engines.busy
+            most = BUILD_LOOK_S if building else heart.sleep_s
             hints_now = wait(hints, signals, min(work.wait_s(), most), shelf.handles)
             if busy or hints_now.keys or hints_now.ended:
                 quiet_since = time.monotonic()

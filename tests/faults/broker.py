@@ -27,6 +27,8 @@ name = "ward"
 device = "box1"
 [mqtt]
 port = {port}
+[priors]
+keep = false
 [retain]
 reserve_mb = 0
 """

@@ -54,6 +54,8 @@ quiet_s = 0.4
 released_quiet_s = 0.2
 preliminary = false  # whether there is time for it depends on the machine
 aborted_quiet_s = 0.4
+[priors]
+keep = false
 [retain]
 reserve_mb = 0
 target_free_mb = 900000000  # all that may go goes at the first look

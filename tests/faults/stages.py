@@ -53,6 +53,8 @@ quiet_s = 1.2
 released_quiet_s = 0.5
 aborted_quiet_s = 2
 threads = 1
+[priors]
+keep = false
 [retain]
 reserve_mb = {reserve_mb}
 target_free_mb = 0

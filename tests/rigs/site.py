@@ -337,8 +337,7 @@ def running(
         ready.bind(ready_at)
         ready.settimeout(WAIT_S)
         site = Site(folder, config, settings, broker, process=None, naming=Naming(b""))  # type: ignore[arg-type]
-        if bundle is not None:
-            site.install(bundle, BUNDLE, "90.0.0")
+        site.install(bundle, BUNDLE, "90.0.0")
         run = [sys.executable, "-m", "appliance", "run", "--config", str(config)]
         site.process = stack.enter_context(child(run, stderr=log, env=environment))
         assert b"READY=1" in ready.recv(4096), site.log()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.apply.proving import PROVE_S
 from appliance.host import driver, jetson
 from appliance.stages import STAGES
 from appliance.store import conditions, starts
@@ -334,6 +335,10 @@ def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")
     assert parser["Socket"]["ListenStream"] == "11112"
+
+
+def test_the_watchdog_of_apply_lets_a_turn_with_two_proofs_and_a_build_end() -> None:
+    assert int(dict(service("apply"))["WatchdogSec"]) > 3 * PROVE_S
 
 
 @pytest.mark.parametrize("stage", NAMES)

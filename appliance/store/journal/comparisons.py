@@ -5,7 +5,9 @@
 
 Rules
 - A row waits until its entry is kept and its comparisons are committed. It outlives any process:
-  what ends the child that compares leaves it waiting. It keeps its series from being deleted.
+  what ends the child that compares leaves it waiting.
+- It keeps no image from being deleted, because a disk that is full would stay so: no comparison is
+  worth that a scanner is refused. Where the images of a waiting row go, it goes with them.
 - Comparisons, the messages that are owed of them and the end of their row are one transaction.
 - A report that stands no more is `withdrawn`: who compares takes its entry away, then the row goes,
   and the exams that were compared with it wait again.
@@ -21,7 +23,10 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
+
+from pydantic import ValidationError
 
 from appliance.comparison import Comparison
 from appliance.reasons import Code
@@ -169,7 +174,11 @@ class Comparisons(Part):
             rows = db.execute(
                 f"SELECT json FROM compared WHERE {where} ORDER BY at, rowid", (value,)
             ).fetchall()
-        return [Comparison.stored(row["json"]) for row in rows]
+        found = []
+        for row in rows:
+            with suppress(ValidationError):  # of a later release, which says what is unknown here
+                found.append(Comparison.stored(row["json"]))
+        return found
 
     def note(self, stands: Iterable[ToCompare]) -> None:
         """These reports stand, and nobody noted it with them."""
@@ -304,17 +313,6 @@ class Comparisons(Part):
 
     # Deletion, within the caller's transaction.
 
-    def is_waiting_in(self, db: sqlite3.Connection, key: SeriesKey) -> bool:
-        """Whether images of the series are still needed."""
-        return are_here(db) and (
-            db.execute(
-                """SELECT 1 FROM comparisons WHERE study_uid = ? AND series_uid = ?
-                AND state = 'waiting' LIMIT 1""",
-                (key.study, key.series),
-            ).fetchone()
-            is not None
-        )
-
     def forget_in(self, db: sqlite3.Connection, key: SeriesKey) -> None:
         """The series is deleted; its reports are still there. What is kept of them stays."""
         if not are_here(db):
@@ -335,14 +333,6 @@ class Comparisons(Part):
 def are_here(db: sqlite3.Connection) -> bool:
     """Whether the file has taken the step."""
     return steps.header(db).schema >= SINCE
-
-
-def waiting_of(db: sqlite3.Connection) -> str:
-    """An expression over a row of `series`: how many comparisons need its images."""
-    if not are_here(db):
-        return "0"
-    return """(SELECT count(*) FROM comparisons WHERE comparisons.study_uid = series.study_uid
-      AND comparisons.series_uid = series.series_uid AND comparisons.state = 'waiting')"""
 
 
 def _row(row: sqlite3.Row) -> ToCompare:

@@ -313,8 +313,7 @@ class Journal:
             rows = db.execute(
                 f"""SELECT {columns(Series, "series")},
                   (SELECT count(*) FROM owed WHERE owed.study_uid = series.study_uid
-                     AND owed.series_uid = series.series_uid AND owed.state IN (?, ?))
-                  + {comparisons.waiting_of(db)} AS owed,
+                     AND owed.series_uid = series.series_uid AND owed.state IN (?, ?)) AS owed,
                   (SELECT group_concat(DISTINCT report_id) FROM reports
                      WHERE reports.study_uid = series.study_uid
                      AND reports.series_uid = series.series_uid) AS report_ids,
@@ -349,8 +348,6 @@ class Journal:
         uids = (series.study_uid, series.series_uid)
         with self._db.write() as db:
             if self.owed.is_owed_in(db, series.key):
-                return False
-            if self.comparisons.is_waiting_in(db, series.key):
                 return False
             timings = self.timings.of_series_in(db, series.key)
             if not db.execute(

@@ -103,12 +103,15 @@ def test_lines_of_a_release_without_a_chain_stay_and_the_chain_begins_behind_the
     assert broken(tmp_path) is None
 
 
-def test_a_line_that_a_power_cut_left_without_its_end_is_cut_off(tmp_path: Path) -> None:
+def test_a_line_that_a_power_cut_left_in_part_is_cut_off(
+    tmp_path: Path,
+) -> None:
     begun(tmp_path).add("apply", "first", {})
-    with (tmp_path / FILE).open("ab") as file:
-        file.write(b'{"at": "2026')
-    begun(tmp_path).add("apply", "second", {})
-    assert [one["action"] for one in said(tmp_path)] == ["first", "second"]
+    for left in (b'{"at": "2026', b'{"at": \0\0\0\0"}\n'):
+        with (tmp_path / FILE).open("ab") as file:
+            file.write(left)
+        begun(tmp_path).add("apply", "next", {})
+    assert [one["action"] for one in said(tmp_path)] == ["first", "next", "next"]
     assert broken(tmp_path) is None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from appliance.compare import beside
 from appliance.compare.child import TRIES, Comparer, note_unnoted
-from appliance.compare.ports import Made, Words
+from appliance.compare.ports import Made, OfPerson, Words
 from appliance.comparison import Comparison
 from appliance.errors import Poisoned, StateUnusable
 from appliance.naming import Naming
@@ -346,6 +346,29 @@ def test_a_full_disk_counts_as_no_try(tmp_path: Path) -> None:
         assert (row.state, row.attempts) == ("waiting", 0)
         whole.fresh().run()
         assert len(whole.standing(today)) == 1
+
+
+def test_a_clock_that_jumps_changes_no_comparison(tmp_path: Path) -> None:
+    """Only the scanners' dates count; the wall clock puts nothing in order."""
+    now = [1.9e9]
+    with Journal.open(tmp_path, clock=lambda: now[0]) as journal:
+        desk = Desk(tmp_path, journal)
+        today = desk.commit("1.2", "20240101")
+        desk.comparer.run()
+        now[0] = 1.0  # 1970
+        old = desk.commit("1.1", "20230101", prior_only=True)
+        now[0] = 4e9  # 2096
+        desk.comparer.run()
+        (said,) = desk.standing(today)
+        assert said.prior is not None
+        assert (said.prior.report_id, said.prior.interval_days) == (old.report_id, 365)
+
+
+def test_what_cannot_be_read_of_the_only_earlier_exam_is_said(desk: Desk) -> None:
+    today = desk.commit("1.2", "20240101")
+    desk.exams.of_person = lambda _: OfPerson(unreadable=1)  # type: ignore[method-assign]
+    desk.comparer.run()
+    assert [r.code.value for c in desk.standing(today) for r in c.reasons] == ["prior_unreadable"]
 
 
 def test_reports_that_nobody_noted_give_entries_and_only_the_newest_are_said(desk: Desk) -> None:

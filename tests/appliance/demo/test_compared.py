@@ -60,7 +60,7 @@ def test_what_is_as_the_truth_is_lacks_nothing() -> None:
         (matched(2, 2), GROWN, "its growth is not said"),
         (Followed(finding=2, state="not_comparable", why=("ambiguous",)), GROWN, "ambiguous"),
         (matched(3, 3), NEW, "called matched"),
-        (Followed(prior_finding=3, state="not_comparable", why=("too_small",)), GONE, "too_small"),
+        (Followed(prior_finding=3, state="not_comparable", why=("too_small",)), GONE, "is gone"),
     ],
 )
 def test_each_untruth_is_said(instead: Followed, of: Followed, said: str) -> None:
@@ -110,8 +110,8 @@ def test_the_table_has_state_sizes_change_and_truth_of_each() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for part in (
         "364 days apart",
-        "larger, volume +102 % (limit 25 %)",
-        "within error, volume +4 %",
+        "larger +102 % (25 %)",
+        "within error +4 %",
         "larger: 8.0 -> 10.1 mm solid",
         "equal: 8.0 mm solid",
         "new: 8.0 mm solid",
@@ -120,20 +120,37 @@ def test_the_table_has_state_sizes_change_and_truth_of_each() -> None:
         assert part in text, part
 
 
+@pytest.mark.parametrize("code", ["images_disagree", "identity_unsure"])
+def test_a_stranger_who_was_not_compared_for_what_the_images_show_is_as_it_should_be(
+    code: str,
+) -> None:
+    assert compared.stranger_compared([not_compared(code)]) == []
+
+
+def test_a_stranger_who_was_not_compared_for_another_reason_is_an_untruth() -> None:
+    (wrong,) = compared.stranger_compared([not_compared("no_prior")])
+    assert "for another reason: no_prior" in wrong
+
+
 def test_a_stranger_who_was_compared_or_of_whom_nothing_is_said_is_an_untruth() -> None:
     compare: Comparison = comparison(PRIOR, CURRENT, *RIGHT)
     assert compared.stranger_compared([compare]) == ["two people were compared"]
     assert compared.stranger_compared([]) == ["nothing was said of comparing the stranger"]
 
 
-def test_the_remedy_of_what_was_not_compared_is_whole() -> None:
-    said = Comparison.model_validate(
+def not_compared(code: str, text: str = "so it is") -> Comparison:
+    """Of these two, for this reason."""
+    return Comparison.model_validate(
         {
             **comparison(PRIOR, CURRENT).model_dump(by_alias=True),
             "status": "not_compared",
-            "reasons": [{"code": "unreadable", "text": "add [[priors.query]]"}],
+            "reasons": [{"code": code, "text": text}],
         }
     )
+
+
+def test_the_remedy_of_what_was_not_compared_is_whole() -> None:
+    said = not_compared("unreadable", "add [[priors.query]]")
     console = Console(file=io.StringIO(), width=160)
     compared.not_compared(said, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]

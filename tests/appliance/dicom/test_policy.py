@@ -23,14 +23,17 @@ from appliance.dicom.policy import (
     Proposed,
     Roles,
     archives,
+    are_priors,
     decide,
     holds,
     is_doctor,
     known_host,
+    makes_exams,
     negotiate,
     priority,
     quiet_s,
     room,
+    sends_priors,
     stores,
     unmapped,
 )
@@ -455,3 +458,24 @@ def test_a_sender_may_ask_only_while_requests_are_relayed() -> None:
     relay = Dicom(allow=(line,), commitment="relay")
     grants = decide(relay, **sender).grants
     assert (grants.asks, grants.answer_to) == (True, "CT1@10.0.0.5:104")
+
+
+def test_a_sender_of_earlier_exams_is_one_only_where_every_line_of_its_own_says_so() -> None:
+    def allow(title: str, role: str) -> Allow:
+        line = {"ae_title": title, "host": "10.0.0.0/8", "role": role}
+        return Allow.model_validate(line)
+
+    told = (("PACS", "prior"), ("TWO", "prior"), ("TWO", "exam"), ("*", "exam"))
+    lines = tuple(allow(title, role) for title, role in told)
+    settings = Settings(dicom=Dicom(allow=lines))
+    assert [sends_priors(settings, ae) for ae in ("PACS ", "TWO", "CT1")] == [True, False, False]
+    anyone = Settings(dicom=Dicom(allow=(allow("CT1", "exam"), allow("*", "prior"))))
+    assert [sends_priors(anyone, ae) for ae in ("PACS", "CT1")] == [True, False]
+    assert not sends_priors(Settings(), "PACS")
+    assert are_priors(settings, {"PACS"})
+    assert not are_priors(settings, {"PACS", "CT1"})
+    assert not are_priors(settings, None), "nobody knows who sent it"
+    assert not are_priors(settings, ())
+    assert makes_exams(settings, "CT1", {"PACS"})
+    assert not makes_exams(settings, "CT1", {"PACS", "CT1"}), "it is one already"
+    assert not makes_exams(settings, "PACS", {"PACS"})

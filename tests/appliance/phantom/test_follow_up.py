@@ -71,8 +71,9 @@ def test_the_same_arguments_give_the_same_bytes_and_noise_differs_between_exams(
 
 
 def test_the_first_exam_is_the_chest_of_that_seed_with_other_noise() -> None:
-    both = follow_up(1, prior=QUIET, current=QUIET, courses=())
-    plain = chest(1, spacing_mm=COARSE, noise_hu=0.0, nodules=())
+    scan = Scan((8.0, 4.0, 4.0), noise_hu=0.0)
+    both = follow_up(1, prior=scan, current=scan, courses=())
+    plain = chest(1, spacing_mm=scan.spacing_mm, noise_hu=0.0, nodules=())
     apart = np.abs(both.prior.hu.astype(float) - plain.hu)
     assert np.percentile(apart, 99) < 60, "the grain of the lung alone"
     assert apart.mean() < 4
@@ -173,7 +174,8 @@ def test_the_vessels_of_strangers_branch_otherwise_than_those_of_anybody() -> No
 
 
 def test_a_stranger_has_another_body_and_other_nodules() -> None:
-    one, other = (stranger(seed, scan=QUIET) for seed in (2, 3))
+    scan = Scan((5.0, 2.5, 2.5), noise_hu=0.0)
+    one, other = (stranger(seed, scan=scan) for seed in (2, 3))
     assert len(one.nodules) == len(other.nodules) == 13
     assert not {n.center_lps_mm for n in one.nodules} & {n.center_lps_mm for n in other.nodules}
     for body in (one, other):

@@ -103,6 +103,12 @@ def test_where_nothing_is_alike_the_place_of_the_field_holds() -> None:
     assert held > 0.8 * len(centers())
 
 
+def test_about_a_body_larger_than_what_is_compared_the_place_of_the_field_holds() -> None:
+    center = centers()[0]
+    found = locate(wrong(), then(), now(), center, 75.0)
+    assert np.array_equal(found, wrong().to_prior(center[None])[0])
+
+
 @pytest.mark.parametrize("radius", [-1.0, np.nan, np.inf])
 def test_a_radius_that_is_no_length_is_refused(radius: float) -> None:
     with pytest.raises(ValueError, match="radius"):

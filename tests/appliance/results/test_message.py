@@ -54,8 +54,33 @@ APPROVED = {
     # what a reader said; a place in a radiograph is a pixel of the image
     *("place_px", "image", "column"),
     *("bundle_digest", "verdict", "undoes", "size_mm", "role"),
+    # a comparison with an earlier exam: no date, no id, no key
+    *(
+        "person_doubts",
+        "comparison",
+        "comparison_id",
+        "withdrawn",
+        "prior",
+        "which",
+        "interval_days",
+    ),
+    *("person", "share", "keypoints", "registered", "method", "weak", "residual_mm", "measured_by"),
+    *("prior_finding", "prior_center_lps_mm", "distance_mm", "seen_below_threshold"),
+    *("merged_from", "split_into", "then", "now", "change", "decided_by", "difference_percent"),
+    *("limit_percent", "difference_mm", "limit_mm", "rate_per_year", "doubling_days", "value"),
+    *("low", "high", "doubling_not_under_days", "over_1_5_mm", "over_25_percent"),
+    *("solid_part_not_measured",),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
+    # an exam beside an earlier one: figures, states, and a pseudonym of each exam
+    "person_doubts",
+    *("change", "comparison", "comparison_id", "decided_by", "difference_mm"),
+    *("difference_percent", "distance_mm", "doubling_days", "doubling_not_under_days", "high"),
+    *("interval_days", "keypoints", "limit_mm", "limit_percent", "low", "measured_by"),
+    *("merged_from", "method", "now", "over_1_5_mm", "over_25_percent", "person", "prior"),
+    *("prior_center_lps_mm", "prior_finding", "rate_per_year", "registered", "residual_mm"),
+    *("seen_below_threshold", "share", "solid_part_not_measured", "split_into", "then", "value"),
+    *("weak", "which", "withdrawn"),
 }
 KEY = SeriesKey("1.2", "1.2.3")
 FORBIDDEN = ("patient", "birth", "accession", "physician", "operator", "institution", "address")

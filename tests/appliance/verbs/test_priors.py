@@ -23,6 +23,7 @@ from appliance.settings import Settings
 from appliance.store import kept, site_key
 from appliance.store.journal import Journal
 from appliance.store.priors import Priors
+from appliance.store.rows import ToCompare
 from appliance.verbs import priors as verb
 from rigs.entries import entry
 
@@ -163,6 +164,23 @@ def test_a_comparison_with_a_forgotten_exam_goes_from_beside_another_report(
     (path.parent / "comparison-damaged.json").write_text("{")
     assert verb.forget(settings, BOB, None, "me") == (1, 1)
     assert [p.name for p in path.parent.iterdir()] == ["comparison-damaged.json"]
+
+
+def test_what_the_journal_says_of_forgotten_exams_goes_too(settings: Settings) -> None:
+    path = compared(settings, "1.2", "1.1")
+    said = KeptComparison.stored(path.read_bytes()).comparison
+    with Journal.open(settings.state) as journal:
+        for study in ("1.1", "1.2", "1.3"):
+            row = ToCompare(str(report_of(study)), study, "1.2.3", "a" * 64, prior_only=False)
+            journal.comparisons.note([row])
+        assert journal.comparisons.commit(said.report_id, [said], superseded=(), owed=())
+    assert verb.forget(settings, ANN, None, "me") == (2, 1)
+    with Journal.open(settings.state) as journal:
+        assert journal.comparisons.of_report(said.report_id) == []
+        left = [
+            study for study in ("1.1", "1.2", "1.3") if journal.comparisons.row(report_of(study))
+        ]
+    assert left == ["1.3"], "a forgotten exam is not owed an entry again"
 
 
 def test_two_ids_are_made_one_person(settings: Settings) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from appliance.compare.child import built
 from appliance.report import SeriesKey
+from appliance.results import mqtt
+from appliance.retain.stage import run_once
 from appliance.store.journal import Journal
 from appliance.store.priors import Priors
 from rigs.chests import Dicom
@@ -30,7 +32,9 @@ def test_an_exam_is_noted_with_its_report_and_compared_after_its_findings_were_s
     row = room.journal.comparisons.row(first.report_id)
     assert row is not None
     assert (row.state, row.prior_only) == ("waiting", False)
-    assert [one.owed for one in room.journal.kept()] == [len(room.said("1.2.1")) + 1]
+    assert [one.owed for one in room.journal.kept()] == [len(room.said("1.2.1"))], (
+        "it holds no image"
+    )
     built(room.settings, room.journal).run()
     assert room.said("1.2.1")[-1] == "not_compared"
     assert len(Priors(room.settings.state).all()) == 1
@@ -63,7 +67,6 @@ def test_of_a_study_that_an_archive_pushed_nothing_is_said_and_its_entry_is_kept
     built(room.settings, room.journal).run()
     assert room.said("1.2.1") == []
     assert len(Priors(room.settings.state).all()) == 1
-    assert room.journal.kept()[0].owed == 0
 
 
 def test_one_image_from_the_scanner_makes_it_an_exam_like_any_other(room: Room) -> None:
@@ -109,3 +112,16 @@ def test_where_the_site_keeps_no_exams_nothing_is_noted(room: Room) -> None:
     room.judge()
     assert room.journal.comparisons.row(room.report("1.2.1").report_id) is None
     assert not room.journal.comparisons.any()
+
+
+def test_a_disk_that_is_short_takes_the_images_of_an_exam_that_was_not_compared_yet(
+    room: Room,
+) -> None:
+    room.send("1.2.1", "CT1", PatientID="a12", AcquisitionDate="20240101")
+    room.judge()
+    keys = [row.key for row in room.journal.owed.waiting(mqtt.MQTT, 99)]
+    room.journal.owed.ack(mqtt.MQTT, keys)
+    short = room.settings.retain.model_copy(update={"target_free_mb": 10**9})
+    assert run_once(room.settings.model_copy(update={"retain": short})).series == 1
+    assert not room.journal.comparisons.any()
+    assert built(room.settings, room.journal).run() == 0
