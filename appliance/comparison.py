@@ -94,7 +94,9 @@ class Change(Record):
 class Followed(Record):
     """One finding of today, or one of then that is gone."""
 
-    finding: int | None = Field(default=None, ge=1, description="of today's report; null: gone")
+    finding: int | None = Field(
+        default=None, ge=1, description="of today's report; null: gone, or below its threshold"
+    )
     prior_finding: int | None = Field(
         default=None, ge=1, description="of the earlier report; null: none, or below its threshold"
     )
