@@ -11,10 +11,11 @@
 #   make installer             all that a technician carries to a new box, in one archive (docs/install.md)
 #   make lock                  locks/ anew: the newest releases that pyproject.toml allows
 #   make bundles               train and pack the factory bundles again from ../shared/data
+#   make study                 which lesson teaches registration best: one table (docs/training.md)
 
 PY := .venv/bin/python
 ARGS ?=
-.PHONY: demo demo-update quick test test-long check bench gpu-check wheel installer lock bundles setup-demo setup-demo-update setup-test setup-test-long setup-bench setup-train setup-release
+.PHONY: demo demo-update quick test test-long check bench gpu-check wheel installer lock bundles study setup-demo setup-demo-update setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:
 	@.ci/setup demo $(filter --pacs,$(ARGS))
@@ -68,14 +69,14 @@ wheel: setup-release
 		--kernels appliance/backend/kernels.fatbin -o dist/sbom.json
 
 # KIND: x86-64, orin or thor. REPO: the repository whose releases the box will believe (docs/keys.md).
-# KEYS: whose bundles it will believe, as .pub files.
+# KEYS: whose bundles it will believe, as .pub files. SOURCE: what a Jetson builds itself (pycuda-*.tar.gz).
 KIND := x86-64
 MACHINE = $(if $(filter x86-64,$(KIND)),x86_64,aarch64)
 installer: wheel
 	@$(PY) -m compile.lock --fetch build/wheels/$(MACHINE) --machine $(MACHINE)
 	@$(PY) -m compile installer $(KIND) --wheel dist/scanside-$$($(PY) -m appliance --version | cut -d' ' -f2)-*.whl \
 		--wheels build/wheels/$(MACHINE) $(if $(REPO),--root $(REPO)/public/metadata/1.root.json) \
-		$(foreach key,$(KEYS),--key $(key)) -o dist
+		$(foreach key,$(KEYS),--key $(key)) $(if $(SOURCE),--source $(SOURCE)) -o dist
 
 lock: setup-test
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[lock]'
@@ -83,9 +84,15 @@ lock: setup-test
 
 bundles: setup-train
 	@tasks=$$($(PY) -m training.run --list) || exit 1; \
-	for task in $$tasks; do \
-		$(PY) -m training.run $$task && \
+	packed=; for task in $$tasks; do \
+		$(PY) -m training.run $$task || exit 1; \
+		test -e build/$$task/source.json || { echo "$$task: nothing is packed"; continue; }; \
 		$(PY) -m compile pack build/$$task --phantom -o build/$$task.scanside && \
 		$(PY) -m compile card build/$$task.scanside > docs/cards/$$task.md || exit 1; \
+		packed="$$packed build/$$task.scanside"; \
 	done; \
-	$(PY) -m compile factory $$(printf 'build/%s.scanside ' $$tasks)
+	$(PY) -m compile factory $$packed
+
+# ROWS of training/recipes/compare/study.py, two folds each; stopped, the same command goes on
+study: setup-train
+	@$(PY) -m training.recipes.compare.study $(ARGS)

@@ -23,7 +23,9 @@ from appliance import settings as site
 from appliance.errors import ScansideError, StateUnusable
 from appliance.stages import STAGES, Stage
 from appliance.verbs.bundle_verbs import bundle_group
+from appliance.verbs.compare_verb import compare_verb
 from appliance.verbs.enroll_verb import enroll
+from appliance.verbs.priors_verbs import priors_group
 from appliance.verbs.stage_verbs import Config, Configured, web_group
 from appliance.verbs.update_verbs import update_group
 
@@ -122,15 +124,24 @@ def demo(
     pacs: Annotated[
         bool, typer.Option("--pacs", help="With an Orthanc that gets the results.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="One series, then end.")] = False,
+    follow_up: Annotated[
+        bool,
+        typer.Option("--follow-up", help="A person twice, a year apart, then a stranger."),
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Send once, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
     """Everything on one machine: broker, appliance, a scanner."""
+    from appliance.demo import follow_up as followed
     from appliance.demo import show
 
     _log(logging.WARNING)
     if radiograph and series is not None:
         raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
+    if follow_up and (radiograph or pacs or series is not None):
+        raise typer.BadParameter("--follow-up sends phantoms of its own, to no archive: alone")
+    if follow_up:
+        raise typer.Exit(followed.run(once=once, out=out))
     raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph, pacs=pacs))
 
 
@@ -177,6 +188,8 @@ for _row in STAGES:
 
 app.command()(enroll)
 app.add_typer(bundle_group(_settings, _user, _log), name="bundle")
+app.add_typer(priors_group(_settings, _user, _log), name="priors")
+app.command("compare")(compare_verb(_settings, _log))
 
 
 @app.command()
@@ -225,11 +238,21 @@ def send(
 
 
 @app.command()
-def prove(bundles: list[Path], as_json: AsJson = False, config: Config = None) -> None:
+def prove(
+    bundles: Annotated[list[Path] | None, typer.Argument()] = None,
+    as_json: AsJson = False,
+    source: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    into: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    config: Config = None,
+) -> None:
     """Whether bundles compute here what they should."""
     from appliance.verbs import prove as verb
 
     _log(logging.WARNING)
+    if source is not None and into is not None:
+        raise typer.Exit(verb.build(source, into))
+    if not bundles:
+        raise typer.BadParameter("name a bundle, or a folder of them")
     raise typer.Exit(verb.main(bundles, _settings(config), as_json=as_json))
 
 

@@ -165,7 +165,11 @@ def _known(kind: str) -> str:
     return kind
 
 
-Doubt = Literal["inside disease", "one of many ground-glass findings on both sides"]
+Doubt = Literal[
+    "inside disease",
+    "one of many ground-glass findings on both sides",
+    "fewer than nine in ten of such a score are right",
+]
 """Why a finding is unsure, in words: a closed list."""
 
 FindingKind = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*PLACE_OF]})]

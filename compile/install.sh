@@ -110,7 +110,9 @@ install_all() {
 		say "$root/current is there: another version comes as a release (scanside update check)"
 	else
 		say "making slot 1: $version, about a minute"
-		for one in wheels/*.whl; do put "$one" "$root/$one" 644; done
+		for one in wheels/*.whl wheels/*.tar.gz; do
+			if [ -e "$one" ]; then put "$one" "$root/$one" 644; fi
+		done
 		put wheels/1.json $root/wheels/1.json 644
 		"$python" -I -B $root/guard/build.py rebuild 1 ||
 			stop "slot 1 cannot be made" "See the line above; then type the same again."

@@ -5,7 +5,8 @@
 
     scanside-0.2.0-x86-64/
         install.sh, jetson/install.sh, facts.sh, README.md, SHA256SUMS
-        wheels/          every wheel, for every Python of the range; 1.json: what slot 1 is made of
+        wheels/          every wheel, for every Python of the range, and what a box builds itself;
+                         1.json: what slot 1 is made of
         guard/ units/ sysusers/ tmpfiles/
         root/1.root.json whose releases are believed; keys/: whose bundles are
 
@@ -52,6 +53,8 @@ class Parts:
     wheels: Path
     root: Path | None = None
     keys: tuple[Path, ...] = ()
+    source: Path | None = None
+    """NAME-VERSION.tar.gz: what the box builds itself, as it has no wheel (pycuda)."""
     pythons: tuple[str, ...] = lock.PYTHONS
     requirements: Path = ROOT / "locks" / "device.txt"
 
@@ -94,6 +97,8 @@ def installer(parts: Parts, out: Path) -> Made:
     digests = {one: _digest(path) for one, path in wheels.items()}
     _require_wheels(parts, digests)
     files: dict[str, Content] = {f"wheels/{one}": path for one, path in wheels.items()}
+    if parts.source is not None:
+        files[f"wheels/{parts.source.name}"] = parts.source
     files["wheels/1.json"] = write(_set(parts, version, digests))
     size_mb = sum(path.stat().st_size for path in wheels.values()) / 1e6
     files["facts.sh"] = _facts(parts, version, SLOT_MB + round(size_mb)).encode()
@@ -160,6 +165,7 @@ def _digest(content: Content) -> str:
 
 def _set(parts: Parts, version: str, digests: Mapping[str, str]) -> WheelSet:
     own = Named(name=APPLIANCE, version=version, digest=digests[parts.wheel.name])
+    source = parts.source
     return WheelSet(
         slot=1,
         release=f"installer/{version}",
@@ -170,6 +176,7 @@ def _set(parts: Parts, version: str, digests: Mapping[str, str]) -> WheelSet:
         own=parts.wheel.name,
         pip=next(name for name in digests if name.startswith("pip-")),
         wheels=tuple(Kept(name=name, digest=one) for name, one in sorted(digests.items())),
+        sources=None if source is None else (Kept(name=source.name, digest=_digest(source)),),
     )
 
 
@@ -221,9 +228,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--wheels", type=Path, required=True, help="folder of compile.lock --fetch")
     parser.add_argument("--root", type=Path, help="1.root.json: whose releases the box believes")
     parser.add_argument("--key", type=Path, action="append", default=[], help="whose bundles; .pub")
+    parser.add_argument("--source", type=Path, help="what the box builds itself; .tar.gz")
     parser.add_argument("-o", "--out", type=Path, default=Path("dist"), help="folder")
     args = parser.parse_args(argv)
-    parts = Parts(args.kind, args.wheel, args.wheels, args.root, tuple(args.key))
+    parts = Parts(args.kind, args.wheel, args.wheels, args.root, tuple(args.key), args.source)
     try:
         sys.stdout.write(f"{installer(parts, args.out).one_line()}\n")
     except ScansideError as e:

@@ -36,4 +36,5 @@ fi
 if [ "${1:-}" = --check ]; then exec ./install.sh --check; fi
 SCANSIDE_GPU=yes ./install.sh
 usermod --append --groups video,render scanside
-printf 'next: pycuda is built on this box (jetson/README.md, step 3); until then the CPU serves\n'
+printf 'next: where the release brings its source, pycuda is built by itself while the box is idle, and\n'
+printf '      work starts again then; else by hand (jetson/README.md, step 3). Until then the CPU serves\n'

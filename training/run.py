@@ -2,6 +2,7 @@
 
     python -m training.run lung-nodule [--out build/lung-nodule] [--jobs 2] [--only judge]
     python -m training.run chest-pneumonia [--out build/chest-pneumonia]
+    python -m training.run lung-compare [--out build/lung-compare]
     python -m training.run --list
 
 Rules. TASKS is the one table of tasks: a new task is a folder under `recipes` with its `stages`,
@@ -16,12 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from training.recipes.chest_pneumonia import stages as chest_pneumonia
+from training.recipes.compare import stages as compare
 from training.recipes.lung_nodule import stages as lung_nodule
 from training.tracks import Failed, Stage, run_stages
 
 TASKS: Mapping[str, Callable[[str], list[Stage]]] = {
     "lung-nodule": lung_nodule.stages,
     "chest-pneumonia": chest_pneumonia.stages,
+    "lung-compare": compare.stages,
 }
 """A task's name, and what makes its stages for a source folder."""
 

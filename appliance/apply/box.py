@@ -120,6 +120,9 @@ class Box:
     units: Units
     bundles: Bundles
     prove: Prove
+    local: Callable[[int], str | None]
+    """Build for this slot what has no wheel; its digest, None where there is nothing to do.
+    NotBuilt, StateUnusable."""
     seen: Callable[[], Seen]
     """Journal facts, read only."""
     ill: Callable[[], tuple[str, ...]]

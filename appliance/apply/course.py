@@ -23,12 +23,14 @@ from enum import Enum
 
 from appliance.apply import guarding, interlock, slotting, switching
 from appliance.apply.box import Box
+from appliance.apply.making_room import Room
 from appliance.apply.notes import Notes, Taken
 from appliance.apply.offers import Offers
 from appliance.apply.supply import Supply
 from appliance.errors import PeerAway, Refuse, ScansideError, StateUnusable
 from appliance.release.record import Admitted, Release
 from appliance.report import cut
+from appliance.runtime.source_build import NotBuilt
 from appliance.update import steps as journal
 from appliance.update.plan import APPLIANCE, Do, Facts, Named, Plan, plan
 from appliance.update.source import Missing
@@ -59,6 +61,7 @@ class Course:
     offers: Offers
     supply: Supply
     quiet: interlock.Quiet = field(default_factory=interlock.Quiet)
+    room: Room = field(default_factory=Room)
     trouble: str = ""
     """What the last turn could not do, for a person."""
     planned: Plan = field(default_factory=Plan)
@@ -101,8 +104,12 @@ class Course:
         )
 
     def running(self) -> Named:
-        """The appliance of the slot that `current` leads to. StateUnusable (`update_no_slot`)."""
+        """The appliance of the slot that runs. StateUnusable (`update_no_slot`)."""
         return self.offers.running().appliance
+
+    def idle(self) -> bool:
+        """Whether the box has nothing to do now."""
+        return self.quiet.idle(self.box.seen(), self.box.tick())
 
     # One turn
 
@@ -202,8 +209,8 @@ class Course:
                 self.supply.bundle(one)
         except Refuse as e:
             return self._refused(steps, e)
-        text = f"slot {steps.slot} is built" if steps.slot else "the bundles are made"
-        return self._advance(steps, Event.DONE, text)
+        what = f"slot {steps.slot} is built" if steps.slot else "the bundles are made"
+        return self._advance(steps, Event.DONE, what)
 
     def _proving(self, steps: Steps, taken: Taken) -> Turn:
         if (left := self._left(steps, taken)) is not None:
@@ -212,10 +219,12 @@ class Course:
         wanted = release.bundles if steps.slot else self._new_bundles(release)
         try:
             paths = [self.supply.bundle(one) for one in wanted]
-        except Refuse as e:
+            slot = steps.slot or self.box.slots.current() or 0
+            if steps.slot:
+                self.box.local(slot)
+        except (Refuse, NotBuilt) as e:
             return self._refused(steps, e)
-        slot = steps.slot or self.box.slots.current() or 0
-        if (why := self.box.prove(slot, paths)) is not None:
+        if (why := self.room.proved(self.box, slot, paths, idle=self.idle())) is not None:
             self.notes.know(back=release.path)
             return self._advance(steps, Event.WRONG, f"not proved: {why}")
         return self._advance(steps, Event.DONE, "it is proved on this box")
@@ -223,8 +232,7 @@ class Course:
     def _ready(self, steps: Steps, taken: Taken) -> Turn:
         if (left := self._left(steps, taken)) is not None:
             return left
-        now = self.planned
-        switches = {Do.SWITCH_APPLIANCE, Do.SWITCH_BUNDLE}
+        now, switches = self.planned, {Do.SWITCH_APPLIANCE, Do.SWITCH_BUNDLE}
         ours = now.release is not None and now.release.path == steps.release
         if not ours or not switches & {step.do for step in now.steps}:
             if steps.why != now.why:

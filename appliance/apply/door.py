@@ -174,10 +174,10 @@ def _line(connection: socket.socket) -> bytes | None:
     return data
 
 
-def ask(path: Path, request: Request) -> Answer:
-    """Be the other end. OSError where nobody serves there."""
+def ask(path: Path, request: Request, within_s: float = WITHIN_S) -> Answer:
+    """Be the other end. OSError where nobody serves there, or answers within this time."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(WITHIN_S)
+        connection.settimeout(within_s)
         connection.connect(str(path))
         connection.sendall(request.model_dump_json(exclude_none=True).encode() + b"\n")
         data = b""

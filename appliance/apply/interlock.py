@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.apply import journals
 from appliance.errors import ScansideError
 from appliance.host.boot import boot_id
-from appliance.store.journal import Journal
 
 QUIET_S = 60.0
 BUSY_S = 60.0
@@ -71,10 +71,9 @@ def studies_of(seen: Seen, version: str) -> int:
 def look(state: Path) -> Seen:
     """The journal now (rules 3 and 4)."""
     try:
-        journal = Journal.read(state)
-        if journal is None:
-            return Seen()
-        with journal:
+        with journals.reading(state) as journal:
+            if journal is None:
+                return Seen()
             here = boot_id()
             opened = [one for one in journal.series.open_associations() if one.boot == here]
             followed = journal.series.all("open", "complete")

@@ -5,10 +5,14 @@
     hold, release              nothing is changed any more; it goes on
     accept [release]           what this release is meant for is accepted
     rollback                   what ran before runs again
+    bundle_add source          a bundle by hand, from this file (apply/by_hand.py)
+    bundle_activate            this version of a bundle, from the next study on
+    bundle_rollback            the bundle that was active before
 
 Rules.
 1. A request writes a wish down and is answered then: the work is done by the course, at its turn.
-   Who wants to see it done asks for the status until `seen` is the number of his wish.
+   Who wants to see it done asks for the status until `seen` is the number of his wish. Only what is
+   asked of bundles is answered when it was done.
 2. What cannot be is refused at once, with a code and a remedy.
 3. Every request but `status` is audited, with who asked.
 """
@@ -23,6 +27,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from appliance.apply.notes import Notes
+from appliance.bundle.manifest import Name
 from appliance.errors import ScansideError, StateUnusable
 from appliance.report import Record
 from appliance.settings import Update
@@ -32,7 +37,11 @@ from appliance.update.steps import Steps
 from appliance.update.why import Why, WhyNot
 
 STATUS = "status.json"
-Verb = Literal["status", "check", "now", "hold", "release", "accept", "rollback"]
+Verb = Literal[
+    "status", "check", "now", "hold", "release", "accept", "rollback",
+    "bundle_add", "bundle_activate", "bundle_rollback",
+]  # fmt: skip
+OF_BUNDLES: tuple[Verb, ...] = ("bundle_add", "bundle_activate", "bundle_rollback")
 
 
 def _shown(text: str) -> str:
@@ -50,9 +59,14 @@ class Request(Record):
 
     verb: Verb
     source: Shown | None = Field(default=None, max_length=4000)
-    """A folder, as it is called on this machine."""
+    """A folder, or the file of a bundle, as it is called on this machine."""
     url: Shown | None = Field(default=None, max_length=2000)
     release: Shown | None = Field(default=None, max_length=80)
+    bundle: Name | None = None
+    which: Shown | None = Field(default=None, max_length=64)
+    """Version of the bundle, or its digest or the first digits of that."""
+    allow_unsigned: bool = False
+    allow_development: bool = False
 
 
 class Status(Record):
@@ -97,6 +111,8 @@ class Answer(Record):
     remedy: str = ""
     wish: int = 0
     status: Status | None = None
+    bundle: Named | None = None
+    """That was added, or is active now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,8 @@ class Requests:
     tell: Callable[[str, str, Mapping[str, str]], object]
     """(actor, action, detail): the audit."""
     woken: Callable[[], object]
+    of_bundles: Callable[[Request, str], Answer]
+    """(request, actor): does it and answers."""
 
     def answer(self, line: bytes, actor: str) -> Answer:
         """Whatever comes in, one answer."""
@@ -116,6 +134,8 @@ class Requests:
         except ValidationError as e:
             first = e.errors(include_url=False)[0]
             return Answer(ok=False, code="update_request", text=first["msg"][:200])
+        if request.verb in OF_BUNDLES:
+            return self.of_bundles(request, actor)
         try:
             if request.verb == "status":
                 return Answer(ok=True, status=self._status())

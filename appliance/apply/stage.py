@@ -19,11 +19,15 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
-from appliance.apply import guarding, hinted, report, switching, wiring
+from appliance.apply import audit as audits
+from appliance.apply import guarding, hinted, journals, report, sweeping, switching, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box
+from appliance.apply.building import Later
+from appliance.apply.by_hand import ByHand
 from appliance.apply.course import Course, Turn
 from appliance.apply.door import Door, opened
 from appliance.apply.notes import Notes
@@ -34,7 +38,6 @@ from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
 from appliance.store.files import DISK
 from appliance.store.heartbeat import living
-from appliance.store.journal import Journal
 from appliance.update import units
 
 LOG = logging.getLogger(__name__)
@@ -66,9 +69,12 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     box = wiring.box(settings, units.found(), audit)
     notes = Notes(folder)
     course = Course(box, notes, Offers(box, notes), Supply(box))
-    requests = Requests(notes, ours, audit.add, woken.set)
+    later = Later(box)
+    by_hand = ByHand(box, partial(wiring.shelf_by_hand, settings), audit.add, woken.set)
+    requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask)
     with living(folder, "apply") as heart, opened(folder) as listening:
         box.slots.sweep()
+        _look_at(audit)
         door = Door(listening, requests)
         door.open()
         try:
@@ -80,6 +86,9 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 woken.clear()
                 switching.live(box)
                 _heed(course)
+                _sweep(box)
+                by_hand.turn()
+                later.turn(idle=course.idle())
                 made = course.turn()
                 _report(course, on=made is Turn.ON)
                 if made is Turn.END:
@@ -88,8 +97,24 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
                 if made is Turn.WAIT:
                     woken.wait(SOON_S if notes.wishes().now else WAIT_S)
         finally:
+            by_hand.close()
             door.close()
     return 0
+
+
+def _look_at(audit: Audit) -> None:
+    """What was changed in the audit since is said in the audit."""
+    if (number := audits.broken(audit.folder)) is not None:
+        LOG.error("line %d of the audit is not the one that was written", number)
+        audit.add("apply", "audit broken", {"line": str(number)})
+
+
+def _sweep(box: Box) -> None:
+    try:
+        if sweeping.sweep(box):
+            LOG.error("more lay in %s than [update] limit_mb allows", box.places.downloads)
+    except (ScansideError, OSError) as e:  # what is wrong with it is found again at the next turn
+        LOG.error("downloads could not be looked at: %s", e)
 
 
 def _heed(course: Course) -> None:
@@ -125,11 +150,10 @@ def _copier(state: Path) -> Callable[[str, str, Mapping[str, str]], object]:
     """The journal's audit, where there is a journal."""
 
     def copy(actor: str, action: str, detail: Mapping[str, str]) -> None:
-        reading = Journal.read(state)
-        if reading is None:
-            return
-        reading.close()
-        with Journal.open(state) as journal:
+        with journals.reading(state) as there:
+            if there is None:
+                return
+        with journals.writing(state) as journal:
             journal.audit.add(actor, action, **detail)
 
     return copy

@@ -19,7 +19,9 @@ from pathlib import Path
 from appliance.apply.box import Box
 from appliance.errors import ReleaseRefused, StateUnusable
 from appliance.release.blobs import read_lock, unpack
-from appliance.release.record import Admitted, Blob, Device, Lock, Release
+from appliance.release.record import Admitted, Blob, Device, Lock, Release, Wheel
+from appliance.release.record import Source as SourceFile
+from appliance.update import built
 from appliance.update.downloads import Downloads, bundle
 from appliance.update.source import Source
 
@@ -44,7 +46,7 @@ class Supply:
         """The kept wheels by digest."""
         found = {}
         if self.box.places.wheels.is_dir():
-            for path in sorted(self.box.places.wheels.glob("*.whl")):
+            for path in sorted(self.box.places.wheels.glob("*-*.*")):  # wheels and sources
                 facts = path.stat()
                 known = (path.name, facts.st_size, facts.st_mtime_ns)
                 if known not in self._wheels:
@@ -64,7 +66,8 @@ class Supply:
         downloads.whole(release, box.machine.kind, self.known())
 
     def wheels(self, release: Release) -> tuple[dict[str, Path], bytes, Path]:
-        """What `Slots.build` takes: wheels by name, requirements, the appliance's own wheel.
+        """What `Slots.build` takes: wheels by name, and sources; requirements; the appliance's own
+        wheel.
         ReleaseRefused, StateUnusable."""
         lock = self._lock(release)
         own = release.appliance.wheel
@@ -72,12 +75,14 @@ class Supply:
         needs_mb = SLOT * sum(one.length for one in (own, *lock.wheels)) / 1e6
         self._require_room(needs_mb, self.box.places.root)
         paths = {}
-        for wheel in (*lock.wheels, own):
+        files: tuple[Wheel | SourceFile, ...] = (*lock.wheels, *lock.sources, own)
+        for wheel in files:
             path = kept.get(wheel.digest)
             if path is None or path.name != wheel.name:
                 path = self._put(wheel.name, self._plain(wheel))
             paths[wheel.name] = path
-        return paths, self._plain(lock.requirements), paths.pop(own.name)
+        asked = built.without(self._plain(lock.requirements), [one.name for one in lock.sources])
+        return paths, asked, paths.pop(own.name)
 
     def bundle(self, admitted: Admitted) -> Path:
         """A bundle of the release, made of its files. ReleaseRefused, StateUnusable."""

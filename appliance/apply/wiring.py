@@ -10,23 +10,23 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 from appliance import stages
-from appliance.apply import interlock, proving
+from appliance.apply import building, interlock, journals, proving
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box, Machine, Units
 from appliance.apply.shelving import ReleaseShelf, ShelfBundles
+from appliance.bundle.shelf import Shelf
 from appliance.host import facts, jetson
 from appliance.release.record import Device, DeviceKind, Recall, Release
 from appliance.settings import Settings
 from appliance.store import conditions
 from appliance.store.files import DISK, Disk
-from appliance.store.journal import Journal
 from appliance.update import slots
 from appliance.update.places import Places
 from appliance.update.plan import APPLIANCE, Named
@@ -131,6 +131,7 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
     """The box of these settings. StateUnusable (`update_no_trust`)."""
     places = places_of(settings)
     owned = Owned(settings.state)
+    python = Path(getattr(sys, "_base_executable", sys.executable))
 
     def told(action: str, detail: Mapping[str, str]) -> None:
         audit.add("apply", action, detail)
@@ -140,10 +141,11 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
         places=places,
         first_root=first_root(settings),
         machine=machine(),
-        slots=KeptSlots(places, Path(getattr(sys, "_base_executable", sys.executable))),
+        slots=KeptSlots(places, python),
         units=units,
         bundles=ShelfBundles(ReleaseShelf(settings.state, audit=told, disk=owned)),
         prove=lambda slot, paths: proving.prove(places, units, slot, paths),
+        local=lambda slot: building.local(places, units, slot, against(), python),
         seen=lambda: interlock.look(settings.state),
         ill=lambda: ill(settings),
         migrate=lambda: migrate(settings),
@@ -152,6 +154,12 @@ def box(settings: Settings, units: Units, audit: Audit) -> Box:
         tick=time.monotonic,
         stages=tuple(row.name for row in stages.of(settings) if row.in_slots),
     )
+
+
+def shelf_by_hand(settings: Settings, told: Callable[[str, Mapping[str, str]], None]) -> Shelf:
+    """The shelf of the stages for what a person brings; what is changed is told to `told`."""
+    unsigned = settings.bundles.allow_unsigned
+    return Shelf(settings.state, audit=told, allow_unsigned=unsigned, disk=Owned(settings.state))
 
 
 def places_of(settings: Settings) -> Places:
@@ -168,7 +176,7 @@ def ill(settings: Settings) -> tuple[str, ...]:
 
 def migrate(settings: Settings) -> None:
     """The journal becomes one of this release's schema (store/journal/steps.py)."""
-    with Journal.open(settings.state) as journal:
+    with journals.writing(settings.state) as journal:
         journal.migrate("apply")
 
 
@@ -185,6 +193,12 @@ def machine() -> Machine:
         jetpack=_JETPACKS.get(found[0]) if found is not None else None,
         tensorrt=tensorrt,
     )
+
+
+def against() -> str:
+    """What a library that is built here is built against: Jetson Linux, which brings CUDA."""
+    found = jetson.l4t()
+    return "" if found is None else f"Jetson Linux {'.'.join(map(str, found))}"
 
 
 def kind(architecture: str, model: str | None) -> DeviceKind:

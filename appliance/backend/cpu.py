@@ -5,6 +5,7 @@ Rules.
 2. Precision is pinned: OpenVINO runs float networks as bf16 on CPUs that have it unless told f32.
    Quantised layers of an INT8 network stay INT8; all else is float32.
 3. Nothing is written: no model cache, no profile. Axes may be free: any call may have a new shape.
+   OpenVINO runs what openvino_graph.py makes of a network.
 4. Ports must be those of the manifest. An output that is not finite is an error, never a negative.
 5. No exception of a library leaves this module.
 """
@@ -12,14 +13,17 @@ Rules.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.backend import openvino_graph
+from appliance.backend.blocks import Blocks, Kernel
 from appliance.backend.choose import Name, missing
+from appliance.backend.protocol import highest
 from appliance.bundle.manifest import Network
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
 from appliance.host.silence import silence
@@ -33,6 +37,8 @@ Given = NDArray[Any] | Mapping[str, NDArray[Any]]
 """The one input of a network, or each of several by name."""
 Run = Callable[[Given], Mapping[str, NDArray[Any]]]
 """One loaded network: input -> outputs by name. Raises LibraryError, nothing of its library."""
+Raw = Mapping[str, NDArray[Any]] | Mapping[str, "NDArray[Any] | Blocks"]
+"""Outputs by name, in memory that the next call may use again; some may not be made yet."""
 Loader = Callable[[Mapping[str, Network], Mapping[str, bytes], int], Mapping[str, Run]]
 
 
@@ -41,6 +47,13 @@ class Rests(Protocol):
     """A Run that can give back the memory that it keeps for the next input of the same shape."""
 
     def rest(self) -> None: ...
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """A Run that can begin and be waited for later."""
+
+    def start(self, given: Given) -> Callable[[], Raw]: ...
 
 
 class LibraryError(Exception):
@@ -79,9 +92,13 @@ class CpuBackend:
         data = fast.gathered(stack, ops, centers, views)
         return Tensor(data=data, shape=data.shape, grid=None)
 
-    def infer(self, role: str, image: Tensor | Mapping[str, Tensor]) -> Mapping[str, F32]:
+    def infer(self, role: str, image: Tensor | Mapping[str, Tensor]) -> Outputs:
         """See the protocol. BackendUnavailable after `close`, ValueError for an unknown role and
         for other inputs than the network has."""
+        return self.begin(role, image)()
+
+    def begin(self, role: str, image: Tensor | Mapping[str, Tensor]) -> Callable[[], Outputs]:
+        """See protocol.Begins; errors of the input as `infer`, at once."""
         if not self._runs:
             raise BackendUnavailable("the backend is closed", remedy="Restart the work stage.")
         if role not in self._runs:
@@ -95,14 +112,22 @@ class CpuBackend:
             port.name: np.ascontiguousarray(tensors[port.name].data, np.dtype(port.dtype))
             for port in ports
         }
+        run, only = self._runs[role], given if len(ports) > 1 else given[ports[0].name]
+
+        def failed(why: str) -> Poisoned:
+            return _failed(self._ref.name, role, why)
+
         try:
-            raw = self._runs[role](given if len(ports) > 1 else given[ports[0].name])
+            raw = run.start(only) if isinstance(run, Starts) else None
         except LibraryError as e:
-            raise _failed(self._ref.name, role, str(e)) from e
-        outputs = {name: np.array(array, np.float32) for name, array in raw.items()}
-        for name, array in outputs.items():
-            if not np.isfinite(array).all():
-                raise _failed(self._ref.name, role, f"output {name!r} is not finite")
+            raise failed(str(e)) from e
+
+        def outputs() -> Outputs:
+            try:
+                return Outputs(run(only) if raw is None else raw(), failed)
+            except LibraryError as e:
+                raise failed(str(e)) from e
+
         return outputs
 
     def rest(self) -> None:
@@ -115,21 +140,96 @@ class CpuBackend:
         self._runs = {}
 
 
-class _OpenVINO:
-    """A Run: one compiled network with its one request."""
+class Outputs(Mapping[str, F32]):
+    """What a network gave: copies of its outputs, of some the features alone (protocol.Pointwise).
 
-    def __init__(self, compiled: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    Poisoned by `failed` where one is not finite."""
+
+    def __init__(self, raw: Raw, failed: Callable[[str], Poisoned]) -> None:
+        self._failed = failed
+        self._made: dict[str, F32 | Blocks] = {}
+        for name, one in raw.items():
+            if isinstance(one, Blocks):
+                self._finite(name, one.kernel.weights)
+                features = self._finite(name, np.array(one.features, np.float32))
+                self._made[name] = Blocks(features, one.kernel)
+            else:
+                self._made[name] = self._finite(name, np.array(one, np.float32))
+
+    def __getitem__(self, name: str) -> F32:
+        one = self._made[name]
+        if isinstance(one, Blocks):
+            one = self._made[name] = self._finite(name, one.whole())
+        return one
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See protocol.Pointwise."""
+        return self._made[name].shape
+
+    def highest(self, name: str, voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """See protocol.Pointwise."""
+        one = self._made[name]
+        return one.highest(voxels) if isinstance(one, Blocks) else highest(one, voxels)
+
+    def _finite(self, name: str, array: F32) -> F32:
+        if not np.isfinite(array).all():
+            raise self._failed(f"output {name!r} is not finite")
+        return array
+
+
+class _OpenVINO:
+    """A Run that Starts: one compiled network with its one request."""
+
+    def __init__(
+        self,
+        compiled: Any,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        cut: Mapping[str, Kernel],
+    ) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._inputs = inputs
         self._outputs = outputs
+        self._cut = cut
+        self._begun: Given | None = None
+        """What the request reads while it runs."""
 
     def __call__(self, given: Given) -> Mapping[str, NDArray[Any]]:
+        raw = self.start(given)()
+        return {n: one.whole() if isinstance(one, Blocks) else one for n, one in raw.items()}
+
+    def start(self, given: Given) -> Callable[[], Raw]:
         try:
-            self._request.infer(_by_name(given, self._inputs), share_inputs=True)
-            return {name: self._request.get_tensor(name).data for name in self._outputs}
+            self._ended()  # one that nobody waited for
+            self._begun = given
+            self._request.start_async(_by_name(given, self._inputs), share_inputs=True)
         except (RuntimeError, TypeError, ValueError) as e:
             raise LibraryError(str(e)) from e
+        return self._found
+
+    def _found(self) -> Raw:
+        try:
+            self._ended()
+            arrays = {name: self._request.get_tensor(name).data for name in self._outputs}
+        except (RuntimeError, TypeError, ValueError) as e:
+            raise LibraryError(str(e)) from e
+        return {
+            name: Blocks(array, self._cut[name]) if name in self._cut else array
+            for name, array in arrays.items()
+        }
+
+    def _ended(self) -> None:
+        """Waits for what was begun."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            self._request.wait()
 
     def rest(self) -> None:
         if hasattr(self._compiled, "release_memory"):  # since OpenVINO 2025.0
@@ -178,8 +278,9 @@ def load_openvino(
             inputs = [port.get_any_name() for port in model.inputs]
             outputs = [port.get_any_name() for port in model.outputs]
             _ports(role, network, inputs, outputs)
+            cut = openvino_graph.changed(model)
             compiled = core.compile_model(model, "CPU", pinned)
-            return _OpenVINO(compiled, inputs, [port.name for port in network.outputs])
+            return _OpenVINO(compiled, inputs, [port.name for port in network.outputs], cut)
         except errors as e:
             raise _refused(role, str(e)) from e
 

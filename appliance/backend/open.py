@@ -7,7 +7,7 @@ The GPU is opened once a process (`open_device`) and the bundles' backends share
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -31,14 +31,24 @@ LOADERS: dict[Name, cpu.Loader] = {
 
 
 def open_backend(
-    name: Name, networks: Mapping[str, Network], onnx: Mapping[str, bytes], threads: int = 0
+    name: Name,
+    networks: Mapping[str, Network],
+    onnx: Mapping[str, bytes],
+    threads: int = 0,
+    *,
+    pause: Callable[[], object] = lambda: None,
 ) -> Backend:
     """Load a bundle's networks: role -> manifest entry, role -> bytes of its ONNX file.
 
-    `threads` 0: as many as the library sees cores. BackendUnavailable where the library is missing
+    `threads` 0: as many as the library sees cores. `pause` is called before each network; what it
+    raises ends the opening. BackendUnavailable where the library is missing
     or broken; BundleRefused (`bundle_network`) where it does not take a network.
     """
-    return cpu.CpuBackend(name, networks, LOADERS[name](networks, onnx, threads))
+    runs: dict[str, cpu.Run] = {}
+    for role, network in networks.items():
+        pause()
+        runs |= LOADERS[name]({role: network}, onnx, threads)
+    return cpu.CpuBackend(name, networks, runs)
 
 
 def open_device(gpu: Driver, code: bytes | None = None) -> Owner[Device]:

@@ -7,7 +7,7 @@ within TOLERANCE. Precision is pinned, never left to a library's default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,3 +68,47 @@ class Takes(Protocol):
     def take(self, plane: Plane) -> None:
         """A slice that `prepare` will ask for; returns at once, never raises."""
         ...
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """A backend that infers beside its caller, one call of each role at a time."""
+
+    def begin(
+        self, role: str, image: Tensor | Mapping[str, Tensor]
+    ) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
+        """`infer`, begun; what is returned waits for its end. `image` stays as it is until then."""
+        ...
+
+
+def begun(
+    backend: Backend, role: str, image: Tensor
+) -> Callable[[], Mapping[str, NDArray[np.float32]]]:
+    """`infer`, beside the caller where the backend can."""
+    if isinstance(backend, Begins):
+        return backend.begin(role, image)
+    outputs = backend.infer(role, image)
+    return lambda: outputs
+
+
+@runtime_checkable
+class Pointwise(Protocol):
+    """Outputs of which some voxels can be judged for less than all of them."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of an output, [1, channels, z, y, x]."""
+        ...
+
+    def highest(self, name: str, voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """As `highest` below says it of an output."""
+        ...
+
+
+def highest(output: NDArray[np.float32], voxels: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """[z, y, x]: the channel of an output [1, channels, z, y, x] with the largest value, of equal
+    ones the first, of each of the set voxels; 0 elsewhere. `voxels` may lack the padding at the far
+    ends."""
+    z, y, x = voxels.shape
+    found = np.zeros(voxels.shape, np.uint8)
+    found[voxels] = np.argmax(output[0, :, :z, :y, :x][:, voxels], axis=0)
+    return found

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from appliance.report import Record
+from appliance.report import Record, absent
 
 
 class SegmentHead(Record):
@@ -148,3 +148,6 @@ class Calibration(Record):
     cube: float = 0.0
     bias: float
     threshold: float = Field(ge=0, le=1)
+    sure_from: float | None = Field(default=None, ge=0, le=1, exclude_if=absent)
+    """From which score on nine in ten out-of-fold candidates and more are right; a finding below it
+    is unsure. None: nothing is said of scores. Of version 3 of the line."""

@@ -134,6 +134,8 @@ class SegmentProposeClassify(Record):
             added = [name for name in names if getattr(self, name) is not None]
             if self.version < version and added:
                 raise ValueError(f"version {self.version} of the line has no {added[0]!r}")
+        if self.version < 3 and self.calibration.sure_from is not None:
+            raise ValueError(f"version {self.version} of the line has no 'sure_from'")
         if self.body is not None and self.mass is None:
             raise ValueError("`body` is read from the network of masses, so the line needs `mass`")
         return self

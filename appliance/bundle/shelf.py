@@ -208,9 +208,7 @@ class Shelf:
         """
         data = file_bytes(path)
         loaded = trust.check(data, self._appliance)
-        self._refuse_recalled(loaded.digest, " ".join(_key(loaded)))
-        signed_by = self._signer(loaded, allow_unsigned, allow_development)
-        golden.require_cases(loaded)
+        signed_by = self.admissible(loaded, allow_unsigned, allow_development)
         with self._locked():
             there = self._there(loaded, signed_by, other=allow_unsigned)
         if there is not None:
@@ -223,17 +221,26 @@ class Shelf:
                 return there
             self._audit_change(ADD, loaded, signed_by=signed_by)
             self._put(loaded, data, signed_by)
-        return self._find(loaded.manifest.name, loaded.digest)
+        return self.find(loaded.manifest.name, loaded.digest)
+
+    def admissible(
+        self, loaded: Loaded, allow_unsigned: bool = False, allow_development: bool = False
+    ) -> str:
+        """Who signed it, as `add` would remember it; BundleRefused as `add` before golden cases."""
+        self._refuse_recalled(loaded.digest, " ".join(_key(loaded)))
+        signed_by = self._signer(loaded, allow_unsigned, allow_development)
+        golden.require_cases(loaded)
+        return signed_by
 
     def activate(self, name: str, which: str) -> Entry:
         """Make a version, or a digest or its first 8 digits or more, the active one of its name.
 
         BundleRefused where it does not load, or its golden cases have not passed on this backend.
         """
-        entry = self._find(name, which)
+        entry = self.find(name, which)
         if not entry.active or entry.refused is not None:
             self._switch(entry)
-        return self._find(name, entry.digest)
+        return self.find(name, entry.digest)
 
     def rollback(self, name: str) -> Entry:
         """Make the previous bundle of this name the active one again, checked as by `activate`."""
@@ -245,7 +252,7 @@ class Shelf:
                 code="bundle_no_previous",
             )
         self._switch(entry, back=True)
-        return self._find(name, entry.digest)
+        return self.find(name, entry.digest)
 
     def deactivate(self, name: str) -> Entry | None:
         """Nothing that was chosen of this name is active any more; the factory's, where there is
@@ -287,7 +294,7 @@ class Shelf:
                 self._switch(spare, proved=self._runs_goldens)
             except BundleRefused:
                 continue
-            return self._find(spare.name, spare.digest)
+            return self.find(spare.name, spare.digest)
         return None
 
     def mend(self) -> tuple[str, ...]:
@@ -386,7 +393,8 @@ class Shelf:
             return False
         return True
 
-    def _find(self, name: str, which: str) -> Entry:
+    def find(self, name: str, which: str) -> Entry:
+        """By version, or digest or its first 8 digits. BundleRefused (`bundle_not_found`)."""
         held = [entry for entry in self.list() if entry.name == name]
         found = [e for e in held if which in (e.version, e.digest)]
         if not found and len(which) >= 8:

@@ -31,6 +31,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydicom.dataset import Dataset
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -66,6 +67,59 @@ class Received:
     """Everything, as it came: topic, blank, payload."""
 
 
+@dataclass(frozen=True)
+class Started:
+    """The appliance with all that is about it."""
+
+    folder: Path
+    settings: Settings
+    broker_port: int
+    subscriber: BinaryIO
+    own: archive.Archive | None
+
+
+@contextlib.contextmanager
+def started(*, pacs: bool = False, keep: bool = False) -> Iterator[Started]:
+    """Broker, subscriber and appliance, while the block runs; `pacs`: and an archive. `keep`: of
+    each exam what a later one is compared with."""
+    console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
+    with ExitStack() as stack:
+        stack.enter_context(_ended_in_order())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
+        broker_port = free_port()
+        stack.enter_context(broker.mosquitto(folder, broker_port))
+        console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{broker_port}")
+        dicom_port, own, more = free_port(), None, ""
+        if pacs:
+            own = stack.enter_context(archive.orthanc(folder, dicom_port))
+            console.print(f"[green]✓[/green] Orthanc listens for DICOM on 127.0.0.1:{own.port}")
+            more = own.settings()
+        settings = _settings(folder, broker_port, dicom_port, more, keep=keep)
+        subscriber = stack.enter_context(_subscriber(folder, broker_port))
+        with console.status("starting the appliance ..."):
+            stack.enter_context(_appliance(folder))
+        console.print(
+            f"[green]✓[/green] appliance listens for DICOM as SCANSIDE on "
+            f"127.0.0.1:{settings.dicom.port}"
+        )
+        _page(settings)
+        yield Started(folder, settings, broker_port, subscriber, own)
+
+
+def stay(up: Started, subscriber: Iterable[bytes]) -> None:
+    """Goes on until Ctrl-C, and shows what else is sent. `subscriber`: its lines."""
+    console.print(
+        "\nThe appliance goes on. Send it a series of your own:\n"
+        f"  scanside send DIR --to SCANSIDE@127.0.0.1:{up.settings.dicom.port}\n"
+        f"  mosquitto_sub -p {up.broker_port} -t 'scanside/v1/#' -v\n"
+        "Ctrl-C ends everything."
+    )
+    _page(up.settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            table.show(_next(subscriber), None, console)
+
+
 def run(
     *,
     series: Path | None,
@@ -77,58 +131,30 @@ def run(
     """The demo; 0 when a report reached the subscriber (and, for the phantom, it was analysed).
     `projected`: the phantom as a radiograph, with a consolidation drawn into it. `pacs`: with an
     archive, which must have all objects of the report in the end."""
-    console.print(f"[bold]Scanside demo[/bold] · {NOTICE}")
     if series is not None:
-        _files(series)  # what cannot be sent is said before anything is started
-    with ExitStack() as stack:
-        stack.enter_context(_ended_in_order())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scanside-demo-")))
-        broker_port = free_port()
-        stack.enter_context(broker.mosquitto(folder, broker_port))
-        console.print(f"[green]✓[/green] mosquitto listens on 127.0.0.1:{broker_port}")
-        dicom_port, own = free_port(), None
-        if pacs:
-            own = stack.enter_context(archive.orthanc(folder, dicom_port))
-            console.print(f"[green]✓[/green] Orthanc listens for DICOM on 127.0.0.1:{own.port}")
-        settings = _settings(folder, broker_port, dicom_port, own.settings() if own else "")
-        subscriber = stack.enter_context(_subscriber(folder, broker_port))
-        with console.status("starting the appliance ..."):
-            stack.enter_context(_appliance(folder))
-        console.print(
-            f"[green]✓[/green] appliance listens for DICOM as SCANSIDE on "
-            f"127.0.0.1:{settings.dicom.port}"
-        )
-        _page(settings)
+        files(series)  # what cannot be sent is said before anything is started
+    with started(pacs=pacs) as up:
         truth = None
         if projected:
             with console.status("drawing a radiograph of the chest phantom ..."):
-                series = _radiograph(folder / "radiograph")
+                series = _radiograph(up.folder / "radiograph")
             console.print(DRAWN)
         elif series is None:
             with console.status("making a chest phantom (lungs, ribs, vessels, nodules) ..."):
                 truth = phantoms.chest()
-        _send(truth, series, settings)
+        send(files(series or Path()) if truth is None else scanner.series(truth), up.settings)
         with console.status("waiting for the report ..."):
-            received = _wait(subscriber)
+            received = wait(up.subscriber)
         report = received.event.report
         if report is None:
             raise SeriesRefused(received.event.reasons[0])
-        _timing(settings, received)
-        which = _series_of(report, settings)
+        _timing(up.settings, received)
+        which = _series_of(report, up.settings)
         table.show(report, truth, console)
-        _write(report, received.lines, truth, series, settings, out, which)
-        kept = own is None or archive.show(settings.state, own, console)
+        _write(report, received.lines, truth, series, up.settings, out, which)
+        kept = up.own is None or archive.show(up.settings.state, up.own, console)
         if not once:
-            console.print(
-                "\nThe appliance goes on. Send it a series of your own:\n"
-                f"  scanside send DIR --to SCANSIDE@127.0.0.1:{settings.dicom.port}\n"
-                f"  mosquitto_sub -p {broker_port} -t 'scanside/v1/#' -v\n"
-                "Ctrl-C ends everything."
-            )
-            _page(settings)
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    table.show(_next(subscriber), None, console)
+            stay(up, up.subscriber)
     if (truth is not None or projected) and report.status is not Status.ANALYSED:
         return 1
     if not kept:
@@ -186,7 +212,9 @@ def _ended_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _settings(folder: Path, broker_port: int, dicom_port: int, more: str = "") -> Settings:
+def _settings(
+    folder: Path, broker_port: int, dicom_port: int, more: str = "", *, keep: bool = False
+) -> Settings:
     (folder / "scanside.toml").write_text(
         f"""state = "{folder}/state"
 [site]
@@ -203,6 +231,8 @@ port = {broker_port}
 [retain]
 reserve_mb = 64
 target_free_mb = 64
+[priors]
+keep = {str(keep).lower()}
 [web]
 enabled = true
 port = {free_port()}
@@ -263,7 +293,8 @@ def _radiograph(folder: Path) -> Path:
     return folder
 
 
-def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Settings) -> None:
+def send(images: Iterable[Dataset | Path], settings: Settings) -> None:
+    """Be the scanner; PeerAway where nothing was stored."""
     to = scanner.Address("SCANSIDE", "127.0.0.1", settings.dicom.port)
     with Progress(
         SpinnerColumn(),
@@ -278,10 +309,7 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
         def show_progress(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total or None)
 
-        if truth is not None:
-            summary = scanner.send(scanner.series(truth), to, progress=show_progress)
-        else:
-            summary = scanner.send(_files(series or Path()), to, progress=show_progress)
+        summary = scanner.send(images, to, progress=show_progress)
     for uid, status in summary.failed[:3]:
         console.print(f"[red]refused[/red] 0x{status:04X} {uid}")
     if summary.failed and not summary.sent:  # then no report will come
@@ -291,7 +319,7 @@ def _send(truth: phantoms.Phantom | None, series: Path | None, settings: Setting
         )
 
 
-def _files(series: Path) -> list[Path]:
+def files(series: Path) -> list[Path]:
     """What lies in the folder; SendError where nothing does."""
     files = sorted(path for path in series.rglob("*") if path.is_file())
     if not files:
@@ -299,7 +327,7 @@ def _files(series: Path) -> list[Path]:
     return files
 
 
-def _wait(subscriber: BinaryIO) -> Received:
+def wait(subscriber: Iterable[bytes]) -> Received:
     """Read the subscriber's lines until every series that began has its closing event, and the one
     that counts all of its findings: a study holds localizers and other series beside the chest."""
     findings: list[tuple[str, dict[str, Any]]] = []
@@ -339,7 +367,7 @@ def _foremost(closing: Iterable[tuple[str, StudyEvent]]) -> tuple[str, StudyEven
     return max(enumerate(closing), key=lambda at: (order.index(at[1][1].event), at[0]))[1]
 
 
-def _next(subscriber: BinaryIO) -> Report:
+def _next(subscriber: Iterable[bytes]) -> Report:
     for line in subscriber:
         topic, _, payload = line.decode().partition(" ")
         body = json.loads(payload)

@@ -11,6 +11,7 @@ Rules.
 4. Findings reach the threshold; none is smaller than `least_mm`. Under 3 mm no diameter is given,
    above 30 mm it is a mass (Lung-RADS v2022; Fleischner 2017). Nodules are routine: nothing here
    says how urgent, or how malignant, a finding is.
+5. A finding whose score lies below the head's `sure_from` is unsure, and keeps score and place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ from appliance.errors import Poisoned
 from appliance.interpret import segment
 from appliance.preprocess import plan
 from appliance.records import Candidate, Grid, Mask, Stack, Tensor, Vector
-from appliance.report import Finding, Scored, Scores
+from appliance.report import Doubt, Finding, Scored, Scores
 
 F32 = NDArray[np.float32]
 
@@ -36,6 +38,7 @@ LOG_MM = (np.log(0.5), np.log(200.0))
 """A diameter outside is cut to these: exp() of a stray output must not end the line."""
 MEASURED_FROM_MM = 3.0
 MASS_ABOVE_MM = 30.0
+DOUBTFUL_SCORE: Doubt = "fewer than nine in ten of such a score are right"
 
 
 def candidates(
@@ -89,11 +92,13 @@ def findings(
     threshold: float,
     least_mm: float,
     most: int,
+    sure_from: float | None = None,
 ) -> tuple[Finding, ...]:
     """Scored candidates -> at most `most` findings, best first (rule 4).
 
     `tracking_uid` is empty until `line.seal` knows the report's id. Key images carry their SOP
-    Instance UID; `seal` takes it off unless the site lets it out.
+    Instance UID; `seal` takes it off unless the site lets it out. One below `sure_from` is unsure
+    (heads.Calibration); None: nothing is said of certainty.
     """
     chosen = [c for c in candidates if c.score >= threshold and c.diameter_mm >= least_mm]
     chosen = sorted(chosen, key=lambda c: (-c.score, c.center_lps_mm))[:most]
@@ -118,9 +123,19 @@ def findings(
                 side=side,
                 key_image=key_image,
                 key_sop_instance_uid=stack.planes[key_image].header.sop_instance_uid,
+                **_certainty(candidate.score, sure_from),
             )
         )
     return tuple(found)
+
+
+def _certainty(score: float, sure_from: float | None) -> dict[str, Any]:
+    """What a score alone says of a finding's certainty."""
+    if sure_from is None:
+        return {}
+    if score >= sure_from:
+        return {"certainty": "sure"}
+    return {"certainty": "unsure", "unsure_why": (DOUBTFUL_SCORE,)}
 
 
 def scores(candidates: Iterable[Candidate], threshold: float) -> Scores:

@@ -19,8 +19,8 @@ Rules.
    does one without lung around it. Emphysema hides no nodule.
 4. More than MANY ground-glass findings, on both sides, are `multifocal`: each of them is unsure for
    it, and no other. Density is that of measure.py; what was not measured has none.
-5. A finding keeps score and place whatever is said here. With a head of disease each one is sure or
-   unsure; without it nothing is said.
+5. A finding keeps score and place whatever is said here, and what its score says of its certainty
+   (detect.py). With a head of disease each one is sure or unsure; without it nothing more is said.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.backend.protocol import Pointwise, highest
 from appliance.bundle.heads import DISEASES, DiseaseHead
 from appliance.errors import Poisoned
 from appliance.interpret import one_lung, segment
@@ -72,31 +73,49 @@ def drawn(
 
     Poisoned (`backend_failed`) where they are not four or do not cover the grid.
     """
-    logits, grid = outputs[head.output], segment.grid_of(image)
-    count = len(DISEASES) + 1
-    if logits.ndim != 5 or logits.shape[1] != count:
+    grid, name, count = segment.grid_of(image), head.output, len(DISEASES) + 1
+    partly = outputs if isinstance(outputs, Pointwise) else None
+    shape = outputs[name].shape if partly is None else partly.shape(name)
+    if len(shape) != 5 or shape[1] != count:
         raise Poisoned(
-            f"an output of shape {logits.shape} has no {count} classes of disease",
+            f"an output of shape {shape} has no {count} classes of disease",
             code="backend_failed",
         )
-    of_lungs = [segment.unpadded(logits[:, i : i + 1], grid)[lungs.voxels] for i in range(count)]
-    classes = np.zeros(grid.shape, np.uint8)
-    classes[lungs.voxels] = np.argmax(of_lungs, axis=0)
-    classes[~_thick(classes > 0)] = 0
+    segment.covers(shape, grid)
+    if partly is None:
+        classes = highest(outputs[name], lungs.voxels)
+    else:
+        classes = partly.highest(name, lungs.voxels)
+    classes *= _thick(classes > 0)
     return Drawn(lungs, classes)
 
 
 def _thick(diseased: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which voxels are of something three voxels thick (rule 1); beyond the grid lies none."""
-    around = np.pad(diseased, 1)
     middles = diseased.copy()
     for axis in range(3):
-        for step in (-1, 1):
-            middles &= np.roll(around, step, axis)[1:-1, 1:-1, 1:-1]
-    near = np.pad(middles, 1)
+        lower, upper = _beside(axis)
+        middles[upper] &= diseased[lower]
+        middles[lower] &= diseased[upper]
+        middles[_ends(axis)] = False
+    near = middles.copy()
     for axis in range(3):
-        near |= np.roll(near, 1, axis) | np.roll(near, -1, axis)
-    return np.asarray(diseased & near[1:-1, 1:-1, 1:-1], np.bool_)
+        lower, upper = _beside(axis)
+        before = near.copy()
+        near[upper] |= before[lower]
+        near[lower] |= before[upper]
+    return np.asarray(diseased & near, np.bool_)
+
+
+def _beside(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """All planes of an axis but the last, and all but the first."""
+    before = (slice(None),) * axis
+    return (*before, slice(-1)), (*before, slice(1, None))
+
+
+def _ends(axis: int) -> tuple[slice | list[int], ...]:
+    """The first and the last plane of an axis."""
+    return (*(slice(None),) * axis, [0, -1])
 
 
 def figures(drawn: Drawn, middle: float) -> Disease:
@@ -144,7 +163,7 @@ def judged(
     opaque = np.isin(drawn.classes, OPAQUE)
     parts = segment.found_in(opaque)
     for finding in findings:
-        why: list[Doubt] = []
+        why: list[Doubt] = [*finding.unsure_why]
         if _inside(finding, drawn.lungs, opaque, parts, diffuse=diffuse):
             why.append("inside disease")
         if many and finding in glass:

@@ -100,13 +100,35 @@ def _middle_of(plane: Plane) -> float | None:
     """x of the middle of the largest thing denser than BODY_HU in a plane; None where there is
     none."""
     dense = (plane.native[::PIXEL_STEP, ::PIXEL_STEP] > BODY_HU).astype(np.uint8)
-    count, _, boxes, _ = cv2.connectedComponentsWithStats(dense, connectivity=4)
-    if count < 2:
+    box = _around_middle(dense) or _largest(dense)
+    if box is None:
         return None
-    left, top, width, height, _ = boxes[1 + int(np.argmax(boxes[1:, cv2.CC_STAT_AREA]))].tolist()
+    left, top, width, height = box
     row, column = (top + (height - 1) / 2) * PIXEL_STEP, (left + (width - 1) / 2) * PIXEL_STEP
     where = plane.geometry
     across = column * where.spacing_mm[1] * where.row_lps[0]
     return float(
         where.position_lps_mm[0] + across + row * where.spacing_mm[0] * where.column_lps[0]
     )
+
+
+def _around_middle(dense: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+    """The box (left, top, width, height) of what lies at or below the middle, if that is more than
+    half of all and therefore the largest; mostly it is, and costs a fifth of `_largest`."""
+    rows, columns = dense.shape
+    below = np.flatnonzero(dense[rows // 2 :, columns // 2])
+    if not len(below):
+        return None
+    seed = columns // 2, rows // 2 + int(below[0])
+    area, _, _, box = cv2.floodFill(dense.copy(), None, seed, 2, flags=4)
+    left, top, width, height = box
+    return (left, top, width, height) if 2 * area > cv2.countNonZero(dense) else None
+
+
+def _largest(dense: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+    """The box of the largest face-connected thing; None where there is none."""
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(dense, connectivity=4)
+    if count < 2:
+        return None
+    left, top, width, height, _ = boxes[1 + int(np.argmax(boxes[1:, cv2.CC_STAT_AREA]))].tolist()
+    return left, top, width, height

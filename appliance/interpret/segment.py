@@ -69,13 +69,18 @@ def grid_of(image: Tensor) -> Grid:
 
 def unpadded(array: F32, grid: Grid) -> F32:
     """An output [1, 1, z, y, x] without the padding of its input: [z, y, x] of the grid."""
+    covers(array.shape, grid)
     z, y, x = grid.shape
-    if array.ndim != 5 or array.shape[2] < z or array.shape[3] < y or array.shape[4] < x:
+    return array[0, 0, :z, :y, :x]
+
+
+def covers(shape: tuple[int, ...], grid: Grid) -> None:
+    """Poisoned where an output of this shape [1, n, z, y, x] does not cover the grid."""
+    if len(shape) != 5 or any(n < least for n, least in zip(shape[2:], grid.shape, strict=True)):
         raise Poisoned(
-            f"an output of shape {array.shape} does not cover the grid {grid.shape}",
+            f"an output of shape {shape} does not cover the grid {grid.shape}",
             code="backend_failed",
         )
-    return array[0, 0, :z, :y, :x]
 
 
 def millilitres(mask: Mask) -> float:

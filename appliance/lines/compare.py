@@ -36,6 +36,7 @@ from appliance.prior.change import Measuring
 from appliance.prior.entry import Entry, Image
 from appliance.prior.follow import Located
 from appliance.prior.growth import Repeated
+from appliance.prior.repeated import MEASURED
 from appliance.prior.shown import Shown
 from appliance.reasons import Code
 from appliance.records import Vector
@@ -82,6 +83,10 @@ class Registration(Protocol):
         """[n, 3, 3]: d of the place in the earlier exam by d of that in today's."""
         ...
 
+    def weak_at(self, points: ArrayLike, /) -> NDArray[np.bool_]:
+        """[n]: whether the places of these points of today's exam cannot be relied on."""
+        ...
+
 
 class Locate(Protocol):
     """prior/locate.py: the place in the earlier exam, refined around a finding, LPS mm [3]."""
@@ -122,10 +127,10 @@ class Bundles:
     nodules: Loaded
     """Measures both exams."""
     registers: BundleRef | None = None
-    """The bundle of kind `compare`; None: demons are used, and `repeated` is empty."""
+    """The bundle of kind `compare`; None: demons are used."""
     displace: Displace | None = None
     repeated: tuple[Repeated, ...] = ()
-    """Its rows of repeatability."""
+    """Its rows of repeatability; empty: those that were measured with what ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +199,7 @@ def compare(prior: Entry, current: Entry, bundles: Bundles, laying: Laying) -> C
         current,
         Measuring(bundles.nodules.manifest, bundles.nodules.backend),
         days,
-        bundles.repeated,
-        registration.weak,
+        bundles.repeated or MEASURED,
     )
     here = _located(current, prior, registration, laying.locate)
     there = _located(prior, current, _Back(registration), laying.locate)
@@ -354,6 +358,9 @@ class _Back:
         there = self.forth.jacobian(self.forth.to_current(points))
         return np.asarray(np.linalg.pinv(there), np.float64)  # at a fold there is no way back
 
+    def weak_at(self, points: ArrayLike, /) -> NDArray[np.bool_]:
+        return self.forth.weak_at(self.forth.to_current(points))
+
 
 def _located(own: Entry, other: Entry, laid: Registration, locate: Locate) -> list[Located]:
     """What was found in one exam, with its place in the other one. Places of findings are refined;
@@ -365,7 +372,8 @@ def _located(own: Entry, other: Entry, laid: Registration, locate: Locate) -> li
         else:
             there = locate(laid, other.image, own.image, center, diameter / 2)
         x, y, z = (round(float(v), 2) for v in there)
-        found.append(Located(finding, cube, center, (x, y, z), diameter))
+        weak = bool(laid.weak_at([center])[0])
+        found.append(Located(finding, cube, center, (x, y, z), diameter, weak))
     return found
 
 

@@ -11,8 +11,9 @@ says where they are diseased. Pure.
 `Nodules` is the kind (lines/kind.py); what each head means is in bundle/heads.py.
 
 Rules.
-1. The networks of lungs and masses have one input where their ops are equal; both run before
-   anything else is prepared.
+1. The networks of lungs and masses have one input where their ops are equal. Where the backend can
+   (protocol.Begins), the network of masses runs while the lungs are looked at, and that of
+   proposals while all is said that needs no candidate.
 2. Only what is to be reported is measured. The least size that a thick series reports is then that
    of the figure reported, measured or not.
 3. Where spacing or thickness is too wide for nodules, only masses are looked for.
@@ -31,14 +32,14 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.backend.profile import Shapes, of_slices
-from appliance.backend.protocol import Backend
+from appliance.backend.protocol import Backend, begun
 from appliance.bundle import match
 from appliance.bundle.heads import MeasureHead
 from appliance.bundle.lines import Role, SegmentProposeClassify
@@ -146,6 +147,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         return Analysis(reasons=suspect)
     image = backend.prepare(stack, _ops(manifest, "segment"), None)
     outputs = backend.infer("segment", image)
+    large = _begun_masses(stack, image, manifest, line, backend)
     lungs = segment.mask(outputs, image, line.segment)
     coverage = segment.coverage(lungs, stack)
     missing = one_lung.limitation(lungs, coverage, stack, line.one_lung_share)
@@ -153,19 +155,23 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         coverage = coverage.model_copy(update={"sides": "one" if missing else "both"})
     if against := _against(lungs, coverage, stack, manifest, suspect, missing):
         return Analysis(reasons=against)
-    room = series.values(stack, lungs, lungs_side_cm2=_on_edge_cm2(lungs, stack))
-    sick = None
-    if line.disease is not None and not masses_only:
-        sick = disease.drawn(outputs, image, line.disease, lungs)
-    del outputs
-    masses, drawn = _masses(stack, image, lungs, manifest, line, backend)
-    del image  # a volume that is not needed any more
-    nodules: tuple[Candidate, ...] = ()
+    proposed: _Begun | None = None
     if not masses_only:
         around = plan.voxels(stack, _ops(manifest, "propose"), _around(lungs, manifest))
         if text := budget.too_wide(whole + more + around, labelled):
             return Analysis(too_wide=text)
-        nodules = _nodules(stack, lungs, masses, manifest, line, backend)
+        near = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
+        proposed = _Begun(near, begun(backend, "propose", near))
+    room = series.values(stack, lungs, lungs_side_cm2=_on_edge_cm2(lungs, stack))
+    sick = None
+    if line.disease is not None and not masses_only:
+        sick = disease.drawn(outputs, image, line.disease, lungs)
+    del outputs, image  # volumes that are not needed any more
+    masses, drawn = _masses(stack, large, lungs, line)
+    del large
+    nodules: tuple[Candidate, ...] = ()
+    if proposed is not None:
+        nodules = _nodules(stack, lungs, masses, proposed, manifest, line, backend)
     found = _Found(lungs, masses, nodules, drawn)
     findings, bodies, estimated = _findings(stack, found, manifest, line, backend)
     diffuse: tuple[Reason, ...] = ()
@@ -232,24 +238,37 @@ def cube_voxels(manifest: Manifest) -> int:
     return voxels
 
 
-def _masses(
-    stack: Stack,
-    image: Tensor,
-    lungs: Mask,
-    manifest: Manifest,
-    line: SegmentProposeClassify,
-    backend: Backend,
-) -> tuple[tuple[Measured, ...], Parts | None]:
-    """Masses that are to be reported, and the parts that their network draws, None where it draws
-    none; `image` is what the network of lungs saw (rule 1)."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a network sees, and what waits for its outputs."""
+
+    image: Tensor
+    outputs: Callable[[], Mapping[str, NDArray[np.float32]]]
+
+
+def _begun_masses(
+    stack: Stack, image: Tensor, manifest: Manifest, line: SegmentProposeClassify, backend: Backend
+) -> _Begun | None:
+    """The network of masses at work, None where there is none; `image` is what the network of lungs
+    saw (rule 1)."""
     if line.mass is None:
-        return (), None
+        return None
     ops = _ops(manifest, "mass")
     if ops != _ops(manifest, "segment"):
         image = backend.prepare(stack, ops, None)
-    outputs = backend.infer("mass", image)
-    masses = mass.kept(outputs, image, line.mass, lungs)
-    drawn = None if line.body is None else mass.parts(outputs, image, line.body)
+    return _Begun(image, begun(backend, "mass", image))
+
+
+def _masses(
+    stack: Stack, large: _Begun | None, lungs: Mask, line: SegmentProposeClassify
+) -> tuple[tuple[Measured, ...], Parts | None]:
+    """Masses that are to be reported, and the parts that their network draws, None where it draws
+    none."""
+    if line.mass is None or large is None:
+        return (), None
+    outputs = large.outputs()
+    masses = mass.kept(outputs, large.image, line.mass, lungs)
+    drawn = None if line.body is None else mass.parts(outputs, large.image, line.body)
     return mass.measured(masses, drawn, stack), drawn
 
 
@@ -257,13 +276,13 @@ def _nodules(
     stack: Stack,
     lungs: Mask,
     masses: Sequence[Measured],
+    proposed: _Begun,
     manifest: Manifest,
     line: SegmentProposeClassify,
     backend: Backend,
 ) -> tuple[Candidate, ...]:
-    """Propose over the closed lungs, leave out parts of masses, classify patches and cubes."""
-    image = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
-    candidates = detect.candidates(backend.infer("propose", image), image, line.propose, lungs)
+    """Candidates over the closed lungs, without parts of masses; classify patches and cubes."""
+    candidates = detect.candidates(proposed.outputs(), proposed.image, line.propose, lungs)
     candidates = mass.apart(candidates, masses)
     if not candidates:
         return ()
@@ -307,11 +326,13 @@ def _findings(
         threshold=line.calibration.threshold,
         least_mm=least if line.measure is None else 0.0,
         most=line.max_findings if line.measure is None else len(nodules),
+        sure_from=line.calibration.sure_from,
     )
     masses: tuple[tuple[Finding, Measured], ...] = ()
     if line.mass is not None:
         whole = _named(stack, seen.lungs, seen.masses, line.mass.threshold, line.mass.least_mm)
-        grown = _named(stack, seen.lungs, large, line.calibration.threshold, 0.0)
+        scored = line.calibration
+        grown = _named(stack, seen.lungs, large, scored.threshold, 0.0, scored.sure_from)
         masses = (*whole, *grown)
     if seen.drawn is None:
         found += tuple(finding for finding, _ in masses)
@@ -345,7 +366,12 @@ def _overgrown(
 
 
 def _named(
-    stack: Stack, lungs: Mask, masses: Sequence[Measured], threshold: float, least_mm: float
+    stack: Stack,
+    lungs: Mask,
+    masses: Sequence[Measured],
+    threshold: float,
+    least_mm: float,
+    sure_from: float | None = None,
 ) -> tuple[tuple[Finding, Measured], ...]:
     """Each of the masses, best first, as a finding."""
     found = detect.findings(
@@ -355,6 +381,7 @@ def _named(
         threshold=threshold,
         least_mm=least_mm,
         most=len(masses),
+        sure_from=sure_from,
     )
     return tuple(zip(found, masses, strict=True))
 

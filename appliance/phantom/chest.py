@@ -31,10 +31,12 @@ import numpy.typing as npt
 
 from appliance.phantom import anatomy, tissue, vessels
 from appliance.phantom import nodules as lesions
+from appliance.phantom.field import Field
+from appliance.phantom.kernel import STANDARD, Kernel
 from appliance.phantom.nodules import Nodule
 from appliance.phantom.raster import Array, Grid, Point
 
-__all__ = ["Nodule", "Phantom", "chest"]
+__all__ = ["Nodule", "Phantom", "Scan", "chest"]
 
 TOP_MM: Final = 116.0  # the lungs end near 92 and -190; 2-3 cm more on both sides
 BOTTOM_MM: Final = -212.0
@@ -65,14 +67,58 @@ def chest(
     358 mm; `noise_hu` the standard deviation in the middle of the body; `nodules` replaces the
     default set (13 nodules of 4.5-19 mm, twelve of them 6 mm or more, placed by the seed).
     """
-    if min(spacing_mm) <= 0 or spacing_mm[1] != spacing_mm[2]:
-        raise ValueError(f"spacing must be positive and square in plane, not {spacing_mm}")
-    body, trees = _plan(seed)
+    scan = Scan(spacing_mm, rows, noise_hu)
+    body, trees = plan(seed)
     if nodules is None:
         nodules = lesions.default_set(body, trees, np.random.default_rng((seed, 76)))
     rng = np.random.default_rng((seed, 79))
-    dz, dy, dx = spacing_mm
-    side = rows if rows is not None else round(358.4 / dy)
+    drawn = [Drawn(index, nodule) for index, nodule in enumerate(nodules)]
+    return scanned(seed, (body, trees), drawn, scan, texture=rng, noise=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """How a chest is scanned: `spacing_mm` (z, y, x), the side of the square image (None: what
+    covers 358 mm), the noise in the middle of the body and the kernel. ValueError where the spacing
+    is not positive and square in plane."""
+
+    spacing_mm: tuple[float, float, float]
+    rows: int | None = None
+    noise_hu: float = 25.0
+    kernel: Kernel = STANDARD
+
+    def __post_init__(self) -> None:
+        if min(self.spacing_mm) <= 0 or self.spacing_mm[1] != self.spacing_mm[2]:
+            raise ValueError(f"spacing must be positive and square in plane, not {self.spacing_mm}")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A nodule, and the index that its shape comes from: the same one has the same shape."""
+
+    index: int
+    nodule: Nodule
+
+
+def scanned(
+    seed: int,
+    person: tuple[anatomy.Anatomy, vessels.Trees],
+    nodules: Sequence[Drawn],
+    scan: Scan,
+    *,
+    texture: np.random.Generator,
+    noise: np.random.Generator,
+    field: Field | None = None,
+) -> Phantom:
+    """One scan of one person (`plan`), whose shapes and twigs come from `seed`.
+
+    `field` says from where in the person each point of the image is drawn; the centres of `nodules`
+    are in the image, trees and twigs in the person. `texture` makes the slow unevenness of tissues,
+    `noise` the grain of the lung and the noise of the image.
+    """
+    body, trees = person
+    dz, dy, dx = scan.spacing_mm
+    side = scan.rows if scan.rows is not None else round(358.4 / dy)
     count = int((TOP_MM - BOTTOM_MM) / dz)
     per = max(1, round(dz / 2.4))
     origin = (-(side - 1) / 2 * dx, -(side - 1) / 2 * dy + 4.0, BOTTOM_MM)
@@ -83,31 +129,40 @@ def chest(
         (origin[0], origin[1], BOTTOM_MM - dz / 2 + dz / per / 2),
     )
     patches = []
-    for index, nodule in enumerate(nodules):
-        shape = np.random.default_rng((seed, index, 77))
-        patches += lesions.draw(fine, nodule, lesions.surface(index), shape)
-    blood, lumen = vessels.draw_trees(fine, trees)
+    for one in nodules:
+        shape = np.random.default_rng((seed, one.index, 77))
+        patches += lesions.draw(fine, one.nodule, lesions.surface(one.index), shape)
+    twigs = None
     if dx <= vessels.TWIG_SEEN_MM:
         twigs = vessels.twigs(body, trees.blood, np.random.default_rng((seed, 78)))
+    if field is not None:
+        trees = trees.moved(field)
+        twigs = None if twigs is None else vessels.moved(twigs, field)
+    blood, lumen = vessels.draw_trees(fine, trees)
+    if twigs is not None:
         vessels.draw(blood, twigs, fine.step_mm, fine.origin, max(0.7, dx))
     out = np.empty((count, side, side), np.int16)
-    clean = _profile(tissue.slices(body, fine, (blood, lumen), patches, rng), per)
-    noise = _Noise(spacing_mm, noise_hu, rng)
-    for k, (image, depth) in enumerate(clean):
-        np.clip(np.rint(image + noise.field(depth)), -1024, 3071, out=image)
-        out[k] = image.astype(np.int16)
-    return Phantom(out, (dz, dy, dx), origin, tuple(nodules))
+    painted = tissue.slices(
+        body, fine, (blood, lumen), patches, texture, noise, scan.kernel.psf_mm, field
+    )
+    quantum = _Noise(scan, noise)
+    for k, (image, depth) in enumerate(_profile(painted, per)):
+        sharp = scan.kernel.enhanced(image, dy)
+        np.clip(np.rint(sharp + quantum.field(depth)), -1024, 3071, out=sharp)
+        out[k] = sharp.astype(np.int16)
+    return Phantom(out, (dz, dy, dx), origin, tuple(one.nodule for one in nodules))
 
 
 @lru_cache(maxsize=4)
-def _plan(seed: int) -> tuple[anatomy.Anatomy, vessels.Trees]:
-    """What does not depend on the grid: the adult and the trees (a second's work, so kept)."""
+def plan(seed: int, *, varied: bool = False) -> tuple[anatomy.Anatomy, vessels.Trees]:
+    """What does not depend on the grid: the adult and the trees (a second's work, so kept). The
+    trees of all seeds branch alike, for their lobes are filled alike, unless they are `varied`."""
     rng = np.random.default_rng(seed)
     body = anatomy.Anatomy(
         scale=float(rng.uniform(0.96, 1.03)),
         phases=tuple(float(v) for v in rng.uniform(0, 2 * np.pi, 6)),
     )
-    return body, vessels.plant(body, rng)
+    return body, vessels.plant(body, rng, varied=varied)
 
 
 def _profile(fine: Iterator[tuple[Array, Array]], per: int) -> Iterator[tuple[Array, Array]]:
@@ -135,12 +190,10 @@ class _Noise:
     """Quantum noise after a soft kernel: white noise through a band pass, about `hu` strong in
     the middle of the body and weaker towards the skin."""
 
-    def __init__(
-        self, spacing_mm: tuple[float, float, float], hu: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, scan: Scan, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._hu = hu
-        self._near = max(0.42 / spacing_mm[1], 0.2)
+        self._hu = scan.noise_hu
+        self._near = max(scan.kernel.grain_mm / scan.spacing_mm[1], 0.2)
         self._far = 3.2 * self._near
         impulse = np.zeros((65, 65), np.float32)
         impulse[32, 32] = 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
@@ -27,6 +28,21 @@ ROOT: Final = UUID("0d8c1d0e-6f0b-5c4e-9a51-3f6f2a7c9d10")
 IMPLEMENTATION: Final = UID("2.25.294019470125236226013226186842107341841")
 
 
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What the images say of who was scanned; what is empty is left empty, and an empty issuer out
+    (PS3.3 C.2.2: Issuer of Patient ID is of type 3)."""
+
+    patient_id: str = "PHANTOM-CHEST"
+    issuer: str = ""
+    name: str = "PHANTOM^CHEST"
+    birth_date: str = ""
+    sex: str = "O"
+
+
+PHANTOM: Final = Patient()
+
+
 def series(
     phantom: Phantom,
     *,
@@ -35,6 +51,7 @@ def series(
     when: datetime = datetime(2026, 1, 5, 9, 30),
     kernel: str = "STANDARD",
     series_number: int = 1,
+    patient: Patient = PHANTOM,
 ) -> Iterator[Dataset]:
     """The phantom as CT instances, from the head down, in Explicit VR Little Endian.
 
@@ -42,7 +59,13 @@ def series(
     1024 in signed 16 bits with a rescale intercept of -1024, as scanners do.
     """
     images = _images(
-        phantom, study_uid, series_uid, when, kernel=kernel, series_number=series_number
+        phantom,
+        study_uid,
+        series_uid,
+        when,
+        kernel=kernel,
+        series_number=series_number,
+        patient=patient,
     )
     return _Counted(images, len(phantom.hu))
 
@@ -70,6 +93,7 @@ def _images(
     *,
     kernel: str,
     series_number: int,
+    patient: Patient,
 ) -> Iterator[Dataset]:
     digest = hashlib.sha256(phantom.hu.tobytes())
     digest.update(repr((phantom.spacing_mm, phantom.origin_lps_mm, phantom.hu.shape)).encode())
@@ -77,7 +101,7 @@ def _images(
     study_uid = study_uid or uid(name, "study")
     series_uid = series_uid or uid(name, f"series {series_number}")
     count = len(phantom.hu)
-    shared = _shared(phantom, when, kernel)
+    shared = _shared(phantom, when, kernel, patient)
     shared.StudyInstanceUID, shared.SeriesInstanceUID = study_uid, series_uid
     shared.FrameOfReferenceUID = uid(study_uid, "frame of reference")
     shared.SeriesNumber = series_number
@@ -115,7 +139,7 @@ def meta(image: Dataset) -> FileMetaDataset:
     return meta
 
 
-def _shared(phantom: Phantom, when: datetime, kernel: str) -> Dataset:
+def _shared(phantom: Phantom, when: datetime, kernel: str, patient: Patient) -> Dataset:
     """What all images of the series have in common, module by module of PS3.3 A.3."""
     d = Dataset()
     day, hour = when.strftime("%Y%m%d"), when.strftime("%H%M%S")
@@ -123,8 +147,10 @@ def _shared(phantom: Phantom, when: datetime, kernel: str) -> Dataset:
     # SOP Common, Patient, General Study
     d.SpecificCharacterSet = "ISO_IR 192"
     d.SOPClassUID = CTImageStorage
-    d.PatientName, d.PatientID = "PHANTOM^CHEST", "PHANTOM-CHEST"
-    d.PatientBirthDate, d.PatientSex, d.PatientAge = "", "O", "060Y"
+    d.PatientName, d.PatientID = patient.name, patient.patient_id
+    if patient.issuer:
+        d.IssuerOfPatientID = patient.issuer
+    d.PatientBirthDate, d.PatientSex, d.PatientAge = patient.birth_date, patient.sex, "060Y"
     d.QualityControlSubject = "YES"
     d.StudyDate = d.SeriesDate = d.AcquisitionDate = d.ContentDate = day
     d.StudyTime = d.SeriesTime = d.AcquisitionTime = d.ContentTime = hour

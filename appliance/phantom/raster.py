@@ -6,6 +6,7 @@ millimetres; a field is positive inside (see `anatomy`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,3 +40,28 @@ def ramp(field: Array, width: float) -> Array:
 def over(image: Array, field: Array, hu: float | Array, width: float) -> None:
     """Paint what lies where `field` is positive."""
     image += ramp(field, width) * (hu - image)
+
+
+def between(volumes: Sequence[Array], index: npt.NDArray[np.float64]) -> list[Array]:
+    """Volumes [z, y, x] at fractional voxel indices [..., 3] (z, y, x): linear between voxels, and
+    beyond the border as at it."""
+    shape = volumes[0].shape
+    flat = np.zeros(index.shape[:-1], np.int64)
+    parts = []
+    for k, size in enumerate(shape):
+        at = np.clip(index[..., k], 0, size - 1)
+        low = np.minimum(at.astype(np.int64), size - 2)
+        flat = flat * size + low
+        parts.append((at - low).astype(np.float32))
+    steps = (shape[1] * shape[2], shape[2], 1)
+    sources = [np.ascontiguousarray(v).ravel() for v in volumes]
+    out = [np.zeros(flat.shape, np.float32) for _ in volumes]
+    for corner in range(8):
+        ups = [(corner >> k) & 1 for k in range(3)]
+        weight = np.ones(flat.shape, np.float32)
+        for up, part in zip(ups, parts, strict=True):
+            weight *= part if up else 1 - part
+        where = flat + sum(step for up, step in zip(ups, steps, strict=True) if up)
+        for k, source in enumerate(sources):
+            out[k] += weight * source[where]
+    return out

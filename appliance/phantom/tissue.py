@@ -5,8 +5,10 @@ Rules of this module:
 1. Fields that cost much are computed on a coarse grid and interpolated; spine and small bones,
    whose edges are sharp, on the fine one.
 2. Painters run from the outside to the inside, and what comes later lies on top.
-3. Each slice ends with the in-plane point spread: about 1.1 mm full width at half maximum, usual
-   for a soft kernel.
+3. Each slice ends with the in-plane point spread of its kernel.
+4. With a field (`field`), what lies in the lungs and what bounds them is drawn from where the field
+   says, and the chest wall from where its walls say; the spine and the organs of the belly stay.
+   The lung is the denser the more the field has pressed it together.
 """
 
 from __future__ import annotations
@@ -20,19 +22,23 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.phantom import anatomy as a
+from appliance.phantom.field import Field
 from appliance.phantom.nodules import Patch
-from appliance.phantom.raster import Array, Grid, over, ramp
+from appliance.phantom.raster import Array, Grid, between, over, ramp
 
 Bytes = npt.NDArray[np.uint8]
 
-PSF_SIGMA_MM: Final = 0.45
+_WALL: Final = ("body", "cage", "order", "angle")
+"""Coarse fields that move with the chest wall."""
+_STAY: Final = ("soft",)
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
     """One slice while it is painted: the image, its place in reference millimetres (height) and
     patient millimetres (x [1, n], y [n, 1], z [1]), the edge width, the coarse fields brought to
-    full size by name, and a slow unevenness that all tissues share."""
+    full size by name, a slow unevenness that all tissues share, and how much denser a breath has
+    made the lung (None: there was none)."""
 
     image: Array
     body: a.Anatomy
@@ -42,6 +48,7 @@ class _Slice:
     width: float
     full: Callable[[str], Array]
     texture: Array
+    pressed: Array | None
 
     @property
     def height(self) -> float:
@@ -63,15 +70,19 @@ def slices(
     grid: Grid,
     trees: tuple[Bytes, Bytes],
     patches: Sequence[Patch],
-    rng: np.random.Generator,
+    texture: np.random.Generator,
+    grain: np.random.Generator,
+    psf_mm: float,
+    field: Field | None = None,
 ) -> Iterator[tuple[Array, Array]]:
     """Noise-free fine slices from the feet up, each with the depth below the skin (mm).
 
-    `trees` are the drawn vessels and the drawn lumens of the bronchi, [z, y, x], 0..255.
+    `trees` are the drawn vessels and the drawn lumens of the bronchi, [z, y, x], 0..255, already
+    where the field has moved them. `psf_mm` is the standard deviation of the point spread.
     """
     sy, n = grid.step_mm[1], grid.rows
-    psf = max(PSF_SIGMA_MM / sy, 0.25)
-    coarse, first, step = _coarse(body, grid, rng)
+    psf = max(psf_mm / sy, 0.25)
+    coarse, first, step = _coarse(body, grid, texture, field)
     px, py, pz = grid.axis(2), grid.axis(1), grid.axis(0)
     for k in range(grid.slices):
         at = (float(pz[k]) - first) / step
@@ -92,12 +103,13 @@ def slices(
             max(0.8, sy),
             full,
             full("texture"),
+            None if field is None else full("pressed"),
         )
         skin = full("body")
         _table(s)
         _chest_wall(s, skin)
         _organs(s)
-        _lungs(s, rng, max(0.8 / sy, 0.3))
+        _lungs(s, grain, max(0.8 / sy, 0.3))
         _tubes(s, trees[0][k], trees[1][k])
         for patch in patches:
             _stamp(s.image, patch, k)
@@ -107,7 +119,7 @@ def slices(
 
 
 def _coarse(
-    body: a.Anatomy, grid: Grid, rng: np.random.Generator
+    body: a.Anatomy, grid: Grid, rng: np.random.Generator, field: Field | None
 ) -> tuple[dict[str, Array], float, float]:
     """All fields on a coarse grid that covers the same square, with its first z and step in mm."""
     sy = grid.step_mm[1]
@@ -131,7 +143,32 @@ def _coarse(
     white = rng.standard_normal((len(zs), small, small), dtype=np.float32)
     slow = np.stack([cv2.GaussianBlur(layer, (0, 0), 4.5 / cell) for layer in white])
     fields["texture"] = slow / np.float32(max(float(slow.std()), 1e-6))
-    return {k: np.broadcast_to(f, white.shape) for k, f in fields.items()}, float(zs[0]), step
+    all_of = {k: np.broadcast_to(f, white.shape) for k, f in fields.items()}
+    if field is not None:
+        all_of = _moved(all_of, (z, y, x), field)
+    return all_of, float(zs[0]), step
+
+
+def _moved(fields: dict[str, Array], at: a.Place, field: Field) -> dict[str, Array]:
+    """Coarse fields [z, y, x] at (z, y, x) as the image of a field shows them, and `pressed`: how
+    much denser it has made the lung."""
+    axes = [axis.ravel().astype(np.float64) for axis in at]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
+    low, step = [axis[0] for axis in axes], [axis[1] - axis[0] for axis in axes]
+
+    def drawn_from(places: npt.NDArray[np.float64], names: Sequence[str]) -> dict[str, Array]:
+        index = ((places[:, ::-1] - low) / step).reshape(*z.shape, 3)
+        return dict(zip(names, between([fields[name] for name in names], index), strict=True))
+
+    inner = [name for name in fields if name not in (*_WALL, *_STAY)]
+    out = drawn_from(field.to_person(points), inner)
+    out.update(drawn_from(field.wall_to_person(points), _WALL))
+    out.update({name: fields[name] for name in _STAY})
+    # the lung ends at the chest wall and at the spine, which do not move as it does
+    out["lungs"] = np.minimum(np.minimum(out["lungs"], out["cage"]), -out["soft"])
+    out["pressed"] = field.pressed(points).reshape(z.shape).astype(np.float32)
+    return out
 
 
 def _table(s: _Slice) -> None:
@@ -265,6 +302,8 @@ def _lungs(s: _Slice, rng: np.random.Generator, grain: float) -> None:
     line = np.exp(-((oblique / np.float32(0.5)) ** 2))
     right = (x < 0) & (oblique > 0)
     line = np.maximum(line, np.where(right, np.exp(-((flat / np.float32(0.5)) ** 2)), 0))
+    if s.pressed is not None:
+        air = np.float32(a.AIR) + (air - np.float32(a.AIR)) * s.pressed
     air += line * np.float32(220) * np.clip(np.float32(0.75) + np.float32(0.3) * texture, 0.1, 1.1)
     s.over(lungs, air)
 

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.phantom import anatomy as a
+from appliance.phantom.field import Field
 from appliance.phantom.raster import Grid, Point
 
 Array = npt.NDArray[np.float32]
@@ -33,13 +34,23 @@ ARTERY_ENDS: Final = 3600  # both lungs together
 VEIN_ENDS: Final = 2800
 TWIGS: Final = 13000  # the smallest vessels seen, side branches of the trees
 TWIG_SEEN_MM: Final = 1.3  # pixels above which twigs vanish in the partial volume
+DRAWN_MM: Final = 0.02  # nobody sees a vessel that is off by this
 BRONCHUS_LEAST_MM: Final = 1.25  # lumen radius below which no airway is seen in CT
 STEP: Final = 0.42  # part of the way to the centre of the fed points, after Tawhai
+UNEVEN: Final = 7.2  # points to choose unevenly from, of each end
+STEPS: Final = (0.26, 0.58)  # of a tree that is grown by a whim
+SHARES: Final = (0.24, 0.76)  # of the fed points, what the first of two branches feeds
 PIECE_MM: Final = 7.0  # curved branches are drawn in pieces of about this length
 
 
-def grow(root: tuple[float, float, float], ends: Rows, radii: Rows) -> Rows:
-    """A tree from `root` to each of `ends` [n, 3] with end radii [n], as segments [m, 8]."""
+def grow(
+    root: tuple[float, float, float],
+    ends: Rows,
+    radii: Rows,
+    whim: np.random.Generator | None = None,
+) -> Rows:
+    """A tree from `root` to each of `ends` [n, 3] with end radii [n], as segments [m, 8]. With a
+    `whim` each branch has a length of its own and parts in a direction of its own."""
     out: list[tuple[float, ...]] = []
     start = np.asarray(root, np.float64)
     toward = ends.mean(axis=0) - start
@@ -58,7 +69,8 @@ def grow(root: tuple[float, float, float], ends: Rows, radii: Rows) -> Rows:
         if len(points) == 1:
             stop = points[0]
         else:
-            stop = begin + STEP * (points.mean(axis=0) - begin)
+            step = STEP if whim is None else float(whim.uniform(*STEPS))
+            stop = begin + step * (points.mean(axis=0) - begin)
         way = stop - begin
         length = float(np.linalg.norm(way))
         # a quadratic curve that leaves the parent along its direction
@@ -81,9 +93,13 @@ def grow(root: tuple[float, float, float], ends: Rows, radii: Rows) -> Rows:
         centred = points - points.mean(axis=0)
         # split across the longest extent of the fed points: the heaviest eigenvector
         axis = way if len(points) == 2 else np.linalg.eigh(centred.T @ centred)[1][:, -1]
-        order = np.argsort(centred @ axis, kind="stable")
         # uneven halves: real branching is asymmetric (Weibel; Horsfield)
-        cut = max(1, min(len(points) - 1, round(len(points) * (0.36 if len(points) % 2 else 0.58))))
+        share = 0.36 if len(points) % 2 else 0.58
+        if whim is not None:
+            axis = axis / np.linalg.norm(axis) + whim.normal(0, 0.6, 3)
+            share = float(whim.uniform(*SHARES))
+        order = np.argsort(centred @ axis, kind="stable")
+        cut = max(1, min(len(points) - 1, round(len(points) * share)))
         for part in (order[:cut], order[cut:]):
             stack.append((stop, heading, points[part], radius[part], own))
     return np.array(out)
@@ -135,6 +151,18 @@ class Trees:
     wall: npt.NDArray[np.float64]  # outer surface of the bronchi
     lumen: npt.NDArray[np.float64]
 
+    def moved(self, field: Field) -> Trees:
+        """The same trees as the image of this field shows them; radii stay as they are."""
+        return Trees(*(moved(rows, field) for rows in (self.blood, self.wall, self.lumen)))
+
+
+def moved(segments: Rows, field: Field) -> Rows:
+    """Segments [m, 8] with their ends in the image of a field, within DRAWN_MM."""
+    rows: Rows = segments.copy()
+    ends, which = np.unique(segments[:, 0:6].reshape(-1, 3), axis=0, return_inverse=True)
+    rows[:, 0:6] = field.to_image(ends, DRAWN_MM)[which.ravel()].reshape(-1, 6)
+    return rows
+
 
 def spread(n: int, shift: float) -> Array:
     """n points that fill the box of the lungs evenly (additive recurrence), [n, 3] in mm."""
@@ -152,11 +180,15 @@ def maybe_lung(body: a.Anatomy, points: Array) -> npt.NDArray[np.bool_]:
     return sieve
 
 
-def plant(body: a.Anatomy, rng: np.random.Generator) -> Trees:
+def plant(body: a.Anatomy, rng: np.random.Generator, *, varied: bool = False) -> Trees:
+    """The trees of one person. Without `varied` their ends fill the lobes evenly and branches part
+    by one rule, so that the trees of any two persons are much alike from the hilum on."""
     blood, wall, lumen = [], [], []
     for kind, ends in (("artery", ARTERY_ENDS), ("vein", VEIN_ENDS)):
-        points = spread(int(ends * 3.6), float(rng.uniform()))
+        points = spread(int(ends * (UNEVEN if varied else 3.6)), float(rng.uniform()))
         points = points[maybe_lung(body, points)]
+        if varied:
+            points = points[_favoured(points, rng)]
         x, y, z = points.T
         field = body.lungs(x, y, z)["lungs"]
         oblique, flat = body.fissures(x, y, z)
@@ -170,13 +202,24 @@ def plant(body: a.Anatomy, rng: np.random.Generator) -> Trees:
             mine = inside & (lobes == name)
             stops = points[mine] + np.clip(jitter[mine], -2.5, 2.5)
             root = artery if kind == "artery" else vein
-            tree = grow(_scaled(root, body.scale), stops, radii[mine])
+            tree = grow(_scaled(root, body.scale), stops, radii[mine], rng if varied else None)
             blood.append(tree)
             if kind == "artery":
                 w, inner = _bronchi(tree, bronchus, body.scale)
                 wall.append(w)
                 lumen.append(inner)
     return Trees(np.concatenate(blood), np.concatenate(wall), np.concatenate(lumen))
+
+
+def _favoured(points: Array, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Ends that a person's vessels feed: more of them here and fewer there, by slow waves."""
+    waves = np.zeros(len(points))
+    for length in (130.0, 90.0, 70.0):
+        way = rng.normal(size=3)
+        way *= 2 * np.pi / length / np.linalg.norm(way)
+        waves += np.sin(points @ way + rng.uniform(0, 2 * np.pi))
+    kept: npt.NDArray[np.bool_] = rng.uniform(size=len(points)) < 1 / (1 + np.exp(-2.5 * waves))
+    return kept
 
 
 def twigs(

@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from appliance.preprocess import plan
 from appliance.prior import warp
 from appliance.prior.entry import Image
 from appliance.prior.warp import F32, F64
@@ -43,6 +44,8 @@ class Alignment:
     scale: F64
     """[3]: x, y, z."""
     shift: F64
+    guessed: bool = False
+    """Whether the box of any axis did not count."""
 
     def to_prior(self, points: ArrayLike) -> F64:
         """Of points [..., 3]."""
@@ -75,8 +78,9 @@ def aligned(prior: Image, current: Image) -> Alignment:
     there = [_ends(prior, axis) for axis in (2, 1, 0)]
     here = [_ends(current, axis) for axis in (2, 1, 0)]
     choices = [_of_axis(p, c) for p, c in zip(there, here, strict=True)]
+    guessed = any(len(ways) > 1 for ways in choices)
     tried = [
-        Alignment(np.array([s for s, _ in way]), np.array([t for _, t in way]))
+        Alignment(np.array([s for s, _ in way]), np.array([t for _, t in way]), guessed)
         for way in itertools.product(*choices)
     ]
     if len(tried) == 1:
@@ -138,12 +142,12 @@ def _coarse(image: Image) -> tuple[F32, F64]:
     means = warp.along_axes(image.values.astype(np.float32), matrices)
     axes = [(np.arange(n) + 0.5) * cell - 0.5 for n, cell in zip(shape, cells, strict=True)]
     index = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    return means, warp.lps_of(image.grid, index)
+    return means, plan.to_lps(image.grid, index)
 
 
 def _alike(prior: Image, moving: warp.Volume, fixed: F32, at: F64, way: Alignment) -> float:
     """Correlation of both images where both are; -1 where they share too little."""
-    index = warp.index_of(prior.grid, way.to_prior(at))
+    index = plan.to_index(prior.grid, way.to_prior(at))
     cell = np.array([STEP_MM / mm for mm in prior.grid.spacing_mm])
     place = ((index + 0.5) / cell - 0.5).astype(np.float32)
     inside = np.all((place > -0.5) & (place < np.array(moving.shape) - 0.5), axis=1)

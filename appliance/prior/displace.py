@@ -73,9 +73,6 @@ def _level(moving: F32, fixed: F32, field: F32, steps: int) -> F32:
     field, ready = field.copy(), warp.Volume(moving)
     z, y, x = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in fixed.shape), indexing="ij")
     slope = _gradient(fixed)
-    of_step, of_field = (
-        [warp.gaussian(n, sigma) for n in fixed.shape] for sigma in (STEP_CELLS, FIELD_CELLS)
-    )
     for _ in range(steps):
         moved = ready.at(z + field[0], y + field[1], x + field[2]).reshape(fixed.shape)
         off = fixed - moved
@@ -83,7 +80,7 @@ def _level(moving: F32, fixed: F32, field: F32, steps: int) -> F32:
         step = force * (off / ((force**2).sum(0) + off**2 + STILL))
         step *= np.minimum(1, MOST_STEP / np.maximum(np.sqrt((step**2).sum(0)), 1e-6))
         for k in range(3):
-            field[k] = warp.along_axes(field[k] + warp.along_axes(step[k], of_step), of_field)
+            field[k] = warp.smoothed(field[k] + warp.smoothed(step[k], STEP_CELLS), FIELD_CELLS)
     return field
 
 

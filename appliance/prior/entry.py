@@ -83,7 +83,8 @@ class Facts(Record):
     diseased: bool = False
     """The report says `diffuse_disease`."""
     list_full: bool = False
-    """The network of candidates gave as many as it may, so what is in no list is not absent."""
+    """The network of candidates gave as many as it may, and the last of them still matters: so what
+    is in no list is not absent."""
     candidates: tuple[Scored, ...] = ()
     """All that was scored, the highest first."""
     threshold: float

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from appliance.preprocess import plan
 from appliance.prior import warp
 from appliance.prior.align import Alignment
 from appliance.prior.displace import CELL_MM, PAD
@@ -75,7 +76,7 @@ class Field:
 
     def _moved(self, points: F64) -> F64:
         """mm along x, y, z."""
-        z, y, x = warp.index_of(self.grid, points).T.astype(np.float32)
+        z, y, x = plan.to_index(self.grid, points).T.astype(np.float32)
         parts = [warp.Volume(part).at(z, y, x) for part in self.values]
         return np.stack(parts[::-1], -1).astype(np.float64)
 
@@ -90,7 +91,7 @@ def nodes(current: Image) -> Grid:
     ]
     matrix = current.grid.to_lps.copy()
     matrix[:3, :3] = matrix[:3, :3] * np.asarray(cells)
-    matrix[:3, 3] = warp.lps_of(current.grid, (np.asarray(cells) - 1) / 2)
+    matrix[:3, 3] = plan.to_lps(current.grid, (np.asarray(cells) - 1) / 2)
     return Grid((counts[0], counts[1], counts[2]), (CELL_MM, CELL_MM, CELL_MM), matrix)
 
 

@@ -46,6 +46,8 @@ class Located:
     own_lps_mm: Vector
     there_lps_mm: Vector
     diameter_mm: float
+    weak: bool = False
+    """The registration is, there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,6 @@ class Setting:
     days: int | None
     """Between them; None: unknown."""
     rows: tuple[Repeated, ...] = ()
-    weak: bool = False
-    """The registration is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ def _why(
     if ambiguous:
         return ("ambiguous",)
     missing = unseen.Missing(one.own_lps_mm, one.there_lps_mm, one.diameter_mm)
-    return unseen.why_not(missing, own, other, listed, weak=of.weak)
+    return unseen.why_not(missing, own, other, listed, weak=one.weak)
 
 
 def _listed(entry: Entry, found: Sequence[Located], taken: Set[int]) -> unseen.Listed:

@@ -9,10 +9,11 @@ Rules
    70:ii1) or LEAST_MM of the mean axis (Lung-RADS v2022). A change is `larger` or `smaller` beyond
    it, else `within_error`.
 3. The repeatability is measured (`python -m training.judge.growth`) by size, density and whether
-   both images have one kernel. Where no row speaks of a pair, UNMEASURED holds, which is wide.
-4. The rate is ln(V2 / V1) a year, with the SD of its row as error; a doubling time, ln 2 / rate, is
-   said only where the whole interval of the rate lies above 0, else the time that it is not under.
-   Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
+   both images have one kernel. Where no row speaks of a size, that of the nearest one holds, and
+   not less than UNMEASURED.
+4. The rate is ln(V2 / V1) a year, with the SD of its rows as error. A doubling time, ln 2 / rate,
+   is said only where the whole interval of the rate lies above 0, else the time that it is not
+   under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Row:
     kernel: str
     volume_percent: float
     axis_mm: float
+    n: int = 0
+    """Bodies that were measured twice."""
 
 
 UNMEASURED: Final = Row((0.0, math.inf), ANY, "other", 19.0, 1.1)
@@ -107,17 +110,17 @@ def change(
     unmeasured_part = "part_solid" in densities
     if then.mass != now.mass:
         return Change(verdict=None, solid_part_not_measured=unmeasured_part)
-    row = _row(rows, then.sizes, now.sizes, same_kernel=same_kernel)
+    sd, sd_mm = _errors(rows, then.sizes, now.sizes, same_kernel=same_kernel)
     difference_mm = round(now.sizes.mean_axis_mm - then.sizes.mean_axis_mm, 1)
-    limit_mm = round(max(LEAST_MM, FAR * row.axis_mm), 1)
+    limit_mm = round(max(LEAST_MM, FAR * sd_mm), 1)
     percent = _percent(then, now)
-    limit_percent = round(max(LEAST_PERCENT, 100 * math.expm1(FAR * row.volume_percent / 100)), 1)
+    limit_percent = round(max(LEAST_PERCENT, 100 * math.expm1(FAR * sd)), 1)
     if percent is None:
         verdict = _verdict(difference_mm, limit_mm)
     else:
         verdict = _verdict(percent, limit_percent)
     larger = verdict == "larger"
-    rate = None if percent is None else _rate(then.sizes, now.sizes, days, row)
+    rate = None if percent is None else _rate(then.sizes, now.sizes, days, sd)
     return Change(
         verdict=verdict,
         decided_by="mean_axis" if percent is None else "volume",
@@ -150,19 +153,24 @@ def _verdict(difference: float, limit: float) -> Verdict:
     return "larger" if difference > 0 else "smaller"
 
 
-def _row(rows: Sequence[Repeated], then: Sizes, now: Sizes, *, same_kernel: bool) -> Repeated:
-    """Rule 3: of the rows that speak of this pair the widest, because its density may be called
-    differently in the two exams, and the error is that of the worse."""
+def _errors(
+    rows: Sequence[Repeated], then: Sizes, now: Sizes, *, same_kernel: bool
+) -> tuple[float, float]:
+    """Rule 3: SD of ln(V2 / V1), SD of the mean axis in mm. Of the rows that speak of this pair the
+    worst counts, because its density may be called differently in the two exams."""
     mean_mm = ((then.mean_axis_mm or 0.0) + (now.mean_axis_mm or 0.0)) / 2
     densities = {ANY, *(_as_measured(s.density) for s in (then, now))}
-    fitting = [
-        row
+    fitting: list[tuple[float, Repeated]] = [
+        (max(row.size_mm[0] - mean_mm, mean_mm - row.size_mm[1], 0.0), row)
         for row in rows
-        if row.size_mm[0] <= mean_mm < row.size_mm[1]
-        and row.kernel == ("same" if same_kernel else "other")
-        and row.density in densities
+        if row.kernel == ("same" if same_kernel else "other") and row.density in densities
     ]
-    return max(fitting, key=lambda row: row.volume_percent, default=UNMEASURED)
+    nearest = min((away for away, _ in fitting), default=math.inf)
+    chosen = [row for away, row in fitting if away == nearest]
+    if nearest > 0:
+        chosen.append(UNMEASURED)
+    volume = max(row.volume_percent for row in chosen) / 100
+    return volume, max(row.axis_mm for row in chosen)
 
 
 def _as_measured(density: str | None) -> str | None:
@@ -170,13 +178,13 @@ def _as_measured(density: str | None) -> str | None:
     return "solid" if density == "calcified" else density
 
 
-def _rate(then: Sizes, now: Sizes, days: int | None, row: Repeated) -> Interval | None:
+def _rate(then: Sizes, now: Sizes, days: int | None, sd: float) -> Interval | None:
     """Rule 4; the volumes are there."""
     if days is None or days < LEAST_DAYS or then.volume_mm3 is None or now.volume_mm3 is None:
         return None
     years = days / YEAR_DAYS
     value = math.log(now.volume_mm3 / then.volume_mm3) / years
-    error = FAR * row.volume_percent / 100 / years
+    error = FAR * sd / years
     return Interval(
         value=round(value, 4), low=round(value - error, 4), high=round(value + error, 4)
     )

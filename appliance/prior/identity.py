@@ -6,6 +6,8 @@ Rules
   bones are.
 - Only keypoints count whose place is aerated lung inside the cover of both exams: an effusion, a
   collapsed lobe or the end of the images takes away keypoints, not share.
+- Where the lungs are cut, or their boxes differ too much, how the exams lie on one another is a
+  guess. If nothing agrees then, no place is known to lie in both exams, and no keypoint counts.
 - SAME and more is the same person. Below DISAGREE the images disagree: another person, or a great
   change; both must be said. Between them, or with fewer than LEAST keypoints, nobody knows.
 - Below SAME the earlier exam is tried mirrored: where that is the same person, one of the two has
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.comparison import Identity
+from appliance.preprocess import plan
 from appliance.prior import warp
 from appliance.prior.entry import HIGH_HU, LOW_HU, Image
 from appliance.prior.warp import F64
@@ -54,7 +57,7 @@ def aerated(image: Image) -> NDArray[np.bool_]:
 
 def at(mask: NDArray[np.bool_], image: Image, points_lps: F64) -> NDArray[np.bool_]:
     """[n]: whether the voxel of each place [n, 3] is set; outside of the image it is not."""
-    index = np.rint(warp.index_of(image.grid, points_lps)).astype(np.int64)
+    index = np.rint(plan.to_index(image.grid, points_lps)).astype(np.int64)
     inside = np.all((index >= 0) & (index < mask.shape), axis=1)
     out = np.zeros(len(index), np.bool_)
     out[inside] = mask[tuple(index[inside].T)]

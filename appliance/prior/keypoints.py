@@ -54,10 +54,7 @@ def found(image: Image) -> Index:
     bright = core - warp.smoothed(values, ABOUT)
     bright[~deep[part]] = 0
     places = _best_of_cells(bright, round(SMALL_MM / spacing))
-    if not len(places):
-        return none
-    distinct = _distinct(core, places)
-    order = np.argsort(-distinct, kind="stable")
+    order = np.argsort(-_distinct(core, places), kind="stable")
     kept = _spread(places[order], round(LARGE_MM / spacing))
     return np.asarray(kept + first, np.int64)
 
@@ -92,7 +89,7 @@ def _best_of_cells(bright: F32, side: int) -> Index:
     edge = np.all((at > PATCH) & (at < np.array(bright.shape) - PATCH - 1), axis=1)
     at = at[edge]
     about = _patches(bright, at, 1)
-    return np.asarray(at[about.reshape(len(at), -1).argmax(1) == 13], np.int64)
+    return np.asarray(at[about.reshape(len(at), 27).argmax(1) == 13], np.int64)
 
 
 def _patches(values: F32, at: Index, reach: int) -> F32:
@@ -107,14 +104,14 @@ def _distinct(core: F32, at: Index) -> F32:
     patch = _patches(core, at, PATCH + 1)
     inside = slice(1, -1)
     slope = [
-        (patch[:, 2:, inside, inside] - patch[:, :-2, inside, inside]).reshape(len(at), -1),
-        (patch[:, inside, 2:, inside] - patch[:, inside, :-2, inside]).reshape(len(at), -1),
-        (patch[:, inside, inside, 2:] - patch[:, inside, inside, :-2]).reshape(len(at), -1),
+        patch[:, 2:, inside, inside] - patch[:, :-2, inside, inside],
+        patch[:, inside, 2:, inside] - patch[:, inside, :-2, inside],
+        patch[:, inside, inside, 2:] - patch[:, inside, inside, :-2],
     ]
     tensor = np.empty((len(at), 3, 3))
     for i in range(3):
         for j in range(3):
-            tensor[:, i, j] = (slope[i] * slope[j]).sum(1)
+            tensor[:, i, j] = (slope[i] * slope[j]).sum((1, 2, 3))
     tensor += 1e-3 * np.eye(3)
     inverse = np.linalg.inv(tensor)
     return np.asarray(1 / np.trace(inverse, axis1=1, axis2=2), np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
+from appliance.preprocess import plan
 from appliance.prior import identity, warp
 from appliance.prior.entry import Image
 from appliance.prior.keypoints import BRIGHT
@@ -27,6 +28,8 @@ GROWN_MM: Final = 2.0
 AROUND: Final = 7
 SEARCH: Final = 2
 """Voxels: of what is compared around the body's edge, and of how far the place may move."""
+FARTHEST: Final = 20
+"""Voxels from the middle: about a larger body too little is left, and the field's place holds."""
 LEAST: Final = 400
 """Voxels that must be left of what is compared."""
 NEAR_WEIGHT: Final = 0.004
@@ -62,7 +65,7 @@ def locate(
     center = np.asarray(center_lps_mm, np.float64).reshape(1, 3)
     there = registration.to_prior(center)
     step = current.grid.spacing_mm[0]
-    reach = AROUND + round(_radius(body, center) / step)
+    reach = min(AROUND + round(_radius(body, center) / step), FARTHEST)
     steps = np.arange(-reach, reach + 1) * step
     z, y, x = np.meshgrid(steps, steps, steps, indexing="ij")
     places = np.stack([x.ravel(), y.ravel(), z.ravel()], -1) + center
@@ -87,7 +90,7 @@ def locate(
 
 def _radius(body: float | Mask, center: F64) -> float:
     if isinstance(body, Mask):
-        inside = warp.lps_of(body.grid, np.argwhere(body.voxels))
+        inside = plan.to_lps(body.grid, np.argwhere(body.voxels))
         return float(np.sqrt(((inside - center) ** 2).sum(1).max(initial=0)))
     if not 0 <= body < np.inf:
         raise ValueError(f"a body with a radius of {body} mm is none")
@@ -98,7 +101,7 @@ def _in_body(body: float | Mask, center: F64, places: F64) -> NDArray[np.bool_]:
     """[n]: in the body or GROWN_MM about it."""
     if not isinstance(body, Mask):
         return np.asarray(((places - center) ** 2).sum(1) <= (body + GROWN_MM) ** 2)
-    index = warp.index_of(body.grid, places)
+    index = plan.to_index(body.grid, places)
     out = np.zeros(len(places), np.bool_)
     grown = [round(GROWN_MM / mm) for mm in body.grid.spacing_mm]
     ranges = [np.unique([-g, 0, g]) for g in grown]

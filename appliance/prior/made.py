@@ -50,7 +50,7 @@ from appliance.prior.entry import (
 from appliance.prior.patient import Said
 from appliance.reasons import Code
 from appliance.records import Grid, Mask, Stack
-from appliance.report import Millimetres3, Report, Scores
+from appliance.report import Millimetres3, Report, Scored, Scores
 
 Bool = NDArray[np.bool_]
 V = TypeVar("V", bound=Hashable)
@@ -113,7 +113,7 @@ def made(
         pixel_digest=pixel_digest(stack),
         spread_mm=spread.measured(stack),
         diseased=any(one.code is Code.DIFFUSE_DISEASE for one in report.limitations),
-        list_full=len(scores.candidates) >= most_candidates,
+        list_full=_full(scores, most_candidates),
         candidates=scores.candidates,
         threshold=scores.threshold,
     )
@@ -125,6 +125,17 @@ def made(
         entry = Entry(facts, report, entry.image, entry.cubes[:-each], digest="")
         named, data = packed.named(entry)
     return named
+
+
+def _full(scores: Scores, most: int) -> bool:
+    """Whether something that mattered may have found no room in the list: it has as many as it may,
+    and the last of them is still worth a cube. Nearly every exam has as many that are not."""
+    return len(scores.candidates) >= most and _matters(scores.candidates[-1], scores)
+
+
+def _matters(one: Scored, scores: Scores) -> bool:
+    """From half the threshold on (rule 3)."""
+    return one.score >= scores.threshold / 2
 
 
 def pixel_digest(stack: Stack) -> str:
@@ -209,7 +220,7 @@ def _places(report: Report, scores: Scores) -> list[_Place]:
     others = [
         _Place(one.center_lps_mm, one.score, None, one.diameter_mm)
         for one in scores.candidates
-        if one.center_lps_mm is not None and one.score >= scores.threshold / 2
+        if one.center_lps_mm is not None and _matters(one, scores)
         if not any(_is(f, one.score, one.center_lps_mm) for f in found)
     ]
     return (found + others)[:MOST_CUBES]

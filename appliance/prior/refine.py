@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.preprocess import plan
 from appliance.prior import warp
 from appliance.prior.entry import Image
 from appliance.prior.field import Field
@@ -47,7 +48,7 @@ STIFF: Final = 0.3
 """Of the spline: a match that is alone off its neighbours, SCALE_MM away, is followed by less."""
 EVERY: Final = 2
 LEAST: Final = 8
-"""Fewer matches make no field."""
+"""Fewer keypoints have no neighbours to agree with, and fewer matches make no field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,10 @@ def pictures(prior: Image, current: Image) -> Pictures:
 
 def matched(pictures: Pictures, keypoints: Index, field: Field, search: int) -> Matches:
     """The keypoints of CURRENT in PRIOR, `search` voxels about where the field says."""
-    points = warp.lps_of(pictures.current.grid, keypoints)
-    if not len(points):
-        nobody = np.zeros(0, np.bool_)
-        return Matches(points, np.zeros((0, 3)), np.zeros(0), nobody, nobody)
+    points = plan.to_lps(pictures.current.grid, keypoints)
+    if len(points) < LEAST:
+        nobody = np.zeros(len(points), np.bool_)
+        return Matches(points, np.zeros((len(points), 3)), np.zeros(len(points)), nobody, nobody)
     stretch = field.jacobian(points)
     step = pictures.current.grid.spacing_mm[0]
     there = regions(
@@ -126,7 +127,7 @@ def _neighbours(points: F64, alike: NDArray[np.bool_]) -> NDArray[np.intp]:
     away = ((points[:, None] - points) ** 2).sum(-1)
     np.fill_diagonal(away, np.inf)
     away[:, ~alike] += FAR_MM2
-    return np.argsort(away, axis=1, kind="stable")[:, : min(NEIGHBOURS, max(len(points) - 1, 1))]
+    return np.argsort(away, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(points) - 1)]
 
 
 def tops(scores: F32, best: NDArray[np.intp], side: int) -> F64:
@@ -160,7 +161,7 @@ def added(field: Field, matches: Matches, most_mm: float) -> Field:
     shape = field.grid.shape
     coarse = [np.arange(0, n + EVERY, EVERY) for n in shape]
     index = np.stack(np.meshgrid(*coarse, indexing="ij"), -1).reshape(-1, 3)
-    found = np.clip(_spline(points, moved, warp.lps_of(field.grid, index)), -most_mm, most_mm)
+    found = np.clip(_spline(points, moved, plan.to_lps(field.grid, index)), -most_mm, most_mm)
     up = [warp.between(np.arange(n) / EVERY, len(c)) for n, c in zip(shape, coarse, strict=True)]
     sizes = [len(c) for c in coarse]
     parts = [
@@ -181,10 +182,16 @@ def _spline(points: F64, values: F64, at: F64) -> F64:
     system[:count, count + 1 :], system[count + 1 :, :count] = points, points.T
     system[count + 1 :, count + 1 :] -= 1e-6 * np.eye(3)
     weights = np.linalg.solve(system, np.vstack([values, np.zeros((4, 3))])).astype(np.float32)
-    near = at.astype(np.float32)
-    size = (near**2).sum(1)[:, None] + (points**2).sum(1).astype(np.float32)
-    kernel = -np.sqrt(np.maximum(size - 2 * near @ points.T.astype(np.float32), 0))
-    return np.asarray(kernel @ weights[:count] + weights[count] + near @ weights[count + 1 :])
+    place, base = at.astype(np.float32), points.astype(np.float32)
+    out = np.empty((len(at), values.shape[1]))
+    piece = max(warp.SHARED_OUT // (8 * count), 1)
+    for start in range(0, len(at), piece):
+        near = place[start : start + piece]
+        size = (near**2).sum(1)[:, None] + (base**2).sum(1)
+        kernel = -np.sqrt(np.maximum(size - 2 * near @ base.T, 0))
+        even = weights[count] + near @ weights[count + 1 :]
+        out[start : start + piece] = kernel @ weights[:count] + even
+    return out
 
 
 def blocks(values: F32, at: Index) -> F32:
@@ -205,7 +212,7 @@ def regions(
     about = np.stack([x.ravel(), y.ravel(), z.ravel()])
     turned = np.linalg.inv(image.grid.to_lps[:3, :3])
     way = (turned @ stretch).astype(np.float32)
-    first = warp.index_of(image.grid, places).astype(np.float32)
+    first = plan.to_index(image.grid, places).astype(np.float32)
     at = way @ about.astype(np.float32) + first[:, :, None]
     side = 2 * reach + 1
     return prior.at(at[:, 0], at[:, 1], at[:, 2]).reshape(-1, side, side, side)

@@ -18,6 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from appliance.preprocess import plan
 from appliance.prior import field as fields
 from appliance.prior import identity, keypoints, refine, warp
 from appliance.prior.align import aligned
@@ -73,7 +74,7 @@ class Registration:
         if self.weak or not len(self.anchors_lps):
             return np.ones(len(points), np.bool_)
         away = ((points[:, None] - self.anchors_lps) ** 2).sum(-1).min(1)
-        z, y, x = warp.index_of(self.field.grid, points).T.astype(np.float32)
+        z, y, x = plan.to_index(self.field.grid, points).T.astype(np.float32)
         near_fold = warp.Volume(self.field.folded()).at(z, y, x) > 0
         return np.asarray((away > FAR_MM**2) | near_fold)
 
@@ -109,6 +110,9 @@ def _registered(prior: Image, current: Image, displace: Displace | None) -> Regi
     off = np.linalg.norm(there - aim, axis=1)[last.used]
     counts = identity.counted(prior, current, there, last.points_lps)
     share = float(first.agreed[counts].mean()) if counts.any() else 0.0
+    if alignment.guessed and share < identity.DISAGREE:
+        counts[:] = False
+        share = 0.0
     lungs = _lungs_at_nodes(current, grid)
     folded = field.folded() & lungs
     residual = float(np.median(off)) if len(off) else None
@@ -143,4 +147,4 @@ def _lungs_at_nodes(image: Image, grid: Grid) -> NDArray[np.bool_]:
     """[z, y, x] of the nodes: whether the node lies in the lungs of the image."""
     axes = [np.arange(count) for count in grid.shape]
     index = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    return identity.at(image.lungs, image, warp.lps_of(grid, index)).reshape(grid.shape)
+    return identity.at(image.lungs, image, plan.to_lps(grid, index)).reshape(grid.shape)

@@ -181,7 +181,6 @@ def _looked_at(
     height = (flesh.mean(axis=1) - air.mean(axis=1)).astype(np.float64)
     squares = np.diff(own, axis=1).astype(np.float64) ** 2
     noise = (squares[:, : far - 1].mean(axis=1) + squares[:, 1 - far :].mean(axis=1)) / 2
-    power = (squares.sum(axis=1) - noise * squares.shape[1]) / height**2
     slopes = np.stack(
         [
             (_crossing(along(y, x)) - _crossing(along(-y, -x))) * spacing[0] / (2 * apart_mm)
@@ -194,7 +193,9 @@ def _looked_at(
     )
     good = (air.max(axis=1) < AIR_HU) & (flesh.min(axis=1) > TISSUE_HU)
     good &= np.isfinite(slopes).all(axis=1)
-    return _Edges(power[good], slopes[good])
+    good &= np.count_nonzero(np.diff(own >= HALF_HU, axis=1), axis=1) == 1
+    power = squares.sum(axis=1) - noise * squares.shape[1]
+    return _Edges(power[good] / height[good] ** 2, slopes[good])
 
 
 def _crossing(values: F32) -> F64:

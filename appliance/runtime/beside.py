@@ -6,19 +6,26 @@ Meanwhile a study may begin, and must not wait.
     take   a bundle that is open now; Opening while it is not, and from the first call on the thread
            works at it; what went wrong is raised
     only   what is wanted: the rest is given up, at the next step of its golden cases at the latest
+    first  while this lasts the thread begins no further step
 
 Rules
-- `take`, `only` and `close` are called by one thread; `news` is called by the other one, when
-  `take` has something to give.
+- `take`, `only`, `first` and `close` are called by one thread; `news` is called by the other one,
+  when `take` has something to give.
+- The machine is the studies' first. A step that has begun runs on (a network is loaded in some
+  tenths of a second), but the next one waits while a series is analysed, for YIELD_S at most: a box
+  that analyses without pause opens its bundle later, and does open it. A lower priority would not
+  do: threads that a library starts meanwhile would keep it, and infer with it for years.
 - What was opened and is not wanted any more is closed.
 - Nothing of a bundle that was given up is left but the result of its golden cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
+from threading import Event, get_ident
 from typing import Generic, TypeVar
 
 Opened = TypeVar("Opened")
@@ -26,6 +33,8 @@ Key = tuple[str, Hashable]
 """Digest of a bundle, and which of its openings."""
 LOOK_S = 1.0
 """Between two calls of `alive` of who waits."""
+YIELD_S = 10.0
+"""So long a step waits for the end of an analysis."""
 
 
 class Opening(Exception):
@@ -48,6 +57,10 @@ class Beside(Generic[Opened]):
         self._wanted: frozenset[str] = frozenset()
         self._in_hand: str | None = None
         """Digest; only the thread writes it."""
+        self._opener: int | None = None
+        self._free = Event()
+        """Not set while the other thread analyses."""
+        self._free.set()
 
     def take(
         self,
@@ -67,6 +80,8 @@ class Beside(Generic[Opened]):
             future.add_done_callback(lambda _: self._news())
             if wait is None:
                 raise Opening
+        if wait is not None:
+            self._free.set()  # whoever waits for it analyses nothing
         while wait is not None and not future.done():
             wait()
             wait_for([future], timeout=LOOK_S)
@@ -86,13 +101,28 @@ class Beside(Generic[Opened]):
         if self._in_hand not in self._wanted:
             raise GivenUp
 
+    def pause(self) -> None:
+        """For the thread, between two steps; of no effect in another. GivenUp as `go_on`."""
+        if get_ident() == self._opener:
+            self._free.wait(YIELD_S)
+            self.go_on()
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """For an analysis: meanwhile the thread begins no further step."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
     def close(self) -> None:
         """Give everything up and wait for the thread."""
         self.only(())
         self._thread.shutdown(wait=True)
 
     def _work_at(self, digest: str, opened: Callable[[], Opened]) -> Opened:
-        self._in_hand = digest
+        self._in_hand, self._opener = digest, get_ident()
         self.go_on()
         return opened()
 

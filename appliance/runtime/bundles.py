@@ -15,9 +15,9 @@ came. Rules:
   spares (Shelf.spares) takes its place, never one of another name nor one that was withdrawn. Each
   report of it then has the limitation BUNDLE_FALLBACK. What was refused is looked at again once its
   file has changed, and now and then (AGAIN_S).
-- A bundle that takes no images is opened for no series (`open` opens it for who asks).
-- Nothing is written onto the shelf. Damaged tables are read as made anew, and mended by who changes
-  it. A shelf that cannot be looked at closes nothing that is open.
+- A bundle that takes no images is opened for no series (`open` opens it for who asks). Nothing is
+  written onto the shelf: damaged tables are read as made anew, and mended by who changes it. One
+  that cannot be looked at closes nothing that is open.
 - The GPU serves a bundle once its engine is ready (runtime/gpu.py); the CPU backend stays as its
   spare, and takes over a series at once where the GPU fails in it.
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,8 +61,6 @@ AGAIN_S = 60.0
 TIMES = 20.0
 ROOM_AGAIN_S = 3600.0
 """So much later, where even the memory of the one before was not enough."""
-
-
 Mark = tuple[int, int, int] | None
 """Of a file: inode, size, time of its last change in ns; None where it is not there."""
 
@@ -112,8 +111,12 @@ class OpenBundles:
         )
         self._beside: Beside[OpenBundle | None] | None = None
         self._shelf_beside = self.shelf
+        self._pause: Callable[[], object] = lambda: None
+        self.first: Callable[[], AbstractContextManager[None]] = nullcontext
+        """For an analysis: meanwhile no bundle takes more of the machine (Beside.first)."""
         if news is not None:
-            self._beside = Beside(_let_go, news)
+            self._beside = Beside(lambda o: None if o is None else o.backend.close(), news)
+            self._pause, self.first = self._beside.pause, self._beside.first
             runs = partial(self._trial, self._beside.go_on, polite=True)
             self._shelf_beside = Shelf(
                 settings.state, runner=golden.Runner(key, runs), allow_unsigned=unsigned
@@ -402,7 +405,8 @@ class OpenBundles:
     def _on_cpu(self, loaded: Loaded) -> Backend:
         require_memory(sum(map(len, loaded.networks.values())))
         networks: dict[str, Network] = dict(loaded.manifest.networks.items())
-        return open_backend(self._library, networks, loaded.networks, self.settings.work.threads)
+        threads = self.settings.work.threads
+        return open_backend(self._library, networks, loaded.networks, threads, pause=self._pause)
 
     def _trial(
         self, alive: Callable[[], object], path: Path, loaded: Loaded, *, polite: bool = False
@@ -434,11 +438,6 @@ class OpenBundles:
             backend.close()
         if self.engines is not None:
             self.engines.close()
-
-
-def _let_go(opened: OpenBundle | None) -> None:
-    if opened is not None:
-        opened.backend.close()
 
 
 def _mark(path: Path) -> Mark:

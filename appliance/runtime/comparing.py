@@ -4,7 +4,8 @@ Rules
 - Bodies are measured by the bundle of today's report; where it is not on the shelf any more, by the
   active one that finds nodules. Of its networks `measure` alone is loaded: that is little memory.
 - The active bundle that compares lays exams over each other. Without one, or where it cannot be
-  loaded, demons do, and nothing is known of how well a size is repeated: the least limits hold.
+  loaded, demons do, and how well a size is repeated is what was measured with what ships
+  (prior/repeated.py).
 - What was loaded stays until `close`. Bundles of the shelf are checked as at every load; their
   golden cases are the affair of who installs and of `work`.
 """

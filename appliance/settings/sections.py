@@ -228,6 +228,8 @@ class Update(Record):
     """The channel of the repository from which this box takes releases."""
     most_kb_s: float = Field(default=2000.0, gt=0)
     """What is fetched in a second at most, in 10^3 bytes: images of a scanner come first."""
+    limit_mb: float = Field(default=4000.0, gt=0)
+    """What `update` may keep of what it fetched, in 10^6 bytes; where more lies all of it goes."""
     root: Path | None = None
     """Where the slots lie: /opt/scanside. Without it this is no box that updates itself."""
     desired: bool = False

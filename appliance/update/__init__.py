@@ -9,6 +9,7 @@
     trust        the repository's metadata: verified in a copy, then adopted
     places       where all this lies on a box
     slots        an environment for each release, the links to two of them, and what is removed
+    built        what has no wheel and is built on this box, and how it comes into a slot
     steps        how far the update in hand is, written down before each work
     units        stages of a slot that are started and stopped: systemd's, or of `scanside run`
     facts        what `apply` tells `update`, and `update` tells `apply`

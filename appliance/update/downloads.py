@@ -14,6 +14,7 @@ Rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +27,21 @@ from appliance.release.record import Admitted, Blob, DeviceKind, Release
 from appliance.store.files import DISK, Disk
 from appliance.update.source import Source
 
+MARGIN = 0.9
+"""Of the limit: metadata lie there too, and a file takes whole blocks of the disk."""
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The folder of what was fetched. `reserve_mb`: what has to stay free, in 10^6 bytes."""
+    """The folder of what was fetched. `reserve_mb`: what has to stay free; `most_mb`: what may lie
+    there; both in 10^6 bytes."""
 
     folder: Path
     source: Source
     reserve_mb: float = 0
     disk: Disk = DISK
+    most_mb: float = math.inf
 
     def whole(
         self, release: Release, kind: DeviceKind, have: Collection[str] = ()
@@ -57,6 +62,7 @@ class Downloads:
         for one in release.bundles:
             rest += read_contents(one.contents, self.one(one.contents).read_bytes()).files
         needed = {blob.digest: blob for blob in rest if blob.digest not in have}
+        self._require_limit(release, (*lists, *needed.values()))
         self._require_room(needed.values())
         for blob in needed.values():
             self.one(blob)
@@ -110,6 +116,17 @@ class Downloads:
             raise
         self.disk.adopt(part, path)
         return path
+
+    def _require_limit(self, release: Release, blobs: Iterable[Blob]) -> None:
+        """StateUnusable (`update_limit`) where it would be swept away once it is here."""
+        needs_mb = sum(one.packed for one in blobs) / 1e6
+        if needs_mb > MARGIN * self.most_mb:
+            most_mb = MARGIN * self.most_mb
+            raise StateUnusable(
+                f"{release.path} takes {needs_mb:.0f} MB, and {most_mb:.0f} MB may lie here",
+                code="update_limit",
+                remedy="Write a larger limit_mb into [update]; then: scanside update check",
+            )
 
     def _require_room(self, blobs: Iterable[Blob]) -> None:
         """Rule 1, for what is not there yet. StateUnusable (`update_disk`)."""

@@ -175,7 +175,8 @@ class Fetching:
     def _fetch(self, release: Release, told: Told, source: Source) -> None:
         """Rule 4. What no planned release needs goes."""
         blobs = self.folder / BLOBS
-        downloads = Downloads(blobs, source, self.settings.retain.reserve_mb, self.disk)
+        reserve_mb, most_mb = self.settings.retain.reserve_mb, self.settings.update.limit_mb
+        downloads = Downloads(blobs, source, reserve_mb, self.disk, most_mb)
         have = frozenset(told.have)
         self._drop_damaged([one.lock for one in release.devices])
         self._drop_damaged([one.contents for one in release.bundles])

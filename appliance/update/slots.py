@@ -30,13 +30,13 @@ from typing import Literal
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from appliance.errors import ReleaseRefused, ScansideError, StateUnusable
-from appliance.release.record import Range, Recall, Release_, WheelName, write
+from appliance.release.record import Range, Recall, Release_, SourceName, WheelName, write
 from appliance.report import Digest, Record
 from appliance.store.files import DISK, TEMP_SUFFIX, Disk
 from appliance.update.places import Places
 from appliance.update.plan import Named
 
-COMPLETE = "complete"
+COMPLETE, SOURCE = "complete", ".tar.gz"
 _START_S = 20.0
 """As `guard` gives it (guard.sh)."""
 BUILD = Path(__file__).with_name("guard") / "build.py"
@@ -55,9 +55,9 @@ _REMEDIES = {
 
 
 class Kept(Record):
-    """A wheel in wheels/."""
+    """A wheel in wheels/, or the source of one."""
 
-    name: WheelName
+    name: WheelName | SourceName
     digest: Digest
 
 
@@ -86,6 +86,9 @@ class WheelSet(Purpose):
     local: Kept | None = None
     """Built on this box, so without a hash in the release: pycuda."""
     wheels: tuple[Kept, ...]
+    sources: tuple[Kept, ...] | None = Field(None, max_length=1)
+    against: str | None = None
+    """What the local one was built against (appliance.update.built)."""
 
 
 class Complete(Record):
@@ -151,7 +154,7 @@ def build(
     _require_names(places, made_of)
     disk.write(places.root / "slots" / "last", f"{max(number, _last(places))}\n".encode())
     try:
-        for one in made_of.wheels:
+        for one in (*made_of.wheels, *(made_of.sources or ())):
             if _digest(places.wheels / one.name) != one.digest:
                 disk.write(places.wheels / one.name, files[one.name].read_bytes())
         disk.write(_set_path(places, number), data)
@@ -315,7 +318,8 @@ def _set(
     pips = [name for name in digests if name.startswith("pip-")]
     if len(pips) != 1:
         raise _refused("slot_wheel", f"{len(pips)} wheels of pip came with the release, not one")
-    kept = [{"name": name, "digest": digest} for name, digest in sorted(digests.items())]
+    files = [{"name": name, "digest": digest} for name, digest in sorted(digests.items())]
+    sources = [one for one in files if one["name"].endswith(SOURCE)] or None
     try:
         return WheelSet.model_validate(
             {
@@ -325,7 +329,8 @@ def _set(
                 "own": own,
                 "pip": pips[0],
                 "local": {"name": local.path.name, "digest": local.digest} if local else None,
-                "wheels": kept,
+                "wheels": [one for one in files if one not in (sources or [])],
+                "sources": sources,
             }
         )
     except (ValidationError, UnicodeDecodeError) as e:
@@ -372,11 +377,12 @@ def _remove(places: Places, number: int, disk: Disk) -> None:
 def _drop_wheels(places: Places, disk: Disk) -> None:
     """Those of no set. Where a set cannot be read nobody knows, and all stay."""
     try:
-        needed = {one.name for n in _sets(places) for one in wheel_set(places, n).wheels}
+        sets = [wheel_set(places, number) for number in _sets(places)]
+        needed = {one.name for n in sets for one in (*n.wheels, *(n.sources or ()))}
     except StateUnusable:
         return
     for path in _below(places.wheels):
-        if path.suffix == ".whl" and path.name not in needed:
+        if path.name.endswith((".whl", SOURCE)) and path.name not in needed:
             disk.remove(path)
 
 

@@ -65,8 +65,8 @@ except ImportError as e:
 
 MARK, KEPT, COPY = "mark.json", "metadata.json", "copy"
 MEDIUM, STICK, MADE = "medium", "stick", "made"
-MOST_RELEASES = 10
-"""Of a channel at a time, the newest."""
+MOST_RELEASES = 15
+"""Of a channel at a time, the newest: no more are offered (compile.release.kept)."""
 _BASE = "repository:"
 _FILE = re.compile(r"(root_history/[1-9][0-9]{0,8}\.root|[a-z][a-z0-9-]*)\.json")
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)

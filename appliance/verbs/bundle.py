@@ -9,19 +9,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from os import geteuid
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from appliance.apply.door import WITHIN_S
+from appliance.apply.proving import PROVE_S
+from appliance.apply.requests import Request
 from appliance.bundle.shelf import Entry, Shelf
 from appliance.bundle.tables import UNSIGNED
-from appliance.errors import BundleRefused, StateUnusable
+from appliance.errors import BundleRefused, ScansideError, StateUnusable
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
 from appliance.store.files import DISK
 from appliance.store.journal import Journal
+from appliance.update.plan import Named
+from appliance.verbs import update
 
 log = logging.getLogger("scanside.bundle")
 
@@ -57,6 +64,31 @@ def require_by_hand(settings: Settings) -> None:
             remedy="Take the release that brings it: scanside update now; or write by_hand = true.",
             code="bundle_by_hand",
         )
+
+
+def is_foreign(settings: Settings) -> bool:
+    """Whether this box has slots, and a state folder that is another user's: then `apply` alone
+    changes the shelf."""
+    state = settings.state
+    return settings.update.root is not None and state.is_dir() and state.stat().st_uid != geteuid()
+
+
+def by_apply(settings: Settings, verb: str, **asked: object) -> Named:
+    """What `apply` did (appliance.apply.by_hand). ScansideError as it says, and where nobody
+    answers."""
+    try:
+        request = Request.model_validate({"verb": verb, **asked})
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        raise BundleRefused(
+            f"{first['loc'][0]}: {first['msg']}",
+            remedy="`scanside bundle list` shows names and versions.",
+            code="bundle_not_found",
+        ) from e
+    answer = update.asked(settings, request, PROVE_S + WITHIN_S)
+    if answer.bundle is None:
+        raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
+    return answer.bundle
 
 
 def listed(shelf: Shelf) -> tuple[Entry, ...]:

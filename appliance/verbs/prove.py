@@ -4,6 +4,8 @@
 
 With --json one record a bundle, a line each (scanside.proof/1); without, a sentence each. Exit 0:
 nothing speaks against any of them; 1: at least one failed.
+
+    scanside prove --source FILE.tar.gz --into FOLDER      for `apply`: builds a wheel there
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from appliance.bundle.archive import SUFFIX
 from appliance.errors import BundleRefused
-from appliance.runtime import proof
+from appliance.runtime import proof, source_build
 from appliance.settings import Settings
 
 
@@ -32,6 +34,12 @@ def main(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> int:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     return 1 if failed else 0
+
+
+def build(source: Path, into: Path) -> int:
+    """The wheel of a library that has none (runtime/source_build.py). NotBuilt."""
+    sys.stdout.write(f"{source_build.build(source, into)}\n")
+    return 0
 
 
 def files(paths: Iterable[Path]) -> tuple[Path, ...]:

@@ -159,11 +159,11 @@ def _status(settings: Settings) -> Status:
     return answer.status
 
 
-def asked(settings: Settings, request: Request) -> Answer:
+def asked(settings: Settings, request: Request, within_s: float = door.WITHIN_S) -> Answer:
     """What `apply` answers. StateUnusable where nobody does, ScansideError where one may not."""
     path = _socket(settings)
     try:
-        return door.ask(path, request)
+        return door.ask(path, request, within_s)
     except PermissionError as e:
         raise ScansideError(
             f"{path} may not be opened by you",

@@ -35,6 +35,8 @@ class Loading:
         self._bundles = bundles
         self._heart = heart
         self._refusals = Refusals(settings.state, journal, heart)
+        self.first = bundles.first
+        """Around an analysis: no bundle that is opened beside it takes more of the machine."""
         self.loaded: tuple[OpenBundle, ...] | None = None
         """None: nothing was opened yet."""
         self.recalled = instance.recalled()

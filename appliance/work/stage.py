@@ -33,7 +33,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from appliance import line
@@ -294,6 +294,7 @@ class Work:
             with (
                 self.blame.step(followed.key, "judge" if judging else "read", lasting=judging),
                 self.heart.at(conditions.JUDGE if judging else conditions.WAITING),
+                self.loading.first() if judging else nullcontext(),
             ):
                 step(followed)
             followed.failed = False
@@ -422,11 +423,8 @@ def main(
         while not stop:
             work.beat()
             busy = work.busy
-            most = (
-                BUILD_LOOK_S
-                if bundles.engines is not None and bundles.engines.busy
-                else heart.sleep_s
-            )
+            building = bundles.engines is not None and bundles.engines.busy
+            most = BUILD_LOOK_S if building else heart.sleep_s
             hints_now = wait(hints, signals, min(work.wait_s(), most), shelf.handles)
             if busy or hints_now.keys or hints_now.ended:
                 quiet_since = time.monotonic()

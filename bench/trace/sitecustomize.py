@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -28,7 +29,8 @@ FILE = os.environ.get("SCANSIDE_BENCH_TRACE")
 
 
 class Clocked:
-    """A backend whose calls are timed; a network by its role."""
+    """A backend whose calls are timed; a network by its role. Of one that was begun, the beginning
+    and the wait count."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -37,7 +39,16 @@ class Clocked:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._backend, name)
+        if name == "begin":
+            return self._begun(found)
         return self._timed(name, found) if name in {"prepare", "gather", "infer"} else found
+
+    def _begun(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def begun(role: str, image: Any) -> Callable[[], Any]:
+            wait = self._timed("infer", call)(role, image)
+            return partial(self._timed("infer", lambda _: wait()), role)
+
+        return begun
 
     def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:

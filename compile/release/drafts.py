@@ -13,6 +13,9 @@ Rules.
    threshold.
 5. Where the keys of a role change, the role itself is drafted anew, so that what a lost or stolen
    key signed counts no longer.
+6. With a new release those leave the role that nobody needs any more (compile.release.kept). A name
+   and version that left does not return with other bytes: the older versions of the role, and the
+   releases that they name, stay where they are published, and are asked.
 """
 
 from __future__ import annotations
@@ -40,8 +43,13 @@ from appliance.release.record import (
 from appliance.release.record import read as read_record
 from appliance.report import Digest, Record
 from compile.release import roles
+from compile.release.kept import kept
 from compile.release.published import Published, Read, load, target_path
 
+_MEMORY = (
+    "Copy it back from the backup: older versions of a role are how the repository knows which "
+    "names and versions were given."
+)
 _AGAIN = "Remove its folder below drafts/ and make it again from what is published now."
 
 
@@ -129,6 +137,28 @@ class Here:
                 found |= new_releases(self, self.drafts[role])
         return found
 
+    def ever(self) -> dict[str, Release]:
+        """All that were ever published or drafted, by their path (rule 6). ReleaseRefused
+        (`release_missing`) where a part of this memory is gone."""
+        found = self.releases()
+        for role in self.published.channels if self.published else ():
+            for path, line in self._gone(role, found).items():
+                found[path] = read_release(_target(self, path, line), path)
+        return found
+
+    def _gone(self, role: str, there: Mapping[str, Release]) -> dict[str, TargetFile]:
+        """What older versions of a channel's role named, and is not there."""
+        now = self.of(role)
+        gone: dict[str, TargetFile] = {}
+        for version in range(1, now.signed.version if now else 1):
+            where = f"metadata/{version}.{role}.json"
+            data = self.files(where)
+            if data is None:
+                raise ReleaseRefused(f"{where} is missing", code="release_missing", remedy=_MEMORY)
+            named = load(Targets, data, where).signed.targets
+            gone |= {path: line for path, line in named.items() if path not in there}
+        return gone
+
     def recall(self) -> Recall | None:
         """The drafted list, else the published one."""
         line = self.targets().targets.get(RECALL)
@@ -200,9 +230,9 @@ def next_number(here: Here, channel: str) -> int:
 
 
 def with_release(here: Here, release: Release, now: datetime) -> tuple[Draft, str, bytes]:
-    """The draft of a channel with one more release, and the file of that: path, bytes.
-    ReleaseRefused (`release_number`, `release_relabelled`, `release_recalled`,
-    `release_record`)."""
+    """The draft of a channel with one more release, without those that leave it (rule 6), and the
+    file of the new one: path, bytes. ReleaseRefused (`release_number`, `release_relabelled`,
+    `release_recalled`, `release_record`)."""
     data = write(release)
     read_release(data, release.path)
     if release.number != next_number(here, release.channel):
@@ -215,6 +245,9 @@ def with_release(here: Here, release: Release, now: datetime) -> tuple[Draft, st
     require_new(release, here)
     found = working(here, release.channel, now)
     found.signed.targets[release.path] = line = TargetFile.from_data(release.path, data, ["sha256"])
+    before = [one for path, one in here.releases().items() if path in found.signed.targets]
+    stay = kept([*before, release], here.recall())
+    found.signed.targets = {path: one for path, one in found.signed.targets.items() if path in stay}
     where = target_path(release.path, line.hashes["sha256"])
     return _drafted(release.channel, found), where, data
 
@@ -354,7 +387,7 @@ def new_releases(here: Here, draft: Draft) -> dict[str, Release]:
 def require_new(release: Release, here: Here) -> None:
     """That it has no name and version with other bytes, and nothing that was recalled.
     ReleaseRefused (`release_relabelled`, `release_recalled`)."""
-    others = [one for path, one in here.releases().items() if path != release.path]
+    others = [one for path, one in here.ever().items() if path != release.path]
     for line in told_twice([*others, release]):
         raise ReleaseRefused(
             line, code="release_relabelled", remedy="Give what has other bytes a new version."

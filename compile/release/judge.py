@@ -1,10 +1,11 @@
 """What a draft may not do, said before it is signed and again before it is published. Pure.
 
-Rules. No draft takes anything away.
+Rules. No draft takes anything away that somebody needs.
 1. It is the version after the published one, and valid no longer than the table of roles says.
 2. root and targets name every role as the table says, and no role less than before.
-3. A release stays as it was signed; a new one has a higher number than all before, no name and
-   version with other bytes, and nothing that was recalled.
+3. A release stays as it was signed, or leaves where `kept` lets it; a new one has a higher number
+   than all before, no name and version with other bytes than any there ever was, and nothing that
+   was recalled.
 4. What was recalled stays recalled, and the number of that list grows.
 """
 
@@ -19,6 +20,7 @@ from appliance.errors import ReleaseRefused
 from appliance.release.record import RECALL, numbers
 from compile.release import roles
 from compile.release.drafts import Draft, Here, new_releases, require_new
+from compile.release.kept import kept
 
 
 def wrong(here: Here, draft: Draft, now: datetime) -> list[str]:
@@ -78,7 +80,13 @@ def _wrong_targets(here: Here, draft: Draft, known: Mapping[str, TargetFile]) ->
 
 def _wrong_channel(here: Here, draft: Draft, known: Mapping[str, TargetFile]) -> list[str]:
     of = draft.metadata().signed
-    found = [f"{path} would change" for path in known if of.targets.get(path) != known[path]]
+    stay = kept(
+        (one for one in here.releases().values() if one.channel == draft.role), here.recall()
+    )
+    found = [f"{path} would be gone" for path in known if path in stay and path not in of.targets]
+    found += [
+        f"{path} would change" for path in known if of.targets.get(path, known[path]) != known[path]
+    ]
     if of.delegations is not None:
         found.append(f"{draft.role} would let others sign")
     highest = max(numbers(known, draft.role), default=0)

@@ -59,11 +59,11 @@ def run(args: argparse.Namespace, now: datetime) -> None:
 
 
 def _digests(here: Here, what: str, name: str, version: str) -> list[str]:
-    """Of what releases here call so."""
+    """Of what releases here call so, also those that are offered no longer."""
     called = version if what == "appliance" else f"{name} {version}"
     found = {
         digest
-        for release in here.releases().values()
+        for release in here.ever().values()
         for kind, said, digest in release.things()
         if (kind, said) == (what, called)
     }

@@ -1,8 +1,8 @@
 """What is about to be signed, in words: all that a person answers for with a signature. Pure.
 
 Rules. Everything that a device will do differently is said: keys that come and go, thresholds,
-releases with all their digests, what is recalled. What is not said does not change. Nothing of a
-file is printed as it stands there but what its record allows.
+releases with all their digests, those that are offered no longer, what is recalled. What is not
+said does not change. Nothing of a file is printed as it stands there but what its record allows.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def words(here: Here, draft: Draft) -> list[str]:
     if draft.role not in roles.TOP:
         for release in new_releases(here, draft).values():
             lines += release_words(release)
+        gone = sorted(set(before.signed.targets) - set(new.signed.targets)) if before else []
+        if gone:
+            lines.append(
+                f"offered no longer, as newer ones are there: {ascii(', '.join(gone))[1:-1]}"
+            )
     if before and _same(new, before):
         lines.append("nothing changes: it is only valid for longer")
     signed = [roles.called(key) for key in here.keys(draft.role) if key.keyid in draft.signatures]

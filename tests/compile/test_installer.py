@@ -71,6 +71,19 @@ def test_all_that_install_sh_reads_is_in_it_and_its_sums_hold(
     assert "jetson" not in {path.name for path in folder.iterdir()}
 
 
+def test_what_the_box_builds_itself_lies_beside_the_wheels(
+    parts: installer.Parts, tmp_path: Path
+) -> None:
+    source = tmp_path / "gpulib-1.0.tar.gz"
+    source.write_bytes(b"a source")
+    folder = unpacked(replace(parts, source=source), tmp_path / "out")
+    made_of = json.loads((folder / "wheels" / "1.json").read_text())
+    digest = hashlib.sha256(b"a source").hexdigest()
+    assert made_of["sources"] == [{"name": source.name, "digest": digest}]
+    assert (folder / "wheels" / source.name).read_bytes() == b"a source"
+    assert source.name not in {one["name"] for one in made_of["wheels"]}
+
+
 def test_a_jetson_gets_its_own_first_step(parts: installer.Parts, tmp_path: Path) -> None:
     for path in list(parts.wheels.glob("*linux_x86_64*")):
         path.rename(path.with_name(path.name.replace("x86_64", "aarch64")))

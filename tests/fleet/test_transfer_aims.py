@@ -2,7 +2,8 @@
 the factory's lung bundle, and then one of which one network, or one threshold, is another.
 
 What is counted are the bytes of all bodies, metadata and lists included. A box that has the bundle
-before on its shelf has its files; the wheels and their lock are those of before.
+before on its shelf has its files; the wheels and their lock are those of before. The channel has
+had forty releases by then.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rigs.serving import lay
 FACTORY = Path(__file__).parents[2] / "appliance" / "factory" / "bundles" / "lung-nodule.scanside"
 CHANGED = "classify"
 """The network that is another one in the next version."""
+RELEASES = 40
 Files = dict[str, bytes]
 
 
@@ -77,6 +79,8 @@ class Box:
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     repo = Simulated.begun()
+    for _ in range(RELEASES):
+        repo.ship()
     said: dict[str, Any] = {
         "state": tmp_path / "state",
         "update": {
@@ -202,6 +206,7 @@ def test_a_network_costs_little_more_than_its_files_and_a_threshold_ten_kilobyte
     box.holds = second
     lines.append(said("one network", network, packed(changed)))
 
+    assert box.highest == RELEASES + 2
     third = another(with_threshold(second, 0.61), "90.0.1")
     changed = new_of(third, second)
     assert set(changed) == {MANIFEST}

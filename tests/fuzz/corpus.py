@@ -16,7 +16,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import uuid
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,19 @@ from appliance.dicom.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from appliance.dicom.policy import Proposed, Roles
 from appliance.phantom import instances, radiograph
 from appliance.phantom.chest import Phantom
+from appliance.prior import packed
+from appliance.prior.entry import CUBE, Cube, Entry, Facts, Image, ImageNames, Person
+from appliance.records import Grid
+from appliance.report import (
+    BackendRef,
+    BundleRef,
+    Report,
+    Scored,
+    SeriesRef,
+    Stage,
+    Status,
+    StudyRef,
+)  # fmt: skip
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 BIG, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
@@ -341,6 +356,50 @@ def promises() -> Iterator[tuple[str, bytes]]:
         yield f"{kind}-{explicit}-{open_ended}", head + bytes(file.getvalue())
 
 
+def entries() -> Iterator[tuple[str, bytes]]:
+    """One as it is kept, and one whose sections are open (targets.with_streams)."""
+    matrix = np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]]
+    shape = (4, 5, 6)
+    hu = np.zeros((CUBE,) * 3, np.int16)
+    cube = Grid(hu.shape, (0.8,) * 3, np.diag([0.8, 0.8, 0.8, 1.0])[[2, 1, 0, 3]])
+    facts = Facts(
+        person=Person(key="0" * 64),
+        names=ImageNames(study_uid="1.2", series_uid="1.2.3", sop_class_uid=CT),
+        pseudonym="0" * 32,
+        spacing_mm=(1.0, 0.7, 0.7),
+        bundle_digest="a" * 64,
+        pixel_digest="b" * 64,
+        candidates=(Scored(score=0.5, center_lps_mm=(1.0, 2.0, 3.0)),),
+        threshold=0.5,
+    )
+    report = Report(
+        report_id=uuid.UUID(int=0),
+        input_digest="b" * 64,
+        revision=1,
+        status=Status.ANALYSED,
+        stage=Stage.FINAL,
+        study=StudyRef(pseudonym="0" * 32),
+        series=SeriesRef(slices=10),
+        bundle=BundleRef(name="lung-nodule", version="1.0.0", digest="a" * 64),
+        backend=BackendRef(name="reference", precision="fp32"),
+    )
+    values = np.arange(120, dtype=np.uint8).reshape(shape)
+    image = Image(values, values > 60, values > 20, Grid(shape, (2.0,) * 3, matrix))
+    for name, cubes in (
+        ("bare", ()),
+        ("cube", (Cube((1.0, 2.0, 3.0), 0.5, 1, None, hu, cube, hu == 0),)),
+    ):
+        data = packed.pack(Entry(facts, report, image, cubes, ""))
+        yield name, data
+        opened, at = [data[:42]], 42
+        while at < len(data):
+            length = int.from_bytes(data[at : at + 4], "little")
+            section = zlib.decompress(data[at + 4 : at + 4 + length])
+            opened += [struct.pack("<I", len(section)), section]
+            at += 4 + length
+        yield f"{name}-open", b"".join(opened)
+
+
 def bundles(bundle: bytes) -> dict[str, list[tuple[str, bytes]]]:
     entries = archive.read(bundle)
     npz = next(data for name, data in sorted(entries.items()) if name.endswith("classify.npz"))
@@ -373,6 +432,7 @@ def main(folder: Path, bundle: Path, real: list[Path]) -> None:
         "dul": list(streams(files)),
         "cmd": list(commands()),
         "promise": list(promises()),
+        "entry": list(entries()),
         **bundles(bundle.read_bytes()),
     }
     for target, inputs in seeds.items():

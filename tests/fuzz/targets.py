@@ -7,6 +7,7 @@ refusal repeats the patient's name. An instance of the seeds is of a patient cal
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -32,6 +33,7 @@ from appliance.dicom.syntaxes import EXPLICIT_LE, IMPLICIT_LE
 from appliance.errors import BundleRefused, InstanceRefused, SeriesRefused
 from appliance.preprocess import projection
 from appliance.preprocess.spec import Collimation, Display, Square
+from appliance.prior import packed
 from appliance.publish import commands
 from appliance.receive.intake import Intake
 from appliance.receive.peek import peek
@@ -146,6 +148,9 @@ WORDS = {
     "manifest": _JSON,
     "golden": _NPY,
     "network": _ONNX,
+    "entry": [*_JSON, b"SCANPRIO\x01\x00", b"SCANPRIO\x02\x00", b'"shape":[48,48,48]',
+              b'"shape":[1024,1024,24]', b'"shape":[1,1,1]', b'"body":true', b'"finding":1',
+              b'"version":1', b'"cubes":[]', b"\x78\x5e\xed\xc1", bytes(4), b"\xff\xff\xff\xff"],
     "key": [b"-----BEGIN PUBLIC KEY-----", b"\n", b"=", b"-----BEGIN EC PRIVATE KEY-----"],
     "cmd": [*_JSON, *_COMMAND],
     "promise": [
@@ -403,6 +408,36 @@ def a_promise(data: bytes) -> None:
         assert commitment.read_answer(*commitment.written_answer(said, syntax), syntax) == said
 
 
+def an_entry(data: bytes) -> None:
+    """As it came; with the digest that belongs to it; and with its sections packed, as if they had
+    been open: so that what lies behind these is reached."""
+    for one in (data, sealed(data), sealed(with_streams(data))):
+        with suppress(ValueError):
+            read = packed.unpacked(one)
+            again = packed.unpacked(packed.pack(read))
+            assert (again.facts, again.report) == (read.facts, read.report)
+            assert [cube.center_lps_mm for cube in again.cubes] == [
+                cube.center_lps_mm for cube in read.cubes
+            ]
+            assert np.array_equal(again.image.values, read.image.values)
+
+
+def sealed(data: bytes) -> bytes:
+    """An entry whose digest is that of what lies behind it."""
+    return data[:10] + hashlib.sha256(data[42:]).digest() + data[42:]
+
+
+def with_streams(data: bytes) -> bytes:
+    """An entry, each section of which is the zlib stream of what stood there."""
+    made, at = [data[:42]], 42
+    while at + 4 <= len(data):
+        length = min(int.from_bytes(data[at : at + 4], "little"), len(data))
+        stream = zlib.compress(data[at + 4 : at + 4 + length], 1)
+        made += [struct.pack("<I", len(stream)), stream]
+        at += 4 + length
+    return b"".join(made)
+
+
 PLAIN: dict[str, Target] = {
     "peek": a_look,
     "decode": a_decode,
@@ -414,4 +449,5 @@ PLAIN: dict[str, Target] = {
     "key": a_key,
     "cmd": a_command,
     "promise": a_promise,
+    "entry": an_entry,
 }

@@ -25,12 +25,12 @@ import pytest
 
 HERE = Path(__file__).parent
 SEED = int(os.environ.get("SCANSIDE_FUZZ_SEED", "20261120"))
-FEW = {"peek": 300, "decode": 300, "radiograph": 150, "series": 20, "dul": 130, "archive": 200,
+FEW = {"peek": 250, "decode": 250, "radiograph": 150, "series": 20, "dul": 130, "archive": 200,
        "manifest": 200, "golden": 150, "network": 200, "key": 100,
-       "cmd": 150, "promise": 100}  # fmt: skip
+       "cmd": 150, "promise": 100, "entry": 100}  # fmt: skip
 MANY = {"peek": 25_000, "decode": 25_000, "radiograph": 15_000, "series": 1_500, "dul": 10_000,
         "archive": 12_000, "manifest": 12_000, "golden": 8_000, "network": 12_000,
-        "key": 3_000, "cmd": 10_000, "promise": 10_000}  # fmt: skip
+        "key": 3_000, "cmd": 10_000, "promise": 10_000, "entry": 5_000}  # fmt: skip
 GROWTH_MB = 32.0
 """After the warm-up; the seeds that are kept take part of it."""
 PEAK_MB = 768.0

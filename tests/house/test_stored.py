@@ -11,6 +11,7 @@ STRICT = {
     "appliance/apply/requests.py": "the same",
     "appliance/bundle/manifest.py": "a closed vocabulary: it says which appliance it needs",
     "appliance/bundle/trust.py": "of the wheel itself",
+    "appliance/compare/child.py": "from its parent, of the same release",
     "appliance/compose/child.py": "from its parent, of the same release",
     "appliance/host/driver.py": "from a child of the same release",
     "appliance/publish/desired.py": "from a broker, and no state",

@@ -288,6 +288,7 @@ class Applied:
             units=self.units,
             bundles=self.shelf,
             prove=prove,
+            local=lambda slot: None,
             seen=lambda: self.seen,
             ill=lambda: self.ill,
             migrate=lambda: self.migrated.append(self.slots.current() or 0),

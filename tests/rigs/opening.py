@@ -39,9 +39,9 @@ class Held:
                 alive()
         return self._run(*what, alive=alive, **how)
 
-    def _held_open(self, *what: Any) -> Any:
+    def _held_open(self, *what: Any, **how: Any) -> Any:
         if current_thread() is not main_thread():
             self.begun.set()
             assert self.go.wait(WAIT_S)
             self.networks += 1
-        return self._open(*what)
+        return self._open(*what, **how)

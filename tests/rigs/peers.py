@@ -54,13 +54,13 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def until(what: Callable[[], Any], seconds: float = HANG_S) -> Any:
+def until(what: Callable[[], Any], seconds: float = HANG_S, *, every_s: float = 0.01) -> Any:
     """The first true answer; fails after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := what():
             return answer
-        time.sleep(0.01)
+        time.sleep(every_s)
     raise AssertionError(f"not within {seconds} s")
 
 

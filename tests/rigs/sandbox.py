@@ -48,6 +48,7 @@ LEFT_OUT: Mapping[str, str] = {
     "Nice": "no right",
     "IOSchedulingClass": "no right",
     "OOMScoreAdjust": "no right",
+    "LimitFSIZE": "no right",
     # rights
     "ProtectProc": "bubblewrap mounts /proc without hidepid",
     "AmbientCapabilities": "empty is what there is without it",

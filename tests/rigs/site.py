@@ -297,14 +297,14 @@ def listen(site: Site, output: io.BufferedReader) -> None:
 @contextlib.contextmanager
 def running(
     folder: Path,
-    bundle: Path,
+    bundle: Path | None,
     aborted_quiet_s: float = 2 * WAIT_S,
     more: str = "",
     *,
     keep: bool = False,
 ) -> Iterator[Site]:
-    """A site with this bundle active, until the end of the block. more: lines of its settings.
-    keep: whether exams are kept and compared.
+    """A site with this bundle active (None: those of the factory), until the end of the block.
+    more: lines of its settings. keep: whether exams are kept and compared.
 
     A broken transfer is judged after `aborted_quiet_s`. As it is, that is longer than any test
     waits: what is sent again after `receive` was killed is always in time.

@@ -30,6 +30,7 @@ from appliance.prior.entry import (
     HIGH_HU,
     IMAGE_MM,
     LOW_HU,
+    MOST_CUBES,
     Cube,
     Entry,
     Facts,
@@ -89,6 +90,8 @@ class Exam:
     facts: dict[str, Any] = field(default_factory=dict)
     """Of entry.Facts, in place of what would stand there."""
     covered_z: tuple[float, float] = (-1000.0, 1000.0)
+    cubes: int = MOST_CUBES
+    """That are kept."""
 
 
 def entry(exam: Exam, name: str = "a") -> Entry:
@@ -98,9 +101,9 @@ def entry(exam: Exam, name: str = "a") -> Entry:
     grid = _grid(low, [round(float(n)) for n in ((high - low) / IMAGE_MM)[::-1]], IMAGE_MM)
     hu = drawn(exam, grid, rng, coarse=True)
     values = np.clip(np.rint((hu - LOW_HU) * 255 / (HIGH_HU - LOW_HU)), 0, 255).astype(np.uint8)
-    at = _points(grid) - exam.shift
-    covered = (at[..., 2] >= exam.covered_z[0]) & (at[..., 2] <= exam.covered_z[1])
-    image = Image(np.where(covered, values, 0).astype(np.uint8), _in_lungs(at), covered, grid)
+    z = _places()[..., 2]
+    covered = (z >= exam.covered_z[0]) & (z <= exam.covered_z[1])
+    image = Image(np.where(covered, values, 0).astype(np.uint8), _lungs(), covered, grid)
     report = _report(exam, name)
     facts = Facts(
         **{
@@ -130,15 +133,43 @@ def drawn(exam: Exam, grid: Grid, rng: np.random.Generator, *, coarse: bool = Fa
     """HU [z, y, x] of the chest on a grid."""
     at = _points(grid) - exam.shift
     soft = exam.sharp_mm + (0.5 if coarse else 0.0)
-    hu = np.where(_in_lungs(at), LUNG_HU, TISSUE_HU)
+    hu = _whole(soft).copy() if coarse else _empty(at, soft)
+    for ball in exam.balls:
+        away = np.linalg.norm(at - ball.center, axis=-1)
+        near = away < ball.diameter / 2 + 5 * soft
+        share = _blurred_ball(away[near], ball.diameter / 2, soft)
+        hu[near] += share * (ball.hu - hu[near])
+    return hu + rng.normal(0, exam.noise_hu, hu.shape) if exam.noise_hu else hu
+
+
+@lru_cache(maxsize=8)
+def _whole(soft: float) -> F64:
+    """What is kept of the image without any body: a shift moves it with its grid."""
+    return _empty(_places(), soft)
+
+
+@lru_cache(maxsize=1)
+def _places() -> F64:
+    """LPS mm of the image's voxels, before the shift."""
+    low, high = (np.array(end) for end in BOX_MM)
+    return _points(_grid(low, [round(float(n)) for n in ((high - low) / IMAGE_MM)[::-1]], IMAGE_MM))
+
+
+def _empty(at: F64, soft: float) -> F64:
+    """HU of a chest without any body."""
+    lungs = _in_lungs(at)
+    hu = np.where(lungs, LUNG_HU, TISSUE_HU)
     for y, z, width in ((-25.0, 20.0, 2.0), (12.0, -25.0, 1.5), (28.0, 10.0, 1.0)):
         away = np.hypot(at[..., 1] - y, at[..., 2] - z)
         share = _share(width - away, soft)
-        hu = np.where(_in_lungs(at), np.maximum(hu, hu + share * (VESSEL_HU - LUNG_HU)), hu)
-    for ball in exam.balls:
-        away = np.linalg.norm(at - ball.center, axis=-1)
-        hu = hu + _blurred_ball(away, ball.diameter / 2, soft) * (ball.hu - hu)
-    return np.asarray(hu + rng.normal(0, exam.noise_hu, hu.shape))
+        hu = np.where(lungs, np.maximum(hu, hu + share * (VESSEL_HU - LUNG_HU)), hu)
+    return np.asarray(hu)
+
+
+@lru_cache(maxsize=1)
+def _lungs() -> NDArray[np.bool_]:
+    """The lungs on the grid of the image."""
+    return _in_lungs(_places())
 
 
 @dataclass(frozen=True)
@@ -160,6 +191,12 @@ class Shifted:
 
     def to_current(self, points: ArrayLike) -> F64:
         return np.asarray(points, np.float64) - self.shift - self.error
+
+    def jacobian(self, points: ArrayLike, /) -> F64:
+        return np.broadcast_to(np.eye(3), (len(np.asarray(points)), 3, 3))
+
+    def weak_at(self, points: ArrayLike) -> NDArray[np.bool_]:
+        return np.full(len(np.asarray(points)), self.weak)
 
 
 def laying(prior: Exam, current: Exam, **more: Any) -> Laying:
@@ -235,7 +272,7 @@ def _report(exam: Exam, name: str) -> Report:
 
 def _cubes(exam: Exam, report: Report, rng: np.random.Generator) -> list[Cube]:
     made = []
-    for i, ball in enumerate(_seen(exam, THRESHOLD / 2), start=1):
+    for i, ball in enumerate(_seen(exam, THRESHOLD / 2)[: exam.cubes], start=1):
         center = _moved(ball, exam)
         first = np.subtract(center, (CUBE - 1) / 2 * CUBE_MM)
         grid = _grid(first, [CUBE] * 3, CUBE_MM)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.apply.proving import PROVE_S
 from appliance.host import driver, jetson
 from appliance.stages import STAGES
 from appliance.store import conditions, starts
@@ -282,11 +283,12 @@ def test_publish_cannot_see_pixels_and_work_has_no_network() -> None:
 @pytest.mark.parametrize("stage", ["publish", "deliver", "receive"])
 def test_who_has_no_need_of_names_cannot_see_them(stage: str) -> None:
     assert ("InaccessiblePaths", "-/var/lib/scanside/identities") in service(stage)
+    assert ("InaccessiblePaths", "-/var/lib/scanside/priors") in service(stage)
 
 
 def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
-    names = ("spool", "incoming", "quarantine", "reports", "identities", "site.key")
+    names = ("spool", "incoming", "quarantine", "reports", "identities", "priors", "site.key")
     assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
     pairs = dict(service("deliver"))
     assert pairs["ReadOnlyPaths"] == "-/var/lib/scanside/outgoing"
@@ -313,7 +315,7 @@ def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
     state = "-/var/lib/scanside"
     assert read_only == {f"{state}/{name}" for name in ("spool", "reports", "identities")}
     assert hidden == {
-        f"{state}/{name}" for name in ("incoming", "quarantine", "outgoing", "site.key")
+        f"{state}/{name}" for name in ("incoming", "quarantine", "outgoing", "priors", "site.key")
     }
     assert dict(pairs)["ExecCondition"] == f"{PYTHON} web --configured"
     assert int(dict(pairs)["CPUWeight"]) < 100, "it is on nobody's way"
@@ -333,6 +335,10 @@ def test_the_socket_is_the_port_of_the_default_settings() -> None:
     parser = configparser.ConfigParser()
     parser.read(UNITS / "scanside-receive.socket")
     assert parser["Socket"]["ListenStream"] == "11112"
+
+
+def test_the_watchdog_of_apply_lets_a_turn_with_two_proofs_and_a_build_end() -> None:
+    assert int(dict(service("apply"))["WatchdogSec"]) > 3 * PROVE_S
 
 
 @pytest.mark.parametrize("stage", NAMES)

@@ -1,6 +1,6 @@
 """How well is one exam laid over another, and are two people told apart?
 
-    python -m training.judge.registration [CT ...] [--bundle BUNDLE] [--shared ../shared]
+    python -m training.judge.registration [CT ...] [--bundle BUNDLE] [--jobs 2]
 
 Rules.
 1. Each CT is moved into three other breaths whose truth is exact (breath.py), and both exams are
@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -142,6 +145,16 @@ def pairs(name: str, volume: Volume, lungs: Bool) -> Iterator[Pair]:
         yield Pair(name, case, there, here, points[seen], truth[seen])
 
 
+def laid(name: str, bundle: Path, shared: Path) -> list[tuple[Pair, Registration]]:
+    """The pairs of one CT, and how they were laid over one another."""
+    cv2.setNumThreads(1)
+    opened = open_bundle(bundle, 1)
+    volume = training_series(shared, name)
+    lungs = lungs_of(volume, opened)
+    opened.backend.close()
+    return [(pair, register(pair.prior, pair.current, None)) for pair in pairs(name, volume, lungs)]
+
+
 def _points(image: Image, seed: int) -> F64:
     voxels = np.argwhere(image.lungs & image.covered)
     chosen = np.random.default_rng(seed).permutation(len(voxels))[:POINTS]
@@ -220,17 +233,17 @@ def accuracy(found: Sequence[tuple[Pair, Registration]]) -> str:
     return "\n".join([*lines, "", f"Same person: {same} of {len(found)} are said to be the same."])
 
 
-def strangers(found: Sequence[Pair]) -> str:
+def strangers(found: Sequence[Pair], jobs: int) -> str:
     """One line: what is said of every two people."""
-    said: dict[str, int] = {}
-    shares = []
-    for pair in found:
-        for other in found:
-            if other.case == pair.case and other.name != pair.name:
-                one = register(other.prior, pair.current, None)
-                said[verdict(one)] = said.get(verdict(one), 0) + 1
-                shares.append(max(one.share, one.mirrored_share or 0))
-    verdicts = ", ".join(f"{count} {name}" for name, count in sorted(said.items()))
+    two = [
+        (other.prior, pair.current)
+        for pair in found
+        for other in found
+        if other.case == pair.case and other.name != pair.name
+    ]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        said, shares = zip(*pool.map(_judged, *zip(*two, strict=True)), strict=True)
+    verdicts = ", ".join(f"{count} {name}" for name, count in sorted(Counter(said).items()))
     return f"Strangers, {len(shares)} ordered pairs: {verdicts}; largest share {max(shares):.2f}."
 
 
@@ -253,6 +266,13 @@ def sickness(found: Sequence[Pair]) -> str:
         share = min(one.share for one in ones)
         lines.append(f"| {name} | {len(same)} of {len(made)} | {weak} | {share:.2f} | {worst} |")
     return "\n".join(lines)
+
+
+def _judged(prior: Image, current: Image) -> tuple[str, float]:
+    """What is said of two exams, and the larger share of the two ways round."""
+    cv2.setNumThreads(1)
+    one = register(prior, current, None)
+    return verdict(one), max(one.share, one.mirrored_share or 0.0)
 
 
 def _trusted(pair: Pair, one: Registration) -> F64:
@@ -295,20 +315,20 @@ def main() -> None:
     parser.add_argument("ct", nargs="*", default=list(TRAINING_SERIES))
     parser.add_argument("--bundle", type=Path, default=FACTORY)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    opened = open_bundle(given.bundle)
-    found: list[tuple[Pair, Registration]] = []
-    for name in given.ct:
-        volume = training_series(given.shared, name)
-        for pair in pairs(name, volume, lungs_of(volume, opened)):
-            found.append((pair, register(pair.prior, pair.current, None)))
-            print(accuracy(found[-1:]).splitlines()[2], flush=True)
+    alike = [[given.bundle] * len(given.ct), [given.shared] * len(given.ct)]
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        found = []
+        for rows in pool.map(laid, given.ct, *alike):
+            found += rows
+            print(accuracy(rows), flush=True)
     every = [pair for pair, _ in found]
     print(f"\n{accuracy(found)}\n\n{times(every[0])}", flush=True)
-    print(f"\n{sickness(every)}", flush=True)
     if len(given.ct) > 1:
-        print(f"\n{strangers(every)}")
+        print(f"\n{strangers(every, given.jobs)}", flush=True)
+    print(f"\n{sickness(every)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from appliance.backend.cpu import openvino_core
 from appliance.host.silence import silence
@@ -72,6 +74,46 @@ def exported_ports(
     return plain
 
 
+def folded(model: nn.Module) -> nn.Module:
+    """A copy in which every batch normalisation behind a convolution is part of it."""
+    plain = copy.deepcopy(model).eval()
+    for part in plain.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for i in range(len(part) - 1):
+            first, second = part[i], part[i + 1]
+            if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
+                part[i], part[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return plain
+
+
+def exported_volumes(
+    model: nn.Module, names: list[str], outputs: list[str], multiple: int
+) -> onnx.ModelProto:
+    """A network of several volumes [1,1,z,y,x] of one size, named as its `forward` names them; the
+    axes are free, multiples of `multiple`."""
+    sizes = [multiple * torch.export.Dim(f"{n}_{multiple}", min=1, max=64) for n in "zyx"]
+    axes: dict[int, Any] = {i + 2: size for i, size in enumerate(sizes)}
+    example = {
+        name: torch.zeros((1, 1, 3 * multiple, 2 * multiple, 4 * multiple)) for name in names
+    }
+    program = torch.onnx.export(
+        model,
+        (),
+        kwargs=example,
+        input_names=names,
+        output_names=outputs,
+        dynamic_shapes=dict.fromkeys(names, axes),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    plain = without_traces(program.model_proto)
+    onnx.checker.check_model(plain, full_check=True)
+    return plain
+
+
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network without torch's notes on where each node comes from: they hold stack traces
     with the paths of this machine, and would make each file differ from machine to machine."""
@@ -85,10 +127,15 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, float]:
-    """Largest difference from torch, for each runtime that is installed."""
+def parity(
+    model: nn.Module, file: onnx.ModelProto, image: F32 | Mapping[str, F32]
+) -> dict[str, float]:
+    """Largest difference from torch, for each runtime that is installed. `image`: of several
+    inputs, by the names of `forward`."""
+    given = image if isinstance(image, Mapping) else {"image": image}
+    tensors = {name: torch.from_numpy(values) for name, values in given.items()}
     with torch.no_grad():
-        raw = model(torch.from_numpy(image))
+        raw = model(**tensors) if len(tensors) > 1 else model(*tensors.values())
     expected = [t.numpy() for t in (raw if isinstance(raw, tuple) else (raw,))]
     found: dict[str, float] = {}
 
@@ -102,18 +149,20 @@ def parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, flo
 
     data = file.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    compare("onnxruntime", session.run(None, {"image": image}))
+    compare("onnxruntime", session.run(None, dict(given)))
     try:
         core = openvino_core()
     except ImportError:
         return found
     compiled = core.compile_model(core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer = compiled([image])
+    answer = compiled(dict(given))
     compare("openvino", [answer[i] for i in range(len(expected))])
     return found
 
 
-def require_parity(model: nn.Module, file: onnx.ModelProto, image: F32) -> dict[str, float]:
+def require_parity(
+    model: nn.Module, file: onnx.ModelProto, image: F32 | Mapping[str, F32]
+) -> dict[str, float]:
     """`parity`; RunError where a runtime answers more than MOST_APART beside torch."""
     gaps = parity(model, file, image)
     if max(gaps.values()) > MOST_APART:

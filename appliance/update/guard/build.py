@@ -1,6 +1,7 @@
 """Make a slot of the wheels that are kept on this box, with the Python that runs this file.
 
     python3 build.py rebuild N [--root DIR]     DIR: where slots/, wheels/ and guard/ lie
+    python3 build.py add N [--root DIR]         what was built on this box comes into the slot
 
 It needs the standard library alone. `apply` starts it for a new release, and `guard` with the
 system's new Python after an OS upgrade: the same code builds in both cases.
@@ -19,6 +20,8 @@ Rules.
    that a RECORD says (PyPA: recording installed projects), and is none of the environment's own;
    each file of the slot is named by a RECORD. Bytecode is made after that.
    A package of the system is never taken for one of the release's own (--ignore-installed).
+   What is added to a slot that counts brings files of its own name alone, and changes none that
+   another RECORD names: who built it could else have root run what he likes.
 5. The folder of the slot stays while it is made anew: a link to it never leads to nothing.
 
 Exit status 0: the slot is complete. 1: it is not, and standard error ends with one line CODE: TEXT.
@@ -47,6 +50,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -101,6 +105,48 @@ def rebuild(root: Path, number: int) -> None:
     _run([str(python), "-I", "-m", "compileall", "-q", "-f", str(site)], slot)
     _sync_all(slot)
     _complete(slot, number, said, local)
+
+
+def add(root: Path, number: int) -> None:
+    """Install the local wheel into slot N, which goes on counting (rules 1, 2 and 4). Wrong,
+    OSError."""
+    said = _read(root, number)
+    _require_python(said)
+    _require_wheels(root, said)
+    slot = root / "slots" / str(number)
+    local = _local(said)
+    if local is None or not (slot / "complete").exists():
+        raise Wrong("slot_wheel", f"slot {number} takes no wheel that was built here")
+    wheel = root / "wheels" / local["name"]
+    _require_apart(_site(slot), wheel)
+    python = slot / "bin" / "python"
+    with tempfile.TemporaryDirectory() as empty:
+        pip = [str(python), "-I", "-B", str(root / "wheels" / said["pip"] / "pip"), "install"]
+        _install([*pip, str(wheel)], Path(empty))
+    _run([str(python), "-I", "-m", "compileall", "-q", str(_site(slot))], slot)
+    _sync_all(slot)
+    _complete(slot, number, said, local)
+
+
+def _require_apart(site: Path, wheel: Path) -> None:
+    """Rule 4, of what is added."""
+    name = wheel.name.split("-")[0]
+    info = re.compile(rf"{re.escape(name)}-[^/]*\.dist-info/[^/]+", re.IGNORECASE)
+    compiled = re.compile(r"_[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)*\.so")
+    others: set[str] = set()
+    for record in site.glob("*.dist-info/RECORD"):
+        if not record.parent.name.lower().startswith(f"{name.lower()}-"):
+            with record.open(encoding="utf-8", newline="") as lines:
+                others |= {row[0] for row in csv.reader(lines) if row}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise Wrong("slot_wheel", f"{wheel.name} is no wheel") from None
+    for one in names:
+        own = one.startswith((f"{name}/", f"{name}.libs/")) or info.fullmatch(one)
+        if not (own or compiled.fullmatch(one)) or ".." in one.split("/") or one in others:
+            raise Wrong("slot_wheel", f"{wheel.name} would bring {one[:80]!a}")
 
 
 def _read(root: Path, number: int) -> dict[str, Any]:
@@ -327,13 +373,13 @@ def _sync_all(folder: Path) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Make a slot of the wheels that are kept.")
-    parser.add_argument("do", choices=["rebuild"])
+    parser.add_argument("do", choices=["rebuild", "add"])
     parser.add_argument("number", type=int)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1])
     asked = parser.parse_args()
     os.umask(0o022)  # root builds it, and stages that are not root run in it
     try:
-        rebuild(asked.root.absolute(), asked.number)
+        {"rebuild": rebuild, "add": add}[asked.do](asked.root.absolute(), asked.number)
     except Wrong as e:
         sys.stderr.write(f"{e}\n")
         return 1

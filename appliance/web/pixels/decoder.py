@@ -8,6 +8,7 @@ Rules
   fills the threads that pages have (`app.PAGES`).
 - An instance that ended the child TRIES times is not given to it again: the first time it may have
   been the memory of the machine.
+- Before an image is decoded, what has to go first may (giving_way).
 - The child gets bytes and no path, and no environment but what Python needs.
 """
 
@@ -75,8 +76,15 @@ class _Ended(Exception):
 class Decoder:
     """Decodes what is shown. Safe for any number of threads."""
 
-    def __init__(self, *, limit_s: float = LIMIT_S, waiting: int = WAITING) -> None:
+    def __init__(
+        self,
+        *,
+        limit_s: float = LIMIT_S,
+        waiting: int = WAITING,
+        give_way: Callable[[], None] = lambda: None,
+    ) -> None:
         self.limit_s = limit_s
+        self._give_way = give_way
         self._turn = threading.Lock()
         self._room = threading.BoundedSemaphore(waiting)
         self._child: subprocess.Popen[bytes] | None = None
@@ -139,6 +147,8 @@ class Decoder:
             with self._turn:
                 if self._bad.get(name, 0) >= TRIES:
                     raise NotShown("decoding this image ended the program that decodes it")
+                if asked.what == "image":
+                    self._give_way()
                 return self._answered(asked, name, data)
         finally:
             self._room.release()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Final
 
@@ -28,7 +29,7 @@ from starlette.responses import JSONResponse, Response
 
 from appliance.errors import Poisoned, Refuse, Retry, ScansideError
 from appliance.report import NOTICE, Record
-from appliance.web.pixels import marks
+from appliance.web.pixels import giving_way, marks
 from appliance.web.pixels.asked import Place
 from appliance.web.pixels.chosen import Choice, Chosen, chosen
 from appliance.web.pixels.decoder import Decoder
@@ -198,7 +199,8 @@ def _images(request: Request) -> Images:
     state = request.app.state
     with _once:
         if not hasattr(state, "images"):
-            state.images = Images(site(request).settings.state, Decoder())
+            folder = site(request).settings.state
+            state.images = Images(folder, Decoder(give_way=partial(giving_way.wait, folder)))
         found: Images = state.images
         return found
 

@@ -19,8 +19,12 @@ from appliance.apply import door
 from appliance.apply.audit import FILE, Audit
 from appliance.apply.door import MOST_BYTES, MOST_CONNECTIONS, SOCKET, Door, Peer, ask, opened
 from appliance.apply.notes import Notes
-from appliance.apply.requests import Request, Requests
+from appliance.apply.requests import Answer, Request, Requests
 from appliance.settings import Update
+
+
+def nothing(request: Request, actor: str) -> Answer:
+    return Answer(ok=False, code="nothing", text=f"{actor} asked for {request.verb}")
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def notes(tmp_path: Path) -> Notes:
 def path(notes: Notes) -> Iterator[Path]:
     """A door that is open, and its socket."""
     audit = Audit(notes.folder, lambda: datetime.now(timezone.utc), lambda *_: None)
-    requests = Requests(notes, Update(), audit.add, lambda: None)
+    requests = Requests(notes, Update(), audit.add, lambda: None, nothing)
     with opened(notes.folder, {}) as listening:
         made = Door(listening, requests)
         made.open()

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.apply import report
 from appliance.apply.notes import Notes
-from appliance.apply.requests import Request, Requests
+from appliance.apply.requests import Answer, Request, Requests
 from appliance.settings import Update
 from appliance.update.states import State
 from rigs.applied import Applied
@@ -18,7 +18,9 @@ ANNA = "anna@socket"
 
 
 def requests(notes: Notes, url: str | None = "https://updates.example") -> Requests:
-    return Requests(notes, Update(url=url), lambda *_: None, lambda: None)
+    return Requests(
+        notes, Update(url=url), lambda *_: None, lambda: None, lambda *_: Answer(ok=True)
+    )
 
 
 def line(**said: str) -> bytes:

@@ -68,6 +68,7 @@ def test_an_older_appliance_refuses_version_3_in_one_line(manifests: dict[int, b
         (lambda m: m["line"].update(disease=SICK), "'segment' has no output 'disease'"),
         (lambda m: m["line"].update(disease={"output": "lungs"}), "line.disease.diffuse_share"),
         (lambda m: m["line"].update(BARE, version=2, disease=SICK), "version 2 of the line has no"),
+        (lambda m: m["line"]["calibration"].update(sure_from=1.5), "line.calibration.sure_from"),
     ],
 )
 def test_what_version_3_may_not_say_is_refused(
@@ -88,3 +89,11 @@ def test_all_that_version_3_added_is_optional(manifests: dict[int, bytes]) -> No
     line = manifest.read(json.dumps(data).encode()).line_of(SegmentProposeClassify)
     assert (line.version, line.body, line.one_lung_share, line.disease) == (3, None, None, None)
     assert line.reads()["mass"] == {"heat", "log_diameter"}
+
+
+def test_an_earlier_line_says_nothing_of_certainty(manifests: dict[int, bytes]) -> None:
+    data = json.loads(manifests[2])
+    assert "sure_from" not in data["line"]["calibration"]
+    data["line"]["calibration"]["sure_from"] = 0.9
+    with pytest.raises(BundleRefused, match="version 2 of the line has no 'sure_from'"):
+        manifest.read(json.dumps(data).encode(), "0.2.0")

@@ -111,7 +111,7 @@ def test_where_no_image_was_stored_it_does_not_wait_for_a_report(
     summary = SendSummary(0, (("1.2", 0xA700),), 0.1)
     monkeypatch.setattr("appliance.demo.scanner.send", lambda *_, **__: summary)
     with pytest.raises(PeerAway, match="none of the 1 images"):
-        show._send(None, tmp_path, Settings(state=tmp_path))
+        show.send([tmp_path / "a.dcm"], Settings(state=tmp_path))
 
 
 def test_the_link_of_the_page_is_whole_in_a_narrow_terminal_and_opens_it_once(
@@ -177,7 +177,7 @@ def test_of_a_study_with_a_localizer_it_shows_what_was_analysed(
         event("analysed", "1.2", analysed),
         event("received", "1.3"),
     ]
-    received = show._wait(io.BytesIO(b"".join(lines)))
+    received = show.wait(io.BytesIO(b"".join(lines)))
     assert received.event.series == NAMING.series(SeriesKey("1", "1.2"))
     assert received.event.report == analysed
     assert len(received.lines) == 6

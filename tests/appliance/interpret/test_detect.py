@@ -229,6 +229,19 @@ def test_findings_reach_the_threshold_and_are_numbered_by_score(grid, stack_of):
     assert found(grid, stack_of(grid), *several, threshold=0.95) == ()
 
 
+def test_a_finding_below_the_sure_score_is_unsure_and_keeps_its_place(grid, stack_of):
+    stack = stack_of(grid)
+    seen = [candidate(grid, (10, 10, 10), score=0.9), candidate(grid, (10, 10, 30), score=0.89)]
+    silent = found(grid, stack, *seen)
+    said = found(grid, stack, *seen, sure_from=0.9)
+    assert [f.certainty for f in silent] == [None, None]
+    assert [(f.certainty, f.unsure_why) for f in said] == [
+        ("sure", ()),
+        ("unsure", (detect.DOUBTFUL_SCORE,)),
+    ]
+    assert [f.place_lps_mm for f in said] == [f.place_lps_mm for f in silent]
+
+
 def test_findings_below_the_least_diameter_are_left_out_of_a_limited_series(grid, stack_of):
     several = [candidate(grid, (5, 5, 5), 7.9), candidate(grid, (5, 5, 30), 8.0)]
     assert len(found(grid, stack_of(grid), *several)) == 2

@@ -8,6 +8,7 @@ import pytest
 from appliance.bundle.heads import DISEASES, DiseaseHead
 from appliance.errors import Poisoned
 from appliance.interpret import disease, segment
+from appliance.interpret.detect import DOUBTFUL_SCORE
 from appliance.preprocess import plan
 from appliance.reasons import Code
 from appliance.records import Box, Grid, Mask, Stack, Tensor
@@ -281,6 +282,18 @@ def test_both_reasons_may_hold_of_one_finding(grid) -> None:
     said = drawn(grid, (GLASS, RIGHT))
     findings, _ = disease.judged(glass(grid, 5, 2), said, diffuse=True)
     assert {f.unsure_why for f in findings} == {("inside disease", MANY)}
+
+
+def test_a_finding_of_a_doubtful_score_stays_unsure_and_says_disease_besides(
+    grid,
+) -> None:
+    said = drawn(grid, (GLASS, Box((10, 8, 8), (30, 20, 24))))
+    doubtful = {"certainty": "unsure", "unsure_why": (DOUBTFUL_SCORE,)}
+    inside, healthy = (
+        a_finding(grid, n, 20, y, 16).model_copy(update=doubtful) for n, y in ((1, 13), (2, 27))
+    )
+    judged, _ = disease.judged([inside, healthy], said, diffuse=True)
+    assert [f.unsure_why for f in judged] == [(DOUBTFUL_SCORE, "inside disease"), (DOUBTFUL_SCORE,)]
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 48, 48, 64), (1, 4, 8, 48, 64), (4, 48, 48, 64)])

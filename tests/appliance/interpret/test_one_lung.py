@@ -109,6 +109,19 @@ def test_the_middle_is_that_of_the_body_and_not_of_the_images(grid, stack_of):
     assert one_lung.middle_mm(empty, z) == pytest.approx(middle_of(grid), abs=0.1)
 
 
+def test_the_middle_is_that_of_the_largest_thing_wherever_it_lies(grid, stack_of):
+    """Something small in the middle of the images is not the body beside it."""
+    one = body(grid, stack_of, ((20, 120), *BODY[1:]))
+    small = inside(grid, ((-30, 10), *BODY[1:]))
+    planes = tuple(
+        replace(p, native=np.where(small[k], 40, p.native).astype(np.int16))
+        for k, p in enumerate(one.planes)
+    )
+    stack = replace(one, planes=planes)
+    found = one_lung.middle_mm(stack, plan.extent(stack))
+    assert found == pytest.approx(middle_of(grid) + 70, abs=4)
+
+
 def test_nothing_names_a_side_of_what_the_images_do_not_show(grid, stack_of):
     stack = body(grid, stack_of)
     cut: Box = (*RIGHT[:2], (-130, 80))

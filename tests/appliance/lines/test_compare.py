@@ -13,7 +13,7 @@ from appliance.comparison import Comparison
 from appliance.lines.compare import Ids, Laying, compare, days_between, refused, seal
 from appliance.prior.entry import Person
 from appliance.reasons import Code
-from tests.rigs.two_exams import NAMING, Ball, Exam, bundles, entry, laying
+from rigs.two_exams import NAMING, Ball, Exam, bundles, entry, laying
 
 RIGHT, LEFT, LOW = (45.0, 0.0, 0.0), (-45.0, 10.0, 10.0), (42.0, -16.0, -28.0)
 THEN = Exam([Ball(RIGHT, 9.0), Ball(LOW, score=0.8)])
@@ -236,7 +236,8 @@ def test_findings_of_sixty_nodules_are_each_matched_with_their_own():
         for x, y, z in itertools.product((-10.0, 10.0), (-20.0, 0.0, 20.0), (-24.0, -8, 8, 24))
     ]
     balls = [Ball(place, 6.0, score=0.9 - 0.001 * i) for i, place in enumerate(places)]
-    then, now = Exam(balls[:32]), Exam(balls[:32], shift=(1.0, 2.0, 3.0), taken="20250101")
+    then = Exam(balls[:32], cubes=0)
+    now = Exam(balls[:32], shift=(1.0, 2.0, 3.0), taken="20250101", cubes=0)
     both = entry(then, "then"), entry(now, "now")
     found = compared(both, then, now, error=(1.5, -1.0, 1.0)).findings
     assert [(f.finding, f.prior_finding) for f in found] == [(i, i) for i in range(1, 33)]

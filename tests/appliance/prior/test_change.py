@@ -19,7 +19,7 @@ from appliance.prior.change import (
 )
 from appliance.prior.entry import CUBE, CUBE_MM
 from appliance.report import Coverage
-from tests.rigs.two_exams import Ball, Exam, bundles, entry
+from rigs.two_exams import Ball, Exam, bundles, entry
 
 RIGHT, LEFT = (45.0, 0.0, 0.0), (-45.0, 15.0, 25.0)
 

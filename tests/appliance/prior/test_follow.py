@@ -8,7 +8,7 @@ import numpy as np
 
 from appliance.lines.compare import compare
 from appliance.prior.follow import Row
-from tests.rigs.two_exams import Ball, Exam, bundles, entry, laying
+from rigs.two_exams import Ball, Exam, bundles, entry, laying
 
 RIGHT, LEFT, LOW = (45.0, 0.0, 0.0), (-45.0, 10.0, 10.0), (42.0, -16.0, -28.0)
 SHIFT = (3.0, -4.0, 6.0)

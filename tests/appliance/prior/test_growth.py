@@ -10,6 +10,7 @@ import pytest
 
 from appliance.comparison import Sizes
 from appliance.prior.growth import UNMEASURED, Row, Seen, change
+from appliance.prior.repeated import MEASURED
 
 NARROW = Row((0.0, 100.0), "solid", "same", volume_percent=5.0, axis_mm=0.3)
 
@@ -56,6 +57,14 @@ def test_a_size_that_nobody_measured_twice_has_the_wide_limit():
     found = changed(seen(500), seen(700), rows=())
     limit = 100 * math.expm1(1.96 * UNMEASURED.volume_percent / 100)
     assert found.limit_percent == pytest.approx(limit, abs=0.1)
+
+
+def test_a_size_between_no_rows_takes_the_nearest_and_not_less_than_the_wide_limit():
+    wide = replace(NARROW, size_mm=(12.0, 20.0), volume_percent=30.0)
+    assert changed(seen(500), seen(700), rows=(wide,)).limit_percent == pytest.approx(80, abs=0.1)
+    narrow = replace(wide, volume_percent=5.0)
+    found = changed(seen(500), seen(700), rows=(narrow, replace(NARROW, size_mm=(90.0, 99.0))))
+    assert found.limit_percent == changed(seen(500), seen(700), rows=()).limit_percent
 
 
 def test_of_two_densities_the_one_that_errs_more_gives_the_limit():
@@ -149,3 +158,11 @@ def test_thresholds_of_growth_are_said_of_what_is_larger_alone():
 def test_of_a_part_solid_one_it_is_said_that_its_solid_part_was_not_measured():
     assert changed(seen(500), seen(700, density="part_solid")).solid_part_not_measured
     assert not changed(seen(500), seen(700)).solid_part_not_measured
+
+
+def test_what_was_measured_with_what_ships_speaks_of_every_size_density_and_kernel():
+    cells = {(row.size_mm, row.density, row.kernel) for row in MEASURED}
+    assert len(cells) == len(MEASURED) == 4 * 3 * 2
+    assert all(row.n >= 30 for row in MEASURED)
+    sizes = sorted({row.size_mm for row in MEASURED})
+    assert [low for low, _ in sizes[1:]] == [high for _, high in sizes[:-1]]

@@ -216,10 +216,19 @@ def test_the_facts_are_those_of_headers_and_report() -> None:
     assert (facts.spacing_mm, facts.bundle_digest, facts.threshold) == (SPACING, DIGEST, 0.5)
     assert facts.names.key_images == ((1, "1.2.3.4"),)
     assert facts.pseudonym == ENTRY.report.study.pseudonym
-    assert (facts.list_full, facts.diseased) == (True, False)
-    assert not entry(CHEST, scores=scored(0.9)).facts.list_full
+    assert not facts.diseased
     sick = (Reason(code=Code.DIFFUSE_DISEASE, text="x"),)
     assert entry(CHEST, report(finding(), limitations=sick)).facts.diseased
+
+
+@pytest.mark.parametrize(
+    ("scores", "full"),
+    [((0.9,), False), ((0.9, 0.4, 0.3, 0.2), False), ((0.9, 0.4, 0.3, 0.25), True)],
+)
+def test_a_list_is_full_where_its_last_place_still_matters(
+    scores: tuple[float, ...], full: bool
+) -> None:
+    assert entry(CHEST, scores=scored(*scores)).facts.list_full is full
 
 
 def test_what_differs_between_images_is_unknown() -> None:

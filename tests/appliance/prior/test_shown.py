@@ -8,7 +8,7 @@ import pytest
 from appliance.preprocess import plan
 from appliance.prior.entry import CUBE
 from appliance.prior.shown import of_cube, of_image
-from tests.rigs.two_exams import Ball, Exam, entry
+from rigs.two_exams import Ball, Exam, entry
 
 PLACE = (45.0, 8.0, 0.0)
 

@@ -50,6 +50,13 @@ def test_a_kernel_that_overshoots_is_as_sharp_as_can_be_said() -> None:
     assert spread.in_plane(steep) == pytest.approx(spread.LEAST * PIXEL, rel=0.05)
 
 
+def test_a_thin_sheet_in_the_air_is_no_edge() -> None:
+    made = trunk(0.6, 0.5, (1.25, PIXEL, PIXEL), noise_hu=0)
+    hu = np.stack([plane.native for plane in made.planes])
+    hu[:, ::9][hu[:, ::9] < -990] = 100  # blankets, with nothing but air on either side
+    assert spread.in_plane(stacked(hu, made.spacing_mm)) == pytest.approx(0.5, rel=WITHIN)
+
+
 def test_without_edges_of_air_and_tissue_nothing_is_said() -> None:
     flat = stacked(np.full((40, 64, 64), 40, np.int16), (1.25, PIXEL, PIXEL))
     assert spread.measured(flat) is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from appliance.prior.unseen import LISTED_MM, Listed, Missing, contrast, covers, why_not
-from tests.rigs.two_exams import Ball, Exam, entry
+from rigs.two_exams import Ball, Exam, entry
 
 PLACE = (45.0, 8.0, 0.0)
 BALL = Ball(PLACE, 8.0)

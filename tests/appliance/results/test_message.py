@@ -54,6 +54,22 @@ APPROVED = {
     # what a reader said; a place in a radiograph is a pixel of the image
     *("place_px", "image", "column"),
     *("bundle_digest", "verdict", "undoes", "size_mm", "role"),
+    # a comparison with an earlier exam: no date, no id, no key
+    *(
+        "person_doubts",
+        "comparison",
+        "comparison_id",
+        "withdrawn",
+        "prior",
+        "which",
+        "interval_days",
+    ),
+    *("person", "share", "keypoints", "registered", "method", "weak", "residual_mm", "measured_by"),
+    *("prior_finding", "prior_center_lps_mm", "distance_mm", "seen_below_threshold"),
+    *("merged_from", "split_into", "then", "now", "change", "decided_by", "difference_percent"),
+    *("limit_percent", "difference_mm", "limit_mm", "rate_per_year", "doubling_days", "value"),
+    *("low", "high", "doubling_not_under_days", "over_1_5_mm", "over_25_percent"),
+    *("solid_part_not_measured",),
     # disease
     *("disease", "right", "left", "lung_ml", "consolidated_ml", "ground_glass_ml", "emphysema_ml"),
     # an exam beside an earlier one: figures, states, and a pseudonym of each exam

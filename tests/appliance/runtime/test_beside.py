@@ -134,3 +134,58 @@ def test_at_the_end_nothing_is_left_open_and_nobody_waits_for_what_was_given_up(
     assert not rig.begun["b"].is_set()
     with pytest.raises(GivenUp):
         rig.beside.go_on()
+
+
+class Steps:
+    """An opening of three steps."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.done: list[int] = []
+        self.begun, self.ended = Event(), Event()
+
+    def begin(self) -> None:
+        with pytest.raises(Opening):
+            self.rig.beside.take(("a", None), self._opened)
+        assert self.begun.wait(WAIT_S)
+
+    def _opened(self) -> str:
+        self.begun.set()
+        for step in range(3):
+            self.rig.beside.pause()
+            self.done.append(step)
+        self.ended.set()
+        return "a"
+
+
+def test_no_step_begins_while_a_series_is_analysed(rig: Rig) -> None:
+    steps = Steps(rig)
+    with rig.beside.first():
+        steps.begin()
+        assert not steps.ended.wait(0.2)
+        assert steps.done == []
+    assert steps.ended.wait(WAIT_S)
+
+
+def test_analyses_without_end_hold_up_a_bundle_and_do_not_keep_it_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.runtime.beside.YIELD_S", 0.01)
+    steps = Steps(rig)
+    with rig.beside.first():
+        steps.begin()
+        assert steps.ended.wait(WAIT_S)
+
+
+def test_a_step_that_waits_is_given_up_when_the_bundle_is_not_wanted_any_more(rig: Rig) -> None:
+    steps = Steps(rig)
+    with rig.beside.first():
+        steps.begin()
+        rig.beside.only(())
+    rig.beside.close()
+    assert steps.done == []
+
+
+def test_who_analyses_never_waits_for_himself(rig: Rig) -> None:
+    with rig.beside.first():
+        rig.beside.pause()

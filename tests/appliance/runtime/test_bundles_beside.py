@@ -9,12 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
+from appliance.backend import open as open_module
+from appliance.backend.choose import Name
+from appliance.backend.cpu import Run
 from appliance.bundle.golden import Gate, Runner
 from appliance.bundle.shelf import Shelf
 from appliance.host import memory
@@ -407,3 +412,24 @@ def child_of(pid: int) -> int:
                     return int(child)
         time.sleep(0.02)
     raise AssertionError("no golden case runs")
+
+
+def test_no_network_of_a_bundle_is_loaded_while_a_series_is_analysed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    loaders = dict(open_module.LOADERS)
+
+    def seen(name: Name, networks: Mapping[str, Any], *more: Any) -> Mapping[str, Run]:
+        loaded.extend(networks)
+        return loaders[name](networks, *more)
+
+    for name in loaders:
+        monkeypatch.setitem(open_module.LOADERS, name, partial(seen, name))
+    with bench.bundles.first():
+        bench.activate("90.2.0")
+        assert bench.serves() == ["90.1.0"]
+        assert not bench.news.wait(1)
+        assert loaded == []
+    bench.soon("90.2.0")
+    assert sorted(loaded) == ["classify", "propose", "segment"]

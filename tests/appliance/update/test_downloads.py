@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,16 @@ def test_there_has_to_be_room_before_the_first_byte(
         box.whole(release, "x86-64")
     assert full.value.code == "update_disk"
     assert server.asked == []
+
+
+def test_what_would_be_swept_away_once_it_is_here_is_not_fetched(
+    server: Server, release: Release, tmp_path: Path
+) -> None:
+    box = replace(downloads(server, tmp_path), most_mb=0.0001)
+    with pytest.raises(StateUnusable) as full:
+        box.whole(release, "x86-64")
+    assert full.value.code == "update_limit"
+    assert len(server.asked) == 1 + len(release.bundles), "the lists alone"
 
 
 def test_a_list_that_is_longer_than_a_list_may_be_is_not_unpacked(

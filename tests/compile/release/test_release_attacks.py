@@ -314,7 +314,7 @@ def test_a_release_that_disappears_or_changes_is_not_published(repo: Simulated) 
     del draft.signed.targets["stable/1.json"]
     repo.drafts["stable"] = drafts.Draft("stable", draft.to_bytes())
     repo.sign("stable")
-    assert repo.publish().refused == {"stable": "stable/1.json would change"}
+    assert repo.publish().refused == {"stable": "stable/1.json would be gone"}
     assert "stable/1.json" in repo.published.releases
 
 

@@ -135,9 +135,9 @@ def line_model(
     body: BodyHead | None = None,
     disease: DiseaseHead | None = None,
 ) -> SegmentProposeClassify:
-    """The heads of the line: version 1, 2 with any of what it added, 3 with bodies of masses or
-    diseases of lungs."""
-    third = body is not None or disease is not None
+    """The heads of the line: version 1, 2 with any of what it added, 3 with bodies of masses,
+    diseases of lungs or a score from which on a finding is sure."""
+    third = body is not None or disease is not None or calibration.sure_from is not None
     version: Literal[1, 2, 3] = 3 if third else 2 if cube or mass or measure else 1
     return SegmentProposeClassify(
         version=version,

@@ -21,6 +21,10 @@ Rules.
    host by host (`real`), and together by who marked them (`real_lesions`). Marks of fewer than
    three radiologists count nowhere.
 6. SPOTS of training.implant.hosts count as false. The curve without them stands beside it.
+7. A finding is sure from the score on from which nine in ten candidates of the scans with implants
+   are right (SURE; judge.calibration.sure_from). Printed beside it, host by host: what share would
+   have been right of those that a fit on the other hosts calls sure. It promises nothing of a scan
+   with fewer nodules: eight implants a scan make a candidate more often right than a patient does.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ import numpy.typing as npt
 
 from training.errors import RunError, command
 from training.implant.hosts import SPOT_MM, SPOTS
-from training.judge.calibration import fit
+from training.judge.calibration import fit, sure_from
 from training.judge.froc import Marks, froc, interval, rows_of, shares, verdicts_of
 from training.judge.metrics import I64
 from training.read.folders import work_folder
@@ -56,6 +60,7 @@ from training.recipes.lung_nodule.seen import refuse_seen
 
 MOST_OTHER = 4
 PATCH_WEIGHT = 0.5
+SURE = 0.9
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,36 @@ def threshold_of(folds: Sequence[Judged], score: Sequence[F64], rate: float) -> 
     return least
 
 
+def doubt_of(folds: Sequence[Judged], score: Sequence[F64], threshold: float) -> dict[str, Any]:
+    """Rule 7: `sure_from`, and by host how many of its candidates a fit on the others calls sure
+    and what share of them is right."""
+    found: dict[str, tuple[F64, F64]] = {}
+    for j, s in zip(folds, score, strict=True):
+        marks = marks_of(j, s)
+        scored = np.concatenate([m.scores[m.verdicts != -2] for m in marks])
+        right = np.concatenate([m.verdicts[m.verdicts != -2] >= 0 for m in marks])
+        found[j.fold.host] = (scored, right.astype(np.float64))
+
+    def from_which(hosts: Sequence[str]) -> float:
+        pooled = [np.concatenate([found[h][i] for h in hosts]) for i in (0, 1)]
+        least = max(sure_from(pooled[0], pooled[1], SURE), threshold)
+        return float(min(np.ceil(least * 1e4) / 1e4, 1.0))
+
+    left_out = {}
+    for host, (scored, right) in found.items():
+        sure = scored >= from_which([h for h in found if h != host])
+        reported = scored >= threshold
+        left_out[host] = {
+            "reported": int(reported.sum()),
+            "sure": int((sure & reported).sum()),
+            "right_of_sure": round(float(right[sure].mean()), 3) if sure.any() else None,
+            "right_of_unsure": round(float(right[reported & ~sure].mean()), 3)
+            if (reported & ~sure).any()
+            else None,
+        }
+    return {"sure_from": from_which(list(found)), "left_out": left_out}
+
+
 def lesions_of(j: Judged, score: F64, threshold: float) -> dict[str, Any]:
     """The unaltered host: rank and score of each marked lesion, and how many others there are."""
     own, rows = score[j.real], []
@@ -275,15 +310,22 @@ def main() -> None:
     score = [scores(j.logit, np.array([scale, intercept])) for j in folds]
     # rounded up: nothing more gets through
     threshold = float(np.ceil(threshold_of(folds, score, given.rate) * 1e4) / 1e4)
+    doubt = doubt_of(folds, score, threshold)
     heads = {
         "propose": round(scale, 6),
         "classify": round(scale * PATCH_WEIGHT, 6),
         **({"cube": round(scale, 6)} if all(cubes) else {}),
         "bias": round(intercept, 6),
         "threshold": threshold,
+        "sure_from": doubt["sure_from"],
         "top_k": given.top,
     }
-    figures = {"heads": heads, "folds": given.fold, **published(folds, score, threshold)}
+    figures = {
+        "heads": heads,
+        "folds": given.fold,
+        **published(folds, score, threshold),
+        "certainty": doubt,
+    }
     print(json.dumps(figures, indent=1))
     for path, content in ((given.out, heads), (given.figures, figures)):
         if path:

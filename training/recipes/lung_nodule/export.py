@@ -138,6 +138,7 @@ def main() -> None:
         {
             **figures.of_patches(metrics),
             **figures.of_implants(read(k.figures)),
+            **figures.of_certainty(read(k.figures)),
             **figures.of_masses(read(k.mass_figures)),
             **figures.of_measures(read(k.measure_figures)),
             **figures.of_disease(disease),

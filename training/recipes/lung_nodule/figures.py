@@ -79,6 +79,21 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
     return found
 
 
+def of_certainty(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    """figures.json of `calibrate`: of each host what a fit on the others calls sure, and how much
+    of it is right."""
+    found = {}
+    for host, row in figures.get("certainty", {}).get("left_out", {}).items():
+        for name in ("sure", "unsure"):
+            share = row[f"right_of_{name}"]
+            count = row["sure"] if name == "sure" else row["reported"] - row["sure"]
+            if share is not None:
+                found[f"{host} left out: share right of findings that are {name}"] = Figure(
+                    value=share, n=count
+                )
+    return found
+
+
 def of_masses(figures: Mapping[str, Any]) -> dict[str, Figure]:
     """figures.json of `calibrate_masses`."""
     found = {}

@@ -362,3 +362,18 @@ def test_it_ends_with_who_asks() -> None:
     decoder.close()
     assert decoder.pid is None
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_something_else_may_go_first_before_each_image_and_before_no_description() -> None:
+    passed: list[str] = []
+    decoder = Decoder(limit_s=PATIENCE_S, give_way=lambda: passed.append("before"))
+
+    def read() -> bytes:
+        passed.append("read")
+        return instances.packed(slice_of(ramp()))
+
+    decoder.describe("one", [instances.packed(slice_of(ramp()))])
+    assert passed == []
+    decoder.image("one", 0, read)
+    assert passed == ["before", "read"]
+    decoder.close()

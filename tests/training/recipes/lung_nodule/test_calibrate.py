@@ -166,6 +166,32 @@ def test_the_threshold_leaves_few_other_findings_in_every_unaltered_host() -> No
     assert real["lesions"][0]["rank"] == 1
 
 
+def test_what_is_sure_is_fitted_on_the_other_hosts_and_told_of_each() -> None:
+    right = [(0, 40.0 * i, 0.0) for i in range(20)]
+    wrong = [(0, 1000.0 + 40.0 * i, 0.0) for i in range(20)]
+    truth = [[row(x) for _, x, _ in right], []]
+    one = fold([*right, *wrong, (1, 5000, 0.0)], truth)
+    one, two = (replace(one, fold=replace(one.fold, host=name)) for name in ("one", "two"))
+    score = np.array([*np.linspace(0.8, 0.99, 20), *np.linspace(0.4, 0.79, 20), 0.1])
+    found = calibrate.doubt_of([one, two], [score, score], 0.5)
+    assert found["sure_from"] == 0.8
+    assert found["left_out"]["one"] == {
+        "reported": 20 + int((score[20:40] >= 0.5).sum()),
+        "sure": 20,
+        "right_of_sure": 1.0,
+        "right_of_unsure": 0.0,
+    }
+    worse = np.where(score > 0.9, score - 0.5, score)  # half of what is right looks like a spot
+    assert calibrate.doubt_of([one, two], [score, worse], 0.5)["left_out"]["two"]["sure"] == 11
+
+
+def test_nothing_is_sure_below_the_threshold() -> None:
+    one = fold([(0, 0, 0.0), (0, 40, 0.0), (1, 90, 0.0)], [[row(0), row(40)], []])
+    score = np.array([0.6, 0.3, 0.1])
+    two = replace(one, fold=replace(one.fold, host="another"))
+    assert calibrate.doubt_of([one, two], [score, score], 0.5)["sure_from"] == 0.5
+
+
 def test_the_published_figures_count_what_was_found() -> None:
     one = fold(
         [(0, 0, 0), (0, 30, 0), (1, 0, 0), (1, 60, 0), (2, 90, 0)],

@@ -1,0 +1,1 @@
+"""The task of comparing two exams: the network that lays one chest CT over another."""
