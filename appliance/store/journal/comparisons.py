@@ -290,8 +290,9 @@ class Comparisons(Part):
 
     def forget(self, report_ids: Sequence[str]) -> list[tuple[str, str]]:
         """A person has the exams of these reports forgotten: what was said of them beside others,
-        and of others beside them, goes. Report and comparison of each that went, for who deletes
-        what is kept beside the reports."""
+        and of others beside them, goes. Their rows stay as dead ones, so that nobody keeps them
+        anew. Report and comparison of each that went, for who deletes what is kept beside the
+        reports."""
         marks = ", ".join("?" * len(report_ids))
         with self._db.write() as db:
             if not are_here(db):
@@ -301,7 +302,11 @@ class Comparisons(Part):
                 OR prior_report_id IN ({marks}) RETURNING report_id, comparison_id""",
                 (*report_ids, *report_ids),
             ).fetchall()
-            db.execute(f"DELETE FROM comparisons WHERE report_id IN ({marks})", report_ids)
+            db.execute(
+                f"""UPDATE comparisons SET state = 'dead', last_error = 'forgotten by a person'
+                WHERE report_id IN ({marks})""",
+                report_ids,
+            )
         return [(str(row["report_id"]), str(row["comparison_id"])) for row in rows]
 
     def let_go(self) -> int:

@@ -114,7 +114,10 @@ def test_a_person_who_is_forgotten_is_in_no_comparison_of_any_exam(
     journal.comparisons.commit(today.report_id, [beside], superseded=(), owed=[])
     gone = journal.comparisons.forget([str(old.report_id)])
     assert gone == [(str(today.report_id), str(beside.comparison_id))]
-    assert journal.comparisons.row(old.report_id) is None
+    row = journal.comparisons.row(old.report_id)
+    assert row is not None
+    assert row.state == "dead"
+    assert journal.uncompared() == [], "nobody keeps it anew"
     assert journal.comparisons.get(beside.comparison_id) is None
 
 
