@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
+from appliance.prior.displace import demons
 from training.errors import RunError, command
 from training.implant.pairs.fields import FIELD_MM, bumped, moved
 from training.implant.pairs.pair import Chest, MakeField, Pair, at_points, drawn
@@ -32,7 +34,6 @@ from training.networks.displace import DisplaceNet
 from training.read.folders import work_folder
 from training.read.shared_series import MASSES_ONLY
 from training.read.volume import F32, F64, Bool
-from training.recipes.compare.demons import demons, pulled
 from training.recipes.compare.displace import WithLungs, chest
 from training.recipes.compare.seen import Seen, seen
 
@@ -78,6 +79,12 @@ def repeated(once: Answers, passes: int) -> Answers:
         return field
 
     return answer
+
+
+def pulled(image: F32, field: F32) -> F32:
+    """image(x + field(x)); the field in cells, the border repeated."""
+    at = np.indices(image.shape, np.float32) + field
+    return np.asarray(ndimage.map_coordinates(image, at, order=1, mode="nearest"), np.float32)
 
 
 def still(prior: F32, current: F32) -> F32:
