@@ -125,7 +125,6 @@ class OpenBundles:
         """What `refresh` found wrong with the bundles, each a sentence."""
         self._refused: dict[str, _Refused] = {}
         """By digest."""
-        self._takes: dict[str, bool] = {}
         self._open: dict[str, OpenBundle] = {}
         self._retired: dict[str, OpenBundle] = {}
         """Not active any more, but a series may still use them."""
@@ -145,8 +144,7 @@ class OpenBundles:
         """GPU backends that failed: a series that began with one may still ask it."""
 
     def refresh(self, in_use: Collection[str | None] = ()) -> tuple[OpenBundle, ...]:
-        """Open what the shelf says is active and what takes images; close what is neither active
-        nor `in_use` (digests).
+        """Open what is active and takes images; close what is neither active nor in use (digests).
 
         A bundle that cannot be opened is logged, and what may take its place does. All that are
         open go on where there is no memory to look, or where the shelf cannot be looked at.
@@ -161,7 +159,7 @@ class OpenBundles:
                 raise
             log.error("%s; what is open goes on", e.one_line())
             return self.all
-        active = tuple(e for e in active if open_bundle.takes_images(self.shelf, e, self._takes))
+        active = tuple(e for e in active if open_bundle.takes_images(self.shelf, e))
         troubles = list(problems)
         wanted: dict[str, OpenBundle] = {}
         if self._beside is not None:

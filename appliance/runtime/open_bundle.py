@@ -22,6 +22,9 @@ from appliance.report import Reason
 
 log = logging.getLogger("scanside.work")
 
+_TAKES_IMAGES: dict[str, bool] = {}
+"""By digest, which is of what the manifest says."""
+
 
 @dataclass(frozen=True)
 class OpenBundle:
@@ -81,15 +84,15 @@ def said(entry: Entry, error: Exception, stand_in: OpenBundle | None) -> str:
     return f"{entry.name} {entry.version}: {text}; {serves}"
 
 
-def takes_images(shelf: Shelf, entry: Entry, known: dict[str, bool]) -> bool:
-    """Whether a bundle is for series. `known`: by digest, added to here. One that cannot be read is
-    taken for such: who opens it says what is wrong with it."""
-    if entry.digest not in known:
+def takes_images(shelf: Shelf, entry: Entry) -> bool:
+    """Whether a bundle is for series: one that is for none is opened for who asks for it alone. One
+    that cannot be read is taken for such: who opens it says what is wrong with it."""
+    if entry.digest not in _TAKES_IMAGES:
         try:
-            known[entry.digest] = shelf.load(entry).manifest.line.takes_images
+            _TAKES_IMAGES[entry.digest] = shelf.load(entry).manifest.line.takes_images
         except (ScansideError, MemoryError):
             return True
-    return known[entry.digest]
+    return _TAKES_IMAGES[entry.digest]
 
 
 def is_short(error: Exception) -> bool:

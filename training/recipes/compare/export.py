@@ -3,8 +3,8 @@
     python -m training.recipes.compare.export --figures displace.json [--out build/lung-compare]
 
 Rules. The network is float: INT8 would save milliseconds and move points by millimetres. It ships
-only where the judge's 95th percentile is below that of demons; else the appliance registers with
-demons, and one line says so.
+only where the judge says so (its rule 3); else the appliance registers with demons, and one line
+says so.
 """
 
 from __future__ import annotations

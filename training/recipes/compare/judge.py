@@ -6,8 +6,10 @@ Rules.
 1. A CT is judged by a run that left it out, on pairs of FAMILIES: fields as in the lessons, and
    bumps of which no lesson is made. Both are synthetic: nobody has two dates of one patient here.
 2. The error of a point (TRE) is in mm of the earlier exam, for points in the lungs that it covers.
-3. The network ships where its p95 over all points is below that of demons. CTs with slices above
-   5 mm are no judges.
+3. The network ships where its p95 is below that of demons twice: over all points, and over those
+   of pairs whose boxes miss by less than NEAR_MM in the mean. Where one cover is cut, boxes mislead
+   and a network wins easily; most exams of one person are near. CTs with slices above 5 mm are no
+   judges.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
+from appliance.prior.displace import demons
 from training.errors import RunError, command
 from training.implant.pairs.fields import FIELD_MM, bumped, moved
 from training.implant.pairs.pair import Chest, MakeField, Pair, at_points, drawn
@@ -30,13 +34,15 @@ from training.networks.displace import DisplaceNet
 from training.read.folders import work_folder
 from training.read.shared_series import MASSES_ONLY
 from training.read.volume import F32, F64, Bool
-from training.recipes.compare.demons import demons, pulled
 from training.recipes.compare.displace import WithLungs, chest
 from training.recipes.compare.seen import Seen, seen
 
 FAMILIES: Mapping[str, MakeField] = {"breath": moved, "bumps": bumped}
 PASSES = (1, 2, 3)
 SEED = 1001
+NEAR_MM = 12.0
+NEAR = "near: "
+"""Before the name of a method: of near pairs alone."""
 Answers = Callable[[F32, F32], F32]
 """prior, current [z, y, x] in [0, 1] at 8 mm -> field [3, z, y, x] mm."""
 
@@ -75,6 +81,12 @@ def repeated(once: Answers, passes: int) -> Answers:
     return answer
 
 
+def pulled(image: F32, field: F32) -> F32:
+    """image(x + field(x)); the field in cells, the border repeated."""
+    at = np.indices(image.shape, np.float32) + field
+    return np.asarray(ndimage.map_coordinates(image, at, order=1, mode="nearest"), np.float32)
+
+
 def still(prior: F32, current: F32) -> F32:
     """Nothing but the boxes."""
     return np.zeros((3, *current.shape), np.float32)
@@ -95,17 +107,21 @@ def judged(
     host: Chest, methods: Mapping[str, Answers], pairs: int
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Errors of each method on `pairs` pairs of each family, and the seconds that a pair took."""
-    found: dict[str, list[float]] = {name: [] for name in methods}
+    found: dict[str, list[float]] = {before + name: [] for before in ("", NEAR) for name in methods}
     took = dict.fromkeys(methods, 0.0)
     for number, make in enumerate(FAMILIES.values()):
         for i in range(pairs):
             pair = drawn(np.random.default_rng([SEED, number, i]), host, make)
             view = seen(pair)
+            missed = errors(pair, view, still(view.moving, view.fixed))
+            near = len(missed) > 0 and float(missed.mean()) < NEAR_MM
             for name, answer in methods.items():
                 began = time.monotonic()
                 field = answer(view.moving, view.fixed)
                 took[name] += (time.monotonic() - began) / (pairs * len(FAMILIES))
-                found[name] += errors(pair, view, field).tolist()
+                each = errors(pair, view, field).tolist()
+                found[name] += each
+                found[NEAR + name] += each if near else []
     return found, took
 
 
@@ -134,8 +150,7 @@ def table(folds: Sequence[str], pairs: int, read: Callable[[str], Chest] = chest
         methods |= {f"network x{n}": asked(net, n) for n in PASSES}
         found, took = judged(read(host), methods, pairs)
         rows[host] = {
-            name: {**summary(values), "seconds": round(took[name], 3)}
-            for name, values in found.items()
+            name: {**summary(found[name]), "seconds": round(took[name], 3)} for name in methods
         }
         for name, values in found.items():
             every.setdefault(name, []).extend(values)
@@ -148,7 +163,10 @@ def table(folds: Sequence[str], pairs: int, read: Callable[[str], Chest] = chest
         "all": total,
         "each": rows,
         "passes": int(best.removeprefix("network x")),
-        "ships": bool(total[best]["p95_mm"] < total["demons"]["p95_mm"]),
+        "ships": all(
+            total[before + best]["p95_mm"] < total[before + "demons"]["p95_mm"]
+            for before in ("", NEAR)
+        ),
     }
 
 

@@ -49,7 +49,10 @@ def test_the_table_names_who_ships(host: Chest, runs: Path) -> None:
     (runs / "run").mkdir()
     save_checkpoint(runs / "run" / "last.pt", {"ema": WithLungs().state_dict()})
     figures = judge.table(["made=run"], 1, lambda _: host)
-    assert set(figures["all"]) == {"boxes", "demons", "network x1", "network x2", "network x3"}
+    names = {"boxes", "demons", "network x1", "network x2", "network x3"}
+    assert set(figures["each"]["made"]) == names
+    assert set(figures["all"]) == names | {judge.NEAR + name for name in names}
+    assert figures["all"]["near: boxes"]["mean_mm"] <= judge.NEAR_MM
     assert figures["ships"] is False  # it has learned nothing
     assert figures["all"]["demons"]["p95_mm"] < figures["all"]["boxes"]["p95_mm"]
     assert figures["each"]["made"]["demons"]["seconds"] > 0
