@@ -10,7 +10,8 @@ Rules
    it, else `within_error`.
 3. The repeatability is measured (`python -m training.judge.growth`) by size, density and whether
    both images have one kernel. Where no row speaks of a size, that of the nearest one holds, and
-   not less than UNMEASURED.
+   not less than UNMEASURED. Nor less than that where a body is LENGTHY in either exam: it runs along
+   a vessel or a wall, as no body that was measured twice did, and where it ends is chance.
 4. The rate is ln(V2 / V1) a year, with the SD of its rows as error. A doubling time, ln 2 / rate,
    is said only where the whole interval of the rate lies above 0, else the time that it is not
    under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
@@ -33,6 +34,8 @@ LEAST_DAYS: Final = 30
 YEAR_DAYS: Final = 365.25
 FAR: Final = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
+LENGTHY: Final = 1.7
+"""Times its short axis that the long axis of a body is."""
 ANY: Final = "any"
 """Density of a row that holds for each."""
 
@@ -167,10 +170,16 @@ def _errors(
     ]
     nearest = min((away for away, _ in fitting), default=math.inf)
     chosen = [row for away, row in fitting if away == nearest]
-    if nearest > 0:
+    if nearest > 0 or _is_lengthy(then) or _is_lengthy(now):
         chosen.append(UNMEASURED)
     volume = max(row.volume_percent for row in chosen) / 100
     return volume, max(row.axis_mm for row in chosen)
+
+
+def _is_lengthy(sizes: Sizes) -> bool:
+    """LENGTHY, where both axes were measured."""
+    long, short = sizes.long_axis_mm, sizes.short_axis_mm
+    return long is not None and short is not None and long >= LENGTHY * short
 
 
 def _as_measured(density: str | None) -> str | None:

@@ -59,6 +59,26 @@ def test_a_size_that_nobody_measured_twice_has_the_wide_limit():
     assert found.limit_percent == pytest.approx(limit, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "verdict"),
+    [
+        ((9.0, 7.0), (10.0, 8.0), "larger"),
+        ((8.2, 4.0), (10.0, 8.0), "within_error"),
+        ((9.0, 7.0), (13.6, 8.0), "within_error"),
+        ((9.0, None), (10.0, 8.0), "larger"),
+    ],
+)
+def test_of_a_body_that_runs_along_something_in_either_exam_the_wide_limit_holds(
+    then, now, verdict
+):
+    def one(volume: float, axes: tuple[float, float | None]) -> Seen:
+        whole = seen(volume)
+        lengths = {"long_axis_mm": axes[0], "short_axis_mm": axes[1]}
+        return replace(whole, sizes=whole.sizes.model_copy(update=lengths))
+
+    assert changed(one(500, then), one(705, now)).verdict == verdict
+
+
 def test_a_size_between_no_rows_takes_the_nearest_and_not_less_than_the_wide_limit():
     wide = replace(NARROW, size_mm=(12.0, 20.0), volume_percent=30.0)
     assert changed(seen(500), seen(700), rows=(wide,)).limit_percent == pytest.approx(80, abs=0.1)
