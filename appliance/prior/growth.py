@@ -10,8 +10,8 @@ Rules
    it, else `within_error`.
 3. The repeatability is measured (`python -m training.judge.growth`) by size, density and whether
    both images have one kernel. Where no row speaks of a size, that of the nearest one holds, and
-   not less than UNMEASURED. Nor less than that where a body is LENGTHY in either exam: it runs along
-   a vessel or a wall, as no body that was measured twice did, and where it ends is chance.
+   not less than UNMEASURED; nor less where a body is LENGTHY in either exam: it runs along a vessel
+   or a wall, as no body that was measured twice did, and where it ends is chance.
 4. The rate is ln(V2 / V1) a year, with the SD of its rows as error. A doubling time, ln 2 / rate,
    is said only where the whole interval of the rate lies above 0, else the time that it is not
    under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
