@@ -347,4 +347,7 @@ class Compare(Record):
         )
 
 
-Line = Annotated[SegmentProposeClassify | ClassifyImage | Compare, Field(discriminator="kind")]
+Line = Annotated[
+    SegmentProposeClassify | ClassifyImage | Compare,
+    Field(discriminator="kind"),
+]

@@ -145,10 +145,10 @@ KIND = Edits(
         "tests/appliance/lines/test_brightness.py": "kind/tests_of_brightness.py",
     },
     rows=(
-        Row("appliance/bundle/lines.py", "{}Line = Annotated[SegmentProposeClassify", MODEL),
+        Row("appliance/bundle/lines.py", "{}Line = Annotated[", MODEL),
         Row(
             "appliance/bundle/lines.py",
-            'ClassifyImage | Compare{}, Field(discriminator="kind")',
+            'ClassifyImage | Compare{},\n    Field(discriminator="kind")',
             " | BrightSlices",
         ),
         Row(
@@ -223,7 +223,7 @@ DESTINATION = Edits(
     ),
 )
 
-LAYER = "receive | work | publish | deliver | retain | update | web | compose"
+LAYER = "receive | work | publish | deliver | retain | update | web | compose | compare"
 """Of the processes, as the contract of layers names it."""
 
 STAGE = Edits(
