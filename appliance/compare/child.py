@@ -194,11 +194,14 @@ class Comparer:
                 first = gone[min(len(said), len(gone) - 1)] if gone else None
                 comparison = one.comparison.model_copy(update={"supersedes": first})
                 said.append(Made(comparison, one.prior, one.cubes))
-                beside.keep(self._state, said[-1], self._disk)
         with self._exams.held():
             if not all(self._exams.holds(one) for one in used):
                 self._tried.add(row.report_id)
                 return 0
+            for (
+                one
+            ) in said:  # under the lock: nothing may be written of whom `forget` was done with
+                beside.keep(self._state, one, self._disk)
             ended = self._journal.comparisons.commit(
                 report_id,
                 [one.comparison for one in said],

@@ -46,6 +46,11 @@ ACTOR: Final = "compare"
 ALARMING: Final = frozenset({Code.IDENTITY_MISMATCH, Code.IMAGES_DISAGREE, Code.LATERALITY})
 """Two exams of one id that may be of two people, or mirrored: actions of the audit."""
 _ROW: Final = columns(ToCompare)
+FORGOTTEN: Final = """INSERT INTO comparisons
+  (report_id, study_uid, series_uid, bundle_digest, prior_only, state, attempts, since)
+  SELECT report_id, study_uid, series_uid, bundle_digest, 0, 'done', 0, ? FROM reports
+  WHERE report_id = ? AND bundle_digest IS NOT NULL LIMIT 1"""
+"""Nothing is to be kept of a report again that a person had forgotten."""
 
 
 class Comparisons(Part):
@@ -291,7 +296,8 @@ class Comparisons(Part):
     def forget(self, report_ids: Sequence[str]) -> list[tuple[str, str]]:
         """A person has the exams of these reports forgotten: what was said of them beside others,
         and of others beside them, goes. Report and comparison of each that went, for who deletes
-        what is kept beside the reports."""
+        what is kept beside the reports. Those that still stand are noted as done: one without a
+        row would be taken for one that nobody noted (`Journal.uncompared`) and kept again."""
         marks = ", ".join("?" * len(report_ids))
         with self._db.write() as db:
             if not are_here(db):
@@ -302,6 +308,7 @@ class Comparisons(Part):
                 (*report_ids, *report_ids),
             ).fetchall()
             db.execute(f"DELETE FROM comparisons WHERE report_id IN ({marks})", report_ids)
+            db.executemany(FORGOTTEN, [(self._clock(), one) for one in report_ids])
         return [(str(row["report_id"]), str(row["comparison_id"])) for row in rows]
 
     def let_go(self) -> int:

@@ -276,9 +276,23 @@ def test_what_a_person_had_forgotten_while_it_was_compared_is_not_said(desk: Des
     desk.line.pair = forgotten  # type: ignore[method-assign]
     assert desk.comparer.run() == 0
     assert desk.standing(today) == []
+    assert list(desk.state.rglob("comparison-*")) == [], "nor is an image of it written again"
     desk.line.pair = pair  # type: ignore[method-assign]
     desk.fresh().run()
     assert [r.code.value for c in desk.standing(today) for r in c.reasons] == ["no_prior"]
+
+
+def test_a_person_who_was_forgotten_is_not_kept_again_when_the_child_starts_anew(
+    desk: Desk,
+) -> None:
+    """The report still stands, and its images may still be here."""
+    today = desk.commit("1.1", "20240101")
+    desk.comparer.run()
+    desk.exams.remove(today.report_id)
+    desk.journal.comparisons.forget([str(today.report_id)])
+    assert note_unnoted(desk.journal, lambda _: True) == 0
+    assert desk.fresh().run() == 0
+    assert desk.exams.of_report(today.report_id) is None
 
 
 class Cut(Exception):
