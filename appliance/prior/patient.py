@@ -204,9 +204,12 @@ def _taken(e: Elements) -> str | None:
 
 
 def _seconds(time: str | None) -> str:
-    """TM of PS3.5 table 6.2-1 -> HHMMSS; nothing where it is none."""
+    """TM of PS3.5 table 6.2-1 -> HHMMSS; nothing where it is none. A leap second is the one before
+    it, because no calendar here counts it."""
     read = _TIME.fullmatch((time or "").replace(":", ""))
-    return "" if read is None else f"{read[1]}{read[2]}{read[3] or '00'}"
+    if read is None:
+        return ""
+    return f"{read[1]}{read[2]}{'59' if read[3] == '60' else read[3] or '00'}"
 
 
 def _date(value: str | None) -> date | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.lines.compare import days_between
 from appliance.naming import Naming
 from appliance.prior import patient
 from appliance.prior.entry import Person
@@ -160,6 +161,12 @@ def test_an_impossible_time_is_left_out_and_the_earliest_image_counts() -> None:
     assert dated(StudyDate="20200101", StudyTime="256000") == "20200101"
     images = [Said(taken="20200101101112"), Said(), Said(taken="20200101101110")]
     assert patient.taken(images) == patient.taken(images[::-1]) == "20200101101110"
+
+
+def test_a_leap_second_is_a_time_that_a_calendar_knows() -> None:
+    said = dated(StudyDate="20161231", StudyTime="235960")
+    assert said == "20161231235959"
+    assert days_between(said, "20180101000000") == 365
 
 
 def test_contrast_is_as_the_header_says_it() -> None:
