@@ -98,6 +98,27 @@ def test_a_series_of_several_ids_or_issuers_is_nobodys() -> None:
     assert code(said(), said(IssuerOfPatientID="north")) == "ids_differ"
 
 
+@pytest.mark.parametrize(
+    ("other", "kept"),
+    [
+        ({"PatientID": "b34"}, False),
+        ({"PatientID": "A12"}, False),
+        ({"IssuerOfPatientID": "south"}, False),
+        ({"IssuerOfPatientID": ""}, True),
+        ({"PatientID": ""}, True),
+        ({"PatientID": " a12 "}, True),
+    ],
+)
+def test_a_study_of_which_another_series_names_another_patient_is_nobodys(
+    other: dict[str, str], kept: bool
+) -> None:
+    own = said(IssuerOfPatientID="north")
+    found = patient.person([own], NAMING, beside=[said(**{"IssuerOfPatientID": "north", **other})])
+    assert isinstance(found, Person) == kept
+    if isinstance(found, NotKept):
+        assert found.code == "ids_differ"
+
+
 def test_no_text_repeats_an_id() -> None:
     for images in ([said(), said(PatientID="b34")], [said(PatientID="TEST")]):
         found = patient.person(images, NAMING)
