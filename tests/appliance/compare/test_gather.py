@@ -14,6 +14,7 @@ from appliance.results import mqtt
 from appliance.store.journal import Journal
 from appliance.store.priors import Priors
 from appliance.verbs import priors as verb
+from appliance.verbs.discard import discard
 from rigs.chests import Dicom
 from rigs.device import Device
 from rigs.exams import Room
@@ -63,6 +64,29 @@ def test_of_a_series_of_which_one_late_image_names_another_patient_nothing_is_ke
     assert report.status is Status.NOT_ANALYSED
     assert room.journal.comparisons.row(report.report_id) is None
     assert Priors(room.settings.state).all() == ()
+
+
+def test_an_exam_that_was_discarded_and_sent_again_under_another_id_leaves_the_first_person(
+    room: Room,
+) -> None:
+    """Its pixels are the same, and so is its report: only the patient was another one."""
+    room.send("1.2.1", "CT1", PatientID="WRONG", AcquisitionDate=THEN)
+    room.send("1.2.2", "CT1", PatientID="WRONG", AcquisitionDate=NOW, shift_hu=1)
+    room.judge()
+    built(room.settings, room.journal).run()
+    first = room.report("1.2.1").report_id
+    assert discard(room.settings, "1.2.1.1") == 24
+    assert [one.report_id for one in Priors(room.settings.state).all()] != []
+    assert first not in {one.report_id for one in Priors(room.settings.state).all()}
+    built(room.settings, room.journal).run()
+    assert codes(room, "1.2.2") == ["no_prior"], "it was compared with another person's"
+    room.send("1.2.1", "CT1", PatientID=ID, AcquisitionDate=THEN)
+    room.judge()
+    assert room.report("1.2.1").report_id == first
+    built(room.settings, room.journal).run()
+    kept = {one.report_id: one.person for one in Priors(room.settings.state).all()}
+    assert len(kept) == len(set(kept.values())) == 2
+    assert verb.forget(room.settings, ID, None, "me")[0] == 1
 
 
 def test_who_was_forgotten_is_not_kept_again_from_images_that_are_still_here(room: Room) -> None:
