@@ -238,13 +238,18 @@ class Comparer:
         return Words(report, which, tracked, datetime.now(timezone.utc))
 
     def _failed(self, row: ToCompare, why: str) -> int:
-        """A try that failed; after the last one that is said, unless something stands already."""
+        """A try that failed; after the last one that is said, unless something stands already: not
+        what was said beside an exam of which nothing is kept any more, as of a withdrawn one."""
         times = self._journal.comparisons.failed(row.report_id, why)
         log.warning("report %s, try %d: %s", row.report_id, times, why)
         if times < TRIES:
             return 0
         report = self._journal.reports.get(row.report_id)
-        stands = self._journal.comparisons.standing(row.report_id)
+        stands = [
+            one
+            for one in self._journal.comparisons.standing(row.report_id)
+            if one.prior is None or self._exams.of_report(one.prior.report_id) is not None
+        ]
         if report is None or row.prior_only or stands:
             made = [Made(one) for one in stands]
         else:
