@@ -194,11 +194,14 @@ class Comparer:
                 first = gone[min(len(said), len(gone) - 1)] if gone else None
                 comparison = one.comparison.model_copy(update={"supersedes": first})
                 said.append(Made(comparison, one.prior, one.cubes))
-                beside.keep(self._state, said[-1], self._disk)
         with self._exams.held():
             if not all(self._exams.holds(one) for one in used):
                 self._tried.add(row.report_id)
                 return 0
+            for (
+                one
+            ) in said:  # under the lock: nothing may be written of whom `forget` was done with
+                beside.keep(self._state, one, self._disk)
             ended = self._journal.comparisons.commit(
                 report_id,
                 [one.comparison for one in said],
@@ -235,13 +238,18 @@ class Comparer:
         return Words(report, which, tracked, datetime.now(timezone.utc))
 
     def _failed(self, row: ToCompare, why: str) -> int:
-        """A try that failed; after the last one that is said, unless something stands already."""
+        """A try that failed; after the last one that is said, unless something stands already: not
+        what was said beside an exam of which nothing is kept any more, as of a withdrawn one."""
         times = self._journal.comparisons.failed(row.report_id, why)
         log.warning("report %s, try %d: %s", row.report_id, times, why)
         if times < TRIES:
             return 0
         report = self._journal.reports.get(row.report_id)
-        stands = self._journal.comparisons.standing(row.report_id)
+        stands = [
+            one
+            for one in self._journal.comparisons.standing(row.report_id)
+            if one.prior is None or self._exams.of_report(one.prior.report_id) is not None
+        ]
         if report is None or row.prior_only or stands:
             made = [Made(one) for one in stands]
         else:

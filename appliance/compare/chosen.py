@@ -16,14 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from appliance.compare.ports import Listed
 from appliance.comparison import Which
+from appliance.lines.compare import days_between
 from appliance.prior.entry import Facts
-
-_DATE = 8
-"""Characters of a date without a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +59,10 @@ def later(exam: Listed, kept: Sequence[Listed]) -> list[Listed]:
 
 def days(prior: Facts, current: Facts) -> int | None:
     """Whole days from one exam to the other, by their times where both have one; negative where it
-    was made later; None where a date is missing."""
-    texts = (prior.taken, current.taken)
-    if None in texts:
-        return None
-    cut = _DATE if any(text is not None and len(text) == _DATE for text in texts) else None
-    before, after = (_moment((text or "")[:cut]) for text in texts)
-    apart = (after - before).total_seconds() / 86400
-    return int(apart) if apart >= 0 else -int(-apart) - (apart != int(apart))
+    was made later; None where a date is missing or none."""
+    return days_between(prior.taken, current.taken)
 
 
 def _is_earlier(one: Listed, current: Listed) -> bool:
     apart = days(one.facts, current.facts)
     return apart is None or apart >= 1
-
-
-def _moment(text: str) -> datetime:
-    """Of entry.Facts.taken: a clock on the wall of the scanner, in no zone."""
-    form = "%Y%m%d%H%M%S" if len(text) > _DATE else "%Y%m%d"
-    return datetime.strptime(text, form)

@@ -5,12 +5,14 @@ Rules
   resampled for a network, and nothing of their quality is measured.
 - Whose exam it is, is read from the header of each of them. Of an exam of which nothing may be kept
   no pixel is decoded.
+- So is that of one image of each other series of its study that is here (patient, rule 3).
 - Its memory is that of the pixels of one series. Its bytes are read image by image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.manifest import Manifest
@@ -54,16 +56,17 @@ class Gatherer:
         be read; StateUnusable where the disk does not let it."""
         manifest = self._manifest(row.bundle_digest)
         said: list[Said] = []
+        beside = tuple(self._beside(row))
         planes: list[Plane] = []
         try:
             for data in self._images(row, report):
                 said.append(patient.said(data))
-                if len(said) == 1 and isinstance(first := self._person(said), NotKept):
+                if len(said) == 1 and isinstance(first := self._person(said, beside), NotKept):
                     return first
                 planes += (fast.plane(image, ()) for image in pixels.images(pixels.parse(data)))
         except SeriesRefused as e:
             raise Poisoned("one of its images cannot be read any more") from e
-        person = self._person(said)
+        person = self._person(said, beside)
         if isinstance(person, NotKept):
             return person
         scores = kept.scores(self._state, report.report_id)
@@ -85,10 +88,25 @@ class Gatherer:
             most_candidates=manifest.line_of(SegmentProposeClassify).propose.top_k,
         )
 
-    def _person(self, said: Sequence[Said]) -> Person | NotKept:
+    def _person(self, said: Sequence[Said], beside: Sequence[Said]) -> Person | NotKept:
         return patient.person(
-            said, self._naming, issuer=self._priors.issuer, dummies=self._priors.dummies
+            said,
+            self._naming,
+            beside=beside,
+            issuer=self._priors.issuer,
+            dummies=self._priors.dummies,
         )
+
+    def _beside(self, row: ToCompare) -> Iterator[Said]:
+        """What one image of each other series of the study says, where it can be read."""
+        for key in self._spool.series():
+            if key.study != row.study_uid or key == row.key:
+                continue
+            with suppress(SeriesRefused, Poisoned):
+                path = next(iter(self._spool.instances(key).values()), None)
+                data = None if path is None else self._spool.read(path)
+                if data is not None:
+                    yield patient.said(data)
 
     def _images(self, row: ToCompare, report: Report) -> Iterator[bytes]:
         """The instances that were analysed, read one by one."""

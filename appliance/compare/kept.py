@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import uuid
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
 from appliance.compare.ports import Listed, OfPerson
@@ -85,9 +86,15 @@ def of_report(priors: Priors, report_id: uuid.UUID) -> Entry | None:
 
 
 def _read(priors: Priors, one: Kept) -> Entry | None:
+    """Whose it is, its folder says: that of a merged person names the first one still."""
     data = priors.read(one)
     try:
-        return None if data is None else packed.unpacked(data)
+        entry = None if data is None else packed.unpacked(data)
     except ValueError as e:
         log.error("the entry of report %s cannot be read: %s", one.report_id, e)
         return None
+    if entry is None or entry.report.report_id != one.report_id:
+        log.error("the entry of report %s is gone, or of another report", one.report_id)
+        return None
+    person = entry.facts.person.model_copy(update={"key": one.person})
+    return replace(entry, facts=entry.facts.model_copy(update={"person": person}))

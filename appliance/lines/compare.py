@@ -190,10 +190,11 @@ def compare(prior: Entry, current: Entry, bundles: Bundles, laying: Laying) -> C
         made = refused(Code.IDENTITY_MISMATCH, f"{differ} differ", prior, current)
         return replace(made, person=Person(verdict="identity_mismatch"))
     registration = laying.register(prior.image, current.image, bundles.displace)
+    by = bundles.registers if registration.method == "network" else None
     person = judged(registration, laying)
     if person.verdict != "same":
         made = refused(Code(person.verdict), _in_words(person), prior, current)
-        return replace(made, person=person, registration=registration)
+        return replace(made, person=person, registration=registration, registered_by=by)
     setting = follow.Setting(
         prior,
         current,
@@ -210,7 +211,7 @@ def compare(prior: Entry, current: Entry, bundles: Bundles, laying: Laying) -> C
         person=person,
         registration=registration,
         rows=follow.rows(here, there, setting),
-        registered_by=bundles.registers if registration.method == "network" else None,
+        registered_by=by,
         measured_by=bundles.nodules.ref,
         backend=bundles.nodules.backend.ref,
     )

@@ -8,7 +8,7 @@ Rules
 2. Kernels differ: one scan reconstructed sharply and softly gives two sizes. So the sharper one is
    blurred first, along z and in its plane, to the point spread of the softer one, as both were
    measured when they were kept. Where one is unknown nothing is blurred, and the pair counts as one
-   of two kernels (growth.Repeated).
+   of two kernels, with a wide limit (growth, rule 3).
 3. The blur is the discrete Gaussian, whose variance is what was asked for at any width (Lindeberg
    1990, IEEE TPAMI 12:234); beyond the cube its border goes on.
 4. A body that leaves its cube or the images is not measured (interpret.measure, rule 5), nor is one
@@ -97,6 +97,7 @@ def changes(
                 growth.Seen(b, _is_mass(now, current), slices_mm(current.facts)),
                 days,
                 same_kernel=kernel,
+                blurred=softer is not None,
                 rows=rows,
             ),
         )

@@ -14,10 +14,11 @@ Rules
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from appliance.records import Grid, Pair
 from appliance.report import Digest, Millimetres3, Record, Report, Scored
@@ -64,7 +65,7 @@ class Facts(Record):
     names: ImageNames
     pseudonym: str
     """Of its study."""
-    taken: str | None = None
+    taken: Annotated[str, Field(pattern=r"^[0-9]{8}([0-9]{6})?$")] | None = None
     """Acquisition, else Series, else Study Date with its time: YYYYMMDD or YYYYMMDDHHMMSS, as the
     scanner says it, without a zone. None: absent, or before 1980."""
     spacing_mm: Millimetres3

@@ -25,7 +25,7 @@ from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from appliance.prior.entry import CUBE, MOST_CUBES, VERSION, Cube, Entry, Facts, Image
 from appliance.records import Grid
@@ -115,7 +115,10 @@ def unpacked(data: bytes) -> Entry:
     if hashlib.sha256(memoryview(data)[_FIXED.size :]).digest() != digest:
         raise ValueError("it is damaged")
     reader = _Reader(data, _FIXED.size)
-    head = _Head.stored(reader.section(_MOST_HEAD, exact=False))
+    try:
+        head = _Head.stored(reader.section(_MOST_HEAD, exact=False))
+    except ValidationError as e:  # whose text repeats what stands there: dates, UIDs
+        raise ValueError(f"its head says {e.error_count()} things that cannot be") from e
     shape = head.image.shape
     if (voxels := shape[0] * shape[1] * shape[2]) > _MOST_VOXELS:
         raise ValueError(f"its image has {voxels} voxels")

@@ -12,7 +12,8 @@ Rules
    backslash (two values), is no id.
 3. An id that many share is no id: empty, a word that anonymisers and technicians write (DUMMIES, in
    any case), zeros alone, or one that the settings name. Nor is one of a series whose images name
-   several. To compare two people is the worst fault, so nothing is kept then.
+   several, or of a study of which another series names another: one of them is wrong, and nobody
+   knows which. To compare two people is the worst fault, so nothing is kept then.
 4. Birth date and sex are hashed apart. One that is absent, empty, impossible or differs between
    images is unknown; so is the sex O, which means other things at other sites.
 5. The date is that of the acquisition, else of the series, else of the study (PS3.3 C.7.6.1,
@@ -107,9 +108,15 @@ def said(data: bytes) -> Said:
 
 
 def person(
-    images: Sequence[Said], naming: Naming, *, issuer: str = "", dummies: Collection[str] = ()
+    images: Sequence[Said],
+    naming: Naming,
+    *,
+    beside: Collection[Said] = (),
+    issuer: str = "",
+    dummies: Collection[str] = (),
 ) -> Person | NotKept:
-    """Whose exam a series is, by all of its images; `issuer` and `dummies` as the settings say."""
+    """Whose exam a series is, by all of its images; beside: an image of each other series of its
+    study; `issuer` and `dummies` as the settings say."""
     if not all(one.readable for one in images):
         return NotKept("id_unreadable", "The patient's id cannot be read.")
     ids = {(one.issuer or issuer.strip(" "), one.patient_id) for one in images}
@@ -120,11 +127,22 @@ def person(
         return NotKept("id_missing", "The images name no patient's id.")
     if is_dummy(patient_id, dummies):
         return NotKept("id_dummy", "The patient's id is one that stands for nobody.")
+    if any(_names_another(one, images[0]) for one in beside):
+        return NotKept("ids_differ", "The series of the study name different patients.")
     return Person(
         key=naming.patient(whose, patient_id),
         birth_date=_check(naming, "birth date", {_birth_date(one.birth_date) for one in images}),
         sex=_check(naming, "sex", {_sex(one.sex) for one in images}),
     )
+
+
+def _names_another(one: Said, known: Said) -> bool:
+    """Whether it names another patient. One without an id or an issuer says nothing: reports of a
+    dose often have none."""
+    if not one.readable or one.patient_id is None:
+        return False
+    issuers = {one.issuer, known.issuer} - {None}
+    return one.patient_id != known.patient_id or len(issuers) > 1
 
 
 def key_of(naming: Naming, issuer: str, patient_id: str) -> str | None:
@@ -204,9 +222,12 @@ def _taken(e: Elements) -> str | None:
 
 
 def _seconds(time: str | None) -> str:
-    """TM of PS3.5 table 6.2-1 -> HHMMSS; nothing where it is none."""
+    """TM of PS3.5 table 6.2-1 -> HHMMSS; nothing where it is none. A leap second is the one before
+    it, because no calendar here counts it."""
     read = _TIME.fullmatch((time or "").replace(":", ""))
-    return "" if read is None else f"{read[1]}{read[2]}{read[3] or '00'}"
+    if read is None:
+        return ""
+    return f"{read[1]}{read[2]}{'59' if read[3] == '60' else read[3] or '00'}"
 
 
 def _date(value: str | None) -> date | None:

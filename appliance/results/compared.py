@@ -49,9 +49,7 @@ def message(
 ) -> ComparisonMessage:
     """The message of one comparison. key: the series of today's report; withdrawn: what counts no
     more because of it."""
-    which = " ".join(comparison.prior.which) if comparison.prior else "-"
-    why = " ".join(reason.code.value for reason in comparison.reasons)
-    what = f"{comparison.status} {why}, {which}, in the place of {comparison.supersedes or '-'}"
+    what = comparison.model_dump_json(exclude={"appliance", "committed"})
     return ComparisonMessage(
         event_id=naming.event(comparison.comparison_id, what),
         at=at,

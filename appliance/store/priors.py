@@ -239,9 +239,14 @@ class Priors:
         return len(found)
 
     def _key(self) -> str | None:
-        with contextlib.suppress(OSError):
+        """None where none was written. One that cannot be read is no other key: what was kept for
+        years would go because of a bad sector."""
+        try:
             return plain.read(self._state, FOLDER, KEY_FILE, most=64).decode("ascii", "replace")
-        return None
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise StateUnusable(f"{self._root / KEY_FILE}: {e.strerror}") from e
 
     def _remove(self, entries: Iterable[Kept]) -> int:
         count = 0

@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
@@ -44,7 +44,10 @@ from appliance.verbs.analyze import Analysed, analysed
 NOBODY: Final = Person(key="-")
 """Whose exam it is: not asked (rule 1)."""
 LUNGS, FINDING = "lungs", "finding-"
-POINTS: Final = TypeAdapter(list[Millimetres3])
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+POINTS: Final = TypeAdapter(list[tuple[Finite, Finite, Finite]])
+FAR_MM: Final = 100_000.0
+"""No scanner has a place so far from its origin: there are no images of it."""
 
 
 class Laid(Record):
@@ -113,6 +116,9 @@ def _said(
     person = found.person or compare.judged(registration, LAYING)
     places: list[Millimetres3 | None] = []
     for point in asked:
+        if max(map(abs, point)) > FAR_MM:
+            places.append(None)
+            continue
         x, y, z = (round(float(v), 2) for v in registration.to_prior([point])[0])
         known = person.verdict == "same" and covers(prior, (x, y, z), 0.0)
         places.append((x, y, z) if known else None)

@@ -8,6 +8,8 @@ Rules
   go, or `work` would go on with those that it holds.
 - What was said of it stands until the images come again. They are judged anew: other than before,
   the new report takes the place of the old one (`work.discarded`); the same as before, that stays.
+- What is kept of them for later exams goes at once: the header that is wrong may be the patient's
+  id, and under it lie another person's exams. It is made anew when the images are here again.
 - The journal then says that the state of the series is about 0 images: whatever comes is news.
 - It is audited. Whoever typed it may still be wrong: nothing but the sender has the images then.
 """
@@ -20,6 +22,7 @@ from appliance.errors import ScansideError
 from appliance.report import SeriesKey
 from appliance.settings import Settings
 from appliance.store.journal import Journal
+from appliance.store.priors import Priors
 from appliance.store.rows import Series
 from appliance.store.spool import Spool
 
@@ -69,6 +72,8 @@ def discard(settings: Settings, series_uid: str, study_uid: str | None = None) -
         journal.audit.add(f"uid {os.getuid()}", "series_discard", **named_in_audit)
         if not spool.delete(row.key, row.instances):
             raise _not_judged(row.key)
+        reports = {report.report_id for report in journal.reports.of_series(row.key)}
+        Priors(settings.state).withdraw(reports)
         journal.discard(row.key)
     return count
 

@@ -174,6 +174,8 @@ class Conclusions:
         analysed = self._sealed(followed, digest, concluded, supersedes)
         report = self._said(analysed, known, concluded, judged.what)
         instances = None if concluded.preliminary else len(followed.seen)
+        if known and self.journal.comparisons.sent_again(known.report_id):
+            ring(self.settings.state, COMPARE)
         if report is known and known.status is not Status.FAILED:
             late.note(self.journal, followed, digest, as_analysed(self.settings.state, known))
         if report is known and not judged.changes:

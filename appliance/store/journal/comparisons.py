@@ -11,6 +11,8 @@ Rules
 - Comparisons, the messages that are owed of them and the end of their row are one transaction.
 - A report that stands no more is `withdrawn`: who compares takes its entry away, then the row goes,
   and the exams that were compared with it wait again.
+- Where a person discarded the images of a series so that they come again with another header, it
+  may be another person's: its entry goes, and is made anew when the images are here again.
 - A series that is deleted takes its rows with it. The release before, which knows no such table,
   leaves them: a row without a report is passed over, and goes when the next one is looked for.
 - Of a file that has not taken the step to schema 6 all of this is empty, and nothing is noted: a
@@ -46,6 +48,13 @@ ACTOR: Final = "compare"
 ALARMING: Final = frozenset({Code.IDENTITY_MISMATCH, Code.IMAGES_DISAGREE, Code.LATERALITY})
 """Two exams of one id that may be of two people, or mirrored: actions of the audit."""
 _ROW: Final = columns(ToCompare)
+DISCARDED: Final = "its images were discarded, to be sent again"
+"""`last_error` of what waits for images, not for the child."""
+FORGOTTEN: Final = """INSERT INTO comparisons
+  (report_id, study_uid, series_uid, bundle_digest, prior_only, state, attempts, since)
+  SELECT report_id, study_uid, series_uid, bundle_digest, 0, 'done', 0, ? FROM reports
+  WHERE report_id = ? AND bundle_digest IS NOT NULL LIMIT 1"""
+"""Nothing is to be kept of a report again that a person had forgotten."""
 
 
 class Comparisons(Part):
@@ -100,6 +109,21 @@ class Comparisons(Part):
                 """UPDATE comparisons SET prior_only = 0, state = 'waiting', attempts = 0,
                   since = ? WHERE study_uid = ? AND prior_only = 1 AND state != 'withdrawn'""",
                 (self._clock(), study_uid),
+            )
+
+    def sent_again(self, report_id: uuid.UUID) -> bool:
+        """The images of a report are here that were discarded, and say the same: it waits again,
+        for its entry. Whether it does."""
+        with self._db.write() as db:
+            if not are_here(db):
+                return False
+            return bool(
+                db.execute(
+                    """UPDATE comparisons SET state = 'waiting', attempts = 0, since = ?,
+                      last_error = NULL
+                    WHERE report_id = ? AND state IN ('done', 'dead') AND last_error = ?""",
+                    (self._clock(), str(report_id), DISCARDED),
+                ).rowcount
             )
 
     # Looking.
@@ -290,9 +314,9 @@ class Comparisons(Part):
 
     def forget(self, report_ids: Sequence[str]) -> list[tuple[str, str]]:
         """A person has the exams of these reports forgotten: what was said of them beside others,
-        and of others beside them, goes. Their rows stay as dead ones, so that nobody keeps them
-        anew. Report and comparison of each that went, for who deletes what is kept beside the
-        reports."""
+        and of others beside them, goes. Report and comparison of each that went, for who deletes
+        what is kept beside the reports. Those that still stand are noted as done: one without a
+        row would be taken for one that nobody noted (`Journal.uncompared`) and kept again."""
         marks = ", ".join("?" * len(report_ids))
         with self._db.write() as db:
             if not are_here(db):
@@ -302,11 +326,8 @@ class Comparisons(Part):
                 OR prior_report_id IN ({marks}) RETURNING report_id, comparison_id""",
                 (*report_ids, *report_ids),
             ).fetchall()
-            db.execute(
-                f"""UPDATE comparisons SET state = 'dead', last_error = 'forgotten by a person'
-                WHERE report_id IN ({marks})""",
-                report_ids,
-            )
+            db.execute(f"DELETE FROM comparisons WHERE report_id IN ({marks})", report_ids)
+            db.executemany(FORGOTTEN, [(self._clock(), one) for one in report_ids])
         return [(str(row["report_id"]), str(row["comparison_id"])) for row in rows]
 
     def let_go(self) -> int:
@@ -317,6 +338,26 @@ class Comparisons(Part):
             return db.execute("DELETE FROM comparisons WHERE state = 'waiting'").rowcount
 
     # Deletion, within the caller's transaction.
+
+    def discarded_in(self, db: sqlite3.Connection, key: SeriesKey) -> None:
+        """The images of the series are discarded, and its entries with them: what was compared
+        with these waits again."""
+        if not are_here(db):
+            return
+        of = (key.study, key.series)
+        db.execute(
+            """UPDATE comparisons SET state = 'done', last_error = ?
+            WHERE study_uid = ? AND series_uid = ? AND state != 'withdrawn'""",
+            (DISCARDED, *of),
+        )
+        rows = db.execute(
+            """SELECT DISTINCT compared.report_id FROM compared JOIN reports
+              ON reports.report_id = compared.prior_report_id
+            WHERE reports.study_uid = ? AND reports.series_uid = ?
+              AND compared.superseded_by IS NULL""",
+            of,
+        ).fetchall()
+        self._again_in(db, [str(row["report_id"]) for row in rows])
 
     def forget_in(self, db: sqlite3.Connection, key: SeriesKey) -> None:
         """The series is deleted; its reports are still there. What is kept of them stays."""

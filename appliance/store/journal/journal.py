@@ -302,6 +302,7 @@ class Journal:
         stays as it is."""
         with self._db.write() as db:
             self.series.discard_in(db, key)
+            self.comparisons.discarded_in(db, key)
             for entry in filing.report_entries(db, key):
                 self._db.ledger.note(entry)
 

@@ -252,6 +252,30 @@ def test_what_raises_is_tried_three_times_and_then_said_and_costs_no_other_exam(
     assert desk.fresh().run() == 0, "it is dead"
 
 
+def test_what_was_said_beside_a_withdrawn_exam_does_not_stand_where_it_cannot_be_said_anew(
+    desk: Desk,
+) -> None:
+    def gone(_: Report) -> Entry:
+        raise Poisoned("its images are not on the device any more")
+
+    old = desk.commit("1.1", "20230101", prior_only=True)
+    today = desk.commit("1.2", "20240101")
+    desk.comparer.run()
+    (before,) = desk.standing(today)
+    assert before.prior is not None
+    desk.exams.remove(today.report_id)  # for its age
+    desk.making.of_report[str(today.report_id)] = gone
+    key = SeriesKey("1.1", "1.1.1")
+    desk.journal.commit_report(
+        old, key, owed=[], series_state="analysed", withdrawn=[old.report_id]
+    )
+    for _ in range(TRIES):
+        desk.fresh().run()
+    (now,) = desk.standing(today)
+    assert [r.code.value for r in now.reasons] == ["compare_failed"]
+    assert now.supersedes == before.comparison_id
+
+
 def test_what_ended_the_process_counts_as_a_try(desk: Desk) -> None:
     today = desk.commit("1.1", "20240101")
     for count in range(1, TRIES + 1):
@@ -276,9 +300,23 @@ def test_what_a_person_had_forgotten_while_it_was_compared_is_not_said(desk: Des
     desk.line.pair = forgotten  # type: ignore[method-assign]
     assert desk.comparer.run() == 0
     assert desk.standing(today) == []
+    assert list(desk.state.rglob("comparison-*")) == [], "nor is an image of it written again"
     desk.line.pair = pair  # type: ignore[method-assign]
     desk.fresh().run()
     assert [r.code.value for c in desk.standing(today) for r in c.reasons] == ["no_prior"]
+
+
+def test_a_person_who_was_forgotten_is_not_kept_again_when_the_child_starts_anew(
+    desk: Desk,
+) -> None:
+    """The report still stands, and its images may still be here."""
+    today = desk.commit("1.1", "20240101")
+    desk.comparer.run()
+    desk.exams.remove(today.report_id)
+    desk.journal.comparisons.forget([str(today.report_id)])
+    assert note_unnoted(desk.journal, lambda _: True) == 0
+    assert desk.fresh().run() == 0
+    assert desk.exams.of_report(today.report_id) is None
 
 
 class Cut(Exception):

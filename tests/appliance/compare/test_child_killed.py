@@ -48,7 +48,7 @@ def child(settings: Settings, trace: Path, kill: tuple[str, int] | None = None) 
         end = time.monotonic() + HANG_S
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
-            if kill is None and "publish.sock" in trace.read_text():
+            if kill is None and trace.exists() and "publish.sock" in trace.read_text():
                 break
         process.terminate()
     return list(calls(trace))

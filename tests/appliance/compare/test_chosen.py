@@ -57,6 +57,14 @@ def test_an_exam_without_a_date_is_compared_only_where_no_dated_one_is_earlier()
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("taken", ["20241399", "20161231235960"])
+def test_a_date_that_no_calendar_has_is_none_and_costs_no_other_exam(taken: str) -> None:
+    """Of an entry that another release wrote."""
+    other = exam(taken, "1.3", seed=3)
+    assert days(other.facts, TODAY.facts) is None
+    assert ("20250101", ("newest",)) in dates(exam("20250101", "1.2"), other)
+
+
 def test_another_series_of_the_study_is_no_earlier_exam() -> None:
     assert dates(exam("20250101", "1.1", seed=7)) == []
 

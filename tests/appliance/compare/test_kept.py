@@ -75,4 +75,28 @@ def test_an_entry_whose_person_was_merged_with_another_is_still_held(
     exams.keep(one)
     priors.merge(PERSON, "b" * 64)
     assert exams.holds(one)
-    assert [x.digest for x in exams.of_person("b" * 64).listed] != []
+    (listed,) = exams.of_person("b" * 64).listed
+    read = exams.of_report(one.report.report_id)
+    assert read is not None
+    assert read.digest == listed.digest
+    assert read.facts.person.key == "b" * 64, "else it would have no earlier exam any more"
+    assert exams.holds(read)
+
+
+def test_an_entry_under_the_name_of_another_report_is_none(
+    tmp_path: Path, journal: Journal
+) -> None:
+    exams = KeptExams(Priors(tmp_path), "key", journal)
+    for study in ("1.1", "1.2"):
+        exams.keep(exam(study))
+    one, other = (
+        tmp_path / FOLDER / PERSON / f"{exam(study).report.report_id}.entry"
+        for study in ("1.1", "1.2")
+    )
+    other.write_bytes(one.read_bytes())
+    assert exams.of_report(exam("1.2").report.report_id) is None
+    found = exams.of_person(PERSON)
+    assert ([x.report_id for x in found.listed], found.unreadable) == (
+        [exam("1.1").report.report_id],
+        1,
+    )

@@ -13,6 +13,7 @@ from appliance.comparison import Comparison
 from appliance.lines.compare import Ids, Laying, compare, days_between, refused, seal
 from appliance.prior.entry import Person
 from appliance.reasons import Code
+from appliance.report import BundleRef
 from rigs.two_exams import NAMING, Ball, Exam, bundles, entry, laying
 
 RIGHT, LEFT, LOW = (45.0, 0.0, 0.0), (-45.0, 10.0, 10.0), (42.0, -16.0, -28.0)
@@ -139,6 +140,18 @@ def test_only_images_that_agree_are_compared(exams, more, code):
     assert sealed.person.verdict == code.value
     assert sealed.person.share == more["share"]
     assert "points in the lungs" in sealed.reasons[0].text
+
+
+def test_who_laid_exams_over_each_other_that_disagree_is_said_too(exams):
+    """Else a replay would not know which network, and another one would give the same id."""
+    then, now = exams
+    ref = BundleRef(name="lung-compare", version="1.0.0", digest="d" * 64)
+    laid = laying(THEN, NOW, share=0.1, method="network")
+    ids = Ids(NAMING, now.report)
+    by_network = seal(compare(then, now, replace(bundles(), registers=ref), laid), ids, None)
+    by_demons = seal(compared(exams, share=0.1), ids, None)
+    assert (by_network.bundle, by_demons.bundle) == (ref, None)
+    assert by_network.comparison_id != by_demons.comparison_id
 
 
 def test_a_comparison_names_both_exams_by_pseudonym_and_says_no_date_and_no_uid(exams):

@@ -18,6 +18,7 @@ from appliance.prior.change import (
     softest,
 )
 from appliance.prior.entry import CUBE, CUBE_MM
+from appliance.prior.repeated import MEASURED
 from appliance.report import Coverage
 from rigs.two_exams import Ball, Exam, bundles, entry
 
@@ -64,6 +65,19 @@ def test_along_z_and_in_the_plane_it_is_blurred_by_its_own_figure():
 def test_a_blur_changes_no_even_image_and_nothing_at_the_border():
     even = np.full((CUBE,) * 3, -700, np.int16)
     assert np.abs(blurred(even, (0.4, 0.4), (2.0, 2.0)) + 700).max() < 0.01
+
+
+@pytest.mark.parametrize("size", [7.0, 9.0, 12.0])
+def test_growth_by_a_kernel_alone_is_none_where_the_spread_of_one_is_unknown(by, size):
+    ball = Ball(RIGHT, size)
+    sharp = entry(Exam([ball], sharp_mm=0.4), "sharp")
+    soft = entry(Exam([ball], sharp_mm=1.4, taken="20250101"), "soft")
+    soft = replace(soft, facts=soft.facts.model_copy(update={"spread_mm": None}))
+    (measured,) = changes(
+        [(sharp.cubes[0], soft.cubes[0])], sharp, soft, by, days=366, rows=MEASURED
+    )
+    assert measured.change.difference_percent > 30  # by the kernel alone
+    assert measured.change.verdict == "within_error"
 
 
 @pytest.mark.parametrize("pair", [(None, (1.0, 1.0)), ((1.0, 1.0), None)])

@@ -21,8 +21,10 @@ def seen(volume: float | None = 500.0, mean: float = 10.0, **more: Any) -> Seen:
     return Seen(sizes, more.pop("mass", False), more.pop("slices_mm", 1.25), **more)
 
 
-def changed(then: Seen, now: Seen, days: int | None = 365, rows=(NARROW,), same_kernel=True):
-    found = change(then, now, days, same_kernel=same_kernel, rows=rows)
+def changed(
+    then: Seen, now: Seen, days: int | None = 365, rows=(NARROW,), same_kernel=True, **more: Any
+):
+    found = change(then, now, days, same_kernel=same_kernel, rows=rows, **more)
     assert found is not None
     return found
 
@@ -51,6 +53,19 @@ def test_another_kernel_takes_the_row_of_another_kernel():
     rows = (NARROW, other)
     assert changed(seen(500), seen(700), rows=rows).verdict == "larger"
     assert changed(seen(500), seen(700), rows=rows, same_kernel=False).verdict == "within_error"
+
+
+@pytest.mark.parametrize("rows", [(), MEASURED])
+def test_a_third_more_of_two_kernels_that_could_not_be_blurred_alike_is_no_growth(rows):
+    """So much comes of the kernel alone, and the rows are of images that were blurred alike."""
+    then, now = seen(500), seen(667, mean=11.0)
+    found = changed(then, now, rows=rows, same_kernel=False, blurred=False)
+    assert found.verdict == "within_error"
+    assert found.doubling_days is None
+    twice = changed(then, seen(1000, mean=12.6), rows=rows, same_kernel=False, blurred=False)
+    assert twice.verdict == "larger"
+    small = changed(seen(113, 6.0), seen(200, 7.3), rows=rows, same_kernel=False, blurred=False)
+    assert small.verdict == "within_error", "of a small one a kernel changes a larger part"
 
 
 def test_a_size_that_nobody_measured_twice_has_the_wide_limit():

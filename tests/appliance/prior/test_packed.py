@@ -111,6 +111,16 @@ def test_what_nobody_packed_is_a_value_error_that_takes_little_memory(data: byte
         tracemalloc.stop()
 
 
+def test_why_it_cannot_be_read_repeats_nothing_of_what_stands_there() -> None:
+    assert b'"20240102"' in zlib.decompress(
+        DATA[HEAD + 4 :][: struct.unpack_from("<I", DATA, HEAD)[0]]
+    )
+    with pytest.raises(ValueError, match="its head") as caught:
+        packed.unpacked(_head(lambda head: head.replace(b'"20240102"', b'"20240102 of P-1"')))
+    assert "2024" not in str(caught.value)
+    assert "P-1" not in str(caught.value)
+
+
 def test_more_behind_a_stream_of_a_section_is_noticed() -> None:
     length = struct.unpack_from("<I", DATA, HEAD)[0]
     body = DATA[HEAD + 4 : HEAD + 4 + length] + b"more"

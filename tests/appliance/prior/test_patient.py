@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.lines.compare import days_between
 from appliance.naming import Naming
 from appliance.prior import patient
 from appliance.prior.entry import Person
@@ -97,6 +98,27 @@ def test_a_series_of_several_ids_or_issuers_is_nobodys() -> None:
     assert code(said(), said(IssuerOfPatientID="north")) == "ids_differ"
 
 
+@pytest.mark.parametrize(
+    ("other", "kept"),
+    [
+        ({"PatientID": "b34"}, False),
+        ({"PatientID": "A12"}, False),
+        ({"IssuerOfPatientID": "south"}, False),
+        ({"IssuerOfPatientID": ""}, True),
+        ({"PatientID": ""}, True),
+        ({"PatientID": " a12 "}, True),
+    ],
+)
+def test_a_study_of_which_another_series_names_another_patient_is_nobodys(
+    other: dict[str, str], kept: bool
+) -> None:
+    own = said(IssuerOfPatientID="north")
+    found = patient.person([own], NAMING, beside=[said(**{"IssuerOfPatientID": "north", **other})])
+    assert isinstance(found, Person) == kept
+    if isinstance(found, NotKept):
+        assert found.code == "ids_differ"
+
+
 def test_no_text_repeats_an_id() -> None:
     for images in ([said(), said(PatientID="b34")], [said(PatientID="TEST")]):
         found = patient.person(images, NAMING)
@@ -160,6 +182,12 @@ def test_an_impossible_time_is_left_out_and_the_earliest_image_counts() -> None:
     assert dated(StudyDate="20200101", StudyTime="256000") == "20200101"
     images = [Said(taken="20200101101112"), Said(), Said(taken="20200101101110")]
     assert patient.taken(images) == patient.taken(images[::-1]) == "20200101101110"
+
+
+def test_a_leap_second_is_a_time_that_a_calendar_knows() -> None:
+    said = dated(StudyDate="20161231", StudyTime="235960")
+    assert said == "20161231235959"
+    assert days_between(said, "20180101000000") == 365
 
 
 def test_contrast_is_as_the_header_says_it() -> None:

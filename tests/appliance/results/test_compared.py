@@ -6,7 +6,7 @@ import json
 import uuid
 from datetime import datetime, timezone
 
-from appliance.comparison import Comparison, PriorRef, Which
+from appliance.comparison import Comparison, Followed, PriorRef, Which
 from appliance.reasons import Code
 from appliance.report import Reason, SeriesKey
 from appliance.results import compared, destinations, mqtt
@@ -33,6 +33,12 @@ def made(
     )
 
 
+def followed(uid: str) -> Comparison:
+    """An exam between came late: the same pair, followed under another UID."""
+    one = Followed(finding=1, prior_finding=1, state="matched", tracking_uid=uid)
+    return made("newest").model_copy(update={"findings": (one,)})
+
+
 def said(comparison: Comparison, *withdrawn: uuid.UUID) -> compared.ComparisonMessage:
     return compared.message(comparison, KEY, withdrawn=withdrawn, naming=NAMING, at=NOON)
 
@@ -49,11 +55,13 @@ def test_it_carries_the_whole_comparison_and_names_what_counts_no_more() -> None
 def test_the_same_is_said_under_one_event_id_and_anything_else_under_another() -> None:
     every = [
         made(), made(code=Code.COMPARE_FAILED), made("newest"), made("newest", "oldest"),
-        made("newest", supersedes=OLD),
+        made("newest", supersedes=OLD), followed("2.25.7"), followed("2.25.8"),
     ]  # fmt: skip
     ids = [said(one).event_id for one in every]
     assert len(set(ids)) == len(ids)
     assert said(every[2], OLD).event_id == ids[2], "whatever it withdraws"
+    later = every[2].model_copy(update={"committed": NOON, "appliance": "9.9"})
+    assert said(later).event_id == ids[2], "whenever, and by whatever release"
 
 
 def test_the_broker_is_owed_it_on_the_topic_of_the_study_and_an_archive_is_not() -> None:

@@ -138,6 +138,17 @@ def swept(held: Priors, ages: dict[Any, float], **more: Any) -> Swept:
 AGES = {str(R1): 10.0, str(R2): 30.0, str(R3): 20.0, str(R4): 101.0}
 
 
+def test_a_key_that_cannot_be_read_is_no_other_key(tmp_path: Path) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    key = tmp_path / priors.FOLDER / priors.KEY_FILE
+    key.unlink()
+    key.mkdir()  # to read it is an error, as it is of a bad sector
+    with pytest.raises(StateUnusable):
+        held.of_key(KEY)
+    assert found(held) == {(ANN, R1)}
+
+
 def test_what_is_old_goes(tmp_path: Path) -> None:
     held = Priors(tmp_path)
     assert swept(held, AGES) == Swept()

@@ -45,18 +45,20 @@ def test_one_scan_in_two_studies_is_told_and_its_points_are_found_all_the_same(
     ready_site: Device, folders: tuple[Path, Path], lungs: Phantom, tmp_path: Path
 ) -> None:
     places = [one.center_lps_mm for one in lungs.nodules]
-    asked = points(tmp_path, json.dumps([*places, (900.0, 0.0, 0.0)]))
+    asked = points(tmp_path, json.dumps([*places, (900.0, 0.0, 0.0), (1e300, 0.0, -1e9)]))
     printed = json.loads(compare.as_json(compare.laid(*folders, ready_site.settings, asked)))
     assert {"points", "identity", "share", "findings"} <= set(printed)
     assert [reason["code"] for reason in printed["reasons"]] == ["same_scan"]
     assert printed["findings"] == []
     assert printed["identity"] == "same"
     assert printed["share"] > 0.9
-    assert printed["points"].pop() is None
+    assert [printed["points"].pop() for _ in range(2)] == [None, None]
     assert np.array(printed["points"]) == pytest.approx(np.add(places, SHIFT), abs=1.0)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[[1, 2]]", '[["a", 1, 2]]', "[1, 2, 3]"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[[1, 2]]", '[["a", 1, 2]]', "[1, 2, 3]", "[[NaN, 0, 0]]", "[[1e999, 0, 0]]"]
+)
 def test_a_file_that_holds_no_points_is_told(ready_site: Device, tmp_path: Path, text: str) -> None:
     with pytest.raises(ScansideError, match="no list of") as error:
         compare.laid(tmp_path, tmp_path, ready_site.settings, points(tmp_path, text))

@@ -1,8 +1,7 @@
-"""`scanside replay` of a comparison: the same from both entries, or it says what is gone."""
+"""`scanside replay COMPARISON_ID`: equal entries give the same comparison, or it says why not."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +9,11 @@ import pytest
 from appliance.compare.child import built
 from appliance.comparison import Comparison
 from appliance.errors import ScansideError
+from appliance.store import site_key
 from appliance.store.journal import Journal
-from appliance.store.priors import Priors
-from appliance.verbs import replay, replay_comparison
+from appliance.store.priors import FOLDER, Priors
+from appliance.verbs import priors as verb
+from appliance.verbs import replay_comparison
 from rigs.chests import Dicom
 from rigs.device import Device
 from rigs.exams import Room
@@ -24,40 +25,56 @@ def room(ready_site: Device, dicom: Dicom) -> Iterator[Room]:
         yield Room(ready_site, dicom, journal)
 
 
-def compared(room: Room) -> Comparison:
-    """Two exams of one person, the second beside the first."""
+@pytest.fixture
+def said(room: Room) -> Comparison:
+    """Of the second of two exams of one person."""
     room.send("1.2.1", "CT1", PatientID="a12", AcquisitionDate="20240101")
     room.send("1.2.2", "CT1", PatientID="a12", AcquisitionDate="20250101", shift_hu=1)
     room.judge()
     built(room.settings, room.journal).run()
-    (said,) = room.journal.comparisons.standing(room.report("1.2.2").report_id)
-    assert said.prior is not None
-    return said
+    (found,) = room.journal.comparisons.standing(room.report("1.2.2").report_id)
+    assert found.prior is not None
+    return found
 
 
-def test_it_is_the_same_and_what_differs_is_named(
-    room: Room, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = compared(room)
-    assert replay.main(room.settings, str(said.comparison_id)) == 0
-    assert f"comparison {said.comparison_id}: the same" in capsys.readouterr().out
-    other = said.model_copy(update={"study": "0" * 32})
-    (found,) = replay_comparison.differences(other, replay_comparison.replay(room.settings, said))
-    assert found == ("study", "0" * 32, said.study)
+def refused(room: Room, past: Comparison) -> str:
+    with pytest.raises(ScansideError) as caught:
+        replay_comparison.replay(room.settings, past)
+    return caught.value.code
 
 
-def test_without_an_entry_of_either_exam_it_says_so(room: Room) -> None:
-    said = compared(room)
+def test_the_same_entries_give_the_same_comparison(room: Room, said: Comparison) -> None:
+    past = replay_comparison.past(room.settings, str(said.comparison_id))
+    assert past == said
+    assert replay_comparison.differences(past, replay_comparison.replay(room.settings, past)) == []
+
+
+def test_what_is_not_kept_any_more_cannot_be_replayed(room: Room, said: Comparison) -> None:
     assert said.prior is not None
     Priors(room.settings.state).withdraw([said.prior.report_id])
-    with pytest.raises(ScansideError, match="not on this device") as refused:
-        replay_comparison.replay(room.settings, said)
-    assert refused.value.code == "inputs_deleted"
+    assert refused(room, said) == "inputs_deleted"
 
 
-def test_what_was_said_of_one_exam_alone_is_not_recomputed(room: Room) -> None:
-    compared(room)
+def test_an_entry_that_was_changed_is_another_input(room: Room, said: Comparison) -> None:
+    assert said.prior is not None
+    (path,) = (room.settings.state / FOLDER).glob(f"*/{said.prior.report_id}.entry")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert refused(room, said) == "inputs_deleted"
+
+
+def test_of_a_person_who_was_forgotten_there_is_no_comparison(room: Room, said: Comparison) -> None:
+    verb.forget(room.settings, "a12", None, "me")
+    assert replay_comparison.past(room.settings, str(said.comparison_id)) is None
+    assert refused(room, said) == "inputs_deleted"
+
+
+def test_under_a_site_key_that_nobody_accepted_nothing_is_replayed(
+    room: Room, said: Comparison
+) -> None:
+    (room.settings.state / site_key.NAME).write_bytes(bytes(32))
+    assert refused(room, said) == "site_key_changed"
+
+
+def test_what_was_compared_with_nothing_cannot_be_recomputed(room: Room, said: Comparison) -> None:
     (first,) = room.journal.comparisons.standing(room.report("1.2.1").report_id)
-    with pytest.raises(ScansideError, match="nothing to recompute"):
-        replay_comparison.replay(room.settings, first)
-    assert replay_comparison.past(room.settings, str(uuid.uuid4())) is None
+    assert refused(room, first) == "nothing_to_replay"

@@ -114,11 +114,10 @@ def test_a_person_who_is_forgotten_is_in_no_comparison_of_any_exam(
     journal.comparisons.commit(today.report_id, [beside], superseded=(), owed=[])
     gone = journal.comparisons.forget([str(old.report_id)])
     assert gone == [(str(today.report_id), str(beside.comparison_id))]
-    row = journal.comparisons.row(old.report_id)
-    assert row is not None
-    assert row.state == "dead"
-    assert journal.uncompared() == [], "nobody keeps it anew"
     assert journal.comparisons.get(beside.comparison_id) is None
+    assert [report.report_id for _, report in journal.uncompared()] == []
+    journal.comparisons.note([wanted(old, key)])
+    assert str(old.report_id) not in {row.report_id for row in journal.comparisons.to_do()}
 
 
 def test_a_comparison_of_a_later_release_that_says_what_is_unknown_here_is_left_out(
