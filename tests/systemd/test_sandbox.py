@@ -29,11 +29,13 @@ from rigs.releasing import Simulated
 from rigs.sandbox import LEFT_OUT, OTHER_SECTIONS, Line, Tree, Unit, sandboxed, sections, unit
 
 SERVICES = sorted(UNITS.glob("*.service"))
-STAGES = ("publish@", "deliver@", "receive@", "retain@", "web@", "update", "apply")
+STAGES = ("fetch@", "publish@", "deliver@", "receive@", "retain@", "web@", "update", "apply")
 """All but `work`, whose start takes longer: tests/scenarios/test_sandboxed_study.py."""
 EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
-HIDDEN = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors")
+HIDDEN = (
+    "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "fetch",
+)  # fmt: skip
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
 
 
@@ -187,19 +189,23 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/bundles")]),
         (("ProtectSystem", *USER), "EROFS", [("write", SLOT), ("write", TRUSTED)]),
     ],
-    "retain@": [(FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")])],
+    "retain@": [
+        (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
+        (HIDES, "EACCES", hidden("fetch")),
+    ],
+    "fetch@": [(HIDES, "EACCES", [*hidden(*(one for one in HIDDEN if one != "fetch")), KEY])],
     "prove@": [
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
-        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors")),
+        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "fetch")),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities", "priors"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "fetch"))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
-        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors"), KEY]),
+        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors", "fetch"), KEY]),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
     "web@": [
-        (HIDES, "EACCES", [*hidden("incoming", "quarantine", "outgoing", "priors"), KEY]),
+        (HIDES, "EACCES", [*hidden("incoming", "quarantine", "outgoing", "priors", "fetch"), KEY]),
         (
             ("ReadOnlyPaths",),
             "EROFS",
@@ -293,6 +299,9 @@ name = "pacs"
 host = "127.0.0.1"
 port = {port}
 called_ae = "PACS"
+[[priors.query]]
+name = "pacs"
+address = "PACS@127.0.0.1:{port}"
 """
 
 
@@ -320,7 +329,11 @@ READ_ONLY = "Read-only file system"
 NEEDS = [
     # unit, the line that is taken out, what stands there instead, its end, its last words
     *((name, None, ("SystemCallFilter", "~@network-io"), SIGSYS, None) for name in STAGES),
-    *((name, "StateDirectory", None, 1, READ_ONLY) for name in STAGES if name != "deliver@"),
+    *(
+        (name, "StateDirectory", None, 1, READ_ONLY)
+        for name in STAGES
+        if name not in ("deliver@", "fetch@")
+    ),
     (
         "web@",
         "RestrictAddressFamilies",
@@ -456,7 +469,7 @@ def test_without_one_of_its_lines_guard_does_not_go_back(served: Boxed, gone: st
 def test_boot_and_a_call_start_the_stages_of_the_slot_that_is_current(served: Boxed) -> None:
     assert [one.process.returncode for one in served.run(unit_of("boot"))] == [0, 0]
     started = [asked[-1] for _, asked in served.asked]
-    assert started[2] == "scanside-work@1.service"
+    assert started.index("scanside-fetch@1.service") < started.index("scanside-work@1.service")
     assert len(started) == len(STAGES) + 1
     assert [one.process.returncode for one in served.run(unit_of("receive"))] == [0]
     assert served.asked[-1][1][-1] == "scanside-receive@1.service"
