@@ -122,6 +122,10 @@ class Retrieving(Requestor):
                 completed, failed = (int(said.get(key, 0)) for key in (pdu.COMPLETED, pdu.FAILED))
                 return Moved(status, completed, failed)
 
+    def accepts(self, sop_class: str) -> bool:
+        """Whether the peer has accepted one of CLASSES."""
+        return self._context(sop_class) is not None
+
     def _context(self, sop_class: str) -> tuple[int, str] | None:
         """The presentation context of a class, and its transfer syntax."""
         for syntax in (EXPLICIT, IMPLICIT):

@@ -169,7 +169,7 @@ class Odd:
 
 
 @contextmanager
-def serving(archive: Odd, title: str = "PACS") -> Iterator[Odd]:
+def serving(archive: Odd, title: str = "PACS", port: int | None = None) -> Iterator[Odd]:
     ae = AE(title)
     for one in retrieve.CLASSES:
         ae.add_supported_context(one)
@@ -179,7 +179,7 @@ def serving(archive: Odd, title: str = "PACS") -> Iterator[Odd]:
         (evt.EVT_ACCEPTED, archive._opened),
         (evt.EVT_CONN_CLOSE, archive._closed),
     ]
-    archive.port = free_port()
+    archive.port = port or free_port()
     server = ae.start_server(("127.0.0.1", archive.port), block=False, evt_handlers=handlers)
     try:
         yield archive

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
         f'state = "{state}"\n[dicom]\nbind = "127.0.0.1"\nport = 0\n{allow}\n'
         "[retain]\nreserve_mb = 0\n"
     )
-    made = Receiver(config, state, subprocess.Popen(["true"]), tmp_path / "receive.log")
+    made = Receiver(config, state, None, tmp_path / "receive.log")  # type: ignore[arg-type]
     made.start()
     yield made
     made.stop()
