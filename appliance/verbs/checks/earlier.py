@@ -54,13 +54,8 @@ def _asked(device: Device, one: Query) -> tuple[str, str]:
     classes = {"C-FIND": FIND, "C-MOVE": MOVE}
     if missing := [name for name, uid in classes.items() if not link.accepts(uid)]:
         names = " and ".join(missing)
-        return (
-            f"{text}; it does not accept Study Root {names}",
-            (
-                f"Let the archive {one.name} accept Study Root {names} of {peer.calling_ae}; or take "
-                f"out {section}."
-            ),
-        )
+        remedy = f"Let the archive {one.name} accept Study Root {names} of {peer.calling_ae}, or"
+        return f"{text}; it does not accept Study Root {names}", f"{remedy} take out {section}."
     return text, ""
 
 
@@ -73,8 +68,8 @@ def _may_store(device: Device, one: Query) -> str:
         return ""
     if any(line.ae_title in (title, "*") for line in device.settings.dicom.allow):
         return (
-            f"What {title} stores is taken for exams of today: in {device.file}, add to each line of "
-            'its [[dicom.allow]]: role = "prior".'
+            f"What {title} stores is taken for exams of today. In {device.file}, add to each line "
+            'of [[dicom.allow]] that lets it in: role = "prior".'
         )
     return (
         f"{title} may not store to us what it is asked for. Add to {device.file}, with its "

@@ -202,11 +202,11 @@ def test_an_archive_that_is_too_slow_costs_its_time_and_no_more(tmp_path: Path) 
 
 def test_one_association_is_open_at_a_time(tmp_path: Path) -> None:
     archive = Odd(answers=answering(Scan("2.25.1", "20200101")))
-    with serving(archive):
-        with queried.fetch(settings_of(tmp_path, archive.port, archive.port)) as stage:
-            for _ in range(3):
-                stage.ask()
-            until(stage.answered)
+    with serving(archive), ExitStack() as stack:
+        stage = stack.enter_context(queried.fetch(settings_of(tmp_path, *[archive.port] * 2)))
+        for _ in range(3):
+            stage.ask()
+        until(stage.answered)
     assert archive.most_open == 1
     assert len(archive.moved) == 6
 
