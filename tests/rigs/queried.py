@@ -21,6 +21,7 @@ from typing import Any
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from appliance.dicom import retrieve
 from appliance.dicom.requestor import Limits
@@ -169,9 +170,11 @@ class Odd:
 
 
 @contextmanager
-def serving(archive: Odd, title: str = "PACS", port: int | None = None) -> Iterator[Odd]:
-    ae = AE(title)
-    for one in retrieve.CLASSES:
+def serving(
+    archive: Odd, port: int | None = None, classes: tuple[str, ...] = retrieve.CLASSES
+) -> Iterator[Odd]:
+    ae = AE("PACS")
+    for one in (Verification, *classes):
         ae.add_supported_context(one)
     handlers = [
         (evt.EVT_C_FIND, archive._find),
