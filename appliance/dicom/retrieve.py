@@ -98,7 +98,10 @@ class Retrieving(Requestor):
             if len(answers) == most:
                 self.abort()
                 return Found(status, tuple(answers), cut=True)
-            answers.append(self._read(data, syntax))
+            try:
+                answers.append(read(data, syntax))
+            except ValueError as e:
+                raise self._odd(str(e)) from e
 
     def move(self, keys: Keys, to: str, *, end: float) -> Moved:
         """Have it stored to the AE title `to`, until the tick `end`. PeerAway: part of it may come
@@ -133,14 +136,6 @@ class Retrieving(Requestor):
                 return self._contexts[sop_class, syntax], syntax
         return None
 
-    def _read(self, data: bytes, syntax: str) -> Dataset:
-        try:
-            return read_dataset(
-                io.BytesIO(data), is_implicit_VR=syntax == IMPLICIT, is_little_endian=True
-            )
-        except Exception as e:  # pydicom says in many ways that bytes are no data set
-            raise self._odd("answers with what is no data set") from e
-
     def _pdu(self, end: float) -> tuple[int, bytes]:
         while (left := end - time.monotonic()) > 0 and not self._readable(min(left, TICK_S)):
             self.tick()
@@ -164,6 +159,18 @@ def written(keys: Keys, transfer_syntax: str) -> bytes:
     buffer.is_little_endian, buffer.is_implicit_VR = True, transfer_syntax == IMPLICIT
     write_dataset(buffer, asked)
     return bytes(buffer.getvalue())
+
+
+def read(data: bytes, transfer_syntax: str) -> Dataset:
+    """An answer, its values not looked at. ValueError where it is no data set."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the peer may write what it likes
+        try:
+            return read_dataset(
+                io.BytesIO(data), transfer_syntax == IMPLICIT, is_little_endian=True
+            )
+        except Exception as e:  # pydicom says in many ways that bytes are none
+            raise ValueError("answers with what is no data set") from e
 
 
 def text(answer: Dataset, tag: int) -> str:

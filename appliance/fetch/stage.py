@@ -126,17 +126,18 @@ class Fetcher:
         """Serve until `stop`."""
         while not self._stopping:
             bell.take(self._heard)  # before each look: what rings from here on is heard
-            self._look()
+            self._heart.beat()
             for one in self._archives:
                 if time.monotonic() >= one.due and not self._stopping:
                     self._turn(one)
             self._remove_answered()
+            self._say()
             sleep_s = self._sleep_s()
             if sleep_s > 0 and not self._stopping:
                 select.select([self._heard], [], [], sleep_s)
 
-    def _look(self) -> None:
-        """Beat, say which archives are away, and let go what nobody answered in time."""
+    def _say(self) -> None:
+        """Which archives are away; and let go what nobody answered in time."""
         away = [f"{one.query.name}: {one.said}" for one in self._archives if one.said is not None]
         if away:
             self._heart.suffer(TroubleCode.PRIORS_AWAY, "; ".join(away))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -171,7 +172,10 @@ class Odd:
 
 @contextmanager
 def serving(
-    archive: Odd, port: int | None = None, classes: tuple[str, ...] = retrieve.CLASSES
+    archive: Odd,
+    port: int | None = None,
+    classes: tuple[str, ...] = retrieve.CLASSES,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Odd]:
     ae = AE("PACS")
     for one in (Verification, *classes):
@@ -183,7 +187,9 @@ def serving(
         (evt.EVT_CONN_CLOSE, archive._closed),
     ]
     archive.port = port or free_port()
-    server = ae.start_server(("127.0.0.1", archive.port), block=False, evt_handlers=handlers)
+    server = ae.start_server(
+        ("127.0.0.1", archive.port), block=False, ssl_context=tls, evt_handlers=handlers
+    )
     try:
         yield archive
     finally:
