@@ -20,11 +20,15 @@ from pydantic import ValidationError
 
 from appliance.apply.door import ask
 from appliance.apply.requests import Request
+from appliance.settings import load
+from appliance.store import bell, fetching
+from appliance.store.fetching import Wanted
 from appliance.store.journal import Journal
 from appliance.store.trial import ON
 from rigs.boxed import SIGSYS, STATE, UNITS, Boxed, box, unit_of
 from rigs.peers import free_port, until
 from rigs.programs import program
+from rigs.queried import Odd, serving
 from rigs.releasing import Simulated
 from rigs.sandbox import LEFT_OUT, OTHER_SECTIONS, Line, Tree, Unit, sandboxed, sections, unit
 
@@ -356,6 +360,29 @@ def test_a_stage_does_not_serve_without_a_right_that_it_needs(
     with pytest.raises(AssertionError, match=words):
         service.wait_ready()
     assert service.ended() == code
+
+
+@pytest.mark.parametrize(("families", "answered"), [(None, True), ("AF_UNIX", False)])
+def test_fetch_reads_a_request_and_calls_the_archive_from_its_sandbox(
+    served: Boxed, families: str | None, answered: bool
+) -> None:
+    own = unit_of("fetch@")
+    if families is not None:
+        own = own.without("RestrictAddressFamilies").having(("RestrictAddressFamilies", families))
+    port = load(served.at("/etc/scanside/scanside.toml")).priors.query[0].peer[2]
+    with serving(Odd(), port=port) as archive:
+        service = served.start(own)
+        service.wait_ready()
+        fetching.ask(served.at(STATE), Wanted(patient_id="Z-4711", study="1.2"))
+        for path in fetching.waiting(served.at(STATE)):
+            os.chown(path, *served.tree.users["scanside"][:2])
+        bell.ring(served.at(STATE), fetching.STAGE)
+        until(lambda: archive.asked or "Address family not supported" in service.said())
+        if answered:
+            until(lambda: not fetching.waiting(served.at(STATE)))
+        assert service.stop() == 0, service.said()
+    assert bool(archive.asked) == answered
+    assert "4711" not in service.said()
 
 
 @pytest.mark.parametrize("given", [True, False])
