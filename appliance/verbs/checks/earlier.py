@@ -2,16 +2,21 @@
 
 Nothing is asked of anybody's exams: an association, C-ECHO (PS3.4 A), and whether it accepts Study
 Root C-FIND and C-MOVE; then, in our own settings, whether what it stores to us is let in and taken
-as earlier exams. Whether it knows our listener as `move_to` only a C-MOVE would tell: then an event
-says so.
+as earlier exams. Whether it knows our listener as `move_to` only a C-MOVE would tell: so how the
+last request of `fetch` ended is said too.
 """
 
 from __future__ import annotations
 
+import contextlib
+
+from appliance.errors import ScansideError
 from appliance.settings import Query
 from appliance.verbs.checks.check import PATIENCE_S, Check, Device
 
 NAME = "earlier exams"
+LOOKED_AT = 50
+"""Events: the last of each archive is among them."""
 
 
 def earlier(device: Device) -> Check:
@@ -21,9 +26,10 @@ def earlier(device: Device) -> Check:
         text = "no archive is asked: no [[priors.query]] in the settings"
         return Check(name=NAME, ok=True, text=text)
     texts, remedies = [], []
+    ended = _ended(device)
     for one in asked:
         text, remedy = _asked(device, one)
-        texts.append(f"{one.name}: {text}")
+        texts.append(f"{one.name}: {text}{ended.get(one.name, '')}")
         remedies += [line for line in (remedy, _may_store(device, one)) if line]
     return Check(name=NAME, ok=not remedies, text="\n".join(texts), remedy="\n".join(remedies))
 
@@ -75,3 +81,19 @@ def _may_store(device: Device, one: Query) -> str:
         f"{title} may not store to us what it is asked for. Add to {device.file}, with its "
         f'address:\n[[dicom.allow]]\nae_title = "{title}"\nhost = "192.0.2.20"\nrole = "prior"'
     )
+
+
+def _ended(device: Device) -> dict[str, str]:
+    """Name of an archive -> how the last request to it ended, as far as the journal tells."""
+    from appliance.store.events import PriorsAsked  # noqa: PLC0415
+    from appliance.store.journal import Journal  # noqa: PLC0415
+
+    found: dict[str, str] = {}
+    with contextlib.suppress(ScansideError):
+        if (opened := Journal.read(device.settings.state)) is not None:
+            with opened:
+                for event in (one.event for one in opened.events.of(PriorsAsked, LOOKED_AT)):
+                    why = f" ({event.text})" if event.text else ""
+                    said = f"; asked last: {event.moved} of {event.found} exams moved{why}"
+                    found.setdefault(event.subject, said)
+    return found

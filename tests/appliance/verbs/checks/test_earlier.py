@@ -9,6 +9,8 @@ import pytest
 
 from appliance.dicom.retrieve import CLASSES, FIND
 from appliance.settings import Settings
+from appliance.store.events import PriorsAsked
+from appliance.store.journal import Journal
 from appliance.verbs.checks.check import Check, Device
 from appliance.verbs.checks.earlier import earlier
 from rigs.peers import free_port
@@ -82,3 +84,15 @@ def test_an_archive_that_may_not_store_earlier_exams_fails_with_the_line_to_add(
     assert not found.ok
     assert words in found.remedy
     assert 'role = "prior"' in found.remedy
+
+
+def test_how_the_last_request_ended_is_said(checked: Checked, tmp_path: Path) -> None:
+    with serving(Odd()) as archive, Journal.open(tmp_path) as journal:
+        name = f"pacs{archive.port}"
+        for found, moved, text in ((3, 3, ""), (2, 1, "it does not know the AE title BOX")):
+            code = "failed" if text else "moved"
+            said = {"subject": name, "code": code, "found": found, "moved": moved, "text": text}
+            journal.events.add(PriorsAsked.model_validate(said))
+        found_now = checked(archive.port)
+    assert "1 of 2 exams moved (it does not know the AE title BOX)" in found_now.text
+    assert "3 of 3" not in found_now.text
