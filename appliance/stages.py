@@ -23,6 +23,10 @@ def _has_archives(settings: Settings) -> bool:
     return bool(settings.deliver)
 
 
+def _asks_for_priors(settings: Settings) -> bool:
+    return bool(settings.priors.query)
+
+
 def _shows_a_page(settings: Settings) -> bool:
     return settings.web.enabled
 
@@ -66,6 +70,13 @@ class Stage:
 
 
 STAGES = (
+    Stage(
+        "fetch",
+        "appliance.fetch.stage",
+        "scanside-fetch@.service",
+        "The stage that asks archives for earlier exams (systemd).",
+        _asks_for_priors,
+    ),
     Stage(
         "publish",
         "appliance.publish.stage",

@@ -1,7 +1,7 @@
 """The PDUs of an association and the command sets within, as bytes (PS3.8 9.3, PS3.7 6.3).
 
 Pure. Parsing never trusts a length and ignores items it does not know (PS3.8 9.3.1); what it
-cannot read raises MalformedError. Only what C-STORE and C-ECHO need is here, for an acceptor
+cannot read raises MalformedError. Only what our messages need is here, for an acceptor
 (`association`) and for a requestor (`requestor`). The hot part of P-DATA is read straight from the
 socket in `association`.
 """
@@ -38,13 +38,19 @@ PRIORITY, DATA_SET_TYPE, STATUS, ERROR_COMMENT, SOP_INSTANCE = (
 NO_DATA_SET, DATA_SET = 0x0101, 0x0001
 MEDIUM = 0x0000
 C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ, RESPONSE = 0x0001, 0x0030, 0x0FFF, 0x8000
+# Of query and retrieve (PS3.7 9.3.2, 9.3.4).
+C_FIND_RQ, C_MOVE_RQ, MOVE_DESTINATION = 0x0020, 0x0021, 0x0600
+COMPLETED, FAILED = 0x1021, 0x1022
 # Of the notifications and actions of storage commitment (PS3.7 10.3.1, 10.3.4).
 REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
 N_EVENT_REPORT_RQ, N_ACTION_RQ = 0x0100, 0x0130
 
 _NUMBERS = frozenset(
-    (FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS, EVENT_TYPE, ACTION_TYPE)
-)
+    (
+        FIELD, MESSAGE_ID, RESPONDED_TO, DATA_SET_TYPE, STATUS, EVENT_TYPE, ACTION_TYPE,
+        COMPLETED, FAILED,
+    )
+)  # fmt: skip
 _TEXTS = frozenset((SOP_CLASS, SOP_INSTANCE, REQUESTED_CLASS, REQUESTED_INSTANCE))
 
 Command = Mapping[int, int | str]

@@ -22,7 +22,7 @@ from appliance.dicom.answers import Event
 from appliance.dicom.association import Answer
 from appliance.dicom.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from appliance.dicom.policy import Roles
-from appliance.dicom.requestor import LEFT, PIECE_BYTES, SILENT, Requestor
+from appliance.dicom.requestor import LEFT, SILENT, Requestor
 from appliance.dicom.statuses import NO_CONTEXT
 from appliance.errors import PeerAway
 from appliance.store import commitment as promised
@@ -47,7 +47,8 @@ class Asking(Requestor):
             pdu.ACTION_TYPE: commitment.ASK,
             pdu.DATA_SET_TYPE: pdu.DATA_SET,
         }
-        self._ask(syntax, command, commitment.written_request(request, syntax))
+        context = self._contexts[PUSH_MODEL, syntax]
+        self._ask(context, command, commitment.written_request(request, syntax))
         end = time.monotonic() + self._limits.answer_s
         while True:
             context, found, data = self._next_message(end)
@@ -97,47 +98,12 @@ class Asking(Requestor):
         self._send(pdu.command_pdu(context, response, self._max_length), end)
 
     def _next_message(self, end: float) -> tuple[int, dict[int, int | str], bytes]:
-        """The next message: its context, its command and its data set."""
-        command, data = bytearray(), bytearray()
-        found: dict[int, int | str] | None = None
-        try:
-            while True:
-                kind, body = self._pdu(end)
-                if kind in (pdu.RELEASE_RQ, pdu.ABORT):
-                    if kind == pdu.RELEASE_RQ:
-                        self._send(pdu.release_response(), end)
-                    raise PeerAway(f"{self._peer} ended the association", code=LEFT)
-                if kind != pdu.P_DATA:
-                    raise self._odd("answers with something else")
-                for context, control, piece in pdu.values(body):
-                    if context not in self._contexts.values():
-                        raise self._odd("speaks under no accepted context")
-                    (command if control & 0x01 else data).extend(piece)
-                    if len(command) + len(data) > commitment.DATA_MOST:
-                        raise self._odd("sends too much")
-                    if control == 0x03:
-                        found = pdu.parse_command(bytes(command))
-                    over = control & 0x02 and not control & 0x01
-                    if found and (over or found.get(pdu.DATA_SET_TYPE) == pdu.NO_DATA_SET):
-                        return context, found, bytes(data)
-        except pdu.MalformedError as e:
-            raise self._odd(str(e)) from e
+        return self._message_of(end, commitment.DATA_MOST)
 
     def _syntax(self) -> str | None:
         """The transfer syntax in which the peer speaks of storage commitment; None: it does not."""
         known = (one for one in commitment.SYNTAXES if (PUSH_MODEL, one) in self._contexts)
         return next(known, None)
-
-    def _ask(self, syntax: str, command: pdu.Command, data: bytes) -> None:
-        """A command with its data set."""
-        context = self._contexts[PUSH_MODEL, syntax]
-        end = time.monotonic() + self._limits.send_s
-        self._command(context, command, end)
-        most = min(self._max_length or PIECE_BYTES, PIECE_BYTES) - 6
-        for at in range(0, len(data), most):
-            piece = data[at : at + most]
-            last = at + most >= len(data)
-            self._send(pdu.data_header(context, len(piece), last=last) + piece, end)
 
 
 class Telling(Asking):
@@ -159,6 +125,6 @@ class Telling(Asking):
             pdu.EVENT_TYPE: kind,
             pdu.DATA_SET_TYPE: pdu.DATA_SET,
         }
-        self._ask(syntax, command, data)
+        self._ask(self._contexts[PUSH_MODEL, syntax], command, data)
         _, found, _ = self._next_message(time.monotonic() + self._limits.answer_s)
         return self._status(found, pdu.N_EVENT_REPORT_RQ)

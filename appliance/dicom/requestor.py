@@ -239,6 +239,43 @@ class Requestor:
         numbered = {**command, pdu.MESSAGE_ID: self._message}
         self._send(pdu.command_pdu(context, numbered, self._max_length), end)
 
+    def _ask(self, context: int, command: pdu.Command, data: bytes) -> None:
+        """A command with its data set."""
+        end = time.monotonic() + self._limits.send_s
+        self._command(context, command, end)
+        most = min(self._max_length or PIECE_BYTES, PIECE_BYTES) - 6
+        for at in range(0, len(data), most):
+            piece = data[at : at + most]
+            last = at + most >= len(data)
+            self._send(pdu.data_header(context, len(piece), last=last) + piece, end)
+
+    def _message_of(self, end: float, most: int) -> tuple[int, dict[int, int | str], bytes]:
+        """The next message, of `most` bytes: its context, its command and its data set."""
+        command, data = bytearray(), bytearray()
+        found: dict[int, int | str] | None = None
+        try:
+            while True:
+                kind, body = self._pdu(end)
+                if kind in (pdu.RELEASE_RQ, pdu.ABORT):
+                    if kind == pdu.RELEASE_RQ:
+                        self._send(pdu.release_response(), end)
+                    raise PeerAway(f"{self._peer} ended the association", code=LEFT)
+                if kind != pdu.P_DATA:
+                    raise self._odd("answers with something else")
+                for context, control, piece in pdu.values(body):
+                    if context not in self._contexts.values():
+                        raise self._odd("speaks under no accepted context")
+                    (command if control & 0x01 else data).extend(piece)
+                    if len(command) + len(data) > most:
+                        raise self._odd("sends too much")
+                    if control == 0x03:
+                        found = pdu.parse_command(bytes(command))
+                    over = control & 0x02 and not control & 0x01
+                    if found and (over or found.get(pdu.DATA_SET_TYPE) == pdu.NO_DATA_SET):
+                        return context, found, bytes(data)
+        except pdu.MalformedError as e:
+            raise self._odd(str(e)) from e
+
     def _answered(self, asked: int) -> int:
         """The status of the answer to what was sent last."""
         end = time.monotonic() + self._limits.answer_s

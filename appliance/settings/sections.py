@@ -27,6 +27,12 @@ CHANNEL = r"^(stable|canary|site-[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)$"
 """As a release says it (appliance.release.record)."""
 
 
+def _with_port(address: str) -> str:
+    if not 0 < int(address.rpartition(":")[2]) < 65536:
+        raise ValueError("a port is 1 to 65535")
+    return address
+
+
 class Site(Record):
     name: TopicPart = "site"
     device: TopicPart = "scanside"
@@ -57,9 +63,7 @@ class Allow(Record):
     @field_validator("commitment")
     @classmethod
     def _has_a_port(cls, value: str | None) -> str | None:
-        if value is not None and not 0 < int(value.rpartition(":")[2]) < 65536:
-            raise ValueError("a port is 1 to 65535")
-        return value
+        return value if value is None else _with_port(value)
 
     @field_validator("host")
     @classmethod
@@ -151,6 +155,43 @@ class Retain(Record):
     """Composed objects that no archive took for so long are given up."""
 
 
+class Query(Record):
+    """One archive that is asked for earlier exams: C-FIND and C-MOVE, study root (PS3.4 C)."""
+
+    name: TopicPart
+    """Ours for it: what is said of it names it so."""
+    address: Address
+    """AE@HOST:PORT."""
+    ae_title: AETitle | None = None
+    """How we call ourselves there; None: as [dicom] does."""
+    move_to: AETitle | None = None
+    """The AE title under which the archive knows our listener; None: that of [dicom]."""
+    tls: TLS | None = None
+    """Its authority, and our certificate where it asks for one; without this no TLS is spoken."""
+    certificate: Certificate | None = None
+    """Under TLS: the one certificate that it may show. Else one that names its host."""
+    timeout_s: float = Field(default=600.0, ge=1, le=3600)
+    """So long it may take for one exam, all its questions and moves together."""
+
+    @field_validator("address")
+    @classmethod
+    def _has_a_port(cls, value: str) -> str:
+        return _with_port(value)
+
+    @model_validator(mode="after")
+    def _certificate_needs_tls(self) -> Query:
+        if self.certificate is not None and self.tls is None:
+            raise ValueError("certificate needs [priors.query.tls], else none is shown")
+        return self
+
+    @property
+    def peer(self) -> tuple[str, str, int]:
+        """How it is called, its host and its port."""
+        called, _, place = self.address.partition("@")
+        host, _, port = place.rpartition(":")
+        return called, host.strip("[]"), int(port)
+
+
 class Priors(Record):
     """What is kept of each chest CT, so that a later one can be compared with it."""
 
@@ -165,6 +206,17 @@ class Priors(Record):
     dummies: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
     """Patient IDs of this site that stand for nobody, such as that of emergencies; a few that all
     sites have are known anyway (appliance/prior/patient.py)."""
+    query: tuple[Query, ...] = ()
+    """The archives that are asked for earlier exams; none: nobody is."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Priors:
+        names = [one.name for one in self.query]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two [[priors.query]] have the name {double[0]!r}; each its own")
+        if self.query and not self.keep:
+            raise ValueError("[[priors.query]] asks for what keep = false does not keep")
+        return self
 
 
 class PageTLS(Record):

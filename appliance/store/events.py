@@ -190,6 +190,20 @@ class ArchiveReached(Event):
     kind: ClassVar[str] = "archive_reached"
 
 
+class PriorsAsked(Event):
+    """`fetch` has asked an archive for the earlier exams of a patient. subject: its name in the
+    settings. Nothing here says whose they are."""
+
+    kind: ClassVar[str] = "priors_asked"
+    code: Literal["moved", "none", "failed"]
+    found: int
+    """Series that were wanted, one an exam."""
+    moved: int
+    """Of these, how many the archive has stored, or had before."""
+    text: str = ""
+    """Why it failed."""
+
+
 class CommandRefused(Event):
     """A command over MQTT was not obeyed. `verb` is one of ours, or `unknown`."""
 

@@ -53,6 +53,7 @@ class TroubleCode(str, Enum):
     BUNDLE_REFUSED = "bundle_refused"
     CLOCK_WRONG = "clock_wrong"
     JOURNAL_DAMAGED = "journal_damaged"
+    PRIORS_AWAY = "priors_away"
     RECALLED = "recalled"
 
 
@@ -68,6 +69,8 @@ REMEDIES = MappingProxyType(
         "the hospital.",
         TroubleCode.JOURNAL_DAMAGED: "Look at what `scanside doctor` says of the journal, then "
         "confirm it.",
+        TroubleCode.PRIORS_AWAY: "Look whether the archive of earlier exams runs and lets us in: "
+        "`scanside doctor` asks it and names the line of [[priors.query]].",
         TroubleCode.RECALLED: "Install a newer release: `scanside update now`, or "
         "`scanside update now --from DIR` from a stick.",
     }

@@ -154,6 +154,11 @@ def _certificates(settings: Settings) -> Iterator[Certificate]:
             (f"[[deliver]] {one.name}: [deliver.tls] cert", one.tls.cert if one.tls else None)
             for one in settings.deliver
         ),
+        *(
+            (f"[[priors.query]] {one.name}: [priors.query.tls] cert", one.tls.cert)
+            for one in settings.priors.query
+            if one.tls is not None
+        ),
     ]
     for used_for, path in named:
         if path is not None:

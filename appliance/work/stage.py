@@ -55,6 +55,7 @@ from appliance.work.blame import Blame, made_of
 from appliance.work.comparing import comparing
 from appliance.work.composing import composing
 from appliance.work.conclude import Concluded, Conclusions
+from appliance.work.fetching import Fetching
 from appliance.work.followed import Followed
 from appliance.work.hints import Hints, signals_of, wait
 from appliance.work.loading import Loading
@@ -91,8 +92,8 @@ class Work:
         self.bundles = bundles
         self.heart = heart or Heart(settings.state, "work")
         self.loading = Loading(settings, journal, bundles, self.heart)
-        self.composing = composing(settings, journal)
-        self.comparing = comparing(settings, journal)
+        self.composing, self.comparing = composing(settings, journal), comparing(settings, journal)
+        self.fetching = Fetching(settings)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -226,6 +227,7 @@ class Work:
         if beginning.begin(followed, data, earlier, recalled=self.loading.recalled):
             self.conclusions.owe_event("received", followed, 1)
         self.comparing.ask(ahead=followed.is_compared)
+        self.fetching.begun(followed, data)
 
     # Judging: what is to be said.
 

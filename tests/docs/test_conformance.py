@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from appliance.dicom import statuses, stow, syntaxes
+from appliance.dicom import retrieve, statuses, stow, syntaxes
 from appliance.results import capture, note
 from appliance.results.sr import document, findings
 
@@ -37,6 +37,10 @@ def test_the_classes_sent_are_those_that_are_composed() -> None:
     assert rows("classes sent") == [
         (UID(uid).name.removesuffix(" Storage"), uid, profile) for uid, profile in composed.items()
     ]
+
+
+def test_the_classes_asked_are_those_that_are_proposed() -> None:
+    assert rows("classes asked") == [(UID(uid).name, uid) for uid in retrieve.CLASSES]
 
 
 def test_the_statuses_mean_what_the_table_says() -> None:

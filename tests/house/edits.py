@@ -223,7 +223,7 @@ DESTINATION = Edits(
     ),
 )
 
-LAYER = "receive | work | publish | deliver | retain | update | web | compose | compare"
+LAYER = "receive | work | publish | deliver | retain | update | web | compose | compare | fetch"
 """Of the processes, as the contract of layers names it."""
 
 STAGE = Edits(

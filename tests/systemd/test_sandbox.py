@@ -20,20 +20,26 @@ from pydantic import ValidationError
 
 from appliance.apply.door import ask
 from appliance.apply.requests import Request
+from appliance.settings import load
+from appliance.store import bell, fetching
+from appliance.store.fetching import Wanted
 from appliance.store.journal import Journal
 from appliance.store.trial import ON
 from rigs.boxed import SIGSYS, STATE, UNITS, Boxed, box, unit_of
 from rigs.peers import free_port, until
 from rigs.programs import program
+from rigs.queried import Odd, serving
 from rigs.releasing import Simulated
 from rigs.sandbox import LEFT_OUT, OTHER_SECTIONS, Line, Tree, Unit, sandboxed, sections, unit
 
 SERVICES = sorted(UNITS.glob("*.service"))
-STAGES = ("publish@", "deliver@", "receive@", "retain@", "web@", "update", "apply")
+STAGES = ("fetch@", "publish@", "deliver@", "receive@", "retain@", "web@", "update", "apply")
 """All but `work`, whose start takes longer: tests/scenarios/test_sandboxed_study.py."""
 EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
-HIDDEN = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors")
+HIDDEN = (
+    "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "fetch",
+)  # fmt: skip
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
 
 
@@ -187,19 +193,23 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/bundles")]),
         (("ProtectSystem", *USER), "EROFS", [("write", SLOT), ("write", TRUSTED)]),
     ],
-    "retain@": [(FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")])],
+    "retain@": [
+        (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
+        (HIDES, "EACCES", hidden("fetch")),
+    ],
+    "fetch@": [(HIDES, "EACCES", [*hidden(*(one for one in HIDDEN if one != "fetch")), KEY])],
     "prove@": [
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
-        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors")),
+        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "fetch")),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities", "priors"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "fetch"))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
-        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors"), KEY]),
+        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors", "fetch"), KEY]),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
     "web@": [
-        (HIDES, "EACCES", [*hidden("incoming", "quarantine", "outgoing", "priors"), KEY]),
+        (HIDES, "EACCES", [*hidden("incoming", "quarantine", "outgoing", "priors", "fetch"), KEY]),
         (
             ("ReadOnlyPaths",),
             "EROFS",
@@ -293,6 +303,9 @@ name = "pacs"
 host = "127.0.0.1"
 port = {port}
 called_ae = "PACS"
+[[priors.query]]
+name = "pacs"
+address = "PACS@127.0.0.1:{port}"
 """
 
 
@@ -320,7 +333,11 @@ READ_ONLY = "Read-only file system"
 NEEDS = [
     # unit, the line that is taken out, what stands there instead, its end, its last words
     *((name, None, ("SystemCallFilter", "~@network-io"), SIGSYS, None) for name in STAGES),
-    *((name, "StateDirectory", None, 1, READ_ONLY) for name in STAGES if name != "deliver@"),
+    *(
+        (name, "StateDirectory", None, 1, READ_ONLY)
+        for name in STAGES
+        if name not in ("deliver@", "fetch@")
+    ),
     (
         "web@",
         "RestrictAddressFamilies",
@@ -343,6 +360,29 @@ def test_a_stage_does_not_serve_without_a_right_that_it_needs(
     with pytest.raises(AssertionError, match=words):
         service.wait_ready()
     assert service.ended() == code
+
+
+@pytest.mark.parametrize(("families", "answered"), [(None, True), ("AF_UNIX", False)])
+def test_fetch_reads_a_request_and_calls_the_archive_from_its_sandbox(
+    served: Boxed, families: str | None, answered: bool
+) -> None:
+    own = unit_of("fetch@")
+    if families is not None:
+        own = own.without("RestrictAddressFamilies").having(("RestrictAddressFamilies", families))
+    port = load(served.at("/etc/scanside/scanside.toml")).priors.query[0].peer[2]
+    with serving(Odd(), port=port) as archive:
+        service = served.start(own)
+        service.wait_ready()
+        fetching.ask(served.at(STATE), Wanted(patient_id="Z-4711", study="1.2"))
+        for path in fetching.waiting(served.at(STATE)):
+            os.chown(path, *served.tree.users["scanside"][:2])
+        bell.ring(served.at(STATE), fetching.STAGE)
+        until(lambda: archive.asked or "Address family not supported" in service.said())
+        if answered:
+            until(lambda: not fetching.waiting(served.at(STATE)))
+        assert service.stop() == 0, service.said()
+    assert bool(archive.asked) == answered
+    assert "4711" not in service.said()
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -456,7 +496,7 @@ def test_without_one_of_its_lines_guard_does_not_go_back(served: Boxed, gone: st
 def test_boot_and_a_call_start_the_stages_of_the_slot_that_is_current(served: Boxed) -> None:
     assert [one.process.returncode for one in served.run(unit_of("boot"))] == [0, 0]
     started = [asked[-1] for _, asked in served.asked]
-    assert started[2] == "scanside-work@1.service"
+    assert started.index("scanside-fetch@1.service") < started.index("scanside-work@1.service")
     assert len(started) == len(STAGES) + 1
     assert [one.process.returncode for one in served.run(unit_of("receive"))] == [0]
     assert served.asked[-1][1][-1] == "scanside-receive@1.service"

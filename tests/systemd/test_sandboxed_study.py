@@ -41,6 +41,9 @@ name = "pacs"
 host = "127.0.0.1"
 port = {archive}
 called_ae = "{title}"
+[[priors.query]]
+name = "pacs"
+address = "{title}@127.0.0.1:{archive}"
 """
 
 

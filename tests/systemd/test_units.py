@@ -284,11 +284,25 @@ def test_publish_cannot_see_pixels_and_work_has_no_network() -> None:
 def test_who_has_no_need_of_names_cannot_see_them(stage: str) -> None:
     assert ("InaccessiblePaths", "-/var/lib/scanside/identities") in service(stage)
     assert ("InaccessiblePaths", "-/var/lib/scanside/priors") in service(stage)
+    assert ("InaccessiblePaths", "-/var/lib/scanside/fetch") in service(stage)
+
+
+def test_fetch_sees_requests_alone_and_nobody_but_work_sees_them() -> None:
+    hidden = {value for key, value in service("fetch") if key == "InaccessiblePaths"}
+    names = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors")
+    assert hidden == {f"-/var/lib/scanside/{name}" for name in (*names, "site.key")}
+    assert dict(service("fetch"))["ExecCondition"] == f"{PYTHON} fetch --configured"
+    requests, whole = "-/var/lib/scanside/fetch", "-/var/lib/scanside"
+    for stage in set(NAMES) - {"fetch", "work"}:
+        values = {v for key, v in service(stage) if key == "InaccessiblePaths"}
+        assert values & {requests, whole}, stage
 
 
 def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
-    names = ("spool", "incoming", "quarantine", "reports", "identities", "priors", "site.key")
+    names = (
+        "spool", "incoming", "quarantine", "reports", "identities", "priors", "fetch", "site.key",
+    )  # fmt: skip
     assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
     pairs = dict(service("deliver"))
     assert pairs["ReadOnlyPaths"] == "-/var/lib/scanside/outgoing"
@@ -315,7 +329,8 @@ def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
     state = "-/var/lib/scanside"
     assert read_only == {f"{state}/{name}" for name in ("spool", "reports", "identities")}
     assert hidden == {
-        f"{state}/{name}" for name in ("incoming", "quarantine", "outgoing", "priors", "site.key")
+        f"{state}/{name}"
+        for name in ("incoming", "quarantine", "outgoing", "priors", "fetch", "site.key")
     }
     assert dict(pairs)["ExecCondition"] == f"{PYTHON} web --configured"
     assert int(dict(pairs)["CPUWeight"]) < 100, "it is on nobody's way"

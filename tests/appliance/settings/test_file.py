@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.errors import SettingsInvalid
-from appliance.settings import TLS, Allow, Settings, Stow, default_state, find, load
+from appliance.settings import TLS, Allow, Query, Settings, Stow, default_state, find, load
 
 
 @pytest.fixture
@@ -98,6 +98,11 @@ BAD = {
     "[work]\nbackend = 'tensorflow'": "work.backend",
     "[mqtt]\nprotocol = '4'": "mqtt.protocol",
     "[retain]\ndays = -1": "retain.days",
+    "[[priors.query]]\nname = 'p'\naddress = 'PACS@h:0'": "priors.query.0.address",
+    "[[priors.query]]\nname = 'p'\naddress = 'h:104'": "priors.query.0.address",
+    "[[priors.query]]\nname = 'p'\naddress = 'P@h:1'\ncertificate = 'h'": "[priors.query.tls]",
+    "[[priors.query]]\nname = 'p'\naddress = 'P@h:1'\n" * 2: "two [[priors.query]]",
+    "[priors]\nkeep = false\n[[priors.query]]\nname = 'p'\naddress = 'P@h:1'": "keep = false",
     "[dicom\nport = 1": "not TOML",
 }
 
@@ -403,3 +408,17 @@ def test_a_window_may_pass_midnight(write) -> None:  # type: ignore[no-untyped-d
     assert not night.open_at(time(21, 59, 59))
     assert day.open_at(time(9, 30))
     assert not day.open_at(time(10, 0))
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        ("PACS@192.0.2.30:104", ("PACS", "192.0.2.30", 104)),
+        ("THE PACS@[2001:db8::1]:11112", ("THE PACS", "2001:db8::1", 11112)),
+        ("P@pacs.ward:4242", ("P", "pacs.ward", 4242)),
+    ],
+)
+def test_the_address_of_an_archive_of_earlier_exams_is_its_title_host_and_port(
+    address: str, peer: tuple[str, str, int]
+) -> None:
+    assert Query(name="pacs", address=address).peer == peer
