@@ -30,7 +30,7 @@ import select
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
@@ -56,6 +56,7 @@ from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.journal.comparisons import ALARMING
+from appliance.store.journal.pairs import Pair
 from appliance.store.lock import alone
 from appliance.store.priors import Priors
 from appliance.store.rows import ToCompare
@@ -231,7 +232,11 @@ class Comparer:
         which: tuple[Which, ...] = (),
         prior: uuid.UUID | None = None,
     ) -> Words:
-        tracked = {} if prior is None else tracked_by(self._journal.comparisons.standing(prior))
+        tracked: dict[int, str | None] = {}
+        if prior is not None:
+            tracked = tracked_by(
+                self._journal.comparisons.standing(prior), self._journal.pairs.wrong(prior)
+            )
         return Words(report, which, tracked, datetime.now(timezone.utc))
 
     def _failed(self, row: ToCompare, why: str) -> int:
@@ -251,12 +256,21 @@ class Comparer:
         return self._end(row, made, dead=why)
 
 
-def tracked_by(comparisons: Sequence[Comparison]) -> dict[int, str | None]:
+def tracked_by(
+    comparisons: Sequence[Comparison], wrong: Collection[Pair] = ()
+) -> dict[int, str | None]:
     """Finding of a report -> tracking UID of its first sighting, as its comparison with the newest
-    earlier exam says."""
+    earlier exam says; None where a reader called that pair wrong."""
     for one in comparisons:
         if one.prior is not None and "newest" in one.prior.which:
-            return {f.finding: f.tracking_uid for f in one.findings if f.finding is not None}
+            earlier = one.prior.report_id
+            return {
+                f.finding: None
+                if Pair(earlier, f.finding, f.prior_finding) in wrong
+                else f.tracking_uid
+                for f in one.findings
+                if f.finding is not None
+            }
     return {}
 
 
