@@ -216,6 +216,7 @@ class Comparer:
         self, row: ToCompare, said: Sequence[Made], gone: Sequence[uuid.UUID]
     ) -> Iterator[Owed]:
         """The messages of what is said; the first one names all that counts no more."""
+        report = self._journal.reports.get(row.report_id)
         for number, one in enumerate(said):
             yield from destinations.of_comparison(
                 one.comparison,
@@ -223,6 +224,7 @@ class Comparer:
                 withdrawn=gone if number == 0 else (),
                 naming=self._naming,
                 at=one.comparison.committed or datetime.now(timezone.utc),
+                edition=1 if report is None else report.edition,
                 to=self._to,
             )
 
