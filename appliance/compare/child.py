@@ -186,6 +186,7 @@ class Comparer:
         """Keep, supersede, owe and end the row; how many comparisons are said. used: the entries
         that it was made of, which must still be kept (rule 7)."""
         report_id = uuid.UUID(row.report_id)
+        report = self._journal.reports.get(row.report_id)
         before = {c.comparison_id: c for c in self._journal.comparisons.standing(report_id)}
         now = {one.comparison.comparison_id for one in made}
         gone = [] if row.prior_only else [uid for uid in before if uid not in now]
@@ -204,7 +205,7 @@ class Comparer:
                 report_id,
                 [one.comparison for one in said],
                 superseded=gone,
-                owed=self._owed(row, said, gone),
+                owed=self._owed(row, said, gone, 1 if report is None else report.edition),
                 audited=[_alarm(c) for one in said if _alarms(c := one.comparison)],
                 dead=dead,
             )
@@ -213,10 +214,10 @@ class Comparer:
         return len(said) if ended else 0
 
     def _owed(
-        self, row: ToCompare, said: Sequence[Made], gone: Sequence[uuid.UUID]
+        self, row: ToCompare, said: Sequence[Made], gone: Sequence[uuid.UUID], edition: int
     ) -> Iterator[Owed]:
-        """The messages of what is said; the first one names all that counts no more."""
-        report = self._journal.reports.get(row.report_id)
+        """What everybody is owed of what is said; the first message names all that counts no more.
+        It is made within the transaction, so it looks into no journal."""
         for number, one in enumerate(said):
             yield from destinations.of_comparison(
                 one.comparison,
@@ -224,7 +225,7 @@ class Comparer:
                 withdrawn=gone if number == 0 else (),
                 naming=self._naming,
                 at=one.comparison.committed or datetime.now(timezone.utc),
-                edition=1 if report is None else report.edition,
+                edition=edition,
                 to=self._to,
             )
 

@@ -3,7 +3,8 @@
 Rules
 1. What was measured then stands in the group of the finding (TID 1410), as measurements with names
    of our own scheme, which say which earlier exam is meant: viewers merge groups of one tracking
-   UID and list every number. Each is inferred from the key image of then, where there is one.
+   UID and list every number. Each is inferred from the key image of then, where there is one. The
+   mean axis comes first: OHIF draws five figures of a finding, of which the fourth is today's mean.
 2. Figures of a comparison are of both exams measured again in the same way, and say so. They never
    take the name of a figure of the report.
 3. State, why not, and the change with its limit are one comment of the group. What is gone has no
@@ -32,7 +33,7 @@ PERCENT, YEARLY, DAY = (
     Code("/a", "UCUM", "per year"),
     Code("d", "UCUM", "day"),
 )
-_NAMED: Final[dict[str, tuple[str, Code]]] = {
+MEASURED: Final[dict[str, tuple[str, Code]]] = {
     "volume": ("Volume in the {which} earlier exam", MM3),
     "mean-axis": ("Mean axis in the {which} earlier exam", MM),
     "vol-diff": ("Volume, difference to the {which} earlier exam", PERCENT),
@@ -77,7 +78,7 @@ def which(comparison: Comparison) -> Which:
 
 def named(of: Which, what: str) -> tuple[Code, Code]:
     """Name and unit of a measurement."""
-    meaning, unit = _NAMED[what]
+    meaning, unit = MEASURED[what]
     return Code(f"{of}-{what}", SCHEME, meaning.format(which=of)), unit
 
 
@@ -121,15 +122,16 @@ def measurements(case: Case, finding: int) -> Iterator[Any]:
 
 
 def figures(beside: Beside, followed: Followed) -> Iterator[tuple[Code, Code, float]]:
-    """Name, unit and value of all that was measured then, and of the change."""
+    """Name, unit and value of all that was measured then, and of the change; the mean axis first
+    (rule 1)."""
     comparison, then, change = beside.kept.comparison, followed.then, followed.change
     if followed.state != "matched" or comparison.prior is None:
         return
     rate = None if change is None else change.rate_per_year
     doubling = None if change is None else change.doubling_days
     found = {
-        "volume": None if then is None else then.volume_mm3,
         "mean-axis": None if then is None else then.mean_axis_mm,
+        "volume": None if then is None else then.volume_mm3,
         "vol-diff": None if change is None else change.difference_percent,
         "mean-diff": None if change is None else change.difference_mm,
         "rate": None if rate is None else rate.value,

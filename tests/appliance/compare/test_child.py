@@ -20,7 +20,7 @@ from appliance.naming import Naming
 from appliance.prior.entry import Entry
 from appliance.prior.patient import NotKept
 from appliance.report import Report, SeriesKey
-from appliance.results import mqtt
+from appliance.results import mqtt, pacs
 from appliance.settings import Settings
 from appliance.store import kept
 from appliance.store.files import DISK, Disk
@@ -409,3 +409,16 @@ def test_a_pair_called_wrong_passes_no_tracking_uid_on_to_a_later_exam(desk: Des
     newest = next(c for c in desk.standing(third) if c.prior and "newest" in c.prior.which)
     assert newest.findings[0].state == "matched"
     assert newest.findings[0].tracking_uid is None
+
+
+def test_an_archive_is_owed_a_further_report_of_what_was_compared(tmp_path: Path) -> None:
+    archive = {"name": "pacs", "host": "127.0.0.1", "called_ae": "PACS", "profile": ["sr"]}
+    settings = Settings.model_validate({"state": tmp_path, "deliver": [archive]})
+    with Journal.open(tmp_path) as journal:
+        desk = Desk(tmp_path, journal)
+        reports = [desk.commit(f"1.{year}", f"202{year}0101") for year in (1, 2)]
+        Comparer(settings, journal, desk.exams, desk.making, desk.line, NAMING).run()
+        (order,) = [pacs.ordered(row.body) for row in journal.owed.uncomposed(["pacs"], -1)]
+        (said,) = desk.standing(reports[1])
+    assert order
+    assert (order.report_id, order.comparison) == (reports[1].report_id, said.comparison_id)
