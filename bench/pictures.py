@@ -159,7 +159,7 @@ def _beside(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterato
         compared += [study] * tab.value(f"Number({places} !== null)")
     loaded = f"[...{places}.querySelectorAll('img')].every(one => one.naturalWidth > 0)"
     for end in _looks(tab, site, languages):
-        go(tab, compared[0], places)
+        go(tab, compared[0], f"{places} !== null")
         tab.click(f"{places}.querySelector('summary')")
         tab.until(loaded)
         tab.value("document.querySelector('.compared .pairs .of').scrollIntoView()")

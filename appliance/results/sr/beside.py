@@ -7,9 +7,9 @@ Rules
    mean axis comes first: OHIF draws five figures of a finding, of which the fourth is today's mean.
 2. Figures of a comparison are of both exams measured again in the same way, and say so. They never
    take the name of a figure of the report.
-3. State, why not, and the change with its limit are one comment of the group. What is gone has no
-   place in today's images, so it is a comment of the whole document, as is what the exam was
-   compared with, or why it was not: viewers break on a group without coordinates.
+3. State, why not, and the change with its limit are one comment of the group. What is gone, or
+   below the threshold today, has no group, so it is a comment of the whole document, as is what
+   the exam was compared with, or why it was not: viewers break on a group without coordinates.
 4. It is said what was measured and never what that means: no category, no judgement, no advice.
 5. A pair that a reader called wrong says so; its figures stay.
 
@@ -181,14 +181,16 @@ def remarks(besides: Iterable[Beside]) -> Iterator[str]:
             yield f"Parts of it and of the {of} earlier exam could not be laid over each other"
         for followed in comparison.findings:
             if followed.finding is None:
-                yield f"Beside the {of} earlier exam: {_gone(followed)}"
+                yield f"Beside the {of} earlier exam: {_earlier_alone(followed)}"
     if figures_are_said:
         yield AGAIN
 
 
-def _gone(followed: Followed) -> str:
+def _earlier_alone(followed: Followed) -> str:
     said = [f"its finding {followed.prior_finding} is {_STATES[followed.state]}"]
     said += [_WHY[why] for why in followed.why]
+    if followed.seen_below_threshold:
+        said.append("today below the threshold of the report")
     if followed.then is not None and followed.then.mean_axis_mm is not None:
         said.append(f"then {followed.then.mean_axis_mm:.1f} mm")
     return ", ".join(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import highdicom
@@ -170,7 +171,10 @@ def test_a_text_says_what_is_gone_and_a_withdrawal_nothing_of_it(
     case = make_case(report={"findings": ()})
     gone = beside.FINDINGS[2]
     case = make_case(report={"findings": ()}, beside=(compared(case, gone),))
-    assert "its finding 1 is gone" in judged(text(case).data)
+    below = Followed(prior_finding=4, state="matched", seen_below_threshold=True)
+    said = judged(text(replace(case, beside=(compared(case, gone, below),))).data)
+    assert "its finding 1 is gone" in said
+    assert "its finding 4 is matched, today below the threshold of the report" in said
     assert "earlier exam" not in judged(withdrawal(case, None).data)
 
 

@@ -9,7 +9,7 @@ import uuid
 import httpx
 import pytest
 
-from appliance.comparison import Comparison
+from appliance.comparison import Comparison, Followed
 from appliance.reasons import Code
 from appliance.report import Reason, Report
 from appliance.store import kept
@@ -85,6 +85,18 @@ def test_while_it_is_compared_the_page_says_so_and_before_there_is_nothing(
     assert "still being made" in part(reader, waiting)
     beside.commit(site.settings.state, site.journal, beside.comparison(waiting))
     assert "still being made" not in part(reader, waiting)
+
+
+def test_what_is_below_the_threshold_today_or_was_then_is_told_apart(
+    site: Site, reader: httpx.Client, waiting: Report
+) -> None:
+    findings = (
+        Followed(finding=1, prior_finding=None, state="matched", seen_below_threshold=True),
+        Followed(prior_finding=4, state="matched", seen_below_threshold=True),
+    )
+    beside.commit(site.settings.state, site.journal, beside.comparison(waiting, findings))
+    said = part(reader, waiting)
+    assert said.count("Then it scored below") == said.count("Today it scores below") == 1
 
 
 def test_an_exam_that_was_not_compared_says_why_and_is_not_unchanged(
