@@ -1,6 +1,6 @@
 """Pictures of the page, of the demo's phantom, as docs/page.md shows them.
 
-    python -m bench.pictures OUT [--languages en zh]
+    python -m bench.pictures OUT [--languages en zh] [--follow-up]
 
 Rules
 - What is shown is what the demo does: its chest phantom, analysed by the factory bundle, and
@@ -8,6 +8,8 @@ Rules
 - Work list, study at first sight, study after a tap on its first finding, the refused study,
   feedback and health; each at 1024 x 600 and 1600 x 1000, in every language and both themes:
   PAGE-SIZE-LANGUAGE-THEME.png.
+- With --follow-up it is what `scanside demo --follow-up` does, some minutes long, and one picture
+  is taken in each look: the first finding beside that of a year before, with both of its places.
 - Colours are rounded to steps of STEP, so that the noise of a CT does not make a picture of 100 kB
   one of 250 kB.
 - Chinese is left out, with a line that says so, where no font has its characters.
@@ -49,33 +51,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.pictures", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--languages", nargs="+", choices=("en", "zh"), default=["en", "zh"])
+    parser.add_argument("--follow-up", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     languages = [one for one in asked.languages if one != "zh" or _has_chinese()]
     with (
         tempfile.TemporaryDirectory(prefix="scanside-pictures-") as folder,
-        _demo(Path(folder)) as link,
+        (_followed if asked.follow_up else _demo)(Path(folder)) as link,
         _chromium()(Path(folder)) as browser,
     ):
         tab = opened(browser, link)
-        for path in _taken(tab, link.partition("/start")[0], languages, asked.out):
+        taken = _beside if asked.follow_up else _taken
+        for path in taken(tab, link.partition("/start")[0], languages, asked.out):
             print(path, flush=True)
 
 
 @contextmanager
 def _demo(folder: Path) -> Iterator[str]:
     """The demo, both series analysed or refused; the link of its page."""
-    command = [sys.executable, "-m", "appliance", "demo", "--out", str(folder / "out")]
+    with _stays(folder) as (link, port):
+        phantom = chest.chest(seed=2, spacing_mm=(5.0, 0.7, 0.7))
+        images = [one for n, one in enumerate(scanner.series(phantom)) if n not in GAP]
+        scanner.send(images, scanner.Address("SCANSIDE", "127.0.0.1", port))
+        yield link
+
+
+@contextmanager
+def _followed(folder: Path) -> Iterator[str]:
+    """The demo of a person twice, a year apart; the link of its page."""
+    with _stays(folder, "--follow-up") as (link, _):
+        yield link
+
+
+@contextmanager
+def _stays(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """The demo, once it has shown what it shows: the link of its page, and its port for DICOM."""
+    command = [sys.executable, "-m", "appliance", "demo", "--out", str(folder / "out"), *options]
     said, wide = folder / "demo.log", {**os.environ, "COLUMNS": "200"}
     with said.open("wb") as log, child(command, stdout=log, env=wide) as demo:
         port = _until(demo, said, r"as SCANSIDE on 127\.0\.0\.1:(\d+)")
         link = _until(
             demo, said, r"Ctrl-C ends everything\.[^#]*(http://127\.0\.0\.1:\d+/start#\S+)\n"
         )
-        phantom = chest.chest(seed=2, spacing_mm=(5.0, 0.7, 0.7))
-        images = [one for n, one in enumerate(scanner.series(phantom)) if n not in GAP]
-        scanner.send(images, scanner.Address("SCANSIDE", "127.0.0.1", int(port)))
-        yield link
+        yield link, int(port)
 
 
 def _until(demo: subprocess.Popen[bytes], said: Path, pattern: str) -> str:
@@ -121,6 +139,35 @@ def _taken(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterator
         "feedback": (f"{site}/feedback/{report}", "true"),
         "health": (f"{site}/health", "true"),
     }
+    for end in _looks(tab, site, languages):
+        for name, (address, ready) in pages.items():
+            go(tab, address, ready)
+            yield _kept(tab, out / f"{name}-{end}")
+            if name == "study":
+                tab.click("document.querySelector('[data-viewer-finding]')")
+                tab.until("document.querySelector('.viewer-finding.current') !== null")
+                yield _kept(tab, out / f"finding-{end}")
+
+
+def _beside(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterator[Path]:
+    """Of the study of a year later, which has both exams, the first finding with its places."""
+    studies = tab.value("[...document.querySelectorAll('.worklist th a')].map(one => one.href)")
+    places = "document.querySelector('.compared .pairs details')"
+    compared = []
+    for study in studies:
+        go(tab, study, "document.querySelector('.compared') !== null")
+        compared += [study] * tab.value(f"Number({places} !== null)")
+    loaded = f"[...{places}.querySelectorAll('img')].every(one => one.naturalWidth > 0)"
+    for end in _looks(tab, site, languages):
+        go(tab, compared[0], f"{places} !== null")
+        tab.click(f"{places}.querySelector('summary')")
+        tab.until(loaded)
+        tab.value("document.querySelector('.compared .pairs .of').scrollIntoView()")
+        yield _kept(tab, out / f"beside-{end}")
+
+
+def _looks(tab: Any, site: str, languages: Sequence[str]) -> Iterator[str]:
+    """The tab in each language, theme and size; how the name of its picture ends."""
     for language in languages:
         for theme in THEMES:
             look = f"{language}.{theme}"
@@ -130,14 +177,7 @@ def _taken(tab: Any, site: str, languages: Sequence[str], out: Path) -> Iterator
                     "Emulation.setDeviceMetricsOverride",
                     width=width, height=height, deviceScaleFactor=1, mobile=False,
                 )  # fmt: skip
-                end = f"{size}-{language}-{theme}.png"
-                for name, (address, ready) in pages.items():
-                    go(tab, address, ready)
-                    yield _kept(tab, out / f"{name}-{end}")
-                    if name == "study":
-                        tab.click("document.querySelector('[data-viewer-finding]')")
-                        tab.until("document.querySelector('.viewer-finding.current') !== null")
-                        yield _kept(tab, out / f"finding-{end}")
+                yield f"{size}-{language}-{theme}.png"
 
 
 def go(tab: Any, address: str, ready: str) -> None:

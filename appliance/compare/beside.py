@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from appliance.compare.ports import Cubed, Made
 from appliance.comparison import KeptComparison, PriorImages
-from appliance.store import kept, plain
+from appliance.store import kept
 from appliance.store.files import DISK, Disk
 
 _DATE = 8
@@ -39,26 +39,25 @@ def keep(state: Path, made: Made, disk: Disk = DISK) -> None:
         prior=_images(made),
         entry_digest=None if made.prior is None else made.prior.digest,
     )
-    kept.keep_record(state, said.report_id, name(said.comparison_id), record)
+    kept.keep_record(state, said.report_id, kept.compared_name(said.comparison_id), record)
     if made.cubes:
-        path = state / kept.FOLDER / str(said.report_id) / f"{name(said.comparison_id)}.cubes"
+        path = kept.cubes_path(state, said.report_id, said.comparison_id)
         disk.write(path, packed(made.cubes))
 
 
 def read(state: Path, report_id: uuid.UUID, comparison_id: uuid.UUID) -> KeptComparison | None:
     """What was kept; None where it is not there, or not to be understood."""
-    return kept.kept_record(state, report_id, name(comparison_id), KeptComparison)
+    return kept.kept_record(state, report_id, kept.compared_name(comparison_id), KeptComparison)
 
 
 def cubes(
     state: Path, report_id: uuid.UUID, comparison_id: uuid.UUID
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """The arrays by name; empty where none were kept, or where the file is damaged."""
+    data = kept.cubes(state, report_id, comparison_id)
     unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-    with suppress(*unreadable):
-        data = plain.read(state, kept.FOLDER, str(report_id), f"{name(comparison_id)}.cubes")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {one: arrays[one] for one in arrays.files}
+    with suppress(*unreadable), np.load(io.BytesIO(data or b""), allow_pickle=False) as arrays:
+        return {one: arrays[one] for one in arrays.files}
     return {}
 
 
@@ -72,11 +71,6 @@ def packed(pairs: Sequence[tuple[Cubed, Cubed]]) -> bytes:
     data = io.BytesIO()
     np.savez_compressed(data, **arrays)
     return data.getvalue()
-
-
-def name(comparison_id: uuid.UUID) -> str:
-    """Of its files, without their ends."""
-    return f"comparison-{comparison_id}"
 
 
 def _images(made: Made) -> PriorImages | None:

@@ -30,7 +30,7 @@ import select
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
@@ -56,6 +56,7 @@ from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.journal.comparisons import ALARMING
+from appliance.store.journal.pairs import Pair
 from appliance.store.lock import alone
 from appliance.store.priors import Priors
 from appliance.store.rows import ToCompare
@@ -185,6 +186,7 @@ class Comparer:
         """Keep, supersede, owe and end the row; how many comparisons are said. used: the entries
         that it was made of, which must still be kept (rule 7)."""
         report_id = uuid.UUID(row.report_id)
+        report = self._journal.reports.get(row.report_id)
         before = {c.comparison_id: c for c in self._journal.comparisons.standing(report_id)}
         now = {one.comparison.comparison_id for one in made}
         gone = [] if row.prior_only else [uid for uid in before if uid not in now]
@@ -206,7 +208,7 @@ class Comparer:
                 report_id,
                 [one.comparison for one in said],
                 superseded=gone,
-                owed=self._owed(row, said, gone),
+                owed=self._owed(row, said, gone, 1 if report is None else report.edition),
                 audited=[_alarm(c) for one in said if _alarms(c := one.comparison)],
                 dead=dead,
             )
@@ -215,9 +217,10 @@ class Comparer:
         return len(said) if ended else 0
 
     def _owed(
-        self, row: ToCompare, said: Sequence[Made], gone: Sequence[uuid.UUID]
+        self, row: ToCompare, said: Sequence[Made], gone: Sequence[uuid.UUID], edition: int
     ) -> Iterator[Owed]:
-        """The messages of what is said; the first one names all that counts no more."""
+        """What everybody is owed of what is said; the first message names all that counts no more.
+        It is made within the transaction, so it looks into no journal."""
         for number, one in enumerate(said):
             yield from destinations.of_comparison(
                 one.comparison,
@@ -225,6 +228,7 @@ class Comparer:
                 withdrawn=gone if number == 0 else (),
                 naming=self._naming,
                 at=one.comparison.committed or datetime.now(timezone.utc),
+                edition=edition,
                 to=self._to,
             )
 
@@ -234,7 +238,11 @@ class Comparer:
         which: tuple[Which, ...] = (),
         prior: uuid.UUID | None = None,
     ) -> Words:
-        tracked = {} if prior is None else tracked_by(self._journal.comparisons.standing(prior))
+        tracked: dict[int, str | None] = {}
+        if prior is not None:
+            tracked = tracked_by(
+                self._journal.comparisons.standing(prior), self._journal.pairs.wrong(prior)
+            )
         return Words(report, which, tracked, datetime.now(timezone.utc))
 
     def _failed(self, row: ToCompare, why: str) -> int:
@@ -259,12 +267,21 @@ class Comparer:
         return self._end(row, made, dead=why)
 
 
-def tracked_by(comparisons: Sequence[Comparison]) -> dict[int, str | None]:
+def tracked_by(
+    comparisons: Sequence[Comparison], wrong: Collection[Pair] = ()
+) -> dict[int, str | None]:
     """Finding of a report -> tracking UID of its first sighting, as its comparison with the newest
-    earlier exam says."""
+    earlier exam says; None where a reader called that pair wrong."""
     for one in comparisons:
         if one.prior is not None and "newest" in one.prior.which:
-            return {f.finding: f.tracking_uid for f in one.findings if f.finding is not None}
+            earlier = one.prior.report_id
+            return {
+                f.finding: None
+                if Pair(earlier, f.finding, f.prior_finding) in wrong
+                else f.tracking_uid
+                for f in one.findings
+                if f.finding is not None
+            }
     return {}
 
 

@@ -12,7 +12,8 @@ Rules
    makes the same bytes again (`told`) and loses and doubles nothing.
 3. All objects of a report are composed together, the segmentation first, so that the memory of one
    is free before the next is made.
-4. Archives that are owed the same share its file, but for what each has of the report before
+4. A structured report waits a while for its comparison with an earlier exam (`beside`).
+   Archives that are owed the same share its file, but for what each has of the report before
    (`sent`). What there is nothing to show of is settled with its reason.
 5. An object that raises is tried again at the next start, TRIES times, then it is dead, with the
    error; so is one that ended the process itself (run/compose.hand names it). What is dead does not
@@ -32,6 +33,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from appliance.compose import objects, sent
+from appliance.compose.beside import Waiting
 from appliance.compose.gather import Gatherer
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.sent import Variant
@@ -60,11 +62,18 @@ FIRST: Sequence[Product] = ("seg", "lungs", "sc", "sr")
 class Composer:
     """All that is ordered and not composed yet."""
 
-    def __init__(self, settings: Settings, journal: Journal, disk: Disk = DISK) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        disk: Disk = DISK,
+        waiting: Waiting = Waiting(),  # noqa: B008 - it holds nothing
+    ) -> None:
         self._state = settings.state
         self._names = destinations.composed_for(journal.owed.destinations(), settings.deliver)
         self._journal = journal
         self._disk = disk
+        self._waiting = waiting
         self._hand = Hand(settings.state, "compose")
         self._tried: set[tuple[str, str]] = set()
         self._naming = Naming(site_key(settings.state))
@@ -112,6 +121,8 @@ class Composer:
             return 0
         first = next(iter(orders))
         kinds = [kind for kind in FIRST if any(ordered.kind == kind for ordered in orders)]
+        if "sr" in kinds:
+            self._waiting.wait(self._journal, first)
         try:
             material = self._gatherer.material(first, kinds)
         except StateUnusable:

@@ -23,6 +23,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from appliance.compose import beside
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.told import Document, Told
 from appliance.errors import Poisoned
@@ -30,9 +31,9 @@ from appliance.naming import Naming
 from appliance.records import Mask
 from appliance.report import Product, Report, SeriesKey, Status
 from appliance.results.identity import identified
-from appliance.results.pacs import Ordered, is_set_aside, key_of
+from appliance.results.pacs import Ordered, is_set_aside, key_of, place_of
 from appliance.results.source import Source, source
-from appliance.results.sr.case import Case, carried, form
+from appliance.results.sr.case import Beside, Case, carried, form
 from appliance.results.sr.document import COMPREHENSIVE_3D, ENHANCED
 from appliance.settings import Settings
 from appliance.store import kept
@@ -77,6 +78,12 @@ class Gatherer:
             if isinstance(replacing, Nothing):
                 return replacing
             by = replacing
+        besides = beside.standing(self._state, self._journal, ordered)
+        known = self._journal.told.kept(ordered.report_id, place_of(ordered), ordered.edition)
+        if known is None:  # else it was settled before, and its file was not written yet
+            last = self._last_told(ordered.report_id)
+            if (why := beside.why_nothing(ordered, besides, last)) is not None:
+                return Nothing(why)
         report = report.model_copy(update={"edition": ordered.edition})
         names = kept.images(self._state, ordered.report_id)
         try:
@@ -85,7 +92,7 @@ class Gatherer:
             maps = {heat.name: heat for heat in kept.maps(self._state, ordered.report_id)}
         except (OSError, ValueError) as e:
             raise Poisoned(str(e)) from e
-        told = self._told(ordered, report, key, kinds, by)
+        told = self._told(ordered, report, key, kinds, by, besides)
         drawn = bodies(masks)
         case = Case(
             report=report.model_copy(update={"revision": told.revision}),
@@ -96,6 +103,9 @@ class Gatherer:
             axes={number: body.axes for number, body in drawn.items() if body.axes is not None},
             tracking={finding.id: finding.tracking_uid for finding in told.findings},
             others=told.others,
+            beside=told.beside,
+            comparison=ordered.comparison,
+            later=told.later,
         )
         files = self._spool.instances(key)
         return Material(
@@ -154,28 +164,29 @@ class Gatherer:
         key: SeriesKey,
         kinds: Sequence[Product],
         by: str | None,
+        besides: tuple[Beside, ...],
     ) -> Told:
         """What was settled, or is now."""
         before = self._before(ordered, report)
         earlier = before.findings if before else ()
         uids = carried(report.findings, earlier, {f.id: f.tracking_uid for f in earlier})
-        now = tuple(
-            f.model_copy(update={"tracking_uid": uids.get(f.id, f.tracking_uid)})
-            for f in report.findings
-        )
+        now = beside.tracked(report, uids, besides)
+        later = self._later(ordered)
         made = Told(
-            at=report.times.committed or datetime.now(timezone.utc),
+            at=_said_at(ordered, report, besides),
             revision=report.revision,
             kinds=tuple(kinds),
             others=self._others(key),
             findings=now if by is None else earlier,
+            beside=besides,
+            later=later,
             predecessor=before.document if before else None,
-            document=self._document(ordered, report, key, by) if "sr" in kinds else None,
+            document=self._document(ordered, report, key, by, later) if "sr" in kinds else None,
             by=by,
             rejects=self._rejects(ordered.report_id) if by is not None else (),
         )
         settled = self._journal.told.keep(
-            ordered.report_id, ordered.stage, ordered.edition, made.model_dump_json()
+            ordered.report_id, place_of(ordered), ordered.edition, made.model_dump_json()
         )
         return Told.stored(settled)
 
@@ -186,17 +197,27 @@ class Gatherer:
             return self._last_told(report.supersedes)
         return last
 
+    def _later(self, ordered: Ordered) -> int:
+        """How many further reports were told of this edition."""
+        told = (Told.stored(one) for one in self._journal.told.all(ordered.report_id))
+        keys = [one.document.key.split(" ") for one in told if one.document]
+        edition = str(ordered.edition)
+        return sum(len(k) > 2 and "+" in k[1] and k[2] == edition for k in keys)
+
     def _last_told(self, report_id: uuid.UUID) -> Told | None:
         told = self._journal.told.all(report_id)
         return Told.stored(told[-1]) if told else None
 
     def _document(
-        self, ordered: Ordered, report: Report, key: SeriesKey, by: str | None
+        self, ordered: Ordered, report: Report, key: SeriesKey, by: str | None, later: int
     ) -> Document:
         """Which structured report it becomes."""
         measured = by is None and form(report) == "measurements"
         sop_class = COMPREHENSIVE_3D if measured else ENHANCED
-        one = identified(report, key, "sr", sop_class, self._naming, withdrawn_by=by)
+        one = identified(
+            report, key, "sr", sop_class, self._naming, withdrawn_by=by,
+            comparison=ordered.comparison, later=later,
+        )  # fmt: skip
         return Document(
             study=key.study,
             series=one.series_uid,
@@ -254,6 +275,15 @@ def header(file: Path | BinaryIO, keywords: Sequence[str] | None = None) -> Data
     except (OSError, InvalidDicomError, ValueError, EOFError):
         return None
     return found if found.get("SOPClassUID") and found.get("SOPInstanceUID") else None
+
+
+def _said_at(ordered: Ordered, report: Report, besides: Sequence[Beside]) -> datetime:
+    """When the report was committed, or the comparison that a further one says."""
+    for one in besides:
+        said = one.kept.comparison
+        if said.comparison_id == ordered.comparison and said.committed is not None:
+            return said.committed
+    return report.times.committed or datetime.now(timezone.utc)
 
 
 def bodies(masks: Mapping[str, Mask]) -> dict[int, Mask]:

@@ -22,7 +22,7 @@ from pydicom import dcmread
 
 from appliance.compose.told import Document, Told
 from appliance.report import Stage
-from appliance.results.pacs import Ordered, key_of, older_key
+from appliance.results.pacs import Ordered, key_of, older_key, place_of
 from appliance.results.sr.case import Predecessor
 from appliance.store.delivery import State
 from appliance.store.journal import Journal
@@ -68,7 +68,7 @@ def note_down(journal: Journal, destination: str, ordered: Ordered, file: Path) 
     )
     journal.told.keep(
         ordered.report_id,
-        _place(destination, ordered.stage, older=ordered.older_class),
+        _place(destination, place_of(ordered), older=ordered.older_class),
         ordered.edition,
         one.model_dump_json(),
     )

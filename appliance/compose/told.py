@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from appliance.report import Finding, Product, Record, SeriesKey
-from appliance.results.sr.case import Predecessor
+from appliance.results.sr.case import Beside, Predecessor
 
 
 class Document(Record):
@@ -46,6 +46,10 @@ class Told(Record):
     """A sentence on each other series of the study."""
     findings: tuple[Finding, ...] = ()
     """Those of the report, each with the tracking UID that it has here."""
+    beside: tuple[Beside, ...] = ()
+    """The comparisons with earlier exams that it says."""
+    later: int = 0
+    """How many further reports of this one were told before, because a comparison came late."""
     predecessor: Document | None = None
     document: Document | None = None
     """Its own structured report, where one was ordered."""

@@ -119,11 +119,15 @@ def of_comparison(
     withdrawn: Sequence[uuid.UUID] = (),
     naming: Naming,
     at: datetime,
+    edition: int = 1,
     to: Sequence[Destination] = DESTINATIONS,
 ) -> Iterator[Owed]:
     """What is owed of a comparison with an earlier exam. withdrawn: comparisons that count no more
-    because of it."""
+    because of it. edition: of the report."""
     for one in to:
+        if isinstance(one, Pacs):
+            further = one.of_comparison(comparison, key, naming=naming, edition=edition)
+            yield from _counted(one, further)
         if isinstance(one, Mqtt):
             owed = one.of_comparison(comparison, key, withdrawn=withdrawn, naming=naming, at=at)
             yield from _counted(one, owed)

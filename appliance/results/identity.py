@@ -73,11 +73,15 @@ def identified(
     *,
     withdrawn_by: str | None = None,
     variant: str = "",
+    comparison: uuid.UUID | None = None,
+    later: int = 0,
 ) -> Identified:
     """The identity of what is composed of a report.
 
     withdrawn_by: what the object says the report gave way to, where it is a withdrawal.
     variant: which of several objects of the same order it is, where archives get different ones.
+    comparison: with an earlier exam, of an instance that is said because it came late.
+    later: how many such instances were said before it; so a later one has a higher number.
     """
     bundle = "-" if report.bundle is None else report.bundle.name
     final = report.stage is Stage.FINAL
@@ -92,13 +96,14 @@ def identified(
             COMPOSER,
             *(() if withdrawn_by is None else ("withdrawn", withdrawn_by)),
             *((variant,) if variant else ()),
+            *(() if comparison is None else ("compared", str(comparison))),
         ),
         series_uid=naming.documents(key, bundle, kind),
         series_number=SERIES_NUMBER[kind],
         series_description=SERIES_DESCRIPTION[kind],
         instance_number=1000 * report.revision
         + 10 * report.edition
-        + (int(final) if withdrawn_by is None else 2),
+        + (int(final) if withdrawn_by is None and comparison is None else min(2 + later, 9)),
     )
 
 

@@ -15,6 +15,8 @@ Rules
   series is never deleted.
 - What is rightly set aside orders nothing, unless that is the whole study: then one of its reports
   says so. What is preliminary is ordered only where the archive asks.
+- A comparison with an earlier exam orders a further report. What is composed of it where the report
+  itself said that comparison already is nothing (compose/gather).
 - A withdrawal orders one object that says so in words: a report, or a capture where the archive
   takes none. An archive that shows neither gets no withdrawal. After the report it orders a
   rejection note (`results.note`) where the archive asks for those.
@@ -30,6 +32,7 @@ from typing import Final, Literal, Protocol
 
 from pydantic import ValidationError
 
+from appliance.comparison import Comparison
 from appliance.naming import Naming
 from appliance.reasons import SET_ASIDE
 from appliance.report import Product, Record, Report, SeriesKey, Stage, Status
@@ -69,6 +72,9 @@ class Ordered(Record):
     """Of a withdrawal: the name (Naming.series) of the series that stands in its place."""
     note: bool = False
     """Of a withdrawal: the rejection note, beside the report that says so in words."""
+    comparison: uuid.UUID | None = None
+    """Of a further report of the series: the comparison with an earlier exam that came later than
+    the report, and that it says besides."""
     older_class: bool = False
     """A report as Comprehensive SR, with a UID of its own: the archive takes no Comprehensive 3D SR
     (PS3.3 A.35.13)."""
@@ -155,11 +161,27 @@ class Pacs:
                     )
                 return
 
+    def of_comparison(
+        self, comparison: Comparison, key: SeriesKey, *, naming: Naming, edition: int
+    ) -> Iterator[Owed]:
+        """A further report. That nothing was compared is worth none, unless something that was said
+        before counts no more. edition: of the report."""
+        if "sr" in self._profile and (comparison.status == "compared" or comparison.supersedes):
+            report_id, named = comparison.report_id, comparison.comparison_id
+            file = naming.composed(report_id, "final", str(edition), "sr", str(named))
+            one = Ordered(
+                report_id=report_id, stage="final", edition=edition, kind="sr", file=file,
+                comparison=named,
+            )  # fmt: skip
+            yield Owed(self.name, key_of(one), key, one.model_dump_json().encode())
+
     def described(self, key: str, body: bytes | None) -> str:
         if (one := ordered(body)) is None:
             return key
         older = ", in the older class" if one.older_class else ""
-        what = "rejection note" if one.note else one.kind
+        what: str = "rejection note" if one.note else one.kind
+        if one.comparison is not None:
+            what = f"{what} beside an earlier exam ({one.comparison})"
         return f"{what} of report {one.report_id}, {one.stage}, edition {one.edition}{older}"
 
     def _row(
@@ -184,7 +206,14 @@ class Pacs:
 
 def key_of(one: Ordered) -> str:
     """Under which an archive is owed it, in its usual class."""
-    return f"{one.report_id} {one.stage} {one.edition} {'note' if one.note else one.kind}"
+    what = "note" if one.note else one.kind
+    return f"{one.report_id} {place_of(one)} {one.edition} {what}"
+
+
+def place_of(one: Ordered) -> str:
+    """Which document of a report it is: its stage, and the comparison that a further one says. It
+    has no blank."""
+    return one.stage if one.comparison is None else f"{one.stage}+{one.comparison}"
 
 
 def older_key(key: str) -> str:

@@ -142,6 +142,24 @@ def kept_record(state: Path, report_id: uuid.UUID, name: str, model: type[R]) ->
     return None
 
 
+def compared_name(comparison_id: uuid.UUID) -> str:
+    """Of what is kept of a comparison beside its report (compare/beside.py), without an end."""
+    return f"comparison-{comparison_id}"
+
+
+def cubes_path(state: Path, report_id: uuid.UUID, comparison_id: uuid.UUID) -> Path:
+    """Where the cubes of its pairs lie. It is no `.npz`, so that nobody takes it for a mask."""
+    return state / FOLDER / str(report_id) / f"{compared_name(comparison_id)}.cubes"
+
+
+def cubes(state: Path, report_id: uuid.UUID, comparison_id: uuid.UUID) -> bytes | None:
+    """The file of the cubes of its pairs; None where none is kept."""
+    path = cubes_path(state, report_id, comparison_id)
+    with suppress(OSError, ValueError):
+        return plain.read(state, FOLDER, str(report_id), path.name)
+    return None
+
+
 def inputs(state: Path, report_id: str) -> list[str] | None:
     """SOP Instance UIDs that a report was made of; None where they are not kept."""
     return _names(_read(state, report_id, "inputs.json"))

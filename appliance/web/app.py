@@ -29,7 +29,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
-from appliance.web import feedback, health, live, metrics, serving, study, worklist
+from appliance.web import compared, feedback, health, live, metrics, serving, study, worklist
 from appliance.web.access import checks, pages
 from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
@@ -49,6 +49,7 @@ ROWS: tuple[Route, ...] = (
     *live.ROUTES,
     *metrics.ROUTES,
     *feedback.ROUTES,
+    *compared.ROUTES,
 )
 """Every address, one row each."""
 PAGES, SLOW = 8, 6

@@ -77,7 +77,8 @@ def mark(journal: Journal, topic: str, settings: Settings) -> str:
 
 def _mark_of(journal: Journal, study_uid: str, settings: Settings) -> str:
     keys = [key for key in arriving.folders(journal, settings.state) if key.study == study_uid]
-    return f"{journal.shown.mark_of(study_uid)} {arriving.counts(settings.state, keys)}"
+    said = f"{journal.shown.mark_of(study_uid)} {journal.comparisons.mark_of(study_uid)}"
+    return f"{said} {arriving.counts(settings.state, keys)}"
 
 
 class Stream:

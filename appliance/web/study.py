@@ -18,7 +18,7 @@ from appliance.room.sentence import banner
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
-from appliance.web import feedback, live
+from appliance.web import compared, feedback, live
 from appliance.web.pixels import routes as pixels
 from appliance.web.site import EVERYBODY, Route, site
 from appliance.web.views import study as views
@@ -53,6 +53,11 @@ def study(request: Request) -> Response:
             for reports in counting.values()
             for report in reports
         }
+        comparisons = {
+            report.report_id: compared.shown(request, journal, report)
+            for reports in counting.values()
+            for report in reports
+        }
     if not known:
         raise HTTPException(404)
     who = persons(request, {study_uid: pseudonym}, latest)
@@ -65,6 +70,7 @@ def study(request: Request) -> Response:
         "nameless": who is None,
         "seen": seen,
         "feedbacks": feedbacks,
+        "comparisons": comparisons,
     }
     return here.render(request, "study.html", values)
 

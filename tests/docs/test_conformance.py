@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydicom.uid import UID
 
+from appliance.comparison import Which
 from appliance.dicom import retrieve, statuses, stow, syntaxes
 from appliance.results import capture, note
-from appliance.results.sr import document, findings
+from appliance.results.sr import beside, document, findings
+from appliance.results.sr.scheme import SCHEME
 
 TEXT = (Path(__file__).parents[2] / "docs" / "dicom-conformance.md").read_text()
 
@@ -75,7 +78,8 @@ def _meant(http: int) -> str:
 
 def test_the_codes_of_our_own_scheme_are_all_there() -> None:
     own = [findings.CONFIDENCE, findings.DENSITY, *findings.DENSITIES.values()]
-    assert {code.scheme_designator for code in own} == {document.SCHEME}
+    own += [beside.named(which, what)[0] for which in get_args(Which) for what in beside.MEASURED]
+    assert {code.scheme_designator for code in own} == {SCHEME}
     assert rows("own codes") == sorted((code.value, code.meaning) for code in own)
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.web.site import Role
-from rigs import ward
+from rigs import beside, ward
 from rigs.ward import Ward
 
 _SERIES = "/study/{study}/series/{series}"
 NOT_PAGES = frozenset(
     {"/assets/{name}", "/events", "/metrics", "/ledger.csv", "/export/feedback.json"}
+    | {"/comparison/{comparison}/{pair}/{when}"}
     | {f"{_SERIES}/{what}" for what in ("images", "image/{number}", "masks", "map/{name}")}
 )
 """Addresses of GET that answer with something else; add those that scripts read."""
@@ -72,6 +73,9 @@ def state_with_everything(state: Path) -> None:
     """Fill the state folder with what the pages above show."""
     with Ward(state) as at_work:
         day = ward.a_day(at_work, names=True)
+        found = day["found"]
+        beside.wait(at_work.journal, found.key, found.reports[-1])
+        beside.commit(state, at_work.journal, beside.comparison(found.reports[-1]))
     names = {name: exam.study for name, exam in day.items()}
     names["report"] = str(day["found"].reports[-1].report_id)
     _named(state).write_text(json.dumps(names))

@@ -17,13 +17,14 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from appliance.comparison import KeptComparison
 from appliance.reasons import Code
 from appliance.report import Reason, Report, Stage, Status
 from appliance.results import seg
-from appliance.results.sr.case import Case
+from appliance.results.sr.case import Beside, Case
 from appliance.results.sr.findings import measurements
 from appliance.results.sr.text import text, withdrawal
-from rigs import oblique
+from rigs import beside, oblique
 from rigs.chromium import PageError
 from rigs.ohif import Seen, Viewer
 from rigs.orthanc import Orthanc
@@ -180,6 +181,28 @@ def test_a_report_whose_segmentation_is_not_in_the_archive_is_shown(
         viewer.open("SR")
         seen = judge(viewer, study, 1)
         assert "Volume: 1319.50 mm3" in seen.labels, "which is said of the segment"
+
+
+@pytest.mark.long
+def test_then_and_now_of_a_finding_are_told_apart_and_drawn_where_it_is_now(
+    archive: Orthanc, look: Look, make_report: MakeReport
+) -> None:
+    """The earlier exam, whose key image the report names, is not in the archive."""
+    study = phantom.study("axial", "beside")
+    case = study.case(make_report)
+    said = beside.comparison(case.report)
+    kept = KeptComparison(comparison=said, prior=beside.IMAGES)
+    case = replace(study.with_bodies(case), beside=(Beside(kept=kept),))
+    archive.store([*study.packed(), measurements(case).data, segmentation(study, case)])
+    with look(study.uid) as viewer:
+        viewer.open("SR")
+        seen = judge(viewer, study, 1)
+        labels = " ".join(seen.labels)
+        assert "Mean axis in the newest earlier exam: 10.00 mm" in labels
+        assert "Diameter: 14.00 mm" in labels, "of today"
+        viewer.next()
+        seen = judge(viewer, study, 2)
+        assert "earlier exam" not in " ".join(seen.labels), "it is not comparable"
 
 
 @pytest.mark.long

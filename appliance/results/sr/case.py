@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,9 +20,10 @@ from typing import Literal
 
 import numpy as np
 
+from appliance.comparison import KeptComparison
 from appliance.naming import Naming
 from appliance.records import Axes
-from appliance.report import Finding, Report, SeriesKey
+from appliance.report import Finding, Record, Report, SeriesKey
 from appliance.results.source import Source
 
 Form = Literal["measurements", "text"]
@@ -49,6 +51,24 @@ class Predecessor:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """An image of another study that a report names (PS3.3 C.17.2.3, Pertinent Other Evidence)."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+class Beside(Record):
+    """A comparison with an earlier exam, as a report says it."""
+
+    kept: KeptComparison
+    wrong: tuple[int, ...] = ()
+    """Places in `Comparison.findings` of the pairs that a reader called wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """All that a structured report says. The same case gives the same bytes."""
 
@@ -63,7 +83,13 @@ class Case:
     segments: Mapping[int, Segment] = field(default_factory=dict)
     """Finding -> its body, where one was composed."""
     tracking: Mapping[int, str] = field(default_factory=dict)
-    """Finding -> tracking UID of its predecessor (`carried`)."""
+    """Finding -> tracking UID of its first sighting, or of its predecessor (`carried`)."""
+    beside: tuple[Beside, ...] = ()
+    """The earlier exams that it was compared with, or why it was not."""
+    comparison: uuid.UUID | None = None
+    """Of a further instance, said because a comparison came later than the report: which one."""
+    later: int = 0
+    """How many such instances were said before."""
     predecessors: tuple[Predecessor, ...] = ()
     variant: str = ""
     """Where archives get different objects of one order, because they have different predecessors:

@@ -22,14 +22,15 @@ from pydicom.sr.coding import Code
 
 from appliance.naming import MAKER
 from appliance.report import Stage
-from appliance.results.identity import Identified, packed
+from appliance.results.identity import Identified, identified, packed
 from appliance.results.source import Source, in_utf8
-from appliance.results.sr.case import Case, Predecessor, Segment
+from appliance.results.sr import beside
+from appliance.results.sr.case import Case, Predecessor, Reference, Segment
+from appliance.results.sr.scheme import SCHEME
 
 if TYPE_CHECKING:
     from highdicom.sr import ContentSequence
 
-SCHEME: Final = "99SCANSIDE"
 COMMENT: Final = Code("121106", "DCM", "Comment")
 SEGMENTATION: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 ENHANCED: Final = "1.2.840.10008.5.1.4.1.1.88.22"
@@ -44,6 +45,21 @@ class Composed:
     identified: Identified
     data: bytes
     """A Part-10 file in Explicit VR Little Endian."""
+
+
+def identified_as(case: Case, sop_class_uid: str, withdrawn_by: str | None = None) -> Identified:
+    """The identity of a structured report of this class."""
+    return identified(
+        case.report,
+        case.source.key,
+        "sr",
+        sop_class_uid,
+        case.naming,
+        withdrawn_by=withdrawn_by,
+        variant=case.variant,
+        comparison=case.comparison,
+        later=case.later,
+    )
 
 
 def text_item(name: Code, text: str) -> Any:
@@ -72,7 +88,9 @@ def composed(case: Case, one: Identified, content: ContentSequence) -> Composed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they would carry the patient's name into the log
         made = kinds[one.sop_class_uid](
-            evidence=evidence(case.source, template, case.segments.values()),
+            evidence=evidence(
+                case.source, template, case.segments.values(), beside.references(case)
+            ),
             content=root,
             series_instance_uid=one.series_uid,
             series_number=one.series_number,
@@ -91,9 +109,15 @@ def composed(case: Case, one: Identified, content: ContentSequence) -> Composed:
     return Composed(one, packed(made, one, case.report, template, case.at))
 
 
-def evidence(source: Source, template: Dataset, segments: Iterable[Segment]) -> list[Dataset]:
+def evidence(
+    source: Source,
+    template: Dataset,
+    segments: Iterable[Segment],
+    earlier: Iterable[Reference] = (),
+) -> list[Dataset]:
     """What the document was made of: first the image that gives patient and study, then every other
-    one once, then the segmentations that it names."""
+    one once, then the segmentations that it names, then the images of earlier exams, which are of
+    another study."""
     key, found = source.key, [template]
     known = {str(template.SOPInstanceUID)}
     named = [(key.series, i.sop_class_uid, i.sop_instance_uid) for i in source.images]
@@ -102,6 +126,12 @@ def evidence(source: Source, template: Dataset, segments: Iterable[Segment]) -> 
         if uid not in known:
             known.add(uid)
             found.append(_reference(key.study, series, sop_class, uid))
+    for one in earlier:
+        if one.sop_instance_uid not in known:
+            known.add(one.sop_instance_uid)
+            found.append(
+                _reference(one.study_uid, one.series_uid, one.sop_class_uid, one.sop_instance_uid)
+            )
     return found
 
 

@@ -18,7 +18,8 @@ Rules
 5. It is written upright: as wide and as high as it is, its axes along rows and columns. Of one that
    is turned OHIF draws nothing at all. Its true axes are numbers of the group.
 6. Confidence is a number of our own scheme, without a unit. It is never coded as a probability.
-7. Comprehensive SR is the same content for archives that refuse Comprehensive 3D SR, under a UID of
+7. What was measured in an earlier exam stands in the planar group too (`beside`).
+8. Comprehensive SR is the same content for archives that refuse Comprehensive 3D SR, under a UID of
    its own.
 """
 
@@ -33,20 +34,20 @@ from pydicom.sr.coding import Code
 
 from appliance.naming import MAKER
 from appliance.report import Finding
-from appliance.results.identity import identified
 from appliance.results.source import SourceImage
-from appliance.results.sr import words
+from appliance.results.sr import beside, words
 from appliance.results.sr.case import Case, Segment
 from appliance.results.sr.document import (
     COMMENT,
     COMPREHENSIVE,
     COMPREHENSIVE_3D,
-    SCHEME,
     SEGMENTATION,
     Composed,
     composed,
+    identified_as,
     text_item,
 )
+from appliance.results.sr.scheme import SCHEME
 
 if TYPE_CHECKING:
     from highdicom.sr import ContentSequence
@@ -86,14 +87,12 @@ DENSITIES: Final = {
 
 
 def measurements(case: Case, *, three_d: bool = True) -> Composed:
-    """The findings as Comprehensive 3D SR, or as Comprehensive SR (rule 7).
+    """The findings as Comprehensive 3D SR, or as Comprehensive SR (rule 8).
 
     ValueError where a finding is on no analysed image, or a report has none with a place.
     """
     sop_class = COMPREHENSIVE_3D if three_d else COMPREHENSIVE
-    one = identified(
-        case.report, case.source.key, "sr", sop_class, case.naming, variant=case.variant
-    )  # fmt: skip
+    one = identified_as(case, sop_class)
     return composed(case, one, _content(case))
 
 
@@ -188,6 +187,7 @@ def _planar(case: Case, finding: Finding, image: SourceImage) -> Any:
             )
             if value is not None
         ]
+    found += beside.measurements(case, finding.id)
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=region, measurements=found, **_common(case, finding)
     )
@@ -195,6 +195,8 @@ def _planar(case: Case, finding: Finding, image: SourceImage) -> Any:
         group[0].ContentSequence.append(text_item(COMMENT, "not measured"))
     if finding.unsure_why:
         group[0].ContentSequence.append(text_item(COMMENT, words.unsure(finding)))
+    for comment in beside.comments(case, finding.id):
+        group[0].ContentSequence.append(text_item(COMMENT, comment))
     return group
 
 

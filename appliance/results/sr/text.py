@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.sr.coding import Code
 
-from appliance.results.identity import Identified, identified
+from appliance.results.identity import Identified
 from appliance.results.source import SourceImage
 from appliance.results.sr import words
 from appliance.results.sr.case import Case
-from appliance.results.sr.document import ENHANCED, Composed, composed, text_item
+from appliance.results.sr.document import ENHANCED, Composed, composed, identified_as, text_item
 
 if TYPE_CHECKING:
     from highdicom.sr import ContentSequence
@@ -36,9 +36,7 @@ SOURCE_IMAGE = Code("260753009", "SCT", "Source")
 
 def text(case: Case) -> Composed:
     """What was concluded, in words."""
-    one = identified(
-        case.report, case.source.key, "sr", ENHANCED, case.naming, variant=case.variant
-    )  # fmt: skip
+    one = identified_as(case, ENHANCED)
     said = content(words.verdict(case.report), words.lines(case), _keys(case))
     return composed(case, _falling(one), said)
 
@@ -46,15 +44,7 @@ def text(case: Case) -> Composed:
 def withdrawal(case: Case, by: str | None) -> Composed:
     """That the report does not stand any more. by: what replaces it, such as `series 3, report ID`;
     None where nothing does."""
-    one = identified(
-        case.report,
-        case.source.key,
-        "sr",
-        ENHANCED,
-        case.naming,
-        withdrawn_by=by or "nothing",
-        variant=case.variant,
-    )
+    one = identified_as(case, ENHANCED, withdrawn_by=by or "nothing")
     said = content(words.withdrawal(by), words.withdrawn(case), ())
     return composed(case, _falling(one), said)
 

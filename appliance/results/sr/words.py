@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from appliance.report import Coverage, Finding, Report, Stage, Status
+from appliance.results.sr import beside
 from appliance.results.sr.case import Case
 
 _LUNGS = {
@@ -50,7 +51,7 @@ def withdrawal(by: str | None) -> str:
 def withdrawn(case: Case) -> Iterator[str]:
     """What stands below the verdict of a report that does not stand any more."""
     yield f"Withdrawn report: {case.report.report_id}"
-    yield from remarks(replace(case, others=()))
+    yield from remarks(replace(case, others=(), beside=()))
 
 
 def lines(case: Case) -> Iterator[str]:
@@ -74,6 +75,7 @@ def remarks(case: Case) -> Iterator[str]:
     if thresholds:
         yield "Threshold of the detection confidence: " + ", ".join(f"{t:.3f}" for t in thresholds)
     yield _series(report)
+    yield from beside.remarks(case.beside)
     for other in case.others:
         yield f"Other series of the study: {other}"
     yield f"Notice: {report.notice}"

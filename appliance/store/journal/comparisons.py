@@ -180,6 +180,23 @@ class Comparisons(Part):
         """A comparison as it was published, whether or not it still counts."""
         return next(iter(self._all("comparison_id = ?", str(comparison_id))), None)
 
+    def mark_of(self, study_uid: str) -> str:
+        """Another text whenever something else is said of the comparisons of a study, or of their
+        pairs."""
+        with self._db.look() as db:
+            if not are_here(db):
+                return ""
+            row = db.execute(
+                """SELECT group_concat(state) AS states,
+                  (SELECT count(*) || ' ' || total(at) FROM compared WHERE report_id IN
+                    (SELECT report_id FROM comparisons WHERE study_uid = :study)) AS said,
+                  (SELECT count(*) FROM pairs WHERE report_id IN
+                    (SELECT report_id FROM comparisons WHERE study_uid = :study)) AS judged
+                FROM comparisons WHERE study_uid = :study""",
+                {"study": study_uid},
+            ).fetchone()
+        return f"{row['states']} {row['said']} {row['judged']}"
+
     def alarms(self) -> dict[str, int]:
         """How often what is wrong about a person was found, by code: since the audit began."""
         marks = ", ".join("?" * len(ALARMING))

@@ -50,6 +50,7 @@ from appliance.store.journal.event_log import EventLog
 from appliance.store.journal.feedback import FeedbackPart
 from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
+from appliance.store.journal.pairs import Pairs
 from appliance.store.journal.part import columns
 from appliance.store.journal.reports import Reports, read
 from appliance.store.journal.series import SeriesPart
@@ -84,6 +85,7 @@ class Journal:
         self.timings = Timings(database, clock)
         self.commitments = Commitments(database, clock, self.owed)
         self.comparisons = Comparisons(database, clock, self.owed, self.audit)
+        self.pairs = Pairs(database, clock, self.audit)
 
     @classmethod
     def open(

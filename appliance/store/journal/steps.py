@@ -79,6 +79,20 @@ STEPS: Mapping[int, Step] = MappingProxyType(
 ) STRICT""",
                 "CREATE INDEX compared_of_report ON compared (report_id, at)",
                 "CREATE INDEX compared_with ON compared (prior_report_id)",
+                # what readers said of pairs (pairs.py): append-only, without a trigger because a
+                # step makes none; of one pair the last row counts
+                """CREATE TABLE pairs (
+  uid TEXT PRIMARY KEY,
+  at REAL NOT NULL,
+  report_id TEXT NOT NULL,
+  prior_report_id TEXT NOT NULL,
+  finding INTEGER,
+  prior_finding INTEGER,
+  verdict TEXT NOT NULL CHECK (verdict IN ('right', 'wrong', 'undo')),
+  role TEXT NOT NULL,
+  reader TEXT NOT NULL
+) STRICT""",
+                "CREATE INDEX pairs_of_report ON pairs (report_id)",
                 # 1: nothing is owed of it, for all of its study came from senders of earlier exams
                 "ALTER TABLE series ADD COLUMN silent INTEGER",
             ),

@@ -23,15 +23,20 @@ MOST_PIXELS = 1 << 27
 would take memory that inference needs."""
 MOST_BYTES = 4 * MOST_PIXELS + (1 << 20)
 Matrix = tuple[Vector, Vector, Vector]
+When = Literal["then", "now"]
 
 
 class Asked(Record):
     """One question; the bytes of an instance follow it, or of several, one behind the other."""
 
-    what: Literal["describe", "image"]
+    what: Literal["describe", "image", "planes"]
+    """planes: of a file of cubes (store/kept.cubes), of one pair and one exam the three planes."""
     sizes: tuple[int, ...] = ()
     """Of the instances that are to be described, or of their beginnings, in bytes."""
     frame: int = 0
+    """Of planes: which pair."""
+    when: When = "now"
+    """Of planes: which exam."""
     held: bool = False
     """The instance is the one of before, and no bytes follow."""
 

@@ -42,7 +42,7 @@ from appliance.series import decoders, elements, pixels, radiograph
 from appliance.series.elements import Elements, failed
 from appliance.series.header import MAX_HEADER_BYTES
 from appliance.web.pixels import asked as pipe
-from appliance.web.pixels import scale
+from appliance.web.pixels import planes, scale
 from appliance.web.pixels.asked import (
     MOST_BYTES,
     MOST_PIXELS,
@@ -77,6 +77,8 @@ def answer(asked: Asked, data: bytes, held: _Held) -> tuple[Answered, memoryview
         parts = (data[low:high] for low, high in pairwise(at))
         return Answered(described=tuple(_described(part) for part in parts)), memoryview(b"")
     try:
+        if asked.what == "planes":
+            return _picture(planes.of_pair(data, asked.frame, asked.when), bits=8)
         return _image(asked, data, held)
     except BaseException as e:
         if not failed(e):
@@ -98,6 +100,8 @@ def _why(error: BaseException) -> str:
     """What went wrong, in words of ours."""
     if isinstance(error, SeriesRefused):
         return error.reason.text
+    if isinstance(error, planes.NoCubes):
+        return str(error)
     if isinstance(error, MemoryError):
         return "to show this image takes more memory than it may have"
     return f"the image cannot be read ({type(error).__name__})"
@@ -195,6 +199,7 @@ def _load() -> None:
     for name in ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode"):
         with suppress(Exception):  # of an empty code: what counts is that it is loaded
             getattr(imagecodecs, name)(b"")
+    planes.of_pair(planes.like(), 0, "now")
 
 
 def _confine() -> None:

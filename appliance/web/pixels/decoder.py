@@ -32,6 +32,7 @@ from appliance.web.pixels.asked import (
     Answered,
     Asked,
     Described,
+    When,
     packed,
     send,
     unpacked,
@@ -120,6 +121,16 @@ class Decoder:
             raise NotShown(answered.error)
         if len(pixels) != answered.rows * answered.columns * answered.bits // 8:
             raise NotShown("the image was not decoded whole")
+        return answered, pixels
+
+    def planes(
+        self, name: Hashable, pair: int, when: When, data: Callable[[], bytes]
+    ) -> tuple[Answered, bytes]:
+        """The three planes of a pair in one exam, 8 bits; see `image`."""
+        asked = Asked(what="planes", frame=pair, when=when)
+        answered, pixels = self._asked(asked, name, data)
+        if answered.error is not None:
+            raise NotShown(answered.error)
         return answered, pixels
 
     def warm(self) -> None:

@@ -20,13 +20,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.comparison import Comparison
 from appliance.errors import Poisoned, Refuse
 from appliance.records import HeatMap, Mask
 from appliance.report import Report, SeriesKey
 from appliance.store import kept
 from appliance.store.spool import Spool
 from appliance.web.pixels import listing
-from appliance.web.pixels.asked import Answered, Described
+from appliance.web.pixels.asked import Answered, Described, When
 from appliance.web.pixels.decoder import HEAD_BYTES, Decoder, NotShown
 from appliance.web.pixels.listing import Frame
 
@@ -150,6 +151,17 @@ class Images:
             return kept.maps(self._state, report.report_id)
         except (OSError, ValueError) as e:
             raise Poisoned(str(e)) from e
+
+    def planes(self, of: Comparison, pair: int, when: When) -> tuple[Answered, bytes]:
+        """Of a pair of a comparison the three planes in one exam. Gone, NotShown, Busy."""
+
+        def data() -> bytes:
+            found = kept.cubes(self._state, of.report_id, of.comparison_id)
+            if found is None:
+                raise Gone("the cubes of this comparison are not on the device any more")
+            return found
+
+        return self._decoder.planes(of.comparison_id, pair, when, data)
 
     def _made(self, key: SeriesKey, report: Report | None) -> Listing:
         files = self._spool.instances(key)

@@ -82,7 +82,7 @@ class _Unknown(Refuse):
 
 def warm(request: Request) -> None:
     """Somebody is about to look at images: what decodes them starts while the page is made."""
-    _images(request).warm()
+    images_of(request).warm()
 
 
 def images(request: Request) -> Response:
@@ -108,14 +108,14 @@ def image(request: Request) -> Response:
 
     def page() -> Response:
         of = request.query_params.get("of")
-        known = None if of is None else _images(request).named(_address(request), of)
+        known = None if of is None else images_of(request).named(_address(request), of)
         found = known or _listing(request)
         if of is not None and of != found.name:
             raise Gone("the images of this series have changed", code="images_changed")
         number = request.path_params["number"]
         if not _NUMBER.fullmatch(number) or int(number) >= len(found.frames):
             raise _Unknown("there is no such image")
-        made, pixels = _images(request).image(found, int(number))
+        made, pixels = images_of(request).image(found, int(number))
         headers = {
             **NO_STORE,
             "x-rows": str(made.rows),
@@ -136,7 +136,7 @@ def masks(request: Request) -> Response:
         if found.report is None:
             return _json(MasksPage(name=found.name, report=None, findings=()))
         try:
-            bodies, damaged = _images(request).bodies(found.report), False
+            bodies, damaged = images_of(request).bodies(found.report), False
         except Poisoned:
             bodies, damaged = {}, True
         made = marks.marks(found.report.findings, bodies, found.frames)
@@ -163,7 +163,7 @@ def heat_map(request: Request) -> Response:
         if found.report is None or finding is None or finding.key_image >= len(found.frames):
             raise _Unknown("there is no such heat map")
         place = found.frames[finding.key_image].place
-        kept = marks.of_map(name, _images(request).maps(found.report))
+        kept = marks.of_map(name, images_of(request).maps(found.report))
         if kept is None or place is None or place.to_stored is None:
             raise Gone("this heat map was not kept")
         return _json(marks.heat(kept.values, kept.to_stored, place.to_stored))
@@ -176,7 +176,7 @@ def _listing(request: Request) -> Listing:
 
 
 def _listed(request: Request, asked: Chosen) -> Listing:
-    return _images(request).listing(_address(request), asked.key, asked.report)
+    return images_of(request).listing(_address(request), asked.key, asked.report)
 
 
 def _address(request: Request) -> tuple[str, str]:
@@ -194,7 +194,7 @@ def _asked(request: Request) -> Chosen:
     return found
 
 
-def _images(request: Request) -> Images:
+def images_of(request: Request) -> Images:
     """Of this application; made when it is first asked for."""
     state = request.app.state
     with _once:

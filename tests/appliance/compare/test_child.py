@@ -20,12 +20,13 @@ from appliance.naming import Naming
 from appliance.prior.entry import Entry
 from appliance.prior.patient import NotKept
 from appliance.report import Report, SeriesKey
-from appliance.results import mqtt
+from appliance.results import mqtt, pacs
 from appliance.settings import Settings
 from appliance.store import kept
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
+from appliance.store.journal.pairs import Judged, Pair
 from appliance.store.rows import ToCompare
 from rigs.comparing import BUNDLE, Exam, Folder, Nearest, entry, report
 from rigs.reports import NAMING
@@ -428,3 +429,34 @@ def test_names_of_another_site_key_are_other_names(desk: Desk) -> None:
     )
     assert other.comparison.comparison_id != said.comparison_id
     assert isinstance(said.comparison_id, uuid.UUID)
+
+
+def test_a_pair_called_wrong_passes_no_tracking_uid_on_to_a_later_exam(desk: Desk) -> None:
+    reports = [desk.commit(f"1.{year}", f"202{year}0101") for year in (1, 2)]
+    desk.comparer.run()
+    (second,) = desk.standing(reports[1])
+    (matched,) = second.findings
+    assert matched.tracking_uid == reports[0].findings[0].tracking_uid
+    assert second.prior
+    pair = Pair(second.prior.report_id, matched.finding, matched.prior_finding)
+    desk.journal.pairs.say(
+        Judged(uuid.uuid4(), 1.0, second.report_id, pair, "wrong", "radiologist", "ab12")
+    )
+    third = desk.commit("1.3", "20230101")
+    desk.comparer.run()
+    newest = next(c for c in desk.standing(third) if c.prior and "newest" in c.prior.which)
+    assert newest.findings[0].state == "matched"
+    assert newest.findings[0].tracking_uid is None
+
+
+def test_an_archive_is_owed_a_further_report_of_what_was_compared(tmp_path: Path) -> None:
+    archive = {"name": "pacs", "host": "127.0.0.1", "called_ae": "PACS", "profile": ["sr"]}
+    settings = Settings.model_validate({"state": tmp_path, "deliver": [archive]})
+    with Journal.open(tmp_path) as journal:
+        desk = Desk(tmp_path, journal)
+        reports = [desk.commit(f"1.{year}", f"202{year}0101") for year in (1, 2)]
+        Comparer(settings, journal, desk.exams, desk.making, desk.line, NAMING).run()
+        (order,) = [pacs.ordered(row.body) for row in journal.owed.uncomposed(["pacs"], -1)]
+        (said,) = desk.standing(reports[1])
+    assert order
+    assert (order.report_id, order.comparison) == (reports[1].report_id, said.comparison_id)

@@ -49,6 +49,9 @@ def test_values_are_put_in_as_they_are() -> None:
 
 
 COUNTED = {
+    "compared.days": ("days",),
+    "compared.doubling": ("value", "low", "high"),
+    "compared.doubling_not_under": ("days",),
     "feedback.comments": ("count",),
     "feedback.counted": ("scans", "begun", "marks", "missed", "unscored"),
     "feedback.image": ("number", "count"),
