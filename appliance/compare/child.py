@@ -41,7 +41,9 @@ from appliance.compare.kept import KeptExams
 from appliance.compare.line import Line
 from appliance.compare.ports import Comparing, Exams, Listed, Made, Making, Words
 from appliance.comparison import Comparison, Which
+from appliance.dicom.silence import silence
 from appliance.errors import ScansideError, StateUnusable, told
+from appliance.host.memory import give_back
 from appliance.naming import Naming
 from appliance.prior.entry import Entry
 from appliance.prior.patient import NotKept
@@ -337,6 +339,7 @@ def serve(settings: Settings, build: Callable[[Settings, Journal], Comparer]) ->
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    silence()
     began, count = time.monotonic(), 0
 
     def old() -> bool:
@@ -352,6 +355,7 @@ def serve(settings: Settings, build: Callable[[Settings, Journal], Comparer]) ->
             comparer.recover()
             while True:
                 count += comparer.run(old)
+                give_back()  # it may wait long, and lies beside the line
                 if old() or not select.select([rung], [], [], LINGER_S)[0]:
                     break
                 bell.take(rung)

@@ -6,12 +6,14 @@ Rules
 - Whose exam it is, is read from the header of each of them. Of an exam of which nothing may be kept
   no pixel is decoded.
 - So is that of one image of each other series of its study that is here (patient, rule 3).
-- Its memory is that of the pixels of one series. Its bytes are read image by image.
+- Its memory is that of the pixels of one series, as they were decoded and once: 0.5 MB for each
+  image of 512 x 512. Bytes are read image by image, each image is decoded once, and no copy of the
+  whole is made. `scanside compare` makes its entries by the same `Gathered`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from appliance.bundle.lines import SegmentProposeClassify
@@ -24,7 +26,7 @@ from appliance.prior import made, patient
 from appliance.prior.entry import Entry, Person
 from appliance.prior.patient import NotKept, Said
 from appliance.records import Mask, Plane, Stack
-from appliance.report import Report
+from appliance.report import Report, Scores
 from appliance.series import pixels
 from appliance.settings import Settings
 from appliance.store import kept
@@ -33,6 +35,52 @@ from appliance.store.spool import Spool
 
 LUNGS, FINDING = "lungs", "finding-"
 """Names of masks that are kept beside a report (interpret)."""
+
+
+class Gathered:
+    """The images of one analysed series, given one by one, in any order."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        """Of each image that was given."""
+        self._planes: list[Plane] = []
+
+    def add(self, data: bytes) -> None:
+        """One instance. SeriesRefused where it cannot be read."""
+        self.said.append(patient.said(data))
+        self._planes += (fast.plane(image, ()) for image in pixels.images(pixels.parse(data)))
+
+    def entry(
+        self,
+        manifest: Manifest,
+        masks: Iterable[Mask],
+        scores: Scores | None,
+        report: Report,
+        person: Person,
+    ) -> Entry:
+        """What a later exam needs of it. Poisoned where the images are no volume any more, or what
+        was scored or drawn is not there."""
+        named = {mask.name: mask for mask in masks}
+        if scores is None or LUNGS not in named:
+            raise Poisoned("what was scored or drawn is not kept beside the report")
+        stack = kinds.of(manifest).outline(self._planes, manifest.accepts, unread=()).subject
+        if not isinstance(stack, Stack):
+            raise Poisoned("its images are not the volume any more that was analysed")
+        bodies = {
+            int(name.removeprefix(FINDING)): mask
+            for name, mask in named.items()
+            if name.startswith(FINDING)
+        }
+        return made.made(
+            stack,
+            named[LUNGS],
+            bodies,
+            scores,
+            report,
+            person=person,
+            said=self.said,
+            most_candidates=manifest.line_of(SegmentProposeClassify).propose.top_k,
+        )
 
 
 class Gatherer:
@@ -55,38 +103,21 @@ class Gatherer:
         """Poisoned where images or what is kept beside the report are not there any more, or cannot
         be read; StateUnusable where the disk does not let it."""
         manifest = self._manifest(row.bundle_digest)
-        said: list[Said] = []
         beside = tuple(self._beside(row))
-        planes: list[Plane] = []
+        gathered = Gathered()
         try:
-            for data in self._images(row, report):
-                said.append(patient.said(data))
-                if len(said) == 1 and isinstance(first := self._person(said, beside), NotKept):
+            for number, data in enumerate(self._images(row, report)):
+                said = [patient.said(data)]
+                if not number and isinstance(first := self._person(said, beside), NotKept):
                     return first
-                planes += (fast.plane(image, ()) for image in pixels.images(pixels.parse(data)))
+                gathered.add(data)
         except SeriesRefused as e:
             raise Poisoned("one of its images cannot be read any more") from e
-        person = self._person(said, beside)
+        person = self._person(gathered.said, beside)
         if isinstance(person, NotKept):
             return person
         scores = kept.scores(self._state, report.report_id)
-        masks = self._masks(report)
-        if scores is None or LUNGS not in masks:
-            raise Poisoned("what was scored or drawn is not kept beside the report")
-        return made.made(
-            self._stack(planes, manifest),
-            masks[LUNGS],
-            {
-                int(name.removeprefix(FINDING)): mask
-                for name, mask in masks.items()
-                if name.startswith(FINDING)
-            },
-            scores,
-            report,
-            person=person,
-            said=said,
-            most_candidates=manifest.line_of(SegmentProposeClassify).propose.top_k,
-        )
+        return gathered.entry(manifest, self._masks(report), scores, report, person)
 
     def _person(self, said: Sequence[Said], beside: Sequence[Said]) -> Person | NotKept:
         return patient.person(
@@ -111,22 +142,17 @@ class Gatherer:
     def _images(self, row: ToCompare, report: Report) -> Iterator[bytes]:
         """The instances that were analysed, read one by one."""
         names = kept.images(self._state, report.report_id)
+        if not names:
+            raise Poisoned("which images it was made of is not kept beside the report")
         paths = self._spool.instances(row.key)
-        for uid in dict.fromkeys(name.split("/")[0] for name in names or ()):
+        for uid in dict.fromkeys(name.split("/")[0] for name in names):
             data = self._spool.read(paths[uid]) if uid in paths else None
             if data is None:
                 raise Poisoned("its images are not on the device any more")
             yield data
 
-    def _masks(self, report: Report) -> dict[str, Mask]:
+    def _masks(self, report: Report) -> tuple[Mask, ...]:
         try:
-            return {mask.name: mask for mask in kept.masks(self._state, report.report_id)}
+            return kept.masks(self._state, report.report_id)
         except (OSError, ValueError) as e:
             raise Poisoned("what is kept beside the report is damaged") from e
-
-    def _stack(self, planes: Sequence[Plane], manifest: Manifest) -> Stack:
-        """In the order of the analysis."""
-        outline = kinds.of(manifest).outline(planes, manifest.accepts, unread=())
-        if not isinstance(outline.subject, Stack):
-            raise Poisoned("its images are not the volume any more that was analysed")
-        return outline.subject

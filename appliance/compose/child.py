@@ -37,6 +37,7 @@ from appliance.compose.beside import Waiting
 from appliance.compose.gather import Gatherer
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.sent import Variant
+from appliance.dicom.silence import silence
 from appliance.errors import ScansideError, StateUnusable, told
 from appliance.naming import Naming
 from appliance.report import Product
@@ -211,9 +212,7 @@ def main() -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for library in ("pydicom", "highdicom"):  # their lines quote values of headers
-        logging.getLogger(library).propagate = False
-        logging.getLogger(library).addHandler(logging.NullHandler())
+    silence()
     settings = Settings.model_validate_json(sys.stdin.read())
     try:
         with alone(settings.state, "compose"), Journal.awaited(settings.state) as journal:

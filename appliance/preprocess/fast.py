@@ -39,7 +39,7 @@ SHARED_OUT = 1 << 19
 def plane(image: Image, spacings: Sequence[float]) -> Plane:
     """One image, oriented and resampled in its plane to each of these spacings (mm)."""
     native, geometry = plan.orient(image.hu, image.geometry)
-    exact = native.astype(np.float32, copy=False)
+    exact = native.astype(np.float32, copy=False) if spacings else native
     return Plane(
         header=image.header,
         frame=image.frame,

@@ -47,6 +47,8 @@ SCALE_MM: Final = 10.0
 STIFF: Final = 0.3
 """Of the spline: a match that is alone off its neighbours, SCALE_MM away, is followed by less."""
 EVERY: Final = 2
+AT_ONCE: Final = 40
+"""Regions that are drawn at once: memory, and nothing of the result."""
 LEAST: Final = 8
 """Fewer keypoints have no neighbours to agree with, and fewer matches make no field."""
 
@@ -213,9 +215,13 @@ def regions(
     turned = np.linalg.inv(image.grid.to_lps[:3, :3])
     way = (turned @ stretch).astype(np.float32)
     first = plan.to_index(image.grid, places).astype(np.float32)
-    at = way @ about.astype(np.float32) + first[:, :, None]
     side = 2 * reach + 1
-    return prior.at(at[:, 0], at[:, 1], at[:, 2]).reshape(-1, side, side, side)
+    out = np.empty((len(first), side, side, side), np.float32)
+    for start in range(0, len(out), AT_ONCE):  # the places of all of them are 100 MB and more
+        part = slice(start, start + AT_ONCE)
+        at = way[part] @ about.astype(np.float32) + first[part, :, None]
+        out[part] = prior.at(at[:, 0], at[:, 1], at[:, 2]).reshape(-1, side, side, side)
+    return out
 
 
 def correlations(blocks: F32, regions: F32, search: int) -> F32:

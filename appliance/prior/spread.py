@@ -142,15 +142,15 @@ def _edges(volume: HU, spacing: tuple[float, float, float], most: int) -> _Edges
     if volume.shape[0] < 2 * reach + 2 or not y:
         return _joined([])
     lines = volume[:, y:-y, x:-x]
-    dense = lines[reach : len(lines) - reach - 1] >= HALF_HU
-    denser = lines[reach + 1 : len(lines) - reach] >= HALF_HU
+    dense = lines[reach : len(lines) - reach] >= HALF_HU
     first, last = lines[: len(lines) - 2 * reach - 1], lines[2 * reach + 1 :]
     found = []
-    for up, step, air, flesh in (
-        (True, ~dense & denser, first, last),
-        (False, dense & ~denser, last, first),
-    ):
-        places = np.argwhere(step & (air < AIR_HU) & (flesh > TISSUE_HU))
+    for up, air, flesh in ((True, first, last), (False, last, first)):
+        step = dense[1:] > dense[:-1] if up else dense[1:] < dense[:-1]
+        step &= air < AIR_HU
+        step &= flesh > TISSUE_HU
+        places = np.argwhere(step)
+        del step
         places += (reach, y, x)
         every = max(1, len(places) // most)
         found.append(_looked_at(volume, places[::every], reach, (y, x), spacing, up=up))

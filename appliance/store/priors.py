@@ -9,6 +9,10 @@ Rules
   again takes the old one. A withdrawal takes it.
 - Entries of another site key than the one in use fit nobody: no id gives their keys any more. The
   fingerprint of their key lies beside them, and where it is another one all of them go.
+- Two keys of one person are merged once and for all: `priors/<key>.into` names the key under which
+  what comes with this one is kept too, step by step to one that has no such file. It is written
+  before the first entry moves, and what is asked of a person is asked of all keys that lead there,
+  so no power cut hides an exam. It goes with the person, or with the site key.
 - What goes for its age or for room goes the longest stored first. How long is time that was itself
   seen to pass (retain/age.py); of those seen as long, the order of writing counts.
 - All that changes something here holds one lock, and so does who commits what was made of an entry
@@ -22,7 +26,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,6 +41,8 @@ SUFFIX: Final = ".entry"
 KEY_FILE: Final = "key"
 """The fingerprint of the site key (store/site_key.py) that all entries were made with."""
 LOCK_FILE: Final = ".lock"
+INTO: Final = ".into"
+"""Of a key that was merged: its file holds the key that takes its place."""
 MOST_BYTES: Final = 5_000_000
 """Of an entry; what is larger was written by nobody here."""
 _PERSON: Final = re.compile(r"[0-9a-f]{64}")
@@ -98,6 +104,7 @@ class Priors:
             raise ValueError("an entry has the key of a person, and 1 to 5,000,000 bytes")
         with self.held():
             gone = self._of_key(fingerprint)
+            person = self.stands_for(person)
             folder = plain.real_folder(self._root / person)
             self._disk.make_folder(folder)
             self._disk.settle(folder.parent)  # it may be there from a try that a power cut ended
@@ -126,8 +133,25 @@ class Priors:
         return None
 
     def of_person(self, person: str) -> tuple[Kept, ...]:
-        """All entries of one person, by the ids of their reports."""
-        return tuple(self._in(person)) if _PERSON.fullmatch(person) else ()
+        """All entries of one person, whichever of merged keys is given, by key and report."""
+        return tuple(one for key in self._keys_of(person) for one in self._in(key))
+
+    def merged(self) -> dict[str, str]:
+        """Key that was merged -> the one that takes its place."""
+        found = {}
+        for name in _names(self._root):
+            person = name.removesuffix(INTO)
+            if person == name or not _PERSON.fullmatch(person):
+                continue
+            with contextlib.suppress(OSError):
+                into = plain.read(self._state, FOLDER, name, most=64).decode("ascii", "replace")
+                if _PERSON.fullmatch(into):
+                    found[person] = into
+        return found
+
+    def stands_for(self, person: str) -> str:
+        """The key under which entries of this one are kept."""
+        return _last(self.merged(), person)
 
     def holds(self, person: str, report_id: uuid.UUID) -> bool:
         """Whether an entry is there: for who commits what was made of it (`held`)."""
@@ -147,30 +171,40 @@ class Priors:
         return sum(one.size for one in self.all())
 
     def forget(self, person: str) -> tuple[uuid.UUID, ...]:
-        """Take all entries of one person; the reports that they were of."""
+        """Take all entries of one person, and that keys of theirs were merged; the reports that
+        they were of."""
         if not self._is_there():
             return ()
         with self.held():
-            found = self.of_person(person)
+            found, keys = self.of_person(person), self._keys_of(person)
             self._remove(found)
+            self._part(keys)
             return tuple(one.report_id for one in found)
 
     def merge(self, person: str, into: str) -> int:
-        """From now on the entries of one person are another's; how many. The bytes stay as they
-        are, so what was compared with them is found again."""
+        """From now on the entries of one person are another's, and so is what comes under the old
+        key; how many were moved, 0 where the first has none. The bytes stay as they are, so what
+        was compared with them is found again. Merged the other way round again, the key changes
+        under which both are kept."""
         if person == into or not (_PERSON.fullmatch(person) and _PERSON.fullmatch(into)):
             raise ValueError("two people have two keys")
         if not self.of_person(person):
             return 0
         with self.held():
-            found = self.of_person(person)
-            target = plain.real_folder(self._root / into)
+            first, last = self.stands_for(person), self.stands_for(into)
+            if first == last == person:
+                self._part([into])
+                last = into
+            if first != last:
+                self._disk.write(self._root / f"{first}{INTO}", last.encode())
+            target = plain.real_folder(self._root / last)
             self._disk.make_folder(target)
             self._disk.settle(self._root)
-            for one in found:
-                self._disk.move(self._root / person / one.name, target / one.name)
-            self._clean(person)
-            return len(found)
+            moved = [one for one in self.of_person(last) if one.person != last]
+            for one in moved:
+                self._disk.move(self._root / one.person / one.name, target / one.name)
+                self._clean(one.person)
+            return len(moved)
 
     def of_key(self, fingerprint: str) -> int:
         """Take all entries where they are of another site key than this; how many there were."""
@@ -214,6 +248,19 @@ class Priors:
         with locked(self._root / LOCK_FILE):
             yield
 
+    def _keys_of(self, person: str) -> list[str]:
+        """All keys that lead to the one that stands for this one; none for what is no key."""
+        if not _PERSON.fullmatch(person):
+            return []
+        merged = self.merged()
+        last = _last(merged, person)
+        return sorted(key for key in {*merged, last} if _last(merged, key) == last)
+
+    def _part(self, keys: Iterable[str]) -> None:
+        """What was merged into another key is not any more."""
+        for key in keys:
+            self._disk.remove(self._root / f"{key}{INTO}")
+
     def _is_there(self) -> bool:
         return plain.real_folder(self._root).is_dir()
 
@@ -235,6 +282,7 @@ class Priors:
             return 0
         found = self.all()
         self._remove(found)
+        self._part(self.merged())
         self._disk.write(self._root / KEY_FILE, fingerprint.encode())
         return len(found)
 
@@ -271,6 +319,14 @@ class Priors:
                     self._disk.remove(folder / name)
         for person in people:
             self._clean(person)
+
+
+def _last(merged: Mapping[str, str], person: str) -> str:
+    """Where the way from this key ends; one that runs in a circle ends before its second round."""
+    way = [person]
+    while (into := merged.get(way[-1])) is not None and into not in way:
+        way.append(into)
+    return way[-1]
 
 
 def _names(folder: Path) -> list[str]:

@@ -23,18 +23,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.manifest import Manifest
+from appliance.compare.gather import Gathered
 from appliance.comparison import Followed, Identity
-from appliance.errors import ScansideError
-from appliance.lines import compare, kinds
+from appliance.errors import Poisoned, ScansideError
+from appliance.lines import compare
 from appliance.lines.compare import Compared, Registration
 from appliance.lines.followed import follows
-from appliance.preprocess import fast
-from appliance.prior import made, patient
 from appliance.prior.entry import Entry, Image, Person
 from appliance.prior.unseen import covers
-from appliance.records import Plane, Stack
 from appliance.report import Millimetres3, Reason, Record, Status
 from appliance.runtime.comparing import LAYING, CompareBundles
 from appliance.series import pixels
@@ -43,7 +40,6 @@ from appliance.verbs.analyze import Analysed, analysed
 
 NOBODY: Final = Person(key="-")
 """Whose exam it is: not asked (rule 1)."""
-LUNGS, FINDING = "lungs", "finding-"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 POINTS: Final = TypeAdapter(list[tuple[Finite, Finite, Finite]])
 FAR_MM: Final = 100_000.0
@@ -166,36 +162,20 @@ def _entry(folder: Path, settings: Settings, bundles: CompareBundles) -> Entry:
 def _made(one: Analysed, manifest: Manifest) -> Entry:
     """The entry of one analysed series, read again from disk in the order of its analysis."""
     wanted = {name.partition("/")[0] for name in one.result.facts.images}
-    said: list[patient.Said] = []
-    planes: list[Plane] = []
+    gathered = Gathered()
     for file in one.series.files:
         data = one.series.read(file)
-        if pixels.header(data).sop_instance_uid not in wanted:
-            continue
-        said.append(patient.said(data))
-        planes += (fast.plane(image, ()) for image in pixels.images(pixels.parse(data)))
-    stack = kinds.of(manifest).outline(planes, manifest.accepts, unread=()).subject
-    masks = {mask.name: mask for mask in one.result.masks}
-    if not isinstance(stack, Stack) or LUNGS not in masks or one.result.scores is None:
+        if pixels.header(data).sop_instance_uid in wanted:
+            gathered.add(data)
+    found = one.result
+    try:
+        return gathered.entry(manifest, found.masks, found.scores, one.report, NOBODY)
+    except Poisoned as e:
         raise ScansideError(
             "the images changed while they were read",
             code="images_changed",
             remedy="Copy them to a folder that nobody writes to, and try again.",
-        )
-    return made.made(
-        stack,
-        masks[LUNGS],
-        {
-            int(name.removeprefix(FINDING)): mask
-            for name, mask in masks.items()
-            if name.startswith(FINDING)
-        },
-        one.result.scores,
-        one.report,
-        person=NOBODY,
-        said=said,
-        most_candidates=manifest.line_of(SegmentProposeClassify).propose.top_k,
-    )
+        ) from e
 
 
 def _undated(entry: Entry) -> Entry:

@@ -6,6 +6,8 @@ Rules
   either: only how many entries there were.
 - `list` names entries by what their files are called; only `show`, which was given an id, opens
   those of that person.
+- `merge` also counts for what comes later under the first id, and the exams of that person are
+  compared anew. That is remembered as two keyed hashes, which `list` shows, until it is forgotten.
 - `forget` takes the entries of a person and what was said in comparisons with them. It cannot reach
   what has left the device, and says so.
 """
@@ -28,7 +30,7 @@ from appliance.naming import Naming
 from appliance.prior import packed, patient
 from appliance.prior.entry import Entry
 from appliance.settings import Settings
-from appliance.store import kept, plain
+from appliance.store import bell, kept, plain
 from appliance.store.files import DISK
 from appliance.store.journal import Journal
 from appliance.store.priors import Kept, Priors
@@ -48,6 +50,8 @@ def show_all(settings: Settings, console: Console) -> None:
     """A table of all entries, without opening one."""
     held = Priors(settings.state)
     entries = held.all()
+    for key, into in sorted(held.merged().items()):
+        console.print(f"{key[:SHOWN]} was merged: its exams are kept under {into[:SHOWN]}")
     if not entries:
         console.print("No entry of an earlier exam is kept.")
         return
@@ -79,7 +83,8 @@ def forget(settings: Settings, patient_id: str, issuer: str | None, actor: str) 
     key = _key(settings, patient_id, issuer)
     held = Priors(settings.state)
     reports = {one.report_id for one in held.of_person(key)}
-    if not reports:
+    merged = held.merged()
+    if not reports and key not in {*merged, *merged.values()}:
         raise _nothing()
     with Journal.open(settings.state) as journal:
         # first, because without the entries nobody would know whose they are; and again, for one
@@ -92,8 +97,9 @@ def forget(settings: Settings, patient_id: str, issuer: str | None, actor: str) 
 
 
 def merge(settings: Settings, patient_ids: tuple[str, str], issuer: str | None, actor: str) -> int:
-    """From now on the entries of the first id are the second's; how many. Audited. ScansideError
-    `no_priors` where the first has none."""
+    """From now on the entries of the first id are the second's, and so is what comes later under
+    it; how many moved. The standing exams of that person wait to be compared again. Audited.
+    ScansideError `no_priors` where the first has none."""
     key, into = (_key(settings, one, issuer) for one in patient_ids)
     if key == into:
         raise ScansideError("both ids are the same", code="same_id", remedy="Give two ids.")
@@ -102,7 +108,9 @@ def merge(settings: Settings, patient_ids: tuple[str, str], issuer: str | None, 
         raise _nothing()
     with Journal.open(settings.state) as journal:
         count = held.merge(key, into)
-        journal.audit.add(actor, "priors_merged", entries=count)
+        again = journal.comparisons.again(str(one.report_id) for one in held.of_person(into))
+        journal.audit.add(actor, "priors_merged", entries=count, compared_again=again)
+    bell.ring(settings.state, bell.COMPARE)
     return count
 
 
@@ -126,7 +134,8 @@ def ids(stream: TextIO, *asked: str) -> tuple[str, ...]:
 
 def _key(settings: Settings, patient_id: str, issuer: str | None) -> str:
     whose = settings.priors.issuer if issuer is None else issuer
-    if not Priors(settings.state).all():
+    held = Priors(settings.state)
+    if not held.all() and not held.merged():
         raise _nothing()
     key = patient.key_of(Naming(site_key(settings.state)), whose, patient_id)
     if key is None:

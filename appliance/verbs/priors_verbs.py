@@ -3,7 +3,7 @@
     scanside priors list                       what is kept, without whose it is
     scanside priors show    < id               what is kept of one person
     scanside priors forget  < id               take it away, with its comparisons
-    scanside priors merge   < two ids          the entries of the first are the second's
+    scanside priors merge   < two ids          the first is the second from now on
 
 Rule: libraries are imported inside each verb, as there. An id is never an argument.
 """
@@ -69,7 +69,7 @@ def priors_group(
 
     @made.command("merge")
     def merge(issuer: Issuer = None, config: Config = None) -> None:
-        """Two ids are one person: the entries of the first become the second's (audited)."""
+        """Two ids are one person: what is and comes under the first is the second's (audited)."""
         from appliance.verbs import priors as verb
 
         log(logging.WARNING)

@@ -1,124 +1,147 @@
-"""An exam whose images are here becomes an entry, or nobody's, through the real child."""
+"""An exam whose report was committed -> its entry, image by image."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+import json
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
-from pydicom.dataset import Dataset
 
-from appliance.compare.child import built
-from appliance.report import SeriesKey, Status
-from appliance.results import mqtt
-from appliance.store.journal import Journal
-from appliance.store.priors import Priors
-from appliance.verbs import priors as verb
-from appliance.verbs.discard import discard
+from appliance.bundle import trust
+from appliance.bundle.manifest import Manifest
+from appliance.compare.gather import Gathered, Gatherer
+from appliance.errors import Poisoned
+from appliance.naming import Naming
+from appliance.phantom.chest import Phantom
+from appliance.prior import packed
+from appliance.prior.entry import Entry, Person
+from appliance.prior.patient import NotKept
+from appliance.records import Result
+from appliance.report import Report, SeriesKey
+from appliance.settings import Settings
+from appliance.store import kept
+from appliance.store.rows import ToCompare
+from appliance.store.spool import Spool
 from rigs.chests import Dicom
-from rigs.device import Device
-from rigs.exams import Room
+from rigs.device import Process, Seal
+from rigs.reports import NAMING
 
-ID, BORN, THEN, NOW = "PAT-77-4411", "19470511", "20240213", "20250317"
+STUDY, SERIES = "1.2.3", "1.2.3.4"
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One that was analysed, in a state folder."""
+
+    settings: Settings
+    files: list[Path]
+    """Feet first."""
+    report: Report
+    result: Result
+    manifest: Manifest
+
+    def gathered(self) -> Entry | NotKept:
+        digest = self.report.bundle.digest if self.report.bundle else ""
+        row = ToCompare(str(self.report.report_id), STUDY, SERIES, digest, prior_only=False)
+        naming: Naming = NAMING
+        making = Gatherer(
+            self.settings, Spool(self.settings.state), naming, lambda _: self.manifest
+        )
+        return making(row, self.report)
+
+    def given(self, files: Sequence[Path], person: Person) -> Entry:
+        gathered = Gathered()
+        for file in files:
+            gathered.add(file.read_bytes())
+        found = self.result
+        return gathered.entry(self.manifest, found.masks, found.scores, self.report, person)
 
 
 @pytest.fixture
-def room(ready_site: Device, dicom: Dicom) -> Iterator[Room]:
-    with Journal.open(ready_site.settings.state) as journal:
-        yield Room(ready_site, dicom, journal)
+def exam(tmp_path: Path, dicom: Dicom, process: Process, seal: Seal, tiny_bytes: bytes) -> Exam:
+    slices = dicom.chest(study_uid=STUDY, series_uid=SERIES, PatientID="A-17")
+    result = process(dicom.all(slices))
+    report = seal(result)
+    folder = Spool(tmp_path).folder(SeriesKey(STUDY, SERIES))
+    folder.mkdir(parents=True)
+    files = [folder / f"{one.SOPInstanceUID}.dcm" for one in slices]
+    for file, one in zip(files, slices, strict=True):
+        file.write_bytes(dicom.bytes(one))
+    kept.keep(tmp_path, report, result, [])
+    manifest = trust.check(tiny_bytes).manifest
+    return Exam(Settings(state=tmp_path), files, report, result, manifest)
 
 
-def store(room: Room, image: Dataset) -> None:
-    temp = room.spool.incoming_path()
-    temp.write_bytes(room.dicom.bytes(image))
-    uids = image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID
-    room.spool.store(temp, *uids, lambda *_: True)
+def test_the_entry_has_the_same_bytes_in_whatever_order_the_images_come(exam: Exam) -> None:
+    found = exam.gathered()
+    assert isinstance(found, Entry)
+    assert len(found.report.findings) == len(exam.report.findings) > 0
+    assert {cube.finding for cube in found.cubes} >= {one.id for one in exam.report.findings}
+    person = found.facts.person
+    for files in (exam.files, exam.files[::-1]):
+        assert packed.pack(exam.given(files, person)) == packed.pack(found)
 
 
-def codes(room: Room, study: str) -> list[str]:
-    """Why the exam of a study was not compared."""
-    standing = room.journal.comparisons.standing(room.report(study).report_id)
-    return [reason.code.value for one in standing for reason in one.reasons]
+def test_of_whom_nothing_is_kept_no_pixel_is_decoded(exam: Exam, dicom: Dicom) -> None:
+    for file, one in zip(
+        exam.files, dicom.chest(study_uid=STUDY, series_uid=SERIES, PatientID=""), strict=True
+    ):
+        one.PixelData = b"\0\0"
+        file.write_bytes(dicom.bytes(one))
+    found = exam.gathered()
+    assert isinstance(found, NotKept)
+    assert found.code == "id_missing"
 
 
-@pytest.mark.parametrize("other", ["PAT-77-4412", "pat-77-4411"])
-def test_of_a_study_whose_series_name_two_patients_nothing_is_kept(room: Room, other: str) -> None:
-    room.send("1.2.1", "CT1", PatientID=ID, AcquisitionDate=THEN)
-    (scout,) = room.dicom.chest(study_uid="1.2.1", series_uid="1.2.1.9", PatientID=other)[:1]
-    store(room, scout)
-    room.judge()
-    built(room.settings, room.journal).run()
-    assert codes(room, "1.2.1") == ["no_patient_id"]
-    assert Priors(room.settings.state).all() == ()
+def test_images_that_name_two_patients_are_not_kept(exam: Exam, dicom: Dicom) -> None:
+    last = dicom.chest(study_uid=STUDY, series_uid=SERIES, PatientID="B-18")[-1]
+    found = Path(exam.files[-1])
+    last.SOPInstanceUID = last.file_meta.MediaStorageSOPInstanceUID = found.stem
+    found.write_bytes(dicom.bytes(last))
+    told = exam.gathered()
+    assert isinstance(told, NotKept)
+    assert told.code == "ids_differ"
 
 
-def test_of_a_series_of_which_one_late_image_names_another_patient_nothing_is_kept(
-    room: Room,
-) -> None:
-    room.send("1.2.1", "CT1", last=23, PatientID=ID, AcquisitionDate=THEN)
-    room.send("1.2.1", "CT1", first=23, PatientID="PAT-77-4412", AcquisitionDate=THEN)
-    room.judge()
-    built(room.settings, room.journal).run()
-    report = room.journal.reports.latest(SeriesKey("1.2.1", "1.2.1.1"))
-    assert report is not None
-    assert report.status is Status.NOT_ANALYSED
-    assert room.journal.comparisons.row(report.report_id) is None
-    assert Priors(room.settings.state).all() == ()
+@pytest.mark.parametrize(
+    "lost", ["an image", "half an image", "the list", "the scores", "the lungs"]
+)
+def test_what_is_not_there_any_more_is_told(exam: Exam, lost: str) -> None:
+    beside = exam.settings.state / kept.FOLDER / str(exam.report.report_id)
+    if lost == "an image":
+        exam.files[7].unlink()
+    elif lost == "half an image":
+        exam.files[7].write_bytes(exam.files[7].read_bytes()[:-999])
+    elif lost == "the list":
+        (beside / "images.json").unlink()
+    elif lost == "the scores":
+        (beside / "images.json").write_text(json.dumps(exam.result.facts.images))
+    else:
+        (beside / "lungs.npz").unlink()
+    with pytest.raises(Poisoned):
+        exam.gathered()
 
 
-def test_an_exam_that_was_discarded_and_sent_again_under_another_id_leaves_the_first_person(
-    room: Room,
-) -> None:
-    """Its pixels are the same, and so is its report: only the patient was another one."""
-    room.send("1.2.1", "CT1", PatientID="WRONG", AcquisitionDate=THEN)
-    room.send("1.2.2", "CT1", PatientID="WRONG", AcquisitionDate=NOW, shift_hu=1)
-    room.judge()
-    built(room.settings, room.journal).run()
-    first = room.report("1.2.1").report_id
-    assert discard(room.settings, "1.2.1.1") == 24
-    assert [one.report_id for one in Priors(room.settings.state).all()] != []
-    assert first not in {one.report_id for one in Priors(room.settings.state).all()}
-    built(room.settings, room.journal).run()
-    assert codes(room, "1.2.2") == ["no_prior"], "it was compared with another person's"
-    room.send("1.2.1", "CT1", PatientID=ID, AcquisitionDate=THEN)
-    room.judge()
-    assert room.report("1.2.1").report_id == first
-    built(room.settings, room.journal).run()
-    kept = {one.report_id: one.person for one in Priors(room.settings.state).all()}
-    assert len(kept) == len(set(kept.values())) == 2
-    assert verb.forget(room.settings, ID, None, "me")[0] == 1
-
-
-def test_who_was_forgotten_is_not_kept_again_from_images_that_are_still_here(room: Room) -> None:
-    room.send("1.2.1", "CT1", PatientID=ID, AcquisitionDate=THEN)
-    room.judge()
-    built(room.settings, room.journal).run()
-    assert verb.forget(room.settings, ID, None, "me") == (1, 1)
-    assert room.spool.instances(SeriesKey("1.2.1", "1.2.1.1")), "its images are not forgotten"
-    for _ in range(2):
-        assert built(room.settings, room.journal).run() == 0
-    assert Priors(room.settings.state).all() == ()
-
-
-def test_no_message_and_no_line_of_a_log_says_whose_exams_they_are_or_when_they_were(
-    room: Room, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    person = {"PatientID": ID, "IssuerOfPatientID": "HOUSE-9", "PatientBirthDate": BORN}
-    room.send("1.2.1", "CT1", AcquisitionDate=THEN, **person)
-    room.send("1.2.2", "CT1", AcquisitionDate=NOW, shift_hu=1, **person)
-    room.send("1.2.3", "CT1", AcquisitionDate=NOW, shift_hu=2, PatientID=ID + "\\B")
-    room.judge()
-    caplog.clear()
-    built(room.settings, room.journal).run()
-    (entry,) = {one.person for one in Priors(room.settings.state).all()}
-    rows = room.journal.owed.waiting(mqtt.MQTT, 999)
-    said = [mqtt.Envelope.stored(row.body or b"") for row in rows]
-    texts = [f"{one.topic} {one.payload}" for one in said] + [
-        r.getMessage() for r in caplog.records
-    ]
-    assert sum('"comparison"' in text for text in texts) == 3
-    assert caplog.records
-    hidden = [ID, "HOUSE-9", BORN, THEN, NOW, "1.2.1", "1.2.2", "1.2.3", entry]
-    hidden += ["2024-02-13", "2025-03-17", room.settings.state.as_posix()]
-    assert not [(word, text) for word in hidden for text in texts if word in text]
+def test_of_a_series_its_pixels_are_held_once_as_they_were_decoded(dicom: Dicom) -> None:
+    hu = np.random.default_rng(3).integers(-900, 100, (48, 256, 256)).astype(np.int16)
+    slices = dicom.series(
+        Phantom(hu, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ()), study_uid=STUDY, series_uid=SERIES
+    )
+    each = hu.nbytes / len(hu)
+    first, *others = slices
+    gathered = Gathered()
+    gathered.add(dicom.bytes(first))  # it brings what is made once
+    tracemalloc.start()
+    try:
+        for one in others:
+            gathered.add(dicom.bytes(one))
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(gathered.said) == len(hu)
+    assert held < 1.1 * each * len(others)
+    assert most - held < 12 * each

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from appliance.preprocess import plan
 from appliance.prior import field as fields
-from appliance.prior import keypoints, refine
+from appliance.prior import keypoints, refine, warp
 from appliance.prior.align import Alignment
 from appliance.prior.entry import Image
 from appliance.prior.field import Field
@@ -138,3 +138,19 @@ def test_a_region_is_drawn_as_the_field_stretches() -> None:
     )
     soft = refine.pictures(image, image).fixed
     assert np.allclose(drawn[0], soft[46:55:2, 36:45:2, 56:65:2], atol=0.5)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_regions_are_the_same_however_many_are_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    then = breathing.chest()
+    points = breathing.places(then, 90)
+    random = np.random.default_rng(4)
+    stretch = np.eye(3) + random.normal(0, 0.05, (len(points), 3, 3))
+    drawn = []
+    for number in (len(points), at_once):
+        monkeypatch.setattr(refine, "AT_ONCE", number)
+        drawn.append(refine.regions(warp.Volume(then.values), then, points, stretch, 2.0, 6))
+    assert drawn[0].std() > 10
+    assert np.array_equal(*drawn)

@@ -19,7 +19,7 @@ from appliance.store.priors import Kept, Priors, Swept
 from rigs.entries import named
 from rigs.reports import NAMING
 
-ANN, BOB = (NAMING.patient("", name) for name in ("a12", "b34"))
+ANN, BOB, CAT, DAN = (NAMING.patient("", name) for name in ("a12", "b34", "c56", "d78"))
 KEY, OTHER_KEY = "0123456789abcdef", "fedcba9876543210"
 R1, R2, R3, R4 = (named(n) for n in range(1, 5))
 
@@ -113,8 +113,86 @@ def test_of_two_keys_of_one_person_one_is_made(tmp_path: Path) -> None:
     assert held.merge(ANN, BOB) == 1
     assert found(held) == {(BOB, R1), (BOB, R2)}
     assert held.merge(ANN, BOB) == 0
+    assert held.merged() == {ANN: BOB}
     with pytest.raises(ValueError, match="two keys"):
         held.merge(BOB, BOB)
+
+
+def test_who_has_no_entry_is_not_merged(tmp_path: Path) -> None:
+    held = Priors(tmp_path)
+    put(held, BOB, R2)
+    assert held.merge(ANN, BOB) == 0
+    assert held.merged() == {}
+
+
+def test_what_comes_later_under_a_merged_key_is_kept_under_the_other_one(tmp_path: Path) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    held.merge(ANN, BOB)
+    put(Priors(tmp_path), ANN, R2)
+    assert found(held) == {(BOB, R1), (BOB, R2)}
+    for key in (ANN, BOB):
+        assert {one.report_id for one in held.of_person(key)} == {R1, R2}
+        assert held.holds(key, R2)
+    put(held, CAT, R3)
+    held.merge(BOB, CAT)
+    put(held, ANN, R4)
+    assert {person for person, _ in found(held)} == {CAT}
+    assert {one.report_id for one in held.of_person(ANN)} == {R1, R2, R3, R4}
+
+
+def test_a_key_that_was_merged_takes_its_person_along_into_a_third(tmp_path: Path) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    put(held, BOB, R2)
+    held.merge(ANN, BOB)
+    assert held.merge(ANN, CAT) == 2
+    assert found(held) == {(CAT, R1), (CAT, R2)}
+    assert held.merged() == {ANN: BOB, BOB: CAT}
+
+
+def test_merged_the_wrong_way_round_it_can_be_turned(tmp_path: Path) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    put(held, BOB, R2)
+    held.merge(ANN, BOB)
+    assert held.merge(BOB, ANN) == 2
+    assert held.merged() == {BOB: ANN}
+    assert found(held) == {(ANN, R1), (ANN, R2)}
+
+
+@pytest.mark.parametrize("key", [ANN, BOB])
+def test_to_forget_a_person_forgets_that_keys_were_merged(tmp_path: Path, key: str) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    put(held, CAT, R3)
+    held.merge(ANN, BOB)
+    held.merge(CAT, DAN)
+    assert held.forget(key) == (R1,)
+    assert held.merged() == {CAT: DAN}
+    put(held, ANN, R2)
+    assert found(held) == {(ANN, R2), (DAN, R3)}
+
+
+@pytest.mark.parametrize("written", [b"", b"../../x", b"x" * 999])
+def test_a_merge_that_cannot_be_read_is_none(tmp_path: Path, written: bytes) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    (tmp_path / priors.FOLDER / f"{ANN}{priors.INTO}").write_bytes(written)
+    assert held.merged() == {}
+    assert [one.report_id for one in held.of_person(ANN)] == [R1]
+
+
+def test_merges_that_run_in_a_circle_hide_no_entry(tmp_path: Path) -> None:
+    held = Priors(tmp_path)
+    put(held, ANN, R1)
+    put(held, BOB, R2)
+    for key, into in ((ANN, BOB), (BOB, ANN)):
+        (tmp_path / priors.FOLDER / f"{key}{priors.INTO}").write_text(into)
+    for key in (ANN, BOB):
+        assert held.of_person(key)
+    assert held.forget(ANN) + held.forget(BOB) == (R1, R2)
+    assert held.merged() == {}
 
 
 def test_entries_of_another_site_key_all_go(tmp_path: Path) -> None:
@@ -123,8 +201,10 @@ def test_entries_of_another_site_key_all_go(tmp_path: Path) -> None:
     put(held, ANN, R1)
     put(held, BOB, R2)
     assert held.of_key(KEY) == 0
+    held.merge(BOB, CAT)
     assert held.of_key(OTHER_KEY) == 2
     assert held.all() == ()
+    assert held.merged() == {}
     put(held, ANN, R1)  # with the first key again
     assert held.keep(ANN, R2, b"x", fingerprint=OTHER_KEY) == 1
     assert found(held) == {(ANN, R2)}
@@ -291,6 +371,10 @@ def test_a_power_cut_at_any_step_loses_no_exam_and_doing_it_again_ends_it(
             assert R1 in {one for _, one in left} or R4 in {one for _, one in left}
         assert left <= before | after
         assert all(Priors(state).read(one) in {b"x" * 10, b"new"} for one in Priors(state).all())
+        if act == "merge":  # by one of both, every exam is found, wherever the power went
+            own = [{one.report_id for one in Priors(state).of_person(key)} for key in (ANN, BOB)]
+            assert own[0] in ({R1, R2}, {R1, R2, R3})
+            assert own[0] | own[1] == {R1, R2, R3}
         if ended:
             assert left == after
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
 import sys
 import uuid
@@ -20,7 +21,7 @@ from appliance.reasons import Code
 from appliance.report import Reason
 from appliance.settings import Priors as Rules
 from appliance.settings import Settings
-from appliance.store import kept, site_key
+from appliance.store import bell, kept, site_key
 from appliance.store.journal import Journal
 from appliance.store.priors import Priors
 from appliance.store.rows import ToCompare
@@ -182,17 +183,61 @@ def test_what_the_journal_says_of_forgotten_exams_goes_too(settings: Settings) -
     assert states == ["dead", "dead", "waiting"], "a forgotten exam is not owed an entry again"
 
 
-def test_two_ids_are_made_one_person(settings: Settings) -> None:
+def test_two_ids_are_made_one_person_from_now_on(settings: Settings) -> None:
     assert verb.merge(settings, (BOB, ANN), None, "me@cli") == 1
     assert len(Priors(settings.state).of_person(NAMES.patient("", ANN))) == 3
-    assert audited(settings) == [("me@cli", "priors_merged", {"entries": 1})]
+    detail = {"entries": 1, "compared_again": 0}
+    assert audited(settings) == [("me@cli", "priors_merged", detail)]
     assert "1 scored" in text_of(settings, ANN), "the moved ones can be read"
-    with pytest.raises(ScansideError) as caught:
+    assert text_of(settings, BOB) == text_of(settings, ANN)
+    keys = [NAMES.patient("", one)[:12] for one in (BOB, ANN)]
+    assert f"{keys[0]} was merged: its exams are kept under {keys[1]}" in text_of(settings)
+    assert verb.merge(settings, (BOB, ANN), None, "me") == 0, "they are one already"
+    for wrong, code in (((ANN, f" {ANN}"), "same_id"), (("c56", ANN), "no_priors")):
+        with pytest.raises(ScansideError) as caught:
+            verb.merge(settings, wrong, None, "me")
+        assert caught.value.code == code
+
+
+def test_to_forget_one_id_of_a_merged_person_forgets_both_and_that_they_were_merged(
+    settings: Settings,
+) -> None:
+    verb.merge(settings, (BOB, ANN), None, "me")
+    assert verb.forget(settings, BOB, None, "me") == (3, 0)
+    assert "merged" not in text_of(settings)
+    with pytest.raises(ScansideError):
+        verb.forget(settings, ANN, None, "me")
+
+
+def test_a_merge_that_outlived_its_entries_is_listed_and_can_be_forgotten(
+    settings: Settings,
+) -> None:
+    verb.merge(settings, (BOB, ANN), None, "me")
+    Priors(settings.state).withdraw([report_of(study) for study in ("1.1", "1.2", "1.3")])
+    assert "was merged" in text_of(settings)
+    assert verb.forget(settings, ANN, None, "me") == (0, 0)
+    assert "was merged" not in text_of(settings)
+
+
+def test_the_standing_exams_of_a_merged_person_wait_to_be_compared_again(
+    settings: Settings,
+) -> None:
+    studies = ("1.1", "1.2", "1.3", "1.4")  # the last one is of somebody else
+    with Journal.open(settings.state) as journal:
+        for study in studies:
+            row = ToCompare(str(report_of(study)), study, "1.2.3", "a" * 64, prior_only=False)
+            journal.comparisons.note([row])
+            assert journal.comparisons.commit(report_of(study), [], superseded=(), owed=())
+        assert not journal.comparisons.any()
+    (settings.state / "run").mkdir(exist_ok=True)
+    with bell.hearing(settings.state, bell.COMPARE) as rung:
         verb.merge(settings, (BOB, ANN), None, "me")
-    assert caught.value.code == "no_priors"
-    with pytest.raises(ScansideError) as caught:
-        verb.merge(settings, (ANN, f" {ANN}"), None, "me")
-    assert caught.value.code == "same_id"
+        assert select.select([rung], [], [], 60)[0], "who compares is woken"
+    with Journal.open(settings.state) as journal:
+        rows = [journal.comparisons.row(report_of(study)) for study in studies]
+    states = [row.state for row in rows if row is not None]
+    assert states == ["waiting", "waiting", "waiting", "done"]
+    assert audited(settings)[0][2] == {"entries": 1, "compared_again": 3}
 
 
 def test_ids_come_a_line_each_and_none_is_an_error() -> None:
