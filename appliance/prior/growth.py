@@ -12,9 +12,10 @@ Rules
    both images have one kernel. Where no row speaks of a size, that of the nearest one holds, and
    not less than UNMEASURED; nor less where a body is LENGTHY in either exam: it runs along a vessel
    or a wall, as no body that was measured twice did, and where it ends is chance.
-4. The rate is ln(V2 / V1) a year, with the SD of its rows as error. A doubling time, ln 2 / rate,
-   is said only where the whole interval of the rate lies above 0, else the time that it is not
-   under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
+4. The rate is ln(V2 / V1) a year. Its error is the SD of its rows, and not less than UNMEASURED:
+   no row has a body that changed, or lay in another breath between two exams. A doubling time,
+   ln 2 / rate, is said only where the whole interval of the rate lies above 0, else the time that
+   it is not under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def _rate(then: Sizes, now: Sizes, days: int | None, sd: float) -> Interval | No
         return None
     years = days / YEAR_DAYS
     value = math.log(now.volume_mm3 / then.volume_mm3) / years
-    error = FAR * sd / years
+    error = FAR * max(sd, UNMEASURED.volume_percent / 100) / years
     return Interval(
         value=round(value, 4), low=round(value - error, 4), high=round(value + error, 4)
     )
