@@ -15,9 +15,10 @@ Rules
    images that were blurred alike. Where they could not be, UNMEASURED holds too, and not less than
    what LEAST_MM of the mean axis make of the volume: so far a kernel alone moves the border
    (measured: 1.6 mm between SDs of 0.4 and 1.4 mm).
-4. The rate is ln(V2 / V1) a year, with the SD of its rows as error. A doubling time, ln 2 / rate,
-   is said only where the whole interval of the rate lies above 0, else the time that it is not
-   under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
+4. The rate is ln(V2 / V1) a year. Its error is the SD of its rows, and not less than UNMEASURED:
+   no row has a body that changed, or lay in another breath between two exams. A doubling time,
+   ln 2 / rate, is said only where the whole interval of the rate lies above 0, else the time that
+   it is not under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def _rate(then: Sizes, now: Sizes, days: int | None, sd: float) -> Interval | No
         return None
     years = days / YEAR_DAYS
     value = math.log(now.volume_mm3 / then.volume_mm3) / years
-    error = FAR * sd / years
+    error = FAR * max(sd, UNMEASURED.volume_percent / 100) / years
     return Interval(
         value=round(value, 4), low=round(value - error, 4), high=round(value + error, 4)
     )

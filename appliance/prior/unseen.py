@@ -8,9 +8,11 @@ Rules
    show its size, has a list that was not full, lists nothing there, and shows nothing there in its
    pixels. A missing candidate alone is no absence: detectors miss.
 2. Pixels show nothing where the contrast at the place is under SHOWN of today's: that is the mean
-   of a ball of the finding's size less the median of the lung around it. The place is known to some
-   millimetres, so the highest contrast within REACH_MM of it counts. Where the finding itself has
-   little contrast, or its place lies outside of the lungs there, nobody can tell.
+   of a ball of the finding's size less the median of the lung around it. The place is known to one
+   or two millimetres, so the highest contrast within REACH_MM of it counts; a body that lies half
+   of its size further off still fills a third of such a ball. Further away stand vessels, which are
+   no sign of it. Where the finding itself has little contrast, or its place lies outside of the
+   lungs there, nobody can tell.
 3. Slices show a finding that is at least SLICES of them in size. One under SMALL_MM is said to be
    new or gone only where one and the same bundle has looked at both exams, because another one may
    report smaller ones.
@@ -39,7 +41,7 @@ SHOWN: Final = 1 / 3
 """Share of the finding's own contrast from which on something is seen."""
 LEAST_HU: Final = 120.0
 """A finding of less contrast cannot be told from what lies around it."""
-REACH_MM: Final = 4.0
+REACH_MM: Final = 2.0
 LISTED_MM: Final = 5.0
 TAKEN_MM: Final = 2.0
 """So far around another finding its blurred rim reaches."""

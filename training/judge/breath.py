@@ -133,14 +133,15 @@ def lung_box(exam: Exam) -> tuple[F64, F64]:
     return exam.volume.lps(there.min(0)), exam.volume.lps(there.max(0))
 
 
-def moved(exam: Exam, breath: Breath) -> Exam:
-    """The chest in this breath, on GRID_MM around the place where its lungs then lie."""
+def moved(exam: Exam, breath: Breath, grid_mm: tuple[float, float, float] = GRID_MM) -> Exam:
+    """The chest in this breath, on this grid (mm, z y x) around the place where its lungs then
+    lie."""
     corners = np.stack(np.meshgrid(*zip(*lung_box(exam), strict=True), indexing="ij"), -1)
     there = breath.to_current(corners.reshape(-1, 3))
     low, high = there.min(0) - AROUND_MM, there.max(0) + AROUND_MM
-    shape = tuple(np.ceil((high - low)[::-1] / GRID_MM).astype(int))
+    shape = tuple(np.ceil((high - low)[::-1] / grid_mm).astype(int))
     x, y, z = (float(v) for v in low)
-    grid = Volume(exam.volume.name, np.empty(shape, np.float32), GRID_MM, (x, y, z))
+    grid = Volume(exam.volume.name, np.empty(shape, np.float32), grid_mm, (x, y, z))
     lungs, covered = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
     field = _coarse(grid, breath)
     rows, columns = (_between(n, field.shape[axis]) for axis, n in ((2, shape[1]), (3, shape[2])))

@@ -164,8 +164,15 @@ def test_without_sure_growth_it_is_said_what_the_doubling_time_is_not_under():
     found = changed(seen(500), seen(520), days=365)
     assert found.doubling_days is None
     assert found.doubling_not_under_days == pytest.approx(
-        math.log(2) / (math.log(1.04) + 1.96 * 0.05) * 365, rel=0.01
+        math.log(2) / (math.log(1.04) + 1.96 * 0.19) * 365, rel=0.01
     )
+
+
+@pytest.mark.parametrize(("percent", "sd"), [(3.0, 0.19), (30.0, 0.30)])
+def test_the_interval_of_a_rate_is_of_its_row_and_of_what_no_row_has(percent, sd):
+    rows = [replace(NARROW, volume_percent=percent)]
+    rate = changed(seen(500), seen(1000, 12.6), days=1461, rows=rows).rate_per_year
+    assert rate.high - rate.low == pytest.approx(2 * 1.96 * sd / 4, rel=0.01)
 
 
 def test_what_shrinks_has_no_doubling_time_at_all():

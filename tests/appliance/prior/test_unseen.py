@@ -49,8 +49,12 @@ def test_a_vessel_beside_the_place_is_no_body(today):
     assert why(today, Exam(), there=(45.0, 8.0, -17.0)) == ()
 
 
+def test_a_vessel_that_runs_six_millimetres_from_the_place_is_no_body(today):
+    assert why(today, Exam(), there=(45.0, -19.0, 20.0)) == ()
+
+
 def test_another_finding_beside_the_place_is_not_taken_for_this_one(today):
-    other = (45.0, 15.5, 0.0)
+    other = (45.0, 14.5, 0.0)
     beside = Exam([Ball(other, 8.0)])
     assert why(today, beside) == ("seen_in_pixels",)
     assert why(today, beside, taken=[(other, 4.0)]) == ()
