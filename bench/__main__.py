@@ -25,6 +25,7 @@ from bench import (
     archive,
     associations,
     beside,
+    compared,
     infer,
     line,
     listed,
@@ -40,6 +41,7 @@ COMPARED = {"prepare": prepare, "infer": infer, "receive": receive}
 MEASURED = {
     "associations": associations,
     "archive": archive,
+    "compared": compared,
     "line": line,
     "listed": listed,
     "page": page,
@@ -115,10 +117,8 @@ def main() -> None:
         f"· best of {asked.repeat}"
     )
     results: list[dict[str, Any]] = []
-    for name, compared in COMPARED.items():
-        for what, ours, peer, ours_run, peer_run in (
-            compared.comparisons() if name in wanted else ()
-        ):
+    for name, part in COMPARED.items():
+        for what, ours, peer, ours_run, peer_run in part.comparisons() if name in wanted else ():
             row = Row(what, ours, peer, best(ours_run, asked.repeat), best(peer_run, asked.repeat))
             print(row.one_line(), flush=True)
             results.append({"part": name, **asdict(row), "ratio": row.ratio})

@@ -89,19 +89,19 @@ def _peak(site: Site, folder: Path) -> dict[str, float]:
     return max(samples, key=lambda one: sum(one.values()))
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     """A process and everything below it."""
     found = [pid]
     with contextlib.suppress(OSError):
         below = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        found += [p for child in below for p in _tree(int(child))]
+        found += [p for child in below for p in tree(int(child))]
     return found
 
 
 def pss_mb(pid: int) -> dict[str, float]:
     """Verb -> MB, for the tree of `scanside run`; the children of `receive` count to it."""
     found: dict[str, float] = {}
-    for one in _tree(pid):
+    for one in tree(pid):
         with contextlib.suppress(OSError):  # it has ended
             words = Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")
             name = words[3].decode() if len(words) > 3 else "?"
@@ -121,7 +121,7 @@ def _idle_percent(site: Site) -> float:
 def _seconds_spent(pid: int) -> float:
     """Processor time of the tree (proc(5), stat: fields 14 to 17), ended children included."""
     total = 0
-    for one in _tree(pid):
+    for one in tree(pid):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
             total += sum(map(int, fields[11:15]))
