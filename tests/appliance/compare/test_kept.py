@@ -100,3 +100,22 @@ def test_an_entry_under_the_name_of_another_report_is_none(
         [exam("1.1").report.report_id],
         1,
     )
+
+
+def test_exams_of_merged_keys_are_listed_and_held_by_whichever_key_an_image_names(
+    tmp_path: Path, journal: Journal
+) -> None:
+    exams, priors = KeptExams(Priors(tmp_path), "key", journal), Priors(tmp_path)
+    old, new = "b" * 64, PERSON
+    before = entry(report("1.1"), person=old, taken="20240101", seed=1)
+    exams.keep(before)
+    exams.keep(exam("1.2"))
+    priors.merge(old, new)
+    after = entry(report("1.3"), person=old, taken="20250101", seed=3)
+    exams.keep(after)
+    wanted = {one.report.report_id for one in (before, exam("1.2"), after)}
+    for key in (old, new):
+        assert {one.report_id for one in exams.of_person(key).listed} == wanted
+    assert exams.holds(before)
+    assert exams.holds(after)
+    assert {one.person for one in priors.all()} == {new}
