@@ -128,7 +128,10 @@ def renewed(loaded: trust.Loaded, k: Knobs, sources: Sequence[Source], out: Path
     for role in _kept(manifest):
         networks[role] = loaded.networks[role]
         (out / files[role]).write_bytes(networks[role])
-        about[role] = {"kept_from": manifest.version, "sha256": manifest.networks[role].digest}
+        before = manifest.networks[role]
+        about[role] = {"kept_from": manifest.version, "sha256": before.digest}
+        if before.quantized is not None:
+            about[role]["quantized"] = before.quantized.model_dump(mode="json")
     runs: dict[bundle.Role, str] = {"segment": k.segment, "mass": k.mass}
     for role, run in runs.items():
         networks[role], about[role] = copied(work_folder(run), precision, out / files[role])
