@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from appliance.phantom.chest import Phantom
-from appliance.phantom.chest import chest as drawn
+from rigs.tiny_luna16 import chest, tiny_luna16
 from training import evaluate
 from training.errors import DataError, command
 from training.implant.hosts import load_host, to_lps
@@ -23,57 +21,10 @@ from training.recipes.lung_nodule.patches import load_patches
 BUNDLE = Path(evaluate.__file__).parents[1] / "appliance/factory/bundles/lung-nodule.scanside"
 
 
-@cache
-def chest(seed: int) -> Phantom:
-    return drawn(seed, spacing_mm=(2.5, 1.8, 1.8))
-
-
-def write_scan(root: Path, subset: int, name: str, phantom: Phantom) -> None:
-    """A phantom as LUNA16 ships a scan: MetaImage with its raw file."""
-    folder = root / f"subset{subset}"
-    folder.mkdir(parents=True, exist_ok=True)
-    dz, dy, dx = phantom.spacing_mm
-    x, y, z = phantom.origin_lps_mm
-    (folder / f"{name}.mhd").write_text(
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-        "CompressedData = False\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
-        f"Offset = {x} {y} {z}\nElementSpacing = {dx} {dy} {dz}\n"
-        f"DimSize = {' '.join(map(str, phantom.hu.shape[::-1]))}\n"
-        f"ElementType = MET_SHORT\nElementDataFile = {name}.raw\n"
-    )
-    (folder / f"{name}.raw").write_bytes(phantom.hu.astype("<i2").tobytes())
-
-
-def rows(phantom: Phantom, name: str, value: object = None) -> list[str]:
-    return [
-        f"{name},{x:.3f},{y:.3f},{z:.3f},{n.diameter_mm if value is None else value}"
-        for n in phantom.nodules
-        for x, y, z in [n.center_lps_mm]
-    ]
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scan to train on and one to choose by, with both tables in CSVFILES."""
-    root = tmp_path_factory.mktemp("luna16")
-    annotations = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
-    candidates = ["seriesuid,coordX,coordY,coordZ,class"]
-    for subset, name, seed in ((0, "1.2.10", 1), (luna16.VAL_FOLD, "1.2.12", 3)):
-        phantom = chest(seed)
-        write_scan(root, subset, name, phantom)
-        annotations += rows(phantom, name)
-        candidates += rows(phantom, name, 1)
-        rng = np.random.default_rng(seed)
-        x, y, z = phantom.origin_lps_mm
-        candidates += [
-            f"{name},{x + a:.2f},{y + b:.2f},{z + c:.2f},0"
-            for a, b, c in rng.uniform(40, 200, (60, 3))
-        ]
-        candidates += rows(phantom, name, 0)  # a table that calls nodules none as well
-    (root / "CSVFILES").mkdir()
-    (root / "CSVFILES" / "annotations.csv").write_text("\n".join(annotations) + "\n")
-    (root / "CSVFILES" / "candidates_V2.csv").write_text("\n".join(candidates) + "\n")
-    return root
+    return tiny_luna16(tmp_path_factory.mktemp("luna16"))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
