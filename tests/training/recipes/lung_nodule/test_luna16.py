@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rigs.tiny_luna16 import chest, tiny_luna16
+from rigs.tiny_luna16 import chest, lung_labels, tiny_luna16
 from training import evaluate
 from training.errors import DataError, command
 from training.implant.hosts import load_host, to_lps
-from training.read.datasets import read
+from training.read import origin
+from training.read.datasets import Mark, read
+from training.read.folders import work_folder
 from training.read.left_out import SERIES
 from training.recipes.lung_nodule import luna16
 from training.recipes.lung_nodule.patches import load_patches
@@ -27,9 +29,26 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_luna16(tmp_path_factory.mktemp("luna16"))
 
 
+def test_the_scans_with_the_most_nodules_come_first_and_no_more_than_asked_for(
+    tmp_path: Path,
+) -> None:
+    nodule = Mark((0.0, 0.0, 0.0), 6.0, nodule=True)
+    every = [(split, tmp_path / f"{n}.mhd") for split in ("train", "val") for n in "abcd"]
+    nodules = {"a": [nodule], "b": [nodule] * 3, "c": [nodule] * 2}
+    found = luna16.chosen(every, nodules, "train", 2)
+    assert [path.stem for path in found] == ["b", "c"]
+    assert {path.stem for path in luna16.chosen(every, nodules, "val", 0)} == set("abcd")
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", ["luna16", *map(str, words)])
     command(luna16.main)
+
+
+@pytest.fixture(autouse=True)
+def _work(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lungs of LUNA16 are kept in the work folder."""
+    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path_factory.mktemp("work")))
 
 
 def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negatives(
@@ -40,7 +59,7 @@ def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negative
     with np.load(out) as file:
         images, labels = file["train_images"], file["train_labels"]
         names = {"train_images", "train_labels", "val_images", "val_labels"}
-        assert set(file) == {*names, "left_out"}
+        assert set(file) == {*names, "left_out", "origin"}
     assert set(load_patches(out)) == names
     with np.load(out) as file:
         assert labels.sum() == len(chest(1).nodules)
@@ -75,6 +94,11 @@ def test_a_series_has_the_scans_own_hu_and_its_nodules_as_truth(
     assert np.array_equal(again.hu, first.hu)
     assert again.spacing == pytest.approx(first.spacing)
     assert again.origin == pytest.approx(first.origin)
+    assert origin.of_series(str(folder)).split == "val"
+    with np.load(work_folder("cache") / "1.2.12-lungs.npz") as file:
+        ml = file["mask"].sum() * luna16.GRID_MM**3 / 1000
+    labelled = (lung_labels(chest(3)) > 0).sum() * np.prod(chest(3).spacing_mm) / 1000
+    assert labelled < ml < 1.3 * labelled  # closed at vessels
     assert b"1.2.12\0" not in b"".join(p.read_bytes() for p in folder.glob("*.dcm"))
     figures = evaluate.of_folder(evaluate.open_bundle(BUNDLE), tmp_path)
     assert figures["per_series"][0]["status"] == "analysed"
