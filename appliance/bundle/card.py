@@ -97,7 +97,7 @@ def _networks(manifest: Manifest) -> str:
         for role, n in sorted(manifest.networks.items())
     ]
     ways = [
-        f"{role}: int8 by {q.method} on {q.images} batches ({q.images_digest[:12]}), "
+        f"{role}: int8 by {q.method} on {q.images} images ({q.images_digest[:12]}), "
         f"scales {q.scales_digest[:12]}."
         for role, n in sorted(manifest.networks.items())
         if (q := n.quantized) is not None

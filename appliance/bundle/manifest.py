@@ -64,7 +64,7 @@ class Quantized(Record):
 
     method: Literal["minmax", "percentile"]
     scales_digest: Digest = Field(description="SHA-256 over name and scale of each activation")
-    images: int = Field(ge=1, description="batches of the calibration set")
+    images: int = Field(ge=1, description="images of the calibration set")
     images_digest: Digest = Field(description="SHA-256 over the calibration set, in order")
 
 

@@ -81,6 +81,6 @@ def test_the_card_says_how_a_network_was_quantised(tiny_bytes: bytes) -> None:
     network = manifest.networks["segment"].model_copy(update={"quantized": way})
     networks = {**manifest.networks, "segment": network}
     text = card(manifest.model_copy(update={"networks": networks}), "0" * 64)
-    row = f"segment: int8 by minmax on 16 batches ({'b' * 12}), scales {'a' * 12}."
+    row = f"segment: int8 by minmax on 16 images ({'b' * 12}), scales {'a' * 12}."
     assert row in text
     assert "int8 by" not in card(manifest, "0" * 64)

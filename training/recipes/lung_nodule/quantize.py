@@ -275,7 +275,10 @@ def main() -> None:
         "network": role,
         "run": run,
         **found,
-        "calibration": {"images": len(calibration), "digest": quantize.digest(calibration)},
+        "calibration": {
+            "images": sum(map(len, calibration)),
+            "digest": quantize.digest(calibration),
+        },
         **quantize.compared(plain, made),
         "largest_difference_from_torch": gaps,
     }
