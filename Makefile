@@ -11,7 +11,7 @@
 #   make installer             all that a technician carries to a new box, in one archive (docs/install.md)
 #   make lock                  locks/ anew: the newest releases that pyproject.toml allows
 #   make bundles               train and pack the factory bundles again from ../shared/data
-#   make study                 which lesson teaches registration best: one table (docs/training.md)
+#   make study                 what each part of the recipes is worth: one table (docs/study.md); days
 
 PY := .venv/bin/python
 ARGS ?=
@@ -93,6 +93,6 @@ bundles: setup-train
 	done; \
 	$(PY) -m compile factory $$packed
 
-# ROWS of training/recipes/compare/study.py, two folds each; stopped, the same command goes on
+# Rows of training/recipes/*/study.py that the table does not have; stopped, the same command goes on
 study: setup-train
-	@$(PY) -m training.recipes.compare.study $(ARGS)
+	@$(PY) -m training.study $(ARGS)

@@ -3,6 +3,7 @@
     python -m training.run lung-nodule [--out build/lung-nodule] [--jobs 2] [--only judge]
     python -m training.run chest-pneumonia [--out build/chest-pneumonia]
     python -m training.run lung-compare [--out build/lung-compare]
+    python -m training.run lung-nodule --luna16 ROOT [--hosts 32]    # of LUNA16, not of ../shared
     python -m training.run --list
 
 Rules. TASKS is the one table of tasks: a new task is a folder under `recipes` with its `stages`,
@@ -15,9 +16,12 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from training.errors import command
 from training.recipes.chest_pneumonia import stages as chest_pneumonia
 from training.recipes.compare import stages as compare
+from training.recipes.lung_nodule import luna16_stages as luna16
 from training.recipes.lung_nodule import stages as lung_nodule
 from training.tracks import Failed, Stage, run_stages
 
@@ -36,6 +40,8 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="the names of all tasks, no run")
     parser.add_argument("--out", default="")
     parser.add_argument("--only", default="", help="one track of it, judge say; default: all")
+    parser.add_argument("--luna16", type=Path, metavar="ROOT", help="learn from LUNA16 in ROOT")
+    parser.add_argument("--hosts", type=int, default=luna16.HOSTS, help="its scans in memory (32)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="tracks at once")
     given = parser.parse_args()
     if given.list:
@@ -45,7 +51,13 @@ def main() -> None:
         parser.error(f"name a task: {', '.join(TASKS)}")
     if given.jobs < 1:
         parser.error("--jobs is 1 or more")
-    stages = TASKS[given.task](given.out or f"build/{given.task}")
+    if given.luna16 is None:
+        stages = TASKS[given.task](given.out or f"build/{given.task}")
+    elif given.task != "lung-nodule" or given.hosts < 1:
+        parser.error("--luna16 is for lung-nodule, with --hosts 1 or more")
+    else:
+        stages = luna16.stages(given.luna16, given.out or f"build/{luna16.BUNDLE}", given.hosts)
+        os.environ |= luna16.environment()
     if given.only:
         stages = [{given.only: stage[given.only]} for stage in stages if given.only in stage]
         if not stages:
@@ -59,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -22,11 +22,24 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
 
 Command = list[str]
 """A module and its arguments."""
 Stage = Mapping[str, list[Command]]
 """Tracks by name, the longest first."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a study (`training.study`): commands, and the JSON that the last of them writes."""
+
+    name: str
+    commands: tuple[Command, ...]
+    figures: Path
+    shown: Mapping[str, tuple[str, ...]]
+    """What is shown of the figures: a name, and the keys that lead to its value."""
 
 
 class Failed(Exception):

@@ -96,7 +96,13 @@ def _networks(manifest: Manifest) -> str:
         f"| {role} | {_plain(n.file)} | {n.precision} | {n.digest[:12]} |"
         for role, n in sorted(manifest.networks.items())
     ]
-    return "\n".join(rows)
+    ways = [
+        f"{role}: int8 by {q.method} on {q.images} images ({q.images_digest[:12]}), "
+        f"scales {q.scales_digest[:12]}."
+        for role, n in sorted(manifest.networks.items())
+        if (q := n.quantized) is not None
+    ]
+    return "\n".join(rows) + (f"\n\n{_bullets(ways)}" if ways else "")
 
 
 def _data(manifest: Manifest) -> str:

@@ -16,7 +16,9 @@ line, the line's own model says (bundle/lines.py):
    disease) is not in a line of an earlier one. A head that is there has its network, and a network
    its head. Series in which only masses are looked for (`Limits.masses`) are for a line that finds
    masses.
-6. `requires_appliance` is not below the first appliance that knows the line's version.
+6. `requires_appliance` is not below the first appliance that knows the line's version, nor, where a
+   network says how it was quantised, below the first that knows that record.
+7. Only an int8 network says how it was quantised.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 FileName = Annotated[str, Field(pattern=FILE_NAME, max_length=100)]
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
+SINCE_QUANTIZED = "0.2.0"
+"""The first appliance that knows `Network.quantized`."""
 MAX_BYTES = 1_000_000
 """Of manifest.json."""
 L = TypeVar("L", bound=Record)
@@ -55,6 +59,15 @@ class Port(Record):
     dtype: Literal["float32", "float16", "int8"] = "float32"
 
 
+class Quantized(Record):
+    """How an int8 network got its scales."""
+
+    method: Literal["minmax", "percentile"]
+    scales_digest: Digest = Field(description="SHA-256 over name and scale of each activation")
+    images: int = Field(ge=1, description="images of the calibration set")
+    images_digest: Digest = Field(description="SHA-256 over the calibration set, in order")
+
+
 class Network(Record):
     file: FileName
     digest: Digest
@@ -62,6 +75,15 @@ class Network(Record):
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     preprocess: tuple[Op, ...]
+    quantized: Quantized | None = None
+    """None: a float network, or one from before this was kept."""
+
+    @model_validator(mode="after")
+    def _int8_alone(self) -> Network:
+        """Rule 7 at the top."""
+        if self.quantized is not None and self.precision != "int8":
+            raise ValueError(f"a network of {self.precision} was not quantised")
+        return self
 
 
 class Golden(Record):
@@ -153,6 +175,7 @@ class Manifest(Record):
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
         """Rules 1 to 6 at the top."""
+        self._refuse_older()
         line: OfLine = self.line
         reads = line.reads()
         for role, outputs in reads.items():
@@ -174,8 +197,6 @@ class Manifest(Record):
             raise ValueError(f"the line reads no network {min(idle)!r}")
         if self.accepts.spacing_mm.masses is not None and "mass" not in reads:
             raise ValueError("`accepts.spacing_mm.masses` needs a line that finds masses")
-        if older(self.requires_appliance, needed := line.needs_appliance):
-            raise ValueError(f"`requires_appliance` is below {needed}, the first for this line")
         files = self.files()
         if len({name for name, _ in files}) != len(files):
             raise ValueError("a file is named twice")
@@ -184,6 +205,17 @@ class Manifest(Record):
         if strange := {g.network for g in self.goldens} - set(self.networks):
             raise ValueError(f"a golden case for an unknown network: {_shown(min(strange))}")
         return self
+
+    def _refuse_older(self) -> None:
+        """Rule 6 at the top."""
+        line: OfLine = self.line
+        if older(self.requires_appliance, needed := line.needs_appliance):
+            raise ValueError(f"`requires_appliance` is below {needed}, the first for this line")
+        said = any(network.quantized is not None for network in self.networks.values())
+        if said and older(self.requires_appliance, SINCE_QUANTIZED):
+            raise ValueError(
+                f"`requires_appliance` is below {SINCE_QUANTIZED}, the first that knows `quantized`"
+            )
 
     def line_of(self, model: type[L]) -> L:
         """The line, for who knows its model; TypeError for a bundle of another kind."""
@@ -243,6 +275,9 @@ def write(manifest: Manifest) -> bytes:
     data = manifest.model_dump(mode="json", by_alias=True)
     if manifest.phantom is None:
         del data["phantom"]
+    for role, network in manifest.networks.items():
+        if network.quantized is None:
+            del data["networks"][role]["quantized"]
     return json.dumps(data, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 

@@ -8,17 +8,19 @@ Rules.
    the task's quantising step put them.
 2. source.json is the manifest without the digests of networks and golden cases: packing fills them
    in.
+3. An int8 network says how it was quantised, as far as its run wrote that down.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.bundle.manifest import Network
+from appliance.bundle.manifest import SINCE_QUANTIZED, Network, Quantized, older
 from appliance.report import Record
 from training.errors import RunError
 from training.read.files import file_digest
@@ -94,6 +96,39 @@ def described(
     }
 
 
+def quantized_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """manifest.Quantized of a network, by what its run's quantize.json says; empty where it does
+    not say."""
+    try:
+        scales = json.dumps(about["scales"], sort_keys=True, separators=(",", ":"))
+        way = Quantized(
+            method=about["method"],
+            scales_digest=hashlib.sha256(scales.encode()).hexdigest(),
+            images=about["calibration"]["images"],
+            images_digest=about["calibration"]["digest"],
+        )
+    except KeyError:
+        return {}
+    return way.model_dump(mode="json")
+
+
+def with_quantized(source: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """source.json with rule 3; `about`: by role, what `copied` gave, or for a network that was
+    kept, its `quantized` of before."""
+    networks, said = {}, False
+    for role, network in source["networks"].items():
+        known = about.get(role, {})
+        way = known.get("quantized") or quantized_of(known)
+        networks[role] = dict(network)
+        if way and network["precision"] == "int8":
+            networks[role]["quantized"] = way
+            said = True
+    required = source.get("requires_appliance", "0.1.0")
+    if said and older(required, SINCE_QUANTIZED):
+        required = SINCE_QUANTIZED
+    return {**source, "networks": networks, **({"requires_appliance": required} if said else {})}
+
+
 def write(
     out: Path,
     source: Mapping[str, Any],
@@ -102,6 +137,7 @@ def write(
     networks: Mapping[str, Any],
 ) -> None:
     """Writes source.json, and what a reader wants beside it. `networks`: what is known of each."""
+    source = with_quantized(source, networks)
     for name, content in (
         ("heads", heads),
         ("metrics", metrics),

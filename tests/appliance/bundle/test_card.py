@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from appliance.bundle import trust
 from appliance.bundle.card import NOT_STATED, card
-from appliance.bundle.manifest import Figure
+from appliance.bundle.manifest import Figure, Quantized
 
 
 def test_the_card_states_what_a_reader_needs(tiny_bytes: bytes) -> None:
@@ -73,3 +73,14 @@ def test_the_card_of_a_bundle_for_radiographs_says_nothing_of_slices(
         assert said in text
     assert "mm" not in text[text.index("## Accepted") : text.index("## Networks")]
     assert "Spacing" not in text
+
+
+def test_the_card_says_how_a_network_was_quantised(tiny_bytes: bytes) -> None:
+    manifest = trust.check(tiny_bytes).manifest
+    way = Quantized(method="minmax", scales_digest="a" * 64, images=16, images_digest="b" * 64)
+    network = manifest.networks["segment"].model_copy(update={"quantized": way})
+    networks = {**manifest.networks, "segment": network}
+    text = card(manifest.model_copy(update={"networks": networks}), "0" * 64)
+    row = f"segment: int8 by minmax on 16 images ({'b' * 12}), scales {'a' * 12}."
+    assert row in text
+    assert "int8 by" not in card(manifest, "0" * 64)

@@ -245,3 +245,20 @@ def test_a_newer_line_asks_for_the_appliance_that_knows_it(tiny_radiograph_bytes
     data = pairs(tiny_radiograph_bytes, requires_appliance="0.8.0")
     with pytest.raises(ValidationError, match=r"`requires_appliance` is below 0\.9\.0"):
         ManifestOfPairs.model_validate_json(json.dumps(data))
+
+
+WAY = {"method": "percentile", "scales_digest": "a" * 64, "images": 16, "images_digest": "b" * 64}
+
+
+def test_an_int8_network_may_say_how_it_was_quantised(good: bytes) -> None:
+    data = json.loads(good)
+    assert "quantized" not in data["networks"]["segment"]
+    data["networks"]["segment"].update(precision="int8", quantized=WAY)
+    with pytest.raises(BundleRefused, match=r"below 0\.2\.0, the first that knows `quantized`"):
+        manifest.read(json.dumps(data).encode())
+    data["requires_appliance"] = "0.2.0"
+    read = manifest.read(json.dumps(data).encode())
+    assert json.loads(manifest.write(read)) == data
+    data["networks"]["segment"]["precision"] = "fp32"
+    with pytest.raises(BundleRefused, match="a network of fp32 was not quantised"):
+        manifest.read(json.dumps(data).encode())

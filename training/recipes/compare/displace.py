@@ -6,7 +6,7 @@ Rules.
 1. A lesson is an exact pair (`lessons`). In half of the steps the network is asked a second time,
    with prior warped by its first answer, as the appliance asks it (`passes` of the head).
 2. The loss is the distance from the exact field in the lungs, the likeness of the warped images
-   (NCC or MI), and smoothness; each has its weight, and `python -m ...compare.study` compares them.
+   (NCC or MI), and smoothness; each has its weight, and `make study` compares them.
 3. A first run on lessons of 16 mm takes an eighth of the time a step (`--coarse true`); the one
    that ships begins with its network (`--start`).
 4. With `masks`, images outside of the lungs are hidden from the likeness; with `lungs`, a further

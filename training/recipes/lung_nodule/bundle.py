@@ -55,6 +55,7 @@ ADDED: dict[Role, str] = {
     "mass": "mass.onnx",
     "measure": "measure.onnx",
 }
+NAME = "lung-nodule"
 TITLE = "Lung nodules on chest CT"
 INTENDED_USE = (
     "Marks places in adult chest CT that may be lung nodules of 4 to 30 mm, for a reader who looks "
@@ -217,6 +218,7 @@ def described(
     body: BodyHead | None = None,
     disease: DiseaseHead | None = None,
     masses_mm: float | None = None,
+    name: str = NAME,
 ) -> dict[str, Any]:
     """source.json: the manifest without the digests that packing fills in.
 
@@ -234,7 +236,7 @@ def described(
         age_years=(18.0, 120.0),
     )
     about = source_folder.About(
-        name="lung-nodule",
+        name=name,
         version=version,
         title=TITLE,
         intended_use=INTENDED_USE if mass is None else INTENDED_USE_MASSES,

@@ -58,6 +58,18 @@ from training.recipes.lung_nodule.fold_candidates import (
 from training.recipes.lung_nodule.proposals import onnx_backend
 from training.recipes.lung_nodule.seen import refuse_seen
 
+NOTES = (
+    "Patches carry no patient, so a LIDC patient may be among them and among the shapes.",
+    (
+        "Sensitivities come from implants with shapes of LIDC patients of val, in scans that the "
+        "networks never saw (the lung network saw them). Implants are easier than real nodules."
+    ),
+    (
+        "Two spots of 3 to 4 mm in R01-001 that look like nodules, and that nobody has marked, "
+        "count as false findings in each of its scans; figures without them say so."
+    ),
+)
+"""What a card has to say of these figures."""
 MOST_OTHER = 4
 PATCH_WEIGHT = 0.5
 SURE = 0.9
@@ -323,6 +335,7 @@ def main() -> None:
     figures = {
         "heads": heads,
         "folds": given.fold,
+        "notes": NOTES,
         **published(folds, score, threshold),
         "certainty": doubt,
     }

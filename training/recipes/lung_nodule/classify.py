@@ -35,6 +35,7 @@ from training.learn.steps import seed_all
 from training.networks import EfficientNetLite0, PatchNet, parameter_count
 from training.read.folders import shared_folder, work_folder
 from training.read.left_out import KEY
+from training.read.origin import NOT_STATED
 from training.recipes.lung_nodule.patches import (
     F32,
     U8,
@@ -47,6 +48,8 @@ from training.recipes.lung_nodule.patches import (
 )
 from training.recipes.lung_nodule.teacher import RECIPE as TEACHERS
 from training.recipes.lung_nodule.teacher import loaded
+from training.ship import learned
+from training.ship.provenance import Source, file_source
 
 RECIPE = "lung_nodule_classify"
 Teacher = EfficientNetLite0 | PatchNet
@@ -211,6 +214,14 @@ def compared(k: Knobs, model: PatchNet, teachers: list[Teacher], data: dict[str,
     return figures
 
 
+def sources_of(k: Knobs) -> list[Source]:
+    """What the student learned from, by itself and by the runs that taught it."""
+    found = learned.of_patches(patch_file(shared_folder()))
+    if k.extra:
+        found.append(file_source(f"patches {Path(k.extra).name}", NOT_STATED, Path(k.extra)))
+    return learned.union([*found, *learned.of_runs([*k.teachers.split(","), k.start])])
+
+
 def main() -> None:
     """Data, teachers, loop, and the val figures beside the checkpoint."""
     k = knobs_from_command_line(Knobs())
@@ -230,6 +241,7 @@ def main() -> None:
         "val_n": len(data["val_labels"]),
         "compared": figures,
         "knobs": asdict(k),
+        "sources": sources_of(k),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     for name, row in figures.items():

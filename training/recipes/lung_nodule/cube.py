@@ -39,6 +39,7 @@ from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.read.volume import F32
 from training.recipes.lung_nodule.candidates import U8, Candidates, Mining, cached
 from training.recipes.lung_nodule.folds import judged_runs
+from training.ship import learned
 
 RECIPE = "lung_nodule_cube"
 SIDE = 32  # voxels that the network sees of a candidate's cube
@@ -259,7 +260,10 @@ def main() -> None:
     pools = mined(k.hosts, k.propose, k.seeds, k.threads)
     teacher = teacher_of(k.teacher, k.hosts) if k.teacher else None
     train(k, pools, teacher, folder)
-    (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
+    own = [*learned.of_series(k.hosts), *learned.of_outlines()]
+    sources = learned.union([*own, *learned.of_runs([k.start, k.teacher])])
+    metrics = {"knobs": asdict(k), "sources": sources}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
 
 

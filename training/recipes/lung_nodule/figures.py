@@ -79,6 +79,28 @@ def of_implants(figures: Mapping[str, Any]) -> dict[str, Figure]:
     return found
 
 
+def of_scans(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    """figures.json of `calibrate_scans`: real nodules of scans that no network saw."""
+    found: dict[str, Figure] = {}
+    of = figures.get("of_scans")
+    if not of:
+        return found
+    name, nodules, at = of["name"], of["nodules"], of["at_threshold"]
+    for row in of["curve"]:
+        said = f"{name}: sensitivity at {row['fp_per_scan']:g} false a scan"
+        found[said] = figure(row["sensitivity"], row["interval"], nodules)
+    found[f"{name}: mean of these (CPM)"] = figure(of["cpm"], of["cpm_interval"], nodules)
+    found[f"{name}, operating point: sensitivity"] = figure(
+        at["sensitivity"], at["interval"], nodules
+    )
+    found[f"{name}, operating point: false a scan"] = Figure(value=at["fp_per_scan"], n=of["scans"])
+    for size, row in at["by_size"].items():
+        found[f"{name}, operating point, {size}: sensitivity"] = figure(
+            row["sensitivity"], row["interval"], row["of"]
+        )
+    return found
+
+
 def of_certainty(figures: Mapping[str, Any]) -> dict[str, Figure]:
     """figures.json of `calibrate`: of each host what a fit on the others calls sure, and how much
     of it is right."""

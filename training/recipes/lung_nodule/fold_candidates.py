@@ -153,16 +153,21 @@ def cut(volume: Volume, backend: Backend, fold: Fold) -> dict[str, Any]:
     }
 
 
+def at_mass(host: Host, center_lps_mm: F64) -> npt.NDArray[np.bool_]:
+    """[n] whether a place [n, 3] is at the host's boxed mass."""
+    near = dilate(host.ignored, BESIDE_MM, MASS_MM)
+    at = (host.volume.zyx(center_lps_mm) + 0.5) * host.volume.spacing / MASS_MM
+    index = np.clip(at.astype(int), 0, np.array(near.shape) - 1)
+    return np.asarray(near[tuple(index.T)], np.bool_)
+
+
 def save(
     path: Path, parts: list[dict[str, Any]], truth: list[list[dict[str, Any]]], host: Host
 ) -> None:
     """Writes one npz, whole or not at all."""
     arrays: dict[str, Any] = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
     arrays["scan"] = np.repeat(np.arange(len(parts)), [len(p["heat"]) for p in parts])
-    near = dilate(host.ignored, BESIDE_MM, MASS_MM)
-    at = (host.volume.zyx(arrays["center_lps_mm"]) + 0.5) * host.volume.spacing / MASS_MM
-    index = np.clip(at.astype(int), 0, np.array(near.shape) - 1)
-    arrays["aside"] = near[tuple(index.T)]
+    arrays["aside"] = at_mass(host, arrays["center_lps_mm"])
     lesions, unsure = (
         [
             {

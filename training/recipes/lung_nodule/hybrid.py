@@ -33,6 +33,7 @@ from training.read.shared_series import NODULE_SERIES
 from training.recipes.lung_nodule import patches as luna
 from training.recipes.lung_nodule.candidates import U8, Candidates
 from training.recipes.lung_nodule.cube import PROPOSE, SIDE, drawn, mined, mixed, varied
+from training.ship import learned
 
 RECIPE = "lung_nodule_hybrid"
 
@@ -125,7 +126,16 @@ def main() -> None:
     patches = luna.load_patches(luna.patch_file(shared_folder()))
     model = train(k, pools, patches, folder)
     score = auc(patches["val_labels"], luna.logits_of(model, patches["val_images"]))
-    figures = {"val_auc_of_patches_alone": round(score, 4), "knobs": asdict(k)}
+    sources = [
+        *learned.of_series(k.hosts),
+        *learned.of_outlines(),
+        *learned.of_patches(luna.patch_file(shared_folder())),
+    ]
+    figures = {
+        "val_auc_of_patches_alone": round(score, 4),
+        "knobs": asdict(k),
+        "sources": sources,
+    }
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(f"val auc of patches alone {score:.4f}, checkpoint {folder / 'last.pt'}")
 

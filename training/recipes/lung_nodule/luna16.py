@@ -2,10 +2,12 @@
 
     python -m training.recipes.lung_nodule.luna16 ROOT --patches patches.npz
         [--negatives 20] [--seed 1]
-    python -m training.recipes.lung_nodule.luna16 ROOT --series FOLDER [--split val]
+    python -m training.recipes.lung_nodule.luna16 ROOT --series FOLDER [--split val] [--most 32]
 
-ROOT is LUNA16's own layout: subset0 to subset9 with .mhd and .raw, annotations.csv and
-candidates.csv or candidates_V2.csv beside them or in a folder `CSVFILES`.
+`python -m training.run lung-nodule --luna16 ROOT` calls it (`luna16_stages`). ROOT is LUNA16's own
+layout: subset0 to subset9 with .mhd and .raw, annotations.csv and candidates.csv or
+candidates_V2.csv beside them or in a folder `CSVFILES`; where it has `seg-lungs-LUNA16`, these are
+the lungs that the mask of the lungs learns from.
 
 Rules.
 1. Splits are those of the study index: LUNA16's subset8 is val, subset9 is test, the rest train. A
@@ -15,7 +17,10 @@ Rules.
    are left out: a known lesion is never a negative (readers.negatives).
 3. A series is the scan as CT images with `truth.json` of its annotated nodules, for
    training.evaluate. Nothing in it says whose it is: its UIDs are derived from the scan's own.
-4. A file or folder appears whole or not at all.
+4. A file or folder appears whole or not at all. With --keep what is there already stays.
+5. What is cut says where it comes from (`read.origin`).
+6. LUNA16's lungs are two labels without what is dense at the pleura, so they are closed as those of
+   `read.lung_truth` are, and kept where the recipes look for lungs (`shared_series.host_lungs`).
 """
 
 from __future__ import annotations
@@ -23,7 +28,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +43,20 @@ from appliance.preprocess import reference
 from training.errors import DataError, command
 from training.implant.series import uid_of
 from training.read.datasets import SPLITS, Mark, negatives, read, read_annotations, read_candidates
-from training.read.files import whole_folder
+from training.read.files import whole, whole_folder
+from training.read.folders import work_folder
 from training.read.left_out import KEY, SERIES
+from training.read.lung_truth import close
+from training.read.origin import FILE as ORIGIN
+from training.read.origin import Origin
 from training.read.study_index import TEST_FOLD, VAL_FOLD, write_whole
-from training.read.volume import HIGH_HU, LOW_HU, Volume, stack_of
+from training.read.volume import HIGH_HU, LOW_HU, Volume, resample, stack_of
 
 PATCH = 50
 TABLES = ("", "CSVFILES")
+LUNGS, LUNG_LABELS = "seg-lungs-LUNA16", (3, 4)
+GRID_MM, CLOSE_MM = 1.5, 9.0
+NAME, LICENCE = "LUNA16 (LIDC-IDRI)", "CC BY 4.0"
 CANDIDATES = ("candidates_V2.csv", "candidates.csv")
 
 
@@ -96,7 +109,8 @@ def patch_file(root: Path, most_negatives: int, seed: int) -> bytes:
         print(f"{path.parent.name}/{path.stem}: {len(yes)} nodules, {len(no)} others", flush=True)
     if "train" not in found:
         raise DataError(f"{root}: no candidate in subset0 to subset7 to train on")
-    arrays: dict[str, npt.NDArray[Any]] = {"left_out": np.array(KEY)}
+    said = Origin(f"{NAME}, patches", LICENCE).text()
+    arrays: dict[str, npt.NDArray[Any]] = {"left_out": np.array(KEY), "origin": np.array(said)}
     for split, pairs in found.items():
         arrays[f"{split}_images"] = np.stack([patch for patch, _ in pairs])
         arrays[f"{split}_labels"] = np.array([label for _, label in pairs], np.uint8)
@@ -133,8 +147,35 @@ def ct_image(volume: Volume, number: int, uids: Sequence[str]) -> bytes:
     return out.getvalue()
 
 
-def write_series(path: Path, nodules: Sequence[Mark], out: Path) -> int:
-    """One scan as a folder of CT images with truth.json (rules 3, 4); how many slices."""
+def chosen(
+    every: Sequence[tuple[str, Path]], nodules: Mapping[str, Sequence[Mark]], split: str, most: int
+) -> list[Path]:
+    """The scans of a split, at most so many (0: all): those with the most nodules first, then in an
+    order that nobody chose."""
+    paths = [path for of, path in every if of == split]
+    paths.sort(
+        key=lambda path: (-len(nodules.get(path.stem, [])), sha256(path.stem.encode()).hexdigest())
+    )
+    return paths[:most] if most else paths
+
+
+def keep_lungs(root: Path, name: str, cache: Path) -> bool:
+    """Keeps LUNA16's lungs of a scan for the recipes (rule 6); False where it has none."""
+    path = root / LUNGS / f"{name}.mhd"
+    if not path.exists():
+        return False
+    labels = read(path)
+    share = resample(
+        np.isin(labels.hu, LUNG_LABELS).astype(np.float32), labels.spacing, [GRID_MM] * 3
+    )
+    with whole(cache / f"{name}-lungs.npz") as file:
+        np.savez_compressed(file, mask=close(share >= 0.5, CLOSE_MM, GRID_MM))
+    return True
+
+
+def write_series(path: Path, nodules: Sequence[Mark], out: Path, split: str) -> int:
+    """One scan as a folder of CT images with truth.json and origin.json (rules 3 to 5); how many
+    slices."""
     volume = read(path)
     kinds = "study", "series", "frame of reference"
     uids = [uid_of("scanside.luna16", kind, path.stem) for kind in kinds]
@@ -143,6 +184,8 @@ def write_series(path: Path, nodules: Sequence[Mark], out: Path) -> int:
             (part / f"{number:04d}.dcm").write_bytes(ct_image(volume, number, uids))
         truth = [{"center_lps_mm": m.center_lps_mm, "diameter_mm": m.diameter_mm} for m in nodules]
         (part / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+        said = Origin(f"{NAME}, scans of {split}", LICENCE, split)
+        (part / ORIGIN).write_text(said.text() + "\n")
     return len(volume.hu)
 
 
@@ -155,18 +198,25 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="val", help="of the series (val)")
     parser.add_argument("--negatives", type=int, default=20, help="most of a scan (20)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most", type=int, default=0, help="scans of the split; 0: all (0)")
+    parser.add_argument("--keep", action="store_true", help="leave what is there as it is")
     given = parser.parse_args()
     if (given.patches is None) == (given.series is None):
         parser.error("name --patches or --series")
     if given.patches is not None:
+        if given.keep and given.patches.exists():
+            print(f"{given.patches} is there already")
+            return
         write_whole(given.patches, patch_file(given.root, given.negatives, given.seed))
         print(given.patches)
         return
     nodules = read_annotations(table(given.root, "annotations.csv"))
-    for split, path in scans(given.root):
-        if split == given.split:
-            slices = write_series(path, nodules.get(path.stem, []), given.series / path.stem)
-            print(f"{given.series / path.stem}: {slices} slices", flush=True)
+    for path in chosen(list(scans(given.root)), nodules, given.split, given.most):
+        out = given.series / path.stem
+        if not (given.keep and out.exists()):
+            slices = write_series(path, nodules.get(path.stem, []), out, given.split)
+            drawn = keep_lungs(given.root, path.stem, work_folder("cache"))
+            print(f"{out}: {slices} slices{', lungs of its own' if drawn else ''}", flush=True)
 
 
 if __name__ == "__main__":

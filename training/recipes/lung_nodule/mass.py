@@ -56,6 +56,7 @@ from training.read.folders import shared_folder, work_folder
 from training.read.left_out import KEY
 from training.read.shared_series import TRAINING_SERIES
 from training.read.volume import AIR_HU, F32, F64, window
+from training.ship import learned
 
 STRIDE = 4
 SURE_MM = 20.0
@@ -334,7 +335,9 @@ def main() -> None:
     shapes = cached_shapes(shared_folder(), cache)
     hosts = [load_host(shared_folder(), name, cache) for name in k.hosts.split(",")]
     train(k, hosts, shapes, folder)
-    (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
+    sources = [*learned.of_series(k.hosts), *learned.of_outlines()]
+    metrics = {"knobs": asdict(k), "sources": sources}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
 
 

@@ -43,6 +43,7 @@ from training.read.left_out import KEY
 from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.read.volume import F32, F64, Volume, stack_of
 from training.recipes.lung_nodule.bundle import CUBE_MM, MEASURE, OPS
+from training.ship import learned
 
 DENSITY_OF = {
     "solid": "solid",
@@ -272,7 +273,9 @@ def main() -> None:
     hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     others = made_up_hosts(k.made_up_hosts, k.seed)
     train(k, hosts, others, shapes, folder)
-    (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
+    sources = [*learned.of_series(k.hosts), *learned.of_outlines()]
+    metrics = {"knobs": asdict(k), "sources": sources}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
 
 

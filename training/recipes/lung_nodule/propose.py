@@ -12,6 +12,8 @@ Rules.
 3. The network outlines nodules too while it learns, at stride 2 (`networks.Outlined`): a centre
    alone is one cell of 4096 and says little about where a large nodule ends and a vessel begins.
 4. To judge the recipe, leave a host out (--hosts) and run `calibrate` on that host.
+5. --implants 0 learns from the hosts' own lesions alone, and ALONE of the patches lie around one.
+   That is for a data set with many marked scans (`luna16`); it wants no outlines.
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ from training.read.folders import shared_folder, work_folder
 from training.read.left_out import KEY
 from training.read.shared_series import NODULE_SERIES, nodule_hosts
 from training.recipes.lung_nodule.proposal_patches import Drawing, Patch, mirrored, sample
+from training.ship import learned
 
 RECIPE = "lung_nodule_propose"
+ALONE = 0.5
+"""Share of patches around real lesions where there are no implants."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class Knobs:
     bf16: bool = True
 
 
+def drawing(implants: float) -> Drawing:
+    """How patches are drawn with so many implants a patch (rule 5)."""
+    return Drawing(implants=implants) if implants else Drawing(implants=0.0, real=ALONE)
+
+
 class Patches:
     """Patches without end: new ones, and some of the last `kept` mirrored anew.
 
@@ -84,7 +94,7 @@ class Patches:
     ) -> None:
         """`others`: made-up hosts."""
         self.hosts, self.others, self.shapes, self.k = hosts, others, shapes, k
-        self.drawing = Drawing(implants=k.implants)
+        self.drawing = drawing(k.implants)
         self.recent = deque[tuple[str, Patch]](maxlen=k.kept)
 
     def draw(self, rng: np.random.Generator) -> Patch:
@@ -197,11 +207,15 @@ def main() -> None:
     """Data, model, schedule, loop."""
     k = knobs_from_command_line(Knobs())
     folder, cache = work_folder(k.name), work_folder("cache")
-    shapes = cached_shapes(shared_folder(), cache)
+    shapes = cached_shapes(shared_folder(), cache) if k.implants else []
     hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     others = made_up_hosts(k.made_up_hosts, k.seed)
     train(k, hosts, others, shapes, folder)
-    (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
+    outlines = learned.of_outlines() if k.implants else []
+    own = [*learned.of_series(k.hosts), *outlines]
+    sources = learned.union([*own, *learned.of_runs([k.begin])])
+    metrics = {"knobs": asdict(k), "sources": sources}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
 
 

@@ -51,6 +51,7 @@ from training.recipes.lung_nodule import bundle, cube, disease, mass, measure
 from training.recipes.lung_nodule.candidates import joined
 from training.recipes.lung_nodule.patches import load_patches, patch_file
 from training.recipes.lung_nodule.proposal_patches import Drawing, sample
+from training.recipes.lung_nodule.propose import drawing
 from training.ship import quantize
 from training.ship.onnx_file import exported, require_parity
 from training.ship.source_folder import FILES
@@ -145,14 +146,18 @@ def change(after: list[list[F32]], before: list[list[F32]], near: float) -> floa
     return max(harms)
 
 
-def blocks(role: bundle.Role, hosts: list[str], count: int, rng: np.random.Generator) -> list[F32]:
-    """Inputs of a 3D network from training CTs: implanted patches, or whole scans at 3 mm."""
+def blocks(
+    role: bundle.Role, hosts: list[str], implants: float, count: int, rng: np.random.Generator
+) -> list[F32]:
+    """Inputs of a 3D network from training CTs: patches as the run drew them, or whole scans at
+    3 mm."""
     shared = shared_folder()
     if role == "propose":
         cache = work_folder("cache")
-        shapes = cached_shapes(shared, cache)
+        shapes = cached_shapes(shared, cache) if implants else []
+        how = drawing(implants)
         loaded = [load_host(shared, name, cache) for name in hosts]
-        drawn = [sample(rng, loaded[i % len(loaded)], shapes, Drawing()) for i in range(count)]
+        drawn = [sample(rng, loaded[i % len(loaded)], shapes, how) for i in range(count)]
         return [one.image[None, None] for one in drawn]
     found: list[F32] = []
     scans = [training_series(shared, name) for name in hosts]
@@ -217,7 +222,8 @@ def drawn(
         draw = partial(DRAWN[role], run["hosts"])
         return draw(k.images, rng, "train"), draw(k.judged, rng, "val"), None
     hosts = [h for h in str(run.get("hosts", "")).split(",") if h] or list(NODULE_SERIES)
-    return blocks(role, hosts, k.images, rng), blocks(role, hosts, k.judged, rng), None
+    draw = partial(blocks, role, hosts, float(run.get("implants", Drawing().implants)))
+    return draw(k.images, rng), draw(k.judged, rng), None
 
 
 def made_of(folder: Path, k: Knobs) -> dict[str, Any]:
@@ -269,7 +275,10 @@ def main() -> None:
         "network": role,
         "run": run,
         **found,
-        "calibration": {"images": len(calibration), "digest": quantize.digest(calibration)},
+        "calibration": {
+            "images": sum(map(len, calibration)),
+            "digest": quantize.digest(calibration),
+        },
         **quantize.compared(plain, made),
         "largest_difference_from_torch": gaps,
     }

@@ -27,9 +27,10 @@ from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.manifest import Figure, Manifest
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
-from training.read.folders import shared_folder, work_folder
+from training.read.folders import work_folder
 from training.recipes.lung_nodule import bundle, export, figures
 from training.recipes.lung_nodule.golden_inputs import record
+from training.ship import learned
 from training.ship.provenance import Source, provenance
 from training.ship.source_folder import copied, precision_named, write
 
@@ -72,14 +73,9 @@ def notes(manifest: Manifest, runs: Mapping[str, Mapping[str, Any]]) -> tuple[st
             "patient was left out of patches and shapes for tests elsewhere. Noted of them:"
         ),
         *before.notes,
-        *(_learned(role, of["run"]) for role, of in runs.items()),
+        *(f"{role}: {export.learned_by(of['run'])}" for role, of in runs.items()),
         "The mask of the lungs was renewed and the threshold of nodules was not fitted again.",
     )
-
-
-def _learned(role: str, run: Mapping[str, Any]) -> str:
-    """One note on a renewed network."""
-    return f"{role}: run {run['name']}, learned from {', '.join(str(run['hosts']).split(','))}."
 
 
 def described(
@@ -128,7 +124,10 @@ def renewed(loaded: trust.Loaded, k: Knobs, sources: Sequence[Source], out: Path
     for role in _kept(manifest):
         networks[role] = loaded.networks[role]
         (out / files[role]).write_bytes(networks[role])
-        about[role] = {"kept_from": manifest.version, "sha256": manifest.networks[role].digest}
+        before = manifest.networks[role]
+        about[role] = {"kept_from": manifest.version, "sha256": before.digest}
+        if before.quantized is not None:
+            about[role]["quantized"] = before.quantized.model_dump(mode="json")
     runs: dict[bundle.Role, str] = {"segment": k.segment, "mass": k.mass}
     for role, run in runs.items():
         networks[role], about[role] = copied(work_folder(run), precision, out / files[role])
@@ -151,7 +150,9 @@ def main() -> None:
     if not (k.disease and k.mass_heads):
         raise RunError("--disease and --mass_heads are wanted: their judges write them")
     loaded = trust.check(Path(k.bundle).read_bytes())
-    renewed(loaded, k, export.sources(shared_folder()), Path(k.out))
+    kept = [one.model_dump(mode="json") for one in loaded.manifest.provenance.sources]
+    sources = learned.union([*kept, *learned.of_runs([k.segment, k.mass])])
+    renewed(loaded, k, sources, Path(k.out))
 
 
 if __name__ == "__main__":

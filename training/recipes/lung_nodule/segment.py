@@ -41,6 +41,7 @@ from training.recipes.lung_nodule.altered import (
     without_lungs,
 )
 from training.recipes.lung_nodule.turned import cut, drawn_turn
+from training.ship import learned
 
 RECIPE = "lung_nodule_segment"
 GRID_MM = 3.0
@@ -204,7 +205,8 @@ def main() -> None:
     folder, cache = work_folder(k.name), work_folder("cache")
     hosts = [load_host(shared_folder(), name, cache) for name in nodule_hosts(k.hosts)]
     train(k, hosts, folder)
-    (folder / "metrics.json").write_text(json.dumps({"knobs": asdict(k)}, indent=1) + "\n")
+    metrics = {"knobs": asdict(k), "sources": learned.of_series(k.hosts)}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     print(f"checkpoint {folder / 'last.pt'}")
 
 

@@ -36,6 +36,7 @@ from training.recipes.lung_nodule.patches import (
     mixed,
     patch_file,
 )
+from training.ship import learned
 
 RECIPE = "lung_nodule_teacher"
 
@@ -131,6 +132,10 @@ def main() -> None:
         "val_auc_interval": [round(found.low, 4), round(found.high, 4)],
         "val_n": len(scores),
         "knobs": asdict(k),
+        "sources": [
+            *learned.of_patches(patch_file(shared_folder())),
+            *(learned.of_natural_images() if k.pretrained else []),
+        ],
     }
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(f"val auc {found.value:.4f} ({found.low:.4f}-{found.high:.4f}), n {len(scores)}")

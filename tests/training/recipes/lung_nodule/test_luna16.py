@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from appliance.phantom.chest import Phantom
-from appliance.phantom.chest import chest as drawn
+from rigs.tiny_luna16 import chest, lung_labels, tiny_luna16
 from training import evaluate
 from training.errors import DataError, command
 from training.implant.hosts import load_host, to_lps
-from training.read.datasets import read
+from training.read import origin
+from training.read.datasets import Mark, read
+from training.read.folders import work_folder
 from training.read.left_out import SERIES
 from training.recipes.lung_nodule import luna16
 from training.recipes.lung_nodule.patches import load_patches
@@ -23,62 +23,32 @@ from training.recipes.lung_nodule.patches import load_patches
 BUNDLE = Path(evaluate.__file__).parents[1] / "appliance/factory/bundles/lung-nodule.scanside"
 
 
-@cache
-def chest(seed: int) -> Phantom:
-    return drawn(seed, spacing_mm=(2.5, 1.8, 1.8))
-
-
-def write_scan(root: Path, subset: int, name: str, phantom: Phantom) -> None:
-    """A phantom as LUNA16 ships a scan: MetaImage with its raw file."""
-    folder = root / f"subset{subset}"
-    folder.mkdir(parents=True, exist_ok=True)
-    dz, dy, dx = phantom.spacing_mm
-    x, y, z = phantom.origin_lps_mm
-    (folder / f"{name}.mhd").write_text(
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-        "CompressedData = False\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
-        f"Offset = {x} {y} {z}\nElementSpacing = {dx} {dy} {dz}\n"
-        f"DimSize = {' '.join(map(str, phantom.hu.shape[::-1]))}\n"
-        f"ElementType = MET_SHORT\nElementDataFile = {name}.raw\n"
-    )
-    (folder / f"{name}.raw").write_bytes(phantom.hu.astype("<i2").tobytes())
-
-
-def rows(phantom: Phantom, name: str, value: object = None) -> list[str]:
-    return [
-        f"{name},{x:.3f},{y:.3f},{z:.3f},{n.diameter_mm if value is None else value}"
-        for n in phantom.nodules
-        for x, y, z in [n.center_lps_mm]
-    ]
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scan to train on and one to choose by, with both tables in CSVFILES."""
-    root = tmp_path_factory.mktemp("luna16")
-    annotations = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
-    candidates = ["seriesuid,coordX,coordY,coordZ,class"]
-    for subset, name, seed in ((0, "1.2.10", 1), (luna16.VAL_FOLD, "1.2.12", 3)):
-        phantom = chest(seed)
-        write_scan(root, subset, name, phantom)
-        annotations += rows(phantom, name)
-        candidates += rows(phantom, name, 1)
-        rng = np.random.default_rng(seed)
-        x, y, z = phantom.origin_lps_mm
-        candidates += [
-            f"{name},{x + a:.2f},{y + b:.2f},{z + c:.2f},0"
-            for a, b, c in rng.uniform(40, 200, (60, 3))
-        ]
-        candidates += rows(phantom, name, 0)  # a table that calls nodules none as well
-    (root / "CSVFILES").mkdir()
-    (root / "CSVFILES" / "annotations.csv").write_text("\n".join(annotations) + "\n")
-    (root / "CSVFILES" / "candidates_V2.csv").write_text("\n".join(candidates) + "\n")
-    return root
+    return tiny_luna16(tmp_path_factory.mktemp("luna16"))
+
+
+def test_the_scans_with_the_most_nodules_come_first_and_no_more_than_asked_for(
+    tmp_path: Path,
+) -> None:
+    nodule = Mark((0.0, 0.0, 0.0), 6.0, nodule=True)
+    every = [(split, tmp_path / f"{n}.mhd") for split in ("train", "val") for n in "abcd"]
+    nodules = {"a": [nodule], "b": [nodule] * 3, "c": [nodule] * 2}
+    found = luna16.chosen(every, nodules, "train", 2)
+    assert [path.stem for path in found] == ["b", "c"]
+    assert {path.stem for path in luna16.chosen(every, nodules, "val", 0)} == set("abcd")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", ["luna16", *map(str, words)])
     command(luna16.main)
+
+
+@pytest.fixture(autouse=True)
+def _work(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lungs of LUNA16 are kept in the work folder."""
+    monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path_factory.mktemp("work")))
 
 
 def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negatives(
@@ -89,7 +59,7 @@ def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negative
     with np.load(out) as file:
         images, labels = file["train_images"], file["train_labels"]
         names = {"train_images", "train_labels", "val_images", "val_labels"}
-        assert set(file) == {*names, "left_out"}
+        assert set(file) == {*names, "left_out", "origin"}
     assert set(load_patches(out)) == names
     with np.load(out) as file:
         assert labels.sum() == len(chest(1).nodules)
@@ -124,6 +94,11 @@ def test_a_series_has_the_scans_own_hu_and_its_nodules_as_truth(
     assert np.array_equal(again.hu, first.hu)
     assert again.spacing == pytest.approx(first.spacing)
     assert again.origin == pytest.approx(first.origin)
+    assert origin.of_series(str(folder)).split == "val"
+    with np.load(work_folder("cache") / "1.2.12-lungs.npz") as file:
+        ml = file["mask"].sum() * luna16.GRID_MM**3 / 1000
+    labelled = (lung_labels(chest(3)) > 0).sum() * np.prod(chest(3).spacing_mm) / 1000
+    assert labelled < ml < 1.3 * labelled  # closed at vessels
     assert b"1.2.12\0" not in b"".join(p.read_bytes() for p in folder.glob("*.dcm"))
     figures = evaluate.of_folder(evaluate.open_bundle(BUNDLE), tmp_path)
     assert figures["per_series"][0]["status"] == "analysed"
