@@ -23,6 +23,7 @@ def test_the_page_is_asked_for_by_its_settings_alone() -> None:
         "update": {"root": "/opt/scanside"},
         "web": {"enabled": True},
         "deliver": [{"name": "p", "host": "h", "called_ae": "A"}],
+        "priors": {"query": [{"name": "p", "address": "A@h:104"}]},
     }
     assert of(Settings.model_validate(everything)) == STAGES
 
