@@ -29,6 +29,8 @@ from house.edits import ALL, Row, allowed, listed, put
 from rigs.chests import Dicom
 from rigs.peers import HANG_S, Broker, until
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {".git", ".venv", "shared", "build", "dist", "__pycache__", "demo-out"}
 CACHE = re.compile(r"\.\w+_cache|.*\.egg-info|\.hypothesis")

@@ -348,6 +348,7 @@ NEEDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "gone", "instead", "code", "words"), NEEDS)
 def test_a_stage_does_not_serve_without_a_right_that_it_needs(
     served: Boxed, name: str, gone: str | None, instead: Line | None, code: int, words: str | None

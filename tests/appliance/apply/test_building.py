@@ -32,6 +32,8 @@ from rigs.slotted import TinyRelease, box, says, sha256
 from rigs.updating import OURS
 from rigs.wheels import wheel
 
+pytestmark = pytest.mark.long
+
 PYTHON = Path(sys.executable)
 SETUP = """
 from setuptools import Extension, setup
