@@ -57,6 +57,12 @@ KNOWN = {
     "the wheel, which is in the public domain",
     ("pip", "LICENSE.txt"): "distlib, which it holds, is under PSF-2.0, whose history names it",
     ("scipy", "LICENSE.txt"): "libgfortran, as numpy",
+    (
+        "setuptools",
+        "LICENSE",
+    ): "autocommand, LGPL-3.0, which it holds: files of their own, unchanged "
+    "and with their licence, that nothing of ours imports",
+    ("setuptools", "NOTICE"): "MPL-2.0, which names the GPL as a secondary licence",
     ("typing-extensions", "LICENSE"): "PSF-2.0, whose history names it",
 }
 """(library, licence file) -> why a licence of the GPL family that it names does not bind us."""
