@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class NoBundles:
 
     engines = None
     troubles = ()
+    first = nullcontext
+    """No bundle is opened beside an analysis."""
 
     def follow_builds(self) -> None:
         """None is under way."""

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,7 @@ class Bench:
         self.opened = opened
         self.engines = None
         self.troubles: tuple[str, ...] = ()
+        self.first = nullcontext
 
     def follow_builds(self) -> None:
         """None is under way."""
