@@ -156,7 +156,7 @@ def site(tmp_path: Path) -> Path:
     (state / "site.key").chmod(0o600)
     path = tmp_path / "scanside.toml"
     quiet = f"quiet_s = {QUIET_S}\nreleased_quiet_s = {QUIET_S}\n"
-    path.write_text(f'state = "{state}"\n[work]\nthreads = 2\n{quiet}')
+    path.write_text(f'state = "{state}"\n[work]\nthreads = 2\n{quiet}[priors]\nkeep = false\n')
     return path
 
 
