@@ -30,11 +30,9 @@ from appliance.report import Report, Scores
 from appliance.series import pixels
 from appliance.settings import Settings
 from appliance.store import kept
+from appliance.store.kept import FINDING, LUNGS
 from appliance.store.rows import ToCompare
 from appliance.store.spool import Spool
-
-LUNGS, FINDING = "lungs", "finding-"
-"""Names of masks that are kept beside a report (interpret)."""
 
 
 class Gathered:

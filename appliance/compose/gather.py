@@ -38,11 +38,9 @@ from appliance.results.sr.document import COMPREHENSIVE_3D, ENHANCED
 from appliance.settings import Settings
 from appliance.store import kept
 from appliance.store.journal import Journal
+from appliance.store.kept import FINDING, LUNGS
 from appliance.store.spool import Spool
 
-FINDING = "finding-"
-"""So the body of a finding is called, before its number (interpret.detect)."""
-LUNGS = "lungs"
 MOST_OTHERS = 40
 """Series of a study that are named."""
 PLACE = (

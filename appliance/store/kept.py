@@ -28,6 +28,8 @@ from appliance.store import plain
 from appliance.store.files import DISK
 
 FOLDER = "reports"
+LUNGS, FINDING = "lungs", "finding-"
+"""Names of masks: of the lungs, and of the body of a finding, before its number (interpret)."""
 ROOM = "room"
 """Name of the record of the in-room check (room.check.RoomCheck), where there is one."""
 AXES = "axes_lps_mm"

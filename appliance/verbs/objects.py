@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from appliance.compose.gather import LUNGS, bodies, header, sentence
+from appliance.compose.gather import bodies, header, sentence
 from appliance.compose.objects import Material, Nothing, compose
 from appliance.errors import ScansideError
 from appliance.naming import Naming
@@ -27,6 +27,7 @@ from appliance.results.pacs import is_set_aside
 from appliance.results.source import source
 from appliance.results.sr.case import Case
 from appliance.settings import Settings
+from appliance.store.kept import LUNGS
 from appliance.store.site_key import site_key
 from appliance.verbs.analyze import Analysed, OnDisk
 

@@ -25,14 +25,13 @@ from appliance.errors import Poisoned, Refuse
 from appliance.records import HeatMap, Mask
 from appliance.report import Report, SeriesKey
 from appliance.store import kept
+from appliance.store.kept import FINDING
 from appliance.store.spool import Spool
 from appliance.web.pixels import listing
 from appliance.web.pixels.asked import Answered, Described, When
 from appliance.web.pixels.decoder import HEAD_BYTES, Decoder, NotShown
 from appliance.web.pixels.listing import Frame
 
-FINDING = "finding-"
-"""So the body of a finding is called, before its number (interpret.detect)."""
 MOST_SERIES = 4
 MOST_IMAGES = 5000
 AT_ONCE = 64
