@@ -45,7 +45,7 @@ from appliance.report import (
     Times,
     input_digest,
 )
-from appliance.series import kernel, pixels, select
+from appliance.series import kernel, pixels, scanner, select
 from appliance.series.foreign import Mark
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
@@ -147,6 +147,7 @@ def finish(
         masks=analysis.masks,
         maps=analysis.maps,
         room=analysis.room,
+        quality=analysis.quality,
         notice=bundle.manifest.notice,
         scores=analysis.scores,
     )
@@ -262,4 +263,5 @@ def _facts(fold: Fold, share: Share, outline: Outline[Any], coverage: Coverage) 
         kernel=kernel.published(header.kernel) if header else None,
         coverage=coverage,
         images=outline.images,
+        scanner=scanner.tags(header),
     )

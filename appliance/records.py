@@ -30,6 +30,8 @@ from appliance.report import (
     Status,
 )
 from appliance.room.check import RoomValues
+from appliance.watching.quality import RadiographQuality, VolumeQuality
+from appliance.watching.scanner import Tags
 
 Vector = tuple[float, float, float]
 Pair = tuple[float, float]
@@ -76,6 +78,14 @@ class Header:
     """SHA-256 of Patient ID (0010,0020): enough to tell two patients apart, and never shown."""
     table_height_mm: float | None = None
     """Table Height (0018,1130)."""
+    model: str | None = None
+    """Manufacturer's Model Name (0008,1090)."""
+    kvp: float | None = None
+    """KVP (0018,0060)."""
+    serial: str | None = field(default=None, repr=False)
+    """Device Serial Number (0018,1000): of the scanner, and never shown."""
+    detector: str | None = field(default=None, repr=False)
+    """Detector ID (0018,700A), of a radiograph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +353,8 @@ class Facts:
     images: tuple[str, ...] = ()
     """What was put in order, as `SOPInstanceUID/FRAME` (frames from 0) of a volume and as
     SOPInstanceUID of radiographs: in the order that `Finding.key_image` counts."""
+    scanner: Tags = field(default_factory=Tags)
+    """Of the device that made the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +377,8 @@ class Result:
     maps: tuple[HeatMap, ...] = ()
     room: RoomValues | None = None
     """What was measured of the images themselves (appliance/quality); no part of the report."""
+    quality: tuple[VolumeQuality | RadiographQuality, ...] = ()
+    """The same for the watch over the scanner: one of a volume, one of each radiograph."""
     notice: str = NOTICE
     """Of the bundle."""
     scores: Scores | None = None

@@ -33,6 +33,7 @@ from appliance.report import Coverage, Finding, Reason, Scores
 from appliance.room.check import RoomValues
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
+from appliance.watching.quality import RadiographQuality, VolumeQuality
 
 
 class Image(Protocol):
@@ -123,6 +124,8 @@ class Analysis:
     maps: tuple[HeatMap, ...] = ()
     room: RoomValues | None = None
     """What was measured of the images themselves."""
+    quality: tuple[VolumeQuality | RadiographQuality, ...] = ()
+    """The same, for the watch over the scanner."""
     scores: Scores | None = None
     """All that was scored against the threshold of the line, also below it."""
 

@@ -39,8 +39,9 @@ SHARED, PER_FRAME = 0x52009229, 0x52009230
 DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 """Of the study, the series, the acquisition and the image: the first that is a date counts."""
 TAGS = (
-    0x00080008, 0x00080016, 0x00080018, *DATES, 0x00080060, 0x00080070, 0x00100020, 0x00100030,
-    0x00101010, 0x00102201, 0x00102202, 0x00180015, 0x00180050, 0x00181120, 0x00181130, 0x00181210,
+    0x00080008, 0x00080016, 0x00080018, *DATES, 0x00080060, 0x00080070, 0x00081090, 0x00100020,
+    0x00100030, 0x00101010, 0x00102201, 0x00102202, 0x00180015, 0x00180050, 0x00180060, 0x00181000,
+    0x00181120, 0x00181130, 0x00181210, 0x0018700A,
     0x0020000D, 0x0020000E, 0x00200012, 0x00200013, 0x00200052, 0x00200100, 0x00201002, 0x00201206,
     0x00201208, 0x00201209, 0x00209241, 0x00280301, 0x00282110, SHARED, PER_FRAME,
 )  # fmt: skip
@@ -48,7 +49,7 @@ HUMAN, HUMAN_CODES = {"homo sapiens", "human"}, {("SCT", "337915000"), ("SRT", "
 """Species Description in lower case; (Coding Scheme Designator, Code Value), PS3.16 CID 7454."""
 OLDEST = 120.0
 """Years; an age above is none."""
-NOT_IN_DIGEST = frozenset({"patient", "table_height_mm"})
+NOT_IN_DIGEST = frozenset({"patient", "table_height_mm", "model", "kvp", "serial", "detector"})
 """Facts of a header that came later than the first digests, which stay as they were."""
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
@@ -159,6 +160,10 @@ def of_instance(instance: Instance, *, strict: bool) -> Header:
         lossy=_lenient_text(e, 0x00282110) == "01",
         patient=_patient(e),
         table_height_mm=_lenient_number(e, 0x00181130),
+        model=_lenient_text(e, 0x00081090),
+        kvp=_lenient_number(e, 0x00180060),
+        serial=_lenient_text(e, 0x00181000),
+        detector=_lenient_text(e, 0x0018700A),
     )  # fmt: skip
 
 
