@@ -3,7 +3,9 @@
 Rules.
 1. A library is imported inside its loader, so a stage pays for what it uses (DESIGN: the line).
 2. Precision is pinned: OpenVINO runs float networks as bf16 on CPUs that have it unless told f32.
-   Quantised layers of an INT8 network stay INT8; all else is float32.
+   Quantised layers of an INT8 network stay INT8 where the processor adds their products exactly
+   (host/processor.py). Elsewhere, and with onnxruntime, they are reckoned in float32 as they are
+   written, which is the same up to rounding. All else is float32.
 3. Nothing is written: no model cache, no profile. Axes may be free: any call may have a new shape.
    OpenVINO runs what openvino_graph.py makes of a network.
 4. Ports must be those of the manifest. An output that is not finite is an error, never a negative.
@@ -26,6 +28,7 @@ from appliance.backend.choose import Name, missing
 from appliance.backend.protocol import highest
 from appliance.bundle.manifest import Network
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
+from appliance.host.processor import adds_int8_in_32_bits
 from appliance.host.silence import silence
 from appliance.preprocess import fast
 from appliance.preprocess.spec import Op
@@ -255,10 +258,16 @@ def _only(make: Callable[[], Any]) -> Any:
     return make()
 
 
+def arithmetic(library: Name) -> str:
+    """How a library reckons the layers of an INT8 network on this processor (rule 2)."""
+    return "int8" if library == "openvino" and adds_int8_in_32_bits() else "fp32"
+
+
 def load_openvino(
     networks: Mapping[str, Network], onnx: Mapping[str, bytes], threads: int
 ) -> Mapping[str, Run]:
-    """A Loader. Properties: OpenVINO documentation, "CPU Device" and "Precision Control"."""
+    """A Loader. Properties: OpenVINO documentation, "CPU Device" and "Precision Control"; that of
+    low precision is one of the plugin's own, which it would refuse by name if it went."""
     try:
         core = openvino_core()
     except (ImportError, OSError) as e:
@@ -270,6 +279,7 @@ def load_openvino(
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": threads,
+        "LP_TRANSFORMS_MODE": arithmetic("openvino") == "int8",
     }
 
     def load(role: str, network: Network) -> Run:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from appliance.backend import cpu
 from appliance.backend.choose import LIBRARIES, Name
 from appliance.backend.open import open_backend
 from appliance.bundle import golden, trust
@@ -45,8 +46,9 @@ MODULE = "appliance.runtime.trial"
 
 
 def key(library: Name) -> str:
-    """The key of golden.Runner for cases that run here."""
-    return f"{library} {version(library)} fp32"
+    """The key of golden.Runner for cases that run here. How INT8 is reckoned is part of it: the
+    disk of a box may go on in another."""
+    return f"{library} {version(library)} int8 in {cpu.arithmetic(library)}"
 
 
 class Outcome(Record):
