@@ -15,6 +15,8 @@
 
 PY := .venv/bin/python
 ARGS ?=
+# How many tests run side by side; most of them wait for other processes, not for a core
+JOBS ?= 2
 .PHONY: demo demo-update quick test test-long check bench gpu-check wheel installer lock bundles study setup-demo setup-demo-update setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:
@@ -42,10 +44,10 @@ quick: setup-test
 	@$(PY) .ci/quick.py $(ARGS)
 
 test: setup-test
-	@$(PY) -m pytest -m "not long" $(ARGS)
+	@$(PY) -m pytest -m "not long" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-long: setup-test-long
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: setup-test
 	@$(PY) -m ruff check .
