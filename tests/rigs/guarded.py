@@ -29,6 +29,7 @@ class Box:
     shell: list[str] = field(default_factory=lambda: SHELLS[0])
     asked: list[str] = field(default_factory=list)
     """What `guard` asked of the parent, in order."""
+    script: Path = SCRIPT
 
     def __post_init__(self) -> None:
         for number in (1, 2):
@@ -92,6 +93,14 @@ class Box:
     def alive(self) -> Path:
         return self.trusted / "alive"
 
+    def hurry(self) -> None:
+        """From now on a hundredth of the time counts that `apply` may be silent: a machine that was
+        started half an hour ago has no older sign of it."""
+        whole = SCRIPT.read_text()
+        assert "\nupdater=1800 " in whole
+        self.script = self.folder / "guard.sh"
+        self.script.write_text(whole.replace("\nupdater=1800 ", "\nupdater=18 "))
+
     def updater(self, *, age_s: int, boot: str | None = None) -> None:
         """`apply` said so long ago that it lives."""
         up = int(float(Path("/proc/uptime").read_text().split()[0])) - age_s
@@ -107,7 +116,7 @@ class Box:
         if path is not None:
             env["PATH"] = f"{path}:{env['PATH']}"
         return subprocess.run(
-            [*self.shell, str(SCRIPT), verb, str(self.root), str(self.trusted), *more],
+            [*self.shell, str(self.script), verb, str(self.root), str(self.trusted), *more],
             env=env, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 

@@ -59,6 +59,19 @@ def conv3d(seed: int = 1) -> bytes:
     return model(nodes, ports, [numpy_helper.from_array(WEIGHTS[seed], "w")])
 
 
+def widened() -> bytes:
+    """image -> heat by two convolutions, with eight channels between them."""
+    free = [1, 1, "z", "y", "x"]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, free) for n in ("image", "heat")]
+    nodes = [
+        helper.make_node("Conv", ["image", "to"], ["wide"], pads=[1] * 6),
+        helper.make_node("Conv", ["wide", "back"], ["heat"], pads=[1] * 6),
+    ]
+    shapes = {"to": (8, 1, 3, 3, 3), "back": (1, 8, 3, 3, 3)}
+    made = [numpy_helper.from_array(np.full(s, 0.1, np.float32), n) for n, s in shapes.items()]
+    return model(nodes, ports, made)
+
+
 def pooled() -> bytes:
     """image [n, 1, s, s] -> logit [n, 1]: its mean."""
     nodes = [
@@ -314,15 +327,19 @@ def test_after_a_rest_it_computes_the_same(backend):
     assert np.array_equal(backend.infer("propose", image)["heat"], before)
 
 
-def test_a_rest_of_openvino_gives_back_what_a_large_input_left(name, backend):
+def test_a_rest_of_openvino_gives_back_what_a_large_input_left(name, opener):
+    """What lies between two layers, eight times the input here, is its own memory on any processor;
+    what one layer alone keeps depends on the kernel that it takes there."""
     if name != "openvino":
         pytest.skip("only OpenVINO keeps it")
-    backend.infer("propose", tensor(np.zeros((1, 1, 192, 192, 192), np.float32)))
+    backend = opener({"propose": network("heat")}, {"propose": widened()})
+    backend.infer("propose", tensor(np.zeros((1, 1, 160, 160, 160), np.float32)))
     memory.give_back()
     left = resident()
     backend.rest()
     memory.give_back()
-    assert resident() < left - (20 << 20)
+    assert resident() < left - (60 << 20)
+    backend.close()
 
 
 def resident():

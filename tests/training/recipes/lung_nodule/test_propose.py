@@ -48,7 +48,8 @@ def test_it_learns_what_it_learned_in_a_loop_of_its_own(tmp_path: Path) -> None:
     with (tmp_path / "log.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["step"], row["skipped"]) == ("4", "0")
-    assert float(row["loss"]) == pytest.approx(5.254433, rel=1e-4)
+    # another processor adds in another order: 5.25285 with AVX2, 5.254433 with AVX-512
+    assert float(row["loss"]) == pytest.approx(5.254433, rel=1e-3)
     assert moved("model", every["model"]) == pytest.approx(8.791940, rel=1e-3)
     assert moved("ema", every["ema"]) == pytest.approx(7.797750, rel=1e-3)
     assert moved("model", ["net.stem.0.weight"]) == pytest.approx(0.153183, rel=3e-3)
