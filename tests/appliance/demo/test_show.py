@@ -62,7 +62,13 @@ def of_folder(folder: Path) -> list[str]:
 
 
 @needs_broker
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(n, marks=pytest.mark.long) for n in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_ctrl_c_sigterm_or_a_closed_terminal_leaves_neither_processes_nor_files(
     number: signal.Signals, tmp_path: Path
 ) -> None:

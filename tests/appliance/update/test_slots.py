@@ -152,6 +152,7 @@ def test_a_wheel_of_one_name_with_other_bytes_is_refused_while_a_slot_is_made_of
     ]
 
 
+@pytest.mark.long
 def test_a_kept_wheel_that_rotted_is_put_there_again(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
@@ -329,6 +330,7 @@ def test_a_wheel_cannot_put_another_python_into_the_slot(
     assert refused(places, release).code == "slot_record"
 
 
+@pytest.mark.long
 def test_a_link_in_a_wheel_is_no_link_in_the_slot(places: Places, release: TinyRelease) -> None:
     name, data = wheel("liba", more={"link.py": "/etc/passwd"})
     path = release.folder / name
@@ -347,6 +349,7 @@ def test_a_link_in_a_wheel_is_no_link_in_the_slot(places: Places, release: TinyR
     assert link.read_text() == "/etc/passwd"
 
 
+@pytest.mark.long
 def test_what_was_refused_takes_nothing_from_the_slots_that_are_there(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
@@ -360,6 +363,7 @@ def test_what_was_refused_takes_nothing_from_the_slots_that_are_there(
     assert contents(places.root) == before | {"slots/last": sha256(b"2\n")}
 
 
+@pytest.mark.long
 def test_a_python_that_is_not_there_is_no_fault_of_the_release(
     places: Places, release: TinyRelease
 ) -> None:
@@ -457,6 +461,7 @@ def test_a_link_to_anything_but_a_slot_is_said_with_the_line_that_mends_it(
 # What is removed.
 
 
+@pytest.mark.long
 def test_at_boot_what_is_not_complete_goes_with_its_wheels(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
@@ -498,6 +503,7 @@ def test_a_slot_to_which_a_link_leads_is_never_swept_because_guard_makes_it_anew
     assert (places.previous / "file").exists()
 
 
+@pytest.mark.long
 def test_where_a_set_cannot_be_read_no_wheel_is_removed_and_the_next_slot_is_made(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
@@ -513,6 +519,7 @@ def test_where_a_set_cannot_be_read_no_wheel_is_removed_and_the_next_slot_is_mad
     assert [one.slot for one in slots.complete(places)] == [1, 2]
 
 
+@pytest.mark.long
 def test_old_slots_go_with_the_wheels_that_no_other_needs(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
@@ -551,6 +558,7 @@ def test_neither_what_runs_nor_what_ran_nor_the_newest_that_was_not_recalled_is_
     assert [one.slot for one in slots.complete(places)] == [5, 6]
 
 
+@pytest.mark.long
 def test_a_number_is_not_given_again_when_its_slot_is_gone(places: Places) -> None:
     pretend(places, 1)
     assert slots.free(places) == 2
@@ -568,6 +576,7 @@ def test_a_number_is_not_given_again_when_its_slot_is_gone(places: Places) -> No
 # What was built on this box.
 
 
+@pytest.mark.long
 def test_a_wheel_that_was_built_here_is_installed_without_a_hash_and_written_down(
     places: Places, release: TinyRelease
 ) -> None:
@@ -591,6 +600,7 @@ def test_a_wheel_that_was_built_here_and_has_other_bytes_by_now_is_refused(
     assert slots.complete(places) == ()
 
 
+@pytest.mark.long
 def test_a_wheel_that_was_built_for_another_python_is_left_out_and_not_written_down(
     places: Places, release: TinyRelease
 ) -> None:
