@@ -35,7 +35,7 @@ from appliance.bundle.heads import (
     SegmentHead,
 )
 from appliance.preprocess.spec import RADIOGRAPH_OPS
-from appliance.report import Record
+from appliance.report import ConformalBounds, Record, absent
 
 Role = Literal["segment", "propose", "classify", "cube", "mass", "measure", "displace"]
 EVERY = 512
@@ -218,16 +218,27 @@ class SegmentProposeClassify(Record):
 class ClassifyImage(Record):
     """The line of one radiograph: logit [n] -> score = sigmoid(scale * logit + bias), fitted out of
     fold; `activation`, if named, is the class activation map [n, 1, y, x] that shows where (Zhou et
-    al., arXiv:1512.04150)."""
+    al., arXiv:1512.04150).
+
+    Version 2: an image is sure or unsure by the bounds of `certainty`.
+    """
 
     kind: Literal["classify"] = "classify"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     finding: Literal["pneumonia"]
     output: str
     activation: str | None = None
     scale: float = 1.0
     bias: float = 0.0
     threshold: float = Field(ge=0, le=1)
+    certainty: ConformalBounds | None = Field(default=None, exclude_if=absent)
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> ClassifyImage:
+        """What a version added is not in a line of an earlier one."""
+        if self.version < 2 and self.certainty is not None:
+            raise ValueError(f"version {self.version} of the line has no 'certainty'")
+        return self
 
     @property
     def takes_images(self) -> bool:
@@ -251,7 +262,7 @@ class ClassifyImage(Record):
 
     @property
     def needs_appliance(self) -> str:
-        return "0.0.0"
+        return "0.2.0" if self.version > 1 else "0.0.0"
 
     def reads(self) -> dict[str, set[str]]:
         return {"classify": {self.output, *((self.activation,) if self.activation else ())}}
@@ -267,7 +278,17 @@ class ClassifyImage(Record):
         return self.model_copy(update={"threshold": 0.0})
 
     def limits(self, accepts: Accepts) -> tuple[str, ...]:
-        return ("Frontal views only; each image of a series has a score of its own.",)
+        said = ("Frontal views only; each image of a series has a score of its own.",)
+        if (bounds := self.certainty) is None:
+            return said
+        sure = (
+            f"Sure are scores from {max(bounds.with_from, self.threshold):.4g} on, and below "
+            f"{min(bounds.without_to, self.threshold):.4g}: of each class at most {bounds.alpha:g} "
+            f"is surely called the other (conformal; {bounds.n_with} images with it, "
+            f"{bounds.n_without} without). That holds for images like those; whether it does in "
+            "another hospital, only studies that were read there can tell."
+        )
+        return (*said, sure)
 
 
 class Repeatability(Record):

@@ -97,3 +97,52 @@ def test_an_earlier_line_says_nothing_of_certainty(manifests: dict[int, bytes]) 
     data["line"]["calibration"]["sure_from"] = 0.9
     with pytest.raises(BundleRefused, match="version 2 of the line has no 'sure_from'"):
         manifest.read(json.dumps(data).encode(), "0.2.0")
+
+
+BOUNDS = {"alpha": 0.05, "with_from": 0.8, "without_to": 0.4, "n_with": 389, "n_without": 135}
+
+
+@pytest.fixture
+def radiographs(tiny_radiograph_bytes: bytes) -> dict[str, Any]:
+    """manifest.json of a bundle of radiographs, of version 1 of its line."""
+    found: dict[str, Any] = json.loads(archive.read(tiny_radiograph_bytes)["manifest.json"])
+    return found
+
+
+def test_a_line_of_radiographs_without_bounds_is_written_as_before(
+    radiographs: dict[str, Any],
+) -> None:
+    """An appliance that does not know a key refuses the manifest."""
+    read = manifest.read(json.dumps(radiographs).encode(), "0.1.0")
+    assert "certainty" not in json.loads(manifest.write(read))["line"]
+
+
+def test_version_2_of_radiographs_has_bounds_or_none(radiographs: dict[str, Any]) -> None:
+    radiographs["requires_appliance"] = "0.2.0"
+    for added in ({}, {"certainty": BOUNDS}):
+        radiographs["line"].update(version=2, **added)
+        read = manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+        assert json.loads(manifest.write(read)) == radiographs
+    said = read.line.limits(read.accepts)[1]
+    assert "0.05 is surely called the other (conformal; 389 images with it, 135 without)" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["line"].update(version=1), "version 1 of the line has no 'certainty'"),
+        (lambda m: m.update(requires_appliance="0.1.9"), "`requires_appliance` is below 0.2.0"),
+        (lambda m: m["line"]["certainty"].update(alpha=0.5), "line.certainty.alpha"),
+        (lambda m: m["line"]["certainty"].update(with_from=1.1), "line.certainty.with_from"),
+        (lambda m: m["line"]["certainty"].pop("n_with"), "line.certainty.n_with"),
+    ],
+)
+def test_what_a_line_of_radiographs_may_not_say_is_refused(
+    radiographs: dict[str, Any], change: Change, said: str
+) -> None:
+    radiographs["requires_appliance"] = "0.2.0"
+    radiographs["line"].update(version=2, certainty=dict(BOUNDS))
+    change(radiographs)
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+    assert said in caught.value.text
