@@ -10,7 +10,7 @@ To add a kind: one model here that is an `OfLine`, in the union `Line`; its role
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
@@ -30,9 +30,11 @@ from appliance.bundle.heads import (
     DetectHead,
     DiseaseHead,
     DisplaceHead,
+    Limit,
     MassHead,
     MeasureHead,
     SegmentHead,
+    UsualOutput,
 )
 from appliance.preprocess.spec import RADIOGRAPH_OPS
 from appliance.report import ConformalBounds, Record, absent
@@ -43,6 +45,7 @@ EVERY = 512
 ADDED: Mapping[int, tuple[str, ...]] = {
     2: ("cube", "mass", "measure"),
     3: ("body", "one_lung_share", "disease"),
+    4: ("usual_input", "usual_output"),
 }
 """What each version of the line of lung nodules added, each of it optional."""
 
@@ -111,10 +114,13 @@ class SegmentProposeClassify(Record):
     than `one_lung_share` of the larger one's, so the report names its side. The network of lungs
     also says where they are diseased (`disease`), so the report tells how much of each lung is, and
     which findings are unsure because of it.
+
+    Version 4: images whose figures lie beyond `usual_input`, and more findings than `usual_output`
+    says, are a limitation (interpret/unusual.py).
     """
 
     kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
-    version: Literal[1, 2, 3] = 1
+    version: Literal[1, 2, 3, 4] = 1
     segment: SegmentHead
     propose: DetectHead
     classify: ClassifyHead
@@ -125,6 +131,8 @@ class SegmentProposeClassify(Record):
     body: BodyHead | None = None
     one_lung_share: float | None = Field(default=None, gt=0, lt=1)
     disease: DiseaseHead | None = None
+    usual_input: tuple[Limit, ...] | None = Field(default=None, exclude_if=absent)
+    usual_output: UsualOutput | None = Field(default=None, exclude_if=absent)
     max_findings: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
@@ -138,6 +146,9 @@ class SegmentProposeClassify(Record):
             raise ValueError(f"version {self.version} of the line has no 'sure_from'")
         if self.body is not None and self.mass is None:
             raise ValueError("`body` is read from the network of masses, so the line needs `mass`")
+        figures = [limit.figure for limit in self.usual_input or ()]
+        if len(set(figures)) != len(figures):
+            raise ValueError("`usual_input` has two limits of one figure")
         return self
 
     @model_serializer(mode="wrap")
@@ -169,7 +180,7 @@ class SegmentProposeClassify(Record):
 
     @property
     def needs_appliance(self) -> str:
-        return "0.2.0" if self.version == 3 else "0.0.0"
+        return "0.2.0" if self.version >= 3 else "0.0.0"
 
     def reads(self) -> dict[str, set[str]]:
         found = {
@@ -212,7 +223,18 @@ class SegmentProposeClassify(Record):
             f"Spacing from {spacing.full:g} to {spacing.limited:g} mm: limited.",
             f"Then nothing under {spacing.limited_min_diameter_mm:g} mm is reported.",
             f"At most {self.max_findings} findings a series.",
+            *((_usual(self.usual_input),) if self.usual_input else ()),
         )
+
+
+def _usual(limits: Sequence[Limit]) -> str:
+    """What a card says of them."""
+    each = (
+        f"{one.figure} {'' if one.low is None else f'from {one.low:g} '}"
+        f"{'' if one.high is None else f'to {one.high:g}'}".strip()
+        for one in limits
+    )
+    return f"Outside these figures of the images they are called unusual: {', '.join(each)}."
 
 
 class ClassifyImage(Record):

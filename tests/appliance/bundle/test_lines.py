@@ -99,6 +99,46 @@ def test_an_earlier_line_says_nothing_of_certainty(manifests: dict[int, bytes]) 
         manifest.read(json.dumps(data).encode(), "0.2.0")
 
 
+USUAL = {
+    "version": 4,
+    "usual_input": [{"figure": "noise_hu", "low": None, "high": 60.0}],
+    "usual_output": {"most_findings": 9, "most_share": None, "share_of": 10},
+}
+
+
+def test_version_4_says_what_is_usual_and_versions_before_write_no_key_of_it(
+    manifests: dict[int, bytes],
+) -> None:
+    for version in (1, 2, 3):
+        assert not set(ADDED[4]) & set(json.loads(manifests[version])["line"])
+    data = json.loads(manifests[3])
+    data["line"].update(USUAL)
+    read = manifest.read(json.dumps(data).encode(), "0.2.0")
+    assert json.loads(manifest.write(read)) == data
+    assert "called unusual: noise_hu to 60." in read.line.limits(read.accepts)[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 3}, "version 3 of the line has no 'usual_input'"),
+        ({"usual_input": [{"figure": "noise_hu"}]}, "a limit has an end"),
+        ({"usual_input": [{"figure": "noise_hu", "low": 2, "high": 1}]}, "ends before it begins"),
+        ({"usual_input": [{"figure": "noise_hu", "low": 2}] * 2}, "two limits of one figure"),
+        ({"usual_input": [{"figure": "dose", "low": 2}]}, "line.usual_input.0.figure"),
+        ({"usual_output": {"most_share": 1.5}}, "line.usual_output.most_share"),
+    ],
+)
+def test_what_version_4_may_not_say_is_refused(
+    manifests: dict[int, bytes], change: dict[str, Any], said: str
+) -> None:
+    data = json.loads(manifests[3])
+    data["line"].update({**USUAL, **change})
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(data).encode(), "0.2.0")
+    assert said in caught.value.text
+
+
 BOUNDS = {"alpha": 0.05, "with_from": 0.8, "without_to": 0.4, "n_with": 389, "n_without": 135}
 
 

@@ -20,6 +20,7 @@ from appliance.backend.open import LOADERS, open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden, trust
 from appliance.bundle.accepts import Limits
+from appliance.bundle.heads import UsualOutput
 from appliance.bundle.lines import SegmentProposeClassify
 from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Bundle
@@ -514,6 +515,17 @@ def test_two_lungs_are_no_limitation(slices: list[bytes], third: Bundle, drawing
     result = line.process(slices, third, drawing)
     assert Code.ONE_LUNG not in {r.code for r in result.limitations}
     assert result.facts.coverage.sides == "both"
+
+
+def test_more_findings_than_are_usual_are_a_limitation_and_all_of_them_stay(
+    slices: list[bytes], third: Bundle, drawing: Backend
+) -> None:
+    plain = line.process(slices, third, drawing)
+    few = changed(third, version=4, usual_output=UsualOutput(most_findings=1))
+    result = line.process(slices, few, drawing)
+    assert result.findings == plain.findings
+    assert result.limitations[:-1] == plain.limitations
+    assert result.limitations[-1].code is Code.UNUSUAL_OUTPUT
 
 
 def test_version_3_with_nothing_added_is_version_2(
