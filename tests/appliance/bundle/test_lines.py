@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from appliance.bundle import archive, manifest
+from appliance.bundle.accepts import Limits
 from appliance.bundle.lines import ADDED, SegmentProposeClassify
 from appliance.errors import BundleRefused
 
@@ -89,6 +91,19 @@ def test_all_that_version_3_added_is_optional(manifests: dict[int, bytes]) -> No
     line = manifest.read(json.dumps(data).encode()).line_of(SegmentProposeClassify)
     assert (line.version, line.body, line.one_lung_share, line.disease) == (3, None, None, None)
     assert line.reads()["mass"] == {"heat", "log_diameter"}
+
+
+def test_limits_are_in_order_and_masses_need_a_network(manifests: dict[int, bytes]) -> None:
+    with pytest.raises(ValidationError, match="below `limited`"):
+        Limits(full=2.5, limited=5.0, masses=4.0)
+    said = json.loads(manifests[2])
+    del said["networks"]["mass"]
+    said["line"]["mass"] = None
+    said["goldens"] = [g for g in said["goldens"] if g["network"] != "mass"]
+    with pytest.raises(ValidationError, match="a line that finds masses"):
+        manifest.Manifest.model_validate(said)
+    said["accepts"]["spacing_mm"]["masses"] = None
+    assert manifest.Manifest.model_validate(said).accepts.spacing_mm.most == 5.0
 
 
 def test_an_earlier_line_says_nothing_of_certainty(manifests: dict[int, bytes]) -> None:
