@@ -14,6 +14,7 @@ from the labels: the teachers have seen val. The test split is never read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,9 +55,13 @@ def main() -> None:
     folder = work_folder(k.name)
     model = taught.train(k, data, views, rows, folder)
     copies = shifted(taught.in_unit(data.images[val]), data.labels[val])
-    logits = {name: taught.logits_of(model, copy) for name, copy in copies.items()}
-    about = {"labels": data.labels[val], "folds": data.folds[val], "groups": data.groups[val]}
-    np.savez(folder / LOGITS, **about, **logits)
+    arrays: dict[str, Any] = {
+        "labels": data.labels[val],
+        "folds": data.folds[val],
+        "groups": data.groups[val],
+        **{name: taught.logits_of(model, copy) for name, copy in copies.items()},
+    }
+    np.savez(folder / LOGITS, **arrays)
 
 
 if __name__ == "__main__":
