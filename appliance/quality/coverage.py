@@ -57,7 +57,7 @@ class ClassCoverage(Record):
 
     n: int = Field(ge=0)
     within: int | None = None
-    """How many lay within the bound of their class; None, as the next two, under LEAST."""
+    """How many lay within the bound of their class; None, as all that follows, under LEAST."""
     share: float | None = None
     share_95: Interval | None = None
     other: int | None = None
