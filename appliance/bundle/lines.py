@@ -303,12 +303,12 @@ class ClassifyImage(Record):
         said = ("Frontal views only; each image of a series has a score of its own.",)
         if (bounds := self.certainty) is None:
             return said
+        ends = (bounds.with_from, bounds.without_to, self.threshold)
         sure = (
-            f"Sure are scores from {max(bounds.with_from, self.threshold):.4g} on, and below "
-            f"{min(bounds.without_to, self.threshold):.4g}: of each class at most {bounds.alpha:g} "
-            f"is surely called the other (conformal; {bounds.n_with} images with it, "
-            f"{bounds.n_without} without). That holds for images like those; whether it does in "
-            "another hospital, only studies that were read there can tell."
+            f"Sure are scores from {max(ends):.4g} on and below {min(ends):.4g}: of each class at "
+            f"most {bounds.alpha:g} is surely called the other (conformal; {bounds.n_with} images "
+            f"with it, {bounds.n_without} without). That holds for images like those; whether it "
+            "does in another hospital, only studies that were read there can tell."
         )
         return (*said, sure)
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from appliance.bundle import archive, manifest
 from appliance.bundle.accepts import Limits
-from appliance.bundle.lines import ADDED, SegmentProposeClassify
+from appliance.bundle.lines import ADDED, ClassifyImage, SegmentProposeClassify
 from appliance.errors import BundleRefused
+from appliance.interpret.certainty import doubts, open_negatives
 
 Change = Callable[[dict[str, Any]], object]
 SICK = {"output": "disease", "diffuse_share": 0.05}
@@ -180,6 +181,31 @@ def test_version_2_of_radiographs_has_bounds_or_none(radiographs: dict[str, Any]
         assert json.loads(manifest.write(read)) == radiographs
     said = read.line.limits(read.accepts)[1]
     assert "0.05 is surely called the other (conformal; 389 images with it, 135 without)" in said
+
+
+@pytest.mark.parametrize(
+    ("with_from", "without_to", "sure"),
+    [(0.8, 0.4, (0.8, 0.4)), (0.3, 0.9, (0.9, 0.3)), (0.49, 0.48, (0.5, 0.48))],
+)
+def test_a_card_says_which_scores_are_sure_as_the_line_judges_them(
+    radiographs: dict[str, Any], with_from: float, without_to: float, sure: tuple[float, float]
+) -> None:
+    """Bounds apart, bounds that overlap, and a threshold (0.5) beside both."""
+    radiographs["requires_appliance"] = "0.2.0"
+    bounds = {**BOUNDS, "with_from": with_from, "without_to": without_to}
+    radiographs["line"].update(version=2, certainty=bounds)
+    read = manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+    first, last = sure
+    assert f"from {first:g} on and below {last:g}:" in read.line.limits(read.accepts)[1]
+    line = read.line_of(ClassifyImage)
+    assert line.certainty
+    assert doubts(first + 0.001, line.certainty) == ()
+    assert not open_negatives([("image", last - 0.001)], line.certainty)
+    for score in (first - 0.001, last + 0.001):
+        if score >= line.threshold:
+            assert doubts(score, line.certainty)
+        else:
+            assert open_negatives([("image", score)], line.certainty)
 
 
 @pytest.mark.parametrize(
