@@ -72,6 +72,9 @@ class Code(str, Enum):
     SIZE_ESTIMATED = "size_estimated"
     DIFFUSE_DISEASE = "diffuse_disease"
     MULTIFOCAL = "multifocal"
+    UNSURE_NEGATIVE = "unsure_negative"
+    UNUSUAL_INPUT = "unusual_input"
+    UNUSUAL_OUTPUT = "unusual_output"
     SUSPECT_HU = "suspect_hu"
     TRANSFER_ABORTED = "transfer_aborted"
     UNEXPECTED_COUNT = "unexpected_count"
@@ -156,6 +159,9 @@ REMEDIES: dict[Code, str] = {
     Code.SIZE_ESTIMATED: "Measure the named finding by hand: its diameter is the detector's estimate.",
     Code.DIFFUSE_DISEASE: "Read the diseased lung by eye: findings inside it are unsure, and a nodule in it may be missed.",
     Code.MULTIFOCAL: "Read the ground-glass findings as one picture: many on both sides are more often an infection than nodules.",
+    Code.UNSURE_NEGATIVE: "Read the named image by eye: it has no finding, but its score does not rule one out.",
+    Code.UNUSUAL_INPUT: "Read the images by eye: nothing like them was judged before, so what the findings are worth is unknown; check dose, kernel and field of view.",
+    Code.UNUSUAL_OUTPUT: "Read the images by eye: so many findings are more often a fault of the images, or a disease that is not named, than nodules.",
     Code.SUSPECT_HU: "Check the scanner's calibration; air or blood is far from its usual HU.",
     Code.TRANSFER_ABORTED: "Send the series again; the transfer broke off.",
     Code.UNEXPECTED_COUNT: "Send the series again; fewer images came than the scanner announced.",

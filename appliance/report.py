@@ -169,6 +169,8 @@ Doubt = Literal[
     "inside disease",
     "one of many ground-glass findings on both sides",
     "fewer than nine in ten of such a score are right",
+    "images without it score as high too often",
+    "images with it seldom score as low",
 ]
 """Why a finding is unsure, in words: a closed list."""
 
@@ -245,6 +247,22 @@ class Finding(Record):
         return self.center_lps_mm
 
 
+class ConformalBounds(Record):
+    """Which scores of one image speak for which class: bounds of class-conditional split conformal
+    prediction (appliance/quality/coverage.py fits them, appliance/interpret/certainty.py reads
+    them)."""
+
+    alpha: float = Field(gt=0, lt=0.5)
+    """The share of each class that may lie beyond its bound."""
+    with_from: float = Field(ge=0, le=1)
+    """An image with the finding scores so high, but for `alpha` of them."""
+    without_to: float = Field(ge=0, le=1)
+    """An image without it scores no higher, but for `alpha` of them."""
+    n_with: int = Field(ge=1)
+    n_without: int = Field(ge=1)
+    """Images of each class that the bounds were fitted on."""
+
+
 class Scored(Record):
     """A place that the line scored, whether or not it became a finding."""
 
@@ -262,6 +280,8 @@ class Scores(Record):
     """From which on a score is reported."""
     candidates: tuple[Scored, ...] = ()
     """The highest first."""
+    certainty: ConformalBounds | None = Field(default=None, exclude_if=absent)
+    """By which the certainty of single images was judged; None where the bundle has none."""
 
 
 class Coverage(Record):

@@ -139,6 +139,48 @@ class DisplaceHead(Record):
         return self
 
 
+VolumeFigure = Literal[
+    "noise_hu",
+    "texture_per_mm",
+    "skin_hu_per_mm",
+    "lung_edge_hu_per_mm",
+    "tissue_hu",
+    "air_hu",
+    "lung_share",
+    "diameter_mm",
+    "step_hu",
+    "metal_share",
+]
+"""What is measured of a volume (appliance/watching/quality.py)."""
+
+
+class Limit(Record):
+    """Between which values a figure of the images is usual, ends included; None: it has no end."""
+
+    figure: VolumeFigure
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Limit:
+        if self.low is None and self.high is None:
+            raise ValueError("a limit has an end")
+        if self.low is not None and self.high is not None and self.high < self.low:
+            raise ValueError("a limit ends before it begins")
+        return self
+
+
+class UsualOutput(Record):
+    """How much a line finds in what it is meant for, at most. What is more is a limitation, unless
+    disease explains it; no finding is dropped."""
+
+    most_findings: int | None = Field(default=None, ge=1)
+    most_share: float | None = Field(default=None, gt=0, le=1)
+    """Of the candidates that the classifier scored, at or above the threshold."""
+    share_of: int = Field(default=10, ge=1)
+    """Under so many candidates nothing is said of their share."""
+
+
 class Calibration(Record):
     """score = sigmoid(propose * heat logit + classify * patch logit + cube * cube logit + bias),
     fitted out of fold."""

@@ -10,7 +10,7 @@ To add a kind: one model here that is an `OfLine`, in the union `Line`; its role
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
@@ -30,12 +30,14 @@ from appliance.bundle.heads import (
     DetectHead,
     DiseaseHead,
     DisplaceHead,
+    Limit,
     MassHead,
     MeasureHead,
     SegmentHead,
+    UsualOutput,
 )
 from appliance.preprocess.spec import RADIOGRAPH_OPS
-from appliance.report import Record
+from appliance.report import ConformalBounds, Record, absent
 
 Role = Literal["segment", "propose", "classify", "cube", "mass", "measure", "displace"]
 EVERY = 512
@@ -43,6 +45,7 @@ EVERY = 512
 ADDED: Mapping[int, tuple[str, ...]] = {
     2: ("cube", "mass", "measure"),
     3: ("body", "one_lung_share", "disease"),
+    4: ("usual_input", "usual_output"),
 }
 """What each version of the line of lung nodules added, each of it optional."""
 
@@ -111,10 +114,13 @@ class SegmentProposeClassify(Record):
     than `one_lung_share` of the larger one's, so the report names its side. The network of lungs
     also says where they are diseased (`disease`), so the report tells how much of each lung is, and
     which findings are unsure because of it.
+
+    Version 4: images whose figures lie beyond `usual_input`, and more findings than `usual_output`
+    says, are a limitation (interpret/unusual.py).
     """
 
     kind: Literal["segment-propose-classify-measure"] = "segment-propose-classify-measure"
-    version: Literal[1, 2, 3] = 1
+    version: Literal[1, 2, 3, 4] = 1
     segment: SegmentHead
     propose: DetectHead
     classify: ClassifyHead
@@ -125,6 +131,8 @@ class SegmentProposeClassify(Record):
     body: BodyHead | None = None
     one_lung_share: float | None = Field(default=None, gt=0, lt=1)
     disease: DiseaseHead | None = None
+    usual_input: tuple[Limit, ...] | None = Field(default=None, exclude_if=absent)
+    usual_output: UsualOutput | None = Field(default=None, exclude_if=absent)
     max_findings: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
@@ -138,6 +146,9 @@ class SegmentProposeClassify(Record):
             raise ValueError(f"version {self.version} of the line has no 'sure_from'")
         if self.body is not None and self.mass is None:
             raise ValueError("`body` is read from the network of masses, so the line needs `mass`")
+        figures = [limit.figure for limit in self.usual_input or ()]
+        if len(set(figures)) != len(figures):
+            raise ValueError("`usual_input` has two limits of one figure")
         return self
 
     @model_serializer(mode="wrap")
@@ -169,7 +180,7 @@ class SegmentProposeClassify(Record):
 
     @property
     def needs_appliance(self) -> str:
-        return "0.2.0" if self.version == 3 else "0.0.0"
+        return "0.2.0" if self.version >= 3 else "0.0.0"
 
     def reads(self) -> dict[str, set[str]]:
         found = {
@@ -212,22 +223,44 @@ class SegmentProposeClassify(Record):
             f"Spacing from {spacing.full:g} to {spacing.limited:g} mm: limited.",
             f"Then nothing under {spacing.limited_min_diameter_mm:g} mm is reported.",
             f"At most {self.max_findings} findings a series.",
+            *((_usual(self.usual_input),) if self.usual_input else ()),
         )
+
+
+def _usual(limits: Sequence[Limit]) -> str:
+    """What a card says of them."""
+    each = (
+        f"{one.figure} {'' if one.low is None else f'from {one.low:g} '}"
+        f"{'' if one.high is None else f'to {one.high:g}'}".strip()
+        for one in limits
+    )
+    return f"Outside these figures of the images they are called unusual: {', '.join(each)}."
 
 
 class ClassifyImage(Record):
     """The line of one radiograph: logit [n] -> score = sigmoid(scale * logit + bias), fitted out of
     fold; `activation`, if named, is the class activation map [n, 1, y, x] that shows where (Zhou et
-    al., arXiv:1512.04150)."""
+    al., arXiv:1512.04150).
+
+    Version 2: an image is sure or unsure by the bounds of `certainty`.
+    """
 
     kind: Literal["classify"] = "classify"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     finding: Literal["pneumonia"]
     output: str
     activation: str | None = None
     scale: float = 1.0
     bias: float = 0.0
     threshold: float = Field(ge=0, le=1)
+    certainty: ConformalBounds | None = Field(default=None, exclude_if=absent)
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> ClassifyImage:
+        """What a version added is not in a line of an earlier one."""
+        if self.version < 2 and self.certainty is not None:
+            raise ValueError(f"version {self.version} of the line has no 'certainty'")
+        return self
 
     @property
     def takes_images(self) -> bool:
@@ -251,7 +284,7 @@ class ClassifyImage(Record):
 
     @property
     def needs_appliance(self) -> str:
-        return "0.0.0"
+        return "0.2.0" if self.version > 1 else "0.0.0"
 
     def reads(self) -> dict[str, set[str]]:
         return {"classify": {self.output, *((self.activation,) if self.activation else ())}}
@@ -267,7 +300,17 @@ class ClassifyImage(Record):
         return self.model_copy(update={"threshold": 0.0})
 
     def limits(self, accepts: Accepts) -> tuple[str, ...]:
-        return ("Frontal views only; each image of a series has a score of its own.",)
+        said = ("Frontal views only; each image of a series has a score of its own.",)
+        if (bounds := self.certainty) is None:
+            return said
+        ends = (bounds.with_from, bounds.without_to, self.threshold)
+        sure = (
+            f"Sure are scores from {max(ends):.4g} on and below {min(ends):.4g}: of each class at "
+            f"most {bounds.alpha:g} is surely called the other (conformal; {bounds.n_with} images "
+            f"with it, {bounds.n_without} without). That holds for images like those; whether it "
+            "does in another hospital, only studies that were read there can tell."
+        )
+        return (*said, sure)
 
 
 class Repeatability(Record):

@@ -12,10 +12,9 @@ line, the line's own model says (bundle/lines.py):
 3. A network has only ops that its line allows in its role. A line that sees slices needs the
    figures of slices in `accepts`.
 4. A golden case belongs to a network that is there.
-5. What a version of a line added (2: masses, cubes, measuring; 3: bodies of masses, a missing lung,
-   disease) is not in a line of an earlier one. A head that is there has its network, and a network
-   its head. Series in which only masses are looked for (`Limits.masses`) are for a line that finds
-   masses.
+5. What a version of a line added (bundle/lines.py) is not in a line of an earlier one. A head that
+   is there has its network, and a network its head. Series in which only masses are looked for
+   (`Limits.masses`) are for a line that finds masses.
 6. `requires_appliance` is not below the first appliance that knows the line's version, nor, where a
    network says how it was quantised, below the first that knows that record.
 7. Only an int8 network says how it was quantised.

@@ -28,6 +28,7 @@ Rules.
 7. Disease changes what is said of a finding, never whether it is said (interpret/disease.py). Where
    only masses are looked for nothing is said of it: in slices so thick each edge of the lungs is
    half tissue over several millimetres, and no lesson of the network had such ones.
+8. Images or findings unlike all that the bundle was judged on are a limitation (lines/unlike.py).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from appliance.bundle.lines import Role, SegmentProposeClassify
 from appliance.bundle.manifest import Manifest, Network
 from appliance.interpret import classify, detect, disease, mass, measure, one_lung, segment
 from appliance.interpret.mass import Measured, Parts
+from appliance.lines import unlike
 from appliance.lines.budget import Budget, usual
 from appliance.lines.kind import Analysis, Context
 from appliance.lines.volume import Slices, at_seams, in_plane_spacings
@@ -79,7 +81,8 @@ class Nodules(Slices):
     def analyse(
         self, subject: Stack, manifest: Manifest, backend: Backend, budget: Budget, context: Context
     ) -> Analysis:
-        return analyse(subject, manifest, backend, budget)
+        found = analyse(subject, manifest, backend, budget)
+        return unlike.judged(found, manifest.line_of(SegmentProposeClassify))
 
     def usual_bytes(self, manifest: Manifest) -> int:
         grids = {

@@ -13,7 +13,10 @@ Rules.
    name or modality, such as a capture of the screen) is set aside as foreign beside one that is,
    however many there are: no image here waits for another or fills a gap. A radiograph that cannot
    be read refuses the series: it may be the one that shows something. So does another patient.
-3. score = sigmoid(scale * logit + bias). The heat map is the network's class activation map as it
+3. Where the bundle has bounds of certainty, each finding is sure or unsure, and an image without
+   one that is unsure is named in a limitation (interpret/certainty.py). One without a finding that
+   is not named is sure. Older bundles say nothing of it.
+4. score = sigmoid(scale * logit + bias). The heat map is the network's class activation map as it
    is, with the way from its cells to the pixels of the image as it was sent.
 """
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +37,7 @@ from appliance.bundle.accepts import Accepts
 from appliance.bundle.lines import ClassifyImage
 from appliance.bundle.manifest import Manifest, Network
 from appliance.errors import Poisoned, SeriesRefused
+from appliance.interpret import certainty
 from appliance.lines.budget import Budget
 from appliance.lines.kind import Analysis, Context, Outline, Seen
 from appliance.preprocess import projection
@@ -242,17 +247,41 @@ def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Anal
                 heat_map=None if activation is None else name,
                 key_image=i,
                 key_sop_instance_uid=views[i].header.sop_instance_uid,
+                **_certainty(judged[i].score, line),
             )
         )
     return Analysis(
-        limitations=_lossy(views),
+        limitations=(*_lossy(views), *_open_negatives(views, judged, line)),
         findings=tuple(findings),
         maps=tuple(maps),
         scores=Scores(
             threshold=line.threshold,
             candidates=tuple(Scored(score=s) for s in sorted(j.score for j in judged)[::-1]),
+            certainty=line.certainty,
         ),
     )
+
+
+def _certainty(score: float, line: ClassifyImage) -> dict[str, Any]:
+    """Rule 3: what a finding of this score says of it."""
+    if line.certainty is None:
+        return {}
+    why = certainty.doubts(score, line.certainty)
+    return {"certainty": "unsure" if why else "sure", "unsure_why": why}
+
+
+def _open_negatives(
+    views: Sequence[View], judged: Sequence[_Judged], line: ClassifyImage
+) -> tuple[Reason, ...]:
+    """Rule 3: images without a finding that are unsure, summed up."""
+    if line.certainty is None:
+        return ()
+    without = [
+        (_where(view.header), one.score)
+        for view, one in zip(views, judged, strict=True)
+        if one.score < line.threshold
+    ]
+    return select.summed_up(certainty.open_negatives(without, line.certainty))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,15 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from appliance.report import Digest, Millimetres3, Record, Scored, Scores, absent
+from appliance.report import (
+    ConformalBounds,
+    Digest,
+    Millimetres3,
+    Record,
+    Scored,
+    Scores,
+    absent,
+)
 
 Verdict = Literal["accept", "reject", "missed", "undo"]
 ReaderRole = Literal["display", "technologist", "radiologist", "service"]
@@ -54,6 +62,9 @@ class ReportScores(Record):
     """How many the report has."""
     below: tuple[float, ...] = ()
     """Of every candidate below the threshold, the highest first."""
+    certainty: ConformalBounds | None = Field(
+        default=None, exclude_if=absent, description="as in the scores of the report"
+    )
 
 
 class Feedback(Record):
@@ -109,6 +120,26 @@ class Feedback(Record):
         return self
 
 
+class Read(Record):
+    """That a reader has read all images of a report, and that nothing is in them besides what was
+    accepted and what was marked as missed; or that this is taken back. The last one counts."""
+
+    uid: uuid.UUID
+    """Random, as of Feedback."""
+    at: float
+    """Seconds since 1970, UTC."""
+    report_id: uuid.UUID
+    series: uuid.UUID | None
+    """The published name; None where the journal does not know it any more."""
+    bundle: Digest | None
+    done: bool
+    """False: taken back."""
+    role: ReaderRole
+    reader: str = Field(pattern=r"^[0-9a-f]{1,64}$")
+    scores: ReportScores | None = None
+    """What was scored for the report; None where it is not kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counting:
     """What counts of the rows about one report."""
@@ -135,7 +166,12 @@ def counting(rows: Iterable[Feedback]) -> Counting:
 def of_report(scores: Scores, findings: int) -> ReportScores:
     """Everything that was scored for a report, without the places."""
     below = sorted((c.score for c in _below(scores)), reverse=True)
-    return ReportScores(threshold=scores.threshold, findings=findings, below=tuple(below))
+    return ReportScores(
+        threshold=scores.threshold,
+        findings=findings,
+        below=tuple(below),
+        certainty=scores.certainty,
+    )
 
 
 def at_place(scores: Scores, center_lps_mm: Millimetres3, size_mm: float) -> float | None:

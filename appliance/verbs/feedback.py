@@ -1,6 +1,8 @@
 """`scanside feedback export OUT`: what readers said, as files for who has to judge or archive it.
 
     OUT/feedback.json        all of it, as scanside.feedback/1, with the curves
+    OUT/coverage.json        how often sure and unsure held here, as scanside.coverage/1, and the
+                             bounds that are proposed; where radiographs were read to the end
     OUT/REPORT_ID.dcm        of each report whose images are still here: an Enhanced SR
 
 Rules
@@ -20,6 +22,8 @@ from appliance.compose.gather import Gatherer
 from appliance.errors import Poisoned, ScansideError
 from appliance.host import facts
 from appliance.naming import Naming
+from appliance.quality import coverage
+from appliance.quality.coverage import CoverageExport
 from appliance.results.feedback import Feedback
 from appliance.results.operating import FeedbackExport, of_bundles
 from appliance.results.sr.feedback import feedback
@@ -28,7 +32,7 @@ from appliance.store.journal import Journal
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 
-JSON = "feedback.json"
+JSON, COVERAGE = "feedback.json", "coverage.json"
 
 
 def export(settings: Settings, out: Path) -> Iterator[str]:
@@ -36,10 +40,15 @@ def export(settings: Settings, out: Path) -> Iterator[str]:
     names, or cannot be written."""
     with _reading(settings.state) as journal:
         acts = journal.feedback.all()
+        held = coverage.of_bundles(acts, journal.reads.all())
         reports: dict[str, list[Feedback]] = {}
         for act in acts:
             reports.setdefault(str(act.report_id), []).append(act)
-        paths = [out / JSON, *(out / f"{report_id}.dcm" for report_id in reports)]
+        names = [JSON, COVERAGE] if held else [JSON]
+        paths = [
+            *(out / name for name in names),
+            *(out / f"{report_id}.dcm" for report_id in reports),
+        ]
         for path in paths:
             if path.exists():
                 raise ScansideError(
@@ -54,6 +63,9 @@ def export(settings: Settings, out: Path) -> Iterator[str]:
             operating=of_bundles(acts),
         )
         yield _write(out / JSON, said.model_dump_json(by_alias=True, indent=1).encode())
+        if held:
+            told = CoverageExport(at=said.at, appliance=said.appliance, bundles=held)
+            yield _write(out / COVERAGE, told.model_dump_json(by_alias=True, indent=1).encode())
         naming = Naming(site_key(settings.state))
         gatherer = Gatherer(settings, journal, Spool(settings.state), naming)
         for report_id, about in reports.items():

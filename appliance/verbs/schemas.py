@@ -23,6 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from appliance.bundle.manifest import Manifest
 from appliance.publish.desired import Desired
+from appliance.quality.coverage import CoverageExport
 from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
@@ -53,6 +54,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     **MESSAGES,
     "doctor": Examination,
     "feedback": FeedbackExport,
+    "coverage": CoverageExport,
     "proof": Proof,
 }
 READ: dict[str, type[BaseModel]] = {

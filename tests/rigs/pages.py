@@ -18,7 +18,14 @@ from rigs.ward import Ward
 
 _SERIES = "/study/{study}/series/{series}"
 NOT_PAGES = frozenset(
-    {"/assets/{name}", "/events", "/metrics", "/ledger.csv", "/export/feedback.json"}
+    {
+        "/assets/{name}",
+        "/events",
+        "/metrics",
+        "/ledger.csv",
+        "/export/feedback.json",
+        "/export/coverage.json",
+    }
     | {"/comparison/{comparison}/{pair}/{when}"}
     | {f"{_SERIES}/{what}" for what in ("images", "image/{number}", "masks", "map/{name}")}
 )

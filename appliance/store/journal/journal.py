@@ -52,6 +52,7 @@ from appliance.store.journal.ledger import ForgottenEntry, ReportEntry
 from appliance.store.journal.owed import Outbox
 from appliance.store.journal.pairs import Pairs
 from appliance.store.journal.part import columns
+from appliance.store.journal.reads import Reads
 from appliance.store.journal.reports import Reports, read
 from appliance.store.journal.series import SeriesPart
 from appliance.store.journal.shown import Shown
@@ -86,6 +87,7 @@ class Journal:
         self.commitments = Commitments(database, clock, self.owed)
         self.comparisons = Comparisons(database, clock, self.owed, self.audit)
         self.pairs = Pairs(database, clock, self.audit)
+        self.reads = Reads(database, clock, self.audit)
 
     @classmethod
     def open(

@@ -93,6 +93,20 @@ STEPS: Mapping[int, Step] = MappingProxyType(
   reader TEXT NOT NULL
 ) STRICT""",
                 "CREATE INDEX pairs_of_report ON pairs (report_id)",
+                # that a reader has read all images of a report (reads.py): append-only, without a
+                # trigger because a step makes none; of one report the last row counts
+                """CREATE TABLE reads (
+  uid TEXT PRIMARY KEY,
+  at REAL NOT NULL,
+  report_id TEXT NOT NULL,
+  series TEXT,
+  bundle TEXT,
+  done INTEGER NOT NULL CHECK (done IN (0, 1)),
+  role TEXT NOT NULL,
+  reader TEXT NOT NULL,
+  scores TEXT
+) STRICT""",
+                "CREATE INDEX reads_of_report ON reads (report_id)",
                 # 1: nothing is owed of it, for all of its study came from senders of earlier exams
                 "ALTER TABLE series ADD COLUMN silent INTEGER",
             ),

@@ -2,8 +2,9 @@
 
     POST /feedback               one act, or one comment, of who is logged in
     GET  /feedback/{report}      what was said of one report
-    GET  /operating-point        what another threshold would have done
+    GET  /operating-point        what another threshold would have done; how often certainty held
     GET  /export/feedback.json   all acts and curves, as scanside.feedback/1
+    GET  /export/coverage.json   how often certainty held, as scanside.coverage/1
 
 Rules
 - Everything works with forms alone; feedback.js sends the same forms without leaving the page.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Final
@@ -28,9 +29,11 @@ from starlette.responses import RedirectResponse, Response
 
 from appliance.errors import StateUnusable
 from appliance.host import facts
+from appliance.quality import coverage
+from appliance.quality.coverage import CoverageExport
 from appliance.report import Millimetres3, Report, SeriesKey, Status
 from appliance.results import operating
-from appliance.results.feedback import Feedback, PlacePx, of_report
+from appliance.results.feedback import Feedback, PlacePx, Read, of_report
 from appliance.results.mqtt import Mqtt
 from appliance.results.operating import FeedbackExport
 from appliance.store import kept
@@ -45,6 +48,8 @@ from appliance.web.site import EVERYBODY, Role, Route, form, site, visitor
 ACCOUNTS: Final[frozenset[Role]] = EVERYBODY - {"display"}
 _VERDICTS: Final[frozenset[str]] = frozenset({"accept", "reject", "missed", "undo"})
 _COMMENT: Final = "comment"
+_READ: Final = {"read": True, "unread": False}
+"""That all images of a report were read, and that this is taken back."""
 
 
 def shown(request: Request, journal: Journal, report: Report, where: Where = "study") -> Shown:
@@ -53,6 +58,7 @@ def shown(request: Request, journal: Journal, report: Report, where: Where = "st
         report,
         journal.feedback.of_report(report.report_id),
         journal.feedback.comments(report.report_id),
+        journal.reads.counting(report.report_id),
         who=visitor(request),
         where=where,
     )
@@ -66,8 +72,9 @@ def page(request: Request) -> Response:
 
 
 def give(request: Request) -> Response:
-    """POST /feedback: report, verdict (accept, reject, missed, undo or comment), uid, and what the
-    verdict is about: finding, undoes, x y z size_mm, image column row size_mm, or text."""
+    """POST /feedback: report, verdict (accept, reject, missed, undo, comment, read or unread), uid,
+    and what the verdict is about: finding, undoes, x y z size_mm, image column row size_mm, or
+    text."""
     sent = form(request)
     with _about(request, sent.get("report", "")) as (journal, report, key):
         series = journal.shown.name(key)
@@ -77,6 +84,8 @@ def give(request: Request) -> Response:
     try:
         if sent.get("verdict") == _COMMENT:
             heard = _remark(request, sent, report)
+        elif sent.get("verdict") in _READ:
+            heard = _finish(request, sent, report, series)
         else:
             heard = _say(request, sent, report, series)
     except StateUnusable as e:
@@ -94,7 +103,8 @@ def curves(request: Request) -> Response:
     """GET /operating-point."""
     with site(request).reading() as journal:
         acts = journal.feedback.all() if journal is not None else []
-        names = {} if journal is None else _names(journal, acts)
+        reads = journal.reads.all() if journal is not None else []
+        names = {} if journal is None else _names(journal, [*acts, *reads])
     found = [
         (curve, chart.of(curve), names.get(curve.bundle)) for curve in operating.of_bundles(acts)
     ]
@@ -103,6 +113,7 @@ def curves(request: Request) -> Response:
         "operating.html",
         {
             "curves": found,
+            "held": [(one, names.get(one.bundle)) for one in coverage.of_bundles(acts, reads)],
             "width": chart.WIDTH,
             "height": chart.HEIGHT,
             "least_scans": operating.LEAST_SCANS,
@@ -121,10 +132,27 @@ def export(request: Request) -> Response:
         feedback=tuple(acts),
         operating=operating.of_bundles(acts),
     )
+    return _file(said, "scanside-feedback.json")
+
+
+def held(request: Request) -> Response:
+    """GET /export/coverage.json."""
+    with site(request).reading() as journal:
+        acts = journal.feedback.all() if journal is not None else []
+        reads = journal.reads.all() if journal is not None else []
+    said = CoverageExport(
+        at=datetime.fromtimestamp(site(request).clock(), timezone.utc),
+        appliance=facts.version(),
+        bundles=coverage.of_bundles(acts, reads),
+    )
+    return _file(said, "scanside-coverage.json")
+
+
+def _file(said: FeedbackExport | CoverageExport, name: str) -> Response:
     return Response(
         said.model_dump_json(by_alias=True, indent=1),
         media_type="application/json",
-        headers={"content-disposition": 'attachment; filename="scanside-feedback.json"'},
+        headers={"content-disposition": f'attachment; filename="{name}"'},
     )
 
 
@@ -186,6 +214,34 @@ def _say(
         return journal.feedback.say(said, first)
 
 
+def _finish(
+    request: Request, sent: Mapping[str, str], report: Report, series: uuid.UUID | None
+) -> Heard:
+    """That all images of a radiograph's report were read, or that this is taken back."""
+    if views.placed(report) != "image":
+        raise HTTPException(400)
+    state, who = site(request).settings.state, visitor(request)
+    scores = kept.scores(state, report.report_id)
+    try:
+        said = Read.model_validate(
+            {
+                "uid": sent.get("uid"),
+                "at": site(request).clock(),
+                "report_id": report.report_id,
+                "series": series,
+                "bundle": report.bundle.digest if report.bundle else None,
+                "done": _READ[sent["verdict"]],
+                "role": who.role,
+                "reader": who.reader,
+                "scores": None if scores is None else of_report(scores, len(report.findings)),
+            }
+        )
+    except ValidationError as e:
+        raise HTTPException(400) from e
+    with writing(state) as journal:
+        return journal.reads.say(said)
+
+
 def _place(
     sent: Mapping[str, str], report: Report
 ) -> tuple[Millimetres3 | None, PlacePx | None, float]:
@@ -236,7 +292,7 @@ def _address(report: Report, where: Where) -> str:
     return f"/study/{report.study.pseudonym}#feedback-{report.report_id}"
 
 
-def _names(journal: Journal, acts: list[Feedback]) -> dict[str, str]:
+def _names(journal: Journal, acts: Sequence[Feedback | Read]) -> dict[str, str]:
     """Digest -> name and version of a bundle, as the newest report says that is still there."""
     newest = {act.bundle: act.report_id for act in acts if act.bundle is not None}
     found = {}
@@ -252,4 +308,5 @@ ROUTES: Final = (
     Route("GET", "/feedback/{report}", page, EVERYBODY),
     Route("GET", "/operating-point", curves, ACCOUNTS, slow=True),
     Route("GET", "/export/feedback.json", export, ACCOUNTS, slow=True),
+    Route("GET", "/export/coverage.json", held, ACCOUNTS, slow=True),
 )

@@ -7,6 +7,9 @@ Rules
   it is one act.
 - An undo takes back the act that counts, whoever it is of: the ward is one team, and both rows
   stay.
+- Of radiographs a reader may also say that all images were read: without that nobody knows what an
+  image without a finding shows (quality/coverage.py). It can be said once every finding has a
+  verdict, and taken back.
 - A missed place is said in millimetres of the patient, or on a radiograph, which has none, as a
   pixel of the image as it was sent; its size is then that at the detector.
 """
@@ -24,6 +27,7 @@ from appliance.report import Finding, Millimetres3, Report, Scores, Status
 from appliance.results.feedback import (
     Feedback,
     PlacePx,
+    Read,
     Verdict,
     at_place,
     counting,
@@ -96,6 +100,19 @@ class CommentShown:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadShown:
+    """Whether all images were read."""
+
+    said: Read | None
+    """The act that counts; None: nobody said it, or it was taken back."""
+    at: str
+    mine: bool
+    may: bool
+    """Whether it can be said now: every finding has a verdict."""
+    form: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """The part of a page about one report."""
 
@@ -110,6 +127,8 @@ class Shown:
     """In what a missed place can be marked; None: in nothing."""
     sizes_mm: tuple[int, ...]
     missed_form: uuid.UUID
+    read: ReadShown | None
+    """None of what is no radiograph."""
     mark: str
     """Another one whenever there is more to show: an open page asks for it."""
 
@@ -118,12 +137,14 @@ def of_report(
     report: Report,
     acts: Iterable[Feedback],
     comments: Iterable[Comment],
+    read: Read | None = None,
     *,
     who: Visitor,
     where: Where,
     draw: Callable[[], uuid.UUID] = uuid.uuid4,
 ) -> Shown:
-    """acts, comments: all about this report, in order. draw: a fresh name for an act."""
+    """acts, comments: all about this report, in order. read: the last act that says whether all
+    images were read. draw: a fresh name for an act."""
     said, remarks = list(acts), list(comments)
     counts = counting(said)
     counting_uids = {act.uid for act in (*counts.findings.values(), *counts.missed)}
@@ -142,6 +163,7 @@ def of_report(
     findings = tuple(
         _finding(f, said, counts.findings.get(f.id), act, draw()) for f in report.findings
     )
+    judged = sum(one.said is not None for one in findings)
     return Shown(
         report=report,
         where=where,
@@ -155,11 +177,25 @@ def of_report(
             CommentShown(local(c.at), c.finding, c.role, c.reader == who.reader, c.text)
             for c in remarks
         ),
-        judged=sum(one.said is not None for one in findings),
+        judged=judged,
         placed=placed(report),
         sizes_mm=SIZES_DETECTOR_MM if placed(report) == "image" else SIZES_MM,
         missed_form=draw(),
-        mark=f"{len(said)}-{len(remarks)}",
+        read=_read(read, who, draw(), may=judged == len(findings))
+        if placed(report) == "image"
+        else None,
+        mark=f"{len(said)}-{len(remarks)}" + (f"-{read.uid.hex[:8]}" if read else ""),
+    )
+
+
+def _read(read: Read | None, who: Visitor, form: uuid.UUID, *, may: bool) -> ReadShown:
+    said = read if read is not None and read.done else None
+    return ReadShown(
+        said=said,
+        at="" if said is None else local(said.at),
+        mine=said is not None and said.reader == who.reader,
+        may=may,
+        form=form,
     )
 
 

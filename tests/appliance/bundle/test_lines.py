@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from appliance.bundle import archive, manifest
-from appliance.bundle.lines import ADDED, SegmentProposeClassify
+from appliance.bundle.accepts import Limits
+from appliance.bundle.lines import ADDED, ClassifyImage, SegmentProposeClassify
 from appliance.errors import BundleRefused
+from appliance.interpret.certainty import doubts, open_negatives
 
 Change = Callable[[dict[str, Any]], object]
 SICK = {"output": "disease", "diffuse_share": 0.05}
@@ -91,9 +94,136 @@ def test_all_that_version_3_added_is_optional(manifests: dict[int, bytes]) -> No
     assert line.reads()["mass"] == {"heat", "log_diameter"}
 
 
+def test_limits_are_in_order_and_masses_need_a_network(manifests: dict[int, bytes]) -> None:
+    with pytest.raises(ValidationError, match="below `limited`"):
+        Limits(full=2.5, limited=5.0, masses=4.0)
+    said = json.loads(manifests[2])
+    del said["networks"]["mass"]
+    said["line"]["mass"] = None
+    said["goldens"] = [g for g in said["goldens"] if g["network"] != "mass"]
+    with pytest.raises(ValidationError, match="a line that finds masses"):
+        manifest.Manifest.model_validate(said)
+    said["accepts"]["spacing_mm"]["masses"] = None
+    assert manifest.Manifest.model_validate(said).accepts.spacing_mm.most == 5.0
+
+
 def test_an_earlier_line_says_nothing_of_certainty(manifests: dict[int, bytes]) -> None:
     data = json.loads(manifests[2])
     assert "sure_from" not in data["line"]["calibration"]
     data["line"]["calibration"]["sure_from"] = 0.9
     with pytest.raises(BundleRefused, match="version 2 of the line has no 'sure_from'"):
         manifest.read(json.dumps(data).encode(), "0.2.0")
+
+
+USUAL = {
+    "version": 4,
+    "usual_input": [{"figure": "noise_hu", "low": None, "high": 60.0}],
+    "usual_output": {"most_findings": 9, "most_share": None, "share_of": 10},
+}
+
+
+def test_version_4_says_what_is_usual_and_versions_before_write_no_key_of_it(
+    manifests: dict[int, bytes],
+) -> None:
+    for version in (1, 2, 3):
+        assert not set(ADDED[4]) & set(json.loads(manifests[version])["line"])
+    data = json.loads(manifests[3])
+    data["line"].update(USUAL)
+    read = manifest.read(json.dumps(data).encode(), "0.2.0")
+    assert json.loads(manifest.write(read)) == data
+    assert "called unusual: noise_hu to 60." in read.line.limits(read.accepts)[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 3}, "version 3 of the line has no 'usual_input'"),
+        ({"usual_input": [{"figure": "noise_hu"}]}, "a limit has an end"),
+        ({"usual_input": [{"figure": "noise_hu", "low": 2, "high": 1}]}, "ends before it begins"),
+        ({"usual_input": [{"figure": "noise_hu", "low": 2}] * 2}, "two limits of one figure"),
+        ({"usual_input": [{"figure": "dose", "low": 2}]}, "line.usual_input.0.figure"),
+        ({"usual_output": {"most_share": 1.5}}, "line.usual_output.most_share"),
+    ],
+)
+def test_what_version_4_may_not_say_is_refused(
+    manifests: dict[int, bytes], change: dict[str, Any], said: str
+) -> None:
+    data = json.loads(manifests[3])
+    data["line"].update({**USUAL, **change})
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(data).encode(), "0.2.0")
+    assert said in caught.value.text
+
+
+BOUNDS = {"alpha": 0.05, "with_from": 0.8, "without_to": 0.4, "n_with": 389, "n_without": 135}
+
+
+@pytest.fixture
+def radiographs(tiny_radiograph_bytes: bytes) -> dict[str, Any]:
+    """manifest.json of a bundle of radiographs, of version 1 of its line."""
+    found: dict[str, Any] = json.loads(archive.read(tiny_radiograph_bytes)["manifest.json"])
+    return found
+
+
+def test_a_line_of_radiographs_without_bounds_is_written_as_before(
+    radiographs: dict[str, Any],
+) -> None:
+    """An appliance that does not know a key refuses the manifest."""
+    read = manifest.read(json.dumps(radiographs).encode(), "0.1.0")
+    assert "certainty" not in json.loads(manifest.write(read))["line"]
+
+
+def test_version_2_of_radiographs_has_bounds_or_none(radiographs: dict[str, Any]) -> None:
+    radiographs["requires_appliance"] = "0.2.0"
+    for added in ({}, {"certainty": BOUNDS}):
+        radiographs["line"].update(version=2, **added)
+        read = manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+        assert json.loads(manifest.write(read)) == radiographs
+    said = read.line.limits(read.accepts)[1]
+    assert "0.05 is surely called the other (conformal; 389 images with it, 135 without)" in said
+
+
+@pytest.mark.parametrize(
+    ("with_from", "without_to", "sure"),
+    [(0.8, 0.4, (0.8, 0.4)), (0.3, 0.9, (0.9, 0.3)), (0.49, 0.48, (0.5, 0.48))],
+)
+def test_a_card_says_which_scores_are_sure_as_the_line_judges_them(
+    radiographs: dict[str, Any], with_from: float, without_to: float, sure: tuple[float, float]
+) -> None:
+    """Bounds apart, bounds that overlap, and a threshold (0.5) beside both."""
+    radiographs["requires_appliance"] = "0.2.0"
+    bounds = {**BOUNDS, "with_from": with_from, "without_to": without_to}
+    radiographs["line"].update(version=2, certainty=bounds)
+    read = manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+    first, last = sure
+    assert f"from {first:g} on and below {last:g}:" in read.line.limits(read.accepts)[1]
+    line = read.line_of(ClassifyImage)
+    assert line.certainty
+    assert doubts(first + 0.001, line.certainty) == ()
+    assert not open_negatives([("image", last - 0.001)], line.certainty)
+    for score in (first - 0.001, last + 0.001):
+        if score >= line.threshold:
+            assert doubts(score, line.certainty)
+        else:
+            assert open_negatives([("image", score)], line.certainty)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["line"].update(version=1), "version 1 of the line has no 'certainty'"),
+        (lambda m: m.update(requires_appliance="0.1.9"), "`requires_appliance` is below 0.2.0"),
+        (lambda m: m["line"]["certainty"].update(alpha=0.5), "line.certainty.alpha"),
+        (lambda m: m["line"]["certainty"].update(with_from=1.1), "line.certainty.with_from"),
+        (lambda m: m["line"]["certainty"].pop("n_with"), "line.certainty.n_with"),
+    ],
+)
+def test_what_a_line_of_radiographs_may_not_say_is_refused(
+    radiographs: dict[str, Any], change: Change, said: str
+) -> None:
+    radiographs["requires_appliance"] = "0.2.0"
+    radiographs["line"].update(version=2, certainty=dict(BOUNDS))
+    change(radiographs)
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+    assert said in caught.value.text

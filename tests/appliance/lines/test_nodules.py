@@ -12,16 +12,14 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from appliance import line
 from appliance.backend import choose
 from appliance.backend.open import LOADERS, open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import golden, trust
-from appliance.bundle.accepts import Limits
+from appliance.bundle.heads import UsualOutput
 from appliance.bundle.lines import SegmentProposeClassify
-from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Bundle
 from appliance.lines import budget as admission
 from appliance.lines import nodules
@@ -325,19 +323,6 @@ def test_wide_slices_are_refused_where_masses_are_not_looked_for(
     assert reasons == {Code.SPACING_TOO_WIDE}
 
 
-def test_limits_are_in_order_and_masses_need_a_network(second: Bundle) -> None:
-    with pytest.raises(ValidationError, match="below `limited`"):
-        Limits(full=2.5, limited=5.0, masses=4.0)
-    said = json.loads(second.manifest.model_dump_json(by_alias=True))
-    del said["networks"]["mass"]
-    said["line"]["mass"] = None
-    said["goldens"] = [g for g in said["goldens"] if g["network"] != "mass"]
-    with pytest.raises(ValidationError, match="a line that finds masses"):
-        Manifest.model_validate(said)
-    said["accepts"]["spacing_mm"]["masses"] = None
-    assert Manifest.model_validate(said).accepts.spacing_mm.most == 5.0
-
-
 def test_what_the_added_networks_need_is_asked_for_before_they_run(
     slices: list[bytes], second: Bundle, backend: Backend
 ) -> None:
@@ -514,6 +499,17 @@ def test_two_lungs_are_no_limitation(slices: list[bytes], third: Bundle, drawing
     result = line.process(slices, third, drawing)
     assert Code.ONE_LUNG not in {r.code for r in result.limitations}
     assert result.facts.coverage.sides == "both"
+
+
+def test_more_findings_than_are_usual_are_a_limitation_and_all_of_them_stay(
+    slices: list[bytes], third: Bundle, drawing: Backend
+) -> None:
+    plain = line.process(slices, third, drawing)
+    few = changed(third, version=4, usual_output=UsualOutput(most_findings=1))
+    result = line.process(slices, few, drawing)
+    assert result.findings == plain.findings
+    assert result.limitations[:-1] == plain.limitations
+    assert result.limitations[-1].code is Code.UNUSUAL_OUTPUT
 
 
 def test_version_3_with_nothing_added_is_version_2(

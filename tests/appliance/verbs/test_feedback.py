@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pydicom
 import pytest
 
 from appliance.errors import ScansideError
+from appliance.quality.coverage import CoverageExport
+from appliance.report import ConformalBounds
+from appliance.results.feedback import Read, ReportScores
 from appliance.results.operating import FeedbackExport
 from appliance.store.journal.feedback import Heard
-from appliance.verbs.feedback import JSON, export
+from appliance.verbs.feedback import COVERAGE, JSON, export
 from rigs import oblique
 from rigs.composing import FOUND, Site
 from rigs.feedback import act
@@ -72,3 +76,31 @@ def test_without_a_journal_it_says_so(tmp_path: Path, site: Site) -> None:
     with pytest.raises(ScansideError) as refused:
         list(export(empty, tmp_path / "out"))
     assert refused.value.code == "no_journal"
+
+
+def test_where_radiographs_were_read_to_the_end_the_export_says_how_often_certainty_held(
+    site: Site, tmp_path: Path
+) -> None:
+    key = site.store(oblique.series(oblique.POSES["axial"], 20))
+    report = site.commit(key, FOUND)
+    bounds = ConformalBounds(alpha=0.1, with_from=0.6, without_to=0.4, n_with=50, n_without=50)
+    read = Read(
+        uid=uuid.uuid4(),
+        at=1.0,
+        report_id=report.report_id,
+        series=None,
+        bundle="b" * 64,
+        done=True,
+        role="radiologist",
+        reader="cafe",
+        scores=ReportScores(threshold=0.5, findings=0, below=(0.2,), certainty=bounds),
+    )
+    assert site.journal.reads.say(read) is Heard.SAID
+    out = tmp_path / "out"
+    assert list(export(site.settings, out)) == [str(out / JSON), str(out / COVERAGE)]
+    (held,) = CoverageExport.model_validate_json((out / COVERAGE).read_text()).bundles
+    assert (held.bundle, held.without_finding.n, held.proposed) == ("b" * 64, 1, None)
+    assert "cafe" not in (out / COVERAGE).read_text()
+    (out / JSON).unlink()
+    with pytest.raises(ScansideError, match=r"coverage\.json is there already"):
+        list(export(site.settings, out))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.reasons import Code
+from appliance.report import Coverage, Finding, Reason, SeriesRef
 from appliance.store.journal import Journal
 from rigs import ward, web
 from rigs.ward import HOSTILE, Exam, Ward
@@ -134,3 +136,45 @@ def test_a_role_without_names_sees_the_pseudonym_alone(
         text = browser.get(f"/study/{day['nothing'].study}").text
     assert "4711" not in text
     assert day["nothing"].study in text
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", "Whether they hold here is shown under the operating point"),
+        ("zh", "在此之前尚不可知"),
+    ],
+)
+def test_sure_and_unsure_on_a_radiograph_say_that_nobody_has_counted_here(
+    tmp_path: Path, language: str, said: str
+) -> None:
+    state = tmp_path / "state"
+    seen = SeriesRef(modality="DX", slices=1)
+    finding = Finding(
+        id=1,
+        tracking_uid="2.25.1",
+        kind="pneumonia",
+        score=0.8,
+        threshold=0.7,
+        key_image=0,
+        heat_map="heat-map-1",
+        certainty="unsure",
+        unsure_why=("images without it score as high too often",),
+    )
+    open_ = Reason(code=Code.UNSURE_NEGATIVE, text="image 1: no finding, but unsure")
+    with Ward(state) as at_work:
+        keys = [at_work.arrive(minutes_ago=n, images=1) for n in (3, 2, 1)]
+        about = ({"findings": (finding,)}, {"limitations": (open_,)}, {})
+        reports = [
+            at_work.report(key, images=1, series=seen, coverage=Coverage(), **more)
+            for key, more in zip(keys, about, strict=True)
+        ]
+    header = {"accept-language": language}
+    with web.running(state) as serving, serving.logged_in(headers=header) as browser:
+        pages = [browser.get(f"/study/{one.study.pseudonym}").text for one in reports]
+    assert [said in page for page in pages] == [True, True, False]
+    doubt = {
+        "en": "images without it score as high too often",
+        "zh": "没有该发现的图像也常有同样高的评分",
+    }
+    assert doubt[language] in pages[0]

@@ -14,6 +14,7 @@ from appliance.bundle.accepts import Accepts
 from appliance.bundle.lines import ClassifyImage
 from appliance.bundle.manifest import Network, Port
 from appliance.preprocess.spec import Collimation, Display, Square
+from appliance.report import ConformalBounds
 from training.recipes.chest_pneumonia.pneumonia_mnist import SIZE
 from training.ship import source_folder
 from training.ship.source_folder import Precision
@@ -52,9 +53,13 @@ def network(digest: str, precision: Precision = "int8") -> Network:
     )
 
 
-def line_model(heads: Mapping[str, float]) -> ClassifyImage:
-    """The head, with the figures that were fitted out of fold."""
+def line_model(
+    heads: Mapping[str, float], certainty: ConformalBounds | None = None
+) -> ClassifyImage:
+    """The head, with the figures that were fitted out of fold; with bounds, of version 2."""
     return ClassifyImage(
+        version=1 if certainty is None else 2,
+        certainty=certainty,
         finding="pneumonia",
         output="logit",
         activation="activation",
@@ -70,6 +75,7 @@ def described(
     goldens: list[dict[str, Any]],
     version: str,
     precision: Precision = "int8",
+    certainty: ConformalBounds | None = None,
 ) -> dict[str, Any]:
     """source.json: a manifest without the digests that packing fills in."""
     accepts = Accepts(
@@ -89,5 +95,6 @@ def described(
     )
     accepted = accepts.model_dump(mode="json", exclude_unset=True)
     networks = {"classify": network("0" * 64, precision)}
-    line = line_model(heads)
-    return source_folder.described(about, accepted, line, networks, goldens, provenance)
+    line = line_model(heads, certainty)
+    said = source_folder.described(about, accepted, line, networks, goldens, provenance)
+    return said if certainty is None else {**said, "requires_appliance": line.needs_appliance}

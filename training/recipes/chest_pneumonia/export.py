@@ -2,20 +2,24 @@
 
     python -m training.recipes.chest_pneumonia.export [--out build/chest-pneumonia] ...
 
-Network and heads come from the run's folder, where `quantize` put them.
+Network and heads come from the run's folder, where `quantize` put them, the bounds of certainty
+from that of its double.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from appliance.bundle.manifest import Figure
+from appliance.quality.coverage import ClassCoverage
+from appliance.report import ConformalBounds
 from training.errors import command
 from training.learn.knobs import knobs_from_command_line
 from training.read.folders import shared_folder, work_folder
-from training.recipes.chest_pneumonia import bundle
+from training.recipes.chest_pneumonia import bundle, certainty
 from training.recipes.chest_pneumonia.figures import PLAIN, against
 from training.recipes.chest_pneumonia.golden_inputs import record
 from training.recipes.chest_pneumonia.pneumonia_mnist import FILE
@@ -30,7 +34,8 @@ class Knobs:
     out: str = "build/chest-pneumonia"  # source folder, relative to the working folder
     name: str = "pneumonia"  # the run under the training work folder
     rivals: str = "pneumonia-teacher,pneumonia-alone"  # runs that the card compares it with
-    version: str = "0.1.3"  # of the bundle
+    double: str = "pneumonia-double"  # the run whose bounds it has
+    version: str = "0.1.4"  # of the bundle
     precision: str = "int8"  # or fp32: the float network of the same run
 
 
@@ -97,13 +102,23 @@ def main() -> None:
     metrics, heads = read_json(run / "metrics.json"), read_json(run / "heads.json")
     out.mkdir(parents=True, exist_ok=True)
     data, about = copied(run, precision, out / bundle.FILE)
+    fitted = read_json(work_folder(k.double) / certainty.NAME)
+    bounds = ConformalBounds.model_validate(fitted["bounds"])
+    classes = {
+        name: ClassCoverage.model_validate_json(json.dumps(one))
+        for name, one in fitted["coverage"][PLAIN].items()
+    }
     made = provenance(
         [file_source(SOURCES, "CC BY 4.0", shared_folder() / FILE)],
         metrics["knobs"]["seed"],
-        figures_of(run, metrics, about, [r for r in k.rivals.split(",") if r]),
-        NOTES,
+        {
+            **figures_of(run, metrics, about, [r for r in k.rivals.split(",") if r]),
+            **certainty.figures(classes),
+        },
+        (*NOTES, certainty.note(bounds)),
     )
-    described = bundle.described(heads, made, [record(data, out)], k.version, precision)
+    goldens = [record(data, out)]
+    described = bundle.described(heads, made, goldens, k.version, precision, bounds)
     write(out, described, heads, metrics, {"classify": about})
 
 

@@ -1,4 +1,4 @@
-"""The steps of chest-pneumonia in their order: teachers, student, INT8, source folder."""
+"""The steps of chest-pneumonia: teachers, student, INT8, certainty, source folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ STEPS = "training.recipes.chest_pneumonia"
 
 
 def stages(out: str) -> list[Stage]:
-    """Teachers, the student, and the same with labels alone to compare."""
+    """Teachers, the student, the same with labels alone to compare, and a double that never saw
+    val."""
     alone = ["--name", "pneumonia-alone", "--teacher", "", "--final", "false"]
     return [
         {
             "taught": [[f"{STEPS}.teacher"], [f"{STEPS}.student"], [f"{STEPS}.quantize"]],
             "alone": [[f"{STEPS}.student", *alone]],
+            "double": [[f"{STEPS}.double"]],
         },
-        {"export": [[f"{STEPS}.export", "--out", out]]},
+        {"export": [[f"{STEPS}.certainty"], [f"{STEPS}.export", "--out", out]]},
     ]

@@ -61,12 +61,12 @@ def finished(folder: Path) -> RadiographNet:
     return model.eval()
 
 
-def owners(nets: list[RadiographNet], folds: I64) -> Owner:
-    """Each view judged by the network that left its image's fold out."""
+def owners(nets: list[RadiographNet], folds: I64, *, bf16: bool = True) -> Owner:
+    """Each view judged by the network that left its image's fold out; bf16: in bfloat16."""
 
     def judge(views: Tensor, which: I64) -> Tensor:
         out = torch.zeros(len(which))
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             for fold, net in enumerate(nets):
                 some = torch.from_numpy(np.flatnonzero(folds[which] == fold))
                 if len(some):
@@ -76,11 +76,11 @@ def owners(nets: list[RadiographNet], folds: I64) -> Owner:
     return judge
 
 
-def one_owner(net: nn.Module) -> Owner:
-    """Every view judged by one network."""
+def one_owner(net: nn.Module, *, bf16: bool = True) -> Owner:
+    """Every view judged by one network; bf16: in bfloat16."""
 
     def judge(views: Tensor, which: I64) -> Tensor:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits: Tensor = net(views)[0].float()
         return logits
 
@@ -105,12 +105,12 @@ def main() -> None:
             views,
             np.flatnonzero(data.folds != fold),
             folder / folders[fold],
-            one_owner(teachers[fold]) if teachers else None,
+            one_owner(teachers[fold], bf16=k.bf16) if teachers else None,
         )
         for fold in range(FOLDS)
     ]
     if k.final:
-        teacher = owners(teachers, data.folds) if teachers else None
+        teacher = owners(teachers, data.folds, bf16=k.bf16) if teachers else None
         last = replace(k, steps=k.final_steps)
         taught.train(last, data, views, np.arange(len(data)), folder, teacher)
     taught.write_figures(k, data, nets, folder)

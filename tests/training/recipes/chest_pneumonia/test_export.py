@@ -12,10 +12,14 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install -e '.[train]')")
+from appliance.bundle import trust  # noqa: E402
+from appliance.bundle.lines import ClassifyImage  # noqa: E402
 from compile.pack import pack  # noqa: E402
 from training import evaluate  # noqa: E402
 from training.networks.radiograph import RadiographNet  # noqa: E402
 from training.recipes.chest_pneumonia import (  # noqa: E402
+    certainty,
+    double,
     export,
     quantize,
     student,
@@ -57,6 +61,8 @@ def test_the_chain_ends_in_a_bundle_that_packs(
     run(student, monkeypatch, *few, *alone)
     counts = ["--views", "2", "--images", "2", "--judged", "20", "--few", "1", "--most_lost", "1"]
     run(quantize, monkeypatch, *counts)
+    run(double, monkeypatch, *few)
+    run(certainty, monkeypatch)
     out = tmp_path / "out"
     run(export, monkeypatch, "--out", str(out))
 
@@ -67,4 +73,16 @@ def test_the_chain_ends_in_a_bundle_that_packs(
     found = evaluate.of_images(opened, data.images[80:], data.labels[80:])
     assert found["threshold"] == json.loads((out / "heads.json").read_text())["threshold"]
     assert len(found["per_image"]) == 20
-    assert pack(out)
+    bundle = tmp_path / "first.scanside"
+    bundle.write_bytes(pack(out))
+
+    renewed = tmp_path / "renewed"
+    again = ["--bundle", str(bundle), "--version", "9.0.0", "--out", str(renewed)]
+    run(certainty, monkeypatch, *again, "--alpha", "0.2")
+    before, after = (trust.check(data) for data in (bundle.read_bytes(), pack(renewed)))
+    assert after.networks == before.networks
+    assert after.manifest.goldens == before.manifest.goldens
+    lines = [one.manifest.line_of(ClassifyImage) for one in (before, after)]
+    assert [line.certainty.alpha for line in lines if line.certainty] == [0.05, 0.2]
+    bare = [line.model_copy(update={"certainty": None}) for line in lines]
+    assert bare[0] == bare[1]
