@@ -37,7 +37,9 @@ OVERDISPERSION: Final = 0.1
 """Intra-class correlation of the scores of one series, whether they are above the threshold."""
 GUARD: Final = 1.5
 LEAST: Final = 0.05
-"""A usual of none is taken for so many findings a series."""
+"""A usual of none is taken for so many findings a series; from there none can be fewer."""
+LEAST_SHARE: Final = 0.002
+"""A share that is so near to none or all cannot fall or rise."""
 FACTOR: Final = {Statistic.FINDINGS: 2.0, Statistic.ABOVE: 2.0, Statistic.ABSTAINED: 4.0}
 
 
@@ -83,10 +85,12 @@ def steps(which: Statistic, count: Count, n: int, mean: float, weight: float) ->
     share = (mean * weight + 0.5) / (weight + 1)
     rho = OVERDISPERSION if which is Statistic.ABOVE else 0.0
     error = math.sqrt(share * (1 - share) * (1 + (within - 1) * rho) / weight)
-    upper, lower = min(0.95, share + GUARD * error), max(0.002, share - GUARD * error)
-    factor = FACTOR[which]
-    up = _share(count, _odds(upper, factor), rho) - _share(count, upper, rho)
-    down = _share(count, _odds(lower, 1 / factor), rho) - _share(count, lower, rho)
+    upper, lower = share + GUARD * error, share - GUARD * error
+    factor, up, down = FACTOR[which], 0.0, 0.0
+    if upper < 1 - LEAST_SHARE:
+        up = _share(count, _odds(upper, factor), rho) - _share(count, upper, rho)
+    if lower > LEAST_SHARE:
+        down = _share(count, _odds(lower, 1 / factor), rho) - _share(count, lower, rho)
     sd = math.sqrt(count.of * share * (1 - share) * (1 + (count.of - 1) * rho))
     return Steps(up, down, (count.events - count.of * share) / sd)
 
@@ -95,13 +99,12 @@ def _of_findings(events: int, n: int, mean: float) -> Steps:
     usual = max(LEAST, mean)
     sd = math.sqrt(usual + usual**2 / SHAPE)
     error = GUARD * sd / math.sqrt(n)
-    upper, lower = usual + error, max(LEAST, usual - error)
-    factor = FACTOR[Statistic.FINDINGS]
-    return Steps(
-        _negative_binomial(events, factor * upper) - _negative_binomial(events, upper),
-        _negative_binomial(events, lower / factor) - _negative_binomial(events, lower),
-        (events - usual) / sd,
-    )
+    upper, lower = usual + error, usual - error
+    factor, down = FACTOR[Statistic.FINDINGS], 0.0
+    up = _negative_binomial(events, factor * upper) - _negative_binomial(events, upper)
+    if lower > LEAST:
+        down = _negative_binomial(events, lower / factor) - _negative_binomial(events, lower)
+    return Steps(up, down, (events - usual) / sd)
 
 
 def _odds(share: float, factor: float) -> float:
