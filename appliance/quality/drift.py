@@ -55,6 +55,7 @@ ODD: Final = 4.2
 WIDE: Final = 2.6
 """Of 30 values, against a spread that is known to 12 degrees of freedom: exceeded by chance in one
 of 2,000 (square root of F, 29 and 12)."""
+ZERO: Final = Side()
 MAD: Final = 1.4826
 """A Gaussian's SD in median absolute deviations."""
 
@@ -137,7 +138,7 @@ def added(side: Side, step: float, away: float, at: datetime) -> Side:
     anew. `away`: how many spreads the study is away, for the mean since the start."""
     total = side.sum + step
     if total <= 0:
-        return Side()
+        return ZERO
     return Side(sum=total, since=side.since or at, studies=side.studies + 1, away=side.away + away)
 
 

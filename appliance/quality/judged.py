@@ -37,13 +37,16 @@ OF_VOLUMES: Final = (
 )
 
 
+NOTHING: Final = Watched()
+
+
 def judged(row: Row, seen: Seen, prior: Prior) -> tuple[Row, tuple[Alarm, ...]]:
     """The row with the sums after this study, and the alarms that it raises."""
     raised: list[Alarm] = []
     watched = dict(row.watched)
     measured, counted = values(seen), counts.counts(seen.outputs)
     for which in Statistic:
-        one, opened = watched.get(which, Watched()), _open(row, which)
+        one, opened = watched.get(which, NOTHING), _open(row, which)
         if which in measured and (found := usual(one, which, prior)) is not None:
             watched[which], alarms = _of_value(one, which, measured[which], found, seen, opened)
         elif which in counted and one.n >= counts.FEWEST:
@@ -97,7 +100,8 @@ def _of_value(
     seen: Seen,
     opened: frozenset[Test],
 ) -> tuple[Watched, list[Alarm]]:
-    one = one.model_copy(update={"missing": 0})
+    if one.missing:
+        one = one.model_copy(update={"missing": 0})
     limits, z, alarms = drift.limits(found.n), found.z(value), list[Alarm]()
     if limits is None:
         return one, []
@@ -132,7 +136,9 @@ def _summed(
             size = side.away / side.studies
             alarms.append(_alarm(which, "cusum", size, side.since, side.studies))
     if alarms:
-        up = down = Side()
+        up = down = drift.ZERO
+    if up is one.up and down is one.down:  # both rest at zero, as mostly
+        return one, alarms
     return one.model_copy(update={"up": up, "down": down}), alarms
 
 

@@ -35,7 +35,7 @@ def chance(found: float, m: int, n: int) -> float:
     p(i, j) = p(i-1, j) i/(i+j) + p(i, j-1) j/(i+j), 0 outside.
     """
     most = found - HAIR
-    row = np.ones(n + 1)
+    row = [1.0] * (n + 1)
     for j in range(1, n + 1):
         row[j] = row[j - 1] if j / n < most else 0.0
     for i in range(1, m + 1):
@@ -43,4 +43,4 @@ def chance(found: float, m: int, n: int) -> float:
         for j in range(1, n + 1):
             last = (row[j] * i + last * j) / (i + j) if abs(i / m - j / n) < most else 0.0
             row[j] = last
-    return max(0.0, float(1 - row[n]))
+    return max(0.0, 1 - row[n])

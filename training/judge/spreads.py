@@ -99,10 +99,11 @@ def measured(images: Images, contrast: Contrast, opened: Opened) -> VolumeQualit
 
 
 def all_of(images: Images, opened: Opened, *, chest: bool) -> Measured:
-    """All that is measured of one series."""
+    """All that is measured of one series; of those of its images that are sampled on a box."""
     contrast: Contrast = "unknown"
     if chest:
         contrast = room.seen(images, opened).values.contrast
+    images = [one for one in images if slices.in_band(one.geometry, one.header.thickness_mm)]
     as_it_is = measured(images, contrast, opened)
     edges = np.linspace(0, len(images), PARTS + 1).astype(int)
     parts = tuple(measured(images[a:b], contrast, opened) for a, b in pairwise(edges))
