@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum
 
-from appliance.quality import windows
+from appliance.quality import drift, windows
 from appliance.quality.cause import Change
 from appliance.quality.judged import usual, values, volume_of
 from appliance.watching.alarm import Alarm, Statistic
@@ -16,26 +16,34 @@ def changed(row: Row, alarm: Alarm, prior: Prior) -> Change:
     """How each statistic lies in the studies since the alarm's start, the last ones that the row
     still holds."""
     since = row.recent[-alarm.studies :]
-    z: dict[Statistic, float] = {}
-    hu: dict[Statistic, float] = {}
-    for which, some in _together(since).items():
-        one = row.watched.get(which)
-        found = usual(one, which, prior) if one is not None else None
-        if found is None:
+    together = _together(since)
+    z, hu, missing = dict[Statistic, float](), dict[Statistic, float](), set[Statistic]()
+    for which, one in row.watched.items():
+        found, some = usual(one, which, prior) if which in prior.spreads else None, together[which]
+        if found is None or drift.limits(found.n) is None:
+            continue
+        if not some:
+            missing.add(which)
             continue
         z[which] = fsum(found.z(value) for value in some) / len(some)
         if which in {Statistic.TISSUE, Statistic.AIR}:
             hu[which] = fsum(some) / len(some) - found.mean
     if alarm.test == "window":
         z |= windows.moved(row.windows, since)
-    return Change(z=z, hu=hu, studies=len(since), contrast=_contrast(row, since))
+    return Change(
+        z=z,
+        studies=len(since),
+        hu=hu,
+        missing=frozenset(missing),
+        contrast=_contrast(row, since),
+    )
 
 
 def _together(since: Sequence[Seen]) -> dict[Statistic, list[float]]:
-    found: dict[Statistic, list[float]] = {}
+    found: dict[Statistic, list[float]] = {which: [] for which in Statistic}
     for seen in since:
         for which, value in values(seen).items():
-            found.setdefault(which, []).append(value)
+            found[which].append(value)
     return found
 
 
