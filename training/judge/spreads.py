@@ -1,6 +1,6 @@
 """What a fault moves, and what moves without one: the figures of the watch, on real CTs.
 
-    python -m training.judge.spreads BUNDLE [--shared ../shared] [--series NAME ...]
+    python -m training.judge.spreads BUNDLE [--shared ../shared] [--series NAME ...] [--out FILE]
 
 Rules.
 1. What is measured is the appliance's own: its slices, its figures (appliance/quality).
@@ -11,12 +11,14 @@ Rules.
    four that share maker and kernel, as a bound from above: these are two scanners, two thicknesses.
    Slopes are those within a series, between PARTS parts of it along z: one scanner, one patient,
    many diameters.
-5. The table is Markdown, for docs/watching.md.
+5. The tables are Markdown, for docs/watching.md. FILE is training/judge/faults.json, of which
+   training.judge.streams simulates: what each fault moves in each CT, and the correlations.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -50,8 +52,9 @@ ORDER: Final = (
     Statistic.AIR,
     Statistic.LUNG_SHARE,
 )
+WRONG_BODY: Final = NEVER_TRAIN[0]
 Images = Sequence[Image]
-Values = Mapping[Statistic, float]
+Values = Mapping[Statistic, float | None]
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,44 @@ def all_of(images: Images, opened: Opened, *, chest: bool) -> Measured:
 
 
 def away(found: VolumeQuality, usual: VolumeQuality) -> Values:
-    """By how many spreads of the prior each statistic is away from another series."""
+    """By how many spreads of the prior each statistic is away from another series, which has it;
+    None where this one has not."""
     one, other = drift.values(found), drift.values(usual)
     return {
-        which: (one[which] - other[which]) / SHIPPED.spreads[which]
+        which: (one[which] - other[which]) / SHIPPED.spreads[which] if which in one else None
         for which in ORDER
-        if which in one and which in other
+        if which in other
     }
+
+
+def effects(found: Mapping[str, Measured]) -> dict[str, dict[str, Values]]:
+    """Fault -> CT -> what it moves; the head in the place of the chest as `wrong body`."""
+    chests = {name: one for name, one in found.items() if one.faulty}
+    moved: dict[str, dict[str, Values]] = {
+        fault.name: {n: away(one.faulty[fault.name], one.as_it_is) for n, one in chests.items()}
+        for fault in FAULTS
+    }
+    if WRONG_BODY in found:
+        head = found[WRONG_BODY].as_it_is
+        moved["wrong body"] = {n: away(head, one.as_it_is) for n, one in chests.items()}
+    return moved
+
+
+def written(found: Mapping[str, Measured]) -> str:
+    """faults.json: one CT a line."""
+    matrix = correlation([one.parts for one in found.values() if one.faulty])
+    rows = ",\n  ".join(json.dumps(np.round(row, 2).tolist()) for row in matrix)
+    parts = []
+    for fault, each in effects(found).items():
+        cts = ",\n   ".join(f"{json.dumps(name)}: {_line(values)}" for name, values in each.items())
+        parts.append(f"{json.dumps(fault)}: {{\n   {cts}\n  }}")
+    together = ",\n  ".join(parts)
+    return f'{{\n "correlation": [\n  {rows}\n ],\n "effects": {{\n  {together}\n }}\n}}\n'
+
+
+def _line(values: Values) -> str:
+    rounded = {k.value: None if by is None else round(by, 2) for k, by in values.items()}
+    return json.dumps(rounded)
 
 
 def slope_of_noise(parts: Sequence[VolumeQuality]) -> tuple[float, int] | None:
@@ -144,22 +178,20 @@ def table(found: Mapping[str, Measured]) -> str:
         lines.append(f"| `{field}` | {' | '.join('-' if v is None else str(v) for v in shown)} |")
     names = " | ".join(which.value for which in ORDER)
     lines += ["", f"| fault, {len(chests)} CTs | {names} |", "|---" * (len(ORDER) + 1) + "|"]
-    for fault in FAULTS:
-        rows = [away(one.faulty[fault.name], one.as_it_is) for one in chests.values()]
-        lines.append(f"| {fault.name} | {' | '.join(_range(rows, which) for which in ORDER)} |")
-    for name in found.keys() - chests.keys():
-        rows = [away(found[name].as_it_is, one.as_it_is) for one in chests.values()]
-        shown = " | ".join(_range(rows, which) for which in ORDER)
-        lines.append(f"| {name} in its place | {shown} |")
+    for fault, each in effects(found).items():
+        rows = list(each.values())
+        lines.append(f"| {fault} | {' | '.join(_range(rows, which) for which in ORDER)} |")
     return "\n".join([*lines, "", *_spreads(chests), "", *_slopes(chests)])
 
 
 def _range(rows: Sequence[Values], which: Statistic) -> str:
-    known = sorted(row[which] for row in rows if which in row)
+    """Median, least and most; and how many have it, where a row has lost it."""
+    had = [row[which] for row in rows if which in row]
+    known = sorted(by for by in had if by is not None)
     if not known:
-        return "-"
+        return "gone"
     text = f"{np.median(known):+.1f} ({known[0]:+.1f} to {known[-1]:+.1f})"
-    return text if len(known) == len(rows) else f"{text}, n {len(known)}"
+    return text if len(known) == len(had) else f"{text}, gone in {len(had) - len(known)}"
 
 
 def _spreads(chests: Mapping[str, Measured]) -> list[str]:
@@ -184,19 +216,22 @@ def _spreads(chests: Mapping[str, Measured]) -> list[str]:
 
 def correlation(all_parts: Sequence[Sequence[VolumeQuality]]) -> NDArray[np.float64]:
     """[statistics, statistics]: of what parts of a series differ from its mean, all series pooled;
-    of parts that have both. 0 where fewer than three have."""
+    of parts that have both. 0 where fewer than three have, and of what is always the same."""
     rows = []
     for parts in all_parts:
         known = [drift.values(part) for part in parts]
         block = np.array([[one.get(which, np.nan) for which in ORDER] for one in known])
-        rows.append(block - np.nanmean(block, axis=0))
+        have = np.isfinite(block)
+        mean = np.where(have, block, 0).sum(axis=0) / np.maximum(1, have.sum(axis=0))
+        rows.append(block - mean)
     pooled = np.concatenate(rows)
     found = np.eye(len(ORDER))
     for i in range(len(ORDER)):
         for j in range(i):
             both = np.isfinite(pooled[:, i]) & np.isfinite(pooled[:, j])
-            if both.sum() >= 3:
-                found[i, j] = found[j, i] = np.corrcoef(pooled[both, i], pooled[both, j])[0, 1]
+            one, other = pooled[both, i], pooled[both, j]
+            if both.sum() >= 3 and one.std() > 0 and other.std() > 0:
+                found[i, j] = found[j, i] = np.corrcoef(one, other)[0, 1]
     return found
 
 
@@ -219,7 +254,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.judge.spreads")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--series", nargs="+", default=[*TRAINING_SERIES, NEVER_TRAIN[0]])
+    parser.add_argument("--series", nargs="+", default=[*TRAINING_SERIES, WRONG_BODY])
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     opened = open_bundle(given.bundle)
     found = {}
@@ -229,6 +265,8 @@ def main() -> None:
         print(f"{name}: {len(images)} images", flush=True)
     print()
     print(table(found))
+    if given.out is not None:
+        given.out.write_text(written(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
