@@ -35,12 +35,14 @@ from appliance.watching.alarm import Cause, Statistic
 STILL: Final = 1.0
 """A mean of so many spreads, and UNSURE standard errors more, has not moved."""
 UNSURE: Final = 1.5
-SHARPNESS: Final = (Statistic.TEXTURE, Statistic.SKIN, Statistic.LUNG_EDGE)
-WITH_DOSE, WITH_KERNEL = 0.25, 0.35
-"""By how many spreads sharpness moves, on average, for each that noise does: below the one the dose
-changed, above the other the kernel. Painted: 0.0 and 0.5."""
-STAYS, FOLLOWS = 0.35, 0.65
-"""By how many HU air moves for each that tissue does: below the one it stays."""
+SHARPENED: Final = {Statistic.TEXTURE: 0.2, Statistic.SKIN: 0.9, Statistic.LUNG_EDGE: 0.4}
+"""By how many spreads each moves for each that noise does, where the kernel is sharper."""
+WITH_DOSE, WITH_KERNEL = 0.5, 0.2
+"""Sharpness for each spread that noise moves, 1 where it is as SHARPENED: with its standard error
+below the one the dose changed, without it above the other the kernel."""
+HALF, MARGIN = 0.5, 0.5
+"""Air that moves by less than HALF of the HU that tissue does stays, else it follows; within so
+many standard errors of it that is not known."""
 MORE, MOST = 0.35, 0.9
 """A step in the share of studies with contrast medium, and UNSURE SD of it, is one; so is MOST."""
 IMAGE_STILL: Final = 0.5
@@ -54,8 +56,9 @@ class Change:
     z: Mapping[Statistic, float]
     """Mean since the change, in spreads."""
     studies: int
-    hu: Mapping[Statistic, float]
-    """Of tissue and air, how far the mean moved, in HU; tissue given contrast medium."""
+    hu: Mapping[Statistic, tuple[float, float]]
+    """Of tissue and air, how far the mean moved, and the spread of one study, in HU; tissue given
+    contrast medium."""
     missing: frozenset[Statistic] = frozenset()
     """What was had before, and in no study since."""
     contrast: tuple[float, float] | None = None
@@ -87,40 +90,55 @@ def _noise(change: Change) -> bool:
     return change.moved(Statistic.NOISE) and change.still(*others)
 
 
-def _sharpness(change: Change) -> float:
-    """By how many spreads sharpness moved for each that noise did; 0 where none was measured."""
-    known = [change.z[which] for which in SHARPNESS if which in change.z]
-    return math.fsum(known) / len(known) / change.z[Statistic.NOISE] if known else 0.0
+def _sharpness(change: Change) -> tuple[float, float]:
+    """What texture and edges say, for each spread that noise moved, and its standard error."""
+    known = [which for which in SHARPENED if which in change.z]
+    weight = math.fsum(SHARPENED[which] ** 2 for which in known)
+    noise = change.z[Statistic.NOISE]
+    if not known:
+        return 0.0, math.inf
+    found = math.fsum(SHARPENED[which] * change.z[which] for which in known) / weight / noise
+    return found, 1 / (abs(noise) * math.sqrt(weight * change.studies))
 
 
 def _dose(change: Change) -> bool:
-    return _noise(change) and abs(_sharpness(change)) < WITH_DOSE
+    if not _noise(change):
+        return False
+    found, error = _sharpness(change)
+    return abs(found) + error < WITH_DOSE
 
 
 def _sharper_kernel(change: Change) -> bool:
-    return _noise(change) and change.z[Statistic.NOISE] > 0 and _sharpness(change) > WITH_KERNEL
+    if not _noise(change) or change.z[Statistic.NOISE] < 0:
+        return False
+    found, error = _sharpness(change)
+    return found - error > WITH_KERNEL
 
 
-def _with_tissue(change: Change) -> float | None:
-    """By how many HU air moved for each that tissue did; None where tissue did not move, or other
-    things are shown. Air that is gone has followed downward."""
+def _with_tissue(change: Change) -> tuple[float, float] | None:
+    """By how many HU air moved for each that tissue did, and its standard error; None where tissue
+    did not move, or other things are shown. Air that is gone has followed downward."""
     if not change.moved(Statistic.TISSUE) or not change.still(Statistic.LUNG_SHARE):
         return None
-    tissue = change.hu[Statistic.TISSUE]
+    tissue, _ = change.hu[Statistic.TISSUE]
     if Statistic.AIR in change.missing:
-        return 1.0 if tissue < 0 else None
-    air = change.hu.get(Statistic.AIR)
-    return None if air is None else air / tissue
+        return (1.0, 0.0) if tissue < 0 else None
+    if Statistic.AIR not in change.hu:
+        return None
+    air, spread = change.hu[Statistic.AIR]
+    return air / tissue, spread / abs(tissue) / math.sqrt(change.studies)
 
 
 def _offset(change: Change) -> bool:
-    follows = _with_tissue(change)
-    return follows is not None and follows > FOLLOWS
+    if (follows := _with_tissue(change)) is None:
+        return False
+    return follows[0] > HALF + MARGIN * follows[1]
 
 
 def _air_stays(change: Change) -> bool:
-    follows = _with_tissue(change)
-    return follows is not None and abs(follows) < STAYS
+    if (follows := _with_tissue(change)) is None:
+        return False
+    return abs(follows[0]) < HALF - MARGIN * follows[1]
 
 
 def _more_contrast(change: Change) -> bool | None:

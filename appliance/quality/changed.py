@@ -17,7 +17,11 @@ def changed(row: Row, alarm: Alarm, prior: Prior) -> Change:
     still holds."""
     since = row.recent[-alarm.studies :]
     together = _together(since)
-    z, hu, missing = dict[Statistic, float](), dict[Statistic, float](), set[Statistic]()
+    z, hu, missing = (
+        dict[Statistic, float](),
+        dict[Statistic, tuple[float, float]](),
+        set[Statistic](),
+    )
     for which, one in row.watched.items():
         found, some = usual(one, which, prior) if which in prior.spreads else None, together[which]
         if found is None or drift.limits(found.n) is None:
@@ -27,7 +31,7 @@ def changed(row: Row, alarm: Alarm, prior: Prior) -> Change:
             continue
         z[which] = fsum(found.z(value) for value in some) / len(some)
         if which in {Statistic.TISSUE, Statistic.AIR}:
-            hu[which] = fsum(some) / len(some) - found.mean
+            hu[which] = fsum(some) / len(some) - found.mean, found.sd
     if alarm.test == "window":
         z |= windows.moved(row.windows, since)
     return Change(

@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -94,7 +94,9 @@ AIMS: Final = (
 class Stream:
     """One scanner: the series it sends, and its row."""
 
-    def __init__(self, seed: int, world: World, correlation: F64) -> None:
+    def __init__(self, seed: int, world: World, correlation: F64, ct: Sequence[Statistic] = ORDER):
+        """`ct`: what can be measured of this scanner's series."""
+        self.ct = frozenset(ct)
         self.rng = np.random.default_rng(seed)
         self.world: World = world
         self.root = np.linalg.cholesky(correlation)
@@ -117,7 +119,9 @@ class Stream:
         diameter, contrast = rng.normal(*DIAMETER_MM), bool(rng.random() < 0.5)
         values[Statistic.NOISE] += drift.NOISE_PER_MM * (diameter - drift.DIAMETER_MM)
         values[Statistic.TISSUE] += drift.CONTRAST_HU * contrast
-        moved: dict[Statistic, float | None] = dict(values)
+        moved: dict[Statistic, float | None] = {
+            which: value if which in self.ct else None for which, value in values.items()
+        }
         for which, by in (effect or {}).items():
             moved[which] = None if by is None else values[which] + SHIPPED.spreads[which] * by
         return SeriesQuality(
@@ -252,14 +256,15 @@ def seen(aims: tuple[Aim, ...], streams: int, seed: int, what: Known) -> Iterato
     """Rule 3."""
     found, causes = Counter[str](), {aim.name: Counter[str]() for aim in aims}
     for n in range(streams):
-        stream = Stream(seed * 1_000_000 + 500_000 + n, "gaussian", what.correlation)
+        ct = {name: each[n % len(each)] for name, each in what.effects.items()}
+        measurable = tuple(ct[aims[0].name])
+        stream = Stream(seed * 1_000_000 + 500_000 + n, "gaussian", what.correlation, measurable)
         stream.learn()
         learnt: Row = stream.row
         for aim in aims:
             stream.row = learnt
-            each = what.effects[aim.name]
             for _ in range(aim.within):
-                if alarms := stream.count(each[n % len(each)]):
+                if alarms := stream.count(ct[aim.name]):
                     found[aim.name] += 1
                     causes[aim.name][alarms[0].cause.value] += 1
                     break

@@ -20,13 +20,13 @@ def change(
     contrast: tuple[float, float] | None = (0.3, 0.25),
 ) -> Change:
     z = STILL | moved
-    hu = {S.TISSUE: tissue_hu}
+    hu = {S.TISSUE: (tissue_hu, 6.0)}
     missing = frozenset[Statistic]()
     if air_hu is None:
         missing = frozenset({S.AIR})
         del z[S.AIR]
     else:
-        hu[S.AIR] = air_hu
+        hu[S.AIR] = (air_hu, 11.0)
     return Change(z=z, studies=studies, hu=hu, missing=missing, contrast=contrast)
 
 
@@ -34,7 +34,7 @@ BRIGHTER = {S.TISSUE: 2.7}
 VOLUMES_CASES = [
     (Cause.DOSE, change({S.NOISE: 2.1, S.TEXTURE: 0.1, S.SKIN: -0.1})),
     (Cause.DOSE, change({S.NOISE: -2.1, S.TEXTURE: 0.2, S.SKIN: 0.1})),
-    (Cause.SHARPER_KERNEL, change({S.NOISE: 2.7, S.TEXTURE: 1.6, S.SKIN: 2.4, S.LUNG_EDGE: 1.1})),
+    (Cause.SHARPER_KERNEL, change({S.NOISE: 2.7, S.TEXTURE: 0.6, S.SKIN: 2.7, S.LUNG_EDGE: 1.2})),
     (Cause.OFFSET, change({S.TISSUE: 2.7, S.AIR: 1.4}, tissue_hu=15, air_hu=15)),
     (Cause.OFFSET, change({S.TISSUE: -7.0, S.AIR: -3.6}, tissue_hu=-40, air_hu=-38)),
     (Cause.OFFSET, change({S.TISSUE: -7.0}, tissue_hu=-40, air_hu=None)),
@@ -70,7 +70,7 @@ def test_every_row_has_its_test() -> None:
     [
         change({}),
         change({S.NOISE: -3.8, S.TEXTURE: -5.2, S.SKIN: -3.4}),  # a softer kernel
-        change({S.NOISE: 2.5, S.TEXTURE: 0.75, S.SKIN: 0.75, S.LUNG_EDGE: 0.75}),  # between two
+        change({S.NOISE: 2.5, S.TEXTURE: 0.3, S.SKIN: 0.8, S.LUNG_EDGE: 0.4}),  # between two
         change(BRIGHTER, tissue_hu=15, air_hu=7.5),  # half of it follows
         change(BRIGHTER, tissue_hu=15, air_hu=0, contrast=None),  # scale, or contrast medium
         change(BRIGHTER, tissue_hu=15, air_hu=None),  # upward, and air is gone
