@@ -34,12 +34,14 @@ from appliance.watching.alarm import Statistic
 from appliance.watching.quality import VolumeQuality
 from appliance.watching.row import Prior, Side
 
-NOISE_PER_MM: Final = 0.004
-"""By how much the logarithm of the noise rises with each mm of water-equivalent diameter."""
+NOISE_PER_MM: Final = 0.0015
+"""By how much the logarithm of the noise rises with each mm of water-equivalent diameter: median of
+the slopes within the eight shared CTs, -0.006 to 0.009 (the tube current follows the body)."""
 DIAMETER_MM: Final = 300.0
 """At which noise is taken as it is."""
-CONTRAST_HU: Final = 8.0
-"""By how much contrast medium brightens the mode of soft tissue."""
+CONTRAST_HU: Final = 9.0
+"""By how much contrast medium brightens the mode of soft tissue: the mean of six shared CTs with it
+less that of two without."""
 
 K: Final = 1.0
 CUT: Final = 3.0
@@ -52,9 +54,9 @@ LIMITS: Final[tuple[tuple[int, float, float], ...]] = (
 """From so many learnt values on: |z| of one series, and the sum over series, above which it is an
 alarm. Of fewer nothing is judged."""
 ODD: Final = 4.2
-WIDE: Final = 2.6
+WIDE: Final = 3.2
 """Of 30 values, against a spread that is known to 12 degrees of freedom: exceeded by chance in one
-of 2,000 (square root of F, 29 and 12)."""
+of 10,000 (square root of F, 29 and 12), and where half of them are 7 spreads away."""
 ZERO: Final = Side()
 MAD: Final = 1.4826
 """A Gaussian's SD in median absolute deviations."""
