@@ -5,8 +5,8 @@ Rules.
    planning add is much the same everywhere.
 2. A row is pooled with it as if it had been measured on so many series more (`Prior.weight`).
 3. Each figure has its origin (docs/watching.md, "The library of scanners"). The spreads are those
-   of 13 series of one scanner; `python -m training.judge.spreads` measures on the public CTs what
-   can be measured there: slopes, correlations and what a fault moves.
+   within a scanner over 13 real series; `python -m training.judge.spreads` measures on the public
+   CTs what can be measured there: bounds from above, slopes, and what a fault moves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHIPPED: Final = Prior(
     }
 )
 FEWEST: Final = 20
-"""A row that has learnt from fewer studies is no prior."""
+"""A statistic that has learnt from fewer studies, or still learns, is no prior."""
 
 
 def imported(row: Row, otherwise: Prior = SHIPPED) -> Prior:
@@ -38,7 +38,7 @@ def imported(row: Row, otherwise: Prior = SHIPPED) -> Prior:
     own = {
         which: _pooled(one.n, one.m2, otherwise.spreads[which], otherwise.weight)
         for which, one in row.watched.items()
-        if which in otherwise.spreads and one.n >= FEWEST
+        if which in otherwise.spreads and one.n >= FEWEST and not one.first
     }
     return Prior(spreads={**otherwise.spreads, **own}, weight=otherwise.weight)
 
