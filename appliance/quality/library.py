@@ -16,11 +16,13 @@ Rules.
 3. While an alarm is open the row is frozen: it learns nothing, but goes on judging. One alarm of a
    statistic and a test is open at a time, and counts the studies since.
 4. A study that raises an alarm is not learnt from.
-5. `acknowledged`: it was so once, or will be put right; sums start from zero, and what goes on is
-   told again. `accepted`: it stays so; a new row learns from what was seen since the change, as far
-   as it is kept (RECENT), and the old row ends.
+5. `acknowledged`: it was so once, or will be put right; the sums of what is open start from zero,
+   and what goes on is told again. `accepted`: it stays so; a new row learns from what was seen
+   since the change, as far as it is kept (RECENT), and the old row ends.
 6. A learning time that was not of one kind, and a figure that was always had and no longer is, are
-   alarms of their own: a row that cannot see says so.
+   alarms of their own: a row that cannot see says so. A mixed learning time that is acknowledged is
+   taken as it is; one that is accepted is given up, and learning starts anew.
+7. A study of which nothing was measured ends no learning time: it has its outputs alone.
 """
 
 from __future__ import annotations
@@ -65,9 +67,7 @@ def counted(row: Row, measured: SeriesQuality, at: datetime, prior: Prior) -> Co
             row = _learnt(row, seen)
         if _enough(row):
             row, raised = _settled(row, at, prior)
-    named = tuple(
-        one.model_copy(update={"cause": cause(changed(row, one, prior))}) for one in raised
-    )
+    named = tuple(_named(row, one, prior) for one in raised)
     return Counted(_in_its_state(row, open_ + named), named)
 
 
@@ -85,17 +85,27 @@ def accepted(row: Row, alarm: Alarm, at: datetime) -> tuple[Row, Row]:
 
 
 def acknowledged(row: Row, at: datetime) -> Row:
-    """A person has looked: no alarm is open, the sums start from zero, and learning goes on."""
+    """A person has looked: no alarm is open, its sums start from zero, and learning goes on."""
     seen = tuple(one.model_copy(update={"acknowledged": True}) for one in row.alarms)
     zero = {"up": Side(), "down": Side(), "missing": 0}
+    told = {alarm.statistic for alarm in row.alarms}
     row = row.model_copy(
         update={
             "past": (row.past + seen)[-PAST:],
             "acknowledged": at,
-            "watched": {which: one.model_copy(update=zero) for which, one in row.watched.items()},
+            "watched": {
+                which: one.model_copy(update=zero) if which in told else one
+                for which, one in row.watched.items()
+            },
         }
     )
     return _in_its_state(row, ())
+
+
+def _named(row: Row, alarm: Alarm, prior: Prior) -> Alarm:
+    if alarm.test == "learning":
+        return alarm
+    return alarm.model_copy(update={"cause": cause(changed(row, alarm, prior))})
 
 
 def _with(row: Row, seen: Seen) -> Row:
@@ -129,7 +139,7 @@ def _learnt(row: Row, seen: Seen) -> Row:
     with_it, known = contrast(seen)
     return row.model_copy(
         update={
-            "learnt": row.learnt + 1,
+            "learnt": row.learnt + bool(seen.measured),
             "watched": watched,
             "windows": windows.learnt(row.windows, seen),
             "contrast": (row.contrast[0] + with_it, row.contrast[1] + known),
@@ -155,9 +165,8 @@ def _settled(row: Row, at: datetime, prior: Prior) -> tuple[Row, tuple[Alarm, ..
             statistic=which,
             test="learning",
             size=float(f"{size:.3g}"),
-            since=row.since,
+            since=at,
             cause=Cause.UNCLEAR,
-            studies=row.n,
         )
         for which, size in odd.items()
     )

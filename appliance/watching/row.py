@@ -98,7 +98,7 @@ class Row(Record):
     n: int = Field(default=0, ge=0)
     """How many studies were counted."""
     learnt: int = Field(default=0, ge=0)
-    """How many of them were learnt from."""
+    """How many of them were learnt from; of which nothing was measured are not among them."""
     settled: datetime | None = None
     """When the learning time ended; None: it lasts."""
     since: datetime

@@ -33,7 +33,8 @@ def test_the_share_of_the_learning_time_weighs_by_what_was_scored() -> None:
     for events, of in ((1, 10), (9, 30), (0, 0)):
         if of:
             mean, weight = counts.learnt(mean, weight, Count(events, of))
-    assert (mean, weight) == (pytest.approx(0.25), 40)
+    assert mean == pytest.approx(0.25)
+    assert weight == 40
 
 
 def _expected(which: Statistic, usual: float, of: int) -> tuple[float, float]:

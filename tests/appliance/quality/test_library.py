@@ -156,6 +156,44 @@ def test_an_accepted_row_that_has_seen_enough_is_fixed_at_its_next_study(sender:
     assert (sender.row.state, sender.row.learnt) == ("fixed", library.LEARNING)
 
 
+def test_a_mixed_learning_time_is_taken_as_it_is_or_given_up() -> None:
+    sender = Sender(seed=10)
+    for n in range(30):
+        sender.send(sender.volume(tissue_hu=sender.rng.normal(50 if n % 2 else 85, 5.7)))
+        sender.row = sender.row if sender.row.settled else library.acknowledged(sender.row, AT)
+    while sender.row.settled is None:
+        sender.send(sender.volume())
+        sender.row = sender.row if sender.row.settled else library.acknowledged(sender.row, AT)
+    (alarm,) = sender.row.alarms
+    assert (alarm.statistic, alarm.test) == (Statistic.TISSUE, "learning")
+    assert alarm.size > 2, "in spreads of the prior"
+    assert library.acknowledged(sender.row, AT).state == "fixed"
+    for _ in range(4):
+        sender.send(sender.volume())
+    new, _ = library.accepted(sender.row, sender.row.alarms[0], AT)
+    assert (new.learnt, new.state) == (4, "learning")
+
+
+def test_who_acknowledges_one_alarm_does_not_forget_what_creeps_elsewhere(sender: Sender) -> None:
+    while sender.row.watched[Statistic.AIR].up.sum < 3:
+        assert not sender.send(sender.volume(air_hu=-958.0))
+    sender.send(sender.volume(tissue_hu=120.0))
+    before = sender.row.watched[Statistic.AIR].up
+    after = library.acknowledged(sender.row, AT).watched[Statistic.AIR].up
+    assert before.sum > 0
+    assert after == before
+
+
+def test_studies_of_which_nothing_was_measured_end_no_learning_time() -> None:
+    sender = Sender()
+    for _ in range(library.LEARNING + 5):
+        sender.send(None, Outputs(analysed=True))
+    assert (sender.row.state, sender.row.learnt) == ("learning", 0)
+    for _ in range(windows.FIRST):
+        sender.sent(_radiograph(sender.rng, 0.5))
+    assert len(sender.row.windows[Statistic.MEAN].reference) == windows.FIRST
+
+
 def test_an_alarm_that_is_not_open_cannot_be_accepted(sender: Sender) -> None:
     (alarm,) = sender.send(sender.volume(tissue_hu=120.0))
     row = library.acknowledged(sender.row, AT)

@@ -51,9 +51,11 @@ def test_a_fault_is_told_in_spreads_and_what_it_takes_away_is_gone() -> None:
 
 
 def test_the_slope_of_noise_is_that_within_a_series() -> None:
-    slope = spreads.slope_of_noise(parts(0.004))
-    assert slope is not None
-    assert slope == (pytest.approx(0.004), 6)
+    found = spreads.slope_of_noise(parts(0.004))
+    assert found is not None
+    slope, known = found
+    assert slope == pytest.approx(0.004)
+    assert known == 6
     assert spreads.slope_of_noise([made(diameter_mm=None)] * 6) is None
 
 
