@@ -52,6 +52,7 @@ def test_limits_are_where_a_row_of_so_many_is_quiet() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_a_thousand_streams_keep_the_aims(known: streams.Known) -> None:
     found = streams.quiet(1000, 100, seed=1, world="gaussian", what=known)
     assert found.one_in >= QUIET
