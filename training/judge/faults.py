@@ -97,6 +97,30 @@ def offset(images: Images, hu: float) -> list[Image]:
     return [_with(one, one.hu.astype(np.float32) + np.float32(hu)) for one in images]
 
 
+def scaled(images: Images, by: float) -> list[Image]:
+    """A Rescale Slope that is off by this factor, while the intercept of LOWEST_HU is kept."""
+    return [
+        _with(one, (one.hu.astype(np.float32) - LOWEST_HU) * np.float32(by) + LOWEST_HU)
+        for one in images
+    ]
+
+
+def blurred(images: Images, pixels: float) -> list[Image]:
+    """A softer kernel: a Gaussian whose SD is so many pixels, in plane."""
+    return [
+        _with(one, cv2.GaussianBlur(one.hu.astype(np.float32), (0, 0), pixels)) for one in images
+    ]
+
+
+def sharpened(images: Images, weight: float) -> list[Image]:
+    """A sharper kernel: unsharp masking with a Gaussian of one pixel, in plane."""
+    found = []
+    for one in images:
+        hu = one.hu.astype(np.float32)
+        found.append(_with(one, hu + weight * (hu - cv2.GaussianBlur(hu, (0, 0), 1.0))))
+    return found
+
+
 def noisier(images: Images, noise_hu: float, times: float, seed: int = 1) -> list[Image]:
     """Noise of so many times the size that it has (rule 4). noise_hu: the SD that it has, measured
     in blocks of PATCH pixels."""
