@@ -7,13 +7,17 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
-from training.implant.nodules import Block, Nodule, implant, on_grid, turned
-from training.implant.shapes import (
+from appliance.quality.implant import (
     SHAPE_MM,
+    Block,
+    Nodule,
     Shape,
-    shape_of,
+    implant,
+    on_grid,
     sphere_diameter,
+    turned,
 )
+from training.implant.shapes import shape_of
 
 Spacing = tuple[float, float, float]
 

@@ -14,9 +14,17 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
-from training.implant.hosts import implanted
-from training.implant.nodules import KINDS, Block, Nodule, draw_kind
-from training.implant.shapes import SHAPE_MM, Shape, pick_shape, shape_of
+from appliance.quality.implant import (
+    KINDS,
+    SHAPE_MM,
+    Block,
+    Nodule,
+    Shape,
+    draw_kind,
+    implanted,
+    pick_shape,
+)
+from training.implant.shapes import shape_of
 
 PRODUCTS = "f103bcbff430db36eff363f2df8ab23ed594328053a404448d68b01b2b0fb013"
 BYTES = "472f3afc2b390bc1ae14b932313389906846440b0ba1acbeda7f2dc4c9434c0b"

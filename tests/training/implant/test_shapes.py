@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-from training.implant.shapes import (
-    SHAPE_MM,
-    Shape,
-    occupancy_of,
-    pick_shape,
-)
+from appliance.quality.implant import SHAPE_MM, Shape, pick_shape
+from training.implant.shapes import occupancy_of
 
 
 def test_outlines_exclude_the_pixels_they_run_on() -> None:
