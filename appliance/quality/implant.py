@@ -293,7 +293,7 @@ def implanted(
 
     `before` [z, y, x] is the block without this nodule.
     """
-    around = near(block, at_mm, nodule.diameter_mm / 2 + SPICULE_MM)
+    around = near(block.spacing, at_mm, nodule.diameter_mm / 2 + SPICULE_MM)
     as_it_was = block.hu[around].copy()
     one = implant(rng, block, at_mm, nodule)
     if one is not None and visible_share(one, before, block.hu) < SEEN:
@@ -302,10 +302,10 @@ def implanted(
     return one
 
 
-def near(block: Block, center_mm: F64, reach_mm: float) -> Part:
-    """The part of a block within `reach_mm` of a point along each axis."""
-    low = np.maximum(np.floor((center_mm - reach_mm) / block.spacing), 0).astype(int)
-    high = np.ceil((center_mm + reach_mm) / block.spacing).astype(int) + 1
+def near(spacing: Sequence[float], center_mm: F64, reach_mm: float) -> Part:
+    """The part of a block within `reach_mm` of a point along each axis; it may end beyond it."""
+    low = np.maximum(np.floor((center_mm - reach_mm) / spacing), 0).astype(int)
+    high = np.ceil((center_mm + reach_mm) / spacing).astype(int) + 1
     z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return z, y, x
 

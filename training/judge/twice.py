@@ -285,7 +285,7 @@ def _put(
         if size is None:
             continue
         at_mm = (exam.volume.zyx(at) + 0.5) * block.spacing
-        part = near(block, at_mm, size / 2 + SPICULE_MM)
+        part = near(block.spacing, at_mm, size / 2 + SPICULE_MM)
         as_it_was = block.hu[part].copy()
         one = replace(nodule, diameter_mm=size)
         if implanted(np.random.default_rng(turn), block, at_mm, one, bare) is None:
