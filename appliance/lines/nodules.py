@@ -28,12 +28,14 @@ Rules.
 7. Disease changes what is said of a finding, never whether it is said (interpret/disease.py). Where
    only masses are looked for nothing is said of it: in slices so thick each edge of the lungs is
    half tissue over several millimetres, and no lesson of the network had such ones.
+8. A tuning softens what the networks of proposals, patches and candidates' cubes see, and nothing
+   else (quality/tuning.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +53,7 @@ from appliance.lines.kind import Analysis, Context
 from appliance.lines.volume import Slices, at_seams, in_plane_spacings
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Crop, Cube, Op, Patch
-from appliance.quality import series
+from appliance.quality import series, tuning
 from appliance.reasons import Code
 from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor, Vector
 from appliance.report import Coverage, Finding, Reason
@@ -79,7 +81,11 @@ class Nodules(Slices):
     def analyse(
         self, subject: Stack, manifest: Manifest, backend: Backend, budget: Budget, context: Context
     ) -> Analysis:
-        return analyse(subject, manifest, backend, budget)
+        tuned = tuning.of(context.tunings, subject.planes)
+        if tuned is None:
+            return analyse(subject, manifest, backend, budget)
+        softer = tuning.tuned(manifest, tuned.soften_mm)
+        return replace(analyse(subject, softer, backend, budget), tuning=tuned.digest)
 
     def usual_bytes(self, manifest: Manifest) -> int:
         grids = {

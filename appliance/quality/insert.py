@@ -62,8 +62,6 @@ says something."""
 QUARTILE = 0.6745
 """Of a normal distribution, in SDs below its middle."""
 FEWEST_EDGES = 50
-SHARPEST = 0.25
-"""Quantile of the edges' widths: skin that is not square to the column looks blurred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ def _spread(planes: Sequence[Plane]) -> float:
     if len(found) < FEWEST_EDGES:
         return sum(SPREAD_MM) / 2
     pixel = planes[0].geometry.spacing_mm[0]
-    width = float(np.quantile(found, SHARPEST))
+    width = float(np.median(found))
     return float(np.clip(math.sqrt(max(width**2 - pixel**2 / 12, 0.0)), 0.0, WIDEST_MM))
 
 
@@ -193,7 +191,8 @@ def _edges(hu: NDArray[np.int16] | F32, pixel: float) -> list[float]:
         air, tissue = column[at - before : at - 3].mean(), column[at + 3 : at + behind + 3].mean()
         if air < AIR_HU and tissue > TISSUE_HU:
             rises = column[at - 2 : at + 3] - column[at - 4 : at + 1]
-            shares.append(float(min(rises.max() / (tissue - air), 1.0)))
+            skin = max(tissue, column[at + 1 : at + 3].mean())  # denser than the fat behind it
+            shares.append(float(min(rises.max() / (skin - air), 1.0)))
     return shares
 
 
