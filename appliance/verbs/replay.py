@@ -55,9 +55,11 @@ def main(settings: Settings, report_id: str) -> int:
     console = Console(highlight=False)
     said = other_tunings(settings, past)
     if now.same_as(past):
-        console.print(f"report {report_id}: the same ({len(now.findings)} findings){said}")
+        console.print(f"report {report_id}: the same ({len(now.findings)} findings)")
+        console.print(said, end="", soft_wrap=True)
         return 0
-    console.print(f"report {report_id}: NOT the same{said}")
+    console.print(f"report {report_id}: NOT the same")
+    console.print(said, end="", soft_wrap=True)
     for name, before, after in differences(past, now):
         console.print(f"  {name}: was {before}, is {after}", markup=False)
     sys.stdout.flush()
@@ -160,9 +162,9 @@ def other_tunings(settings: Settings, past: Report) -> str:
     """What is said where other tunings are in force than a report was made with; else empty."""
     now = {tuning.digest for tuning in tunings.in_force(settings.state)}
     if past.tuning is not None and past.tuning not in now:
-        return "; its tuning is not in force any more"
+        return "  the tuning of this report is not in force any more: a new analysis may differ\n"
     if now - {past.tuning}:
-        return "; other tunings are in force now, and a new analysis may differ"
+        return "  other tunings are in force now: a new analysis may differ\n"
     return ""
 
 
