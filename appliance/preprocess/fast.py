@@ -175,9 +175,9 @@ def gathered(
     if read.cube is None or views != 1:  # a few dozen small patches: the reference is fast enough
         return reference.apply_patches(stack, ops, centers, views)
     if read.soften is not None:
-        wider, more = plan.to_soften(stack, ops)
+        wider, around = plan.to_soften(stack, ops)
         soft = [
-            reference.soften_inside(one[None], stack, ops, more)
+            reference.soften_inside(one[None], stack, ops, around)
             for one in gathered(stack, wider, centers)
         ]
         made = (

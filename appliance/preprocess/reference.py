@@ -294,5 +294,5 @@ def soften_inside(values: F32, stack: Stack, ops: Sequence[Op], more: int) -> F3
         spacing: tuple[float, ...] = (read.cube.spacing_mm,) * 3
     else:
         spacing = plan.native_spacing(stack)[1:]
-    inside = (..., *(slice(more, -more),) * len(spacing))
-    return np.ascontiguousarray(softened(values, spacing, sd_mm)[inside])
+    soft = softened(values, spacing, sd_mm)[..., more:-more, more:-more]
+    return np.ascontiguousarray(soft[..., more:-more, :, :] if len(spacing) == 3 else soft)

@@ -128,7 +128,7 @@ def _even(hu: NDArray[np.int16] | F32, size: tuple[int, int]) -> F32:
     whole = hu[: rows * size[0], : columns * size[1]].astype(np.float32)
     blocks = whole.reshape(rows, size[0], columns, size[1]).swapaxes(1, 2).reshape(-1, *size)
     mean = blocks.mean(axis=(1, 2))
-    return blocks[(mean > SOFT_HU[0]) & (mean < SOFT_HU[1])]
+    return np.asarray(blocks[(mean > SOFT_HU[0]) & (mean < SOFT_HU[1])])
 
 
 def _grain(correlation: float, pixels: int) -> tuple[float, float]:
