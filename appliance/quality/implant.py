@@ -11,7 +11,7 @@ Rules.
    changes less than SEEN of its own body by CHANGED_HU: on slices thicker than it is, or inside a
    bronchus' wall.
 6. The bytes are those that every network was trained on: a change of one is a new generator, and
-   tests/training/implant/test_recorded.py holds it.
+   tests/appliance/quality/test_implant_recorded.py holds it.
 """
 
 from __future__ import annotations

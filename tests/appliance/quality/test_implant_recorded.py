@@ -12,8 +12,6 @@ import hashlib
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-
 from appliance.quality.implant import (
     KINDS,
     SHAPE_MM,
@@ -23,8 +21,8 @@ from appliance.quality.implant import (
     draw_kind,
     implanted,
     pick_shape,
+    sphere_diameter,
 )
-from training.implant.shapes import shape_of
 
 PRODUCTS = "f103bcbff430db36eff363f2df8ab23ed594328053a404448d68b01b2b0fb013"
 BYTES = "472f3afc2b390bc1ae14b932313389906846440b0ba1acbeda7f2dc4c9434c0b"
@@ -51,9 +49,12 @@ def lump(diameter_mm: float, uneven: float, spiculation: int) -> Shape:
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     radius = diameter_mm / 2 * (1 + uneven * np.sin(x + 0.5) * np.cos(0.7 * y - z))
     filled = np.clip((radius - np.sqrt(z**2 + y**2 + x**2)) / SHAPE_MM + 0.5, 0, 1)
-    shape = shape_of(filled.astype(np.float32), spiculation)
-    assert shape is not None
-    return shape
+    occupancy = filled.astype(np.float32)
+    there = np.argwhere(occupancy > 0)
+    low, high = there.min(0), there.max(0) + 1
+    cut = occupancy[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    volume = float(occupancy.sum()) * SHAPE_MM**3
+    return Shape((cut * 255).astype(np.uint8), sphere_diameter(volume), spiculation)
 
 
 def chest() -> Block:
