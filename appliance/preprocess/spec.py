@@ -18,6 +18,9 @@ from pydantic import Field
 
 from appliance.report import Millimetres3, Record
 
+SOFTEST_MM = 4.0
+"""More than this leaves nothing that a detector looks for."""
+
 
 class Rescale(Record):
     """Stored values to HU: slope * value + intercept (PS3.3 C.11.1.1.2); padding to -1000 HU."""
@@ -61,7 +64,7 @@ class Soften(Record):
 
     op: Literal["soften"] = "soften"
     version: Literal[1] = 1
-    sd_mm: float = Field(ge=0, le=4)
+    sd_mm: float = Field(ge=0, le=SOFTEST_MM)
 
 
 class Pad(Record):

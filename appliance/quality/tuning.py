@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from appliance.bundle.manifest import Manifest, Network
-from appliance.preprocess.spec import Op, Pad, Soften, Window, ZScore
+from appliance.preprocess.spec import SOFTEST_MM, Op, Pad, Soften, Window, ZScore
 from appliance.quality import series
 from appliance.records import Plane
 from appliance.watching.quality import VolumeQuality
@@ -85,7 +85,7 @@ def _softened(network: Network, sd_mm: float) -> Network:
     """With the op in its place, instead of one that is there: softened once as much as by both."""
     ops = network.preprocess
     before = [op.sd_mm for op in ops if isinstance(op, Soften)]
-    sd_mm = sum(mm**2 for mm in (*before, sd_mm)) ** 0.5
+    sd_mm = min(sum(mm**2 for mm in (*before, sd_mm)) ** 0.5, SOFTEST_MM)
     rest = [op for op in ops if not isinstance(op, Soften)]
     at = next((i for i, op in enumerate(rest) if isinstance(op, (Window, ZScore, Pad))), len(rest))
     changed: tuple[Op, ...] = (*rest[:at], Soften(sd_mm=sd_mm), *rest[at:])

@@ -77,3 +77,5 @@ def test_the_op_stands_before_what_is_done_to_each_voxel(second: Bundle) -> None
 def test_a_network_that_softens_already_softens_as_much_as_both(second: Bundle) -> None:
     twice = tuning.tuned(tuning.tuned(second.manifest, 0.6), 0.8)
     assert plan.steps(twice.networks["propose"].preprocess).soften == Soften(sd_mm=1.0)
+    most = tuning.tuned(tuning.tuned(second.manifest, 3.0), 4.0)
+    assert plan.steps(most.networks["propose"].preprocess).soften == Soften(sd_mm=4.0)
