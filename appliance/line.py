@@ -49,6 +49,7 @@ from appliance.series import kernel, pixels, scanner, select
 from appliance.series.foreign import Mark
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
+from appliance.watching.tuning import Tuning
 
 _OF_IMAGES = frozenset(
     {Code.MODALITY, Code.SPECIES, Code.BODY_PART, Code.PATIENT_AGE, Code.AGE_UNKNOWN}
@@ -150,6 +151,7 @@ def finish(
         quality=analysis.quality,
         notice=bundle.manifest.notice,
         scores=analysis.scores,
+        tuning=analysis.tuning,
     )
 
 
@@ -158,12 +160,13 @@ def process(
     bundle: Bundle | None,
     backend: Backend | None,
     memory_bytes: int | None = None,
+    tunings: tuple[Tuning, ...] = (),
 ) -> Result:
     """The same fold over a whole series, for one bundle."""
     fold = begin(() if bundle is None else (bundle,))
     for instance in instances:
         fold = add(fold, instance, memory_bytes)
-    return finish(fold, bundle, backend, Context(memory_bytes=memory_bytes))
+    return finish(fold, bundle, backend, Context(memory_bytes=memory_bytes, tunings=tunings))
 
 
 def renewed(result: Result, fold: Fold, bundle: Bundle | None) -> Result:
@@ -217,6 +220,7 @@ def seal(result: Result, identity: Identity, times: Times) -> Report:
         ),
         bundle=result.bundle,
         backend=result.backend,
+        tuning=result.tuning,
         findings=tuple(
             finding.model_copy(
                 update={

@@ -383,6 +383,8 @@ class Result:
     """Of the bundle."""
     scores: Scores | None = None
     """All that was scored, also below the threshold; None where nothing was."""
+    tuning: str | None = None
+    """Digest of the tuning that it was analysed with (watching/tuning.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,6 +375,11 @@ class Report(Record):
     series: SeriesRef
     bundle: BundleRef | None = None
     backend: BackendRef | None = None
+    tuning: Digest | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="of the tuning that it was analysed with; not written where there was none",
+    )
     findings: tuple[Finding, ...] = ()
     times: Times = Times()
 

@@ -26,7 +26,7 @@ KERNELS = {
         ("cubes", tables.CUBES),
     )
     for ending in ("", "_of_f32")
-}
+} | {"soften_f32": tables.SOFTEN.itemsize}
 """Kernel -> bytes of its struct."""
 REMEDY = (
     "On a Jetson: CUDA_ROOT=/usr/local/cuda pip install --no-binary pycuda pycuda "

@@ -211,13 +211,18 @@ class GpuBackend:
             held[at] = values
             return at
 
-        arguments, shape, grid = tables.prepare(
+        arguments, made, grid = tables.prepare(
             stack, raw_of(device, stack, slots, put), ops, crop, put
         )
+        soft, shape, room = None, made, 0
+        layers = 1 if streams else LAYERS if missing else shape[0]
+        if plan.steps(ops).soften is not None:
+            soft, shape = tables.soften(stack, ops, crop, put)
+            room, most = self._arena_here().between(nbytes(made[1:], FLOAT))
+            layers = min(layers, LAYERS, most)
         at, mark = self._reserve(nbytes(shape, FLOAT))
         device.tables.send()
         first, taps = held[int(arguments["z"]["first"])], int(arguments["z"]["taps"])
-        layers = 1 if streams else LAYERS if missing else shape[0]
         for start in range(0, shape[0], layers):
             stop = min(start + layers, shape[0])
             near = first[start:stop]
@@ -234,11 +239,18 @@ class GpuBackend:
             part["z"]["first"] += start * first.itemsize
             part["z"]["weights"] += start * taps * FLOAT.itemsize
             part["z"]["voxels"] = len(near)
-            part["depth"] = stop - start
-            part["out"] = at + start * nbytes(shape[1:], FLOAT)
-            grid_of = tables.blocks((stop - start, shape[1], shape[2]))
-            device.cuda.launch(f"prepare_f32{ending}", grid_of, tables.BLOCK, part, "compute")
+            depth = stop - start if soft is None else len(near)
+            part["depth"] = depth
+            part["out"] = room if soft is not None else at + start * nbytes(shape[1:], FLOAT)
+            if depth:
+                grid_of = tables.blocks((depth, made[1], made[2]))
+                device.cuda.launch(f"prepare_f32{ending}", grid_of, tables.BLOCK, part, "compute")
             device.store.used()
+            if soft is not None:
+                part = soft.copy()
+                part["from"], part["out"] = room, at + start * nbytes(shape[1:], FLOAT)
+                part["voxels_z"], part["depth"] = len(near), stop - start
+                self._soften(device, part)
         for i in () if streams else missing:  # below a crop: another network may read them
             device.store.bring(stack.planes[i], int(slots[i]))
         device.idle()
@@ -267,26 +279,44 @@ class GpuBackend:
         for i in () if streams else missing:
             device.store.bring(stack.planes[i], int(slots[i]))
         number = 1 if streams else CENTERS
+        wider, room = ops, 0
+        if read.soften is not None:
+            wider, more = plan.to_soften(stack, ops)
+            wide = (views, *(n + 2 * more for n in one[1:]))
+            room, most = self._arena_here().between(nbytes(wide, FLOAT))
+            number = min(number, most)
         for start in range(0, len(centers), number):
             part = centers[start : start + number]
             if streams:
-                slots = nearby(device, stack, ops, part)
+                slots = nearby(device, stack, wider, part)
             device.tables.begin()
-            raw = raw_of(device, stack, slots, device.tables.put)
+            put = device.tables.put
+            raw = raw_of(device, stack, slots, put)
             if read.cube is not None:
                 kernel = f"cubes_f32{ending}"
-                arguments, shape = tables.cubes(stack, raw, ops, part, device.tables.put)
+                arguments, shape = tables.cubes(stack, raw, wider, part, put)
             else:
                 kernel = f"gather_f32{ending}"
-                arguments, shape = tables.gather(stack, raw, ops, part, views, device.tables.put)
-            arguments["out"] = at + start * each
+                arguments, shape = tables.gather(stack, raw, wider, part, views, put)
+            arguments["out"] = room or at + start * each
+            soft = None
+            if read.soften is not None:
+                soft = tables.soften_gathered(stack, ops, len(part), views, put)
+                soft["from"], soft["out"] = room, at + start * each
             device.tables.send()
             device.store.uploaded()
             device.cuda.launch(kernel, tables.blocks(shape), tables.BLOCK, arguments, "compute")
             device.store.used()
+            if soft is not None:
+                self._soften(device, soft)
             device.idle()  # the tables are free again
         patch = (len(centers) * one[0], 1, *one[1:])
         return Tensor(data=OnDevice(self, at, mark, patch), shape=patch, grid=None)
+
+    def _soften(self, device: Device, arguments: NDArray[np.void]) -> None:
+        layers = int(arguments["images"]) * int(arguments["depth"])
+        grid_of = tables.blocks((layers, int(arguments["height"]), int(arguments["width"])))
+        device.cuda.launch("soften_f32", grid_of, tables.BLOCK, arguments, "compute")
 
     def _infer(self, device: Device, role: str, data: Any) -> dict[str, F32]:
         engine, port = self._engines[role], self._networks[role].inputs[0]

@@ -109,6 +109,14 @@ class Arena:
             raise Full(f"outputs of {at >> 20} MB, the arena has {self.outputs >> 20}")
         return found
 
+    def between(self, size: int) -> tuple[int, int]:
+        """Room that runs alone use, for what a soften op reads: its address, and how many pieces of
+        so many bytes it has. It is lost with the next run. Full where not even one fits."""
+        room = self.outputs + self.scratch_bytes
+        if size > room:
+            raise Full(f"{size >> 20} MB to soften at a time, the arena has {room >> 20}")
+        return self._base + self.inputs, room // max(size, 1)
+
     def close(self) -> None:
         self._cuda.free(self._base)
 

@@ -16,7 +16,11 @@
 // 5. Structs are passed by value and laid out as tables.py says; host_sizes lets the tests compare.
 // 6. Words are 16 bits as stored, or (kernels called ..._of_f32) HU in float32, of a series whose
 //    rescaling leaves no integers. A kernel is made for each: no word is asked what it is.
-// 7. Elements are written as f32, f16 or i8. i8 is ONNX's and TensorRT's QuantizeLinear with zero
+// 7. A soften op needs a second kernel, because a voxel needs its neighbours. The first writes HU in
+//    float32, larger by the Gaussian's reach and with repeated edges where they are repeated; the
+//    second reads those and does what follows. Along the normal a volume is softened by the weights
+//    of its z axis, so no buffer holds more than a few planes of it.
+// 8. Elements are written as f32, f16 or i8. i8 is ONNX's and TensorRT's QuantizeLinear with zero
 //    point 0: the division by the scale is the last row of Points, `store` rounds and saturates.
 
 #ifdef __CUDACC__
@@ -83,6 +87,17 @@ struct Cubes {
     Points points;
     int32_t cubes, size;
     void *out;             // [cubes, size, size, size]
+};
+
+struct Soften {
+    const float *from;  // [images, voxels z, y, x, each with taps - 1 more], HU
+    const float *through, *down, *across;  // [taps] of each axis
+    Points points;
+    int32_t taps_z, taps_y, taps_x;
+    int32_t voxels_z, voxels_y, voxels_x;  // of an image
+    int32_t images, views;  // views: of patches, the swapped ones of which have their axes swapped
+    int32_t depth, height, width;          // of an image in `out`, padding included
+    void *out;                             // [images, depth, height, width]
 };
 
 struct Accumulate {
@@ -230,18 +245,51 @@ __device__ __forceinline__ void cubes(const Cubes &c) {
     store(static_cast<Element *>(c.out) + at, pointwise(c.points, value));
 }
 
+// One block of threads a layer of an image (z of the grid).
+template <typename Element>
+__device__ __forceinline__ void soften(const Soften &s) {
+    const int layer = int(blockIdx.z * blockDim.z + threadIdx.z);
+    const int j = int(blockIdx.y * blockDim.y + threadIdx.y);
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (layer >= s.images * s.depth || j >= s.height || i >= s.width) return;
+    const int image = layer / s.depth, k = layer % s.depth;
+    float value = s.points.fill;
+    if (k < s.voxels_z && j < s.voxels_y && i < s.voxels_x) {
+        const bool swapped = image % s.views & VIEW_SWAPPED;
+        const float *down = swapped ? s.across : s.down;
+        const float *across = swapped ? s.down : s.across;
+        const int64_t wide = s.voxels_x + s.taps_x - 1, high = s.voxels_y + s.taps_y - 1;
+        const int64_t first = int64_t(image) * (s.voxels_z + s.taps_z - 1) + k;
+        float sum = 0.0f;
+        for (int c = 0; c < s.taps_z; ++c) {
+            float of_plane = 0.0f;
+            for (int b = 0; b < s.taps_y; ++b) {
+                const float *row = s.from + ((first + c) * high + j + b) * wide + i;
+                float of_row = 0.0f;
+                for (int a = 0; a < s.taps_x; ++a) of_row += across[a] * row[a];
+                of_plane += down[b] * of_row;
+            }
+            sum += s.through[c] * of_plane;
+        }
+        value = pointwise(s.points, sum);
+    }
+    const int64_t at = (int64_t(layer) * s.height + j) * s.width + i;
+    store(static_cast<Element *>(s.out) + at, value);
+}
+
 }  // namespace
 
 extern "C" {
 
-// The three, of stored words and of HU in float32, for one kind of element.
+// The three, of stored words and of HU in float32, and `soften`, for one kind of element.
 #define KERNELS(name, Element)                                                           \
     __global__ void prepare_##name(Prepare p) { prepare<uint16_t, Element>(p); }         \
     __global__ void gather_##name(Gather g) { gather<uint16_t, Element>(g); }            \
     __global__ void cubes_##name(Cubes c) { cubes<uint16_t, Element>(c); }               \
     __global__ void prepare_##name##_of_f32(Prepare p) { prepare<float, Element>(p); }   \
     __global__ void gather_##name##_of_f32(Gather g) { gather<float, Element>(g); }      \
-    __global__ void cubes_##name##_of_f32(Cubes c) { cubes<float, Element>(c); }
+    __global__ void cubes_##name##_of_f32(Cubes c) { cubes<float, Element>(c); }         \
+    __global__ void soften_##name(Soften s) { soften<Element>(s); }
 KERNELS(f32, float)
 KERNELS(i8, int8_t)
 #ifdef HAS_HALF
@@ -290,7 +338,8 @@ __global__ void normalise(Normalise n) {
     ON_HOST(cubes_##name, Cubes)              \
     ON_HOST(prepare_##name##_of_f32, Prepare) \
     ON_HOST(gather_##name##_of_f32, Gather)   \
-    ON_HOST(cubes_##name##_of_f32, Cubes)
+    ON_HOST(cubes_##name##_of_f32, Cubes)     \
+    ON_HOST(soften_##name, Soften)
 KERNELS_ON_HOST(f32)
 KERNELS_ON_HOST(i8)
 #ifdef HAS_HALF
@@ -304,6 +353,7 @@ void host_sizes(int64_t *sizes) {
     sizes[2] = sizeof(Accumulate);
     sizes[3] = sizeof(Normalise);
     sizes[4] = sizeof(Cubes);
+    sizes[5] = sizeof(Soften);
 }
 #endif
 

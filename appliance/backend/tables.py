@@ -9,7 +9,10 @@ Rules.
    whatever memory the caller put an array into; the caller keeps that memory alive.
 4. Kernels called ..._i8 write round(value / scale), QuantizeLinear with zero point 0: with a scale
    the division is one more row of Points, and the fill, which no row reaches, is divided here.
-5. A launch covers its output with blocks of BLOCK (or LINE) threads; a thread outside returns at
+5. With a soften op, `prepare` is of what it needs: HU in float32, grown in the plane by its reach
+   and softened along the normal already. `soften` is of the kernel that follows; for patches and
+   cubes, `gather` and `cubes` are asked with the ops of plan.to_soften.
+6. A launch covers its output with blocks of BLOCK (or LINE) threads; a thread outside returns at
    once.
 """
 
@@ -68,6 +71,16 @@ CUBES = np.dtype(
     [
         ("from", _SLICES), ("first", "u8"), ("weights", "u8"), ("points", _POINTS),
         ("cubes", "i4"), ("size", "i4"), ("out", "u8"),
+    ],
+    align=True,
+)  # fmt: skip
+SOFTEN = np.dtype(
+    [
+        ("from", "u8"), ("through", "u8"), ("down", "u8"), ("across", "u8"), ("points", _POINTS),
+        ("taps_z", "i4"), ("taps_y", "i4"), ("taps_x", "i4"),
+        ("voxels_z", "i4"), ("voxels_y", "i4"), ("voxels_x", "i4"),
+        ("images", "i4"), ("views", "i4"),
+        ("depth", "i4"), ("height", "i4"), ("width", "i4"), ("out", "u8"),
     ],
     align=True,
 )  # fmt: skip
@@ -152,6 +165,7 @@ def prepare(
     scale: float | None = None,
 ) -> tuple[NDArray[np.void], tuple[int, int, int], Grid]:
     """PREPARE without `out`, the tensor's [z, y, x] with padding, the Grid of its voxels without.
+    With a soften op shape and values are those of rule 5, and `scale` is for `soften`.
 
     Errors as of reference.apply; of `scale` as of points.
     """
@@ -159,20 +173,25 @@ def prepare(
     whole, box = plan.placed(stack, read, crop_to)
     rows, columns = stack.planes[0].native.shape
     pixel = stack.planes[0].geometry.spacing_mm
+    sd_mm = 0.0 if read.soften is None else read.soften.sd_mm
     weights = (
-        reference.plane_weights(stack.z_mm, whole.spacing_mm[0]),
+        reference.plane_weights(stack.z_mm, whole.spacing_mm[0], sd_mm),
         reference.axis_weights(rows, pixel[0], whole.spacing_mm[1]),
         reference.axis_weights(columns, pixel[1], whole.spacing_mm[2]),
     )
     arguments = np.zeros((), PREPARE)
     arguments["from"] = _slices(stack, raw, put)
     for name, axis, low, high in zip("zyx", weights, box.low, box.high, strict=True):
-        first, near = taps(axis[low:high])
+        more = 0 if name == "z" else plan.reach(sd_mm, whole.spacing_mm["zyx".index(name)])
+        repeated = np.arange(low - more, high + more).clip(0, len(axis) - 1)
+        first, near = taps(axis[repeated])
         arguments[name] = (put(first), put(near), near.shape[1], len(first))
-    values, multiple, fill = points(read.points, scale)
+    after = read.points if read.soften is None else ()
+    values, multiple, fill = points(after, scale if read.soften is None else None)
     arguments["points"] = (put(values), len(values), fill)
     grid = plan.sub_grid(whole, box)
-    shape = plan.triple([n + -n % multiple for n in grid.shape])
+    sizes = [int(arguments[name]["voxels"]) for name in "zyx"]
+    shape = plan.triple([n + -n % multiple for n in sizes])
     arguments["depth"], arguments["height"], arguments["width"] = shape
     return arguments, shape, grid
 
@@ -253,6 +272,81 @@ def _two(near: NDArray[np.intp], weights: F32) -> tuple[I32, F32]:
     beside = near[upper] == near[lower] + 1
     pair = np.stack([weights[rows, lower], np.where(beside, weights[rows, upper], 0.0)], axis=1)
     return near[lower].astype(np.int32), pair.astype(np.float32)
+
+
+def soften(
+    stack: Stack,
+    ops: Sequence[Op],
+    crop_to: tuple[Grid, Box] | None,
+    put: Address,
+    *,
+    scale: float | None = None,
+) -> tuple[NDArray[np.void], tuple[int, int, int]]:
+    """SOFTEN without `from` and `out`, of a volume that `prepare` made ready, and the tensor's
+    [z, y, x] with padding. Errors as of `prepare`; ValueError without a soften op."""
+    read = plan.steps(ops)
+    if read.soften is None:
+        raise ValueError("these ops do not soften")
+    whole, box = plan.placed(stack, read, crop_to)
+    voxels = plan.sub_grid(whole, box).shape
+    sides = [_side(read.soften.sd_mm, mm) for mm in whole.spacing_mm[1:]]
+    arguments, multiple = _soften(read, (np.ones(1, np.float32), *sides), voxels, put, scale)
+    shape = plan.triple([n + -n % multiple for n in voxels])
+    arguments["images"], arguments["views"] = 1, 1
+    arguments["depth"], arguments["height"], arguments["width"] = shape
+    return arguments, shape
+
+
+def soften_gathered(
+    stack: Stack,
+    ops: Sequence[Op],
+    images: int,
+    views: int,
+    put: Address,
+    *,
+    scale: float | None = None,
+) -> NDArray[np.void]:
+    """SOFTEN without `from` and `out`, of so many patches or cubes, which were gathered with the
+    ops of plan.to_soften. ValueError for other ops."""
+    read = plan.steps(ops)
+    _, more = plan.to_soften(stack, ops)
+    sd_mm = read.soften.sd_mm if read.soften is not None else 0.0
+    if read.cube is not None:
+        size, sides = read.cube.size, [_side(sd_mm, read.cube.spacing_mm)] * 3
+        voxels = (size, size, size)
+    else:
+        size = read.patch.size if read.patch is not None else 0
+        # both as long as the longer: a swapped view has them the other way round
+        near = [_side(sd_mm, mm) for mm in plan.native_spacing(stack)[1:]]
+        sides = [np.pad(one, more - len(one) // 2) for one in near]
+        sides, voxels = [np.ones(1, np.float32), *sides], (1, size, size)
+    arguments, _ = _soften(read, sides, voxels, put, scale)
+    arguments["images"], arguments["views"] = images * views, views
+    arguments["depth"], arguments["height"], arguments["width"] = voxels
+    return arguments
+
+
+def _soften(
+    read: plan.Steps,
+    sides: Sequence[F32],
+    voxels: tuple[int, int, int],
+    put: Address,
+    scale: float | None,
+) -> tuple[NDArray[np.void], int]:
+    """What all SOFTEN have, and the multiple of a pad."""
+    values, multiple, fill = points(read.points, scale)
+    arguments = np.zeros((), SOFTEN)
+    for name, axis, weights, count in zip(
+        ("through", "down", "across"), "zyx", sides, voxels, strict=True
+    ):
+        arguments[name] = put(weights)
+        arguments[f"taps_{axis}"], arguments[f"voxels_{axis}"] = len(weights), count
+    arguments["points"] = (put(values), len(values), fill)
+    return arguments, multiple
+
+
+def _side(sd_mm: float, spacing_mm: float) -> F32:
+    return reference.gaussian(sd_mm / spacing_mm, plan.reach(sd_mm, spacing_mm))
 
 
 def blocks(shape: tuple[int, int, int]) -> tuple[int, int, int]:

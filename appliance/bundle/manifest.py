@@ -16,7 +16,7 @@ line, the line's own model says (bundle/lines.py):
    is there has its network, and a network its head. Series in which only masses are looked for
    (`Limits.masses`) are for a line that finds masses.
 6. `requires_appliance` is not below the first appliance that knows the line's version, nor, where a
-   network says how it was quantised, below the first that knows that record.
+   network says how it was quantised or has the op `soften`, below the first that knows that.
 7. Only an int8 network says how it was quantised.
 """
 
@@ -45,6 +45,8 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 SINCE_QUANTIZED = "0.2.0"
 """The first appliance that knows `Network.quantized`."""
+SINCE_SOFTEN = "0.2.0"
+"""The first appliance that knows the op."""
 MAX_BYTES = 1_000_000
 """Of manifest.json."""
 L = TypeVar("L", bound=Record)
@@ -214,6 +216,12 @@ class Manifest(Record):
         if said and older(self.requires_appliance, SINCE_QUANTIZED):
             raise ValueError(
                 f"`requires_appliance` is below {SINCE_QUANTIZED}, the first that knows `quantized`"
+            )
+
+        softens = any(op.op == "soften" for n in self.networks.values() for op in n.preprocess)
+        if softens and older(self.requires_appliance, SINCE_SOFTEN):
+            raise ValueError(
+                f"`requires_appliance` is below {SINCE_SOFTEN}, the first that knows `soften`"
             )
 
     def line_of(self, model: type[L]) -> L:

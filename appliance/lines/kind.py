@@ -34,6 +34,7 @@ from appliance.room.check import RoomValues
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
 from appliance.watching.quality import RadiographQuality, VolumeQuality
+from appliance.watching.tuning import Tuning
 
 
 class Image(Protocol):
@@ -63,6 +64,8 @@ class Context:
     """Such as a transfer that broke off."""
     memory_bytes: int | None = None
     """For its pixels and their analysis; None where the machine does not say."""
+    tunings: tuple[Tuning, ...] = ()
+    """Those that a person accepted on this device."""
 
 
 NO_CONTEXT = Context()
@@ -128,6 +131,8 @@ class Analysis:
     """The same, for the watch over the scanner."""
     scores: Scores | None = None
     """All that was scored against the threshold of the line, also below it."""
+    tuning: str | None = None
+    """Digest of the one that it was analysed with."""
 
 
 class Reading(Protocol[I, S]):

@@ -29,12 +29,14 @@ Rules.
    only masses are looked for nothing is said of it: in slices so thick each edge of the lungs is
    half tissue over several millimetres, and no lesson of the network had such ones.
 8. Images or findings unlike all that the bundle was judged on are a limitation (lines/unlike.py).
+9. A tuning softens what the networks of proposals, patches and candidates' cubes see, and nothing
+   else (quality/tuning.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +55,7 @@ from appliance.lines.kind import Analysis, Context
 from appliance.lines.volume import Slices, at_seams, in_plane_spacings
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Crop, Cube, Op, Patch
-from appliance.quality import series
+from appliance.quality import series, tuning
 from appliance.reasons import Code
 from appliance.records import Box, Candidate, Grid, Mask, Stack, Tensor, Vector
 from appliance.report import Coverage, Finding, Reason
@@ -81,7 +83,11 @@ class Nodules(Slices):
     def analyse(
         self, subject: Stack, manifest: Manifest, backend: Backend, budget: Budget, context: Context
     ) -> Analysis:
-        found = analyse(subject, manifest, backend, budget)
+        tuned = tuning.of(context.tunings, subject.planes)
+        softer = manifest if tuned is None else tuning.tuned(manifest, tuned.soften_mm)
+        found = analyse(subject, softer, backend, budget)
+        if tuned is not None:
+            found = replace(found, tuning=tuned.digest)
         return unlike.judged(found, manifest.line_of(SegmentProposeClassify))
 
     def usual_bytes(self, manifest: Manifest) -> int:

@@ -18,6 +18,9 @@ from pydantic import Field
 
 from appliance.report import Millimetres3, Record
 
+SOFTEST_MM = 4.0
+"""More than this leaves nothing that a detector looks for."""
+
 
 class Rescale(Record):
     """Stored values to HU: slope * value + intercept (PS3.3 C.11.1.1.2); padding to -1000 HU."""
@@ -49,6 +52,19 @@ class Crop(Record):
     version: Literal[1] = 1
     to: Literal["segment"] = "segment"
     margin_mm: float = Field(ge=0)
+
+
+class Soften(Record):
+    """A Gaussian of this SD along every axis, on what was resampled or gathered; 0: as it is.
+
+    Its weights are those of the discrete Gaussian (Lindeberg, IEEE PAMI 1990;12:234-254), whose SD
+    is exact however wide the voxels are. A volume's edges are repeated, and a crop changes no
+    voxel; a cube and a patch see what lies around them, and a patch only its own plane.
+    """
+
+    op: Literal["soften"] = "soften"
+    version: Literal[1] = 1
+    sd_mm: float = Field(ge=0, le=SOFTEST_MM)
 
 
 class Pad(Record):
@@ -130,6 +146,7 @@ Op = Annotated[
     | Orient
     | Resample
     | Crop
+    | Soften
     | Pad
     | Window
     | ZScore

@@ -36,6 +36,7 @@ from appliance.series import made, pixels, select, standing
 from appliance.series.elements import is_media_directory
 from appliance.series.standing import SeriesSummary
 from appliance.settings import Settings
+from appliance.store import tunings
 from appliance.store.site_key import site_key
 
 DICM_AT = 128
@@ -94,8 +95,9 @@ def analysed(path: Path, settings: Settings, *, bundle: str | None = None) -> li
         if bundle is not None:
             bundles.only(bundle)
         naming = Naming(site_key(settings.state))
+        context = Context(tunings=tunings.in_force(settings.state))
         left = memory.Gauge(memory.limit())
-        return _reports(every, bundles.all, left, naming, settings)
+        return _reports(every, bundles.all, left, naming, settings, context)
     finally:
         bundles.close()
 
@@ -157,12 +159,13 @@ def _reports(
     left: memory.Gauge,
     naming: Naming,
     settings: Settings,
+    context: Context,
 ) -> list[Analysed]:
     """Each series through the line; then what becomes of each, as far as others show the same."""
     reports: list[Analysed] = []
     rivals: dict[str, list[tuple[int, SeriesSummary]]] = {}
     for series in every:
-        for opened, result, rival in _of_series(series, bundles, left.bytes()):
+        for opened, result, rival in _of_series(series, bundles, left.bytes(), context):
             if opened and rival:
                 rivals.setdefault(opened.digest, []).append((len(reports), rival))
             reports.append(Analysed(_sealed(result, naming, settings), result, series))
@@ -177,7 +180,7 @@ def _reports(
 
 
 def _of_series(
-    series: OnDisk, bundles: Sequence[OpenBundle], memory_bytes: int | None
+    series: OnDisk, bundles: Sequence[OpenBundle], memory_bytes: int | None, context: Context
 ) -> list[tuple[OpenBundle | None, Result, SeriesSummary | None]]:
     """One series through the line: each accepting bundle, what it says, and what the choice between
     series needs where there are rivals.
@@ -188,7 +191,7 @@ def _of_series(
     fold = line.begin([opened.bundle for opened in chosen.bundles])
     for file in series.files:
         fold = line.add(fold, series.read(file), memory_bytes)
-    context = Context(reasons=chosen.reasons, memory_bytes=memory_bytes)
+    context = replace(context, reasons=chosen.reasons, memory_bytes=memory_bytes)
     found: list[tuple[OpenBundle | None, Result, SeriesSummary | None]]
     if chosen.bundles:
         found = [(opened, *_of_bundle(fold, opened, context)) for opened in chosen.bundles]

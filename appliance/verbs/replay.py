@@ -1,8 +1,9 @@
 """`scanside replay ID`: recompute a past report from the kept inputs, and compare; of a comparison
 with an earlier exam, see `replay_comparison`.
 
-Same bundle, same inputs, this machine's backend: the report must be equal apart from times,
-revision, edition and supersedes. What differs is printed field by field. A report of before release
+Same bundle, same inputs, same tuning, this machine's backend: the report must be equal apart from
+times, revision, edition and supersedes. What differs is printed field by field; and where another
+tuning is in force now, that is said too, for a new analysis may differ. A report of before release
 0.2.0 has ids that are not made of the site key (`naming`): all else of it is compared.
 """
 
@@ -25,11 +26,13 @@ from appliance.records import Identity
 from appliance.report import NOT_COMPARED, Report, Stage, Status, Times
 from appliance.runtime.bundles import OpenBundles
 from appliance.settings import Settings
+from appliance.store import tunings
 from appliance.store.journal import Journal
 from appliance.store.kept import inputs
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from appliance.verbs import replay_comparison
+from appliance.watching.tuning import Tuning
 
 OF_ARRIVAL = frozenset(
     {
@@ -50,10 +53,13 @@ def main(settings: Settings, report_id: str) -> int:
         return _compared(settings, compared)
     past, now = replay(settings, report_id)
     console = Console(highlight=False)
+    said = other_tunings(settings, past)
     if now.same_as(past):
         console.print(f"report {report_id}: the same ({len(now.findings)} findings)")
+        console.print(said, end="", soft_wrap=True)
         return 0
     console.print(f"report {report_id}: NOT the same")
+    console.print(said, end="", soft_wrap=True)
     for name, before, after in differences(past, now):
         console.print(f"  {name}: was {before}, is {after}", markup=False)
     sys.stdout.flush()
@@ -107,7 +113,9 @@ def replay(settings: Settings, report_id: str) -> tuple[Report, Report]:
         files = sorted((kept[name] for name in names), key=lambda path: path.stat().st_mtime)
         # where there is less memory than then, it says so: refused as too large, not the same
         left = memory.limit().bytes()
-        result = line.process((path.read_bytes() for path in files), bundle, backend, left)
+        made_with = () if past.tuning is None else (_tuning(settings, past.tuning),)
+        data = (path.read_bytes() for path in files)
+        result = line.process(data, bundle, backend, left, made_with)
     finally:
         bundles.close()
     of_arrival = tuple(r for r in past.limitations if r.code in OF_ARRIVAL)
@@ -138,11 +146,33 @@ def _opened(bundles: OpenBundles, past: Report) -> tuple[Bundle, Backend]:
     return opened.bundle, opened.backend
 
 
+def _tuning(settings: Settings, digest: str) -> Tuning:
+    """The one that a report names, also where it was withdrawn since."""
+    found = tunings.of_digest(settings.state, digest)
+    if found is None:
+        raise ScansideError(
+            f"the tuning {digest[:12]} of this report is not on this device any more",
+            code="tuning_not_found",
+            remedy=f"Put back {tunings.NAME}, which was moved away or damaged, from a backup.",
+        )
+    return found
+
+
+def other_tunings(settings: Settings, past: Report) -> str:
+    """What is said where other tunings are in force than a report was made with; else empty."""
+    now = {tuning.digest for tuning in tunings.in_force(settings.state)}
+    if past.tuning is not None and past.tuning not in now:
+        return "  the tuning of this report is not in force any more: a new analysis may differ\n"
+    if now - {past.tuning}:
+        return "  other tunings are in force now: a new analysis may differ\n"
+    return ""
+
+
 def differences(past: Report, now: Report) -> list[tuple[str, Any, Any]]:
     """(field, before, after) of everything that `same_as` compares and that differs."""
     left, right = past.model_dump(mode="json"), now.model_dump(mode="json")
     return [
-        (name, left[name], right[name])
-        for name in left
-        if name not in NOT_COMPARED and left[name] != right[name]
+        (name, left.get(name), right.get(name))  # what says nothing is not there
+        for name in Report.model_fields
+        if name not in NOT_COMPARED and left.get(name) != right.get(name)
     ]

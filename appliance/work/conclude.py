@@ -25,9 +25,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 from appliance import line
 from appliance.dicom import policy
+from appliance.errors import ScansideError
 from appliance.host import facts
 from appliance.lines import choose
 from appliance.lines.followed import follows
@@ -43,12 +45,14 @@ from appliance.room.check import RoomCheck
 from appliance.series import select
 from appliance.series.standing import SeriesSummary, Standing
 from appliance.settings import Settings
+from appliance.store import tunings
 from appliance.store.bell import COMPARE, ring
 from appliance.store.journal import Journal
 from appliance.store.kept import ROOM, keep, keep_record, kept_record
 from appliance.store.rows import SeriesState, ToCompare
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
+from appliance.watching.tuning import Tuning
 from appliance.work import discarded, earlier, identifying, late
 from appliance.work.followed import Followed
 from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
@@ -121,7 +125,11 @@ class Conclusions:
             result = line.renewed(kept[0], fold, opened.bundle if opened else None)
             summary = choose.summary(share.outline, result)
             return Concluded(result, inferred_at=kept[1], summary=summary)
-        context = Context(reasons=followed.refused, memory_bytes=followed.memory_bytes)
+        context = Context(
+            reasons=followed.refused,
+            memory_bytes=followed.memory_bytes,
+            tunings=_tunings(self.settings.state),
+        )
         if opened is None:
             result = line.finish(fold, None, None, context)
         else:
@@ -342,6 +350,16 @@ def _differs(before: Report, now: Report) -> bool:
     """Whether the same images, judged again, say something else of other series."""
     both = of_others(before), of_others(now)
     return None not in both and both[0] != both[1]
+
+
+def _tunings(state: Path) -> tuple[Tuning, ...]:
+    """Those in force. Nobody waits for a file that is damaged: a report says what it was made
+    with."""
+    try:
+        return tunings.in_force(state)
+    except ScansideError as e:
+        log.error("no tuning is in force: %s", e.one_line())
+        return ()
 
 
 def _state(said: Result | Report) -> SeriesState:

@@ -57,6 +57,7 @@ def test_nvcc_builds_a_fatbin_of_all_architectures_twice_the_same(nvcc, tmp_path
         for element in ("f32", "f16", "i8")
         for ending in ("", "_of_f32")
     ]
+    made += [f"soften_{element}" for element in ("f32", "f16", "i8")]
     for name in (*made, "accumulate", "normalise"):
         assert f".text.{name}\0".encode() in data, name
     assert kernels.build(nvcc) == data

@@ -19,7 +19,7 @@ from appliance.backend.protocol import TOLERANCE
 from appliance.bundle.manifest import Network, Port
 from appliance.errors import BackendUnavailable, BundleRefused, Poisoned
 from appliance.preprocess import fast, plan, reference
-from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Window, ZScore
+from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Soften, Window, ZScore
 from appliance.records import Box, Geometry, Header, Image, Stack, Tensor
 from rigs import host_gpu
 
@@ -129,11 +129,12 @@ def late(opener, request) -> Iterator[GpuBackend]:
 def test_whatever_the_series_and_the_store_tensors_are_those_of_the_reference(late, data):
     count, whole = data.draw(st.integers(2, 70)), data.draw(st.booleans())
     one = stack(count, seed=data.draw(st.integers(0, 9)), whole=whole)
-    slots = data.draw(st.sampled_from([16, 40, 500]))
+    slots = data.draw(st.sampled_from([24, 40, 500]))
     small_store(late, slots, word=2 if whole or count < 4 else 4)
     for _ in range(2):
         mm = data.draw(st.floats(0.9, 4.0))
-        ops = [Resample(spacing_mm=(mm, 0.9, 1.3)), WINDOW, ZScore(mean=0.2, std=0.5)]
+        soften = [Soften(sd_mm=data.draw(st.floats(0.2, 1.2)))] * data.draw(st.integers(0, 1))
+        ops = [Resample(spacing_mm=(mm, 0.9, 1.3)), *soften, WINDOW, ZScore(mean=0.2, std=0.5)]
         ops.append(Pad(multiple=4, value=-1))
         crop = None
         if data.draw(st.booleans()):
@@ -149,10 +150,29 @@ def test_whatever_the_series_and_the_store_tensors_are_those_of_the_reference(la
         z = st.floats(-5, count * 1.5 + 5)
         centers = data.draw(st.lists(st.tuples(st.just(5.0), st.just(0.5), z), max_size=4))
         for cut, views in ((Patch(size=8), 4), (Cube(size=8, spacing_mm=1.2), 1)):
-            wanted = reference.apply_patches(one, [cut, WINDOW], centers, views)
-            given = late.gather(one, [cut, WINDOW], centers, views)
+            wanted = reference.apply_patches(one, [cut, *soften, WINDOW], centers, views)
+            given = late.gather(one, [cut, *soften, WINDOW], centers, views)
             assert given.shape == wanted.shape
             assert np.abs(on_host(given) - wanted).max(initial=0) < TOLERANCE
+
+
+def test_what_is_softened_passes_through_a_few_planes_of_memory_and_leaves_tensors_alone(gpu):
+    one, ops = stack(60), [Resample(spacing_mm=(1.5, 1.0, 1.0)), Soften(sd_mm=1.0), WINDOW]
+    kept = gpu.prepare(one, [WINDOW], None)
+    before = on_host(kept)
+    log = cuda(gpu).log
+    log.clear()
+    wanted, _ = reference.apply(one, ops, None)
+    assert np.abs(on_host(gpu.prepare(one, ops, None)) - wanted).max() < TOLERANCE
+    launches = [what.split()[1] for what in log if what.startswith("launch")]
+    assert launches == ["prepare_f32", "soften_f32"] * 4
+    assert "allocate" not in log
+    np.testing.assert_array_equal(on_host(kept), before)
+    small = gpu._arena
+    assert small is not None
+    small.outputs = small.scratch_bytes = 8
+    with pytest.raises(Poisoned, match="to soften at a time"):
+        gpu.prepare(one, ops, None)
 
 
 def uploads(backend: GpuBackend) -> int:

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 import appliance.backend
 from appliance.backend import tables
 from appliance.preprocess import fast, plan, reference
-from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Window, ZScore
+from appliance.preprocess.spec import Crop, Cube, Pad, Patch, Resample, Soften, Window, ZScore
 from appliance.records import Box, Geometry, Header, Image, Stack
 
 SOURCE = Path(appliance.backend.__file__).parent / "kernels.cu"
@@ -258,6 +258,50 @@ def check_cubes(host: Host, element: str, one: Series, data: st.DataObject) -> N
     assert agrees(got.reshape(wanted.shape), wanted, TOLERANCE * POINTS[points], scale)
 
 
+def check_soften(host: Host, element: str, one: Series, data: st.DataObject) -> None:
+    """Volumes, cubes and patches: what is made ready for it in float32, then the kernel itself."""
+    points = data.draw(st.sampled_from(list(POINTS)))
+    scale = scale_for(element, points, data)
+    # up to some voxels, as it is used: more only takes longer
+    soften = Soften(sd_mm=min(4.0, min(one.stack.spacing_mm) * data.draw(st.floats(0.1, 2.5))))
+    target = tuple(mm * data.draw(st.floats(0.7, 2.0)) for mm in one.stack.spacing_mm)
+    grid = plan.grid_of(one.stack, target)
+    low = [data.draw(st.integers(0, n - 1)) for n in grid.shape]
+    high = [data.draw(st.integers(a + 1, n)) for a, n in zip(low, grid.shape, strict=True)]
+    ops = [Resample(spacing_mm=target), Crop(margin_mm=0), soften, *points]
+    box = (grid, Box(tuple(low), tuple(high)))
+    wanted, place = reference.apply(one.stack, ops, box)
+    told, shape, at = tables.prepare(one.stack, one.raw(host.put), ops, box, host.put, scale=scale)
+    ready = host.run("prepare_f32", told, shape)
+    soft, shape = tables.soften(one.stack, ops, box, host.put, scale=scale)
+    soft["from"] = host.put(ready)
+    got = host.run(f"soften_{element}", soft, shape)
+    assert agrees(got, wanted[0, 0], TOLERANCE * POINTS[points], scale)
+    assert at.shape == place.shape
+
+    points = data.draw(st.sampled_from([p for p in POINTS if not any(o.op == "pad" for o in p)]))
+    scale = scale_for(element, points, data)
+    near = st.floats(-40, 60)
+    centers = data.draw(st.lists(st.tuples(near, near, near), max_size=2))
+    centers += [one.stack.planes[-1].geometry.position_lps_mm, (1e12, -1e12, 0.0)]
+    cut = data.draw(st.sampled_from([Cube(size=9, spacing_mm=1.1), Patch(size=8)]))
+    views = data.draw(st.sampled_from([1, 2, 8])) if isinstance(cut, Patch) else 1
+    ops = [cut, soften, *points]
+    wanted = reference.apply_patches(one.stack, ops, centers, views)
+    wider, _ = plan.to_soften(one.stack, ops)
+    if isinstance(cut, Cube):
+        told, shape = tables.cubes(one.stack, one.raw(host.put), wider, centers, host.put)
+        ready = host.run("cubes_f32", told, shape)
+    else:
+        told, shape = tables.gather(one.stack, one.raw(host.put), wider, centers, views, host.put)
+        ready = host.run("gather_f32", told, shape)
+    soft = tables.soften_gathered(one.stack, ops, len(centers), views, host.put, scale=scale)
+    soft["from"] = host.put(ready)
+    layers = len(centers) * views * int(soft["depth"])
+    got = host.run(f"soften_{element}", soft, (layers, cut.size, cut.size))
+    assert agrees(got.reshape(wanted.shape), wanted, TOLERANCE * POINTS[points], scale)
+
+
 def raw_of_hu(host: Host, hu: np.ndarray) -> tables.Raw:
     """HU in float32 [plane, y, x], as a Stack has them."""
     count = len(hu)
@@ -357,6 +401,13 @@ def test_gathered_cubes_are_those_of_the_reference(host, element, one, data):
 
 
 @NEEDS_GXX
+@often(100)
+@given(one=series(), data=st.data())
+def test_what_is_softened_is_that_of_the_reference(host, element, one, data):
+    check_soften(host, element, one, data)
+
+
+@NEEDS_GXX
 @often(50)
 @given(one=series(), data=st.data())
 def test_words_in_float_make_what_stored_words_make(host, element, one, data):
@@ -407,9 +458,16 @@ def test_what_no_float_can_be_divided_by_is_no_scale(scale):
 
 @NEEDS_GXX
 def test_structs_are_laid_out_alike_in_numpy_and_in_c(host):
-    sizes = (ctypes.c_int64 * 5)()
+    sizes = (ctypes.c_int64 * 6)()
     host.library.host_sizes(sizes)
-    kinds = (tables.PREPARE, tables.GATHER, tables.ACCUMULATE, tables.NORMALISE, tables.CUBES)
+    kinds = (
+        tables.PREPARE,
+        tables.GATHER,
+        tables.ACCUMULATE,
+        tables.NORMALISE,
+        tables.CUBES,
+        tables.SOFTEN,
+    )
     assert list(sizes) == [kind.itemsize for kind in kinds]
 
 
@@ -475,6 +533,7 @@ def main(library: Path) -> None:
         check_prepare(host, element, one, data)
         check_gather(host, element, one, data)
         check_cubes(host, element, one, data)
+        check_soften(host, element, one, data)
         check_words_in_float(host, element, one, data)
 
     @often(12)

@@ -262,3 +262,23 @@ def test_an_int8_network_may_say_how_it_was_quantised(good: bytes) -> None:
     data["networks"]["segment"]["precision"] = "fp32"
     with pytest.raises(BundleRefused, match="a network of fp32 was not quantised"):
         manifest.read(json.dumps(data).encode())
+
+
+def test_an_op_that_softens_asks_for_the_appliance_that_knows_it(good: bytes) -> None:
+    data = json.loads(good)
+    ops = data["networks"]["propose"]["preprocess"]
+    at = next(i for i, op in enumerate(ops) if op["op"] in ("window", "zscore", "pad"))
+    ops.insert(at, {"op": "soften", "version": 1, "sd_mm": 0.8})
+    with pytest.raises(BundleRefused, match=r"below 0\.2\.0, the first that knows `soften`"):
+        manifest.read(json.dumps(data).encode())
+    data["requires_appliance"] = "0.2.0"
+    read = manifest.read(json.dumps(data).encode())
+    assert json.loads(manifest.write(read)) == data
+    ops[at]["version"] = 2
+    data["requires_appliance"] = "9.0.0"
+    with pytest.raises(
+        BundleRefused, match=r"unknown version '2' of .*soften.*asks for appliance"
+    ) as e:
+        manifest.read(json.dumps(data).encode(), "0.2.0")
+    assert e.value.code == "bundle_unknown"
+    assert "Update the appliance to 9.0.0" in e.value.remedy

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 import uuid
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import pytest
 from pydicom.uid import RLELossless
 
 from appliance.errors import BundleRefused, ScansideError
+from appliance.phantom.chest import Phantom
 from appliance.reasons import Code
 from appliance.report import Reason, Report, SeriesKey, Stage, Status
 from appliance.runtime.bundles import OpenBundles
 from appliance.series import standing
+from appliance.store import tunings
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
 from appliance.verbs import analyze, replay
+from appliance.watching.scanner import Scanner
+from appliance.watching.tuning import Tuning
 from appliance.work.stage import Work
 from rigs.chests import Dicom
 from rigs.device import Device
@@ -94,6 +99,76 @@ def test_measured_findings_are_the_same_again(
     assert kept == {"lungs", *(f"finding-{f.id}" for f in past.findings if f.measured)}
     _, now = replay.replay(site.settings, str(past.report_id))
     assert replay.differences(past, now) == []
+
+
+TUNING = Tuning(scanner=Scanner(maker="one"), soften_mm=0.8, from_per_mm=0.01)
+
+
+def test_a_report_names_its_tuning_and_is_replayed_with_it(
+    ready_site: Device, dicom: Dicom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, at = ready_site.settings.state, datetime(2026, 11, 29, tzinfo=timezone.utc)
+    tunings.accept(state, TUNING, at)
+    slices = dicom.series(wide(), study_uid="1.2.3", series_uid="1.2.3.4")
+    past = analysed(ready_site, dicom, slices)
+    assert past.tuning == TUNING.digest
+    assert json.loads(past.to_json())["tuning"] == TUNING.digest
+    (from_disk,) = analyze.analyze(dicom.write(slices, tmp_path / "ct"), ready_site.settings)
+    assert from_disk.same_as(past)
+    asked = str(past.report_id)
+    assert replay.main(ready_site.settings, asked) == 0
+    assert capsys.readouterr().out.endswith("findings)\n")
+    tunings.withdraw(state, TUNING.digest, at)
+    assert replay.main(ready_site.settings, asked) == 0
+    assert "the tuning of this report is not in force any more" in capsys.readouterr().out
+    (without,) = analyze.analyze(tmp_path / "ct", ready_site.settings)
+    assert without.tuning is None
+    assert "tuning" not in json.loads(without.to_json())
+    assert ("tuning", TUNING.digest, None) in replay.differences(past, without)
+    (state / tunings.NAME).unlink()
+    with pytest.raises(ScansideError) as e:
+        replay.replay(ready_site.settings, asked)
+    assert e.value.code == "tuning_not_found"
+
+
+def wide() -> Phantom:
+    """A chest of pixels so fine that its noise can be measured."""
+    spacing = (4.0, 1.7, 1.7)
+    z, y, x = np.meshgrid(
+        *((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip((26, 150, 190), spacing, strict=True)),
+        indexing="ij",
+    )
+    hu = np.full(z.shape, -1000, np.int16)
+    hu[(x / 150) ** 2 + (y / 110) ** 2 < 1] = 40
+    for side in (-1, 1):
+        hu[((x - 70 * side) / 55) ** 2 + (y / 80) ** 2 + (z / 40) ** 2 < 1] = -800
+        hu[(x - 60 * side) ** 2 + (y - 10) ** 2 + z**2 < 9**2] = 40
+    noise = np.random.default_rng(5).normal(0, 12, hu.shape).astype(np.int16)
+    origin = (float(x[0, 0, 0]), float(y[0, 0, 0]), float(z[0, 0, 0]))
+    return Phantom(hu + noise, spacing, origin, ())
+
+
+def test_a_report_without_a_tuning_is_replayed_without_one(
+    ready_site: Device, past: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "tuning" not in json.loads(past.to_json())
+    tunings.accept(ready_site.settings.state, TUNING, datetime(2026, 11, 29, tzinfo=timezone.utc))
+    assert replay.main(ready_site.settings, str(past.report_id)) == 0
+    said = capsys.readouterr().out
+    assert "other tunings are in force now: a new analysis may differ" in said
+
+
+def test_damaged_tunings_stop_no_study(
+    ready_site: Device, dicom: Dicom, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (ready_site.settings.state / tunings.NAME).write_bytes(b"{")
+    report = analysed(ready_site, dicom, dicom.chest())
+    assert report.status is Status.ANALYSED
+    assert report.tuning is None
+    assert "no tuning is in force" in caplog.text
+    with pytest.raises(ScansideError) as e:
+        analyze.analyze(dicom.write(dicom.chest(), tmp_path / "ct"), ready_site.settings)
+    assert e.value.code == "tunings_damaged"
 
 
 def test_a_replay_changes_nothing(ready_site: Device, past: Report) -> None:
