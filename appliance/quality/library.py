@@ -64,7 +64,8 @@ def accepted(row: Row, alarm: Alarm, at: datetime) -> tuple[Row, Row]:
     the old one, ended. ValueError where the alarm is none of the row's open ones."""
     if alarm not in row.alarms:
         raise ValueError("no such alarm is open")
-    old = row.model_copy(update={"until": at, "alarms": (), "past": (*row.past, *row.alarms)[-PAST:]})
+    past = (*row.past, *row.alarms)[-PAST:]
+    old = row.model_copy(update={"until": at, "alarms": (), "past": past})
     new = Row(key=row.key, since=alarm.since, watched={one: Watched() for one in row.watched})
     for seen in row.recent:
         if seen.at >= alarm.since:

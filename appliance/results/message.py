@@ -10,6 +10,7 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | info                     | 1   | yes      | InfoMessage                                |
 | update/reported          | 1   | yes      | UpdateMessage, where there are slots       |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
+| scanner/event            | 1   | no       | ScannerMessage                             |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent, FeedbackMessage, and of an     |
 |                          |     |          | earlier exam ComparisonMessage             |
 | finding/{urgency}        | 1   | no       | FindingMessage; FindingsMessage (GATHERED) |
@@ -67,6 +68,7 @@ from appliance.results.compared import ComparisonMessage
 from appliance.results.feedback import Feedback, PlacePx, ReaderRole, Verdict
 from appliance.results.payload import SCHEMA, Message
 from appliance.room.check import RoomCheck
+from appliance.watching.told import RowId, ToldRow
 
 __all__ = ["SCHEMA", "Message"]
 
@@ -150,6 +152,22 @@ class HealthMessage(Message):
         description="how often an exam and an earlier one of the same id were found to be of two "
         "people, or mirrored, by reason; not written while that never was",
     )
+    watch: tuple[ToldRow, ...] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="the rows of the library of scanners, at most 20, those with an alarm first; "
+        "an alarm changes no status; not written while there is none",
+    )
+
+
+class ScannerMessage(Message):
+    """A scanner that is known here sends with a key that was not seen before, such as another
+    kernel. Row and scanner are keyed hashes, as `watch` of `health` has them."""
+
+    type: Literal["scanner"] = "scanner"
+    event: Literal["new_protocol"] = "new_protocol"
+    row: RowId
+    scanner: RowId
 
 
 class Checked(Record):
@@ -266,6 +284,7 @@ class Outgoing(Record):
         | InfoMessage
         | UpdateMessage
         | HealthMessage
+        | ScannerMessage
         | StudyEvent
         | FindingMessage
         | FindingsMessage
