@@ -23,6 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from appliance.bundle.manifest import Manifest
 from appliance.publish.desired import Desired
+from appliance.quality.exchange import Exchange
 from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
@@ -31,6 +32,7 @@ from appliance.results.operating import FeedbackExport
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
+from appliance.verbs.drift import Said
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +47,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-findings": message.FindingsMessage,
     "message-feedback": message.FeedbackMessage,
     "message-comparison": ComparisonMessage,
+    "message-scanner": message.ScannerMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }
@@ -52,6 +55,8 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "report": Report,
     **MESSAGES,
     "doctor": Examination,
+    "drift": Said,
+    "library-exchange": Exchange,
     "feedback": FeedbackExport,
     "proof": Proof,
 }
