@@ -158,6 +158,7 @@ def settle(watching: Watching) -> None:
 @contextmanager
 def watched(state: Path) -> Iterator[Watched]:
     """A device of this state folder."""
+    state.mkdir(parents=True, exist_ok=True)
     settings = Settings(state=state, retain=Retain(reserve_mb=0))
     with Journal.open(state, manner=Manner.MEND) as journal:
         yield Watched(settings, journal)
