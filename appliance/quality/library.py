@@ -1,20 +1,44 @@
-"""A stand-in with the signatures of the rows of the library, until the statistics are here. Pure.
+"""A study of a scanner -> its row in the library, and the alarms that it raises. Pure.
 
-It learns noise, tissue and air alone, and alarms where one series is far away.
+    empty(key, at) -> Row
+    counted(row, measured, at, prior) -> Counted(row, alarms)
+    accepted(row, alarm, at) -> (the new row, the old one)
+    acknowledged(row, at) -> Row
+
+The record is appliance.watching.row.Row (the store keeps rows, and lies below this folder).
+
+Rules.
+1. A row learns from its first LEARNING studies, one of radiographs until it has the first images of
+   its detector (windows.FIRST), and is fixed then: what creeps is found because nothing follows it.
+2. What is judged: the figures of a volume (drift.py), counts of what came out (counts.py), and
+   windows of radiographs (windows.py). In the learning time the first two are judged as well, with
+   the limits of few.
+3. While an alarm is open the row is frozen: it learns nothing, but goes on judging. One alarm of a
+   statistic and a test is open at a time, and counts the studies since.
+4. A study that raises an alarm is not learnt from.
+5. `acknowledged`: it was so once, or will be put right; sums start from zero, and what goes on is
+   told again. `accepted`: it stays so; a new row learns from what was seen since the change, as far
+   as it is kept (RECENT), and the old row ends.
+6. A learning time that was not of one kind, and a figure that was always had and no longer is, are
+   alarms of their own: a row that cannot see says so.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from appliance.watching.alarm import Alarm, Cause, Statistic
-from appliance.watching.quality import SeriesQuality, VolumeQuality
-from appliance.watching.row import PAST, RECENT, Prior, Row, Seen, Watched
+from appliance.quality import counts, drift, windows
+from appliance.quality.cause import cause
+from appliance.quality.changed import changed, contrast
+from appliance.quality.judged import judged, values
+from appliance.watching.alarm import Alarm, Cause
+from appliance.watching.quality import SeriesQuality
+from appliance.watching.row import PAST, RECENT, Prior, Row, Seen, Side, Watched
 from appliance.watching.scanner import Scanner
 
-_LEARNT, _LIMIT = 30, 4.2
+LEARNING: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,81 +49,116 @@ class Counted:
     alarms: tuple[Alarm, ...]
 
 
-def empty(key: Scanner, prior: Prior, at: datetime) -> Row:
+def empty(key: Scanner, at: datetime) -> Row:
     """A row that has seen nothing yet."""
-    return Row(key=key, since=at, watched={one: Watched() for one in prior.spreads})
+    return Row(key=key, since=at)
 
 
 def counted(row: Row, measured: SeriesQuality, at: datetime, prior: Prior) -> Counted:
     """The row after one study. Whether the study counts is decided before (store/library)."""
     seen = Seen(at=at, measured=measured.measured, outputs=measured.outputs)
-    values = _values(measured)
-    recent = (*row.recent, seen)[-RECENT:]
-    if row.state == "learning":
-        watched = {one: _learnt(w, values.get(one)) for one, w in row.watched.items()}
-        learnt = row.learnt + 1
-        state = "fixed" if learnt >= _LEARNT else "learning"
-        more = {"watched": watched, "learnt": learnt, "state": state}
-        return Counted(_with(row, at, recent, more), ())
-    raised = []
-    for one, w in row.watched.items():
-        value = values.get(one)
-        if value is None or not w.n:
-            continue
-        spread = math.sqrt((w.m2 + 12 * prior.spreads[one] ** 2) / (w.n + 11))
-        away = (value - w.mean) / spread
-        known = any(a.statistic is one for a in row.alarms)
-        if abs(away) > _LIMIT and not known:
-            raised.append(
-                Alarm(statistic=one, test="series", size=round(away, 2), since=at,
-                      cause=Cause.UNCLEAR, studies=1)
-            )  # fmt: skip
-    alarms = (*row.alarms, *raised)
-    more = {"alarms": alarms, "state": "frozen" if alarms else row.state}
-    return Counted(_with(row, at, recent, more), tuple(raised))
+    open_ = tuple(one.model_copy(update={"studies": one.studies + 1}) for one in row.alarms)
+    row = _with(row, seen).model_copy(update={"alarms": open_})
+    row, raised = judged(row, seen, prior)
+    if row.settled is None and not open_ and not raised:
+        if not _enough(row):
+            row = _learnt(row, seen)
+        if _enough(row):
+            row, raised = _settled(row, at, prior)
+    named = tuple(
+        one.model_copy(update={"cause": cause(changed(row, one, prior))}) for one in raised
+    )
+    return Counted(_in_its_state(row, open_ + named), named)
 
 
 def accepted(row: Row, alarm: Alarm, at: datetime) -> tuple[Row, Row]:
     """A person says that it stays so: a row that starts with what was seen since the change, and
     the old one, ended. ValueError where the alarm is none of the row's open ones."""
     if alarm not in row.alarms:
-        raise ValueError("no such alarm is open")
-    past = (*row.past, *row.alarms)[-PAST:]
-    old = row.model_copy(update={"until": at, "alarms": (), "past": past})
-    new = Row(key=row.key, since=alarm.since, watched={one: Watched() for one in row.watched})
-    for seen in row.recent:
-        if seen.at >= alarm.since:
-            made = SeriesQuality(scanner=row.key, measured=seen.measured, outputs=seen.outputs)
-            new = counted(new, made, seen.at, Prior(spreads={})).row
-    return new, old
+        raise ValueError("this alarm is not open in this row")
+    new = empty(row.key, alarm.since)
+    for seen in row.recent[-alarm.studies :] if alarm.studies else ():
+        new = _with(new, seen)
+        if not _enough(new):
+            new = _learnt(new, seen)
+    return new, acknowledged(row, at).model_copy(update={"until": at})
 
 
 def acknowledged(row: Row, at: datetime) -> Row:
     """A person has looked: no alarm is open, the sums start from zero, and learning goes on."""
-    past = (*row.past, *(a.model_copy(update={"acknowledged": True}) for a in row.alarms))[-PAST:]
-    more = {"alarms": (), "past": past, "acknowledged": at, "state": "fixed"}
-    return row.model_copy(update=more)
+    seen = tuple(one.model_copy(update={"acknowledged": True}) for one in row.alarms)
+    zero = {"up": Side(), "down": Side(), "missing": 0}
+    row = row.model_copy(
+        update={
+            "past": (row.past + seen)[-PAST:],
+            "acknowledged": at,
+            "watched": {which: one.model_copy(update=zero) for which, one in row.watched.items()},
+        }
+    )
+    return _in_its_state(row, ())
 
 
-def _with(row: Row, at: datetime, recent: tuple[Seen, ...], more: dict[str, object]) -> Row:
-    return row.model_copy(update={"n": row.n + 1, "last": at, "recent": recent, **more})
+def _with(row: Row, seen: Seen) -> Row:
+    recent = (*row.recent, seen)[-RECENT:]
+    return row.model_copy(update={"n": row.n + 1, "last": seen.at, "recent": recent})
 
 
-def _values(measured: SeriesQuality) -> dict[Statistic, float]:
-    for one in measured.measured:
-        if isinstance(one, VolumeQuality):
-            found = {
-                Statistic.NOISE: None if not one.noise_hu else math.log(one.noise_hu),
-                Statistic.TISSUE: one.tissue_hu,
-                Statistic.AIR: one.air_hu,
-            }
-            return {name: value for name, value in found.items() if value is not None}
-    return {}
+def _in_its_state(row: Row, alarms: tuple[Alarm, ...]) -> Row:
+    if alarms:
+        state = "frozen"
+    else:
+        state = "learning" if row.settled is None else "fixed"
+    return row.model_copy(update={"alarms": alarms, "state": state})
 
 
-def _learnt(w: Watched, value: float | None) -> Watched:
-    if value is None:
-        return w
-    n, away = w.n + 1, value - w.mean
-    mean = w.mean + away / n
-    return w.model_copy(update={"n": n, "mean": mean, "m2": w.m2 + away * (value - mean)})
+def _enough(row: Row) -> bool:
+    """Whether the learning time is over (rule 1)."""
+    return windows.settled(row.windows) if row.windows else row.learnt >= LEARNING
+
+
+def _learnt(row: Row, seen: Seen) -> Row:
+    watched = dict(row.watched)
+    for which, value in values(seen).items():
+        one = watched.get(which, Watched())
+        first = (*one.first, value)
+        watched[which] = one.model_copy(update={"n": len(first), "first": first})
+    for which, count in counts.counts(seen.outputs).items():
+        one = watched.get(which, Watched())
+        mean, weight = counts.learnt(one.mean, one.weight, count)
+        watched[which] = one.model_copy(update={"n": one.n + 1, "mean": mean, "weight": weight})
+    with_it, known = contrast(seen)
+    return row.model_copy(
+        update={
+            "learnt": row.learnt + 1,
+            "watched": watched,
+            "windows": windows.learnt(row.windows, seen),
+            "contrast": (row.contrast[0] + with_it, row.contrast[1] + known),
+        }
+    )
+
+
+def _settled(row: Row, at: datetime, prior: Prior) -> tuple[Row, tuple[Alarm, ...]]:
+    """The row at the end of its learning time; an alarm of each statistic in which that was not of
+    one kind (rule 6)."""
+    watched, odd = dict(row.watched), {}
+    for which, one in row.watched.items():
+        if one.first:
+            found = drift.usual(one.first, which, prior)
+            if drift.mixed(found, which, prior):
+                odd[which] = drift.own(found) / prior.spreads[which]
+            settled = {"first": (), "n": found.n, "mean": found.mean, "m2": found.m2}
+            watched[which] = one.model_copy(update=settled)
+    halves = windows.halves(row.windows)
+    odd |= {which: found.size for which, found in halves.items() if found.odd}
+    alarms = tuple(
+        Alarm(
+            statistic=which,
+            test="learning",
+            size=float(f"{size:.3g}"),
+            since=row.since,
+            cause=Cause.UNCLEAR,
+            studies=row.n,
+        )
+        for which, size in odd.items()
+    )
+    return row.model_copy(update={"settled": at, "watched": watched}), alarms

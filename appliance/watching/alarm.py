@@ -48,14 +48,19 @@ class Cause(str, Enum):
     UNCLEAR = "unclear"
 
 
+Test = Literal["series", "cusum", "window", "learning", "missing"]
+"""One series alone; a sum over series; a window of radiographs against the first ones; a learning
+time that was not of one kind; what was always measured and no longer can be."""
+
+
 class Alarm(Record):
     """One alarm of one row of the library."""
 
     statistic: Statistic
-    test: Literal["series", "cusum", "window"]
-    """One series alone; a sum over series; a window of radiographs against the first ones."""
+    test: Test
     size: float
-    """In spreads of the row: of the series, or the mean since `since`."""
+    """In spreads of the row: of the series, or the mean since `since`. Of `learning` the spread of
+    the learning time in spreads of the prior, of `missing` 0."""
     since: datetime
     """The first series since the sum was last zero; of `series` that series."""
     cause: Cause

@@ -44,17 +44,20 @@ class Watched(Record):
     """One statistic: what the learning time says is usual, and both sums since."""
 
     n: int = Field(default=0, ge=0)
-    """How many values were learnt."""
+    """How many values were learnt; what turned out to be odd is not among them."""
     mean: float = 0.0
     """Of the transformed statistic (quality/drift.py); of a count events, see `weight`."""
     m2: float = Field(default=0.0, ge=0)
-    """Sum of squares about the mean (Welford, Technometrics 1962)."""
+    """Sum of squares about the mean."""
+    first: tuple[float, ...] = ()
+    """The values of the learning time while it lasts, for `mean` and `m2` are made at its end, when
+    it shows which were odd. Empty for a count."""
     weight: float = Field(default=0.0, ge=0)
     """Of a count: out of how many the events of the learning time are; `mean` is their share."""
     up: Side = Side()
     down: Side = Side()
     missing: int = Field(default=0, ge=0)
-    """How many of the last studies, without a break, did not have it."""
+    """How many of the last volumes, without a break, did not have it."""
 
 
 class Window(Record):
@@ -62,6 +65,10 @@ class Window(Record):
 
     reference: tuple[float, ...] = ()
     current: tuple[float, ...] = ()
+    since: datetime | None = None
+    """Of the first image of `current`."""
+    studies: int = Field(default=0, ge=0)
+    """Whose images are in `current`."""
 
 
 class Seen(Record):
@@ -92,6 +99,8 @@ class Row(Record):
     """How many studies were counted."""
     learnt: int = Field(default=0, ge=0)
     """How many of them were learnt from."""
+    settled: datetime | None = None
+    """When the learning time ended; None: it lasts."""
     since: datetime
     last: datetime | None = None
     """Of the study that was counted last."""
@@ -99,6 +108,8 @@ class Row(Record):
     """When a person took a change for the new usual: another row stands for the scanner since."""
     acknowledged: datetime | None = None
     """When a person last acknowledged."""
+    contrast: tuple[int, int] = (0, 0)
+    """Of the studies learnt from: with contrast medium, and those of which it is known."""
     watched: dict[Statistic, Watched] = Field(default_factory=dict)
     windows: dict[Statistic, Window] = Field(default_factory=dict)
     alarms: tuple[Alarm, ...] = ()
