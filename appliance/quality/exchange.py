@@ -104,12 +104,22 @@ def _exported(row: Row) -> ExchangedRow:
         kvp=key.kvp,
         thickness=key.thickness,
         n=row.learnt,
-        learnt={one: _learnt(of) for one, of in sorted(row.watched.items()) if of.n >= LEAST},
+        learnt={one: _learnt(of) for one, of in sorted(row.watched.items()) if _has_spread(of)},
     )
 
 
+def _has_spread(of: Watched) -> bool:
+    """Of a count there is none: its spread is that of its size (quality/counts.py)."""
+    return of.n >= LEAST and not of.weight
+
+
 def _learnt(of: Watched) -> Learnt:
-    return Learnt(n=of.n, mean=_rounded(of.mean), sd=_rounded(math.sqrt(of.m2 / (of.n - _FREE))))
+    """In the learning time the values stand there themselves, and mean and spread come later."""
+    mean, m2 = of.mean, of.m2
+    if of.first:
+        mean = sum(of.first) / of.n
+        m2 = sum((value - mean) ** 2 for value in of.first)
+    return Learnt(n=of.n, mean=_rounded(mean), sd=_rounded(math.sqrt(m2 / (of.n - _FREE))))
 
 
 def _rounded(value: float) -> float:

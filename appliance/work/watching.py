@@ -157,7 +157,9 @@ class Watching:
             if act.action == kept.ACKNOWLEDGE and row.alarms:
                 row = library.acknowledged(row, at)
             elif act.action == kept.ACCEPT and row.alarms:
-                row, old = library.accepted(row, min(row.alarms, key=lambda one: one.since), at)
+                # the one that began first; not by date, for the clock may have gone back
+                alarm = max(row.alarms, key=lambda one: one.studies)
+                row, old = library.accepted(row, alarm, at)
                 former = {"former": act.hash[:8], "row": old, "heard": act.hash}
                 self._put(entry.model_copy(update=former))
         except StateUnusable:
@@ -224,7 +226,7 @@ class Watching:
             id=self._naming.row(*key.model_dump().values()),
             scanner=scanner,
             heard=acts[-1].hash if acts else "",
-            row=library.empty(key, self._prior(key), at),
+            row=library.empty(key, at),
         )
         named = {key.maker, key.model, key.serial} != {UNKNOWN}
         others = [one for one in today if one.scanner == scanner]

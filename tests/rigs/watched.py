@@ -50,7 +50,13 @@ WAIT_S = 60.0
 def a_quality(noise_hu: float = 20.0, scanner: Scanner = SCANNER) -> SeriesQuality:
     """A chest as it is usual."""
     measured = VolumeQuality(
-        noise_hu=noise_hu, texture_per_mm=0.25, tissue_hu=50.0, air_hu=-995.0, lung_share=0.3
+        noise_hu=noise_hu,
+        texture_per_mm=0.25,
+        tissue_hu=50.0,
+        air_hu=-995.0,
+        lung_share=0.3,
+        diameter_mm=300.0,
+        contrast="no",
     )
     outputs = Outputs(analysed=True, findings=1, scored=4, above=1, median_score=0.2)
     return SeriesQuality(scanner=scanner, measured=(measured,), outputs=outputs)
@@ -115,7 +121,7 @@ class Watched:
         entry = Entry(
             id=naming.row(*scanner.model_dump().values()),
             scanner=naming.row(scanner.modality, scanner.maker, scanner.model, scanner.serial),
-            row=rows.empty(scanner, SHIPPED, BEGAN),
+            row=rows.empty(scanner, BEGAN),
         )
         turn = max((one.turn for one in library.all().entries), default=0)
         for number in range(count):

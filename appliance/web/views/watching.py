@@ -16,7 +16,7 @@ from typing import Final, Literal
 from appliance.store import library
 from appliance.store.library import Entry, Listed
 from appliance.store.rows import AuditRow
-from appliance.watching.alarm import Alarm
+from appliance.watching.alarm import Alarm, Test
 from appliance.watching.scanner import UNKNOWN
 from appliance.web.text.say import Say
 from appliance.web.views.light import Sign
@@ -31,21 +31,22 @@ class ShownAlarm:
 
     statistic: str
     cause: str
+    test: Test
     way: Literal["up", "down"]
     size: str
-    """In spreads of the row."""
+    """In spreads of the row; of `learning` in spreads of the prior."""
     at: float
     """Since when, seconds since 1970."""
 
     def sentence(self, say: Say, at: str) -> str:
         """at: since when, in words."""
-        return say(
-            "drift.alarm",
-            statistic=say(f"drift.statistic.{self.statistic}"),
-            size=self.size,
-            way=say(f"drift.way.{self.way}"),
-            at=at,
-        )
+        statistic = say(f"drift.statistic.{self.statistic}")
+        if self.test == "missing":
+            return say("drift.alarm_missing", statistic=statistic, at=at)
+        if self.test == "learning":
+            return say("drift.alarm_learning", statistic=statistic, size=self.size)
+        way = say(f"drift.way.{self.way}")
+        return say("drift.alarm", statistic=statistic, size=self.size, way=way, at=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def _alarm(alarm: Alarm) -> ShownAlarm:
     return ShownAlarm(
         statistic=alarm.statistic.value,
         cause=alarm.cause.value,
+        test=alarm.test,
         way="up" if alarm.size >= 0 else "down",
         size=f"{abs(alarm.size):.1f}",
         at=alarm.since.timestamp(),

@@ -55,3 +55,13 @@ def test_of_few_studies_nothing_leaves() -> None:
     (row,) = exported([few.model_copy(update={"learnt": 25})]).rows
     assert row.learnt == {Statistic.NOISE: Learnt(n=25, mean=3.0, sd=0.1)}
     assert SCANNER.serial not in row.model_dump_json()
+
+
+def test_a_row_that_learns_still_and_a_count_are_told_apart() -> None:
+    first = tuple(2.0 + 0.1 * (number % 2) for number in range(20))
+    watched = {
+        Statistic.NOISE: Watched(n=20, first=first),
+        Statistic.FINDINGS: Watched(n=20, mean=1.2, weight=20.0),
+    }
+    (row,) = exported([Row(key=SCANNER, since=BEGAN, n=20, learnt=20, watched=watched)]).rows
+    assert row.learnt == {Statistic.NOISE: Learnt(n=20, mean=2.05, sd=0.0512989)}
