@@ -78,6 +78,12 @@ def exported(rows: Iterable[Row]) -> Exchange:
     return Exchange(rows=tuple(sorted(known, key=lambda one: one.model_dump_json())))
 
 
+def shown(key: Scanner) -> Scanner:
+    """A key for a person's eye: the kernel as rule 1 has it, for names have been written there, and
+    no number of a device."""
+    return key.model_copy(update={"kernel": published(key.kernel) or UNKNOWN, "serial": UNKNOWN})
+
+
 def prior_of(key: Scanner, brought: Sequence[ExchangedRow], shipped: Prior) -> Prior:
     """The prior of a new row: the shipped one, with the spreads that were brought for its kind."""
     if UNKNOWN in (key.maker, key.model):

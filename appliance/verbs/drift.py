@@ -56,6 +56,7 @@ class SaidRow(Record):
     scanner: RowId
     """Rows of one scanner have the same."""
     key: Scanner
+    """Without the number of the device, and its kernel only where that is a maker's own name."""
     state: State
     former: bool
     """Whether a person has ended it."""
@@ -217,7 +218,7 @@ def _said(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> SaidRow:
     return SaidRow(
         row=entry.id,
         scanner=entry.scanner,
-        key=row.key,
+        key=exchange.shown(row.key),
         state=row.state,
         former=bool(entry.former),
         n=row.n,

@@ -67,6 +67,7 @@ def test_as_json_it_has_every_row_and_what_waits(device: Watched) -> None:
     assert said["schema"] == "scanside.drift/1"
     (row,) = said["rows"]
     assert (row["row"], row["n"], row["state"]) == (entry.id, 31, "frozen")
+    assert (row["key"]["kernel"], row["key"]["serial"]) == ("B40f", "unknown")
     assert row["alarms"][0]["statistic"] == "noise"
     assert row["waits"] == [ACCEPT]
     assert "It counts as soon as" in printed(device.settings)
