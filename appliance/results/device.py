@@ -18,6 +18,7 @@ from appliance.results import message
 from appliance.results.message import DeviceState, Outgoing
 from appliance.results.mqtt import enveloped
 from appliance.results.owed import Owed
+from appliance.results.scanners import ScannerMessage
 from appliance.watching.told import RowId, ToldRow
 
 ROWS_MOST: Final = 20
@@ -154,7 +155,7 @@ def of_health(
 
 def of_new_protocol(row: RowId, scanner: RowId, *, device: str, at: datetime) -> Owed:
     """A new row of a known scanner, as it is owed: once, however often it is said."""
-    said = message.ScannerMessage(
+    said = ScannerMessage(
         event_id=uuid.uuid5(NAMESPACE, f"event {device} new_protocol {row}"),
         at=at,
         row=row,

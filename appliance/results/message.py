@@ -67,8 +67,9 @@ from appliance.report import (
 from appliance.results.compared import ComparisonMessage
 from appliance.results.feedback import Feedback, PlacePx, ReaderRole, Verdict
 from appliance.results.payload import SCHEMA, Message
+from appliance.results.scanners import ScannerMessage
 from appliance.room.check import RoomCheck
-from appliance.watching.told import RowId, ToldRow
+from appliance.watching.told import ToldRow
 
 __all__ = ["SCHEMA", "Message"]
 
@@ -80,15 +81,9 @@ GATHERED: frozenset[Doubt] = frozenset(
 
 DeviceState = Literal["init", "online", "degraded", "updating", "stopped", "offline"]
 EventName = Literal[
-    "received",
-    "complete",
-    "preliminary",
-    "analysed",
-    "not_analysed",
-    "failed",
-    "superseded",
+    "received", "complete", "preliminary", "analysed", "not_analysed", "failed", "superseded",
     "checked",
-]
+]  # fmt: skip
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
 
@@ -155,19 +150,9 @@ class HealthMessage(Message):
     watch: tuple[ToldRow, ...] | None = Field(
         default=None,
         exclude_if=absent,
-        description="the rows of the library of scanners, at most 20, those with an alarm first; "
-        "an alarm changes no status; not written while there is none",
+        description="at most 20 rows of the library of scanners, those with an alarm first; not "
+        "written while there is none",
     )
-
-
-class ScannerMessage(Message):
-    """A scanner that is known here sends with a key that was not seen before, such as another
-    kernel. Row and scanner are keyed hashes, as `watch` of `health` has them."""
-
-    type: Literal["scanner"] = "scanner"
-    event: Literal["new_protocol"] = "new_protocol"
-    row: RowId
-    scanner: RowId
 
 
 class Checked(Record):

@@ -29,6 +29,7 @@ from appliance.report import Report
 from appliance.results import message
 from appliance.results.compared import ComparisonMessage
 from appliance.results.operating import FeedbackExport
+from appliance.results.scanners import ScannerMessage
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
@@ -47,7 +48,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-findings": message.FindingsMessage,
     "message-feedback": message.FeedbackMessage,
     "message-comparison": ComparisonMessage,
-    "message-scanner": message.ScannerMessage,
+    "message-scanner": ScannerMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.results import device, message
 from appliance.results.mqtt import MQTT, Envelope
+from appliance.results.scanners import ScannerMessage
 from rigs.peers import AT
 
 
@@ -66,5 +67,5 @@ def test_a_new_protocol_is_owed_once_however_often_it_is_said() -> None:
     assert callable(one.body)
     sent = Envelope.stored(one.body(7))
     assert (sent.topic, sent.qos, sent.retain) == ("scanner/event", 1, False)
-    said = message.ScannerMessage.model_validate_json(sent.payload)
+    said = ScannerMessage.model_validate_json(sent.payload)
     assert (said.seq, said.event, said.row, said.scanner) == (7, "new_protocol", row, scanner)
