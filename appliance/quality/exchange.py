@@ -16,13 +16,12 @@ Rules
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from appliance.report import Record
-from appliance.series.kernel import published
 from appliance.watching.alarm import Statistic
 from appliance.watching.row import Prior, Row, Watched
 from appliance.watching.scanner import UNKNOWN, Part, Scanner
@@ -71,24 +70,19 @@ class Exchange(Record):
     rows: tuple[ExchangedRow, ...] = Field(max_length=1000)
 
 
-def exported(rows: Iterable[Row]) -> Exchange:
-    """Those that rule 1 lets out."""
-    found = [_exported(row) for row in rows if row.learnt >= LEAST]
+def exported(rows: Iterable[Row], shown: Callable[[Scanner], Scanner]) -> Exchange:
+    """Those that rule 1 lets out. shown: what of a key may be shown (series/scanner.py)."""
+    found = [_exported(row, shown(row.key)) for row in rows if row.learnt >= LEAST]
     known = [one for one in found if one.learnt]
     return Exchange(rows=tuple(sorted(known, key=lambda one: one.model_dump_json())))
 
 
-def shown(key: Scanner) -> Scanner:
-    """A key for a person's eye: the kernel as rule 1 has it, for names have been written there, and
-    no number of a device."""
-    return key.model_copy(update={"kernel": published(key.kernel) or UNKNOWN, "serial": UNKNOWN})
-
-
 def prior_of(key: Scanner, brought: Sequence[ExchangedRow], shipped: Prior) -> Prior:
-    """The prior of a new row: the shipped one, with the spreads that were brought for its kind."""
+    """The prior of a new row: the shipped one, with the spreads that were brought for its kind.
+    key: what of it may be shown, as those that were brought have it."""
     if UNKNOWN in (key.maker, key.model):
         return shipped
-    kind = key.maker, key.model, published(key.kernel) or UNKNOWN
+    kind = key.maker, key.model, key.kernel
     same = [one for one in brought if one.kind == kind and one.modality == key.modality]
     spreads = dict(shipped.spreads)
     for statistic, known in shipped.spreads.items():
@@ -100,13 +94,12 @@ def prior_of(key: Scanner, brought: Sequence[ExchangedRow], shipped: Prior) -> P
     return Prior(spreads=spreads, weight=shipped.weight)
 
 
-def _exported(row: Row) -> ExchangedRow:
-    key = row.key
+def _exported(row: Row, key: Scanner) -> ExchangedRow:
     return ExchangedRow(
         modality=key.modality,
         maker=key.maker,
         model=key.model,
-        kernel=published(key.kernel) or UNKNOWN,
+        kernel=key.kernel,
         kvp=key.kvp,
         thickness=key.thickness,
         n=row.learnt,

@@ -28,6 +28,7 @@ from appliance.errors import ScansideError
 from appliance.quality import exchange, told
 from appliance.quality.exchange import Exchange
 from appliance.report import Record
+from appliance.series import scanner
 from appliance.settings import Settings
 from appliance.store import hint, library
 from appliance.store.files import DISK
@@ -150,7 +151,7 @@ def by_apply(settings: Settings, decision: Decision, row: str) -> str:
 def export(settings: Settings, out: Path) -> int:
     """Rows that may leave, into a new file; how many. ScansideError `file_exists`."""
     listed, _ = _read(settings)
-    made = exchange.exported(one.row for one in listed.today)
+    made = exchange.exported((one.row for one in listed.today), scanner.shown)
     if out.exists():
         raise ScansideError(
             f"{out} is there already", code="file_exists", remedy="Name a file that is not."
@@ -218,7 +219,7 @@ def _said(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> SaidRow:
     return SaidRow(
         row=entry.id,
         scanner=entry.scanner,
-        key=exchange.shown(row.key),
+        key=scanner.shown(row.key),
         state=row.state,
         former=bool(entry.former),
         n=row.n,

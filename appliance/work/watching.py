@@ -35,6 +35,7 @@ from appliance.quality.prior import SHIPPED
 from appliance.reasons import Code
 from appliance.report import Status
 from appliance.results import device
+from appliance.series.scanner import shown
 from appliance.settings import Settings
 from appliance.store import library as kept
 from appliance.store.events import NewProtocol
@@ -245,7 +246,7 @@ class Watching:
             self._journal.events.add(NewProtocol(subject=entry.id, scanner=entry.scanner))
 
     def _prior(self, key: Scanner) -> Prior:
-        return exchange.prior_of(key, self._brought, SHIPPED)
+        return exchange.prior_of(shown(key), self._brought, SHIPPED)
 
     def _put(self, entry: Entry) -> None:
         self._library.put(entry)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from appliance.quality import exchange
+from appliance.series.scanner import shown as shown_key
 from appliance.store import library
 from appliance.store.library import Entry, Listed
 from appliance.store.rows import AuditRow
@@ -111,7 +111,7 @@ def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
 
 
 def _name(entry: Entry) -> Phrase:
-    key = exchange.shown(entry.row.key)
+    key = shown_key(entry.row.key)
     of_ct = key.kvp != UNKNOWN or key.thickness != UNKNOWN or key.kernel != UNKNOWN
     return Phrase("drift.key" if of_ct else "drift.key_radiograph", key.model_dump())
 

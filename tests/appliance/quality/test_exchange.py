@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.quality.exchange import ExchangedRow, Learnt, exported, prior_of
+from appliance.series.scanner import shown
 from appliance.watching.alarm import Statistic
 from appliance.watching.row import Prior, Row, Watched
 from appliance.watching.scanner import UNKNOWN
@@ -51,8 +52,8 @@ def test_a_scanner_that_does_not_say_what_it_is_gets_nobodys_spread() -> None:
 def test_of_few_studies_nothing_leaves() -> None:
     learnt = {Statistic.NOISE: Watched(n=25, mean=3.0, m2=0.24), Statistic.AIR: Watched(n=3)}
     few = Row(key=SCANNER, since=BEGAN, n=25, learnt=19, watched=learnt)
-    assert exported([few]).rows == ()
-    (row,) = exported([few.model_copy(update={"learnt": 25})]).rows
+    assert exported([few], shown).rows == ()
+    (row,) = exported([few.model_copy(update={"learnt": 25})], shown).rows
     assert row.learnt == {Statistic.NOISE: Learnt(n=25, mean=3.0, sd=0.1)}
     assert SCANNER.serial not in row.model_dump_json()
 
@@ -63,5 +64,5 @@ def test_a_row_that_learns_still_and_a_count_are_told_apart() -> None:
         Statistic.NOISE: Watched(n=20, first=first),
         Statistic.FINDINGS: Watched(n=20, mean=1.2, weight=20.0),
     }
-    (row,) = exported([Row(key=SCANNER, since=BEGAN, n=20, learnt=20, watched=watched)]).rows
+    (row,) = exported([Row(key=SCANNER, since=BEGAN, n=20, learnt=20, watched=watched)], shown).rows
     assert row.learnt == {Statistic.NOISE: Learnt(n=20, mean=2.05, sd=0.0512989)}
