@@ -80,7 +80,8 @@ def test_what_was_refused_counts_and_what_is_no_exam_of_today_does_not(device: W
     device.reported(4, a_quality(20.0, SCANNER.model_copy(update={"maker": MAKER.lower()})))
     device.reported(5, measures=False)
     device.count()
-    assert device.counts() == {"B40f": 1}
+    (entry,) = device.listed().today
+    assert (entry.row.key, entry.row.n) == (SCANNER, 1)
     assert Library(device.state).cursor() is not None
 
 
@@ -385,6 +386,26 @@ def test_a_power_cut_while_a_person_is_obeyed_is_made_good(tmp_path: Path) -> No
             assert _cut(device, at) == at
             device.count()
             assert device.listed().entries == expected, at
+
+
+def test_a_power_cut_while_a_damaged_file_is_set_aside_is_made_good(tmp_path: Path) -> None:
+    made, whole = tmp_path / "made", tmp_path / "whole"
+    with watched(made) as device:
+        device.reported(1)
+        device.reported(2)
+        device.count()
+        _damage(device, b"x")
+    shutil.copytree(made, whole)
+    with watched(whole) as device:
+        steps = _cut(device, None)
+    for at in range(steps):
+        folder = tmp_path / f"cut-{at}"
+        shutil.copytree(made, folder)
+        with watched(folder) as device:
+            assert _cut(device, at) == at
+            device.count()
+            assert device.counts() == {"B40f": 2}, at
+            assert len(device.listed().damaged) == 1
 
 
 class Full(Disk):
