@@ -79,6 +79,8 @@ class Watching:
         self._heard: tuple[int, str] | None = None
         """The head of the audit when its acts were looked at last."""
         self._more, self._again_at = True, 0.0
+        self._untold = True
+        """Whether the entries may be others than watch.json says."""
 
     def wait_s(self) -> float:
         """Seconds until there is something to do that nobody rings for."""
@@ -114,7 +116,7 @@ class Watching:
 
     def _begin(self) -> None:
         self._library.clear_temporary()
-        self._entries, self._heard = {}, None
+        self._entries, self._heard, self._untold = {}, None, True
         self._unread = list(self._library.names())
         self._cursor = self._library.cursor()
         self._brought = tuple(_brought(self._library.imported()))
@@ -249,6 +251,7 @@ class Watching:
         return exchange.prior_of(shown(key), self._brought, SHIPPED)
 
     def _put(self, entry: Entry) -> None:
+        self._untold = True
         self._library.put(entry)
         self._entries[entry.name] = entry
 
@@ -256,10 +259,13 @@ class Watching:
 
     def _tell(self) -> bool:
         """watch.json, once nothing is left to count; so this is the end of a step."""
+        if not self._untold:
+            return False
         today = [one for one in self._entries.values() if not one.former]
         today.sort(key=lambda one: (not one.row.alarms, -one.turn, one.id))
         if today or kept.told(self._settings.state).rows:
             self._library.tell(Told(rows=tuple(told.of_row(one.id, one.row) for one in today)))
+        self._untold = False
         return False
 
 
