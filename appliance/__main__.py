@@ -24,6 +24,7 @@ from appliance.errors import ScansideError, StateUnusable
 from appliance.stages import STAGES, Stage
 from appliance.verbs.bundle_verbs import bundle_group
 from appliance.verbs.compare_verb import compare_verb
+from appliance.verbs.drift_verbs import drift_group
 from appliance.verbs.enroll_verb import enroll
 from appliance.verbs.priors_verbs import priors_group
 from appliance.verbs.stage_verbs import Config, Configured, web_group
@@ -189,6 +190,7 @@ for _row in STAGES:
 app.command()(enroll)
 app.add_typer(bundle_group(_settings, _user, _log), name="bundle")
 app.add_typer(priors_group(_settings, _user, _log), name="priors")
+app.add_typer(drift_group(_settings, _user, _log), name="drift")
 app.command("compare")(compare_verb(_settings, _log))
 
 

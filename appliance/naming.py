@@ -90,6 +90,11 @@ class Naming:
         """2.25 UID of the device as an observer."""
         return f"2.25.{self._uuid('device', device).int}"
 
+    def row(self, *parts: str) -> str:
+        """16 digits of a row of the library of scanners, or of a scanner, by the parts of its key:
+        who knows all makers and models can still not tell which it is."""
+        return self._hmac("\0".join(("scanside row", *parts))).hex()[:16]
+
     def composed(self, of: uuid.UUID, *parts: str) -> str:
         """File under outgoing/ of an object composed of a report; `parts` say which of its own."""
         return f"{self._uuid('composed', str(of), *parts)}.dcm"

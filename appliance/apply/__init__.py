@@ -13,6 +13,7 @@ journals     the journal of the stages, opened without following a link
 sweeping     more than `update` may lay down goes
 interlock    whether a study is under way, by the journal
 by_hand      bundles that a person brings
+decided      what a person decides of an alarm of a scanner
 requests     what may be asked of it, and what it answers
 hinted       what came over MQTT: a look, or a hold
 door         the socket on which it is asked, and by whom

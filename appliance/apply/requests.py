@@ -8,11 +8,13 @@
     bundle_add source          a bundle by hand, from this file (apply/by_hand.py)
     bundle_activate            this version of a bundle, from the next study on
     bundle_rollback            the bundle that was active before
+    drift_ack, drift_accept row   a person decides of an alarm (store/library.py)
 
 Rules.
 1. A request writes a wish down and is answered then: the work is done by the course, at its turn.
    Who wants to see it done asks for the status until `seen` is the number of his wish. Only what is
-   asked of bundles is answered when it was done.
+   asked of bundles is answered when it was done; what is decided of an alarm, when `work` has it in
+   the audit of the journal.
 2. What cannot be is refused at once, with a code and a remedy.
 3. Every request but `status` is audited, with who asked.
 """
@@ -39,8 +41,9 @@ from appliance.update.why import Why, WhyNot
 STATUS = "status.json"
 Verb = Literal[
     "status", "check", "now", "hold", "release", "accept", "rollback",
-    "bundle_add", "bundle_activate", "bundle_rollback",
+    "bundle_add", "bundle_activate", "bundle_rollback", "drift_ack", "drift_accept",
 ]  # fmt: skip
+OF_ALARMS: tuple[Verb, ...] = ("drift_ack", "drift_accept")
 OF_BUNDLES: tuple[Verb, ...] = ("bundle_add", "bundle_activate", "bundle_rollback")
 
 
@@ -67,6 +70,8 @@ class Request(Record):
     """Version of the bundle, or its digest or the first digits of that."""
     allow_unsigned: bool = False
     allow_development: bool = False
+    row: str | None = Field(default=None, pattern=r"^[0-9a-f]{4,16}$")
+    """Of the library of scanners: its digits, or the first of them."""
 
 
 class Status(Record):
@@ -126,6 +131,8 @@ class Requests:
     woken: Callable[[], object]
     of_bundles: Callable[[Request, str], Answer]
     """(request, actor): does it and answers."""
+    of_alarms: Callable[[Request, str], str]
+    """(request, actor): the row for which it is in the audit of the stages. ScansideError."""
 
     def answer(self, line: bytes, actor: str) -> Answer:
         """Whatever comes in, one answer."""
@@ -148,6 +155,9 @@ class Requests:
 
     def _do(self, request: Request, actor: str) -> tuple[str, int]:
         detail = request.model_dump(exclude={"verb"}, exclude_none=True)
+        if request.verb in OF_ALARMS:
+            self.tell(actor, request.verb.replace("_", " "), detail)
+            return self.of_alarms(request, actor), 0
         wishes = self.notes.wishes()
         if request.verb in ("check", "now"):
             self._require_somewhere(request)

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from appliance.apply import audit as audits
-from appliance.apply import guarding, hinted, journals, report, sweeping, switching, wiring
+from appliance.apply import decided, guarding, hinted, journals, report, sweeping, switching, wiring
 from appliance.apply.audit import Audit
 from appliance.apply.box import Box
 from appliance.apply.building import Later
@@ -71,7 +71,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     course = Course(box, notes, Offers(box, notes), Supply(box))
     later = Later(box)
     by_hand = ByHand(box, partial(wiring.shelf_by_hand, settings), audit.add, woken.set)
-    requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask)
+    of_alarms = decided.of(settings.state)
+    requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask, of_alarms)
     with living(folder, "apply") as heart, opened(folder) as listening:
         box.slots.sweep()
         _look_at(audit)

@@ -14,6 +14,8 @@ Rules
 - While stages are switched to another slot, or back, the state is `updating`, whatever stands
   against `online`; so it is on a trial against which nothing stands.
 - `health` names every stage, with the word that `status` and the doctor have for it.
+- An alarm of a scanner stands in `health` alone, as `work` left it for us (store/library.py): it is
+  none of the reasons, so no status, no trial of an update and no analysis heeds it.
 - Which bundles and which backend are in use is what `work` wrote last: its event Loaded, else the
   newest report. Why a GPU does not serve, or how far its engine is built, is its event Engine.
 """
@@ -28,7 +30,7 @@ from appliance.host import clock, facts
 from appliance.report import BundleRef
 from appliance.results import device, message
 from appliance.settings import Settings
-from appliance.store import conditions, updating
+from appliance.store import conditions, library, updating
 from appliance.store.conditions import Condition, State
 from appliance.store.events import DeliveriesDropped, Engine, Loaded
 from appliance.store.heartbeat import Heart, TroubleCode
@@ -190,6 +192,7 @@ class Presence:
             engine=self._engine(),
             audit_head=self._journal.audit.head(),
             person_doubts=self._journal.comparisons.alarms(),
+            watch=library.told(self._settings.state).rows,
         )
         return made, number
 

@@ -1,20 +1,28 @@
 """What the device says of itself: messages (`message.py`) of no series. Pure.
 
-Rules. None of them goes through the outbox. Their ids are no secret, because no patient is
-concerned (`naming`). A figure the machine does not give is null, never 0.
+Rules. None of them goes through the outbox, but `new_protocol`, which happens once. Their ids are
+no secret, because no patient is concerned (`naming`). A figure the machine does not give is null,
+never 0. Of the library of scanners `health` has ROWS_MOST rows (appliance/watching/told.py).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from appliance.report import NAMESPACE, BundleRef, Verb
 from appliance.results import message
 from appliance.results.message import DeviceState, Outgoing
+from appliance.results.mqtt import enveloped
+from appliance.results.owed import Owed
+from appliance.results.scanners import ScannerMessage
+from appliance.watching.told import RowId, ToldRow
+
+ROWS_MOST: Final = 20
+"""Of the library of scanners, in one message."""
 
 
 def _own_event(device: str, what: str, number: int) -> uuid.UUID:
@@ -118,6 +126,7 @@ def of_health(
     engine: str | None = None,
     audit_head: tuple[int, str] | None = None,
     person_doubts: Mapping[str, int] = MappingProxyType({}),
+    watch: Sequence[ToldRow] = (),
 ) -> Outgoing:
     """How the device does; not kept, and it expires."""
     head = None if audit_head is None else message.AuditHead(row=audit_head[0], hash=audit_head[1])
@@ -139,8 +148,20 @@ def of_health(
             engine=engine,
             audit_head=head,
             person_doubts=dict(person_doubts) or None,
+            watch=tuple(watch[:ROWS_MOST]) or None,
         ),
     )
+
+
+def of_new_protocol(row: RowId, scanner: RowId, *, device: str, at: datetime) -> Owed:
+    """A new row of a known scanner, as it is owed: once, however often it is said."""
+    said = ScannerMessage(
+        event_id=uuid.uuid5(NAMESPACE, f"event {device} new_protocol {row}"),
+        at=at,
+        row=row,
+        scanner=scanner,
+    )
+    return enveloped(Outgoing(topic="scanner/event", qos=1, message=said))
 
 
 def of_reply(

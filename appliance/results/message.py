@@ -10,6 +10,7 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | info                     | 1   | yes      | InfoMessage                                |
 | update/reported          | 1   | yes      | UpdateMessage, where there are slots       |
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
+| scanner/event            | 1   | no       | ScannerMessage                             |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent, FeedbackMessage, and of an     |
 |                          |     |          | earlier exam ComparisonMessage             |
 | finding/{urgency}        | 1   | no       | FindingMessage; FindingsMessage (GATHERED) |
@@ -66,7 +67,9 @@ from appliance.report import (
 from appliance.results.compared import ComparisonMessage
 from appliance.results.feedback import Feedback, PlacePx, ReaderRole, Verdict
 from appliance.results.payload import SCHEMA, Message
+from appliance.results.scanners import ScannerMessage
 from appliance.room.check import RoomCheck
+from appliance.watching.told import ToldRow
 
 __all__ = ["SCHEMA", "Message"]
 
@@ -78,15 +81,9 @@ GATHERED: frozenset[Doubt] = frozenset(
 
 DeviceState = Literal["init", "online", "degraded", "updating", "stopped", "offline"]
 EventName = Literal[
-    "received",
-    "complete",
-    "preliminary",
-    "analysed",
-    "not_analysed",
-    "failed",
-    "superseded",
+    "received", "complete", "preliminary", "analysed", "not_analysed", "failed", "superseded",
     "checked",
-]
+]  # fmt: skip
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}$")]
 """A topic relative to the device's root: no wildcard, no empty level, no leading slash (v5 4.7)."""
 
@@ -149,6 +146,12 @@ class HealthMessage(Message):
         exclude_if=absent,
         description="how often an exam and an earlier one of the same id were found to be of two "
         "people, or mirrored, by reason; not written while that never was",
+    )
+    watch: tuple[ToldRow, ...] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="at most 20 rows of the library of scanners, those with an alarm first; not "
+        "written while there is none",
     )
 
 
@@ -266,6 +269,7 @@ class Outgoing(Record):
         | InfoMessage
         | UpdateMessage
         | HealthMessage
+        | ScannerMessage
         | StudyEvent
         | FindingMessage
         | FindingsMessage

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.records import Header
-from appliance.watching.scanner import Tags
+from appliance.series.kernel import published
+from appliance.watching.scanner import UNKNOWN, Scanner, Tags
 
 LONGEST: Final = 64
 
@@ -28,6 +29,13 @@ def tags(header: Header | None) -> Tags:
         serial=_cut(header.serial),
         detector=_cut(header.detector),
     )
+
+
+def shown(key: Scanner) -> Scanner:
+    """What of a key a person may see, and another box have: the kernel only where it is a maker's
+    own name (kernel.py), and no number of a device."""
+    kernel = published(key.kernel) or UNKNOWN
+    return key.model_copy(update={"kernel": kernel, "serial": UNKNOWN})
 
 
 def _cut(text: str | None) -> str | None:

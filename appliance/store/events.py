@@ -150,6 +150,15 @@ class DeliveriesDropped(Event):
     count: int
 
 
+class NewProtocol(Event):
+    """`work` has counted a series of a known scanner under a key that it had not seen. subject: the
+    row (store/library.py)."""
+
+    kind: ClassVar[str] = "new_protocol"
+    scanner: str
+    """Its keyed hash."""
+
+
 class BrokerAway(Event):
     """`publish` has lost the broker, or does not reach it; once for each reason."""
 

@@ -213,6 +213,22 @@ class ToCompare:
 
 
 @dataclass(frozen=True, slots=True)
+class FinalReport:
+    """A final report, as far as the library of scanners needs it (work/watching.py)."""
+
+    report_id: str
+    study_uid: str
+    input_digest: str
+    status: str
+    """As Report has it."""
+    code: str | None
+    """Of its first reason."""
+    created: float
+    silent: bool
+    """Whether its study came from senders of earlier exams alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Relayed:
     """A request of storage commitment that a sender made of us, for the archive to answer."""
 

@@ -4,7 +4,7 @@ Rules
 - With settings that cannot be read there is one failure and nothing else: checks of defaults
   would speak of another device.
 - The checks stand in CHECKS, in the order in which they are printed. What a check may do is said in
-  checks/check.py. Exit 0 only if none failed.
+  checks/check.py. Exit 0 only if none failed: what is well but has a remedy is a warning.
 To add one: a function in a module of checks/, and its name in CHECKS.
 """
 
@@ -36,6 +36,7 @@ from appliance.verbs.checks import (
     stages,
     state,
     updates,
+    watching,
 )
 from appliance.verbs.checks.check import Check, Device
 
@@ -60,6 +61,7 @@ CHECKS: tuple[Callable[[Device], Check], ...] = (
     earlier.earlier,
     state.outbox,
     corrections.corrections,
+    watching.scanners,
     page.page,
     updates.slots,
     updates.guard,
@@ -129,6 +131,8 @@ def table(examination: Examination) -> Table:
         shown.add_column(name, overflow="fold")
     for check in examination.checks:
         mark = Text("ok", style="green") if check.ok else Text("FAIL", style="bold red")
+        if check.ok and check.remedy:
+            mark = Text("warn", style="yellow")
         shown.add_row(mark, Text(check.name), Text(check.text), Text(check.remedy))
     return shown
 

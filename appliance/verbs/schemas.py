@@ -24,14 +24,17 @@ from pydantic.json_schema import GenerateJsonSchema
 from appliance.bundle.manifest import Manifest
 from appliance.publish.desired import Desired
 from appliance.quality.coverage import CoverageExport
+from appliance.quality.exchange import Exchange
 from appliance.release import record as release
 from appliance.report import Report
 from appliance.results import message
 from appliance.results.compared import ComparisonMessage
 from appliance.results.operating import FeedbackExport
+from appliance.results.scanners import ScannerMessage
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
+from appliance.verbs.drift import Said
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,6 +49,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-findings": message.FindingsMessage,
     "message-feedback": message.FeedbackMessage,
     "message-comparison": ComparisonMessage,
+    "message-scanner": ScannerMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }
@@ -53,6 +57,8 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "report": Report,
     **MESSAGES,
     "doctor": Examination,
+    "drift": Said,
+    "library-exchange": Exchange,
     "feedback": FeedbackExport,
     "coverage": CoverageExport,
     "proof": Proof,

@@ -1,8 +1,8 @@
 """GET /health: how the device does; POST /health/doctor; GET /ledger.csv: its times as a file.
 
 Rules
-- What a page of health costs is bounded: a look at locks and beats, some counts of the journal, and
-  the times of the newest TIMED reports.
+- What a page of health costs is bounded: a look at locks and beats, some counts of the journal, the
+  rows of the library of scanners, and the times of the newest TIMED reports.
 - The ledger of times as a file has every report that is here and every one whose series is gone.
 """
 
@@ -32,7 +32,7 @@ from appliance.store.events import (
     Loaded,
 )
 from appliance.store.journal import Journal
-from appliance.web import live
+from appliance.web import live, watching
 from appliance.web.examined import Examiner, doctor
 from appliance.web.site import EVERYBODY, Route, site
 from appliance.web.views import health as views
@@ -55,10 +55,12 @@ def health(request: Request) -> Response:
         seen = look(here.settings, journal, now)
         timed = journal.timings.here(TIMED) if journal is not None else []
         gone = journal.timings.gone() if journal is not None else []
+        watch = watching.look(here.settings, journal)
         mark = live.mark(journal, live.HEALTH, here.settings) if journal is not None else ""
     values = {
         "sections": (*views.sections(seen), *updates.sections(updating.read(here.settings))),
         "times": ledger.by_scanner([*timed, *gone]),
+        "watch": watch,
         "here": len(timed),
         "gone": len(gone),
         "examined": _examiner(request).last,
@@ -180,5 +182,6 @@ def _examiner(request: Request) -> Examiner:
 ROUTES = (
     Route("GET", "/health", health, EVERYBODY),
     Route("POST", "/health/doctor", examine, frozenset({"service"})),
+    *watching.ROUTES,
     Route("GET", "/ledger.csv", times, frozenset({"radiologist", "service"}), slow=True),
 )

@@ -36,7 +36,7 @@ from starlette.responses import Response, StreamingResponse
 
 from appliance.errors import StateUnusable
 from appliance.settings import Settings
-from appliance.store import conditions
+from appliance.store import conditions, library
 from appliance.store.journal import Journal
 from appliance.store.journal.connect import JOURNAL_NAME
 from appliance.web import arriving
@@ -68,7 +68,7 @@ def mark(journal: Journal, topic: str, settings: Settings) -> str:
     elif topic == HEALTH:
         stages = conditions.look(settings)
         troubles = [(one.state, [t.code for t in one.troubles]) for one in stages.values()]
-        said = f"{journal.shown.mark_of_device()} {troubles}"
+        said = f"{journal.shown.mark_of_device()} {troubles} {library.told(settings.state)}"
     else:
         study_uid = study_of(journal, topic.removeprefix("study "))
         said = "gone" if study_uid is None else _mark_of(journal, study_uid, settings)
@@ -198,7 +198,8 @@ class Watch:
 
 def _matters(name: str) -> bool:
     """Whether a file of this name says that something happened."""
-    return name.startswith(JOURNAL_NAME) or Path(name).suffix in (".beat", ".dcm")
+    of_ours = name.startswith(JOURNAL_NAME) or name == library.WATCH
+    return of_ours or Path(name).suffix in (".beat", ".dcm")
 
 
 def events(request: Request) -> Response:

@@ -7,7 +7,9 @@ The quiet times of an AE title are learned from the gaps between the slices of i
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterable
 
 from appliance.dicom import policy
 from appliance.report import SeriesKey
@@ -38,6 +40,23 @@ class QuietTimes:
             aborted_s=work.aborted_quiet_s,
             plausible_s=followed.plausible_s,
         )
+
+    def verdict(self, followed: Followed, all_followed: Iterable[Followed]) -> complete.Verdict:
+        """What is to be said of a series now; all_followed: it and those that arrive beside it."""
+
+        def moved_on(association: str) -> bool:
+            """Whether a later series is arriving in the same association."""
+            arrivals = self._journal.series.arrivals
+            return any(
+                other.first_tick > followed.last_tick
+                and association in {a.association.id for a in arrivals(other.key)}
+                for other in all_followed
+                if other is not followed
+            )
+
+        arrivals = self._journal.series.arrivals(followed.key)
+        facts = followed.facts(time.monotonic(), arrivals, moved_on)
+        return complete.verdict(facts, self.of(followed))
 
     def learn(self, followed: Followed) -> None:
         """This series was whole: so its gaps were none that end a series."""

@@ -25,6 +25,7 @@ Rules
 - An appliance that was recalled opens no bundle: each series is concluded, and says why.
 - A series for which there is not enough memory beside the others is refused with the figures.
 - One process follows the series of a state folder; a second one is refused.
+- What was reported is counted for the library of scanners while nothing is followed (`watching`).
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ from appliance.work.opening import Unopened
 from appliance.work.quiet import QuietTimes
 from appliance.work.shelf_watch import ShelfWatch
 from appliance.work.waiting import Waiting
+from appliance.work.watching import Watching
 
 log = logging.getLogger("scanside.work")
 
@@ -93,7 +95,7 @@ class Work:
         self.heart = heart or Heart(settings.state, "work")
         self.loading = Loading(settings, journal, bundles, self.heart)
         self.composing, self.comparing = composing(settings, journal), comparing(settings, journal)
-        self.fetching = Fetching(settings)
+        self.fetching, self.watching = Fetching(settings), Watching(settings, journal)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -271,6 +273,14 @@ class Work:
             self._idle = idle
             self._guarded(due, self._judge)
 
+    def turn_aside(self) -> None:
+        """What nobody waits for: builds and children, and the library while nothing is due."""
+        self.loading.follow_builds()
+        self.composing.turn()
+        self.comparing.turn()
+        if not self.busy and self.wait_s() > 0:
+            self.watching.turn()
+
     def _only_suspects(self) -> bool:
         """Whether nothing is followed but what is suspected: then such a series may be tried."""
         return self.following.keys() <= self._suspected
@@ -316,7 +326,7 @@ class Work:
         if followed.fold is None:
             del self.following[followed.key]  # its files are gone: deleted meanwhile
             return
-        verdict = self._verdict(followed)
+        verdict = self._quiet_times.verdict(followed, self.following.values())
         if verdict.state != "wait":
             followed.outranked = self.conclusions.outranked(followed)
             if followed.last and not self._idle:
@@ -328,18 +338,10 @@ class Work:
                 self.conclusions.preliminary(followed, digest)
             self.composing.ask()
             # what the lung mask says may change the verdict
-            verdict = self._verdict(followed)
+            verdict = self._quiet_times.verdict(followed, self.following.values())
         elif verdict.state in ("complete", "give_up"):
             self._conclude(followed, verdict)
         followed.deadline = time.monotonic() + (verdict.wait_s or 0.0)
-
-    def _verdict(self, followed: Followed) -> complete.Verdict:
-        facts = followed.facts(
-            time.monotonic(),
-            self.journal.series.arrivals(followed.key),
-            lambda association: self._moved_on(followed, association),
-        )
-        return complete.verdict(facts, self._quiet_times.of(followed))
 
     def _conclude(self, followed: Followed, verdict: complete.Verdict) -> None:
         """The end of a series: a final report for each bundle."""
@@ -374,15 +376,6 @@ class Work:
         self.blame.finished(followed.key)
         self._suspected -= {followed.key}
         del self.following[followed.key]
-
-    def _moved_on(self, followed: Followed, association: str) -> bool:
-        """Whether a later series is arriving in the same association."""
-        return any(
-            other.first_tick > followed.last_tick
-            and association in {a.association.id for a in self.journal.series.arrivals(other.key)}
-            for other in self.following.values()
-            if other is not followed
-        )
 
 
 def main(
@@ -427,7 +420,8 @@ def main(
             busy = work.busy
             building = bundles.engines is not None and bundles.engines.busy
             most = BUILD_LOOK_S if building else heart.sleep_s
-            hints_now = wait(hints, signals, min(work.wait_s(), most), shelf.handles)
+            longest_s = min(work.wait_s(), work.watching.wait_s(), most)
+            hints_now = wait(hints, signals, longest_s, shelf.handles)
             if busy or hints_now.keys or hints_now.ended:
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since >= LOOK_AGAIN_S:
@@ -441,9 +435,7 @@ def main(
                 work.look_everywhere()
                 looked = time.monotonic()
             work.take_turn()
-            work.loading.follow_builds()
-            work.composing.turn()
-            work.comparing.turn()
+            work.turn_aside()
         heart.end()
         work.composing.stop()
         work.comparing.stop()

@@ -18,6 +18,7 @@ STRICT = {
     "appliance/release/record.py": "signed, and made for more releases than one: it has a version",
     "appliance/runtime/trial.py": "from a child of the same release",
     "appliance/verbs/compare.py": "points that a person wrote, and no state",
+    "appliance/verbs/drift.py": "from another box, and no state",
     "appliance/web/examined.py": "from a child of the same release",
     "appliance/web/pixels/child.py": "from its parent, of the same release",
     "appliance/web/pixels/decoder.py": "from a child of the same release",

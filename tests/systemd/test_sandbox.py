@@ -39,6 +39,7 @@ EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
 HIDDEN = (
     "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "fetch",
+    "library",
 )  # fmt: skip
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
 
@@ -200,12 +201,16 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
     "fetch@": [(HIDES, "EACCES", [*hidden(*(one for one in HIDDEN if one != "fetch")), KEY])],
     "prove@": [
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
-        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "fetch")),
+        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "fetch", "library")),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "fetch"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "fetch", "library"))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
-        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors", "fetch"), KEY]),
+        (
+            HIDES,
+            "EACCES",
+            [*hidden("reports", "spool", "identities", "priors", "fetch", "library"), KEY],
+        ),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
     "web@": [
@@ -213,7 +218,10 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
         (
             ("ReadOnlyPaths",),
             "EROFS",
-            [("write", f"{STATE}/{name}") for name in ("reports", "spool", "identities")],
+            [
+                ("write", f"{STATE}/{name}")
+                for name in ("reports", "spool", "identities", "library")
+            ],
         ),
     ],
     "update": [

@@ -17,7 +17,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from appliance.report import Report, SeriesKey
-from appliance.store.journal.part import Part
+from appliance.store.journal.part import Part, as_row
+from appliance.store.journal.series import notes_silence
+from appliance.store.rows import FinalReport
 
 ANY: Final = "any"
 """In place of a bundle digest: whichever bundle. None means: the report that has no bundle."""
@@ -79,6 +81,24 @@ class Reports(Part):
                 "SELECT json FROM reports ORDER BY created DESC, rowid DESC LIMIT ?", (limit,)
             )
             return [report for r in rows if (report := read(r[0])) is not None]
+
+    def finals_after(self, report_id: str | None, limit: int) -> list[FinalReport]:
+        """The final reports that were written after this one, the oldest first. All of them for
+        None, and where this one is not here any more."""
+        with self._db.look() as db:
+            last = db.execute(
+                "SELECT rowid FROM reports WHERE report_id = ? AND stage = 'final'", (report_id,)
+            ).fetchone()
+            silent = "coalesce(silent, 0)" if notes_silence(db) else "0"
+            rows = db.execute(
+                f"""SELECT report_id, reports.study_uid, input_digest, status, created,
+                  json_extract(json, '$.reasons[0].code') AS code, {silent} AS silent
+                FROM reports LEFT JOIN series ON series.study_uid = reports.study_uid
+                  AND series.series_uid = reports.series_uid
+                WHERE stage = 'final' AND reports.rowid > ? ORDER BY reports.rowid LIMIT ?""",
+                (last[0] if last else 0, limit),
+            ).fetchall()
+        return [as_row(FinalReport, row) for row in rows]
 
     def next_revision(
         self, key: SeriesKey, bundle_digest: str | None, input_digest: str | None = None

@@ -291,7 +291,7 @@ class SeriesPart(Part):
     def may_be_silent(self) -> bool:
         """Whether the file can note that nothing is owed of a series."""
         with self._db.look() as db:
-            return _notes_silence(db)
+            return notes_silence(db)
 
     def silence_in(self, db: sqlite3.Connection, key: SeriesKey) -> None:
         """Nothing is owed of what was said of this series."""
@@ -301,13 +301,13 @@ class SeriesPart(Part):
         )
 
     def unsilence_in(self, db: sqlite3.Connection, study_uid: str) -> None:
-        if _notes_silence(db):
+        if notes_silence(db):
             db.execute("UPDATE series SET silent = NULL WHERE study_uid = ?", (study_uid,))
 
     def silent(self, study_uid: str) -> list[SeriesKey]:
         """The series of a study of which nothing is owed."""
         with self._db.look() as db:
-            if not _notes_silence(db):
+            if not notes_silence(db):
                 return []
             rows = db.execute(
                 """SELECT study_uid, series_uid FROM series
@@ -377,7 +377,7 @@ class SeriesPart(Part):
             return [as_row(Series, r) for r in rows]
 
 
-def _notes_silence(db: sqlite3.Connection) -> bool:
+def notes_silence(db: sqlite3.Connection) -> bool:
     return steps.header(db).schema >= SILENCE_SINCE
 
 

@@ -22,7 +22,7 @@ PATIENCE_S = 3.0
 
 
 class Check(Record):
-    """One link. `remedy` is empty where nothing has to be done."""
+    """One link. `remedy` is empty where nothing has to be done; of what is `ok` it is a warning."""
 
     name: str
     ok: bool

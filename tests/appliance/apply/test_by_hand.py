@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from appliance.apply import door, wiring
+from appliance.apply import decided, door, wiring
 from appliance.apply.audit import FILE, Audit
 from appliance.apply.by_hand import FOLDER, ByHand
 from appliance.apply.door import Door, Peer, opened
@@ -88,7 +88,12 @@ class Box:
 def box(tmp_path: Path) -> Iterator[Box]:
     made = Box(tmp_path / "box")
     requests = Requests(
-        made.applied.notes, made.settings.update, made.audit.add, made.woken.set, made.by_hand.ask
+        made.applied.notes,
+        made.settings.update,
+        made.audit.add,
+        made.woken.set,
+        made.by_hand.ask,
+        decided.of(made.settings.state),
     )
     with opened(made.settings.update.trusted, {}) as listening:
         serving = Door(listening, requests)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.apply import door
+from appliance.apply import decided, door
 from appliance.apply.audit import FILE, Audit
 from appliance.apply.door import MOST_BYTES, MOST_CONNECTIONS, SOCKET, Door, Peer, ask, opened
 from appliance.apply.notes import Notes
@@ -36,7 +36,7 @@ def notes(tmp_path: Path) -> Notes:
 def path(notes: Notes) -> Iterator[Path]:
     """A door that is open, and its socket."""
     audit = Audit(notes.folder, lambda: datetime.now(timezone.utc), lambda *_: None)
-    requests = Requests(notes, Update(), audit.add, lambda: None, nothing)
+    requests = Requests(notes, Update(), audit.add, lambda: None, nothing, decided.of(notes.folder))
     with opened(notes.folder, {}) as listening:
         made = Door(listening, requests)
         made.open()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.apply import report
+from appliance.apply import decided, report
 from appliance.apply.notes import Notes
 from appliance.apply.requests import Answer, Request, Requests
 from appliance.settings import Update
@@ -19,7 +19,12 @@ ANNA = "anna@socket"
 
 def requests(notes: Notes, url: str | None = "https://updates.example") -> Requests:
     return Requests(
-        notes, Update(url=url), lambda *_: None, lambda: None, lambda *_: Answer(ok=True)
+        notes,
+        Update(url=url),
+        lambda *_: None,
+        lambda: None,
+        lambda *_: Answer(ok=True),
+        decided.of(notes.folder),
     )
 
 

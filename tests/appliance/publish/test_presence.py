@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from appliance.publish.presence import Presence
+from appliance.results.device import ROWS_MOST
 from appliance.results.message import HealthMessage
 from appliance.settings import Retain, Settings
 from appliance.stages import of
@@ -20,7 +22,10 @@ from appliance.store.events import BrokerConnected, Loaded
 from appliance.store.files import Disk
 from appliance.store.heartbeat import Heart, TroubleCode, living
 from appliance.store.journal import Journal
+from appliance.store.library import WATCH, Library
 from appliance.store.updating import Updating
+from appliance.watching.alarm import Cause, Statistic
+from appliance.watching.told import Told, ToldAlarm, ToldRow
 
 DAY_S = 86400.0
 State = tuple[str, tuple[str, ...]]
@@ -217,3 +222,27 @@ def test_while_an_update_switches_or_is_on_trial_the_status_says_so(
     if ill:
         device.journal.events.add(Loaded(bundles=(), backend=None))
     assert device.state()[0] == said
+
+
+def test_an_alarm_of_a_scanner_stands_in_health_and_changes_no_status(device: Stages) -> None:
+    device.start(*OTHERS)
+    device.serve(*OTHERS)
+    first, _ = device.presence().health(paused=False)
+    assert "watch" not in json.loads(first.message.to_json(1)), "there is nothing to say"
+    alarm = ToldAlarm(statistic=Statistic.NOISE, cause=Cause.DOSE)
+    rows = tuple(
+        ToldRow(row=f"{number:016x}", n=40, alarms=(alarm,)) for number in range(ROWS_MOST + 5)
+    )
+    Library(device.settings.state).tell(Told(rows=rows))
+    said, _ = device.presence().health(paused=False)
+    assert isinstance(said.message, HealthMessage)
+    assert said.message.watch == rows[:ROWS_MOST]
+    assert device.state() == ("online", ())
+
+
+@pytest.mark.parametrize("data", [b"", b"[" * 100_000, b'{"rows": [{"row": "Smith"}]}'])
+def test_what_cannot_be_read_of_the_scanners_is_not_said(device: Stages, data: bytes) -> None:
+    (device.settings.state / WATCH).write_bytes(data)
+    said, _ = device.presence().health(paused=False)
+    assert isinstance(said.message, HealthMessage)
+    assert said.message.watch is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from appliance.results import device, message
+from appliance.results.mqtt import MQTT, Envelope
+from appliance.results.scanners import ScannerMessage
 from rigs.peers import AT
 
 
@@ -53,3 +55,17 @@ def test_a_reply_goes_where_it_was_asked_for() -> None:
 def test_each_question_of_the_doctor_is_a_new_one() -> None:
     one, two = (device.of_check("health", retain=False, at=AT, filler="..") for _ in range(2))
     assert one.message.event_id != two.message.event_id
+
+
+def test_a_new_protocol_is_owed_once_however_often_it_is_said() -> None:
+    row, scanner = "a" * 16, "b" * 16
+    one, again, other = (
+        device.of_new_protocol(of, scanner, device="ward/box", at=AT) for of in (row, row, scanner)
+    )
+    assert one.key == again.key != other.key
+    assert (one.destination, one.series) == (MQTT, None)
+    assert callable(one.body)
+    sent = Envelope.stored(one.body(7))
+    assert (sent.topic, sent.qos, sent.retain) == ("scanner/event", 1, False)
+    said = ScannerMessage.model_validate_json(sent.payload)
+    assert (said.seq, said.event, said.row, said.scanner) == (7, "new_protocol", row, scanner)

@@ -52,6 +52,8 @@ COUNTED = {
     "compared.days": ("days",),
     "compared.doubling": ("value", "low", "high"),
     "compared.doubling_not_under": ("days",),
+    "drift.counted": ("n", "at"),
+    "drift.damaged": ("count",),
     "feedback.comments": ("count",),
     "feedback.counted": ("scans", "begun", "marks", "missed", "unscored"),
     "feedback.image": ("number", "count"),

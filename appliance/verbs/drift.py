@@ -1,0 +1,255 @@
+"""`scanside drift`: what is usual of each scanner, what changed, and what a person says of it.
+
+Rules
+- A row is named by its 16 digits, or by the first of them, at least LEAST_DIGITS.
+- What a person decides is a row of the audit; `work` obeys it when it is idle (store/library.py),
+  also where it does not run at this moment. Until then `scanside drift` says that it waits.
+- Where the state folder belongs to another user, as on a box with slots, `apply` writes that row
+  for root and for members of the group scanside-admin (apply/decided.py).
+- What is exported names no scanner, no study and no date; what is imported gives spreads to rows of
+  the same maker, model and kernel (quality/exchange.py), from the next series on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from appliance.apply.door import WITHIN_S
+from appliance.apply.requests import Request
+from appliance.errors import ScansideError
+from appliance.quality import exchange, told
+from appliance.quality.exchange import Exchange
+from appliance.report import Record
+from appliance.series import scanner
+from appliance.settings import Settings
+from appliance.store import hint, library
+from appliance.store.files import DISK
+from appliance.store.hint import Hint
+from appliance.store.journal import Journal
+from appliance.store.library import Entry, Library, Listed
+from appliance.store.rows import AuditRow
+from appliance.verbs import update
+from appliance.watching.alarm import Alarm, Statistic
+from appliance.watching.row import State
+from appliance.watching.scanner import Scanner
+from appliance.watching.told import RowId, Spread
+from appliance.web.text import say
+from appliance.web.views.watching import ShownRow, shown
+
+LEAST_DIGITS: Final = 4
+MOST_BYTES: Final = 4_000_000
+Decision = Literal["ack", "accept"]
+ACTIONS: Final[dict[Decision, str]] = {"ack": library.ACKNOWLEDGE, "accept": library.ACCEPT}
+
+
+class SaidRow(Record):
+    """One row, as it is on this box."""
+
+    row: RowId
+    scanner: RowId
+    """Rows of one scanner have the same."""
+    key: Scanner
+    """Without the number of the device, and its kernel only where that is a maker's own name."""
+    state: State
+    former: bool
+    """Whether a person has ended it."""
+    n: int
+    learnt: int
+    since: datetime
+    last: datetime | None
+    stopped: bool
+    """Whether it was usual for its scanner and does not come any more, though others do."""
+    waits: tuple[str, ...]
+    """What a person has decided and `work` has not obeyed yet."""
+    alarms: tuple[Alarm, ...]
+    past: tuple[Alarm, ...]
+    spread: dict[Statistic, Spread]
+
+
+class Said(Record):
+    """scanside.drift/1: what `scanside drift --json` prints."""
+
+    model_config = ConfigDict(**{**Record.model_config, "populate_by_name": True})
+
+    schema_: Literal["scanside.drift/1"] = Field(default="scanside.drift/1", alias="schema")
+    rows: tuple[SaidRow, ...]
+    unreadable: tuple[str, ...]
+    """Files that `work` will set aside."""
+    damaged: tuple[str, ...]
+    """Files that it has set aside."""
+
+
+def said(settings: Settings) -> Said:
+    """The whole library."""
+    listed, acts = _read(settings)
+    gone = {one.name for one in library.stopped(listed.entries)}
+    return Said(
+        rows=tuple(_said(one, acts, stopped=one.name in gone) for one in listed.entries),
+        unreadable=listed.unreadable,
+        damaged=listed.damaged,
+    )
+
+
+def show(settings: Settings, console: Console) -> None:
+    """The same for a person, in the words of the page."""
+    words = say.speaker(say.texts("en"))
+    listed, acts = _read(settings)
+    found = shown(listed, acts)
+    if found.damaged:
+        console.print(words("drift.damaged", count=found.damaged))
+    if not found.rows:
+        console.print(words("drift.none"))
+        return
+    table = Table(show_lines=True)
+    for name in ("row", "scanner", "studies", "what is"):
+        table.add_column(name, overflow="fold", no_wrap=name == "row")
+    for row in found.rows:
+        style = "bold red" if row.sign == "look" else ""
+        name = words(row.name.key, **row.name.values)
+        n = str(row.counted.values["n"])
+        table.add_row(Text(row.id), Text(name), Text(n), Text("\n".join(_lines(row, words)), style))
+    console.print(table)
+
+
+def decide(settings: Settings, decision: Decision, row: str, actor: str) -> str:
+    """A person decides of a row with an open alarm; its id. Audited. ScansideError where there is
+    no such row (`row_unknown`, `row_ambiguous`) or nothing to be decided (`no_alarm`)."""
+    entry = _named(Library(settings.state).all(), row)
+    if not entry.row.alarms:
+        raise ScansideError(
+            f"no alarm of row {entry.id} is open",
+            code="no_alarm",
+            remedy="`scanside drift` shows which are.",
+        )
+    with Journal.open(settings.state) as journal:
+        journal.audit.add(actor, ACTIONS[decision], row=entry.id)
+    hint.send(settings.state, Hint(ordered=True))
+    return entry.id
+
+
+def by_apply(settings: Settings, decision: Decision, row: str) -> str:
+    """The same, by who may write there. ScansideError as it says, and where nobody answers."""
+    verb = "drift_ack" if decision == "ack" else "drift_accept"
+    try:
+        request = Request.model_validate({"verb": verb, "row": row.lower()})
+    except ValidationError as e:
+        raise _unknown(row) from e
+    answer = update.asked(settings, request, WITHIN_S)
+    if not answer.ok:
+        raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
+    return answer.text
+
+
+def export(settings: Settings, out: Path) -> int:
+    """Rows that may leave, into a new file; how many. ScansideError `file_exists`."""
+    listed, _ = _read(settings)
+    made = exchange.exported((one.row for one in listed.today), scanner.shown)
+    if out.exists():
+        raise ScansideError(
+            f"{out} is there already", code="file_exists", remedy="Name a file that is not."
+        )
+    DISK.write(out, made.model_dump_json(by_alias=True, indent=1).encode())
+    return len(made.rows)
+
+
+def bring(settings: Settings, path: Path, actor: str) -> int:
+    """Rows of another box become priors here; how many. Audited. ScansideError `library_import` for
+    what is no such file, StateUnusable where there are too many."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        rows = Exchange.model_validate_json(data).rows
+    except (OSError, ValueError) as e:
+        why = e.strerror if isinstance(e, OSError) else _first(e)
+        raise ScansideError(
+            f"{path} cannot be imported: {why}",
+            code="library_import",
+            remedy="Bring a file that `scanside drift export` has written, by the same release.",
+        ) from e
+    DISK.make_folder(settings.state)
+    if Library(settings.state).bring(data):
+        with Journal.open(settings.state) as journal:
+            journal.audit.add(actor, "drift_import", rows=len(rows))
+        hint.send(settings.state, Hint(ordered=True))
+    return len(rows)
+
+
+def _read(settings: Settings) -> tuple[Listed, list[AuditRow]]:
+    listed, journal = Library(settings.state).all(), Journal.read(settings.state)
+    if journal is None:
+        return listed, []
+    with journal:
+        return listed, journal.audit.of(library.ACTS)
+
+
+def _named(listed: Listed, row: str) -> Entry:
+    if len(row) < LEAST_DIGITS:
+        raise _unknown(row)
+    found = [one for one in listed.today if one.id.startswith(row.lower())]
+    if not found:
+        raise _unknown(row)
+    if len(found) > 1:
+        raise ScansideError(
+            f"{len(found)} rows begin with {row}", code="row_ambiguous", remedy="Type more digits."
+        )
+    return found[0]
+
+
+def _unknown(row: str) -> ScansideError:
+    return ScansideError(
+        f"there is no row {row[:32]!r}",
+        code="row_unknown",
+        remedy="`scanside drift` lists them; at least four digits name one.",
+    )
+
+
+def _said(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> SaidRow:
+    row = entry.row
+    waits = () if entry.former else tuple(act.action for act in library.pending(acts, entry))
+    return SaidRow(
+        row=entry.id,
+        scanner=entry.scanner,
+        key=scanner.shown(row.key),
+        state=row.state,
+        former=bool(entry.former),
+        n=row.n,
+        learnt=row.learnt,
+        since=row.since,
+        last=row.last,
+        stopped=stopped,
+        waits=waits,
+        alarms=row.alarms,
+        past=row.past,
+        spread=told.spreads(row.recent),
+    )
+
+
+def _lines(row: ShownRow, words: say.Say) -> list[str]:
+    found = [words(row.state.key)]
+    if row.stopped:
+        found.append(words("drift.stopped"))
+    for alarm in row.alarms:
+        at = f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}"
+        cause = words("drift.cause", cause=words(f"drift.cause.{alarm.cause}"))
+        found += [alarm.sentence(words, at), f"{cause}. {words(f'drift.do.{alarm.cause}')}"]
+    if row.waits:
+        found.append(words("drift.waits"))
+    return found
+
+
+def _first(error: Any) -> str:
+    """What is wrong, in a line."""
+    if isinstance(error, ValidationError):
+        one = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, one['loc']))}: {one['msg']}"[:200]
+    return str(error)[:200]

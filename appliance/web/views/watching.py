@@ -1,0 +1,127 @@
+"""What the library of scanners says, as a page and a terminal show it. Pure.
+
+Rules
+- Rows of today first, those with an alarm before all others, then those that do not come any more,
+  then by maker and model; former rows last.
+- A row for which a person has decided something that `work` has not obeyed yet says so, and offers
+  no second decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from appliance.series.scanner import shown as shown_key
+from appliance.store import library
+from appliance.store.library import Entry, Listed
+from appliance.store.rows import AuditRow
+from appliance.watching.alarm import Alarm, Test
+from appliance.watching.scanner import UNKNOWN
+from appliance.web.text.say import Say
+from appliance.web.views.light import Sign
+from appliance.web.views.phrase import Phrase
+
+_SIGN: Final[dict[str, Sign]] = {"learning": "wait", "fixed": "ok", "frozen": "look"}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAlarm:
+    """One alarm that is open."""
+
+    statistic: str
+    cause: str
+    test: Test
+    way: Literal["up", "down"]
+    size: str
+    """In spreads of the row; of `learning` in spreads of the prior."""
+    at: float
+    """Since when, seconds since 1970."""
+
+    def sentence(self, say: Say, at: str) -> str:
+        """at: since when, in words."""
+        statistic = say(f"drift.statistic.{self.statistic}")
+        if self.test == "missing":
+            return say("drift.alarm_missing", statistic=statistic, at=at)
+        if self.test == "learning":
+            return say("drift.alarm_learning", statistic=statistic, size=self.size)
+        way = say(f"drift.way.{self.way}")
+        return say("drift.alarm", statistic=statistic, size=self.size, way=way, at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One row."""
+
+    id: str
+    sign: Sign
+    name: Phrase
+    state: Phrase
+    counted: Phrase
+    alarms: tuple[ShownAlarm, ...]
+    stopped: bool
+    waits: bool
+    """For `work` to obey what a person has decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLibrary:
+    """All of it."""
+
+    sign: Sign
+    rows: tuple[ShownRow, ...]
+    damaged: int
+    """Files that could not be read."""
+
+
+def shown(listed: Listed, acts: Sequence[AuditRow]) -> ShownLibrary:
+    """acts: of the audit, the oldest first."""
+    gone = {one.name for one in library.stopped(listed.entries)}
+    rows = [_row(one, acts, stopped=one.name in gone) for one in _ordered(listed.entries, gone)]
+    damaged = len(listed.unreadable) + len(listed.damaged)
+    ill = damaged or any(row.sign == "look" for row in rows)
+    return ShownLibrary("look" if ill else "ok" if rows else "quiet", tuple(rows), damaged)
+
+
+def _ordered(entries: Sequence[Entry], gone: set[str]) -> list[Entry]:
+    def place(one: Entry) -> tuple[bool, bool, bool, str, str, str]:
+        key = one.row.key
+        alarmed = bool(one.row.alarms)
+        return bool(one.former), not alarmed, one.name not in gone, key.maker, key.model, one.name
+
+    return sorted(entries, key=place)
+
+
+def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
+    row = entry.row
+    sign = "quiet" if entry.former else "look" if stopped else _SIGN[row.state]
+    state = "drift.former" if entry.former else f"drift.state.{row.state}"
+    counted = {"n": row.n, "at": row.since.timestamp()}
+    return ShownRow(
+        id=entry.id,
+        sign=sign,
+        name=_name(entry),
+        state=Phrase(state),
+        counted=Phrase("drift.counted", counted),
+        alarms=() if entry.former else tuple(map(_alarm, row.alarms)),
+        stopped=stopped,
+        waits=not entry.former and bool(library.pending(acts, entry)),
+    )
+
+
+def _name(entry: Entry) -> Phrase:
+    key = shown_key(entry.row.key)
+    of_ct = key.kvp != UNKNOWN or key.thickness != UNKNOWN or key.kernel != UNKNOWN
+    return Phrase("drift.key" if of_ct else "drift.key_radiograph", key.model_dump())
+
+
+def _alarm(alarm: Alarm) -> ShownAlarm:
+    return ShownAlarm(
+        statistic=alarm.statistic.value,
+        cause=alarm.cause.value,
+        test=alarm.test,
+        way="up" if alarm.size >= 0 else "down",
+        size=f"{abs(alarm.size):.1f}",
+        at=alarm.since.timestamp(),
+    )

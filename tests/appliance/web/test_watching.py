@@ -1,0 +1,75 @@
+"""What changed on a scanner, on the page of health, and what service decides of it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance.store import library
+from appliance.store.library import ACCEPT, ACTS
+from appliance.web.text import say
+from rigs import web
+from rigs.watched import SCANNER, Watched, watched
+
+
+@contextmanager
+def alarmed(state: Path) -> Iterator[tuple[Watched, str]]:
+    with watched(state) as device:
+        yield device, device.alarmed().id
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_says_what_changed_and_what_to_do_in_both_languages(
+    tmp_path: Path, language: str
+) -> None:
+    with (
+        alarmed(tmp_path / "state") as (device, row),
+        web.running(tmp_path / "state") as page,
+        page.logged_in(headers={"accept-language": language}) as browser,
+    ):
+        (entry,) = device.listed().today
+        text = html.unescape(browser.get("/health").text)
+    assert row in text
+    assert "Definition" in text
+    assert SCANNER.serial not in text
+    cause = entry.row.alarms[0].cause.value
+    keys = ("state.frozen", "statistic.noise", "way.up", f"cause.{cause}", f"do.{cause}")
+    for spoken in say.LANGUAGES:
+        words = say.texts(spoken)
+        there = {words[f"drift.{key}"] in text for key in keys}
+        assert there == {spoken == language}
+    assert 'value="accept"' not in text, "a radiologist decides nothing of a scanner"
+
+
+def test_service_accepts_a_change_once_and_nobody_else_may(tmp_path: Path) -> None:
+    with (
+        alarmed(tmp_path / "state") as (device, row),
+        web.running(tmp_path / "state") as page,
+    ):
+        with page.logged_in("technologist") as browser:
+            sent = {"csrf": web.csrf(browser, "/health"), "row": row, "verb": "accept"}
+            assert browser.post("/health/watch", data=sent).status_code == 403
+        with page.logged_in("service") as browser:
+            key = web.csrf(browser, "/health")
+            for odd, status in (({"row": "f" * 16}, 404), ({"verb": "delete"}, 404),
+                                ({"row": "../x"}, 404), ({"csrf": "0" * 64}, 403)):  # fmt: skip
+                sent = {"csrf": key, "row": row, "verb": "accept", **odd}
+                assert browser.post("/health/watch", data=sent).status_code == status
+            assert device.journal.audit.of(ACTS) == []
+            sent = {"csrf": key, "row": row, "verb": "accept"}
+            answer = browser.post("/health/watch", data=sent)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/health#watch")
+            (act,) = device.journal.audit.of(ACTS)
+            assert (act.actor, act.action, act.detail["role"]) == ("web", ACCEPT, "service")
+            waits = browser.get("/health").text
+            assert "It counts as soon as" in waits
+            assert 'value="accept"' not in waits
+            device.count()
+            text = browser.get("/health").text
+            assert "former: ended by a person" in text
+            assert browser.post("/health/watch", data=sent).status_code == 400
+    assert library.told(tmp_path / "state").rows[0].alarms == ()
