@@ -89,10 +89,12 @@ def read(hu: F32, at: Places) -> Blocks:
         cut = windows.reshape(-1, tall, wide)
     parts = cut.reshape(-1, 2, tall // 2, 2, wide // 2).swapaxes(2, 3)
     parts = parts.reshape(-1, tall // 2 * (wide // 2))
-    mean = parts.mean(axis=1)
+    mean = np.einsum("ij->i", parts) / np.float32(parts.shape[1])
     away = parts - mean[:, None]
-    sd = np.sqrt(np.einsum("ij,ij->i", away, away) / parts.shape[1])
-    real = (sd > 0) & (parts.min(axis=1, initial=0) >= FILL_HU)
+    sd = np.sqrt(np.einsum("ij,ij->i", away, away) / np.float32(parts.shape[1]))
+    real = sd > 0
+    if hu.min() < FILL_HU:
+        real &= parts.min(axis=1, initial=0) >= FILL_HU
     return Blocks(
         hu=cut,
         mean=mean.reshape(-1, 4).mean(axis=1),

@@ -66,9 +66,7 @@ def whole(body: Bool) -> Bool:
 def shrunk(inside: Bool, mm: float, cell_mm: Pair) -> Bool:
     """[y, x]: what lies so far inside, a whole number of cells; beyond the image lies nothing."""
     around = np.ones([2 * max(1, round(mm / side)) + 1 for side in cell_mm], np.uint8)
-    kept = cv2.erode(
-        inside.astype(np.uint8), around, borderType=cv2.BORDER_CONSTANT, borderValue=0
-    )
+    kept = cv2.erode(inside.astype(np.uint8), around, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray(kept > 0)
 
 
@@ -104,7 +102,7 @@ def water_mm(cells: F32, inside: Bool, cell_mm: Pair) -> float:
 
 def metal_pixels(hu: F32, inside: Bool, cell: tuple[int, int]) -> int:
     """Pixels [y, x] of metal in the cells of the whole body; cell: height and width in pixels."""
-    row, column = np.nonzero(hu > METAL_HU)
+    row, column = np.divmod(np.flatnonzero(hu > METAL_HU), hu.shape[1])
     y, x = row // cell[0], column // cell[1]
     known = (y < inside.shape[0]) & (x < inside.shape[1])
     return int(inside[y[known], x[known]].sum())

@@ -1,10 +1,11 @@
 """Whether HU are HU: air in front of the body and soft tissue inside it.
 
-- `air_hu`: median of the quarters of blocks in air in front of the body (slices.py, body.py); air is -1000 HU
-  by definition of the scale. Those that are cut at the least value say nothing (noise.py).
-- `tissue_hu` of the in-room check: the most common mean of the evener half of the quarters of soft tissue, in bins of 5 HU
-  smoothed over five, None where that is the tail of fat; muscle is 40 to 60 HU, and a little more
-  where contrast medium is in it.
+- `air_hu`: median of the quarters of blocks in air in front of the body (slices.py, body.py); air
+  is -1000 HU by definition of the scale. Those that are cut at the least value say nothing
+  (noise.py).
+- `tissue_hu` of the in-room check: the most common mean of the evener half of the quarters of soft
+  tissue, in bins of 5 HU smoothed over five, None where that is the tail of fat; muscle is 40 to
+  60 HU, and a little more where contrast medium is in it.
 
 - `tissue_hu` for the watch over the scanner: the mode of the means of cells of 4 mm that lie in the
   body and touch neither lung nor skin (the body of body.py, eroded by a cell), in MODE_HU, of bins
@@ -13,9 +14,9 @@
   scale that is off is seen as one; None where there is none. It is finer than that of the check
   and sees a narrower range.
 
-In the check air decides. Tissue is a flag only where there is no air to ask, because an upper abdomen with much
-contrast medium shows a liver that is more common and brighter than any muscle. An offset of 60 HU
-is found either way. One of 25 is calibration; it cannot be found in one series.
+In the check air decides. Tissue is a flag only where there is no air to ask, because an upper
+abdomen with much contrast medium shows a liver that is more common and brighter than any muscle. An
+offset of 60 HU is found either way. One of 25 is calibration; it cannot be found in one series.
 """
 
 from __future__ import annotations

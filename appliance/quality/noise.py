@@ -1,7 +1,7 @@
 """How noisy the images are: SD of HU in soft tissue, the mean frequency of the noise, and SD in air
 before the body.
 
-Blocks and quarters lie at fixed places (blocks.py), so that nothing depends on the order of arrival.
+Blocks and quarters lie at fixed places (blocks.py), so nothing depends on the order of arrival.
 
 - `noise_hu`: lower quartile over all quarters (squares of 6 mm) whose mean lies in EVEN_HU of the
   SD in a quarter. The quartile leaves edges and vessels out (method: global noise level,
@@ -23,9 +23,11 @@ Blocks and quarters lie at fixed places (blocks.py), so that nothing depends on 
   and not judged: a small field of view has no air, and where it is cut or smoothed it says nothing.
 
 Limits. Noise differs by a factor of three between kernels alone, so the limit is one for sharp and
-one for soft texture, with a power law between them (SHARP, SOFT), each a third or more above the
-noisiest of the eight shared CTs of its kind. What one limit for all scanners finds stands in
-docs/in-room-check.md; who knows the scanner can do better.
+one for soft images, by the steepness of edges in the lungs (sharpness.py) with a power law between
+them, each a third or more above the noisiest of the eight shared CTs of its kind. Steepness parts
+these two kinds by 27 %, the frequency of the noise by 3 %, because large pixels hide what a sharp
+kernel adds; and noise that is added does not change it. What one limit for all scanners finds
+stands in docs/in-room-check.md; who knows the scanner can do better.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ FEWEST_AIR: Final = 100
 MOST_CUT: Final = 0.35
 """Share of a quarter of air that may have its least value."""
 THICK_MM: Final = 2.5
-SHARP_PER_MM, SOFT_PER_MM = 0.45, 0.40
+SHARP_HU_PER_MM, SOFT_HU_PER_MM = 600.0, 480.0
 SHARP_MOST_HU, SOFT_MOST_HU = 115.0, 42.0
 
 F32 = NDArray[np.float32]
@@ -65,34 +67,43 @@ def power(blocks: F32, pixel_mm: Pair) -> F32:
     times its frequency (1/mm); in an arbitrary unit."""
     if not len(blocks):
         return np.zeros((0, 3), np.float32)
-    plane, window, weights = _filters(blocks.shape[1], blocks.shape[2], pixel_mm)
+    plane, down, across, weights = _filters(blocks.shape[1], blocks.shape[2], pixel_mm)
     flat = blocks.reshape(len(blocks), -1)
-    flat = flat - (flat @ plane) @ plane.T
-    spectrum = np.fft.rfft2(flat.reshape(blocks.shape) * window)
-    squared = spectrum.real**2 + spectrum.imag**2
-    return np.asarray(squared.reshape(len(blocks), -1) @ weights, np.float32)
+    even = (flat - (flat @ plane) @ plane.T).reshape(blocks.shape)
+    waves = down @ even @ across.T
+    return np.asarray((waves * waves).reshape(len(blocks), -1) @ weights, np.float32)
 
 
 @lru_cache(maxsize=16)
-def _filters(rows: int, columns: int, pixel_mm: Pair) -> tuple[F32, F32, F32]:
-    """For a block: a basis of its planes [pixels, 3], its window [y, x], and what sums its half
-    spectrum [frequencies, 3] as `power` says."""
+def _filters(rows: int, columns: int, pixel_mm: Pair) -> tuple[F32, F32, F32, F32]:
+    """For a block: a basis of its planes [pixels, 3], the windowed waves down [waves, y] and across
+    [waves, x] it, and what sums the squares of their products [products, 3] as `power` says."""
     y, x = np.indices((rows, columns), np.float64)
     basis, _ = np.linalg.qr(np.stack([np.ones(y.size), y.ravel(), x.ravel()], axis=1))
-    window = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1])
-    across = np.fft.rfftfreq(columns, pixel_mm[1])
-    frequency = np.hypot(np.fft.fftfreq(rows, pixel_mm[0])[:, None], across)
-    twice = np.full(len(across), 2.0)  # the half that is left out mirrors it
-    twice[0] = 1.0
-    if columns % 2 == 0:
-        twice[-1] = 1.0
+    down, of_down = _waves(rows, pixel_mm[0])
+    across, of_across = _waves(columns, pixel_mm[1])
+    frequency = np.hypot(of_down[:, None], of_across).ravel()
     low = frequency < LOW_PER_MM
-    weights = np.stack([twice * low, twice * ~low, twice * ~low * frequency], axis=-1)
+    weights = np.stack([low, ~low, ~low * frequency], axis=1)
     return (
         basis.astype(np.float32),
-        window.astype(np.float32),
-        weights.reshape(-1, 3).astype(np.float32),
+        down.astype(np.float32),
+        across.astype(np.float32),
+        weights.astype(np.float32),
     )
+
+
+def _waves(pixels: int, pixel_mm: float) -> tuple[F64, F64]:
+    """The real Fourier basis of a line under a Hann window [waves, pixels], and the frequency of
+    each wave, 1/mm. Squares of products of two of them, summed over sine and cosine, are the power
+    at both signs of a frequency, so no complex number is needed."""
+    place, count = np.arange(pixels), np.arange(pixels // 2 + 1)
+    phase = 2 * np.pi / pixels * count[:, None] * place
+    paired = (count > 0) & (2 * count < pixels)
+    size = np.where(paired, np.sqrt(2), 1.0)[:, None]
+    waves = np.concatenate([size * np.cos(phase), np.sqrt(2) * np.sin(phase[paired])])
+    frequency = np.concatenate([count, count[paired]]) / (pixels * pixel_mm)
+    return waves * np.hanning(pixels + 2)[1:-1], frequency
 
 
 def of_air(blocks: F32) -> tuple[F32, F32]:
@@ -146,9 +157,9 @@ def texture(samples: Sequence[Sample]) -> float | None:
     return float(weighted[even].sum()) / total if total > 0 else None
 
 
-def most_hu(texture_per_mm: float | None) -> float:
-    """The limit of `noise_thick_hu`; where the texture is not known that of sharp images."""
-    if texture_per_mm is None:
+def most_hu(lung_edge_hu_per_mm: float | None) -> float:
+    """The limit of `noise_thick_hu`; where no edge is known that of sharp images."""
+    if lung_edge_hu_per_mm is None:
         return SHARP_MOST_HU
-    soft = (SHARP_PER_MM - texture_per_mm) / (SHARP_PER_MM - SOFT_PER_MM)
+    soft = (SHARP_HU_PER_MM - lung_edge_hu_per_mm) / (SHARP_HU_PER_MM - SOFT_HU_PER_MM)
     return float(SHARP_MOST_HU * (SOFT_MOST_HU / SHARP_MOST_HU) ** float(np.clip(soft, 0, 1)))

@@ -1,12 +1,12 @@
 """One radiograph, as the network sees it -> what is measured of it. Pure.
 
-All on the network's input [y, x], in its own unit (0 to 1 after a window), so that a change that the
-network does not see counts for nothing.
+All on the network's input [y, x], in its own unit (0 to 1 after a window), so that a change that
+the network does not see counts for nothing.
 
 - `mean`: of all pixels. Exposure and gamma move it.
 - `contrast`: SD of all pixels.
-- `laplacian`: SD of the discrete Laplacian (4 neighbours) of the inner pixels: how much differs from
-  pixel to pixel, by noise or by sharpness. Blur lowers it.
+- `laplacian`: SD of the discrete Laplacian (4 neighbours) of the inner pixels: how much differs
+  from pixel to pixel, by noise or by sharpness. Blur lowers it.
 - `halves`: mean of the left half of the image less that of the right one, the middle column of an
   odd number left out. A flip turns its sign, a patient who lies aside moves it.
 """

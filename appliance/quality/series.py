@@ -43,6 +43,7 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
             None if noise_hu is None else noise.as_thick(noise_hu, _thickness_mm(stack)), 1
         ),
         texture_per_mm=_rounded(noise.texture(samples), 3),
+        lung_edge_hu_per_mm=_rounded(sharpness.lung_edge(samples), 0),
         air_noise_hu=_rounded(noise.in_air(samples), 1),
         air_hu=_rounded(hounsfield.air(samples), 0),
         tissue_hu=_rounded(tissue_hu, 1),

@@ -18,8 +18,8 @@ itself is no measure: breasts and the edge of the ribs make steps of 1.5 mm betw
 2 mm apart.
 
 `step_hu`: how much the mean HU of a column or row of cells changes from one slice to the next, the
-mean of all of them, the median of all pairs but those across a hole. It hangs on the distance of the
-slices, on motion and on table feed, and hardly on noise, for it is that of whole lines.
+mean of all of them, the median of all pairs but those across a hole. It hangs on the distance of
+the slices, on motion and on table feed, and hardly on noise, for it is that of whole lines.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ class RoomValues(Record):
     texture_per_mm: float | None = Field(
         default=None, ge=0, description="noise.py: mean frequency of the noise"
     )
+    lung_edge_hu_per_mm: float | None = Field(
+        default=None, ge=0, description="sharpness.py: gradient at edges in the lungs"
+    )
     air_noise_hu: float | None = Field(
         default=None,
         ge=0,
