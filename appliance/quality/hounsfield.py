@@ -43,8 +43,8 @@ MODE_MOST_HU: Final = 200.0
 SMOOTH_HU: Final = 5.0
 COUNTED_HU = -20, 220
 """Bins that are counted of each slice: what is smoothed has no end within MODE_HU."""
-FEWEST_CELLS: Final = 2000
-"""About 350 cm2 of tissue in all slices."""
+FEWEST_CELLS: Final = 1000
+"""About 175 cm2 of tissue in all slices."""
 
 F32 = NDArray[np.float32]
 

@@ -55,7 +55,7 @@ FEWEST_AIR: Final = 100
 MOST_CUT: Final = 0.35
 """Share of a quarter of air that may have its least value."""
 THICK_MM: Final = 2.5
-SHARP_HU_PER_MM, SOFT_HU_PER_MM = 600.0, 480.0
+SHARP_HU_PER_MM, SOFT_HU_PER_MM = 580.0, 480.0
 SHARP_MOST_HU, SOFT_MOST_HU = 115.0, 42.0
 
 F32 = NDArray[np.float32]

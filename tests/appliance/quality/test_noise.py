@@ -136,7 +136,7 @@ def test_power_is_that_of_the_fourier_transform() -> None:
 
 
 def test_sharp_images_may_be_noisier_and_unknown_sharpness_counts_as_sharp() -> None:
-    limits = [noise.most_hu(edge) for edge in (None, 900.0, 600.0, 540.0, 480.0, 100.0)]
+    limits = [noise.most_hu(edge) for edge in (None, 900.0, 580.0, 530.0, 480.0, 100.0)]
     assert limits == sorted(limits, reverse=True)
     assert limits[0] == noise.SHARP_MOST_HU
     assert limits[-1] == noise.SOFT_MOST_HU
