@@ -22,8 +22,8 @@ DIGITS = 5
 
 
 def measured(values: NDArray[np.float32]) -> RadiographQuality:
-    """values: [..., y, x], one image."""
-    image = values.reshape(values.shape[-2:]).astype(np.float64)
+    """values: [1, 1, y, x], as records.View has them."""
+    image = values[0, 0].astype(np.float64)
     half = image.shape[1] // 2
     inner = image[1:-1, 1:-1]
     beside = image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:]

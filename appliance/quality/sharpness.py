@@ -88,7 +88,7 @@ class _Lines:
         image = self.image
         before = image[row - 1, column] + image[row - 1, column + 1]
         after = image[row + 1, column] + image[row + 1, column + 1]
-        return np.hypot(rise, (after - before) / (4 * self.across))
+        return np.asarray(np.hypot(rise, (after - before) / (4 * self.across)), np.float32)
 
 
 def _median(parts: Sequence[F32], fewest: int) -> float | None:
