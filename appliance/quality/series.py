@@ -14,6 +14,7 @@ import numpy as np
 
 from appliance.quality import body, contrast, hounsfield, noise, sharpness, steps
 from appliance.quality import lungs as lungs_
+from appliance.quality.slices import height_mm
 from appliance.records import Mask, Pair, Plane, SliceFacts, Stack
 from appliance.room.check import Contrast, RoomValues
 from appliance.watching.quality import VolumeQuality
@@ -57,7 +58,7 @@ def measured(planes: Sequence[Plane], given: Contrast = "unknown") -> VolumeQual
     whether or not they make a volume. given: contrast medium. None where they were not measured
     when they arrived, and where nothing can be said of them."""
     once = {plane.mark: plane for plane in planes}
-    height = {mark: _height_mm(plane) for mark, plane in once.items()}
+    height = {mark: height_mm(plane.geometry) for mark, plane in once.items()}
     marks = sorted(once, key=lambda mark: (height[mark], mark))
     slices = _facts([once[mark] for mark in marks])
     if slices is None:
@@ -83,13 +84,6 @@ def _facts(planes: Sequence[Plane]) -> list[SliceFacts] | None:
     """What each of these slices said of itself; None where one did not."""
     found = [plane.facts for plane in planes if plane.facts is not None]
     return found if len(found) == len(planes) else None
-
-
-def _height_mm(plane: Plane) -> float:
-    """Along the slice's own normal from the origin of the patient's coordinates."""
-    geometry = plane.geometry
-    normal = np.cross(geometry.row_lps, geometry.column_lps)
-    return float(np.dot(geometry.position_lps_mm, normal))
 
 
 def _heights_mm(stack: Stack, lungs: Mask) -> Pair:

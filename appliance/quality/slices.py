@@ -76,10 +76,14 @@ def facts(plane: Plane) -> SliceFacts:
 
 def in_band(geometry: Geometry, thickness_mm: float | None) -> bool:
     """Whether a slice is one of those that are sampled (rule 2)."""
+    return height_mm(geometry) % EVERY_MM < max(BAND_MM, thickness_mm or 0.0)
+
+
+def height_mm(geometry: Geometry) -> float:
+    """Along the slice's own normal from the origin of the patient's coordinates."""
     (ax, ay, az), (bx, by, bz) = geometry.row_lps, geometry.column_lps
     normal = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    height = sum(a * b for a, b in zip(geometry.position_lps_mm, normal, strict=True))
-    return height % EVERY_MM < max(BAND_MM, thickness_mm or 0.0)
+    return sum(a * b for a, b in zip(geometry.position_lps_mm, normal, strict=True))
 
 
 def sample(plane: Plane) -> Sample:
