@@ -34,7 +34,7 @@ def steepest(step_hu: float, sigma_mm: float, pixel_mm: float) -> float:
     """Gradient of a blurred step between two pixels, the edge in the middle of them (HU/mm); the
     pixel's own width blurs by its SD, pixel / sqrt(12), and the difference by as much again."""
     width = float(np.sqrt(sigma_mm**2 + 2 * pixel_mm**2 / 12))
-    return step_hu / (np.sqrt(2 * np.pi) * width)
+    return step_hu / (float(np.sqrt(2 * np.pi)) * width)
 
 
 @pytest.mark.parametrize("sigma_mm", [0.6, 1.2])
