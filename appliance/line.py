@@ -49,6 +49,7 @@ from appliance.series import kernel, pixels, scanner, select
 from appliance.series.foreign import Mark
 from appliance.series.header import digest as header_digest
 from appliance.series.pixels import Parsed
+from appliance.watching.quality import RadiographQuality, VolumeQuality
 from appliance.watching.tuning import Tuning
 
 _OF_IMAGES = frozenset(
@@ -182,7 +183,7 @@ def failed(fold: Fold, bundle: Bundle | None, reason: Reason) -> Result:
     """What is said of a series that breaks the analysis: its facts and that it failed.
 
     Its digest is not that of an analysis: a later try that succeeds is a report of its own name."""
-    result = _not_analysed(fold, fold.share(bundle), (reason,), Outline())
+    result = _not_analysed(fold, fold.share(bundle), (reason,), Outline(), quality=())
     digest = input_digest([("failed", result.input_digest)])
     return replace(result, status=Status.FAILED, input_digest=digest)
 
@@ -241,13 +242,19 @@ def _no_bundle() -> tuple[Reason, ...]:
 
 
 def _not_analysed(
-    fold: Fold, share: Share, reasons: tuple[Reason, ...], outline: Outline[Any]
+    fold: Fold,
+    share: Share,
+    reasons: tuple[Reason, ...],
+    outline: Outline[Any],
+    quality: tuple[VolumeQuality | RadiographQuality, ...] | None = None,
 ) -> Result:
+    """quality: None where it is still to be taken of the images."""
     return Result(
         status=Status.NOT_ANALYSED,
         facts=_facts(fold, share, outline, Coverage()),
         input_digest=input_digest(share.input(outline)),
         reasons=reasons,
+        quality=share.reading.measured(share.images) if quality is None else quality,
         bundle=share.bundle.ref if share.bundle else None,
         notice=share.bundle.manifest.notice if share.bundle else NOTICE,
     )

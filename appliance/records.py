@@ -120,28 +120,40 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the body and blocks of one slice say (appliance/quality); blocks are squares of pixels
-    at fixed places."""
+    """What the body and blocks of one slice say (appliance/quality). Blocks are squares of pixels
+    at fixed places, each of four quarters; cells are squares of a few mm."""
 
     body_edge: float | None
     """Share of the edge of the field of view that shows body; None where no body is seen."""
+    body_mm2: float
+    """Area of the body with all that lies in it; 0 where none is seen."""
+    lung_mm2: float
+    metal_mm2: float
+    """Of it."""
+    water_mm: float | None
+    """Water-equivalent diameter; None where no body is seen."""
+    skin: float | None
+    """Median gradient at the skin, HU/mm; None where it is not seen."""
+    lung_edge: float | None
+    """The same at edges in the lungs."""
+    tissue_cells: NDArray[np.int32]
+    """[bins of 1 HU]: how many cells of soft tissue have such a mean (hounsfield.COUNTED_HU)."""
     tissue_hu: NDArray[np.float32]
-    """[blocks of soft tissue]: mean HU."""
+    """[quarters of soft tissue]: mean HU."""
     tissue_sd: NDArray[np.float32]
-    """[the same blocks]: SD of HU."""
-    lagged: NDArray[np.float64]
-    """[0, 1, ...]: sums of products of the noise with itself so many pixels aside along x, over the
-    evenest blocks of soft tissue; divided by the number of products of each block."""
+    """[the same quarters]: SD of HU."""
+    power: NDArray[np.float32]
+    """[blocks of soft tissue, 3]: power of their noise (noise.power)."""
     air_hu: NDArray[np.float32]
-    """[blocks of air in front of the body]: median HU."""
+    """[quarters of air in front of the body]: median HU."""
     air_sd: NDArray[np.float32]
-    """[the same blocks]: SD of HU, of the upper half; NaN where the lower half alone is there."""
+    """[the same quarters]: SD of HU, of the upper half; NaN where the lower half alone is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceFacts:
     """What one slice says of its own quality, taken while it arrives (appliance/quality): about
-    2 kB. Cells are squares of a few pixels."""
+    2 kB, 8 kB of one that is sampled. Cells are squares of a few pixels."""
 
     across: NDArray[np.float32]
     """[columns of cells]: mean HU of each, cut to -1000..100."""

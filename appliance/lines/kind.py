@@ -161,6 +161,11 @@ class Reading(Protocol[I, S]):
         """Those that a backend can take as soon as they arrive (backend.protocol.Takes)."""
         ...
 
+    def measured(self, images: Sequence[I]) -> tuple[VolumeQuality | RadiographQuality, ...]:
+        """What the watch over the scanner keeps of these images, of a series that is not analysed;
+        () where nothing can be said of them. It costs no look at pixels of a volume."""
+        ...
+
     def outline(
         self, images: Sequence[I], accepts: Accepts | None, *, unread: Sequence[Unread]
     ) -> Outline[S]:

@@ -172,6 +172,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         near = backend.prepare(stack, _ops(manifest, "propose"), _around(lungs, manifest))
         proposed = _Begun(near, begun(backend, "propose", near))
     room = series.values(stack, lungs, lungs_side_cm2=_on_edge_cm2(lungs, stack))
+    quality = series.measured(stack.planes, room.contrast if room else "unknown")
     sick = None
     if line.disease is not None and not masses_only:
         sick = disease.drawn(outputs, image, line.disease, lungs)
@@ -202,6 +203,7 @@ def analyse(stack: Stack, manifest: Manifest, backend: Backend, budget: Budget) 
         findings=findings,
         masks=(lungs, *bodies),
         room=room,
+        quality=() if quality is None else (quality,),
         scores=detect.scores(nodules, line.calibration.threshold),
     )
 

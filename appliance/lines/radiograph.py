@@ -42,6 +42,7 @@ from appliance.lines.budget import Budget
 from appliance.lines.kind import Analysis, Context, Outline, Seen
 from appliance.preprocess import projection
 from appliance.preprocess.spec import Op
+from appliance.quality import radiograph
 from appliance.reasons import Code
 from appliance.records import Header, HeatMap, Plane, Radiograph, Tensor, Vector, View
 from appliance.report import Coverage, Finding, Reason, Scored, Scores
@@ -50,6 +51,7 @@ from appliance.series.assemble import may_have_lost
 from appliance.series.foreign import Unread
 from appliance.series.pixels import Parsed
 from appliance.series.radiograph import MAX_PIXELS, read
+from appliance.watching.quality import RadiographQuality
 
 LEFT_OUT = frozenset({Code.VIEW_POSITION, Code.BODY_PART})
 BYTES_A_PIXEL = 16
@@ -94,6 +96,9 @@ class Radiographs:
     def planes(self, images: Sequence[View]) -> tuple[Plane, ...]:
         return ()
 
+    def measured(self, images: Sequence[View]) -> tuple[RadiographQuality, ...]:
+        return tuple(radiograph.measured(view.values) for view in in_order(images))
+
     def outline(
         self, images: Sequence[View], accepts: Accepts | None, *, unread: Sequence[Unread]
     ) -> Outline[tuple[View, ...]]:
@@ -132,7 +137,8 @@ class Radiographs:
     ) -> Analysis:
         unknown = match.limits(manifest.accepts, [view.header for view in subject])
         found = analyse(subject, manifest, backend)
-        return replace(found, limitations=(*found.limitations, *unknown))
+        limitations = (*found.limitations, *unknown)
+        return replace(found, limitations=limitations, quality=self.measured(subject))
 
     def usual_bytes(self, manifest: Manifest) -> int:
         return 0
@@ -156,11 +162,12 @@ class Radiographs:
         return 1 / (1 + np.exp(-(line.scale * np.concatenate(logits) + line.bias))), line.threshold
 
     def example(self, spacing_mm: Vector | None = None) -> tuple[bytes, ...]:
-        from appliance.phantom import chest, instances, radiograph  # noqa: PLC0415 - as in nodules
+        from appliance.phantom import chest, instances  # noqa: PLC0415 - as in nodules
+        from appliance.phantom import radiograph as made  # noqa: PLC0415
 
         body = chest.chest() if spacing_mm is None else chest.chest(spacing_mm=spacing_mm)
-        sick = radiograph.consolidated(body)
-        return (instances.packed(radiograph.instance(radiograph.projected(sick))),)
+        sick = made.consolidated(body)
+        return (instances.packed(made.instance(made.projected(sick))),)
 
 
 def _foreign(one: Unread) -> bool:

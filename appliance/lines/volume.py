@@ -29,13 +29,14 @@ from appliance.errors import SeriesRefused
 from appliance.lines.kind import Extent, Outline, Seen
 from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Resample
-from appliance.quality import slices
+from appliance.quality import series, slices
 from appliance.reasons import Code
 from appliance.records import Header, Plane, Stack
 from appliance.report import Finding, Reason
 from appliance.series import assemble, foreign, phases, pixels, pose, select
 from appliance.series.foreign import Unread
 from appliance.series.pixels import Parsed
+from appliance.watching.quality import VolumeQuality
 
 SEAM_MM = 10.0
 """How near to a seam a finding has to lie to be named with it."""
@@ -87,6 +88,10 @@ class Slices:
 
     def planes(self, images: Sequence[Plane]) -> tuple[Plane, ...]:
         return tuple(images)
+
+    def measured(self, images: Sequence[Plane]) -> tuple[VolumeQuality, ...]:
+        found = series.measured(images)
+        return () if found is None else (found,)
 
     def outline(
         self, images: Sequence[Plane], accepts: Accepts | None, *, unread: Sequence[Unread]

@@ -1,9 +1,12 @@
 """What the images of a series are worth, before anybody looks for findings in them. Pure.
 
     plane (while it arrives) -> SliceFacts            slices
-    stack, lungs             -> RoomValues            series (body, noise, hounsfield, steps,
-                                                      contrast, lungs: a module each)
+    stack, lungs             -> RoomValues            series (blocks, body, noise, sharpness,
+                                                      hounsfield, steps, contrast, lungs)
+    slices                   -> VolumeQuality         series, with or without lungs
+    radiograph               -> RadiographQuality     radiograph
     Result                   -> RoomCheck             verdict
+    Result                   -> SeriesQuality         summary (scanner: whose images they are)
 
 Rules.
 1. What needs pixels of one slice is taken while it arrives: of each, on cells of about 3 mm; of

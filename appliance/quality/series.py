@@ -1,4 +1,6 @@
-"""A series of slices in order, with its lungs -> all that was measured.
+"""A series of slices in order -> all that was measured: with its lungs for the in-room check
+(`values`), without them for the watch over the scanner (`measured`). Of numbers that were taken of
+each slice, but for the blood in a few planes.
 
 Figures are rounded to what means something, so that two machines whose libraries add in another
 order say the same.
@@ -10,17 +12,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from appliance.quality import body, contrast, hounsfield, noise, steps
+from appliance.quality import body, contrast, hounsfield, noise, sharpness, steps
 from appliance.quality import lungs as lungs_
-from appliance.records import Mask, Pair, Plane, Stack
-from appliance.room.check import RoomValues
+from appliance.quality.slices import height_mm
+from appliance.records import Mask, Pair, Plane, SliceFacts, Stack
+from appliance.room.check import Contrast, RoomValues
 from appliance.watching.quality import VolumeQuality
 
 
 def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | None:
     """All values of a series; None where its slices were not measured when they arrived."""
-    slices = [plane.facts for plane in stack.planes if plane.facts is not None]
-    if len(slices) < len(stack.planes):
+    slices = _facts(stack.planes)
+    if slices is None:
         return None
     samples = [one.sample for one in slices if one.sample is not None]
     ends = lungs_.ends_cm2(lungs)
@@ -40,7 +43,8 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
         noise_thick_hu=_rounded(
             None if noise_hu is None else noise.as_thick(noise_hu, _thickness_mm(stack)), 1
         ),
-        texture=_rounded(noise.texture(samples, stack.spacing_mm[2]), 2),
+        texture_per_mm=_rounded(noise.texture(samples), 3),
+        lung_edge_hu_per_mm=_rounded(sharpness.lung_edge(samples), 0),
         air_noise_hu=_rounded(noise.in_air(samples), 1),
         air_hu=_rounded(hounsfield.air(samples), 0),
         tissue_hu=_rounded(tissue_hu, 1),
@@ -49,19 +53,37 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
     )
 
 
-def measured(planes: Sequence[Plane]) -> VolumeQuality | None:
-    """Noise and texture of these slices, in whatever order; None where they were not measured when
-    they arrived."""
-    found = [plane.facts.sample for plane in planes if plane.facts is not None]
-    samples = [one for one in found if one is not None]
-    noise_hu = noise.in_tissue(samples)
-    if len(found) < len(planes) or noise_hu is None:
+def measured(planes: Sequence[Plane], given: Contrast = "unknown") -> VolumeQuality | None:
+    """All that the watch over the scanner keeps of these slices, in whatever order they are and
+    whether or not they make a volume. given: contrast medium. None where they were not measured
+    when they arrived, and where nothing can be said of them."""
+    once = {plane.mark: plane for plane in planes}
+    height = {mark: height_mm(plane.geometry) for mark, plane in once.items()}
+    marks = sorted(once, key=lambda mark: (height[mark], mark))
+    slices = _facts([once[mark] for mark in marks])
+    if slices is None:
         return None
-    lagged = np.sum([one.lagged for one in samples], axis=0)
-    alike = float(np.clip(lagged[1] / lagged[0], 0.01, 0.99)) if lagged[0] > 0 else 0.5
-    grain_mm = planes[0].geometry.spacing_mm[1] / (2 * np.sqrt(-np.log(alike)))
-    per_mm = round(float(1 / (4 * np.sqrt(np.pi) * grain_mm)), 4)
-    return VolumeQuality(noise_hu=round(noise_hu, 2), texture_per_mm=per_mm)
+    samples = [one.sample for one in slices if one.sample is not None]
+    found = VolumeQuality(
+        noise_hu=_rounded(noise.in_tissue(samples), 2),
+        texture_per_mm=_rounded(noise.texture(samples), 4),
+        skin_hu_per_mm=_rounded(sharpness.skin(samples), 1),
+        lung_edge_hu_per_mm=_rounded(sharpness.lung_edge(samples), 1),
+        tissue_hu=_rounded(hounsfield.mode(samples), 1),
+        air_hu=_rounded(hounsfield.air(samples), 1),
+        lung_share=_rounded(lungs_.share(samples), 4),
+        diameter_mm=_rounded(body.diameter_mm(samples), 1),
+        step_hu=_rounded(steps.typical_hu(slices, np.array([height[mark] for mark in marks])), 2),
+        metal_share=_rounded(body.metal_share(samples), 6),
+        contrast=given,
+    )
+    return None if found == VolumeQuality(contrast=given) else found
+
+
+def _facts(planes: Sequence[Plane]) -> list[SliceFacts] | None:
+    """What each of these slices said of itself; None where one did not."""
+    found = [plane.facts for plane in planes if plane.facts is not None]
+    return found if len(found) == len(planes) else None
 
 
 def _heights_mm(stack: Stack, lungs: Mask) -> Pair:

@@ -1,4 +1,5 @@
-"""Stair-steps: a slice, or a block of them, that lies elsewhere than its neighbours.
+"""Stair-steps: a slice, or a block of them, that lies elsewhere than its neighbours; and how much
+neighbouring slices differ at all.
 
 `step_mm`: the largest move from one slice to the next, sideways or up and down, less the median
 move of the three pairs before and the three after, between the ends of the lungs. Anatomy changes
@@ -15,6 +16,10 @@ seventh at least, and a slice that lies 4 mm elsewhere is above it (docs/in-room
 Breathing moves the front of the body alone; it is found where the step is large. The front by
 itself is no measure: breasts and the edge of the ribs make steps of 1.5 mm between slices that are
 2 mm apart.
+
+`step_hu`: how much the mean HU of a column or row of cells changes from one slice to the next, the
+mean of all of them, the median of all pairs but those across a hole. It hangs on the distance of
+the slices, on motion and on table feed, and hardly on noise, for it is that of whole lines.
 """
 
 from __future__ import annotations
@@ -66,6 +71,16 @@ def largest(slices: Sequence[SliceFacts], z_mm: F64, within: Pair) -> tuple[floa
         return None
     _, pair = np.unravel_index(int(np.nanargmax(odd)), odd.shape)
     return float(np.nanmax(odd)), int(pair) + 1
+
+
+def typical_hu(slices: Sequence[SliceFacts], z_mm: F64) -> float | None:
+    """`step_hu`. z_mm: of each slice, rising; None of too few slices."""
+    if len(slices) < FEWEST or len({(*one.across.shape, *one.down.shape) for one in slices}) > 1:
+        return None
+    lines = np.stack([np.concatenate([one.across, one.down]) for one in slices])
+    change = np.abs(np.diff(lines.astype(np.float64), axis=0)).mean(axis=1)
+    rises = np.diff(z_mm)
+    return float(np.median(change[rises <= HOLE * np.median(rises)]))
 
 
 def _shifts(profiles: NDArray[np.float32], cell_mm: float) -> F64:

@@ -105,7 +105,7 @@ def _step(values: RoomValues, _: Coverage) -> Flag | None:
 
 
 def _noise(values: RoomValues, _: Coverage) -> Flag | None:
-    thick, most = values.noise_thick_hu, noise.most_hu(values.texture)
+    thick, most = values.noise_thick_hu, noise.most_hu(values.lung_edge_hu_per_mm)
     if thick is None or thick <= most:
         return None
     text = f"noise of {values.noise_hu} HU; in slices of {noise.THICK_MM} mm {thick} HU, "

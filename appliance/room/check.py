@@ -62,11 +62,11 @@ class RoomValues(Record):
     noise_thick_hu: float | None = Field(
         default=None, ge=0, description="noise.py: the same, as slices of 2.5 mm would have it"
     )
-    texture: float | None = Field(
-        default=None,
-        ge=-1,
-        le=1,
-        description="noise.py: correlation of the noise with itself 1 mm aside",
+    texture_per_mm: float | None = Field(
+        default=None, ge=0, description="noise.py: mean frequency of the noise"
+    )
+    lung_edge_hu_per_mm: float | None = Field(
+        default=None, ge=0, description="sharpness.py: gradient at edges in the lungs"
     )
     air_noise_hu: float | None = Field(
         default=None,

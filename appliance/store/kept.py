@@ -1,10 +1,11 @@
 """What is kept beside a report, in reports/<report id>/: masks with the axes of findings, heat
-maps, the list of inputs, the images in order with all that was scored, the in-room check, and
-records of what its stage must know again.
+maps, the list of inputs, the images in order with all that was scored, the in-room check, what
+was measured of the series, and records of what its stage must know again.
 
-Durable before the report is committed. No symbolic link in reports/ is followed. What was scored
-lies in the file of the images, which is written anyway: a file more is a sync more on the way to
-MQTT.
+Durable before the report is committed, but what was measured: of a preliminary report that comes
+after its findings are on their way, for the final one asks for it again (work/conclude.py). No
+symbolic link in reports/ is followed. What was scored lies in the file of the images, which is
+written anyway: a file more is a sync more on the way to MQTT.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ LUNGS, FINDING = "lungs", "finding-"
 ROOM = "room"
 """Name of the record of the in-room check (room.check.RoomCheck), where there is one."""
 QUALITY = "quality"
-"""Name of the record of what was measured (watching.quality.SeriesQuality), where there is one."""
+"""Name of the record of what was measured of the series (watching.quality.SeriesQuality), analysed
+or refused, where anything was."""
 AXES = "axes_lps_mm"
 """In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
 _DAMAGED = (

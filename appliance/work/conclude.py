@@ -11,6 +11,9 @@ Rules
   stands.
 - The in-room check (quality/verdict.py) is committed with its report and owed after it. It is of
   the images, whether or not another series stands in their place.
+- What was measured of a series (quality/summary.py) is kept beside its report, and sent nowhere.
+  After a preliminary report is committed, for should the process end between the two, the series is
+  still open and is concluded again; before a final one, unless it is there already.
 - A final report that stands is to be compared with earlier exams, and one that stands no more is
   not (`earlier`): noted in the same transaction. An earlier exam that was pushed is owed nothing.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
@@ -35,7 +38,7 @@ from appliance.lines import choose
 from appliance.lines.followed import follows
 from appliance.lines.kind import Context
 from appliance.naming import Naming
-from appliance.quality import verdict
+from appliance.quality import summary, verdict
 from appliance.reasons import SET_ASIDE
 from appliance.records import Identity, Result
 from appliance.report import Reason, Report, SeriesKey, Stage, Status, Times
@@ -48,10 +51,11 @@ from appliance.settings import Settings
 from appliance.store import tunings
 from appliance.store.bell import COMPARE, ring
 from appliance.store.journal import Journal
-from appliance.store.kept import ROOM, keep, keep_record, kept_record
+from appliance.store.kept import QUALITY, ROOM, keep, keep_record, kept_record
 from appliance.store.rows import SeriesState, ToCompare
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
+from appliance.watching.quality import SeriesQuality
 from appliance.watching.tuning import Tuning
 from appliance.work import discarded, earlier, identifying, late
 from appliance.work.followed import Followed
@@ -194,6 +198,7 @@ class Conclusions:
             keep(self.settings.state, report, concluded.result, sorted(followed.seen))
         if not concluded.preliminary:
             judged.keep(self.settings.state, concluded.summary, analysed)
+            self._keep_quality(report, result)
         check = verdict.check(concluded.result)
         self._keep_check(report, check)
         at = report.times.committed or datetime.now(timezone.utc)
@@ -215,6 +220,8 @@ class Conclusions:
             silent=followed.silent,
         )
         self._wake()
+        if concluded.preliminary:
+            self._keep_quality(report, result)
         self._identify(followed.key, report)
         log.info(
             "series %s: %s %s, %d findings",
@@ -247,6 +254,13 @@ class Conclusions:
         state, uid = self.settings.state, report.report_id
         if check is not None and kept_record(state, uid, ROOM, RoomCheck) != check:
             keep_record(state, uid, ROOM, check)
+
+    def _keep_quality(self, report: Report, result: Result) -> None:
+        """What was measured lies beside the report; what is there already is not written again."""
+        state, uid = self.settings.state, report.report_id
+        found = summary.of_series(result, self._naming)
+        if found is not None and kept_record(state, uid, QUALITY, SeriesQuality) != found:
+            keep_record(state, uid, QUALITY, found)
 
     def _owed_of(
         self, check: RoomCheck | None, report: Report, key: SeriesKey, at: datetime

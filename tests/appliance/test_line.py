@@ -21,6 +21,7 @@ from appliance.lines.kind import Context
 from appliance.reasons import REMEDIES, Code
 from appliance.records import Result
 from appliance.report import Reason, Status
+from appliance.watching.quality import VolumeQuality
 
 Slices = list[Dataset]
 Process = Callable[..., Result]
@@ -242,6 +243,39 @@ def test_reasons_of_the_outside_refuse_and_come_first(
     broken = line.failed(fold, tiny, Reason(code=Code.POISONED, text="three times"))
     assert (broken.status, codes(broken.reasons)) == (Status.FAILED, [Code.POISONED])
     assert broken.input_digest != result.input_digest, "a later try that succeeds has its own id"
+
+
+def test_what_was_measured_of_slices_is_said_of_a_refused_series_and_never_of_a_broken_one(
+    good: Result, process: Process, dicom: Any, tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series may have broken the analysis just where it is measured."""
+    assert len(good.quality) == 1
+    slices = dicom.chest()
+    dicom.say(slices[6], RescaleSlope=None)
+    refused = process(dicom.all(slices))
+    assert codes(refused.reasons) == [Code.MISSING_RESCALE]
+    (found,) = refused.quality
+    assert isinstance(found, VolumeQuality)
+    assert found.contrast == "unknown", "there are no lungs to look between"
+    assert isinstance(good.quality[0], VolumeQuality)
+    assert found.diameter_mm == pytest.approx(good.quality[0].diameter_mm, rel=0.05)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("appliance.quality.series.measured", broken)
+    fold = line.begin([tiny])
+    for data in dicom.all(dicom.chest()):
+        fold = line.add(fold, data)
+    failed = line.failed(fold, tiny, Reason(code=Code.POISONED, text="three times"))
+    assert failed.quality == ()
+
+
+def test_of_images_that_cannot_be_read_nothing_was_measured(process: Process, dicom: Any) -> None:
+    slices = dicom.chest()
+    for image in slices:
+        dicom.say(image, RescaleSlope=None)
+    assert process(dicom.all(slices)).quality == ()
 
 
 # Bad input: each gives a Result that says what, where and what to do

@@ -33,6 +33,18 @@ def names(naming: Naming, key: SeriesKey = KEY) -> dict[str, str]:
     }
 
 
+def test_a_scanner_is_named_by_its_number_and_what_kind_of_number_it_is() -> None:
+    found = HERE.scanner("serial", "1.2")
+    assert len(bytes.fromhex(found)) == 8
+    assert found == Naming(b"h" * 32).scanner("serial", "1.2")
+    others = {
+        HERE.scanner("detector", "1.2"), HERE.scanner("serial", "1.3"),
+        THERE.scanner("serial", "1.2"), HERE.study("1.2")[:16], HERE.patient("serial", "1.2")[:16],
+    }  # fmt: skip
+    assert found not in others
+    assert len(others) == 5
+
+
 def test_the_pseudonym_is_half_an_hmac_as_it_always_was() -> None:
     whole = hmac.new(b"key", b"1.2.3", hashlib.sha256).hexdigest()
     assert Naming(b"key").study("1.2.3") == whole[:32]

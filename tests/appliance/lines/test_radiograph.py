@@ -19,6 +19,7 @@ from appliance.errors import Poisoned
 from appliance.reasons import Code
 from appliance.records import Result, Tensor
 from appliance.report import NOTICE, Status
+from appliance.watching.quality import RadiographQuality
 
 CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -86,6 +87,22 @@ def test_one_radiograph_gives_a_finding_with_score_and_heat_map(
     assert (finding.center_lps_mm, finding.box_lps_mm, finding.side) == (None, None, None)
     assert finding.key_image == 0
     assert (result.facts.modality, result.facts.slices) == ("DX", 1)
+
+
+def test_each_radiograph_is_measured_as_the_network_sees_it(
+    analyse: Analyse, xray: Any, dark: Any
+) -> None:
+    """In the order of `key_image`, whatever came first; a refused one as far as it was seen."""
+    bright, other = xray.image(), xray.image(dark, number=2)
+    result = analyse(bright, other)
+    one, two = result.quality
+    assert isinstance(one, RadiographQuality)
+    assert isinstance(two, RadiographQuality)
+    assert None not in (*one.model_dump().values(), *two.model_dump().values())
+    assert (one.mean or 0) > (two.mean or 0)
+    assert analyse(other, bright).quality == result.quality
+    assert analyse(bright).quality == (one,)
+    assert analyse(xray.image(ViewPosition="LL")).quality == (), "no network sees it"
 
 
 def test_a_dark_one_is_analysed_without_a_finding(analyse: Analyse, xray: Any, dark: Any) -> None:

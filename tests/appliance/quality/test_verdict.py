@@ -14,7 +14,8 @@ from appliance.room.codes import FlagCode
 WELL = RoomValues(
     lungs_head_cm2=0.0, lungs_feet_cm2=0.3, lungs_side_cm2=0.0, body_edge_percent=20.0,
     step_mm=0.4, step_most_mm=1.6, step_z_mm=-30.0, noise_hu=25.0, noise_thick_hu=25.0,
-    texture=0.4, air_noise_hu=8.0, air_hu=-998.0, tissue_hu=50.0, blood_hu=45.0, contrast="no",
+    texture_per_mm=0.4, lung_edge_hu_per_mm=450.0, air_noise_hu=8.0, air_hu=-998.0, tissue_hu=50.0,
+    blood_hu=45.0, contrast="no",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_a_good_series_is_usable_with_all_its_values() -> None:
         ({"body_edge_percent": 51.0}, FlagCode.BODY_CUT),
         ({"step_mm": 1.7}, FlagCode.STEPS),
         ({"noise_thick_hu": 43.0}, FlagCode.NOISE),
-        ({"texture": 0.0, "noise_thick_hu": 116.0}, FlagCode.NOISE),
+        ({"lung_edge_hu_per_mm": 650.0, "noise_thick_hu": 116.0}, FlagCode.NOISE),
         ({"air_hu": -940.0}, FlagCode.AIR_HU),
         ({"air_hu": -1060.0}, FlagCode.AIR_HU),
         ({"air_hu": None, "tissue_hu": 110.0}, FlagCode.TISSUE_HU),
@@ -70,7 +71,7 @@ def test_each_value_beyond_its_limit_is_the_flag_of_its_row(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"texture": 0.0, "noise_thick_hu": 100.0},  # a sharp kernel
+        {"lung_edge_hu_per_mm": 650.0, "noise_thick_hu": 100.0},  # a sharp kernel
         {"tissue_hu": 115.0},  # a liver with contrast medium, beside air that is right
         {"body_edge_percent": 45.0},  # a field of view for the lungs
         dict.fromkeys(RoomValues.model_fields.keys() - {"contrast"}),

@@ -47,8 +47,8 @@ APPROVED = {
     # the in-room check
     *("checked", "check", "verdict", "flags", "figure", "unit", "reason", "values"),
     *("lungs_head_cm2", "lungs_feet_cm2", "lungs_side_cm2", "body_edge_percent", "step_mm"),
-    *("step_most_mm", "step_z_mm", "noise_hu", "noise_thick_hu", "texture", "air_noise_hu"),
-    *("air_hu", "tissue_hu", "blood_hu", "contrast"),
+    *("step_most_mm", "step_z_mm", "noise_hu", "noise_thick_hu", "air_noise_hu"),
+    *("texture_per_mm", "lung_edge_hu_per_mm", "air_hu", "tissue_hu", "blood_hu", "contrast"),
     # how updates stand: names of releases, and words of ours
     *("release", "slot", "why", "hold", "recalled"),
     # what a reader said; a place in a radiograph is a pixel of the image

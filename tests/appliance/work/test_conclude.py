@@ -13,7 +13,7 @@ import pytest
 from appliance.lines.choose import Chosen
 from appliance.naming import Naming
 from appliance.reasons import SET_ASIDE, Code
-from appliance.report import Report, SeriesKey, Stage, Status
+from appliance.report import Record, Report, SeriesKey, Stage, Status
 from appliance.results import mqtt
 from appliance.results.message import FindingMessage, Outgoing, StudyEvent
 from appliance.retain.stage import run_once
@@ -22,10 +22,11 @@ from appliance.runtime.bundles import OpenBundles
 from appliance.series import select
 from appliance.settings import Retain, Settings
 from appliance.store.journal import Journal
-from appliance.store.kept import ROOM, kept_record
+from appliance.store.kept import QUALITY, ROOM, keep_record, kept_record
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
 from appliance.verbs.analyze import analyze
+from appliance.watching.quality import SeriesQuality
 from appliance.work.conclude import Conclusions
 from appliance.work.followed import Followed
 from appliance.work.stage import Work
@@ -168,6 +169,60 @@ def test_the_check_is_kept_and_comes_after_the_findings_of_each_stage(
     assert not {"room", "flags", "noise_hu"} & first.model_dump().keys(), "no part of a report"
 
 
+def test_what_was_measured_is_kept_after_the_findings_are_on_their_way_and_sent_nowhere(
+    ready_site: Device,
+    dicom: Dicom,
+    slices: Slices,
+    key: SeriesKey,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a preliminary report; where the process ended before that, before the final one."""
+    state = ready_site.settings.state
+    for ds in slices:
+        ds.DeviceSerialNumber = "SN-4711"
+    arrive(ready_site, dicom, slices)
+    bundles = OpenBundles(ready_site.settings)
+    (opened,) = bundles.refresh()
+    followed = Followed(key)
+    followed.begin(None, Chosen((opened,)))
+    for number, ds in enumerate(slices):
+        followed.add(ds.SOPInstanceUID, dicom.bytes(ds), at=5.0 + number, tick=5.0 + number)
+    kept: list[tuple[str, bool]] = []
+
+    def noted(path: Path, report_id: uuid.UUID, name: str, record: Record) -> None:
+        committed = journal.reports.latest(key)
+        kept.append((name, committed is not None))
+        keep_record(path, report_id, name, record)
+
+    monkeypatch.setattr("appliance.work.conclude.keep_record", noted)
+    with Journal.open(state) as journal:
+        said = Conclusions(ready_site.settings, journal, Spool(state))
+        said.preliminary(followed, opened.digest)
+        report = journal.reports.latest(key)
+        assert report is not None
+        assert (QUALITY, True) in kept
+        found = kept_record(state, report.report_id, QUALITY, SeriesQuality)
+        (state / "reports" / str(report.report_id) / f"{QUALITY}.json").unlink()
+        said.final(followed, opened.digest, ())
+        again = kept_record(state, report.report_id, QUALITY, SeriesQuality)
+        said.final(followed, opened.digest, ())
+        bodies = [row.body or b"" for row in journal.owed.of_study("mqtt", key.study)]
+    bundles.close()
+    assert found is not None
+    assert again == found
+    assert sum(name == QUALITY for name, _ in kept) == 2, "what is there is not written again"
+    assert found.outputs.findings == len(report.findings)
+    assert found.scanner.modality == "CT"
+    assert bodies
+    for secret in (found.schema_, "skin_hu_per_mm", found.scanner.serial, "SN-4711"):
+        assert not any(secret.encode() in body for body in bodies), secret
+        assert secret not in report.model_dump_json()
+    assert (
+        b"SN-4711"
+        not in (state / "reports" / str(report.report_id) / f"{QUALITY}.json").read_bytes()
+    )
+
+
 def test_a_refused_series_is_told_to_be_looked_at_and_one_that_is_set_aside_is_not(
     ready_site: Device, dicom: Dicom, slices: Slices, key: SeriesKey
 ) -> None:
@@ -185,6 +240,10 @@ def test_a_refused_series_is_told_to_be_looked_at_and_one_that_is_set_aside_is_n
             for study in (key.study, "1.2.9")
             for row in journal.owed.of_study("mqtt", study)
         ]
+    measured = kept_record(state, refused.report_id, QUALITY, SeriesQuality)
+    assert measured is not None
+    assert not measured.outputs.analysed
+    assert kept_record(state, other.report_id, QUALITY, SeriesQuality) is None
     check = kept_record(state, refused.report_id, ROOM, RoomCheck)
     assert check is not None
     assert (check.verdict, check.flags[0].reason) == ("look", refused.reasons[0].code)

@@ -15,7 +15,7 @@ from rigs.bundles import Bundles
 from training.judge import room
 from training.judge.opened import Opened, open_bundle
 
-LOW_DOSE_HU = 70.0
+LOW_DOSE_HU = 34.0
 """Noise of the phantom: more than half of what it takes to be a flag."""
 
 
