@@ -67,6 +67,10 @@ class Naming:
         """A check on a patient, such as a birth date, hashed apart from the id."""
         return self._hmac("\0".join(("scanside patient check", what, value))).hex()
 
+    def scanner(self, serial: str) -> str:
+        """What stands for the serial number of a scanner: 16 hex digits."""
+        return self._hmac("\0".join(("scanside scanner", serial)))[:8].hex()
+
     def comparison(
         self,
         current: uuid.UUID,

@@ -30,6 +30,7 @@ from appliance.report import (
     Status,
 )
 from appliance.room.check import RoomValues
+from appliance.watching.qa import WaterFigures
 from appliance.watching.quality import RadiographQuality, VolumeQuality
 from appliance.watching.scanner import Tags
 
@@ -383,6 +384,8 @@ class Result:
     """Of the bundle."""
     scores: Scores | None = None
     """All that was scored, also below the threshold; None where nothing was."""
+    water: WaterFigures | None = None
+    """Of a water phantom alone, of which there is no report."""
 
 
 @dataclass(frozen=True, slots=True)

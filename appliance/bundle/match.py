@@ -17,7 +17,8 @@ Rules.
 4. DR is no defined term of Modality, but is written for DX, and taken for it.
 5. A reason carries names from our own tables, never a scanner's free text, and never an age: it
    says on which side of the bundle's range the patient is.
-6. A bundle that takes no images is meant for no series, and nothing is said of it.
+6. A bundle that takes no images, or makes no report, is meant for no series by its header, and
+   nothing is said of it.
 7. An age that is none (0 years, above 120) is unknown. Every patient is human, whatever the bundle.
 """
 
@@ -121,8 +122,8 @@ B = TypeVar("B", bound=HasManifest)
 def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
     """Why this bundle is not meant for the series; empty where it accepts, perhaps with a doubt."""
     wants = manifest.accepts
-    if not manifest.line.takes_images:
-        return (_reason(Code.NO_BUNDLE, f"{manifest.name} takes no images."),)
+    if not (manifest.line.takes_images and manifest.line.reports):
+        return (_reason(Code.NO_BUNDLE, f"{manifest.name} is for no series by its header."),)
     reasons: list[Reason] = []
     modality = (header.modality or "").strip().upper()
     modality = WRITTEN_FOR.get(modality, modality)
@@ -203,7 +204,8 @@ def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
 
 def none_accepts(bundles: Iterable[HasManifest], header: Header) -> tuple[Reason, ...]:
     """What a report says where `choose` gave nothing: each code once, then NO_BUNDLE."""
-    held = tuple(b for b in bundles if b.manifest.line.takes_images)
+    lines = ((b, b.manifest.line) for b in bundles)
+    held = tuple(b for b, line in lines if line.takes_images and line.reports)
     refusals = [accepts(b.manifest, header) for b in held]
     # bundles of this modality know best: what else the others miss in it is no news
     mine = [reasons for reasons in refusals if all(r.code is not Code.MODALITY for r in reasons)]

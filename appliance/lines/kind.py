@@ -33,6 +33,7 @@ from appliance.report import Coverage, Finding, Reason, Scores
 from appliance.room.check import RoomValues
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
+from appliance.watching.qa import WaterFigures
 from appliance.watching.quality import RadiographQuality, VolumeQuality
 
 
@@ -128,6 +129,8 @@ class Analysis:
     """The same, for the watch over the scanner."""
     scores: Scores | None = None
     """All that was scored against the threshold of the line, also below it."""
+    water: WaterFigures | None = None
+    """Of a water phantom alone."""
 
 
 class Reading(Protocol[I, S]):

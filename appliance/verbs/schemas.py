@@ -28,9 +28,11 @@ from appliance.report import Report
 from appliance.results import message
 from appliance.results.compared import ComparisonMessage
 from appliance.results.operating import FeedbackExport
+from appliance.results.qa import QaMessage
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
+from appliance.watching.qa import QaRecord
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +47,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-findings": message.FindingsMessage,
     "message-feedback": message.FeedbackMessage,
     "message-comparison": ComparisonMessage,
+    "message-qa": QaMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }
@@ -54,6 +57,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "doctor": Examination,
     "feedback": FeedbackExport,
     "proof": Proof,
+    "qa": QaRecord,
 }
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,

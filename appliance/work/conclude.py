@@ -11,6 +11,8 @@ Rules
   stands.
 - The in-room check (quality/verdict.py) is committed with its report and owed after it. It is of
   the images, whether or not another series stands in their place.
+- Of a water phantom figures are measured, kept and owed with the report that sets it aside
+  (`phantoms`).
 - A final report that stands is to be compared with earlier exams, and one that stands no more is
   not (`earlier`): noted in the same transaction. An earlier exam that was pushed is owed nothing.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
@@ -49,7 +51,8 @@ from appliance.store.kept import ROOM, keep, keep_record, kept_record
 from appliance.store.rows import SeriesState, ToCompare
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
-from appliance.work import discarded, earlier, identifying, late
+from appliance.watching.qa import QaRecord
+from appliance.work import discarded, earlier, identifying, late, phantoms
 from appliance.work.followed import Followed
 from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
@@ -188,12 +191,14 @@ class Conclusions:
             judged.keep(self.settings.state, concluded.summary, analysed)
         check = verdict.check(concluded.result)
         self._keep_check(report, check)
+        of_phantom = phantoms.measured(followed, digest, report, self.settings, self._naming)
         at = report.times.committed or datetime.now(timezone.utc)
         owed = (
             *judged.owed(
                 report, naming=self._naming, at=at, completes=known, to=self._destinations
             ),
             *self._owed_of(check, report, followed.key, at),
+            *self._owed_of_phantom(of_phantom, followed.key, at),
         )
         self.journal.commit_report(
             report,
@@ -247,6 +252,14 @@ class Conclusions:
         if check is not None:
             yield from destinations.of_check(
                 check, report, key, naming=self._naming, at=at, to=self._destinations
+            )
+
+    def _owed_of_phantom(
+        self, record: QaRecord | None, key: SeriesKey, at: datetime
+    ) -> Iterator[Owed]:
+        if record is not None:
+            yield from destinations.of_qa(
+                record, key, naming=self._naming, at=at, to=self._destinations
             )
 
     def _identify(self, key: SeriesKey, report: Report) -> None:
