@@ -11,7 +11,8 @@ Rules.
    or by hand, in many languages and shortened. So it is contrary only if it names no accepted part
    AND names a part known as another (PARTS). A value that names several parts, such as
    CHEST_ABDOMEN or TAP, is accepted if one of them is. A value nobody knows passes on like a
-   missing one: it is a site's private name, and the content decides.
+   missing one: it is a site's private name, and the content decides. A bundle that names no part
+   is for each.
    Where the bundle's networks find the organ, and `accepts` does not require the part, such a value
    alone only casts doubt (`doubt`): the images may overrule it, if they show the organ whole.
 4. DR is no defined term of Modality, but is written for DX, and taken for it.
@@ -222,7 +223,7 @@ def contrary(body_part: str | None, accepted: Iterable[str]) -> str | None:
     wanted = [term.strip().upper() for term in accepted]
     named = parts(value)
     welcome = {part for term in wanted for part in parts(term)} | {"WHOLE BODY"}
-    if not value or named & welcome or any(term and term in value for term in wanted):
+    if not wanted or not value or named & welcome or any(term and term in value for term in wanted):
         return None
     return next((part for part in PARTS if part in named), None)
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -112,7 +112,7 @@ def disc(plane: Plane) -> Disc | None:
 
 
 def _is_water(
-    cells: F32, thing: NDArray[np.bool_], at: tuple[NDArray[np.float64], ...], diameter_mm: float
+    cells: F32, thing: NDArray[np.bool_], at: tuple[Any, Any, Any], diameter_mm: float
 ) -> bool:
     """Rule 2. at: mm down, across and away from the middle, of each cell."""
     down, across, away = at

@@ -41,14 +41,15 @@ STEP_MM: Final = 0.1
 OUT_MM, IN_MM = 8.0, 10.0
 """How far outside of where the area has it, and inside, the edge is looked for."""
 AWAY_MM: Final = 0.4
-"""An angle is bad whose edge is farther than this, and than four usual distances, from the course."""
+"""An angle is bad whose edge is farther than this and than four usual distances from the course."""
 BIN_MM: Final = 0.1
 FLAT_MM, REACH_MM = 2.0, 4.0
 CORE: Final = 5
 """Bins on either side of the peak of the line spread function that tell where its middle is."""
 CUT_SHARE: Final = 0.2
 SECTORS: Final = 12
-LEAST_SECTORS: Final = 5
+LEAST_SECTORS, LEAST_BINS = 5, 0.7
+"""A sector counts where this share of its bins has a pixel."""
 LEVELS: Final = (0.5, 0.1)
 POINTS: Final = 4096
 
@@ -160,13 +161,14 @@ def response(
         return np.asarray(counts, np.float64).reshape(SECTORS, bins)
 
     number = summed(None)
-    full = (number > 0).all(axis=1)
+    full = (number > 0).mean(axis=1) >= LEAST_BINS
     if full.sum() < LEAST_SECTORS:
         return None, None
-    means = summed(values)[full] / number[full]
-    depths = summed(depth)[full] / number[full]  # a bin's pixels do not lie evenly in it
-    middles = (np.arange(bins) * BIN_MM) - REACH_MM
-    even = [np.interp(middles, *one) for one in zip(depths, means, strict=True)]
+    middles, even = (np.arange(bins) * BIN_MM) - REACH_MM, []
+    sums = zip(number[full], summed(depth)[full], summed(values)[full], strict=True)
+    for each, depths, means in sums:
+        there = each > 0  # the pixels of a bin do not lie evenly in it: their own depth counts
+        even.append(np.interp(middles, depths[there] / each[there], means[there] / each[there]))
     spread = np.median(even, axis=0)
     cut = summed(values == values.min())[full].sum(axis=0) > CUT_SHARE * number[full].sum(axis=0)
     return _frequencies(_whole(np.diff(spread), cut))

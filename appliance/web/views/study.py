@@ -17,10 +17,10 @@ from typing import Final
 
 from appliance.report import Report, SeriesKey
 from appliance.room.check import RoomCheck
-from appliance.watching.qa import QaRecord
 from appliance.store.identities import Person
 from appliance.store.journal.shown import Told
 from appliance.store.rows import OwedRow, Received
+from appliance.watching.qa import QaRecord
 from appliance.web.views import latency, light, timeline
 from appliance.web.views.latency import Latency
 from appliance.web.views.light import Light
