@@ -51,7 +51,7 @@ FIGURES = (
 def measured(path: Path, settings: Settings) -> list[QaRecord]:
     """The record of each water phantom below a folder. ScansideError where there is none."""
     every = analyze.find(path)
-    left = memory.limit()
+    left = memory.Gauge(memory.limit())
     bundles = OpenBundles(settings)
     try:
         by = _of_phantoms(bundles)
@@ -60,7 +60,7 @@ def measured(path: Path, settings: Settings) -> list[QaRecord]:
         for series in every:
             fold = line.begin(())
             for file in series.files:
-                fold = line.add(fold, series.read(file), left)
+                fold = line.add(fold, series.read(file), left.bytes())
             if fold.share(None).outline.reasons == (PHANTOM,):
                 found.append(_record(fold, by, naming, settings))
     finally:

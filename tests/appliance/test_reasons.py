@@ -22,7 +22,7 @@ FROZEN = {
     "set_aside_images", "joined_acquisitions", "size_estimated", "own_result", "diffuse_disease",
     "multifocal", "recalled", "no_prior", "no_patient_id", "same_scan", "same_day",
     "images_disagree", "identity_unsure", "identity_mismatch", "laterality", "compare_failed",
-    "prior_unreadable",
+    "prior_unreadable", "phantom_qa", "no_phantom",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 
