@@ -164,7 +164,8 @@ def response(
     full = (number > 0).mean(axis=1) >= LEAST_BINS
     if full.sum() < LEAST_SECTORS:
         return None, None
-    middles, even = (np.arange(bins) * BIN_MM) - REACH_MM, []
+    middles = (np.arange(bins) * BIN_MM) - REACH_MM
+    even: list[F64] = []
     sums = zip(number[full], summed(depth)[full], summed(values)[full], strict=True)
     for each, depths, means in sums:
         there = each > 0  # the pixels of a bin do not lie evenly in it: their own depth counts

@@ -24,7 +24,7 @@ Rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -215,13 +215,13 @@ def _off_centre_mm(one: _Slice) -> float:
     return float(np.hypot(*apart))
 
 
-def _median(values: object) -> float:
-    return float(np.median(list(values)))  # type: ignore[call-overload]
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
 
 
-def _middle(values: object) -> float | None:
+def _middle(values: Iterable[float | None]) -> float | None:
     """Of those that are there, if they are at least half."""
-    every = list(values)  # type: ignore[call-overload]
+    every = list(values)
     known = [value for value in every if value is not None]
     return float(np.median(known)) if 2 * len(known) >= len(every) else None
 

@@ -38,7 +38,7 @@ STAGES = ("fetch@", "publish@", "deliver@", "receive@", "retain@", "web@", "upda
 EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
 HIDDEN = (
-    "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "fetch",
+    "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "qa", "fetch",
 )  # fmt: skip
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
 
@@ -200,12 +200,16 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
     "fetch@": [(HIDES, "EACCES", [*hidden(*(one for one in HIDDEN if one != "fetch")), KEY])],
     "prove@": [
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
-        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "fetch")),
+        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "qa", "fetch")),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "fetch"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "qa", "fetch"))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
-        (HIDES, "EACCES", [*hidden("reports", "spool", "identities", "priors", "fetch"), KEY]),
+        (
+            HIDES,
+            "EACCES",
+            [*hidden("reports", "spool", "identities", "priors", "qa", "fetch"), KEY],
+        ),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
     "web@": [
@@ -213,7 +217,7 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
         (
             ("ReadOnlyPaths",),
             "EROFS",
-            [("write", f"{STATE}/{name}") for name in ("reports", "spool", "identities")],
+            [("write", f"{STATE}/{name}") for name in ("reports", "spool", "qa", "identities")],
         ),
     ],
     "update": [

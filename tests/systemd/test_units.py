@@ -289,7 +289,7 @@ def test_who_has_no_need_of_names_cannot_see_them(stage: str) -> None:
 
 def test_fetch_sees_requests_alone_and_nobody_but_work_sees_them() -> None:
     hidden = {value for key, value in service("fetch") if key == "InaccessiblePaths"}
-    names = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors")
+    names = ("spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "qa")
     assert hidden == {f"-/var/lib/scanside/{name}" for name in (*names, "site.key")}
     assert dict(service("fetch"))["ExecCondition"] == f"{PYTHON} fetch --configured"
     requests, whole = "-/var/lib/scanside/fetch", "-/var/lib/scanside"
@@ -301,7 +301,8 @@ def test_fetch_sees_requests_alone_and_nobody_but_work_sees_them() -> None:
 def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
     names = (
-        "spool", "incoming", "quarantine", "reports", "identities", "priors", "fetch", "site.key",
+        "spool", "incoming", "quarantine", "reports", "identities", "priors", "qa", "fetch",
+        "site.key",
     )  # fmt: skip
     assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
     pairs = dict(service("deliver"))
@@ -327,7 +328,7 @@ def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
     read_only = {value for key, value in pairs if key == "ReadOnlyPaths"}
     hidden = {value for key, value in pairs if key == "InaccessiblePaths"}
     state = "-/var/lib/scanside"
-    assert read_only == {f"{state}/{name}" for name in ("spool", "reports", "identities")}
+    assert read_only == {f"{state}/{name}" for name in ("spool", "reports", "qa", "identities")}
     assert hidden == {
         f"{state}/{name}"
         for name in ("incoming", "quarantine", "outgoing", "priors", "fetch", "site.key")
