@@ -27,6 +27,7 @@ from appliance.verbs.compare_verb import compare_verb
 from appliance.verbs.drift_verbs import drift_group
 from appliance.verbs.enroll_verb import enroll
 from appliance.verbs.priors_verbs import priors_group
+from appliance.verbs.qa_verb import qa_verb
 from appliance.verbs.stage_verbs import Config, Configured, web_group
 from appliance.verbs.update_verbs import update_group
 
@@ -192,6 +193,7 @@ app.add_typer(bundle_group(_settings, _user, _log), name="bundle")
 app.add_typer(priors_group(_settings, _user, _log), name="priors")
 app.add_typer(drift_group(_settings, _user, _log), name="drift")
 app.command("compare")(compare_verb(_settings, _log))
+app.command("qa")(qa_verb(_settings, _log))
 
 
 @app.command()

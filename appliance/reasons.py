@@ -38,6 +38,7 @@ class Code(str, Enum):
     COVER_TOO_SHORT = "cover_too_short"
     REPEATED_PIXELS = "repeated_pixels"
     NOTHING_TO_SEE = "nothing_to_see"
+    NO_PHANTOM = "no_phantom"
     DYNAMIC = "dynamic"
     # outside the intended use: not_analysed
     NO_BUNDLE = "no_bundle"
@@ -58,6 +59,7 @@ class Code(str, Enum):
     OTHER_QUANTITY = "other_quantity"
     BETTER_SERIES = "better_series"
     VIEW_POSITION = "view_position"
+    PHANTOM_QA = "phantom_qa"
     # analysed, with limits
     SPACING_LIMITED = "spacing_limited"
     THICKNESS_LIMITED = "thickness_limited"
@@ -128,6 +130,7 @@ REMEDIES: dict[Code, str] = {
     Code.COVER_TOO_SHORT: "Send the series that covers the whole organ.",
     Code.REPEATED_PIXELS: "Reconstruct the series again; neighbouring images show the very same pixels.",
     Code.NOTHING_TO_SEE: "Send the image as it is shown at the X-ray machine, with its window.",
+    Code.NO_PHANTOM: "Send a series of a round water phantom in air, with all of it in the field of view.",
     Code.DYNAMIC: "Send one phase as a series of its own.",
     Code.NO_BUNDLE: "Install a bundle for this examination (`scanside bundle list` shows what is here).",
     Code.RECALLED: "Install a newer release (`scanside update now`, or a stick), then send the series again.",
@@ -146,6 +149,7 @@ REMEDIES: dict[Code, str] = {
     Code.OTHER_QUANTITY: "Nothing to do if the original series was sent as well: maps and virtual images are not analysed.",
     Code.BETTER_SERIES: "Nothing to do: a thinner or better suited series of this study was analysed.",
     Code.VIEW_POSITION: "Nothing to do if the frontal view was sent as well: other views are not analysed.",
+    Code.PHANTOM_QA: "Nothing to do: a water phantom is no exam. `scanside qa --trend` says what was measured.",
     Code.SPACING_LIMITED: "Send a reconstruction of at most 2.5 mm increment for a full analysis.",
     Code.THICKNESS_LIMITED: "Send a reconstruction of at most 2.5 mm thickness for a full analysis.",
     Code.MASSES_ONLY: "Send a reconstruction of at most 5 mm to look for nodules, of at most 2.5 mm for a full analysis.",
@@ -198,6 +202,7 @@ SET_ASIDE = frozenset(
         Code.OTHER_QUANTITY,
         Code.BETTER_SERIES,
         Code.VIEW_POSITION,
+        Code.PHANTOM_QA,
     }
 )
 """Codes of what is rightly not analysed: nothing is wrong with it."""

@@ -30,6 +30,7 @@ from appliance.report import (
     Status,
 )
 from appliance.room.check import RoomValues
+from appliance.watching.qa import WaterFigures
 from appliance.watching.quality import RadiographQuality, VolumeQuality
 from appliance.watching.scanner import Tags
 
@@ -397,6 +398,8 @@ class Result:
     """All that was scored, also below the threshold; None where nothing was."""
     tuning: str | None = None
     """Digest of the tuning that it was analysed with (watching/tuning.py)."""
+    water: WaterFigures | None = None
+    """Of a water phantom alone, of which there is no report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,6 +317,14 @@ def tiny_radiograph_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return pack(folder)
 
 
+@pytest.fixture(scope="session")
+def water_qa_bytes() -> bytes:
+    """The bundle that measures water phantoms: it has no network, so the real one is tiny."""
+    from compile.pack import pack  # noqa: PLC0415 - as above
+
+    return pack(REPOSITORY / "compile" / "sources" / "water_qa")
+
+
 def tiny_radiograph_manifest() -> dict[str, Any]:
     """source.json of the tiny bundle for radiographs."""
     same = {name: tiny_manifest()[name] for name in ("schema", "licence", "provenance")}

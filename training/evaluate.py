@@ -258,8 +258,9 @@ def main() -> None:
         if path is not None and not path.exists():
             parser.error(f"{path} does not exist")
     opened = open_bundle(given.bundle)
-    if not opened.bundle.manifest.line.takes_images:
-        parser.error(f"{given.bundle} takes no images; its recipes judge it (docs/training.md)")
+    line = opened.bundle.manifest.line
+    if not (line.takes_images and line.finds):
+        parser.error(f"{given.bundle} finds nothing in images (docs/training.md)")
     if given.data is None:
         for name in given.series:
             found = findings_of(analysed(opened, series_folder(shared_folder(), name), True))

@@ -11,13 +11,15 @@ Rules.
    or by hand, in many languages and shortened. So it is contrary only if it names no accepted part
    AND names a part known as another (PARTS). A value that names several parts, such as
    CHEST_ABDOMEN or TAP, is accepted if one of them is. A value nobody knows passes on like a
-   missing one: it is a site's private name, and the content decides.
+   missing one: it is a site's private name, and the content decides. A bundle that names no part
+   is for each.
    Where the bundle's networks find the organ, and `accepts` does not require the part, such a value
    alone only casts doubt (`doubt`): the images may overrule it, if they show the organ whole.
 4. DR is no defined term of Modality, but is written for DX, and taken for it.
 5. A reason carries names from our own tables, never a scanner's free text, and never an age: it
    says on which side of the bundle's range the patient is.
-6. A bundle that takes no images is meant for no series, and nothing is said of it.
+6. A bundle that takes no images, or makes no report, is meant for no series by its header, and
+   nothing is said of it.
 7. An age that is none (0 years, above 120) is unknown. Every patient is human, whatever the bundle.
 """
 
@@ -121,8 +123,8 @@ B = TypeVar("B", bound=HasManifest)
 def accepts(manifest: Manifest, header: Header) -> tuple[Reason, ...]:
     """Why this bundle is not meant for the series; empty where it accepts, perhaps with a doubt."""
     wants = manifest.accepts
-    if not manifest.line.takes_images:
-        return (_reason(Code.NO_BUNDLE, f"{manifest.name} takes no images."),)
+    if not (manifest.line.takes_images and manifest.line.reports):
+        return (_reason(Code.NO_BUNDLE, f"{manifest.name} is for no series by its header."),)
     reasons: list[Reason] = []
     modality = (header.modality or "").strip().upper()
     modality = WRITTEN_FOR.get(modality, modality)
@@ -203,7 +205,8 @@ def choose(bundles: Iterable[B], header: Header) -> tuple[B, ...]:
 
 def none_accepts(bundles: Iterable[HasManifest], header: Header) -> tuple[Reason, ...]:
     """What a report says where `choose` gave nothing: each code once, then NO_BUNDLE."""
-    held = tuple(b for b in bundles if b.manifest.line.takes_images)
+    lines = ((b, b.manifest.line) for b in bundles)
+    held = tuple(b for b, line in lines if line.takes_images and line.reports)
     refusals = [accepts(b.manifest, header) for b in held]
     # bundles of this modality know best: what else the others miss in it is no news
     mine = [reasons for reasons in refusals if all(r.code is not Code.MODALITY for r in reasons)]
@@ -220,7 +223,7 @@ def contrary(body_part: str | None, accepted: Iterable[str]) -> str | None:
     wanted = [term.strip().upper() for term in accepted]
     named = parts(value)
     welcome = {part for term in wanted for part in parts(term)} | {"WHOLE BODY"}
-    if not value or named & welcome or any(term and term in value for term in wanted):
+    if not wanted or not value or named & welcome or any(term and term in value for term in wanted):
         return None
     return next((part for part in PARTS if part in named), None)
 

@@ -133,6 +133,13 @@ class Fold:
         name = bundle.ref.name if bundle else "a series without a bundle"
         raise ValueError(f"this fold was not begun for {name}")
 
+    def again_for(self, bundle: Bundle) -> Fold:
+        """The same images for a bundle that reads them as the first share did (slices): what they
+        show chose it. They are not decoded again."""
+        share = self.shares[0]
+        own = sum(kinds.reading(bundle.manifest).bytes_of(i, bundle.manifest) for i in share.images)
+        return replace(self, shares=(replace(share, bundle=bundle, held=own),))
+
     def header_of(self, share: Share, outline: Outline[Any]) -> Header | None:
         """The same, of the images that belong to the series."""
         if not outline.foreign:

@@ -33,6 +33,7 @@ from appliance.report import Coverage, Finding, Reason, Scores
 from appliance.room.check import RoomValues
 from appliance.series.foreign import Mark, Unread
 from appliance.series.pixels import Parsed
+from appliance.watching.qa import WaterFigures
 from appliance.watching.quality import RadiographQuality, VolumeQuality
 from appliance.watching.tuning import Tuning
 
@@ -133,6 +134,8 @@ class Analysis:
     """All that was scored against the threshold of the line, also below it."""
     tuning: str | None = None
     """Digest of the one that it was analysed with."""
+    water: WaterFigures | None = None
+    """Of a water phantom alone."""
 
 
 class Reading(Protocol[I, S]):

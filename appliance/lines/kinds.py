@@ -16,12 +16,14 @@ from appliance.bundle.lines import Compare
 from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.kind import Kind, Reading
 from appliance.lines.nodules import Nodules
+from appliance.lines.qa import WaterPhantoms
 from appliance.lines.radiograph import Radiographs
 from appliance.lines.volume import Unknown
 
 KINDS: Final[tuple[Kind[Any, Any], ...]] = (
     Nodules(),
     Radiographs(),
+    WaterPhantoms(),
 )
 _OF_MODEL: Final[Mapping[type, Kind[Any, Any]]] = {kind.model: kind for kind in KINDS}
 _UNKNOWN: Final[Reading[Any, Any]] = Unknown()

@@ -11,7 +11,10 @@ Rules.
    (lines/nodules.py); if they are not even slices in order, the body part leads the reasons.
 4. A series that no bundle accepts is put in order as slices of CT, so that its report has facts.
    What is no CT is then not read.
-5. Images that do not belong to the series are set aside (series/foreign.py). One that was refused
+5. Slices that show a water phantom are no exam, whatever their headers and whichever bundle
+   (quality/phantom.py): PHANTOM_QA alone, before anything else is said of them. The line of such
+   phantoms takes them in order (lines/qa.py).
+6. Images that do not belong to the series are set aside (series/foreign.py). One that was refused
    for another reason refuses the series.
 """
 
@@ -29,7 +32,7 @@ from appliance.errors import SeriesRefused
 from appliance.lines.kind import Extent, Outline, Seen
 from appliance.preprocess import fast, plan
 from appliance.preprocess.spec import Resample
-from appliance.quality import series, slices
+from appliance.quality import phantom, series, slices
 from appliance.reasons import Code
 from appliance.records import Header, Plane, Stack
 from appliance.report import Finding, Reason
@@ -40,6 +43,7 @@ from appliance.watching.quality import VolumeQuality
 
 SEAM_MM = 10.0
 """How near to a seam a finding has to lie to be named with it."""
+PHANTOM = Reason(code=Code.PHANTOM_QA, text="The images show a water phantom.", where="series")
 HOLES = frozenset({Code.GAP_FILLED, Code.IRREGULAR_SPACING})
 
 
@@ -96,6 +100,14 @@ class Slices:
     def outline(
         self, images: Sequence[Plane], accepts: Accepts | None, *, unread: Sequence[Unread]
     ) -> Outline[Stack]:
+        if phantom.shows_water(images):
+            return Outline(reasons=(PHANTOM,), uniform=True)
+        return self.ordered(images, accepts, unread=unread)
+
+    def ordered(
+        self, images: Sequence[Plane], accepts: Accepts | None, *, unread: Sequence[Unread]
+    ) -> Outline[Stack]:
+        """The outline of slices of which it was asked before whether they show a phantom."""
         found = foreign.sort_out(images, unread)
         if not images and unread:
             return Outline(reasons=found.refusals)  # the images' own reasons say it all

@@ -14,6 +14,7 @@ from appliance.results.mqtt import Mqtt
 from appliance.results.owed import Destination, Owed, SeriesEvent, Withdrawn
 from appliance.results.pacs import Archive, Pacs
 from appliance.room.check import RoomCheck
+from appliance.watching.qa import QaRecord
 
 DESTINATIONS: Final[tuple[Destination, ...]] = (Mqtt(),)
 """Those that every site has."""
@@ -110,6 +111,20 @@ def of_check(
         if isinstance(one, Mqtt):
             owed = one.of_check(check, report, key, naming=naming, at=at)
             yield from _counted(one, owed)
+
+
+def of_qa(
+    record: QaRecord,
+    key: SeriesKey,
+    *,
+    naming: Naming,
+    at: datetime,
+    to: Sequence[Destination] = DESTINATIONS,
+) -> Iterator[Owed]:
+    """What is owed of a water phantom. Archives are told nothing of it: it is of no patient."""
+    for one in to:
+        if isinstance(one, Mqtt):
+            yield from _counted(one, one.of_qa(record, key, naming=naming, at=at))
 
 
 def of_comparison(

@@ -12,7 +12,8 @@ no name, no patient id, no birth date, no accession number; UIDs only where the 
 | health                   | 0   | no       | HealthMessage, with expiry (v5 3.3.2.3.3)  |
 | scanner/event            | 1   | no       | ScannerMessage                             |
 | study/{pseudonym}/event  | 1   | no       | StudyEvent, FeedbackMessage, and of an     |
-|                          |     |          | earlier exam ComparisonMessage             |
+|                          |     |          | earlier exam ComparisonMessage; of a water |
+|                          |     |          | phantom QaMessage                          |
 | finding/{urgency}        | 1   | no       | FindingMessage; FindingsMessage (GATHERED) |
 | reply/... (named in cmd) | 1   | no       | ReplyMessage                               |
 | study/doctor/event, ...  | 1   | no       | CheckMessage, from `scanside doctor` alone |
@@ -67,6 +68,7 @@ from appliance.report import (
 from appliance.results.compared import ComparisonMessage
 from appliance.results.feedback import Feedback, PlacePx, ReaderRole, Verdict
 from appliance.results.payload import SCHEMA, Message
+from appliance.results.qa import QaMessage
 from appliance.results.scanners import ScannerMessage
 from appliance.room.check import RoomCheck
 from appliance.watching.told import ToldRow
@@ -275,6 +277,7 @@ class Outgoing(Record):
         | FindingsMessage
         | FeedbackMessage
         | ComparisonMessage
+        | QaMessage
         | ReplyMessage
         | CheckMessage
     ) = Field(discriminator="type")

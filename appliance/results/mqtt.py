@@ -24,10 +24,11 @@ from pydantic import ValidationError
 from appliance.comparison import Comparison
 from appliance.naming import Naming
 from appliance.report import Record, Report, SeriesKey, Stage
-from appliance.results import compared, message
+from appliance.results import compared, message, qa
 from appliance.results.message import Outgoing, Topic
 from appliance.results.owed import Owed, SeriesEvent
 from appliance.room.check import RoomCheck
+from appliance.watching.qa import QaRecord
 
 MQTT = "mqtt"
 """Its name."""
@@ -102,6 +103,13 @@ class Mqtt:
         said = compared.message(comparison, key, withdrawn=withdrawn, naming=naming, at=at)
         yield enveloped(Outgoing(topic=f"study/{said.study}/event", qos=1, message=said), key)
 
+    def of_qa(
+        self, record: QaRecord, key: SeriesKey, *, naming: Naming, at: datetime
+    ) -> Iterator[Owed]:
+        """What was measured of a water phantom."""
+        said = qa.message(record, key, naming=naming, at=at)
+        yield enveloped(Outgoing(topic=f"study/{said.study}/event", qos=1, message=said), key)
+
     def described(self, key: str, body: bytes | None) -> str:
         try:
             return Envelope.stored(body or b"").topic
@@ -129,7 +137,7 @@ class Said:
     """What a message, as the journal keeps it, says of a series or a report."""
 
     type: str
-    """Of the message: study, finding, findings or comparison."""
+    """Of the message: study, finding, findings, comparison or qa."""
     event: str | None
     """Of an event of a study, such as `complete`."""
     series: uuid.UUID | None
@@ -172,8 +180,8 @@ def said(body: bytes | None) -> Said | None:
 
 def is_about(body: bytes | None, report: Report) -> bool:
     """Whether a message, as the journal keeps it, is one of a report: its event, its findings, its
-    check, its comparisons, what readers said of it, its withdrawal, or the withdrawal of the one
-    that it supersedes. It may be of an earlier release."""
+    check, its comparisons, its phantom, what readers said of it, its withdrawal, or the withdrawal
+    of the one that it supersedes. It may be of an earlier release."""
     if (found := _payload(body)) is None:
         return False
     uid = str(report.report_id)

@@ -379,7 +379,7 @@ class OpenBundles:
 
     def _with_gpu(self, loaded: Loaded, entry: Entry) -> OpenBundle | None:
         engines = self.engines
-        if engines is None:
+        if engines is None or not loaded.networks:
             return None
         backend = engines.open(loaded, self.shelf.path(entry))
         if backend is None:

@@ -216,7 +216,7 @@ class _Proving:
 
         BackendUnavailable where one can and does not serve this bundle."""
         engines = self._engines
-        if engines is None:
+        if engines is None or not self._loaded.networks:
             return None
         backend = engines.open(self._loaded, self._path)
         while backend is None and engines.busy:

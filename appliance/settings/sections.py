@@ -328,6 +328,15 @@ class Update(Record):
         return first <= now < last if first < last else now >= first or now < last
 
 
+class Qa(Record):
+    """Quality assurance by water phantoms (docs/qa.md)."""
+
+    every_days: float | None = Field(default=None, gt=0)
+    """`doctor` and the page remind of a phantom once the last one is older. Without it never."""
+    diameter_mm: float | None = Field(default=None, gt=0)
+    """Of the phantom. Without it the first phantoms of a protocol say how wide it is."""
+
+
 class Host(Record):
     power_mode: str | None = None
     """A Jetson's power mode by name, such as MAXN_SUPER or 25W: `doctor` says when it is another.

@@ -30,11 +30,13 @@ from appliance.report import Report
 from appliance.results import message
 from appliance.results.compared import ComparisonMessage
 from appliance.results.operating import FeedbackExport
+from appliance.results.qa import QaMessage
 from appliance.results.scanners import ScannerMessage
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
 from appliance.verbs.drift import Said
+from appliance.watching.qa import QaRecord
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -50,6 +52,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "message-feedback": message.FeedbackMessage,
     "message-comparison": ComparisonMessage,
     "message-scanner": ScannerMessage,
+    "message-qa": QaMessage,
     "message-reply": message.ReplyMessage,
     "message-check": message.CheckMessage,
 }
@@ -62,6 +65,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "feedback": FeedbackExport,
     "coverage": CoverageExport,
     "proof": Proof,
+    "qa": QaRecord,
 }
 READ: dict[str, type[BaseModel]] = {
     "command": message.Command,

@@ -20,7 +20,7 @@ from appliance.dicom import certificate
 from appliance.host import facts
 from appliance.results import destinations
 from appliance.settings import Settings
-from appliance.store import conditions, updating
+from appliance.store import conditions, qa, updating
 from appliance.store.events import (
     ArchiveAway,
     ArchiveReached,
@@ -112,6 +112,8 @@ def look(settings: Settings, journal: Journal | None, now: float) -> Looked:
         engines=_engines(journal) if journal else (),
         certificates=tuple(_certificates(settings)),
         senders=journal.shown.senders() if journal else (),
+        phantoms=qa.every(settings.state),
+        phantom_days=settings.qa.every_days,
     )
 
 

@@ -8,6 +8,8 @@ Rules
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +17,7 @@ from starlette.responses import Response
 from appliance.report import Report, SeriesKey
 from appliance.room.check import RoomCheck
 from appliance.room.sentence import banner
+from appliance.store import qa
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
@@ -34,7 +37,7 @@ _EVENTS = 500
 def study(request: Request) -> Response:
     """The page."""
     here, pseudonym = site(request), request.path_params["study"]
-    archives = [one.name for one in here.settings.deliver]
+    archives, state = [one.name for one in here.settings.deliver], here.settings.state
     with here.reading() as journal:
         study_uid = study_of(journal, pseudonym) if journal is not None else None
         if journal is None or study_uid is None:
@@ -42,11 +45,11 @@ def study(request: Request) -> Response:
         seen = live.mark(journal, live.study(pseudonym), here.settings)
         latest = journal.shown.latest([study_uid])
         counting = views.by_series(latest)
-        checked = checks(here.settings.state, latest)
+        checked = checks(state, latest)
         late = _late(journal)
         known = [
-            _known(journal, one, counting.get(one.series.key, []), archives, late, checked)
-            for one in arrived(here.settings.state, journal.shown.series([study_uid]))
+            _known(journal, one, counting.get(one.series.key, []), archives, late, checked, state)
+            for one in arrived(state, journal.shown.series([study_uid]))
         ]
         feedbacks = {
             report.report_id: feedback.shown(request, journal, report)
@@ -82,8 +85,10 @@ def _known(
     archives: list[str],
     late: dict[str, list[str]],
     checked: dict[SeriesKey, RoomCheck],
+    state: Path,
 ) -> KnownSeries:
     key = one.series.key
+    phantoms = (qa.kept(state, report.report_id) for report in counting)
     return KnownSeries(
         received=one,
         name=name_of(journal, key),
@@ -96,6 +101,7 @@ def _known(
         },
         late=late.get(key.series, []),
         check=checked.get(key),
+        phantom=next((one for one in phantoms if one is not None), None),
     )
 
 

@@ -14,6 +14,8 @@ Rules
 - What was measured of a series (quality/summary.py) is kept beside its report, and sent nowhere.
   After a preliminary report is committed, for should the process end between the two, the series is
   still open and is concluded again; before a final one, unless it is there already.
+- Of a water phantom figures are measured, kept and owed with the report that sets it aside
+  (`phantoms`).
 - A final report that stands is to be compared with earlier exams, and one that stands no more is
   not (`earlier`): noted in the same transaction. An earlier exam that was pushed is owed nothing.
 - Nothing preliminary is said of an organ that reaches the end of the images: more may come. What
@@ -55,9 +57,10 @@ from appliance.store.kept import QUALITY, ROOM, keep, keep_record, kept_record
 from appliance.store.rows import SeriesState, ToCompare
 from appliance.store.site_key import register, site_key
 from appliance.store.spool import Spool
+from appliance.watching.qa import QaRecord
 from appliance.watching.quality import SeriesQuality
 from appliance.watching.tuning import Tuning
-from appliance.work import discarded, earlier, identifying, late
+from appliance.work import discarded, earlier, identifying, late, phantoms
 from appliance.work.followed import Followed
 from appliance.work.rivals import Judged, Rivals, as_analysed, of_others
 
@@ -201,12 +204,14 @@ class Conclusions:
             self._keep_quality(report, result)
         check = verdict.check(concluded.result)
         self._keep_check(report, check)
+        of_phantom = phantoms.measured(followed, digest, report, self.settings, self._naming)
         at = report.times.committed or datetime.now(timezone.utc)
         owed = (
             *judged.owed(
                 report, naming=self._naming, at=at, completes=known, to=self._destinations
             ),
             *self._owed_of(check, report, followed.key, at),
+            *self._owed_of_phantom(of_phantom, followed.key, at),
         )
         self.journal.commit_report(
             report,
@@ -269,6 +274,14 @@ class Conclusions:
         if check is not None:
             yield from destinations.of_check(
                 check, report, key, naming=self._naming, at=at, to=self._destinations
+            )
+
+    def _owed_of_phantom(
+        self, record: QaRecord | None, key: SeriesKey, at: datetime
+    ) -> Iterator[Owed]:
+        if record is not None:
+            yield from destinations.of_qa(
+                record, key, naming=self._naming, at=at, to=self._destinations
             )
 
     def _identify(self, key: SeriesKey, report: Report) -> None:

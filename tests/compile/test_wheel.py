@@ -83,7 +83,7 @@ def test_the_wheel_has_kernels_with_their_digest_and_every_bundle_twice_the_same
     assert said == f"{hashlib.sha256(ALL).hexdigest()}  kernels.fatbin\n"
     assert "appliance/factory/bundles/lung-nodule.scanside" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("training")]
-    assert [b.split()[0] for b in made.bundles] == ["chest-pneumonia", "lung-nodule"]
+    assert [b.split()[0] for b in made.bundles] == ["chest-pneumonia", "lung-nodule", "water-qa"]
     assert "kernels for sm_87, sm_90, sm_110, compute_80" in made.one_line()
     again = wheel.wheel(tmp_path / "again", checkout)
     assert again.path.read_bytes() == data

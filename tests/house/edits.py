@@ -98,6 +98,10 @@ MODEL = '''class BrightSlices(Record):
         return True
 
     @property
+    def reports(self) -> bool:
+        return True
+
+    @property
     def sees_slices(self) -> bool:
         return True
 
@@ -148,7 +152,7 @@ KIND = Edits(
         Row("appliance/bundle/lines.py", "{}Line = Annotated[", MODEL),
         Row(
             "appliance/bundle/lines.py",
-            'ClassifyImage | Compare{},\n    Field(discriminator="kind")',
+            'ClassifyImage | Compare | WaterPhantom{},\n    Field(discriminator="kind")',
             " | BrightSlices",
         ),
         Row(
@@ -161,7 +165,7 @@ KIND = Edits(
             "{}from appliance.lines.kind import",
             "from appliance.lines.brightness import Brightness\n",
         ),
-        Row("appliance/lines/kinds.py", "    Radiographs(),\n{}", "    Brightness(),\n"),
+        Row("appliance/lines/kinds.py", "    WaterPhantoms(),\n{}", "    Brightness(),\n"),
         Row(
             "tests/appliance/lines/test_kind.py",
             "from appliance.bundle.lines import {}ClassifyImage",
@@ -174,7 +178,7 @@ KIND = Edits(
         ),
         Row(
             "tests/appliance/lines/test_kind.py",
-            '    ClassifyImage: "tiny_radiograph_bytes",\n{}',
+            '    WaterPhantom: "water_qa_bytes",\n{}',
             '    BrightSlices: "tiny_brightness_bytes",\n',
         ),
         Row(

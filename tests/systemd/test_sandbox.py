@@ -38,7 +38,7 @@ STAGES = ("fetch@", "publish@", "deliver@", "receive@", "retain@", "web@", "upda
 EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
 HIDDEN = (
-    "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "fetch",
+    "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "qa", "fetch",
     "library",
 )  # fmt: skip
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
@@ -201,15 +201,19 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
     "fetch@": [(HIDES, "EACCES", [*hidden(*(one for one in HIDDEN if one != "fetch")), KEY])],
     "prove@": [
         (FAMILIES, "EAFNOSUPPORT", [("connect", "PORT")]),
-        (HIDES, "EACCES", hidden("spool", "incoming", "identities", "priors", "fetch", "library")),
+        (
+            HIDES,
+            "EACCES",
+            hidden("spool", "incoming", "identities", "priors", "qa", "fetch", "library"),
+        ),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "fetch", "library"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "qa", "fetch", "library"))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
         (
             HIDES,
             "EACCES",
-            [*hidden("reports", "spool", "identities", "priors", "fetch", "library"), KEY],
+            [*hidden("reports", "spool", "identities", "priors", "qa", "fetch", "library"), KEY],
         ),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
@@ -220,7 +224,7 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
             "EROFS",
             [
                 ("write", f"{STATE}/{name}")
-                for name in ("reports", "spool", "identities", "library")
+                for name in ("reports", "spool", "qa", "identities", "library")
             ],
         ),
     ],

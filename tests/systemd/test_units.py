@@ -291,7 +291,8 @@ def test_who_has_no_need_of_names_cannot_see_them(stage: str) -> None:
 def test_fetch_sees_requests_alone_and_nobody_but_work_sees_them() -> None:
     hidden = {value for key, value in service("fetch") if key == "InaccessiblePaths"}
     names = (
-        "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "library",
+        "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "qa",
+        "library",
     )  # fmt: skip
     assert hidden == {f"-/var/lib/scanside/{name}" for name in (*names, "site.key")}
     assert dict(service("fetch"))["ExecCondition"] == f"{PYTHON} fetch --configured"
@@ -304,8 +305,8 @@ def test_fetch_sees_requests_alone_and_nobody_but_work_sees_them() -> None:
 def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
     names = (
-        "spool", "incoming", "quarantine", "reports", "identities", "priors", "fetch", "library",
-        "site.key",
+        "spool", "incoming", "quarantine", "reports", "identities", "priors", "qa", "fetch",
+        "library", "site.key",
     )  # fmt: skip
     assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
     pairs = dict(service("deliver"))
@@ -332,7 +333,7 @@ def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
     hidden = {value for key, value in pairs if key == "InaccessiblePaths"}
     state = "-/var/lib/scanside"
     assert read_only == {
-        f"{state}/{name}" for name in ("spool", "reports", "identities", "library")
+        f"{state}/{name}" for name in ("spool", "reports", "qa", "identities", "library")
     }
     assert hidden == {
         f"{state}/{name}"

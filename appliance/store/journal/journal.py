@@ -257,11 +257,14 @@ class Journal:
     def unsaid(self, destination: str, before: float) -> list[tuple[SeriesKey, Report]]:
         """Of each study whose series were all set aside, the last image before this time, and of
         which this destination was never owed a thing: the report that was made first. A study of
-        which nothing came but what we have sent is none."""
+        which nothing came but what we have sent is none, nor is one of a water phantom."""
         with self._db.look() as db:
             rows = db.execute(
                 """SELECT study_uid, series_uid, json, min(rowid) FROM reports
                 WHERE stage = 'final' AND json_extract(json, '$.reasons[0].code') != ?
+                AND study_uid NOT IN
+                  (SELECT study_uid FROM reports
+                   WHERE json_extract(json, '$.reasons[0].code') = ?)
                 AND study_uid IN
                   (SELECT study_uid FROM series GROUP BY study_uid
                    HAVING min(state = 'set_aside') AND max(last_at) < ?)
@@ -270,7 +273,7 @@ class Journal:
                      AND owed.key > said.report_id AND owed.key < said.report_id || '!'
                    WHERE said.study_uid = reports.study_uid)
                 GROUP BY study_uid""",
-                (Code.OWN_RESULT.value, before, destination),
+                (Code.OWN_RESULT.value, Code.PHANTOM_QA.value, before, destination),
             ).fetchall()
         return [
             (SeriesKey(r["study_uid"], r["series_uid"]), report)

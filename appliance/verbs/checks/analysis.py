@@ -45,7 +45,7 @@ def gpu(device: Device) -> Check:
         machine = this_machine()
         shelf = _shelf(device)
         every = [shelf.load(entry) for entry in shelf.active()]
-        active = [loaded for loaded in every if loaded.manifest.line.takes_images]
+        active = [one for one in every if one.manifest.line.takes_images and one.networks]
     except ScansideError as e:
         ok = e.code == "no_gpu" and preference == "auto"
         return Check(name="gpu", ok=ok, text=f"{e.text}: the CPU serves", remedy=e.remedy)

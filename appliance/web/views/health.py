@@ -13,7 +13,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,6 +23,7 @@ from appliance.report import BundleRef
 from appliance.store.conditions import Condition, State
 from appliance.store.events import ArchiveAway, ArchiveReached, BrokerAway, Engine, Happened
 from appliance.store.rows import Queue, Sender
+from appliance.watching.qa import QaRecord
 from appliance.web.views.light import Sign
 from appliance.web.views.phrase import Phrase
 
@@ -31,6 +32,7 @@ LATE_S: Final = 300.0
 HOT_C: Final = 90.0
 """Boards of this kind slow down a little above."""
 EXPIRES_DAYS: Final = 30.0
+SHOWN_PHANTOMS: Final = 7
 SILENT_TIMES, SILENT_LEAST_S, SILENT_STUDIES = 2.0, 86400.0, 5
 
 
@@ -96,6 +98,10 @@ class Looked:
     """What was said last of each bundle and the GPU."""
     certificates: Sequence[Certificate]
     senders: Sequence[Sender]
+    phantoms: Sequence[QaRecord] = ()
+    """Water phantoms that were measured, the oldest first."""
+    phantom_days: float | None = None
+    """How often one is asked for; None: not at all."""
     updates: Sequence[Line] = ()
     """How the box stands to its releases; none where it has no state of updates."""
 
@@ -128,6 +134,7 @@ def sections(seen: Looked) -> tuple[Section, ...]:
         Section(Phrase("health.updates"), tuple(seen.updates)),
         Section(Phrase("health.machine"), tuple(_machine(seen))),
         Section(Phrase("health.scanners"), tuple(_scanners(seen))),
+        Section(Phrase("health.phantoms"), tuple(_phantoms(seen))),
         Section(Phrase("health.certificates"), tuple(_certificates(seen))),
     )
     return tuple(section for section in found if section.lines)
@@ -251,6 +258,36 @@ def _scanners(seen: Looked) -> list[Line]:
         else:
             found.append(Line("ok", name, Phrase("health.sent", values)))
     return found or [Line("quiet", Phrase("health.scanners"), Phrase("health.no_scanner"))]
+
+
+def _phantoms(seen: Looked) -> Iterator[Line]:
+    """The newest water phantoms, the last first, and whether the next one is overdue."""
+    last = seen.phantoms[-1].at.timestamp() if seen.phantoms else None
+    if seen.phantom_days is not None:
+        late = None if last is None else max(0.0, seen.now - last)
+        name, remedy = Phrase("health.phantom_next"), "scanside qa --trend"
+        if late is None:
+            yield Line("look", name, Phrase("health.phantom_never"), "", remedy)
+        elif late > seen.phantom_days * 86400:
+            text = Phrase("health.phantom_overdue", {"age": late, "days": seen.phantom_days})
+            yield Line("look", name, text, "", remedy)
+    for one in reversed(seen.phantoms[-SHOWN_PHANTOMS:]):
+        sign: Sign = "ok" if one.verdict == "passed" else "look"
+        values: dict[str, object] = {"at": one.at.timestamp()}
+        figures = one.figures
+        if figures is not None:
+            values |= {
+                "water": f"{figures.water_hu:.1f}",
+                "noise": f"{figures.noise_hu:.1f}",
+                "response": "-"
+                if figures.response_50_per_mm is None
+                else f"{figures.response_50_per_mm:.2f}",
+            }
+        name = Phrase("health.phantom", {"scanner": f"{one.scanner.model} {one.scanner.kernel}"})
+        codes = ", ".join(
+            [*(code.value for code in one.codes), *(reason.value for reason in one.reasons)]
+        )
+        yield Line(sign, name, Phrase(f"health.phantom_{one.verdict}", values), codes)
 
 
 def is_silent(one: Sender, now: float) -> bool:

@@ -20,6 +20,7 @@ from appliance.room.check import RoomCheck
 from appliance.store.identities import Person
 from appliance.store.journal.shown import Told
 from appliance.store.rows import OwedRow, Received
+from appliance.watching.qa import QaRecord
 from appliance.web.views import latency, light, timeline
 from appliance.web.views.latency import Latency
 from appliance.web.views.light import Light
@@ -65,6 +66,8 @@ class SeriesShown:
     """How many older forms are not shown."""
     check: RoomCheck | None
     """Whether it is usable, as far as was checked in the room."""
+    phantom: QaRecord | None
+    """What was measured of it, where it shows a water phantom."""
     judged: bool
     """Whether a report of it is there."""
     late: tuple[str, ...]
@@ -101,6 +104,7 @@ class KnownSeries:
     """What archives were owed, by report_id."""
     late: Sequence[str] = ()
     check: RoomCheck | None = None
+    phantom: QaRecord | None = None
 
 
 def shown(study: str, known: Sequence[KnownSeries], person: Person | None) -> StudyShown:
@@ -154,6 +158,7 @@ def _series(one: KnownSeries) -> SeriesShown:
         columns=tuple(columns) if several else (),
         hidden=max(0, len(one.reports) - COLUMNS) if several else 0,
         check=one.check,
+        phantom=one.phantom,
         judged=bool(one.counting),
         late=tuple(one.late),
     )

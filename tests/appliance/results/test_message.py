@@ -49,6 +49,10 @@ APPROVED = {
     *("lungs_head_cm2", "lungs_feet_cm2", "lungs_side_cm2", "body_edge_percent", "step_mm"),
     *("step_most_mm", "step_z_mm", "noise_hu", "noise_thick_hu", "air_noise_hu"),
     *("texture_per_mm", "lung_edge_hu_per_mm", "air_hu", "tissue_hu", "blood_hu", "contrast"),
+    # a water phantom: of no patient
+    *("figures", "codes", "expected", "earlier", "water_hu", "scale", "edges_hu", "bubble_mm"),
+    *("uniformity_hu", "cupping_hu", "out_of_round_mm", "tilt_deg", "off_centre_mm"),
+    *("response_50_per_mm", "response_10_per_mm"),
     # how updates stand: names of releases, and words of ours
     *("release", "slot", "why", "hold", "recalled"),
     # what a reader said; a place in a radiograph is a pixel of the image

@@ -166,3 +166,9 @@ def test_updates_have_a_section_once_there_is_a_state_of_them() -> None:
     line = Line("wait", Phrase("health.release"), Phrase("health.release_is", {"release": "2.0"}))
     titled = {s.title.key: s.lines for s in health.sections(looked(updates=(line,)))}
     assert titled["health.updates"] == (line,)
+
+
+def test_an_overdue_phantom_is_reminded_of_and_without_the_setting_never() -> None:
+    assert "health.phantom_next" not in lines(looked())
+    never = lines(looked(phantom_days=7.0))["health.phantom_next"]
+    assert (never.sign, never.text.key) == ("look", "health.phantom_never")
