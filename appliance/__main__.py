@@ -26,6 +26,7 @@ from appliance.verbs.bundle_verbs import bundle_group
 from appliance.verbs.compare_verb import compare_verb
 from appliance.verbs.enroll_verb import enroll
 from appliance.verbs.priors_verbs import priors_group
+from appliance.verbs.quality_verb import quality_verb
 from appliance.verbs.stage_verbs import Config, Configured, web_group
 from appliance.verbs.update_verbs import update_group
 
@@ -190,6 +191,7 @@ app.command()(enroll)
 app.add_typer(bundle_group(_settings, _user, _log), name="bundle")
 app.add_typer(priors_group(_settings, _user, _log), name="priors")
 app.command("compare")(compare_verb(_settings, _log))
+app.command("quality")(quality_verb(_settings, _log))
 
 
 @app.command()
