@@ -31,6 +31,7 @@ from appliance.results.operating import FeedbackExport
 from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
+from appliance.verbs.quality import Examined
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -52,6 +53,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "report": Report,
     **MESSAGES,
     "doctor": Examination,
+    "examined": Examined,
     "feedback": FeedbackExport,
     "proof": Proof,
 }

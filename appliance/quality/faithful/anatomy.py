@@ -100,7 +100,9 @@ def _ellipse(across_mm: float, pixel_mm: Pair) -> NDArray[np.uint8]:
 def dice(a: Sequence[Bool], b: Sequence[Bool]) -> float | None:
     """Of two masks, slice by slice; None where both are empty."""
     both = sum(int(np.count_nonzero(p & q)) for p, q in zip(a, b, strict=True))
-    each = sum(int(np.count_nonzero(p)) + int(np.count_nonzero(q)) for p, q in zip(a, b))
+    each = sum(
+        int(np.count_nonzero(p)) + int(np.count_nonzero(q)) for p, q in zip(a, b, strict=True)
+    )
     return 2 * both / each if each else None
 
 

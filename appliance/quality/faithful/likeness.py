@@ -1,9 +1,11 @@
 """How alike two images are: PSNR and SSIM.
 
-Rules. HU are cut to RANGE_HU and counted from its lower end; its width is the range of both. SSIM is that of Z. Wang et
-al., IEEE Trans. Image Process. 13 (2004) 600: a Gaussian of 1.5 pixels on 11 x 11, K1 .01, K2 .03,
-slice by slice, over pixels whose window lies in the image. Both are what scikit-image gives with
-`gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1400`.
+Rules.
+1. HU are cut to RANGE_HU and counted from its lower end; its width is the range of both.
+2. SSIM is that of Z. Wang et al., IEEE Trans. Image Process. 13 (2004) 600: a Gaussian of 1.5
+   pixels on 11 x 11, K1 .01, K2 .03, slice by slice, over pixels whose window lies in the image.
+3. Both are what scikit-image gives with `gaussian_weights=True, sigma=1.5,
+   use_sample_covariance=False, data_range=1400`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ DIAMETERS_MM: Final = (4.0, 6.0, 10.0)
 COUNTS: Final = (2, 2, 3)
 """Places along z, y and x."""
 APART_MM: Final = 24.0
-"""From centre to centre, and twice that from the edge: no voxel of one holds anything of another."""
+"""From centre to centre, and half of it from the edge: no voxel of one holds any of another."""
 SAMPLES: Final = 8
 NEEDED: Final = (
     "Rows",

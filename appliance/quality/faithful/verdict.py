@@ -9,7 +9,8 @@ Rules.
 4. Dice of body and lungs is at least DICE, the Hausdorff distance at most the longest edge of a
    voxel, of the scan's or of the op list's; tissue moves by at most TISSUE_HU; of each sphere the
    contrast is within CONTRAST of what the means over the voxels' boxes give, and it stands within
-   SHIFT_MM of its place (reading.py). Index directions of the tensor are nearest +z, +y, +x of the patient.
+   SHIFT_MM of its place (reading.py). Index directions of the tensor are nearest +z, +y, +x of the
+   patient.
 """
 
 from __future__ import annotations
@@ -228,7 +229,10 @@ def _there_and_back(seen: Original, hu: F32, grid: Grid) -> dict[str, float | No
             ours[n].append(was & inside)
             theirs[n].append(now & inside)
     pixel_mm = seen.stack.planes[0].geometry.spacing_mm
-    far = [anatomy.hausdorff_mm(a, b, seen.stack.z_mm, pixel_mm) for a, b in zip(ours, theirs)]
+    far = [
+        anatomy.hausdorff_mm(a, b, seen.stack.z_mm, pixel_mm)
+        for a, b in zip(ours, theirs, strict=True)
+    ]
     known = [one for one in far if one is not None]
     return {
         "psnr_db": _rounded(alike.psnr_db, 2),

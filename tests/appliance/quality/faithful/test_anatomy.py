@@ -32,7 +32,7 @@ def test_vessels_are_lungs_and_a_bubble_of_air_is_none() -> None:
 
 def test_nothing_dense_is_no_body() -> None:
     masks = anatomy.masks(np.full((40, 40), -1000, np.float32), PIXEL_MM)
-    assert not (masks.body.any() or masks.lungs.any() or masks.solid.any())
+    assert not any(mask.any() for mask in (masks.body, masks.lungs, masks.solid))
     assert anatomy.dice([masks.body], [masks.body]) is None
     assert anatomy.hausdorff_mm([masks.body], [masks.body], np.zeros(1), PIXEL_MM) is None
 
