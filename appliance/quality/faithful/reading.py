@@ -6,8 +6,10 @@ Rules.
    box, along one that grows it is linear between the two around its centre (preprocess/spec.py, in
    words). A mean of the sphere itself over the voxel's box would be up to a tenth more: a pixel
    that the voxel cuts through brings what lies beside the voxel, and no resampling can help that.
-2. Contrast is the factor, shift the displacement in mm, by which what must be fits best what is, in
-   least squares over the voxels around the sphere. Background and density are not fitted.
+2. Shift is the displacement in mm by which what must be fits best what is, in least squares over
+   the voxels around the sphere, with contrast and background left free.
+3. Contrast is then read in the voxels that must hold most of it (FULL), less those that hold none
+   (EMPTY), in shares of what they must hold: a window that cuts the sphere's own density shows.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ F64 = NDArray[np.float64]
 
 STEP_MM: Final = 0.05
 ROUNDS: Final = 3
+FULL: Final = 0.9
+EMPTY: Final = 0.005
 LEAST: Final = 0.1
 """Of its contrast: what has less is not there, and stands nowhere."""
 
@@ -96,13 +100,13 @@ def read(
     """One sphere from values [n] at places [n, 3]. `voxel_mm`: along the scan's axes the edge of
     what a voxel averages; None where it is linear between the scan's own. `free`: the axes along
     which it may be shifted."""
-    centre = scan.along(np.asarray(sphere.center_lps_mm, np.float64))
-    near_it = _Near.of(scan.along(lps), centre, sphere, scan, voxel_mm)
+    at, centre = scan.along(lps), scan.along(np.asarray(sphere.center_lps_mm, np.float64))
+    near_it = _Near.of(at, centre, sphere, scan, voxel_mm)
     there = (hu - BACKGROUND_HU) / (SPHERE_HU - BACKGROUND_HU)
     shift = np.zeros(3)
     factor = 0.0
     for _ in range(ROUNDS):
-        columns = [near_it.expected(shift)]
+        columns = [near_it.expected(shift), np.ones(len(at))]
         for axis in free:
             step = np.eye(3)[axis] * STEP_MM
             ahead, behind = (near_it.expected(shift + side * step) for side in (1, -1))
@@ -112,8 +116,13 @@ def read(
         if abs(factor) < LEAST:
             return Read(factor, sphere.diameter_mm)
         reach = sphere.diameter_mm / 4
-        shift[list(free)] += np.clip(fitted[1:] / factor, -reach, reach)
-    return Read(factor, float(np.linalg.norm(shift)))
+        shift[list(free)] += np.clip(fitted[2:] / factor, -reach, reach)
+    must = near_it.expected(shift)
+    full, empty = must >= FULL * must.max(), must <= EMPTY
+    if not empty.any():
+        return Read(factor, float(np.linalg.norm(shift)))
+    contrast = (there[full].mean() - there[empty].mean()) / (must[full].mean() - must[empty].mean())
+    return Read(float(contrast), float(np.linalg.norm(shift)))
 
 
 @dataclass(frozen=True, slots=True)
