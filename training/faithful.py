@@ -8,7 +8,8 @@ to cubic voxels of so many mm, and back to its own pixels, before the line sees 
 
 Rules.
 1. The way there is the appliance's op `resample`, the way back appliance/quality/faithful/back.py.
-   Nothing is windowed between.
+   Nothing is windowed between. Slices beyond the outermost voxels come back as one and the same,
+   which the line refuses as stuck: at each end all but one of them stay as they are.
 2. PSNR, SSIM and Dice compare what the line gets with what it got from the series as it is.
 3. A nodule is found as `training.evaluate` says, at the bundle's own threshold and rules; the curve
    takes every candidate. What is lost and gained is counted nodule by nodule, against the series as
@@ -68,8 +69,13 @@ def there_and_back(stack: Stack, spacing_mm: float) -> list[F32]:
     """The slices of a stack [y, x], HU, after voxels of this edge and back (rule 1)."""
     ops = (Rescale(), Orient(), Resample(spacing_mm=(spacing_mm,) * 3))
     tensor, grid = fast.tensor(stack, ops, None)
-    planes = stack.planes
-    return [back.pixels(tensor[0, 0], grid, p.geometry, p.native.shape)[0] for p in planes]
+    slices: list[F32] = []
+    for plane in stack.planes:
+        rows, columns = plane.native.shape
+        hu, _ = back.pixels(tensor[0, 0], grid, plane.geometry, (rows, columns))
+        stuck = bool(slices) and np.array_equal(hu, slices[-1])
+        slices.append(plane.native.astype(np.float32) if stuck else hu)
+    return slices
 
 
 def compared(stack: Stack, slices: Sequence[F32]) -> dict[str, float | None]:
