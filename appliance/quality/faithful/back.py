@@ -53,21 +53,20 @@ def pixels(
     inside = np.ones(shape, np.bool_)
     corners: list[tuple[tuple[NDArray[np.intp], F32], tuple[NDArray[np.intp], F32]]] = []
     for k, size in enumerate(grid.shape):
-        at = _along(first[k], down[k], shape[0])[:, None] + _along(
-            first[k] * 0, across[k], shape[1]
-        )
+        at = first[k] + _along(down[k], shape[0])[:, None] + _along(across[k], shape[1])
         inside &= (at >= -0.5 - STILL) & (at <= size - 0.5 + STILL)
         cut = np.clip(at, 0, size - 1)
         low = np.minimum(np.floor(cut), max(size - 2, 0)).astype(np.intp)
         part = (cut - low).astype(np.float32)
         corners.append(((low, 1 - part), (np.minimum(low + 1, size - 1), part)))
-    flat, steps = np.ascontiguousarray(volume).reshape(-1), (volume.shape[1] * volume.shape[2],)
+    flat, row = np.ascontiguousarray(volume).reshape(-1), volume.shape[2]
     out = np.zeros(shape, np.float32)
     for (z, wz), (y, wy), (x, wx) in product(*corners):
-        out += flat[z * steps[0] + y * volume.shape[2] + x] * (wz * wy * wx)
+        out += flat[(z * volume.shape[1] + y) * row + x] * (wz * wy * wx)
     return out, inside
 
 
-def _along(start: float, step: float, count: int) -> F64:
-    """Indices along a row or column; of one where they do not change."""
-    return start + step * np.arange(count if abs(step) * count > STILL else 1)
+def _along(step: float, count: int) -> F64:
+    """How an index changes along a row or column; one figure where it does not."""
+    moving = abs(step) * count > STILL
+    return np.asarray(step * np.arange(count if moving else 1), np.float64)

@@ -58,8 +58,8 @@ def native(stack: Stack) -> Native:
         np.array([stack.normal_lps, geometry.column_lps, geometry.row_lps], np.float64),
         (
             np.asarray(stack.z_mm, np.float64),
-            np.arange(rows) * geometry.spacing_mm[0],
-            np.arange(columns) * geometry.spacing_mm[1],
+            np.asarray(np.arange(rows) * geometry.spacing_mm[0], np.float64),
+            np.asarray(np.arange(columns) * geometry.spacing_mm[1], np.float64),
         ),
         stack.spacing_mm,
     )
