@@ -28,6 +28,7 @@ from appliance.verbs.drift_verbs import drift_group
 from appliance.verbs.enroll_verb import enroll
 from appliance.verbs.priors_verbs import priors_group
 from appliance.verbs.qa_verb import qa_verb
+from appliance.verbs.quality_verb import quality_verb
 from appliance.verbs.stage_verbs import Config, Configured, web_group
 from appliance.verbs.update_verbs import update_group
 
@@ -194,6 +195,7 @@ app.add_typer(priors_group(_settings, _user, _log), name="priors")
 app.add_typer(drift_group(_settings, _user, _log), name="drift")
 app.command("compare")(compare_verb(_settings, _log))
 app.command("qa")(qa_verb(_settings, _log))
+app.command("quality")(quality_verb(_settings, _log))
 
 
 @app.command()

@@ -14,7 +14,8 @@ Rules.
 4. The same source gives the same bytes. The output is written whole or not at all.
 5. With --phantom the manifest records what the bundle finds in the phantom of its kind on
    onnxruntime, by which a device proves it (appliance/runtime/proof.py). A bundle that does not
-   analyse the phantom is refused; one that takes no images has its golden cases alone.
+   analyse the phantom is refused, and one whose preprocessing is not faithful to it
+   (appliance/quality/faithful); one that takes no images has its golden cases alone.
 6. A bundle stands for the folder that it was packed of. It has no signature then, and must get
    another version: a name and version never return with other bytes.
 """
@@ -26,10 +27,11 @@ import importlib.util
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from appliance import line
 from appliance.backend import cpu
 from appliance.backend.open import open_backend
 from appliance.bundle import archive, golden, graph, trust
@@ -43,9 +45,10 @@ from appliance.bundle.manifest import (
     write,
 )
 from appliance.errors import BundleRefused
+from appliance.lines import kinds
 from appliance.phantom.version import VERSION
 from appliance.report import Finding, Status
-from appliance.runtime.proof import in_phantom
+from appliance.runtime import faithful
 from compile.lint import lint
 
 SOURCE = "source.json"
@@ -89,7 +92,9 @@ def pack(
         if not result.passed:
             raise _refused(f"golden cases do not pass on onnxruntime: {result.one_line()}")
     if phantom and manifest.line.takes_images:
-        proved = manifest.model_copy(update={"phantom": found_in_phantom(loaded)})
+        shown = kinds.of(manifest).example()
+        proved = manifest.model_copy(update={"phantom": found_in_phantom(loaded, shown)})
+        require_faithful(loaded, shown)
         data = archive.write({**files, MANIFEST: write(proved)})
         trust.check(data)
     return data
@@ -115,18 +120,33 @@ def unpack(bundle: Path, folder: Path, version: str | None) -> None:
     (folder / SOURCE).write_text(json.dumps({**described, "version": version}))
 
 
-def found_in_phantom(loaded: trust.Loaded) -> PhantomRecord:
-    """Rule 5: what the bundle finds, to 0.01 mm and 0.0001 of a score."""
+def found_in_phantom(loaded: trust.Loaded, shown: Sequence[bytes]) -> PhantomRecord:
+    """Rule 5: what the bundle finds in the instances of its phantom, to 0.01 mm and 0.0001 of a
+    score."""
     networks: dict[str, Network] = dict(loaded.manifest.networks.items())
     backend = open_backend("onnxruntime", networks, loaded.networks, 2)
     try:
-        result = in_phantom(loaded, backend)
+        result = line.process(shown, loaded.bundle, backend)
     finally:
         backend.close()
     if result.status is not Status.ANALYSED:
         codes = ", ".join(reason.code.value for reason in result.reasons)
         raise _refused(f"it does not analyse the phantom: {codes}")
     return PhantomRecord(version=VERSION, findings=tuple(map(_recorded, result.findings)))
+
+
+def require_faithful(loaded: trust.Loaded, shown: Sequence[bytes]) -> None:
+    """Rule 5: BundleRefused (`bundle_unfaithful`) names the networks whose op list fails a limit of
+    appliance/quality/faithful/verdict.py on the phantom, and which."""
+    wrong = [one for one in faithful.of_series(loaded.bundle, shown) if one.fails]
+    if wrong:
+        text = "; ".join(f"{', '.join(one.networks)}: {one.failed()}" for one in wrong)
+        raise BundleRefused(
+            f"preprocessing is not faithful to the phantom: {text}",
+            remedy="Correct `preprocess` of these networks: a finer spacing, a window that holds "
+            "lung and soft tissue; docs/watching.md has the limits.",
+            code="bundle_unfaithful",
+        )
 
 
 def _recorded(one: Finding) -> PhantomFinding:

@@ -36,6 +36,7 @@ from appliance.runtime.proof import Proof
 from appliance.settings import Settings
 from appliance.verbs.doctor import Examination
 from appliance.verbs.drift import Said
+from appliance.verbs.quality import Examined
 from appliance.watching.qa import QaRecord
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
@@ -62,6 +63,7 @@ WRITTEN: dict[str, type[BaseModel]] = {
     "doctor": Examination,
     "drift": Said,
     "library-exchange": Exchange,
+    "examined": Examined,
     "feedback": FeedbackExport,
     "coverage": CoverageExport,
     "proof": Proof,

@@ -195,3 +195,25 @@ def test_a_bundle_that_does_not_analyse_the_phantom_records_nothing(
     with pytest.raises(BundleRefused, match="does not analyse the phantom: spacing") as caught:
         pack(tiny_source, phantom=True)
     assert caught.value.code == "bundle_source"
+
+
+@pytest.mark.usefixtures("coarse")
+def test_a_bundle_whose_preprocessing_is_not_faithful_is_refused(
+    tiny_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cut(manifest: dict[str, Any]) -> None:
+        """Its patches show no soft tissue."""
+        (window,) = (
+            op for op in manifest["networks"]["classify"]["preprocess"] if op["op"] == "window"
+        )
+        window["high"] = 0.0
+
+    change(tiny_source, cut)
+    out = tmp_path / "out.scanside"
+    assert main(["pack", str(tiny_source), "--phantom", "-o", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "classify: contrast (" in error
+    assert "0.90 at 10 mm" in error
+    assert "[bundle_unfaithful] Correct `preprocess`" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
