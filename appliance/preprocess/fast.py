@@ -16,6 +16,7 @@ receiving, a slice of 2 ms then takes 60. Nor does a result depend on the number
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -105,7 +106,12 @@ def tensor(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) ->
     values = [p for p in read.points if not isinstance(p, Pad)]
     out = _padded(shape, read.points)
     rows, columns = slice(box.low[1], box.high[1]), slice(box.low[2], box.high[2])
-    weights = reference.plane_weights(stack.z_mm, whole.spacing_mm[0])[box.low[0] : box.high[0]]
+    sd_mm = 0.0 if read.soften is None else read.soften.sd_mm
+    weights = reference.plane_weights(stack.z_mm, whole.spacing_mm[0], sd_mm)
+    weights = weights[box.low[0] : box.high[0]]
+    soft = None if read.soften is None else _Soft.of(sd_mm, whole, box)
+    if soft is not None:
+        rows, columns = soft.rows, soft.columns
     scale, shift, clipped = _affine(values[0]) if values else (1.0, 0.0, False)
     used: dict[int, F32] = {}
     for k, row in enumerate(weights):
@@ -114,7 +120,11 @@ def tensor(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) ->
         used = {
             i: used[i] if i in used else _inplane_of(stack, i, whole)[rows, columns] for i in near
         }
-        _weigh(list(used.values()), [float(row[i]) * scale for i in near], shift, voxels)
+        # a Gaussian changes neither scale nor shift: its weights add up to 1
+        flat = voxels if soft is None else soft.room
+        _weigh(list(used.values()), [float(row[i]) * scale for i in near], shift, flat)
+        if soft is not None:
+            soft.into(voxels)
         if clipped:
             np.clip(voxels, 0, 1, out=voxels)
         for op in values[1:]:
@@ -126,6 +136,37 @@ def tensor(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) ->
     return out[None, None], plan.sub_grid(whole, box)
 
 
+@dataclass(frozen=True, slots=True)
+class _Soft:
+    """A Gaussian in the plane, of the part of it that a box needs."""
+
+    rows: slice
+    columns: slice
+    down: F32
+    across: F32
+    inside: tuple[slice, slice]
+    """The box in what rows and columns name."""
+    room: F32
+
+    @classmethod
+    def of(cls, sd_mm: float, whole: Grid, box: Box) -> _Soft:
+        kernels, wide, inside = [], [], []
+        for axis in (1, 2):
+            mm, low, high = whole.spacing_mm[axis], box.low[axis], box.high[axis]
+            reach = plan.reach(sd_mm, mm)
+            kernels.append(reference.gaussian(sd_mm / mm, reach))
+            wide.append(slice(max(low - reach, 0), min(high + reach, whole.shape[axis])))
+            inside.append(slice(low - wide[-1].start, high - wide[-1].start))
+        room = np.empty([part.stop - part.start for part in wide], np.float32)
+        return cls(wide[0], wide[1], kernels[0], kernels[1], (inside[0], inside[1]), room)
+
+    def into(self, voxels: F32) -> None:
+        """The box of `room`, softened; where the grid ends its edge is repeated."""
+        border = cv2.BORDER_REPLICATE
+        soft = cv2.sepFilter2D(self.room, -1, self.across, self.down, borderType=border)
+        voxels[:] = soft[self.inside]
+
+
 def gathered(
     stack: Stack, ops: Sequence[Op], centers: Sequence[Vector], views: Literal[1, 2, 4, 8] = 1
 ) -> F32:
@@ -133,6 +174,16 @@ def gathered(
     read = plan.steps(ops)
     if read.cube is None or views != 1:  # a few dozen small patches: the reference is fast enough
         return reference.apply_patches(stack, ops, centers, views)
+    if read.soften is not None:
+        wider, more = plan.to_soften(stack, ops)
+        soft = [
+            reference.soften_inside(one[None], stack, ops, more)
+            for one in gathered(stack, wider, centers)
+        ]
+        made = (
+            np.concatenate(soft) if soft else np.empty((0, 1, *(read.cube.size,) * 3), np.float32)
+        )
+        return reference.points(made, read.points)
     values = [p for p in read.points if not isinstance(p, Pad)]
     air = reference.points(np.full((1, 1, 1), reference.AIR_HU, np.float32), values).item()
     out = np.full((len(centers), 1, *(read.cube.size,) * 3), air, np.float32)

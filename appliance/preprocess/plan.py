@@ -10,8 +10,8 @@ Rules.
 3. Every Grid carries its 4x4 to LPS (PS3.3 C.7.6.2.1.1), so a voxel can always be named in the
    patient. A crop is a sub-grid: it never moves a voxel.
 4. An op list reads: rescale, orient (both hold of every Stack), then resample and crop, or patch,
-   or cube, then window, zscore and at most one pad in any order. Anything else is refused by
-   name.
+   or cube, then soften, then window, zscore and at most one pad in any order. Anything else is
+   refused by name.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from appliance.preprocess.spec import (
     Patch,
     Resample,
     Rescale,
+    Soften,
     Square,
     Window,
     ZScore,
@@ -64,15 +65,18 @@ class Steps:
     crop: Crop | None
     patch: Patch | None
     cube: Cube | None
+    soften: Soften | None
+    """None too for one that changes nothing."""
     points: tuple[Window | ZScore | Pad, ...]
 
 
 def steps(ops: Sequence[Op]) -> Steps:
     """An op list -> Steps. BundleRefused (`bundle_preprocess`) names an op out of its place."""
-    read = Steps(None, None, None, None, ())
+    read = Steps(None, None, None, None, None, ())
+    softened = False
     for op in ops:
         cut = (read.crop, read.patch, read.cube)
-        late = bool(read.points) or any(earlier is not None for earlier in cut)
+        late = softened or bool(read.points) or any(earlier is not None for earlier in cut)
         if isinstance(op, (Rescale, Orient)):
             fits = not late and read.spacing_mm is None
         elif isinstance(op, Resample):
@@ -87,6 +91,9 @@ def steps(ops: Sequence[Op]) -> Steps:
         elif isinstance(op, Cube):
             fits = not late and read.spacing_mm is None
             read = replace(read, cube=op)
+        elif isinstance(op, Soften):
+            fits = not softened and not read.points
+            softened, read = True, replace(read, soften=op if op.sd_mm > 0 else None)
         elif isinstance(op, (Display, Collimation, Square)):
             fits = False
         else:
@@ -97,8 +104,8 @@ def steps(ops: Sequence[Op]) -> Steps:
         if not fits:
             raise BundleRefused(
                 f"preprocess: op {op.op!r} cannot stand here",
-                remedy="Order: rescale, orient, resample, crop or patch or cube, window, zscore, "
-                "one pad.",
+                remedy="Order: rescale, orient, resample, crop or patch or cube, soften, window, "
+                "zscore, one pad.",
                 code="bundle_preprocess",
             )
     return read
@@ -272,6 +279,25 @@ def voxels(stack: Stack, ops: Sequence[Op], crop: tuple[Grid, Box] | None) -> in
     whole, box = placed(stack, read, crop)
     multiple = next((p.multiple for p in read.points if isinstance(p, Pad)), 1)
     return math.prod(n + -n % multiple for n in sub_grid(whole, box).shape)
+
+
+def reach(sd_mm: float, spacing_mm: float) -> int:
+    """How many voxels to either side a Gaussian of this SD touches; what lies beyond weighs under
+    1e-4 together."""
+    return math.ceil(4 * sd_mm / spacing_mm) + 1 if sd_mm > 0 else 0
+
+
+def to_soften(stack: Stack, ops: Sequence[Op]) -> tuple[tuple[Op, ...], int]:
+    """An op list of patches or cubes with a soften op -> what is gathered for it (larger ones, in
+    HU), and by how many voxels on every side. ValueError for another list."""
+    read = steps(ops)
+    cut = read.cube or read.patch
+    if read.soften is None or cut is None:
+        raise ValueError("these ops soften no patch or cube")
+    mm = cut.spacing_mm if isinstance(cut, Cube) else min(native_spacing(stack)[1:])
+    more = reach(read.soften.sd_mm, mm)
+    # it may be larger than what a manifest may ask for: the copy is not validated
+    return (cut.model_copy(update={"size": cut.size + 2 * more}),), more
 
 
 def centre(plane: Plane) -> NDArray[np.float64]:

@@ -29,6 +29,8 @@ Near = tuple[NDArray[np.intp], F32, NDArray[np.intp]]
 
 AIR_HU = -1000.0
 VIEWS = 8
+TURNS = 512
+"""Frequencies of `gaussian`: many more than it has weights."""
 
 
 def axis_weights(pixels: int, spacing_mm: float, target_mm: float) -> F32:
@@ -61,8 +63,12 @@ def _axis_weights(
     return _linear(at, pixels.astype(np.float64))
 
 
-def plane_weights(z_mm: NDArray[np.float64], target_mm: float) -> F32:
-    """Matrix [voxels, planes] along the normal, from the planes' positions in mm, rising."""
+def plane_weights(z_mm: NDArray[np.float64], target_mm: float, sd_mm: float = 0.0) -> F32:
+    """Matrix [voxels, planes] along the normal, from the planes' positions in mm, rising; softened
+    by `sd_mm`."""
+    if sd_mm > 0:
+        along = np.ascontiguousarray(plane_weights(z_mm, target_mm).T)
+        return np.ascontiguousarray(softened(along, (target_mm,), sd_mm).T)
     between = plan.distance(z_mm)
     centres = plan.through(z_mm, target_mm)
     if target_mm > between:
@@ -106,6 +112,32 @@ def inplane(hu: HU, spacing_mm: Pair, target_mm: float | Pair) -> F32:
 def through(planes: F32, z_mm: NDArray[np.float64], target_mm: float) -> F32:
     """Planes [n, y, x] at rising positions z_mm [n] -> [z, y, x] at `target_mm` on the normal."""
     return np.asarray(np.tensordot(plane_weights(z_mm, target_mm), planes, axes=1), np.float32)
+
+
+def gaussian(sd: float, reach: int) -> F32:
+    """Weights [2 reach + 1] of the discrete Gaussian of this SD in voxels; they add up to 1.
+
+    Its spectrum is exp(sd^2 (cos w - 1)) (Lindeberg, IEEE PAMI 1990;12:234-254).
+    """
+    turns = np.arange(TURNS) * (2 * np.pi / TURNS)
+    spectrum = np.exp(sd**2 * (np.cos(turns) - 1))
+    places = np.arange(-reach, reach + 1)
+    weights = np.maximum((spectrum * np.cos(np.outer(places, turns))).mean(axis=1), 0)
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def softened(values: F32, spacing_mm: Sequence[float], sd_mm: float) -> F32:
+    """A Gaussian along each of the last axes, which have these spacings; edges repeated."""
+    for axis, mm in zip(range(-len(spacing_mm), 0), spacing_mm, strict=True):
+        reach, size = plan.reach(sd_mm, mm), values.shape[axis]
+        ends = [(0, 0)] * values.ndim
+        ends[axis] = (reach, reach)
+        wide = np.moveaxis(np.pad(values, ends, mode="edge"), axis, 0)
+        out = np.zeros_like(wide[:size])
+        for k, weight in enumerate(gaussian(sd_mm / mm, reach)):
+            out += weight * wide[k : k + size]
+        values = np.moveaxis(out, 0, axis)
+    return np.ascontiguousarray(values)
 
 
 def window(values: F32, low: float, high: float) -> F32:
@@ -228,8 +260,11 @@ def apply(stack: Stack, ops: Sequence[Op], crop_to: tuple[Grid, Box] | None) -> 
     pixel = stack.planes[0].geometry.spacing_mm
     target = whole.spacing_mm[1:]
     planes = np.stack([inplane(p.native, pixel, (target[0], target[1])) for p in stack.planes])
-    volume = crop(through(planes, stack.z_mm, whole.spacing_mm[0]), box)
-    return np.ascontiguousarray(points(volume, read.points)[None, None]), plan.sub_grid(whole, box)
+    volume = through(planes, stack.z_mm, whole.spacing_mm[0])
+    if read.soften is not None:
+        volume = softened(volume, whole.spacing_mm, read.soften.sd_mm)
+    values = points(crop(volume, box), read.points)
+    return np.ascontiguousarray(values[None, None]), plan.sub_grid(whole, box)
 
 
 def apply_patches(
@@ -238,8 +273,26 @@ def apply_patches(
     """What `Backend.gather` gives: patches [n * number, 1, size, size], or, of a cube op, cubes
     [n, 1, size, size, size], of which there is one view. ValueError without either op."""
     read = plan.steps(ops)
-    if read.cube is not None and number == 1:
-        return points(cubes(stack, centers, read.cube), read.points)
-    if read.patch is None:
+    if (read.patch is None and read.cube is None) or (read.cube is not None and number != 1):
         raise ValueError("these ops have no patch, or several views of a cube")
-    return views(points(patches(stack, centers, read.patch.size), read.points), number)
+    if read.soften is not None:
+        wider, more = plan.to_soften(stack, ops)
+        values = soften_inside(apply_patches(stack, wider, centers), stack, ops, more)
+    elif read.cube is not None:
+        values = cubes(stack, centers, read.cube)
+    else:
+        values = patches(stack, centers, read.patch.size if read.patch else 0)
+    values = points(values, read.points)
+    return values if read.cube is not None else views(values, number)
+
+
+def soften_inside(values: F32, stack: Stack, ops: Sequence[Op], more: int) -> F32:
+    """What was gathered for a soften op (plan.to_soften), softened and cut to what it is for."""
+    read = plan.steps(ops)
+    sd_mm = read.soften.sd_mm if read.soften is not None else 0.0
+    if read.cube is not None:
+        spacing: tuple[float, ...] = (read.cube.spacing_mm,) * 3
+    else:
+        spacing = plan.native_spacing(stack)[1:]
+    inside = (..., *(slice(more, -more),) * len(spacing))
+    return np.ascontiguousarray(softened(values, spacing, sd_mm)[inside])

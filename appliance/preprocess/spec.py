@@ -51,6 +51,19 @@ class Crop(Record):
     margin_mm: float = Field(ge=0)
 
 
+class Soften(Record):
+    """A Gaussian of this SD along every axis, on what was resampled or gathered; 0: as it is.
+
+    Its weights are those of the discrete Gaussian (Lindeberg, IEEE PAMI 1990;12:234-254), whose SD
+    is exact however wide the voxels are. A volume's edges are repeated, and a crop changes no
+    voxel; a cube and a patch see what lies around them, and a patch only its own plane.
+    """
+
+    op: Literal["soften"] = "soften"
+    version: Literal[1] = 1
+    sd_mm: float = Field(ge=0, le=4)
+
+
 class Pad(Record):
     """At the end of each axis up to a multiple; `value` is in the unit of the ops before it."""
 
@@ -130,6 +143,7 @@ Op = Annotated[
     | Orient
     | Resample
     | Crop
+    | Soften
     | Pad
     | Window
     | ZScore

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.implant.nodules import Block, blurred_in_plane, correlated_noise
+from appliance.quality.implant import Block, blurred_in_plane, correlated_noise
 from training.read.volume import F32, F64
 
 FINE_MM = 1.0

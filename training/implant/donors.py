@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from appliance.quality.implant import Shape
 from training.errors import DataError
-from training.implant.shapes import Shape, occupancy_of, shape_of
+from training.implant.shapes import occupancy_of, shape_of
 from training.read.files import whole
 from training.read.left_out import KEY, PATIENTS
 from training.read.study_index import patient_key, split_of

@@ -5,8 +5,7 @@ Rules.
 2. A host's own lesions and its boxed mass are kept free of implants. Those that too few
    radiologists marked (`unsure`) are no lesson and neither found nor false.
 3. The evaluation set of a host is fixed by its seeds, and by the shapes: those of LIDC patients of
-   val. An implant that changes less than SEEN of its own body by CHANGED_HU is drawn again: on
-   slices thicker than it is, or inside a bronchus' wall, nobody could see it.
+   val. An implant that nobody could see (`appliance.quality.implant`, rule 5) is drawn again.
 """
 
 from __future__ import annotations
@@ -17,24 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from training.implant.nodules import (
+from appliance.quality.implant import (
     Block,
     Implant,
     Nodule,
-    Places,
+    Shape,
     draw_kind,
-    find_places,
-    host_noise,
-    implant,
+    implanted,
+    pick_shape,
 )
-from training.implant.shapes import Shape, pick_shape
+from training.implant.nodules import Places, find_places, host_noise
 from training.read.shared_series import host_boxes, host_lungs, known_lesions, mass_of_boxes
-from training.read.volume import F32, F64, Bool, Volume
+from training.read.volume import F64, Bool, Volume
 
-SEEN, CHANGED_HU = 0.5, 80.0
-"""Least share of an implant's body that changed by so many HU."""
-SPICULE_MM = 16.0
-"""How far from its body an implant may change anything, rounded up."""
 SPOTS = {"R01-001": ((95.0, -192.0, -177.0), (-118.0, -172.0, -199.0))}
 """Of a host: spots of 3 to 4 mm that look like nodules in all three planes, seen after networks
 that never saw their host had found them; nobody has marked them. LPS mm."""
@@ -130,33 +124,3 @@ def with_implants(
             others.append(Target(one.center_mm, diameter))
             break
     return volume, done
-
-
-def implanted(
-    rng: np.random.Generator, block: Block, at_mm: F64, nodule: Nodule, before: F32
-) -> Implant | None:
-    """`implant`, but None, and nothing done, also where too little of it can be seen (rule 3).
-
-    `before` [z, y, x] is the block without this nodule.
-    """
-    around = near(block, at_mm, nodule.diameter_mm / 2 + SPICULE_MM)
-    as_it_was = block.hu[around].copy()
-    one = implant(rng, block, at_mm, nodule)
-    if one is not None and visible_share(one, before, block.hu) < SEEN:
-        block.hu[around] = as_it_was
-        return None
-    return one
-
-
-def near(block: Block, center_mm: F64, reach_mm: float) -> tuple[slice, slice, slice]:
-    """The part of a block within `reach_mm` of a point along each axis."""
-    low = np.maximum(np.floor((center_mm - reach_mm) / block.spacing), 0).astype(int)
-    high = np.ceil((center_mm + reach_mm) / block.spacing).astype(int) + 1
-    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return z, y, x
-
-
-def visible_share(one: Implant, before: F32, after: F32) -> float:
-    """Share of the implant's body, by volume, that changed its CT by CHANGED_HU or more."""
-    changed = np.abs(after[one.part] - before[one.part]) >= CHANGED_HU
-    return float(one.occupancy[changed].sum() / max(float(one.occupancy.sum()), 1e-6))

@@ -26,18 +26,20 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from training.implant.hosts import Target
-from training.implant.nodules import (
+from appliance.quality.implant import (
+    SHAPE_MM,
     SOFT_HU,
     Block,
+    Shape,
     blurred_in_plane,
     correlated_noise,
-    host_noise,
     on_grid,
+    sphere_diameter,
     spiked,
     turned,
 )
-from training.implant.shapes import SHAPE_MM, Shape, sphere_diameter
+from training.implant.hosts import Target
+from training.implant.nodules import host_noise
 from training.read.shared_series import host_boxes, host_lungs, known_lesions, mass_of_boxes
 from training.read.volume import F32, F64, Volume, resample
 

@@ -36,12 +36,12 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from appliance.quality.implant import Implant, sphere_diameter
 from appliance.series import pixels
 from training.errors import DataError
 from training.implant.donors import unpack_lidc
 from training.implant.hosts import Host, Target, to_lps
-from training.implant.nodules import Implant, find_places, host_noise
-from training.implant.shapes import sphere_diameter
+from training.implant.nodules import find_places, host_noise
 from training.read.datasets import dicom_files, named_in, read_dicom
 from training.read.files import whole_folder
 from training.read.folders import shared_folder, work_folder

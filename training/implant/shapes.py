@@ -7,28 +7,15 @@ distance maps. Which patients they are of: `training.implant.donors`.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from appliance.quality.implant import SHAPE_MM, Shape, sphere_diameter
 from training.read.volume import F32, Bool
-
-SHAPE_MM = 0.6
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One nodule's occupancy, 0-255 for 0-1, on a cube grid of SHAPE_MM."""
-
-    occupancy: npt.NDArray[np.uint8]
-    diameter_mm: float  # sphere of equal volume
-    spiculation: int  # 1 (none) to 5, the reader's rating
-    patient: str = ""  # key of the LIDC patient that it is of
 
 
 def occupancy_of(outlines: Sequence[tuple[float, npt.NDArray[np.int32]]], pixel_mm: float) -> F32:
@@ -79,21 +66,3 @@ def shape_of(occupancy: F32, spiculation: int) -> Shape | None:
     low, high = filled.min(0), filled.max(0) + 1
     cut = occupancy[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     return Shape((cut * 255).astype(np.uint8), diameter, spiculation)
-
-
-def sphere_diameter(volume_mm3: float) -> float:
-    """Diameter of the sphere of this volume."""
-    return float((6 * volume_mm3 / np.pi) ** (1 / 3))
-
-
-def pick_shape(rng: np.random.Generator, shapes: Sequence[Shape], diameter_mm: float) -> Shape:
-    """A shape whose own diameter is within a factor of 1.5 (one of the ten nearest where there is
-    none).
-
-    `shapes` are sorted by diameter.
-    """
-    low = bisect.bisect_left(shapes, diameter_mm / 1.5, key=lambda s: s.diameter_mm)
-    high = bisect.bisect_right(shapes, diameter_mm * 1.5, key=lambda s: s.diameter_mm)
-    if high - low < 10:
-        low, high = max(min(low, len(shapes)) - 10, 0), min(high + 10, len(shapes))
-    return shapes[int(rng.integers(low, high))]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from appliance.quality.implant import correlated_noise
 from training.implant.hosts import Host
-from training.implant.nodules import Places, correlated_noise, find_places
+from training.implant.nodules import Places, find_places
 from training.read.volume import F32, F64, Bool, Volume
 
 

@@ -34,13 +34,13 @@ from pydantic import ValidationError
 from appliance.comparison import Followed
 from appliance.lines.compare import Bundles, Loaded, compare
 from appliance.prior.growth import YEAR_DAYS
+from appliance.quality.implant import Shape
 from appliance.records import Vector
 from appliance.report import Finding, Report
 from appliance.runtime.comparing import LAYING
 from training.errors import DataError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
-from training.implant.shapes import Shape
 from training.judge.aims import Judged, Lesion, table
 from training.judge.opened import Opened, open_bundle
 from training.judge.registration import FACTORY, lungs_of

@@ -37,6 +37,7 @@ from appliance.preprocess.spec import Cube as CubeOp
 from appliance.preprocess.spec import Orient, Rescale
 from appliance.prior.change import Measuring, changes
 from appliance.prior.entry import CUBE, CUBE_MM, Cube, Entry, Facts, Image, ImageNames, Person
+from appliance.quality.implant import Block, Nodule, Shape, implant, pick_shape
 from appliance.records import Grid, Pair
 from appliance.report import (
     BackendRef,
@@ -51,8 +52,6 @@ from appliance.report import (
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
-from training.implant.nodules import Block, Nodule, implant
-from training.implant.shapes import Shape, pick_shape
 from training.judge.opened import open_bundle
 from training.read.folders import shared_folder, work_folder
 from training.read.volume import F32, F64, Volume, stack_of

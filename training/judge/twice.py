@@ -29,12 +29,20 @@ from appliance.phantom import instances
 from appliance.phantom.chest import Phantom
 from appliance.prior import made, patient
 from appliance.prior.entry import Entry, Person
+from appliance.quality.implant import (
+    KINDS,
+    SPICULE_MM,
+    Block,
+    Nodule,
+    Shape,
+    implanted,
+    near,
+    pick_shape,
+)
 from appliance.records import Identity, Stack
 from appliance.report import Status, Times
 from training.errors import DataError
-from training.implant.hosts import SPICULE_MM, Host, implanted, near, to_lps
-from training.implant.nodules import KINDS, Block, Nodule
-from training.implant.shapes import Shape, pick_shape
+from training.implant.hosts import Host, to_lps
 from training.judge.breath import Breath, Exam, Scan, cropped, lung_box, moved, scanned
 from training.judge.opened import Opened
 from training.read.volume import F32, F64, Bool, Volume, resample
@@ -277,7 +285,7 @@ def _put(
         if size is None:
             continue
         at_mm = (exam.volume.zyx(at) + 0.5) * block.spacing
-        part = near(block, at_mm, size / 2 + SPICULE_MM)
+        part = near(block.spacing, at_mm, size / 2 + SPICULE_MM)
         as_it_was = block.hu[part].copy()
         one = replace(nodule, diameter_mm=size)
         if implanted(np.random.default_rng(turn), block, at_mm, one, bare) is None:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from training.read.volume import F32, Axis, box_mean, window
+from appliance.quality.implant import Axis, box_mean
+from training.read.volume import F32, window
 
 GRID_3D = (8, 12, 12)
 GRID_2D = (16, 16)

@@ -49,15 +49,6 @@ class Volume:
         return np.asarray(mm[..., ::-1] / np.asarray(self.spacing), np.float64)
 
 
-@dataclass(frozen=True)
-class Axis:
-    """`count` cells of `cell_mm` from `start_mm` on."""
-
-    count: int
-    cell_mm: float
-    start_mm: float
-
-
 def resample(hu: F32, spacing: Sequence[float], target: Sequence[float]) -> F32:
     """[z, y, x] at `spacing` (mm, z y x) on the grid of `target` spacing."""
     wz, wy, wx = (axis_weights(n, s, t) for n, s, t in zip(hu.shape, spacing, target, strict=True))
@@ -67,15 +58,6 @@ def resample(hu: F32, spacing: Sequence[float], target: Sequence[float]) -> F32:
         planes[i] = wy @ (plane @ across)
     flat = wz @ planes.reshape(planes.shape[0], -1)
     return np.asarray(flat.reshape(-1, *planes.shape[1:]), np.float32)
-
-
-def box_mean(target: Axis, source: Axis) -> F32:
-    """Matrix [target.count, source.count]: means over the target's cells of what is constant in
-    each of the source's; 0 outside of it."""
-    low = target.start_mm + np.arange(target.count)[:, None] * target.cell_mm
-    at = source.start_mm + np.arange(source.count)[None, :] * source.cell_mm
-    overlap = np.minimum(low + target.cell_mm, at + source.cell_mm) - np.maximum(low, at)
-    return np.asarray(np.clip(overlap, 0, None) / target.cell_mm, np.float32)
 
 
 def window(hu: F32) -> F32:

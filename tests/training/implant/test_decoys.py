@@ -9,8 +9,8 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 
 from scipy import ndimage
 
+from appliance.quality.implant import Block
 from training.implant.decoys import add_vessels, vessel
-from training.implant.nodules import Block
 
 
 def test_a_vessel_thins_out_at_its_ends_and_runs_through_its_place() -> None:

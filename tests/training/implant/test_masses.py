@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from scipy import ndimage
 
+from appliance.quality.implant import SHAPE_MM, Block, Shape
 from training.implant.hosts import Target
 from training.implant.masses import (
     UNKNOWN,
@@ -26,8 +27,7 @@ from training.implant.masses import (
     same_shape,
     with_masses,
 )
-from training.implant.nodules import Block
-from training.implant.shapes import SHAPE_MM, Shape, shape_of
+from training.implant.shapes import shape_of
 from training.read.volume import Volume
 
 SPACING = (3.0, 3.0, 3.0)

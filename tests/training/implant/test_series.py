@@ -16,13 +16,12 @@ pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[t
 
 from scipy import ndimage
 
+from appliance.quality.implant import SHAPE_MM, Implant, Shape, sphere_diameter
 from training.errors import DataError
 from training.evaluate import known_of
 from training.implant import series
 from training.implant.hosts import Host, with_implants
-from training.implant.nodules import Implant
 from training.implant.series import axes_mm, read_host, write_series
-from training.implant.shapes import SHAPE_MM, Shape, sphere_diameter
 from training.implant.synthetic import made_up_host
 from training.read.datasets import dicom_stack, named_in, read_dicom
 from training.read.study_index import patient_key

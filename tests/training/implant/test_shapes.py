@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-from training.implant.shapes import (
-    SHAPE_MM,
-    Shape,
-    occupancy_of,
-    pick_shape,
-)
+from appliance.quality.implant import SHAPE_MM
+from training.implant.shapes import occupancy_of
 
 
 def test_outlines_exclude_the_pixels_they_run_on() -> None:
@@ -19,12 +15,3 @@ def test_outlines_exclude_the_pixels_they_run_on() -> None:
     occupied = occupancy_of([(float(z), square) for z in range(6)], 1.0)
     # 9 x 9 pixels of 1 mm inside the outline, 6 slices of 1 mm
     assert occupied.sum() * SHAPE_MM**3 == pytest.approx(81 * 6, rel=0.12)
-
-
-def test_a_shape_of_about_the_size_is_picked() -> None:
-    shapes = [Shape(np.ones((2, 2, 2), np.uint8), float(d), 1) for d in np.linspace(4, 30, 200)]
-    rng = np.random.default_rng(5)
-    picked = [pick_shape(rng, shapes, 10.0).diameter_mm for _ in range(50)]
-    assert min(picked) >= 10 / 1.51
-    assert max(picked) <= 10 * 1.51
-    assert pick_shape(rng, shapes, 60.0).diameter_mm > 25

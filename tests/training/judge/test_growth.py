@@ -11,9 +11,8 @@ import pytest
 from appliance.bundle.lines import Repeatability
 from appliance.prior.change import Measuring, changes
 from appliance.prior.entry import CUBE
+from appliance.quality.implant import SHAPE_MM, Block, Nodule, Shape
 from rigs.two_exams import bundles
-from training.implant.nodules import Block, Nodule
-from training.implant.shapes import SHAPE_MM, Shape
 from training.judge.growth import FAR, FLOOR_MM, Kernel, Two, kernels, row_of, scanned, table
 
 CELL = ((6.0, 10.0), "solid", True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from appliance.quality.implant import SHAPE_MM, Shape
 from rigs.two_lungs import two_lungs
 from training.errors import DataError
 from training.implant.hosts import Host
 from training.implant.nodules import find_places
-from training.implant.shapes import SHAPE_MM, Shape
 from training.judge.breath import Exam, Scan
 from training.judge.opened import open_bundle
 from training.judge.registration import FACTORY

@@ -12,7 +12,8 @@ import pytest
 
 from appliance.preprocess import reference
 from appliance.preprocess.spec import Resample
-from training.read.volume import Axis, Volume, box_mean, resample, stack_of, window
+from appliance.quality.implant import Axis, box_mean
+from training.read.volume import Volume, resample, stack_of, window
 
 
 def test_a_resampled_ramp_keeps_its_mean() -> None:

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from appliance.quality.implant import blurred_in_plane
 from training.implant.masses import same_shape, soft_tissue_spread
-from training.implant.nodules import blurred_in_plane, host_noise
+from training.implant.nodules import host_noise
 from training.read.volume import F32, F64, Bool, Volume, resample
 
 Side = Literal["right", "left"]

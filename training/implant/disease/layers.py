@@ -22,8 +22,8 @@ from typing import Literal
 
 import numpy as np
 
+from appliance.quality.implant import blurred_in_plane, correlated_noise
 from training.implant.disease.chest import Lung, Spacing
-from training.implant.nodules import blurred_in_plane, correlated_noise
 from training.read.volume import F32, Bool
 
 Kind = Literal[

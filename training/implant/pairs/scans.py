@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from training.read.volume import AIR_HU, F32, Bool, box_mean
-from training.read.volume import Axis as Cells
+from appliance.quality.implant import Axis as Cells
+from appliance.quality.implant import box_mean
+from training.read.volume import AIR_HU, F32, Bool
 
 CUT_SHARE = 0.25
 CUT_MOST = 0.25

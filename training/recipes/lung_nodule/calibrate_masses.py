@@ -36,13 +36,13 @@ from appliance.bundle.heads import Calibration, MassHead
 from appliance.interpret import detect, mass, measure
 from appliance.interpret.detect import sigmoid
 from appliance.interpret.mass import Measured
+from appliance.quality.implant import Shape
 from appliance.records import Candidate, Vector
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Target, load_host, to_lps, with_implants
 from training.implant.masses import Mass, MassHost, with_masses
 from training.implant.masses import load_host as load_mass_host
-from training.implant.shapes import Shape
 from training.judge.calibration import fit
 from training.judge.froc import Marks, Places, froc, verdicts_of
 from training.judge.metrics import wilson

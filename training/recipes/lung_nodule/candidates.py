@@ -38,11 +38,11 @@ from appliance.bundle.heads import Calibration
 from appliance.interpret import detect, segment
 from appliance.preprocess import plan, reference
 from appliance.preprocess.spec import Cube, Window
+from appliance.quality.implant import Shape
 from appliance.records import Candidate, Stack
 from training.errors import DataError, RunError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, Target, load_host, with_implants
-from training.implant.shapes import Shape
 from training.learn.knobs import knobs_from_command_line
 from training.read.files import file_digest, whole
 from training.read.folders import shared_folder, work_folder

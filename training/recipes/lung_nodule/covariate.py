@@ -35,10 +35,10 @@ import numpy as np
 from scipy import ndimage
 
 from appliance.quality import noise, slices
+from appliance.quality.implant import blurred_in_plane, correlated_noise
 from training.errors import RunError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import load_host, to_lps, with_implants
-from training.implant.nodules import blurred_in_plane, correlated_noise
 from training.judge.calibration import fit
 from training.judge.froc import Marks, Places, froc, rows_of, verdicts_of
 from training.judge.metrics import I64, between

@@ -32,12 +32,12 @@ from appliance.bundle.heads import DENSITIES
 from appliance.interpret import measure
 from appliance.preprocess import plan
 from appliance.preprocess.spec import Cube
+from appliance.quality.implant import Shape
 from appliance.records import Grid
 from appliance.report import Finding
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
-from training.implant.shapes import Shape
 from training.judge.metrics import agreement, dice, estimate, hausdorff_mm
 from training.read.folders import shared_folder, work_folder
 from training.read.volume import F32

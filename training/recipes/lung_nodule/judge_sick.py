@@ -30,6 +30,7 @@ from scipy import ndimage
 
 from appliance.lines.budget import Budget
 from appliance.lines.nodules import analyse
+from appliance.quality.implant import Shape
 from appliance.reasons import Code
 from appliance.report import Finding
 from training.errors import DataError, command
@@ -37,7 +38,6 @@ from training.implant.disease.chest import Chest, chest_of
 from training.implant.disease.paint import Sick, Wanted, paint
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host, to_lps, with_implants
-from training.implant.shapes import Shape
 from training.judge.opened import Opened, open_bundle
 from training.read.folders import shared_folder, work_folder
 from training.read.shared_series import NODULE_SERIES, host_lungs

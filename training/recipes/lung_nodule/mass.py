@@ -26,6 +26,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from appliance.quality.implant import Block, Shape, pick_shape
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Target
@@ -44,8 +45,6 @@ from training.implant.masses import (
     put_mass,
     put_nodule,
 )
-from training.implant.nodules import Block
-from training.implant.shapes import Shape, pick_shape
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Job, Schedule, fit
 from training.learn.losses import centernet_focal, centre_l1, focal, soft_dice

@@ -26,12 +26,21 @@ from torch.nn import functional
 from appliance.bundle.heads import DENSITIES
 from appliance.preprocess import reference
 from appliance.preprocess.reference import axis_weights
+from appliance.quality.implant import (
+    KINDS,
+    SHAPE_MM,
+    Block,
+    Nodule,
+    Shape,
+    implant,
+    on_grid,
+    pick_shape,
+    turned,
+)
 from appliance.records import Stack
 from training.errors import command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
-from training.implant.nodules import KINDS, Block, Nodule, implant, on_grid, turned
-from training.implant.shapes import SHAPE_MM, Shape, pick_shape
 from training.implant.synthetic import made_up_hosts
 from training.learn.knobs import knobs_from_command_line
 from training.learn.loop import Job, Schedule, fit

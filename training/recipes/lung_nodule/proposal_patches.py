@@ -22,10 +22,19 @@ import torch
 from scipy import ndimage
 
 from appliance.preprocess.reference import axis_weights
+from appliance.quality.implant import (
+    Block,
+    Implant,
+    Nodule,
+    Shape,
+    blurred_in_plane,
+    draw_kind,
+    implanted,
+    pick_shape,
+)
 from training.implant.decoys import add_vessels
-from training.implant.hosts import Host, Target, implanted
-from training.implant.nodules import Block, Implant, Nodule, Places, blurred_in_plane, draw_kind
-from training.implant.shapes import Shape, pick_shape
+from training.implant.hosts import Host, Target
+from training.implant.nodules import Places
 from training.learn.warp import Move, moved, warped, way_back
 from training.read.volume import F32, F64, resample, window
 

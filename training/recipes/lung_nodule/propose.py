@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from appliance.quality.implant import Shape
 from training.errors import RunError, command
 from training.implant.donors import cached_shapes
 from training.implant.hosts import Host, load_host
-from training.implant.shapes import Shape
 from training.implant.synthetic import made_up_hosts
 from training.learn.checkpoint import fill, load_checkpoint
 from training.learn.knobs import knobs_from_command_line

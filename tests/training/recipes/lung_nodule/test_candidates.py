@@ -13,10 +13,10 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 
 from appliance.backend.cpu import CpuBackend
 from appliance.preprocess.spec import Cube, Orient, Patch, Rescale, Window
+from appliance.quality.implant import Shape
 from training.errors import RunError
 from training.implant.hosts import Host, Target
 from training.implant.nodules import Places
-from training.implant.shapes import Shape
 from training.read.volume import Volume, stack_of
 from training.recipes.lung_nodule import bundle, candidates
 from training.recipes.lung_nodule.candidates import (

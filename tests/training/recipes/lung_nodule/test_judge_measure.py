@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
+from appliance.quality.implant import SHAPE_MM, Shape
 from training.implant.hosts import Host
 from training.implant.nodules import Places
-from training.implant.shapes import SHAPE_MM, Shape, shape_of
+from training.implant.shapes import shape_of
 from training.read.volume import Volume
 from training.recipes.lung_nodule.judge_measure import (
     PLAIN,

@@ -14,9 +14,9 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip insta
 
 from scipy import ndimage  # noqa: E402
 
+from appliance.quality.implant import Shape  # noqa: E402
 from training.implant.hosts import Target  # noqa: E402
 from training.implant.masses import UNKNOWN, Mass, MassHost  # noqa: E402
-from training.implant.shapes import Shape  # noqa: E402
 from training.learn.checkpoint import load_checkpoint  # noqa: E402
 from training.networks import DrawnMassNet, MassNet  # noqa: E402
 from training.read.volume import Volume  # noqa: E402

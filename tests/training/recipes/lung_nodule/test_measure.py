@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from scipy import ndimage  # noqa: E402
 
 from appliance.bundle.heads import DENSITIES  # noqa: E402
+from appliance.quality.implant import KINDS, SHAPE_MM, Shape, sphere_diameter  # noqa: E402
 from training.implant.hosts import Host  # noqa: E402
-from training.implant.nodules import KINDS, Places  # noqa: E402
-from training.implant.shapes import SHAPE_MM, Shape, shape_of, sphere_diameter  # noqa: E402
+from training.implant.nodules import Places  # noqa: E402
+from training.implant.shapes import shape_of  # noqa: E402
 from training.implant.synthetic import made_up_host  # noqa: E402
 from training.learn.checkpoint import load_checkpoint  # noqa: E402
 from training.networks import MeasureNet  # noqa: E402

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 
+from appliance.quality.implant import SHAPE_MM, Shape, sphere_diameter
 from training.implant.hosts import Host, Target
 from training.implant.nodules import find_places
-from training.implant.shapes import SHAPE_MM, Shape, sphere_diameter
 from training.learn.warp import Move
 from training.read.volume import Volume
 from training.recipes.lung_nodule import proposal_patches

@@ -13,9 +13,9 @@ pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[t
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install -e '.[train]')")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install -e '.[train]')")
 
+from appliance.quality.implant import Shape  # noqa: E402
 from training.errors import RunError  # noqa: E402
 from training.implant.hosts import Host  # noqa: E402
-from training.implant.shapes import Shape  # noqa: E402
 from training.implant.synthetic import made_up_host  # noqa: E402
 from training.learn.checkpoint import load_checkpoint  # noqa: E402
 from training.networks import Outlined, ProposeNet  # noqa: E402

@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
-
-from training.implant.nodules import Block, Nodule, implant, on_grid, turned
-from training.implant.shapes import (
+from appliance.quality.implant import (
     SHAPE_MM,
+    Block,
+    Nodule,
     Shape,
-    shape_of,
+    implant,
+    on_grid,
+    pick_shape,
     sphere_diameter,
+    turned,
 )
+from rigs.balls import ball
 
 Spacing = tuple[float, float, float]
 
@@ -22,19 +25,9 @@ def block(hu: np.ndarray, spacing: Spacing) -> Block:
     return Block(hu, spacing, 0.0)
 
 
-def ball_shape(diameter_mm: float) -> Shape:
-    n = int(np.ceil(diameter_mm / SHAPE_MM)) + 2
-    axis = (np.arange(n) - (n - 1) / 2) * SHAPE_MM
-    far = np.sqrt(sum(g**2 for g in np.meshgrid(axis, axis, axis)))
-    filled = np.clip((diameter_mm / 2 - far) / SHAPE_MM + 0.5, 0, 1).astype(np.float32)
-    shape = shape_of(filled, 1)
-    assert shape is not None
-    return shape
-
-
 @pytest.mark.parametrize("spacing", [(2.0, 0.7, 0.7), (5.0, 0.8, 0.8), (1.0, 1.0, 1.0)])
 def test_a_shape_on_the_grid_keeps_volume_and_centre(spacing: Spacing) -> None:
-    shape = ball_shape(9.0)
+    shape = ball(9.0)
     centre = (31.3, 24.9, 27.2)
     empty = block(np.zeros([int(60 / s) for s in spacing], np.float32), spacing)
     occupied, part = on_grid(shape.occupancy.astype(np.float32) / 255, SHAPE_MM, centre, empty)
@@ -51,7 +44,7 @@ def test_a_solid_implant_has_its_truth_in_the_image() -> None:
     rng = np.random.default_rng(1)
     hu = np.full((40, 80, 80), -850, np.float32)
     spacing, centre = (1.5, 0.75, 0.75), (29.0, 31.0, 27.0)
-    shape = ball_shape(10.0)
+    shape = ball(10.0)
     plain = Shape(shape.occupancy, shape.diameter_mm, 1)
     truth = implant(rng, block(hu, spacing), centre, Nodule(plain, 12.0, "calcified"))
     assert truth is not None
@@ -71,7 +64,7 @@ def test_a_solid_implant_has_its_truth_in_the_image() -> None:
 def test_solid_matter_does_not_darken_its_host() -> None:
     hu = np.full((20, 40, 40), -900, np.float32)
     hu[:, :, 22:] = 900
-    nodule = Nodule(ball_shape(8.0), 8.0, "solid")
+    nodule = Nodule(ball(8.0), 8.0, "solid")
     assert implant(np.random.default_rng(2), block(hu, (2, 1, 1)), (20, 20, 20), nodule)
     assert hu[:, :, 22:].min() == 900
     assert hu[:, :, :22].max() > -100
@@ -79,7 +72,7 @@ def test_solid_matter_does_not_darken_its_host() -> None:
 
 def test_what_would_lie_inside_the_wall_is_not_implanted() -> None:
     hu = np.full((20, 40, 40), 40, np.float32)
-    nodule = Nodule(ball_shape(8.0), 8.0, "solid")
+    nodule = Nodule(ball(8.0), 8.0, "solid")
     assert implant(np.random.default_rng(2), block(hu, (2, 1, 1)), (20, 20, 20), nodule) is None
     assert (hu == 40).all()
 
@@ -91,7 +84,7 @@ def test_an_implant_outside_the_block_is_refused() -> None:
             np.random.default_rng(3),
             block(hu, (1, 1, 1)),
             (90, 4, 4),
-            Nodule(ball_shape(5.0), 5.0, "solid"),
+            Nodule(ball(5.0), 5.0, "solid"),
         )
 
 
@@ -99,3 +92,23 @@ def test_turning_keeps_the_matter() -> None:
     rng = np.random.default_rng(4)
     matter = rng.random((3, 4, 5)).astype(np.float32)
     assert turned(rng, matter).sum() == pytest.approx(matter.sum())
+
+
+def test_a_shape_of_about_the_size_is_picked() -> None:
+    shapes = [Shape(np.ones((2, 2, 2), np.uint8), float(d), 1) for d in np.linspace(4, 30, 200)]
+    rng = np.random.default_rng(5)
+    picked = [pick_shape(rng, shapes, 10.0).diameter_mm for _ in range(50)]
+    assert min(picked) >= 10 / 1.51
+    assert max(picked) <= 10 * 1.51
+    assert pick_shape(rng, shapes, 60.0).diameter_mm > 25
+
+
+def test_a_spread_that_is_given_is_the_one_that_is_used() -> None:
+    """Of a block that names none it is drawn."""
+    steepest = []
+    for spread in (0.2, 1.2):
+        hu = np.full((20, 60, 60), -850, np.float32)
+        one = Block(hu, (2.0, 0.5, 0.5), 0.0, 0.5, spread)
+        assert implant(np.random.default_rng(6), one, (20, 15, 15), Nodule(ball(9.0), 9.0, "solid"))
+        steepest.append(float(np.abs(np.diff(hu[10, 30])).max()))
+    assert steepest[0] > 1.5 * steepest[1]
