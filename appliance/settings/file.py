@@ -46,6 +46,7 @@ class Settings(Record):
     bundles: sections.Bundles = sections.Bundles()
     retain: sections.Retain = sections.Retain()
     priors: sections.Priors = sections.Priors()
+    watch: sections.Watch = sections.Watch()
     host: sections.Host = sections.Host()
     web: sections.Web = sections.Web()
     update: sections.Update = sections.Update()

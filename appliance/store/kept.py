@@ -32,6 +32,8 @@ LUNGS, FINDING = "lungs", "finding-"
 """Names of masks: of the lungs, and of the body of a finding, before its number (interpret)."""
 ROOM = "room"
 """Name of the record of the in-room check (room.check.RoomCheck), where there is one."""
+QUALITY = "quality"
+"""Name of the record of what was measured of the series (watching.quality.SeriesQuality)."""
 AXES = "axes_lps_mm"
 """In a mask's file: [4, 3], the ends of the long axis, then of the short one."""
 _DAMAGED = (

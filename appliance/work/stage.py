@@ -60,6 +60,7 @@ from appliance.work.followed import Followed
 from appliance.work.hints import Hints, signals_of, wait
 from appliance.work.loading import Loading
 from appliance.work.opening import Unopened
+from appliance.work.probing import Probing
 from appliance.work.quiet import QuietTimes
 from appliance.work.shelf_watch import ShelfWatch
 from appliance.work.waiting import Waiting
@@ -93,7 +94,7 @@ class Work:
         self.heart = heart or Heart(settings.state, "work")
         self.loading = Loading(settings, journal, bundles, self.heart)
         self.composing, self.comparing = composing(settings, journal), comparing(settings, journal)
-        self.fetching = Fetching(settings)
+        self.fetching, self.probing = Fetching(settings), Probing(settings, journal, self.loading)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -156,10 +157,8 @@ class Work:
         self._guarded(followed, self._take_in)
         if followed.failed or key not in self.following:
             return
-        at_once = ended or followed.counted
-        followed.deadline = (
-            time.monotonic() if at_once else followed.last_tick + followed.plausible_s
-        )
+        now, later = time.monotonic(), followed.last_tick + followed.plausible_s
+        followed.deadline = now if ended or followed.counted else later
 
     def refresh(self) -> tuple[OpenBundle, ...]:
         """Take up the bundles that are active and open now."""
@@ -437,6 +436,7 @@ def main(
                 work.refresh()
             work.make_room()
             work.note_hints(hints_now)
+            work.probing.turn(busy=work.busy or work.comparing.pid is not None)
             if time.monotonic() - looked > LOOK_AGAIN_S:
                 work.look_everywhere()
                 looked = time.monotonic()
@@ -445,6 +445,6 @@ def main(
             work.composing.turn()
             work.comparing.turn()
         heart.end()
-        work.composing.stop()
-        work.comparing.stop()
+        for child in (work.composing, work.comparing, work.probing):
+            child.stop()
     return 0
