@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.preprocess import fast, plan
-from appliance.quality import noise, slices
 from appliance.quality.implant import (
     SPICULE_MM,
     SPREAD_MM,
@@ -55,11 +54,14 @@ NOISE_HU, GRAIN_PX, WIDEST_MM = (3.0, 150.0), (0.1, 2.0), 1.5
 SKIN_HU, AIR_HU, TISSUE_HU = -500.0, -900.0, -250.0
 BEFORE_MM, BEHIND_MM = 6.0, 4.0
 """So much clean air and so much tissue make an edge of the skin."""
+BLOCK_MM, SOFT_HU = 6.0, (0.0, 200.0)
+"""Squares of tissue above fat, with blood and liver that hold contrast medium."""
+EVENEST, FEWEST_BLOCKS = 0.25, 200
+"""The quantile of the blocks' SDs that leaves edges and vessels out, and of how many blocks it
+says something."""
 QUARTILE = 0.6745
 """Of a normal distribution, in SDs below its middle."""
 FEWEST_EDGES = 50
-SHARPEST = 0.25
-"""Quantile of the edges' widths: skin that is not square to the column looks blurred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +100,41 @@ def look(stack: Stack) -> Look:
     """Point spread and noise of a series, measured in its own pixels."""
     step = max(1, -(-len(stack.planes) // LOOKED_AT))
     planes = stack.planes[step // 2 :: step]
-    samples = [slices.sample(plane) for plane in planes]
     pixel = stack.spacing_mm[2]
-    block = max(slices.FEWEST_PIXELS, round(slices.BLOCK_MM / pixel)) ** 2
-    lagged = np.sum([one.lagged for one in samples], axis=0)
-    grain, shown = USUAL_GRAIN_PX, 1.0
-    if lagged[0] > 0:
-        grain, shown = _grain(float(lagged[1] / lagged[0]), block)
-    noise_hu = noise.in_tissue(samples)
-    whole = USUAL_NOISE_HU if noise_hu is None else noise_hu / shown
+    sizes = tuple(max(4, round(BLOCK_MM / mm)) for mm in stack.spacing_mm[1:])
+    even = [_even(plane.native, (sizes[0], sizes[1])) for plane in planes]
+    blocks = np.concatenate(even)
+    noise_hu, grain = USUAL_NOISE_HU, USUAL_GRAIN_PX
+    if len(blocks) >= FEWEST_BLOCKS:
+        blocks = blocks - blocks.mean(axis=(1, 2), keepdims=True)
+        sd = blocks.std(axis=(1, 2))
+        quartile = float(np.quantile(sd, EVENEST))
+        evenest = blocks[sd <= quartile]
+        beside = (evenest[:, :, 1:] * evenest[:, :, :-1]).mean()
+        below = (evenest[:, 1:] * evenest[:, :-1]).mean()
+        alike = float(beside + below) / 2 / max(float((evenest**2).mean()), 1e-6)
+        grain, shown = _grain(alike, sizes[0] * sizes[1])
+        noise_hu = quartile / shown
     return Look(
-        noise_hu=float(np.clip(whole, *NOISE_HU)),
+        noise_hu=float(np.clip(noise_hu, *NOISE_HU)),
         grain_mm=grain * pixel,
         spread_mm=_spread(planes),
     )
 
 
+def _even(hu: NDArray[np.int16] | F32, size: tuple[int, int]) -> F32:
+    """Blocks [n, y, x] of soft tissue, side by side in the slice."""
+    rows, columns = hu.shape[0] // size[0], hu.shape[1] // size[1]
+    whole = hu[: rows * size[0], : columns * size[1]].astype(np.float32)
+    blocks = whole.reshape(rows, size[0], columns, size[1]).swapaxes(1, 2).reshape(-1, *size)
+    mean = blocks.mean(axis=(1, 2))
+    return blocks[(mean > SOFT_HU[0]) & (mean < SOFT_HU[1])]
+
+
 def _grain(correlation: float, pixels: int) -> tuple[float, float]:
     """Correlation of the noise one pixel aside, in blocks of so many pixels less their means ->
     SD in pixels of the Gaussian that makes such noise (implant.correlated_noise), and the share of
-    its SD that the lower quartile of the blocks shows (noise.in_tissue).
+    its SD that the lower quartile of the blocks shows.
 
     White noise under a kernel is correlated as the kernel is with itself. Its correlations add up
     to so many pixels: that share of a block's variance goes with the mean. Their squares add up to
@@ -156,7 +173,7 @@ def _spread(planes: Sequence[Plane]) -> float:
     if len(found) < FEWEST_EDGES:
         return sum(SPREAD_MM) / 2
     pixel = planes[0].geometry.spacing_mm[0]
-    width = float(np.quantile(found, SHARPEST))
+    width = float(np.median(found))
     return float(np.clip(math.sqrt(max(width**2 - pixel**2 / 12, 0.0)), 0.0, WIDEST_MM))
 
 
@@ -174,7 +191,8 @@ def _edges(hu: NDArray[np.int16] | F32, pixel: float) -> list[float]:
         air, tissue = column[at - before : at - 3].mean(), column[at + 3 : at + behind + 3].mean()
         if air < AIR_HU and tissue > TISSUE_HU:
             rises = column[at - 2 : at + 3] - column[at - 4 : at + 1]
-            shares.append(float(min(rises.max() / (tissue - air), 1.0)))
+            skin = max(tissue, column[at + 1 : at + 3].mean())  # denser than the fat behind it
+            shares.append(float(min(rises.max() / (skin - air), 1.0)))
     return shares
 
 

@@ -6,12 +6,15 @@ order say the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from appliance.quality import body, contrast, hounsfield, noise, steps
 from appliance.quality import lungs as lungs_
-from appliance.records import Mask, Pair, Stack
+from appliance.records import Mask, Pair, Plane, Stack
 from appliance.room.check import RoomValues
+from appliance.watching.quality import VolumeQuality
 
 
 def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | None:
@@ -44,6 +47,21 @@ def values(stack: Stack, lungs: Mask, *, lungs_side_cm2: float) -> RoomValues | 
         blood_hu=_rounded(blood_hu, 0),
         contrast=contrast.given(blood_hu, tissue_hu),
     )
+
+
+def measured(planes: Sequence[Plane]) -> VolumeQuality | None:
+    """Noise and texture of these slices, in whatever order; None where they were not measured when
+    they arrived."""
+    found = [plane.facts.sample for plane in planes if plane.facts is not None]
+    samples = [one for one in found if one is not None]
+    noise_hu = noise.in_tissue(samples)
+    if len(found) < len(planes) or noise_hu is None:
+        return None
+    lagged = np.sum([one.lagged for one in samples], axis=0)
+    alike = float(np.clip(lagged[1] / lagged[0], 0.01, 0.99)) if lagged[0] > 0 else 0.5
+    grain_mm = planes[0].geometry.spacing_mm[1] / (2 * np.sqrt(-np.log(alike)))
+    per_mm = round(float(1 / (4 * np.sqrt(np.pi) * grain_mm)), 4)
+    return VolumeQuality(noise_hu=round(noise_hu, 2), texture_per_mm=per_mm)
 
 
 def _heights_mm(stack: Stack, lungs: Mask) -> Pair:
