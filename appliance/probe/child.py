@@ -15,8 +15,8 @@ Rules
 3. What is kept are figures (watching/probe.py), one write a series; this child alone writes them.
 4. A series that ended this process, or that raises, is noted without an implant and is not tried
    again: nobody waits for it. Where a state folder fails nothing is noted.
-5. It analyses on the CPU with one thread, whatever `work` does: the GPU, its memory and its engines
-   are those of who waits.
+5. It analyses as `work` does, with the accepted tuning of a series, but on the CPU and with one
+   thread: the GPU, its memory and its engines are those of who waits.
 6. No text of a header gets into a log.
 """
 
@@ -27,6 +27,7 @@ import resource
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
 
@@ -41,18 +42,18 @@ from appliance.naming import Naming
 from appliance.probe import kept as probed
 from appliance.probe.chosen import Chosen, chosen
 from appliance.probe.line import Outcome, Prober, probe, stack_of
-from appliance.quality import shapes, trial
+from appliance.quality import shapes, trial, tuning
 from appliance.report import SeriesKey
 from appliance.runtime.open_bundle import require_memory
 from appliance.settings import Settings
-from appliance.store import kept
+from appliance.store import kept, tunings
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
 from appliance.store.lock import alone
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
-from appliance.watching.probe import Probed, ProbedSeries
+from appliance.watching.probe import ProbedSeries
 
 log = logging.getLogger("scanside.probe")
 
@@ -74,6 +75,7 @@ class Probing:
         self._hand = Hand(settings.state, HAND)
         self._shelf = Shelf(settings.state, allow_unsigned=settings.bundles.allow_unsigned)
         self._probers: dict[str, Prober] = {}
+        self._tunings = tunings.in_force(settings.state)
 
     def run(self) -> int:
         """Probe what waits; how many series got implants."""
@@ -83,7 +85,7 @@ class Probing:
         for one in chosen(self._settings, self._journal, self._naming, with_shapes):
             if str(one.name) == died:
                 log.error("a series ended the process that probed it: it is left alone")
-                self._keep(one, NOTHING, None)
+                self._keep(one, _series(one, NOTHING))
                 continue
             with self._hand.holding(str(one.name)):
                 count += self._one(one, with_shapes[one.bundle])
@@ -114,31 +116,36 @@ class Probing:
 
     def _one(self, one: Chosen, loaded: Loaded) -> bool:
         """One series; whether it got implants."""
-        known = probed.of_scanner(self._settings.state, one.scanner)
-        which = trial.number(known, one.bundle)
         try:
-            outcome = self._outcome(one, self._prober(loaded), which)
+            made = self._made(one, self._prober(loaded))
         except StateUnusable:
             raise
         except Exception as e:  # noqa: BLE001 - whatever it is, the next series goes on
             log.warning("a series cannot be probed: %s", told(e))
-            outcome = NOTHING
-        if outcome is None:
+            made = _series(one, NOTHING)
+        if made is None:
             return False
-        self._keep(one, outcome, which)
-        return bool(outcome.found)
+        self._keep(one, made)
+        return bool(made.found)
 
-    def _outcome(self, one: Chosen, prober: Prober, which: int | None) -> Outcome | None:
-        """None where its images are gone."""
+    def _made(self, one: Chosen, prober: Prober) -> ProbedSeries | None:
+        """Its figures; None where its images are gone."""
         images = list(self._images(one.key, one.report.report_id))
         if not images:
             return None
         stack = stack_of(images, prober.manifest)
         if stack is None:
-            return NOTHING
+            return _series(one, NOTHING)
+        used = tuning.of(self._tunings, stack.planes)
+        if used is not None:
+            prober = replace(prober, manifest=tuning.tuned(prober.manifest, used.soften_mm))
+        digest = None if used is None else used.digest
+        known = probed.of_scanner(self._settings.state, one.scanner)
+        which = trial.number(known, one.bundle, digest)
         candidates = () if which is None else trial.CANDIDATES_MM
         seed = int(one.report.input_digest[:15], 16)
-        return probe(prober, stack, seed, candidates) or NOTHING
+        outcome = probe(prober, stack, seed, candidates) or NOTHING
+        return _series(one, outcome, digest, which)
 
     def _images(self, key: SeriesKey, report_id: uuid.UUID) -> Iterator[bytes]:
         """The instances that were analysed; none where one of them is not here any more."""
@@ -164,21 +171,23 @@ class Probing:
             self._probers[loaded.digest] = Prober(loaded.manifest, backend, donated.shapes, left)
         return self._probers[loaded.digest]
 
-    def _keep(self, one: Chosen, outcome: Outcome, which: int | None) -> None:
-        now = datetime.now(timezone.utc)
+    def _keep(self, one: Chosen, made: ProbedSeries) -> None:
         known = probed.of_scanner(self._settings.state, one.scanner)
-        after = _with(known, _series(one, outcome, which, now))
-        ended = trial.ended(after, one.bundle, now) if outcome.tuned else None
+        after = known.model_copy(update={"series": (*known.series, made)})
+        ended = trial.ended(after, one.bundle, made.at, made.tuning) if made.tuned else None
         if ended is not None:
             after = after.model_copy(update={"trials": (*after.trials, ended)})
         probed.keep(self._settings.state, after, self._disk)
 
 
-def _series(one: Chosen, outcome: Outcome, which: int | None, at: datetime) -> ProbedSeries:
+def _series(
+    one: Chosen, outcome: Outcome, tuned_by: str | None = None, which: int | None = None
+) -> ProbedSeries:
     return ProbedSeries(
         series=one.name,
         bundle=one.bundle,
-        at=at,
+        tuning=tuned_by,
+        at=datetime.now(timezone.utc),
         sizes_mm=outcome.sizes_mm,
         found=outcome.found,
         beside=outcome.beside,
@@ -186,10 +195,6 @@ def _series(one: Chosen, outcome: Outcome, which: int | None, at: datetime) -> P
         tuned=outcome.tuned,
         trial=which if outcome.tuned else None,
     )
-
-
-def _with(known: Probed, series: ProbedSeries) -> Probed:
-    return known.model_copy(update={"series": (*known.series, series)})
 
 
 def main() -> int:

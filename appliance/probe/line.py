@@ -18,7 +18,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,7 +30,7 @@ from appliance.lines import kinds
 from appliance.lines.budget import Budget
 from appliance.lines.kind import NO_CONTEXT, Analysis
 from appliance.preprocess import fast
-from appliance.quality import insert, probed
+from appliance.quality import insert, probed, tuning
 from appliance.quality.implant import Shape, draw_kind
 from appliance.quality.probed import Ball
 from appliance.quality.trial import IMPLANTS
@@ -44,8 +44,6 @@ LUNGS: Final = "lungs"
 """The mask of the lungs, as the kind names it."""
 LARGEST_MM: Final = 15.0
 """Of an implant of the last class of size."""
-Tuning = Callable[[Manifest, float], Manifest]
-"""The manifest of a bundle with the op `soften` of so many mm where it detects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +83,10 @@ def stack_of(images: Iterable[bytes], manifest: Manifest) -> Stack | None:
 
 
 def probe(
-    prober: Prober,
-    stack: Stack,
-    seed: int,
-    candidates_mm: Sequence[float] = (),
-    tuning: Tuning | None = None,
+    prober: Prober, stack: Stack, seed: int, candidates_mm: Sequence[float] = ()
 ) -> Outcome | None:
-    """Put IMPLANTS into a series and look for them; None by rule 4. `candidates_mm`, `tuning`: of a
-    trial. Poisoned where the backend fails."""
+    """Put implants into a series and look for them; None by rule 4. `candidates_mm`: of a trial,
+    for which a series must have room for all implants. Poisoned where the backend fails."""
     untouched = analysed(prober, stack)
     lungs = None if untouched is None else lungs_of(untouched)
     if untouched is None or lungs is None:
@@ -106,9 +100,8 @@ def probe(
         return None
     judged = probed.judged(plain.findings, implants, untouched.findings)
     tuned = []
-    for mm in candidates_mm if tuning is not None and len(implants) == IMPLANTS else ():
-        assert tuning is not None  # noqa: S101 - for mypy
-        found = analysed(prober, altered, tuning(prober.manifest, mm))
+    for mm in candidates_mm if len(implants) == IMPLANTS else ():
+        found = analysed(prober, altered, tuning.tuned(prober.manifest, mm))
         if found is None:
             return None
         with_it = probed.judged(found.findings, implants, untouched.findings)

@@ -11,7 +11,7 @@ Rules.
    distribution for few series (Korn and Graubard 1998). A bootstrap over series has no width where
    all were found, which is what a good scanner shows.
 4. Below FEW series that variance is not known, and each counts as one implant.
-5. What is said is of one bundle: another one finds other things.
+5. What is said is of one bundle, as it is or with one accepted tuning: others find other things.
 """
 
 from __future__ import annotations
@@ -73,24 +73,27 @@ def judged(
     return Judged(tuple(bool(one) for one in found), beside, extra)
 
 
-def performance(series: Sequence[ProbedSeries], bundle: str) -> Performance | None:
-    """The figures of one bundle (rule 5); None where no series of it has an implant."""
-    of_bundle = [one for one in series if one.bundle == bundle and one.sizes_mm]
-    if not of_bundle:
+def performance(
+    series: Sequence[ProbedSeries], bundle: str, tuning: str | None = None
+) -> Performance | None:
+    """The figures of one bundle and tuning (rule 5); None where no series of it has an implant."""
+    same = [one for one in series if (one.bundle, one.tuning) == (bundle, tuning) and one.found]
+    if not same:
         return None
     classes = []
     for low, high in SIZES_MM:
-        inside = [_of_class(one, low, high) for one in of_bundle]
+        inside = [_of_class(one, low, high) for one in same]
         if any(count for _, count in inside):
             classes.append(OfSize(from_mm=low, below_mm=high, share=share(inside)))
     return Performance(
         bundle=bundle,
-        series=len(of_bundle),
-        sensitivity=share([(sum(one.found), len(one.found)) for one in of_bundle]),
+        tuning=tuning,
+        series=len(same),
+        sensitivity=share([(sum(one.found), len(one.found)) for one in same]),
         by_size=tuple(classes),
-        extra_per_series=round(sum(one.extra for one in of_bundle) / len(of_bundle), 3),
-        since=min(one.at for one in of_bundle),
-        until=max(one.at for one in of_bundle),
+        extra_per_series=round(sum(one.extra for one in same) / len(same), 3),
+        since=min(one.at for one in same),
+        until=max(one.at for one in same),
     )
 
 

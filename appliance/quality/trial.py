@@ -13,8 +13,9 @@ Rules.
 4. Proposed is the candidate of the greatest rise (of equal ones the weakest) of those whose
    findings that are no implant are not more than without it. What they are nobody knows without
    labels: a patient's own nodules are among them, so that fewer is no merit by itself.
-5. A bundle has a trial at its first series on a scanner, and another AGAIN series after the last
-   one ended. Between them series are probed without tunings, which costs a third.
+5. A bundle, as it is or with an accepted tuning, has a trial at its first series on a scanner, and
+   another AGAIN series after the last one ended. Between them series are probed without tunings,
+   which costs a third.
 """
 
 from __future__ import annotations
@@ -54,25 +55,28 @@ class Rise:
     """Whether the interval, at its level, lies above 0."""
 
 
-def number(probed: Probed, bundle: str) -> int | None:
-    """Of which trial the next series of this bundle is a part, from 0; None: of none (rule 5)."""
-    trials = sum(one.bundle == bundle for one in probed.trials)
+def number(probed: Probed, bundle: str, tuning: str | None = None) -> int | None:
+    """Of which trial the next series of this bundle and accepted tuning is a part, from 0; None: of
+    none (rule 5)."""
+    of = (bundle, tuning)
+    trials = sum((one.bundle, one.tuning) == of for one in probed.trials)
     if not trials:
         return 0
-    of_bundle = [one.trial for one in probed.series if one.bundle == bundle]
-    rest = next((n for n, which in enumerate(reversed(of_bundle)) if which is not None), AGAIN)
-    under_way = trials in of_bundle
+    series = [one.trial for one in probed.series if (one.bundle, one.tuning) == of]
+    rest = next((n for n, which in enumerate(reversed(series)) if which is not None), AGAIN)
+    under_way = trials in series
     return trials if under_way or rest >= AGAIN else None
 
 
-def ended(probed: Probed, bundle: str, at: datetime) -> Trial | None:
+def ended(probed: Probed, bundle: str, at: datetime, tuning: str | None = None) -> Trial | None:
     """The trial that is under way, judged; None while it has fewer than SERIES series."""
-    which = sum(one.bundle == bundle for one in probed.trials)
-    tried = [one for one in probed.series if (one.bundle, one.trial) == (bundle, which)]
+    which = sum((one.bundle, one.tuning) == (bundle, tuning) for one in probed.trials)
+    of = (bundle, tuning, which)
+    tried = [one for one in probed.series if (one.bundle, one.tuning, one.trial) == of]
     if len(tried) < SERIES:
         return None
     proposal = proposed(probed.scanner, tried[:SERIES], at)
-    return Trial(bundle=bundle, at=at, series=SERIES, proposal=proposal)
+    return Trial(bundle=bundle, tuning=tuning, at=at, series=SERIES, proposal=proposal)
 
 
 def proposed(scanner: Scanner, tried: Sequence[ProbedSeries], at: datetime) -> Proposal | None:

@@ -5,7 +5,7 @@ Rules.
    memory alone (appliance/probe). What is kept is how many of these implants were found. They are
    called implants here and everywhere: no word of a nodule, a patient or a lesion is said of them.
 2. A row is of one scanner (its key) and holds a figure a series: from these alone every other
-   figure is made (quality/probed.py), for the bundle that is asked about.
+   figure is made (quality/probed.py), for the bundle and the accepted tuning that are asked about.
 3. A series is named by the site key (naming.Naming.series), so that it is probed once.
 4. Nothing of this goes into a report, a message or an object for an archive.
 """
@@ -42,6 +42,8 @@ class ProbedSeries(Record):
 
     series: uuid.UUID
     bundle: Digest
+    tuning: Digest | None = None
+    """The accepted tuning with which it was analysed (watching/tuning.py)."""
     at: datetime
     sizes_mm: tuple[float, ...]
     """Diameter of each implant: of the sphere of its volume."""
@@ -72,6 +74,7 @@ class Trial(Record):
     """A trial of candidate tunings that ended."""
 
     bundle: Digest
+    tuning: Digest | None = None
     at: datetime
     series: int = Field(ge=1)
     proposal: Proposal | None = None
@@ -115,6 +118,7 @@ class Performance(Record):
     """What the implants say of one scanner and bundle."""
 
     bundle: Digest
+    tuning: Digest | None = None
     series: int = Field(ge=1)
     sensitivity: Share
     by_size: tuple[OfSize, ...]
