@@ -38,6 +38,7 @@ class Probing:
         self._hand = Hand(settings.state, "probe")
         wanted = self._wanted if settings.watch.probe else None
         self._child = Child(settings, module, "probing", wanted)
+        self._busy = False
         self._idle_since = time.monotonic()
         self._seen: str | None = None
         """The newest report when the child was started last; empty where there was none."""
@@ -49,6 +50,7 @@ class Probing:
 
     def turn(self, *, busy: bool) -> None:
         """Make way, or start where there is something to do. Waits for nothing."""
+        self._busy = busy
         if busy:
             self._idle_since = time.monotonic()
             if self._child.interrupt():
@@ -65,7 +67,7 @@ class Probing:
         self._child.stop()
 
     def _wanted(self) -> bool:
-        if time.monotonic() - self._idle_since < IDLE_S:
+        if self._busy or time.monotonic() - self._idle_since < IDLE_S:
             return False
         if not any(one.manifest.shapes is not None for one in self._loading.loaded or ()):
             return False
