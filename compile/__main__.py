@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("-o", "--out", type=Path, required=True)
     verb.add_argument("--phantom", action="store_true", help="record what it finds in the phantom")
     verb.add_argument("--as-version", help="instead of the version of the source")
+    verb.add_argument("--shapes", type=Path, help="what training.ship.shapes wrote, for the probe")
     verb.add_argument("--skip-goldens", action="store_true", help="do not run the golden cases")
     verb = verbs.add_parser("keygen", help="a new signing key, and its .pub beside it")
     verb.add_argument("key", type=Path)
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> None:
             goldens=not args.skip_goldens,
             phantom=args.phantom,
             version=args.as_version,
+            shapes=args.shapes.read_bytes() if args.shapes else None,
         )
         put(args.out, data)
         ref = trust.check(data).ref

@@ -2,11 +2,13 @@
 
     python -m compile pack SOURCE -o OUT.scanside [--phantom]
     python -m compile pack OLD.scanside --as-version 1.2.1 -o OUT.scanside [--phantom]
+    python -m compile pack ... --shapes SHAPES.npz
     python -m compile factory BUNDLE...
 
 Rules.
-1. SOURCE holds source.json (a manifest without the digests of networks and golden cases), the .onnx
-   files and golden/*.npz. The digests are filled in here; everything else is as it stands.
+1. SOURCE holds source.json (a manifest without the digests of its files), the .onnx files,
+   golden/*.npz and, where there are any, the shapes. The digests are filled in here; everything
+   else is as it stands.
 2. A network is checked before it is packed: the rules of a device (appliance.bundle.graph), valid
    ONNX, and inputs and outputs exactly those of the manifest by name, type and shape. What the
    linter calls an error is refused.
@@ -18,6 +20,8 @@ Rules.
    (appliance/quality/faithful); one that takes no images has its golden cases alone.
 6. A bundle stands for the folder that it was packed of. It has no signature then, and must get
    another version: a name and version never return with other bytes.
+7. With --shapes the bundle carries that file for the probe (appliance/quality/shapes.py), in place
+   of what its source has; the manifest says its source, its licence and how many they are.
 """
 
 from __future__ import annotations
@@ -37,16 +41,19 @@ from appliance.backend.open import open_backend
 from appliance.bundle import archive, golden, graph, trust
 from appliance.bundle.manifest import (
     MANIFEST,
+    SINCE_SHAPES,
     Network,
     PhantomFinding,
     PhantomRecord,
     Port,
+    older,
     read,
     write,
 )
 from appliance.errors import BundleRefused
 from appliance.lines import kinds
 from appliance.phantom.version import VERSION
+from appliance.quality import shapes as shape_files
 from appliance.report import Finding, Status
 from appliance.runtime import faithful
 from compile.lint import lint
@@ -56,28 +63,26 @@ REMEDY = "Correct the source folder and pack it again."
 
 
 def pack(
-    source: Path, *, goldens: bool = True, phantom: bool = False, version: str | None = None
+    source: Path,
+    *,
+    goldens: bool = True,
+    phantom: bool = False,
+    version: str | None = None,
+    shapes: bytes | None = None,
 ) -> bytes:
     """The bundle of a source folder, or of a bundle (rule 6). BundleRefused says what to correct;
     `goldens` False skips running the golden cases (rule 3), not their presence. `phantom`: rule 5.
-    `version` replaces that of the source."""
+    `version` replaces that of the source, `shapes` its shapes (rule 7)."""
     if source.is_file():
         with tempfile.TemporaryDirectory() as folder:
             unpack(source, Path(folder), version)
-            return pack(Path(folder), goldens=goldens, phantom=phantom)
+            return pack(Path(folder), goldens=goldens, phantom=phantom, shapes=shapes)
     described = _described(source)
     if version is not None:
         described["version"] = version
-    parts = [*described.get("networks", {}).values(), *described.get("goldens", [])]
-    files: dict[str, bytes] = {}
-    for part in parts:
-        name = part.get("file") if isinstance(part, dict) else None
-        if not isinstance(name, str):
-            raise _refused(f"{SOURCE}: a network or golden case names no file")
-        if "digest" in part:
-            raise _refused(f"{SOURCE}: {name} has a digest; pack fills it in")
-        files[name] = _file(source, name)
-        part["digest"] = hashlib.sha256(files[name]).hexdigest()
+    if shapes is not None:
+        described |= _with_shapes(described, shapes)
+    files = _files(source, described, shapes)
     manifest = read(json.dumps(described).encode())
     for role, network in manifest.networks.items():
         check_network(role, network, files[network.file])
@@ -112,7 +117,7 @@ def unpack(bundle: Path, folder: Path, version: str | None) -> None:
             code="bundle_version_taken",
         )
     described.pop("phantom", None)
-    for part in (*described["networks"].values(), *described["goldens"]):
+    for part in _parts(described):
         del part["digest"]
         target = folder / part["file"]
         target.parent.mkdir(exist_ok=True)
@@ -226,6 +231,40 @@ def put(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temp).unlink(missing_ok=True)
         raise
+
+
+def _with_shapes(described: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """What a manifest says of these shapes, and the appliance that it needs for them."""
+    try:
+        said = shape_files.said(shape_files.read(data))
+    except ValueError as e:
+        raise _refused(f"--shapes: {e}") from e
+    needs = described.get("requires_appliance", SINCE_SHAPES)
+    newer = SINCE_SHAPES if older(needs, SINCE_SHAPES) else needs
+    return {"shapes": said, "requires_appliance": newer}
+
+
+def _files(source: Path, described: dict[str, Any], shapes: bytes | None) -> dict[str, bytes]:
+    """Every file that is named, by name; its digest is filled in."""
+    files: dict[str, bytes] = {}
+    for part in _parts(described):
+        name = part.get("file") if isinstance(part, dict) else None
+        if not isinstance(name, str):
+            raise _refused(f"{SOURCE}: a network, golden case or `shapes` names no file")
+        if "digest" in part:
+            raise _refused(f"{SOURCE}: {name} has a digest; pack fills it in")
+        if shapes is not None and name == shape_files.FILE:
+            files[name] = shapes
+        else:
+            files[name] = _file(source, name)
+        part["digest"] = hashlib.sha256(files[name]).hexdigest()
+    return files
+
+
+def _parts(described: dict[str, Any]) -> list[Any]:
+    """What names a file: networks, golden cases, shapes."""
+    shapes = [described["shapes"]] if "shapes" in described else []
+    return [*described.get("networks", {}).values(), *described.get("goldens", []), *shapes]
 
 
 def _described(source: Path) -> dict[str, Any]:

@@ -16,8 +16,10 @@ line, the line's own model says (bundle/lines.py):
    is there has its network, and a network its head. Series in which only masses are looked for
    (`Limits.masses`) are for a line that finds masses.
 6. `requires_appliance` is not below the first appliance that knows the line's version, nor, where a
-   network says how it was quantised or has the op `soften`, below the first that knows that.
+   network says how it was quantised or has the op `soften`, or the bundle has shapes, below the
+   first that knows that.
 7. Only an int8 network says how it was quantised.
+8. Shapes are for a line that sees slices.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ SINCE_QUANTIZED = "0.2.0"
 """The first appliance that knows `Network.quantized`."""
 SINCE_SOFTEN = "0.2.0"
 """The first appliance that knows the op."""
+SINCE_SHAPES = "0.2.0"
+"""The first appliance that knows `Manifest.shapes`."""
 MAX_BYTES = 1_000_000
 """Of manifest.json."""
 L = TypeVar("L", bound=Record)
@@ -94,6 +98,17 @@ class Golden(Record):
     file: FileName
     digest: Digest
     atol: float = Field(gt=0)
+
+
+class Shapes(Record):
+    """Shapes of real nodules for the probe (appliance/probe), of patients on whom no network of the
+    bundle was trained."""
+
+    file: FileName = Field(description="npz, as quality/shapes.py reads it")
+    digest: Digest
+    count: int = Field(ge=1)
+    source: str = Field(description="the data set whose readers drew them, and which part of it")
+    licence: str
 
 
 class PhantomFinding(Record):
@@ -169,13 +184,15 @@ class Manifest(Record):
     goldens: tuple[Golden, ...] = ()
     phantom: PhantomRecord | None = None
     """None: only golden cases prove it."""
+    shapes: Shapes | None = None
+    """None: nothing probes how well it finds."""
     provenance: Provenance
 
     model_config = ConfigDict(**{**Record.model_config, "populate_by_name": True})
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
-        """Rules 1 to 6 at the top."""
+        """Rules 1 to 6 and 8 at the top."""
         self._refuse_older()
         line: OfLine = self.line
         reads = line.reads()
@@ -198,6 +215,8 @@ class Manifest(Record):
             raise ValueError(f"the line reads no network {min(idle)!r}")
         if self.accepts.spacing_mm.masses is not None and "mass" not in reads:
             raise ValueError("`accepts.spacing_mm.masses` needs a line that finds masses")
+        if self.shapes is not None and not line.sees_slices:
+            raise ValueError("`shapes` needs a line that sees slices")
         files = self.files()
         if len({name for name, _ in files}) != len(files):
             raise ValueError("a file is named twice")
@@ -217,6 +236,10 @@ class Manifest(Record):
             raise ValueError(
                 f"`requires_appliance` is below {SINCE_QUANTIZED}, the first that knows `quantized`"
             )
+        if self.shapes is not None and older(self.requires_appliance, SINCE_SHAPES):
+            raise ValueError(
+                f"`requires_appliance` is below {SINCE_SHAPES}, the first that knows `shapes`"
+            )
 
         softens = any(op.op == "soften" for n in self.networks.values() for op in n.preprocess)
         if softens and older(self.requires_appliance, SINCE_SOFTEN):
@@ -233,7 +256,8 @@ class Manifest(Record):
     def files(self) -> tuple[tuple[str, str], ...]:
         """Name and digest of every file that the bundle must hold beside manifest and signature."""
         networks = tuple((n.file, n.digest) for n in self.networks.values())
-        return networks + tuple((g.file, g.digest) for g in self.goldens)
+        shapes = () if self.shapes is None else ((self.shapes.file, self.shapes.digest),)
+        return networks + tuple((g.file, g.digest) for g in self.goldens) + shapes
 
 
 def digest(manifest_json: bytes) -> str:
@@ -280,8 +304,9 @@ def read(manifest_json: bytes, appliance: str | None = None) -> Manifest:
 def write(manifest: Manifest) -> bytes:
     """Manifest -> canonical bytes: equal manifests, the same bytes."""
     data = manifest.model_dump(mode="json", by_alias=True)
-    if manifest.phantom is None:
-        del data["phantom"]
+    for name in ("phantom", "shapes"):
+        if data[name] is None:
+            del data[name]
     for role, network in manifest.networks.items():
         if network.quantized is None:
             del data["networks"][role]["quantized"]

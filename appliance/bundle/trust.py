@@ -69,6 +69,8 @@ class Loaded:
     """Golden cases with the bytes of their .npz."""
     manifest_json: bytes = field(repr=False)
     signature: bytes | None = field(repr=False)
+    shapes: bytes | None = field(default=None, repr=False)
+    """The .npz of `Manifest.shapes`."""
 
     @property
     def bundle(self) -> Bundle:
@@ -136,6 +138,7 @@ def check(data: bytes, appliance: str | None = None) -> Loaded:
         goldens=tuple((golden, entries[golden.file]) for golden in manifest.goldens),
         manifest_json=manifest_json,
         signature=signature,
+        shapes=None if manifest.shapes is None else entries[manifest.shapes.file],
     )
 
 

@@ -26,6 +26,7 @@ from appliance.settings.sections import (
     Retain,
     Site,
     Update,
+    Watch,
     Web,
     Work,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Site",
     "Stow",
     "Update",
+    "Watch",
     "Web",
     "Work",
     "default_state",

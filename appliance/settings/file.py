@@ -47,6 +47,7 @@ class Settings(Record):
     retain: sections.Retain = sections.Retain()
     priors: sections.Priors = sections.Priors()
     qa: sections.Qa = sections.Qa()
+    watch: sections.Watch = sections.Watch()
     host: sections.Host = sections.Host()
     web: sections.Web = sections.Web()
     update: sections.Update = sections.Update()

@@ -219,6 +219,14 @@ class Priors(Record):
         return self
 
 
+class Watch(Record):
+    """How the box watches its inputs and itself."""
+
+    probe: bool = True
+    """Whether implants show, while nothing else is to be done, how well is found on each scanner
+    (appliance/probe). Nothing is done where no bundle has shapes."""
+
+
 class PageTLS(Record):
     """Paths of PEM files (BCP 195: TLS 1.2 or later)."""
 

@@ -57,6 +57,7 @@ class Child:
         self._look_at = math.inf if wanted is None else 0.0
         self._until = math.inf
         self._ahead = False
+        self._interrupted = False
         self.failures = 0
         """How often in a row it did not end by itself, or could not be started."""
 
@@ -71,6 +72,15 @@ class Child:
         if self._wanted is not None and not self.failures:
             self._look_at = 0.0
             self._ahead = self._ahead or ahead
+
+    def interrupt(self) -> bool:
+        """End it for something else, which is no failure; whether it was running. Waits for
+        nothing: at the lowest priority even to end may take a while."""
+        if self._child is None or self._child.poll() is not None:
+            return False
+        self._child.terminate()
+        self._interrupted = True
+        return True
 
     def turn(self) -> None:
         """Start it where there is something to do, and see how it ended. Waits for nothing."""
@@ -116,7 +126,8 @@ class Child:
 
     def _ended(self, code: int, now: float) -> None:
         self._child, self._ahead = None, False
-        if code == 0:
+        interrupted, self._interrupted = self._interrupted, False
+        if code == 0 or interrupted:
             self.failures = 0
         else:
             self._failed(f"{self._what} ended with {code}", now)

@@ -61,6 +61,7 @@ from appliance.work.followed import Followed
 from appliance.work.hints import Hints, signals_of, wait
 from appliance.work.loading import Loading
 from appliance.work.opening import Unopened
+from appliance.work.probing import Probing
 from appliance.work.quiet import QuietTimes
 from appliance.work.shelf_watch import ShelfWatch
 from appliance.work.waiting import Waiting
@@ -96,6 +97,7 @@ class Work:
         self.loading = Loading(settings, journal, bundles, self.heart)
         self.composing, self.comparing = composing(settings, journal), comparing(settings, journal)
         self.fetching, self.watching = Fetching(settings), Watching(settings, journal)
+        self.probing = Probing(settings, journal, self.loading)
         self.conclusions = Conclusions(settings, journal, spool)
         self.blame = Blame(journal, Hand(settings.state))
         self.following: dict[SeriesKey, Followed] = {}
@@ -158,10 +160,8 @@ class Work:
         self._guarded(followed, self._take_in)
         if followed.failed or key not in self.following:
             return
-        at_once = ended or followed.counted
-        followed.deadline = (
-            time.monotonic() if at_once else followed.last_tick + followed.plausible_s
-        )
+        now, later = time.monotonic(), followed.last_tick + followed.plausible_s
+        followed.deadline = now if ended or followed.counted else later
 
     def refresh(self) -> tuple[OpenBundle, ...]:
         """Take up the bundles that are active and open now."""
@@ -278,6 +278,7 @@ class Work:
         self.loading.follow_builds()
         self.composing.turn()
         self.comparing.turn()
+        self.probing.turn(busy=self.busy or self.comparing.pid is not None)
         if not self.busy and self.wait_s() > 0:
             self.watching.turn()
 
@@ -437,6 +438,6 @@ def main(
             work.take_turn()
             work.turn_aside()
         heart.end()
-        work.composing.stop()
-        work.comparing.stop()
+        for child in (work.composing, work.comparing, work.probing):
+            child.stop()
     return 0

@@ -17,9 +17,11 @@ from appliance.bundle import archive, trust
 from appliance.errors import BundleRefused
 from appliance.phantom import chest
 from appliance.phantom.version import VERSION
+from appliance.quality import shapes
 from compile.__main__ import main
 from compile.pack import factory, pack
 from rigs.bundles import signed
+from rigs.donated import donated
 
 
 def change(source: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -217,3 +219,32 @@ def test_a_bundle_whose_preprocessing_is_not_faithful_is_refused(
     assert "[bundle_unfaithful] Correct `preprocess`" in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_bundle_carries_shapes_and_says_whose_they_are(
+    tiny_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "s.npz", tmp_path / "out.scanside"
+    file.write_bytes(shapes.packed(donated()))
+    assert main(["pack", str(tiny_source), "--shapes", str(file), "-o", str(out)]) == 0
+    loaded = trust.check(out.read_bytes())
+    said = loaded.manifest.shapes
+    assert said is not None
+    assert (said.count, said.source, said.licence) == (4, "balls of a test", "CC0-1.0")
+    assert loaded.manifest.requires_appliance == "0.2.0"
+    assert loaded.shapes == file.read_bytes()
+    again = tmp_path / "again.scanside"
+    assert main(["pack", str(out), "--as-version", "9.9.9", "-o", str(again)]) == 0
+    assert trust.check(again.read_bytes()).shapes == file.read_bytes(), "packed anew"
+    file.write_bytes(b"no shapes")
+    assert main(["pack", str(tiny_source), "--shapes", str(file), "-o", str(out)]) == 1
+    assert "--shapes" in capsys.readouterr().err
+
+
+def test_a_bundle_whose_shapes_are_others_is_refused(tiny_source: Path, tmp_path: Path) -> None:
+    data = pack(tiny_source, shapes=shapes.packed(donated()))
+    entries = archive.read(data)
+    entries[shapes.FILE] = entries[shapes.FILE][:-1]
+    with pytest.raises(BundleRefused) as caught:
+        trust.check(archive.write(entries))
+    assert caught.value.code == "bundle_digest"

@@ -28,15 +28,18 @@ class Dicom:
         lungs: bool = True,
         shift_hu: int = 0,
         step_mm: float = STEP_MM,
+        finer: int = 1,
         study_uid: str = "1.2.826.0.1.3680043.10.1",
         series_uid: str = "1.2.826.0.1.3680043.10.1.2",
         **tags: object,
     ) -> Slices:
-        """24 images of 80 x 80: an oval body, two lungs, five balls of tissue in them."""
+        """24 images of 80 x 80: an oval body, two lungs, five balls of tissue in them. finer: so
+        many times as many voxels along each axis."""
+        spacing = (step_mm / finer, PIXEL_MM / finer, PIXEL_MM / finer)
         z, y, x = np.meshgrid(
             *(
-                (np.arange(n) - (n - 1) / 2) * step
-                for n, step in zip((COUNT, SIDE, SIDE), (step_mm, PIXEL_MM, PIXEL_MM), strict=True)
+                (np.arange(n * finer) - (n * finer - 1) / 2) * step
+                for n, step in zip((COUNT, SIDE, SIDE), spacing, strict=True)
             ),
             indexing="ij",
         )
@@ -50,7 +53,7 @@ class Dicom:
                 hu[(x - dx) ** 2 + (y - dy) ** 2 + (z - dz) ** 2 < 9**2] = 40
         noise = np.random.default_rng(5).integers(-10, 10, hu.shape).astype(np.int16)
         origin = (float(x[0, 0, 0]), float(y[0, 0, 0]), float(z[0, 0, 0]))
-        phantom = Phantom(hu + noise + np.int16(shift_hu), (step_mm, 4.0, 4.0), origin, ())
+        phantom = Phantom(hu + noise + np.int16(shift_hu), spacing, origin, ())
         return self.series(phantom, study_uid=study_uid, series_uid=series_uid, **tags)
 
     def series(

@@ -282,3 +282,15 @@ def test_an_op_that_softens_asks_for_the_appliance_that_knows_it(good: bytes) ->
         manifest.read(json.dumps(data).encode(), "0.2.0")
     assert e.value.code == "bundle_unknown"
     assert "Update the appliance to 9.0.0" in e.value.remedy
+
+
+SHAPES = {"file": "s.npz", "digest": "0" * 64, "count": 1, "source": "LIDC", "licence": "CC-BY-3.0"}
+
+
+def test_shapes_are_a_file_of_the_bundle_and_need_an_appliance_that_knows_them(good: bytes) -> None:
+    data = {**json.loads(good), "shapes": SHAPES}
+    older = refused(good, lambda m: m.update(shapes=SHAPES))
+    assert "0.2.0, the first that knows `shapes`" in older.text
+    read = manifest.read(json.dumps({**data, "requires_appliance": "0.2.0"}).encode())
+    assert ("s.npz", "0" * 64) in read.files()
+    assert json.loads(manifest.write(read))["shapes"] == SHAPES

@@ -23,7 +23,7 @@ from training.read.folders import work_folder
 from training.read.left_out import PATIENTS
 from training.recipes.lung_nodule import bundle, figures
 from training.recipes.lung_nodule.golden_inputs import record
-from training.ship import learned
+from training.ship import learned, shapes
 from training.ship.provenance import provenance
 from training.ship.source_folder import copied, precision_named, read_json, write
 
@@ -47,6 +47,7 @@ class Knobs:
     mass_figures: str = ""
     measure_figures: str = ""  # of `judge_measure`
     disease: str = ""  # json that `judge_disease` wrote; for a lung network that draws disease
+    shapes: str = ""  # npz that `training.ship.shapes` wrote, for the probe
     version: str = "1.4.0"  # of the bundle: the one after what ships
     precision: str = "int8"  # or fp32: the float networks of the same runs
 
@@ -154,6 +155,8 @@ def main() -> None:
         masses_mm=MASSES_MM if k.mass else None,
         name=k.name,
     )
+    if k.shapes:
+        described |= shapes.beside(out, Path(k.shapes), described)
     write(out, described, heads, {run: found for run, found in metrics.items() if found}, about)
 
 
