@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from appliance import line
+from appliance.bundle.lines import Role
 from appliance.bundle.manifest import Manifest, Network
 from appliance.bundle.trust import Bundle
 from appliance.errors import SeriesRefused
@@ -49,7 +50,7 @@ def of_stack(manifest: Manifest, stack: Stack, instances: Iterable[bytes]) -> tu
     return tuple(found)
 
 
-def op_lists(networks: Mapping[str, Network]) -> dict[tuple[Op, ...], list[str]]:
+def op_lists(networks: Mapping[Role, Network]) -> dict[tuple[Op, ...], list[str]]:
     """Each different op list of slices, with the roles of the networks that it feeds."""
     found: dict[tuple[Op, ...], list[str]] = {}
     for role, network in networks.items():

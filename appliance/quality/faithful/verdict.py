@@ -138,7 +138,7 @@ def around_lungs(seen: Original, margin_mm: float) -> tuple[Grid, Box]:
 def corners(seen: Original) -> tuple[Vector, Vector]:
     """Lowest and highest LPS mm of the box around the lungs: where spheres are laid."""
     grid, box = around_lungs(seen, 0.0)
-    ends = plan.to_lps(grid, [box.low, np.array(box.high) - 1])
+    ends = plan.to_lps(grid, np.array([box.low, np.array(box.high) - 1]))
     return plan.vector(ends.min(axis=0)), plan.vector(ends.max(axis=0))
 
 
