@@ -69,7 +69,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "codes"), FAULTS, ids=lambda one: str(one)[:70])
+@pytest.mark.parametrize(("fault", "codes"), FAULTS, ids=[str(n) for n in range(len(FAULTS))])
 def test_each_fault_is_found_and_named_and_nothing_else(fault: Water, codes: set[QaCode]) -> None:
     found = passing.judged(measured(fault, slices=8), WaterPhantom(), EXPECTED)
     assert set(found) == codes
