@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.bundle.lines import WaterPhantom
+from appliance.bundle.water import WaterPhantom
 from appliance.phantom import instances, water
 from appliance.phantom.water import SHARP, SOFT, Water
 from appliance.preprocess import fast

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from appliance.backend.profile import Shapes
 from appliance.backend.protocol import Backend
 from appliance.bundle.accepts import Accepts
-from appliance.bundle.lines import WaterPhantom
 from appliance.bundle.manifest import Manifest, Network
+from appliance.bundle.water import WaterPhantom
 from appliance.errors import BundleRefused
 from appliance.lines.budget import Budget
 from appliance.lines.kind import Analysis, Context, Outline

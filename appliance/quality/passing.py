@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from appliance.bundle.lines import WaterPhantom
+from appliance.bundle.water import WaterPhantom
 from appliance.watching.qa import Expected, QaCode, QaRecord, WaterFigures
 from appliance.watching.scanner import Scanner
 

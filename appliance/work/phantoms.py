@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timezone
 
-from appliance.bundle.lines import WaterPhantom
+from appliance.bundle.water import WaterPhantom
 from appliance.naming import Naming
 from appliance.quality import passing
 from appliance.quality.scanner import key

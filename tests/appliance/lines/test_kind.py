@@ -19,9 +19,10 @@ from appliance import line
 from appliance.backend.open import open_backend
 from appliance.backend.protocol import Backend
 from appliance.bundle import archive, golden, trust
-from appliance.bundle.lines import ClassifyImage, SegmentProposeClassify, WaterPhantom
+from appliance.bundle.lines import ClassifyImage, SegmentProposeClassify
 from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Loaded
+from appliance.bundle.water import WaterPhantom
 from appliance.lines import kinds
 from appliance.lines.kind import Kind
 from appliance.records import Result

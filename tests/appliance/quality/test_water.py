@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from appliance.bundle.lines import WaterPhantom
+from appliance.bundle.water import WaterPhantom
 from appliance.phantom import water as made
 from appliance.phantom.water import SHARP, SOFT, Water
 from appliance.quality import passing, water
