@@ -42,7 +42,7 @@ def compare(revision: str, runs: int) -> Iterator[tuple[str, str, float, float]]
         return
     with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
         other = Path(name) / "tree"
-        _check_out(revision, other)
+        check_out(revision, other)
         found: dict[Path, list[dict[str, float]]] = {other: [], TREE: []}
         for number in range(runs):
             for tree, rows in found.items():
@@ -57,7 +57,7 @@ def compare(revision: str, runs: int) -> Iterator[tuple[str, str, float, float]]
             yield what, "MB" if what.startswith("PSS") else "ms", before, after
 
 
-def _check_out(revision: str, folder: Path) -> None:
+def check_out(revision: str, folder: Path) -> None:
     """The files of a revision, without a trace in the repository."""
     folder.mkdir()
     git = subprocess.Popen(["git", "-C", str(TREE), "archive", revision], stdout=subprocess.PIPE)  # noqa: S607
