@@ -1,4 +1,6 @@
-"""The line of water phantoms (bundle/lines.OfLine): how far what is measured may be off. Data only."""
+"""The line of water phantoms (bundle/lines.OfLine): how far what is measured may be off.
+
+Data only."""
 
 from __future__ import annotations
 

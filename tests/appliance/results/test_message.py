@@ -43,7 +43,7 @@ APPROVED = {
     *("kind", "score", "threshold", "urgency", "center_lps_mm", "box_lps_mm", "diameter_mm"),
     *("measured", "long_axis_mm", "short_axis_mm", "mean_axis_mm", "equivalent_diameter_mm"),
     *("volume_mm3", "density", "side", "lobe", "key_image", "heat_map"),
-    *("certainty", "unsure_why", "number"),
+    *("certainty", "unsure_why", "number", "tuning"),
     # the in-room check
     *("checked", "check", "verdict", "flags", "figure", "unit", "reason", "values"),
     *("lungs_head_cm2", "lungs_feet_cm2", "lungs_side_cm2", "body_edge_percent", "step_mm"),
