@@ -220,7 +220,7 @@ def test_two_fingers_zoom_and_move_the_image_and_do_not_scroll(
         for half in (50, 60, 70, 80):
             viewed.touch("touchMove", (x - half, y), (x + half, y))
         viewed.page.until(f"{ROOT}.querySelector('[data-finding=\"1\"] .box').getBBox().width > "
-                          f"{1.9 * (box.high - box.low)[0]}")  # fmt: skip
+                          f"{1.98 * (box.high - box.low)[0]}")  # fmt: skip
         zoomed = viewed.mark(1, "box")
         assert zoomed is not None
         np.testing.assert_allclose(zoomed.middle, box.middle, atol=3)
