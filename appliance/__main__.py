@@ -131,10 +131,14 @@ def demo(
         bool,
         typer.Option("--follow-up", help="A person twice, a year apart, then a stranger."),
     ] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="A scanner whose kernel changes silently; ends then.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="Send once, then end.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo-out"),
 ) -> None:
     """Everything on one machine: broker, appliance, a scanner."""
+    from appliance.demo import drift as drifting
     from appliance.demo import follow_up as followed
     from appliance.demo import show
 
@@ -143,6 +147,10 @@ def demo(
         raise typer.BadParameter("--radiograph sends a phantom of its own: leave --series out")
     if follow_up and (radiograph or pacs or series is not None):
         raise typer.BadParameter("--follow-up sends phantoms of its own, to no archive: alone")
+    if drift and (radiograph or pacs or follow_up or series is not None):
+        raise typer.BadParameter("--drift sends phantoms of its own, to no archive: alone")
+    if drift:
+        raise typer.Exit(drifting.run(out=out))
     if follow_up:
         raise typer.Exit(followed.run(once=once, out=out))
     raise typer.Exit(show.run(series=series, once=once, out=out, projected=radiograph, pacs=pacs))

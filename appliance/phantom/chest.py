@@ -36,7 +36,7 @@ from appliance.phantom.kernel import STANDARD, Kernel
 from appliance.phantom.nodules import Nodule
 from appliance.phantom.raster import Array, Grid, Point
 
-__all__ = ["Nodule", "Phantom", "Scan", "chest"]
+__all__ = ["Nodule", "Phantom", "QuantumNoise", "Scan", "chest"]
 
 TOP_MM: Final = 116.0  # the lungs end near 92 and -190; 2-3 cm more on both sides
 BOTTOM_MM: Final = -212.0
@@ -145,7 +145,7 @@ def scanned(
     painted = tissue.slices(
         body, fine, (blood, lumen), patches, texture, noise, scan.kernel.psf_mm, field
     )
-    quantum = _Noise(scan, noise)
+    quantum = QuantumNoise(scan, noise)
     for k, (image, depth) in enumerate(_profile(painted, per)):
         sharp = scan.kernel.enhanced(image, dy)
         np.clip(np.rint(sharp + quantum.field(depth)), -1024, 3071, out=sharp)
@@ -186,9 +186,9 @@ def _profile(fine: Iterator[tuple[Array, Array]], per: int) -> Iterator[tuple[Ar
         yield now[0].copy(), now[1]
 
 
-class _Noise:
-    """Quantum noise after a soft kernel: white noise through a band pass, about `hu` strong in
-    the middle of the body and weaker towards the skin."""
+class QuantumNoise:
+    """Quantum noise after a soft kernel: white noise through a band pass, about `scan.noise_hu`
+    strong in the middle of the body and weaker towards the skin."""
 
     def __init__(self, scan: Scan, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -206,6 +206,7 @@ class _Noise:
         return shaped
 
     def field(self, depth: Array) -> Array:
+        """One slice of it, HU. depth: how far below the skin each pixel lies, mm, [y, x]."""
         white = self._rng.standard_normal(depth.shape, dtype=np.float32)
         strength = np.clip(depth * np.float32(1 / 105), -0.25, 1) * np.float32(0.45)
         scaled: Array = self._shape(white) * (strength + np.float32(0.55))

@@ -5,7 +5,8 @@ Rules of this module:
 1. A kernel is a point spread in plane, the grain of the noise that it lets through, and how much it
    enhances edges. Names are those that a scanner writes into Convolution Kernel (0018,1210).
 2. STANDARD is the one that the phantom has always had: full width at half maximum about 1.1 mm,
-   usual for a soft kernel. SOFT is softer, LUNG enhances edges, as kernels for the lung do.
+   usual for a soft kernel. SOFT is softer, LUNG enhances edges, as kernels for the lung do, and
+   BONE does so twice as much.
 """
 
 from __future__ import annotations
@@ -42,3 +43,4 @@ _EDGE_MM: Final = 0.9
 STANDARD: Final = Kernel("STANDARD", psf_mm=0.45, grain_mm=0.42)
 SOFT: Final = Kernel("SOFT", psf_mm=0.75, grain_mm=0.6)
 LUNG: Final = Kernel("LUNG", psf_mm=0.35, grain_mm=0.28, edge=0.5)
+BONE: Final = Kernel("BONE", psf_mm=0.3, grain_mm=0.25, edge=1.0)

@@ -1,0 +1,158 @@
+"""What the demo's terminal shows of a scanner that changes, and whether it was said as it is.
+
+Rules
+- What is judged is what `scanside drift --json` prints after so many series, what may leave the box
+  (watch.json), and what a separate subscriber received.
+- Before the pixels change nothing may be said. Within WITHIN series of the change an alarm has to
+  come, and every cause that is said has to be the true one.
+- Whatever is not so, is said in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from appliance.verbs.drift import SaidRow
+from appliance.watching.alarm import Alarm, Cause
+from appliance.watching.told import ToldRow
+from appliance.web.text import say
+
+USUAL: Final = 30
+"""Series before the pixels change: so many a row learns from."""
+WITHIN: Final = 4
+TRUTH: Final = Cause.SHARPER_KERNEL
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """All that was said of one scanner."""
+
+    usual: SaidRow | None
+    """After the series of before the change; None: no row of the scanner."""
+    since: tuple[SaidRow, ...]
+    """After each series of the changed kernel."""
+    told: ToldRow | None
+    """What may leave the box, after the last one."""
+    acknowledged: SaidRow | None
+    """After a person has acknowledged; None: nobody could."""
+    others: int = 0
+    """Rows of other scanners; there are none."""
+
+
+def first(course: Course) -> SaidRow | None:
+    """The row when the first alarm was open; None where none came after the change."""
+    return next((row for row in course.since if row.alarms), None)
+
+
+def since(row: SaidRow, alarm: Alarm) -> int:
+    """The number of the series, from 1, at which an open alarm began."""
+    return row.n - alarm.studies + 1
+
+
+def lacking(course: Course) -> list[str]:
+    """All that is not as it has to be, in a sentence each."""
+    out = _before(course)
+    row = first(course)
+    if row is None:
+        return [*out, f"no alarm came in {len(course.since)} series after the change"]
+    took = row.n - USUAL
+    if took > WITHIN:
+        out.append(f"the alarm came after {took} series, and not within {WITHIN}")
+    causes = {alarm.cause for one in course.since for alarm in one.alarms}
+    out += [
+        f"the cause is said to be {cause.value}, and is {TRUTH.value}"
+        for cause in sorted(causes - {TRUTH})
+    ]
+    last = course.since[-1]
+    leaves = set() if course.told is None else {(a.statistic, a.cause) for a in course.told.alarms}
+    if leaves != {(alarm.statistic, alarm.cause) for alarm in last.alarms}:
+        out.append("watch.json does not say what the library says")
+    return out + _acknowledged(course, last)
+
+
+def _before(course: Course) -> list[str]:
+    row = course.usual
+    if row is None:
+        return ["the library has no row of the scanner"]
+    out = []
+    if row.n != USUAL:
+        out.append(f"{row.n} of {USUAL} series were counted before the change")
+    if row.alarms or row.past:
+        out.append("an alarm came before the change")
+    if row.state != "fixed":
+        out.append(f"after {row.n} series the row is {row.state}, and not fixed")
+    if course.others:
+        out.append(f"there are {course.others} rows of scanners that nobody has")
+    return out
+
+
+def _acknowledged(course: Course, last: SaidRow) -> list[str]:
+    row = course.acknowledged
+    if row is None or row.alarms:
+        return ["the alarm is open after it was acknowledged"]
+    kept = {alarm.statistic for alarm in row.past if alarm.acknowledged}
+    if not {alarm.statistic for alarm in last.alarms} <= kept:
+        return ["the row does not know that its alarm was acknowledged"]
+    return []
+
+
+def unanswered(endings: Mapping[str, str], sent: int) -> list[str]:
+    """What is wrong with how studies ended, in a sentence each. endings: by pseudonym."""
+    out = [] if len(endings) == sent else [f"{len(endings)} of {sent} studies have a report"]
+    other = sorted(ending for ending in endings.values() if ending != "analysed")
+    return out + ([f"{len(other)} studies were not analysed: {other[0]}"] if other else [])
+
+
+def not_online(states: Sequence[str]) -> list[str]:
+    """What is wrong with what the box said of itself since it first was online, which it has to
+    have been, in a sentence each. Before that it starts (`init`)."""
+    if "online" not in states:
+        return ["the box was never online"]
+    since = states[states.index("online") :]
+    return [f"the box said that it is {one}" for one in sorted(set(since) - {"online"})]
+
+
+def show(course: Course, console: Console) -> None:
+    """A table: a line for what was usual, one for each series since, one for what came of `ack`."""
+    words = say.speaker(say.texts("en"))
+    table = Table(title="What the box says of the scanner", show_lines=True)
+    for name in ("series", "pixels", "n", "state", "what changed", "spreads", "since", "cause"):
+        table.add_column(name, overflow="fold", justify="right" if name in NUMBERS else "left")
+    rows = [(f"1 to {USUAL}", "as usual", course.usual)]
+    rows += [(f"{row.n}", "sharper", row) for row in course.since]
+    rows.append(("acknowledged", "", course.acknowledged))
+    for what, pixels, row in rows:
+        if row is None:
+            table.add_row(what, pixels, "-", "no row")
+            continue
+        table.add_row(
+            what,
+            pixels,
+            str(row.n),
+            f"[red]{row.state}[/red]" if row.alarms else row.state,
+            "\n".join(words(f"drift.statistic.{a.statistic.value}") for a in row.alarms) or "-",
+            "\n".join(f"{a.size:+.1f}" for a in row.alarms),
+            "\n".join(str(since(row, a)) for a in row.alarms),
+            "\n".join(a.cause.value for a in row.alarms),
+        )
+    console.print(table)
+    if (row := first(course)) is not None:
+        took = row.n - USUAL
+        named = ", ".join(sorted({alarm.cause.value for alarm in row.alarms}))
+        console.print(
+            f"said at series {row.n}, the {_th(took)} since the change: [bold]{named}[/bold]"
+        )
+        for cause in sorted({alarm.cause for alarm in row.alarms}):
+            console.print(f"  {words(f'drift.do.{cause.value}')}")
+
+
+NUMBERS: Final = frozenset({"n", "spreads", "since"})
+
+
+def _th(number: int) -> str:
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number, 'th') }"
