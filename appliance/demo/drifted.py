@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from rich import box
 from rich.console import Console
@@ -127,7 +127,7 @@ def show(course: Course, console: Console) -> None:
         title="What the box says of the scanner", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for name in ("pixels", "n", "state", "what changed", "spreads", "since", "cause"):
-        side = "right" if name in NUMBERS else "left"
+        side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
         table.add_column(name, no_wrap=name != "cause", overflow="fold", justify=side)
     rows = [("as usual", course.usual), *(("sharper", row) for row in course.since)]
     known: tuple[Alarm, ...] = ()
