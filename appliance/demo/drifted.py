@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +27,8 @@ USUAL: Final = 30
 """Series before the pixels change: so many a row learns from."""
 WITHIN: Final = 4
 TRUTH: Final = Cause.SHARPER_KERNEL
+NUMBERS: Final = frozenset({"n", "spreads", "since"})
+"""Columns of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,28 +121,27 @@ def not_online(states: Sequence[str]) -> list[str]:
 
 
 def show(course: Course, console: Console) -> None:
-    """A table: a line for what was usual, one for each series since, one for what came of `ack`."""
+    """A table: what was usual, what each series since has raised, and what came of `ack`."""
     words = say.speaker(say.texts("en"))
-    table = Table(title="What the box says of the scanner", show_lines=True)
-    for name in ("series", "pixels", "n", "state", "what changed", "spreads", "since", "cause"):
-        table.add_column(name, overflow="fold", justify="right" if name in NUMBERS else "left")
-    rows = [(f"1 to {USUAL}", "as usual", course.usual)]
-    rows += [(f"{row.n}", "sharper", row) for row in course.since]
-    rows.append(("acknowledged", "", course.acknowledged))
-    for what, pixels, row in rows:
+    table = Table(
+        title="What the box says of the scanner", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in ("pixels", "n", "state", "what changed", "spreads", "since", "cause"):
+        side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(name, no_wrap=name != "cause", overflow="fold", justify=side)
+    rows = [("as usual", course.usual), *(("sharper", row) for row in course.since)]
+    known: tuple[Alarm, ...] = ()
+    for pixels, row in (*rows, ("acknowledged", course.acknowledged)):
         if row is None:
-            table.add_row(what, pixels, "-", "no row")
+            table.add_row(pixels, "-", "no row")
             continue
-        table.add_row(
-            what,
-            pixels,
-            str(row.n),
-            f"[red]{row.state}[/red]" if row.alarms else row.state,
-            "\n".join(words(f"drift.statistic.{a.statistic.value}") for a in row.alarms) or "-",
-            "\n".join(f"{a.size:+.1f}" for a in row.alarms),
-            "\n".join(str(since(row, a)) for a in row.alarms),
-            "\n".join(a.cause.value for a in row.alarms),
-        )
+        state = f"[red]{row.state}[/red]" if row.alarms else row.state
+        open_ = {(alarm.statistic, alarm.test) for alarm in known}
+        raised = [one for one in row.alarms if (one.statistic, one.test) not in open_]
+        known = row.alarms
+        table.add_row(pixels, str(row.n), state, *_said(row, raised[0] if raised else None))
+        for alarm in raised[1:]:
+            table.add_row("", "", "", *_said(row, alarm))
     console.print(table)
     if (row := first(course)) is not None:
         took = row.n - USUAL
@@ -151,7 +153,12 @@ def show(course: Course, console: Console) -> None:
             console.print(f"  {words(f'drift.do.{cause.value}')}")
 
 
-NUMBERS: Final = frozenset({"n", "spreads", "since"})
+def _said(row: SaidRow, alarm: Alarm | None) -> tuple[str, ...]:
+    """What changed, by how many spreads, since which series, and why."""
+    if alarm is None:
+        return ("-",) if not row.alarms else ("goes on",)
+    name = f"{alarm.statistic.value} ({alarm.test})"
+    return name, f"{alarm.size:+.1f}", str(since(row, alarm)), alarm.cause.value
 
 
 def _th(number: int) -> str:
