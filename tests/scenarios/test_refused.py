@@ -20,13 +20,15 @@ from rigs.site import Site
 
 
 def head(image: Dataset, index: int) -> Dataset:
-    """A ball of noisy tissue, and no word about the body part."""
+    """A skull with noisy tissue in it (without the skull it were a phantom), and no word about the
+    body part."""
     del image.BodyPartExamined
     rows = int(image.Rows)
     y, x = np.mgrid[:rows, :rows] - rows / 2
-    inside = np.hypot(y, x) * float(image.PixelSpacing[0]) < 90
-    noise = np.random.default_rng(index).normal(0, 5, inside.shape)
-    image.PixelData = (np.where(inside, 40, -1000) + noise + 1024).astype("<i2").tobytes()
+    away = np.hypot(y, x) * float(image.PixelSpacing[0])
+    shown = np.select([away < 82, away < 90], [40, 900], -1000)
+    noise = np.random.default_rng(index).normal(0, 5, away.shape)
+    image.PixelData = (shown + noise + 1024).astype("<i2").tobytes()
     return image
 
 
