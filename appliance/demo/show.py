@@ -48,6 +48,8 @@ from appliance.store.journal import Journal
 from appliance.web.access import link
 
 console = Console(highlight=False)
+READY_S = 300.0
+"""A slow or busy machine takes a minute to open the bundles; what takes longer hangs."""
 ENDINGS = ("analysed", "not_analysed", "failed")
 DRAWN = (
     "The radiograph is drawn and shows no patient: it is the chest phantom at the size of a child "
@@ -263,7 +265,7 @@ def _appliance(folder: Path) -> Iterator[None]:
     path = str(folder / "ready")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("wb") as stderr:
         ready.bind(path)
-        ready.settimeout(60)
+        ready.settimeout(READY_S)
         command = [sys.executable, "-m", "appliance", "run", "--config", f"{folder}/scanside.toml"]
         environment = {**os.environ, "NOTIFY_SOCKET": path}
         with child(command, stderr=stderr, env=environment):

@@ -56,7 +56,7 @@ CSP = (
     "connect-src 'self'; worker-src 'self' blob:; font-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
-HANG_S = 60.0
+HANG_S = 180.0
 
 
 class LookedAt:

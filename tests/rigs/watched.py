@@ -44,7 +44,7 @@ SHARP = SCANNER.model_copy(update={"kernel": "B70f"})
 OTHER = SCANNER.model_copy(update={"maker": "ge medical systems", "model": "LightSpeed"})
 BUNDLE = BundleRef(name="lung-nodule", version="1.0.0", digest="b" * 64)
 BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 def a_quality(noise_hu: float = 20.0, scanner: Scanner = SCANNER) -> SeriesQuality:
