@@ -76,7 +76,10 @@ def test_what_is_no_series_of_a_scanner_here_is_left_alone(room: Room, why: str)
     room.send("1.2.1", "ARCHIVE" if why == "an earlier exam" else "CT1", last=99, finer=3)
     room.judge()
     ours = SCANNER.model_copy(update={"maker": MAKER})
-    if why != "not measured":
+    if why == "not measured":
+        for path in room.settings.state.glob("reports/*/quality.json"):
+            path.unlink()
+    else:
         measured(room, "1.2.1", ours if why == "our phantom" else SCANNER)
     if why == "gone":
         for path in room.spool.instances(SeriesKey("1.2.1", "1.2.1.1")).values():
