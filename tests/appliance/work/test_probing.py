@@ -108,7 +108,9 @@ def test_a_slice_that_really_arrives_ends_it(desk: Desk) -> None:
 
 
 def test_it_is_started_once_for_each_final_report(desk: Desk) -> None:
-    (desk.folder / "sleeping.py").write_text("")
+    (desk.folder / "sleeping.py").write_text(
+        "import time\ntime.sleep(2)\n"
+    )  # long enough to be seen
     one = desk.probing()
     until(lambda: one.pid, lambda: one.turn(busy=False))
     until(lambda: one.pid is None, lambda: one.turn(busy=False))
