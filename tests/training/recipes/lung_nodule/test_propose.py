@@ -52,8 +52,8 @@ def test_it_learns_what_it_learned_in_a_loop_of_its_own(tmp_path: Path) -> None:
     assert float(row["loss"]) == pytest.approx(5.254433, rel=1e-3)
     assert moved("model", every["model"]) == pytest.approx(8.791940, rel=1e-3)
     assert moved("ema", every["ema"]) == pytest.approx(7.797750, rel=1e-3)
-    assert moved("model", ["net.stem.0.weight"]) == pytest.approx(0.153183, rel=3e-3)
-    assert moved("model", ["body.weight"]) == pytest.approx(0.023846, rel=3e-3)
+    assert moved("model", ["net.stem.0.weight"]) == pytest.approx(0.153183, rel=1e-2)
+    assert moved("model", ["body.weight"]) == pytest.approx(0.023846, rel=1e-2)
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
