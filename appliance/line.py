@@ -30,7 +30,6 @@ from appliance.lines import kinds
 from appliance.lines.budget import Budget
 from appliance.lines.fold import Fold, Share
 from appliance.lines.kind import NO_CONTEXT, Context, Outline, Seen
-from appliance.lines.volume import PHANTOM
 from appliance.reasons import Code
 from appliance.records import Facts, Header, Identity, Result
 from appliance.report import (
@@ -124,8 +123,10 @@ def finish(
     share = fold.share(bundle)
     outline = share.outline
     refused = select.first_causes((*context.reasons, *outline.reasons))
-    if outline.reasons == (PHANTOM,) and Code.RECALLED not in {r.code for r in context.reasons}:
-        refused = (PHANTOM,)  # it is no exam: that no bundle is meant for it says nothing
+    if [r.code for r in outline.reasons] == [Code.PHANTOM_QA] and Code.RECALLED not in {
+        r.code for r in context.reasons
+    }:
+        refused = outline.reasons  # it is no exam: that no bundle is meant for it says nothing
     if refused or outline.subject is None or bundle is None or backend is None:
         return _not_analysed(fold, share, refused or _no_bundle(), outline)
     analysis = kinds.of(bundle.manifest).analyse(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from appliance.watching.alarm import Statistic
-from appliance.watching.row import Prior, Row
+from appliance.watching.row import Prior
 
 SHIPPED: Final = Prior(
     spreads={
@@ -28,27 +28,10 @@ SHIPPED: Final = Prior(
         Statistic.SCORES: 1.0,  # of its log odds
     }
 )
-FEWEST: Final = 20
-"""A statistic that has learnt from fewer studies, or still learns, is no prior."""
-
-
-def imported(row: Row, otherwise: Prior = SHIPPED) -> Prior:
-    """The spreads of somebody else's row of such a scanner as a prior of the same weight; of what
-    it does not say, those of `otherwise`."""
-    own = {
-        which: _pooled(one.n, one.m2, otherwise.spreads[which], otherwise.weight)
-        for which, one in row.watched.items()
-        if which in otherwise.spreads and one.n >= FEWEST and not one.first
-    }
-    return Prior(spreads={**otherwise.spreads, **own}, weight=otherwise.weight)
 
 
 def spread(n: int, m2: float, which: Statistic, prior: Prior) -> float:
     """SD of a statistic whose `n` learnt values have `m2` as sum of squares, pooled with the
     prior (rule 2)."""
-    return _pooled(n, m2, prior.spreads[which], prior.weight)
-
-
-def _pooled(n: int, m2: float, before: float, weight: float) -> float:
-    freedom = max(0, n - 1)
-    return float(((weight * before**2 + m2) / (weight + freedom)) ** 0.5)
+    before, freedom = prior.spreads[which], max(0, n - 1)
+    return float(((prior.weight * before**2 + m2) / (prior.weight + freedom)) ** 0.5)
