@@ -14,6 +14,7 @@ STRICT = {
     "appliance/compare/child.py": "from its parent, of the same release",
     "appliance/compose/child.py": "from its parent, of the same release",
     "appliance/host/driver.py": "from a child of the same release",
+    "appliance/probe/child.py": "from its parent, of the same release",
     "appliance/publish/desired.py": "from a broker, and no state",
     "appliance/release/record.py": "signed, and made for more releases than one: it has a version",
     "appliance/runtime/trial.py": "from a child of the same release",

@@ -8,7 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +31,8 @@ class Slotted:
     folder: Path
     more: str = ""
     port: int = field(default_factory=free_port)
+    temporary: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slots-")))
+    """For its sockets, whose paths must be short, as those of a test are not (unix(7))."""
 
     def __post_init__(self) -> None:
         at = self.folder
@@ -74,10 +79,7 @@ class Slotted:
             f'[update]\nroot = "{places.root}"\ntrusted = "{places.trusted}"\n{self.more}'
         )
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(str(self.folder / "notify"))
-        self.notify.settimeout(HANG_S)
-        temporary = self.folder / "tmp"
-        temporary.mkdir()
+        self.notify.bind(str(self.temporary / "notify"))
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "appliance", "run", "--config", str(config)],
@@ -86,23 +88,27 @@ class Slotted:
                 cwd=REPOSITORY,
                 env={
                     **os.environ,
-                    "NOTIFY_SOCKET": str(self.folder / "notify"),
-                    "TMPDIR": str(temporary),
+                    "NOTIFY_SOCKET": str(self.temporary / "notify"),
+                    "TMPDIR": str(self.temporary),
                 },
                 start_new_session=True,
             )
 
     def wait_ready(self) -> None:
         """Until all stages serve."""
-        while b"READY=1" not in self.notify.recv(4096):
-            pass
+        self.notify.settimeout(1)
+        end = time.monotonic() + HANG_S
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
+            with suppress(TimeoutError):
+                if b"READY=1" in self.notify.recv(4096):
+                    return
+        raise AssertionError(self.log.read_text()[-4000:])
 
     @property
     def units(self) -> Parent:
         """What `apply` would have."""
-        found: list[Path] = until(
-            lambda: list((self.folder / "tmp").glob("scanside-run-*/control"))
-        )
+        found: list[Path] = until(lambda: list(self.temporary.glob("scanside-run-*/control")))
         return Parent(found[0])
 
     def end(self) -> int:
@@ -114,3 +120,4 @@ class Slotted:
         finally:
             self.process.kill()
             self.notify.close()
+            shutil.rmtree(self.temporary)

@@ -93,10 +93,15 @@ class Database:
         with contextlib.ExitStack() as end, as_state_unusable(path), _opening(path, manner):
             users = end.enter_context(sharing(path.with_name(f"{path.name}.users")))
             _make_sure(state, path, disk, manner, users)
-            db = end.enter_context(contextlib.closing(connected(path, busy_ms=busy_ms)))
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                db.execute(f"PRAGMA {pragma}")
-            _grown(db, path)
+            try:
+                db = _ready(path, end, busy_ms)
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
+                # the last one to close it left word of a file that another had damaged by then
+                damage.suspect(path, e)
+                if damage.suspected(path) is None:
+                    raise
+                _make_sure(state, path, disk, manner, users)
+                db = _ready(path, end, busy_ms)
             made = cls(path, db, end.pop_all(), ledger=Ledger(ledger, disk), users=users)
             if not ledger.exists():
                 with contextlib.ExitStack() as failed:
@@ -215,6 +220,15 @@ class Database:
             remedy="The stage starts again by itself, on the new journal.",
             code="journal_replaced",
         )
+
+
+def _ready(path: Path, end: contextlib.ExitStack, busy_ms: int) -> sqlite3.Connection:
+    """A connection that may write, to a file of this release's schema; closed by `end`."""
+    db = end.enter_context(contextlib.closing(connected(path, busy_ms=busy_ms)))
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        db.execute(f"PRAGMA {pragma}")
+    _grown(db, path)
+    return db
 
 
 @contextlib.contextmanager

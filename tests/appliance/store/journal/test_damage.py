@@ -150,6 +150,28 @@ def test_a_damage_that_is_met_at_work_is_mended_at_the_next_start_and_not_met_ag
             assert again.series.get(key) is not None
 
 
+def test_a_file_that_was_damaged_before_its_last_user_left_word_of_it_is_mended(
+    tmp_path: Path, key: SeriesKey
+) -> None:
+    """Its word is that of the damaged file, so nobody looks until it is to be used."""
+    path = tmp_path / JOURNAL_NAME
+    with Journal.open(tmp_path) as journal:
+        journal.series.set(key, "open")
+        journal._db._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path.write_bytes(b"no journal at all" * 500)
+        path.with_name(f"{path.name}-wal").unlink()
+    assert damage.is_as_left(path, path.with_name(f"{path.name}.users").read_bytes())
+    for manner, code in ((Manner.HURRY, "journal_not_ready"), (Manner.LOOK, "journal_damaged")):
+        with pytest.raises(StateUnusable) as refused:
+            Journal.open(tmp_path, manner=manner)
+        assert refused.value.code == code
+    Journal.open(tmp_path, manner=Manner.MEND).close()
+    Journal.open(tmp_path, manner=Manner.HURRY).close()
+    told = damage.read(tmp_path)
+    assert told is not None
+    assert told.why == "file is not a database"
+
+
 def test_what_is_no_text_where_text_should_be_is_a_damage(tmp_path: Path, key: SeriesKey) -> None:
     with Journal.open(tmp_path) as journal:
         journal.series.set(key, "open")

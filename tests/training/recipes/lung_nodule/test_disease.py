@@ -50,7 +50,7 @@ def test_what_it_learns_of_pieces_the_appliance_reads_of_the_whole_scan(tmp_path
         Wanted("emphysema", 250, "left"),
     ]
     sick = paint(np.random.default_rng(7), made.chest(), wanted)
-    k = replace(TINY, steps=160, chests=1, pieces=8, rate=2e-2, ema=0.95)
+    k = replace(TINY, steps=260, chests=1, pieces=8, rate=2e-2, ema=0.95)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             sick_lungs, "painted", lambda *_: sick
