@@ -1,7 +1,8 @@
 """`make bench`: each figure beside a peer or its aim, in one run, ratios first.
 
     python -m bench [PART ...] [--repeat N]        prepare, infer, receive, associations, ...
-    python -m bench beside REV [--repeat N]        this tree beside another revision of it
+    python -m bench beside REV [--repeat N] [--same-bundles]
+                                                 this tree beside another revision of it
 
 Rules. A peer does the same work on the same input in the same run; the best of N runs counts, as
 other programs can only make a run slower. Figures without a peer stand beside their aim, as
@@ -103,9 +104,10 @@ def main() -> None:
     parts = [*COMPARED, *MEASURED]
     parser.add_argument("part", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     parser.add_argument("--repeat", type=int, default=None, help="runs: 3, beside REV 5")
+    parser.add_argument("--same-bundles", action="store_true", help="beside REV: with its bundles")
     asked = parser.parse_args()
     if asked.part[:1] == ["beside"] and len(asked.part) == 2:
-        _beside(asked.part[1], asked.repeat or beside.RUNS)
+        _beside(asked.part[1], asked.repeat or beside.RUNS, asked.same_bundles)
         return
     asked.repeat = asked.repeat or 3
     if unknown := set(asked.part) - set(parts):
@@ -129,17 +131,18 @@ def main() -> None:
     _keep("-".join(sorted(set(wanted))), here, results)
 
 
-def _beside(revision: str, runs: int) -> None:
+def _beside(revision: str, runs: int, same_bundles: bool) -> None:
     """Prints and keeps the ratios of this tree to another revision."""
     here, rows = machine(), []
     print(
         f"{here['date']} · {here['cores']} cores of {here['cpu']} · load {here['load']:.1f} "
         f"· median of {runs}"
     )
-    for what, unit, before, after in beside.compare(revision, runs):
+    for what, unit, before, after in beside.compare(revision, runs, same_bundles):
         print(f"{after / before:6.2f}   {what}: {before:.1f} {unit}, now {after:.1f} {unit}")
         rows.append({"what": what, "unit": unit, "before": before, "after": after})
-    _keep(f"beside-{revision.replace('/', '-')}", here, rows)
+    name = f"beside-{revision.replace('/', '-')}{'-same-bundles' if same_bundles else ''}"
+    _keep(name, here, rows)
 
 
 def _keep(name: str, here: dict[str, Any], rows: list[dict[str, Any]]) -> None:

@@ -1,6 +1,8 @@
 """This tree beside another revision of it, alternately in one run: is it faster, is it larger?
 
-    python -m bench beside REV [--repeat N]        REV: any name that git knows; N: 5 runs of each
+    python -m bench beside REV [--repeat N] [--same-bundles]
+
+REV: any name that git knows; N: 5 runs of each.
 
 Rules
 - Both are measured through what every revision has: `scanside run`, the messages that a subscriber
@@ -8,11 +10,14 @@ Rules
   both, so the libraries are the same.
 - Each run starts a line with an empty state and sends R01-001 twice; the first time does not count.
 - The median of the runs of each is printed, and their ratio: less than 1 is better than REV.
+- With the same bundles this tree, as committed, runs with the factory bundles of REV: then the
+  appliance alone is compared, whatever its networks have learned since.
 - Other programs make every figure worse; as the two take turns, the ratio suffers least.
 """
 
 from __future__ import annotations
 
+import shutil
 import socket
 import statistics
 import subprocess
@@ -35,22 +40,26 @@ RUNS = 5
 READY_S = 60.0
 
 
-def compare(revision: str, runs: int) -> Iterator[tuple[str, str, float, float]]:
+def compare(
+    revision: str, runs: int, same_bundles: bool = False
+) -> Iterator[tuple[str, str, float, float]]:
     """Figure, unit, the median of the other revision and ours."""
     images = chest_ct()
     if images is None:
         return
     with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
-        other = Path(name) / "tree"
+        other, ours = Path(name) / "tree", TREE
         check_out(revision, other)
-        found: dict[Path, list[dict[str, float]]] = {other: [], TREE: []}
+        if same_bundles:
+            ours = _with_bundles_of(other, Path(name) / "ours")
+        found: dict[Path, list[dict[str, float]]] = {other: [], ours: []}
         for number in range(runs):
             for tree, rows in found.items():
                 folder = Path(name) / f"run-{number}-{len(rows)}-{tree.name}"
                 folder.mkdir()
                 rows.append(_run(tree, folder, images))
                 print(f"run {number + 1} of {runs}, {tree}: {rows[-1]}", flush=True)
-        for what in found[TREE][0]:
+        for what in found[ours][0]:
             before, after = (
                 statistics.median(row[what] for row in rows) for rows in found.values()
             )
@@ -64,6 +73,16 @@ def check_out(revision: str, folder: Path) -> None:
     subprocess.run(["tar", "-x", "-C", str(folder)], stdin=git.stdout, check=True)  # noqa: S607
     if git.wait():
         raise SystemExit(f"git does not know the revision {revision!r}")
+
+
+def _with_bundles_of(other: Path, folder: Path) -> Path:
+    """This tree as it is committed, with the factory bundles of another one."""
+    check_out("HEAD", folder)
+    factory = Path("appliance/factory")
+    shutil.rmtree(folder / factory / "bundles")
+    shutil.copytree(other / factory / "bundles", folder / factory / "bundles")
+    shutil.copy(other / factory / "digests.json", folder / factory)
+    return folder
 
 
 def _run(tree: Path, folder: Path, images: list[Any]) -> dict[str, float]:
