@@ -113,7 +113,9 @@ def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
 def _name(entry: Entry) -> Phrase:
     key = shown_key(entry.row.key)
     of_ct = key.kvp != UNKNOWN or key.thickness != UNKNOWN or key.kernel != UNKNOWN
-    return Phrase("drift.key" if of_ct else "drift.key_radiograph", key.model_dump())
+    values = key.model_dump()
+    values["thickness"] = key.thickness.replace("to ", "≤ ").replace("above ", "> ")
+    return Phrase("drift.key" if of_ct else "drift.key_radiograph", values)
 
 
 def _alarm(alarm: Alarm) -> ShownAlarm:

@@ -35,6 +35,7 @@ def test_the_page_says_what_changed_and_what_to_do_in_both_languages(
         text = html.unescape(browser.get("/health").text)
     assert row in text
     assert "Definition" in text
+    assert "≤ 1.5 mm" in text, "in no language's words"
     assert SCANNER.serial not in text
     cause = entry.row.alarms[0].cause.value
     keys = ("state.frozen", "statistic.noise", "way.up", f"cause.{cause}", f"do.{cause}")
