@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rigs.chromium import Page, Pixels
+from rigs.chromium import Page, PageError, Pixels
 
 WIDTH, HEIGHT = 1024, 600
 ROOT = "document.querySelector('.viewer')"
@@ -79,6 +79,15 @@ class Viewed:
         x, y = self.corner()
         places = [{"x": x + px, "y": y + py, "id": n} for n, (px, py) in enumerate(points)]
         self.page.ask("Input.dispatchTouchEvent", type=kind, touchPoints=places)
+
+    def lift(self, point: tuple[float, float], *rest: tuple[float, float]) -> None:
+        """The last finger goes from this place; `rest`: where the others stay."""
+        x, y = self.corner()
+        gone = [{"x": x + point[0], "y": y + point[1], "id": len(rest)}]
+        try:
+            self.page.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=gone)
+        except PageError:  # before Chromium 156 it was a move that leaves it out
+            self.touch("touchMove", *rest)
 
     def corner(self) -> tuple[float, float]:
         x, y, _, _ = self.corner_and_size()

@@ -24,6 +24,7 @@ from appliance.store.conditions import Condition, State
 from appliance.store.events import ArchiveAway, ArchiveReached, BrokerAway, Engine, Happened
 from appliance.store.rows import Queue, Sender
 from appliance.watching.qa import QaRecord
+from appliance.watching.scanner import UNKNOWN
 from appliance.web.views.light import Sign
 from appliance.web.views.phrase import Phrase
 
@@ -283,7 +284,8 @@ def _phantoms(seen: Looked) -> Iterator[Line]:
                 if figures.response_50_per_mm is None
                 else f"{figures.response_50_per_mm:.2f}",
             }
-        name = Phrase("health.phantom", {"scanner": f"{one.scanner.model} {one.scanner.kernel}"})
+        known = [part for part in (one.scanner.model, one.scanner.kernel) if part != UNKNOWN]
+        name = Phrase("health.phantom", {"scanner": " ".join(known) or UNKNOWN})
         codes = ", ".join(
             [*(code.value for code in one.codes), *(reason.value for reason in one.reasons)]
         )
