@@ -35,8 +35,7 @@ from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
 from appliance.bundle.shelf import Shelf
 from appliance.bundle.trust import Loaded
-from appliance.dicom.silence import silence
-from appliance.errors import BundleRefused, Poisoned, ScansideError, StateUnusable, told
+from appliance.errors import BundleRefused, Poisoned, StateUnusable, told
 from appliance.host import memory
 from appliance.naming import Naming
 from appliance.probe import kept as probed
@@ -44,6 +43,7 @@ from appliance.probe.chosen import Chosen, chosen
 from appliance.probe.line import Outcome, Prober, probe, stack_of
 from appliance.quality import shapes, trial, tuning
 from appliance.report import SeriesKey
+from appliance.runtime import as_child
 from appliance.runtime.open_bundle import require_memory
 from appliance.settings import Settings
 from appliance.store import kept, tunings
@@ -197,28 +197,19 @@ def _series(
     )
 
 
+def _probed(settings: Settings) -> str:
+    with alone(settings.state, HAND), Journal.awaited(settings.state) as journal:
+        probing = Probing(settings, journal)
+        try:
+            return f"implants were put into {probing.run()} series"
+        finally:
+            probing.close()
+
+
 def main() -> int:
     """0 when each scanner's newest series was probed; 1 where the state folder does not let it."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    silence()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    settings = Settings.model_validate_json(sys.stdin.read())
-    try:
-        with alone(settings.state, HAND), Journal.awaited(settings.state) as journal:
-            probing = Probing(settings, journal)
-            try:
-                count = probing.run()
-            finally:
-                probing.close()
-    except ScansideError as e:
-        log.error("%s", e.one_line())
-        return 1
-    log.info("implants were put into %d series", count)
-    return 0
+    return as_child.run(log, _probed)
 
 
 if __name__ == "__main__":
