@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.watching.probe import ProbedSeries
 from appliance.watching.scanner import Scanner
+from rigs.cuts import Full
 from rigs.exams import Room
 from rigs.probing import SCANNER, lying, measured, naming, started
 
@@ -112,11 +112,6 @@ def test_a_series_that_raises_is_noted_without_implants_and_not_tried_again(
     assert "Zyxwvut" not in caplog.text
     monkeypatch.undo()
     assert run(room) == 0
-
-
-class Full(Disk):
-    def put(self, path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
 
 
 def test_a_disk_that_is_full_ends_the_child_and_the_series_is_probed_later(room: Room) -> None:
