@@ -10,7 +10,7 @@ Same = TypeVar("Same", bound="NoFindings")
 
 
 class NoFindings(Record):
-    """It looks for none, so it finds no organ, has no threshold, and every finding is none."""
+    """It looks for none: it finds no organ, and no score is high enough."""
 
     @property
     def finds_organ(self) -> bool:
