@@ -149,7 +149,7 @@ def require_faithful(loaded: trust.Loaded, shown: Sequence[bytes]) -> None:
         raise BundleRefused(
             f"preprocessing is not faithful to the phantom: {text}",
             remedy="Correct `preprocess` of these networks: a finer spacing, a window that holds "
-            "lung and soft tissue; docs/watching.md has the limits.",
+            "lung and soft tissue; docs/watching/faithful.md has the limits.",
             code="bundle_unfaithful",
         )
 

@@ -10,10 +10,10 @@ from typing import Literal
 from pydantic import Field
 
 from appliance.bundle.accepts import Accepts
-from appliance.report import Record
+from appliance.bundle.no_findings import NoFindings
 
 
-class WaterPhantom(Record):
+class WaterPhantom(NoFindings):
     """The line of a water phantom: it has no network, finds nothing and makes no report. What is
     measured (quality/water.py) is held against the limits that stand here: how far it may be off.
 
@@ -48,18 +48,6 @@ class WaterPhantom(Record):
         return True
 
     @property
-    def finds_organ(self) -> bool:
-        return False
-
-    @property
-    def finds(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def least_score(self) -> float:
-        return 1.0
-
-    @property
     def needs_appliance(self) -> str:
         return "0.2.0"
 
@@ -72,9 +60,6 @@ class WaterPhantom(Record):
     def allows(self, role: str, ops: Set[str]) -> bool:
         """It has no network."""
         return False
-
-    def every_finding(self) -> WaterPhantom:
-        return self
 
     def limits(self, accepts: Accepts) -> tuple[str, ...]:
         return (

@@ -41,8 +41,7 @@ from appliance.compare.kept import KeptExams
 from appliance.compare.line import Line
 from appliance.compare.ports import Comparing, Exams, Listed, Made, Making, Words
 from appliance.comparison import Comparison, Which
-from appliance.dicom.silence import silence
-from appliance.errors import ScansideError, StateUnusable, told
+from appliance.errors import StateUnusable, told
 from appliance.host.memory import give_back
 from appliance.naming import Naming
 from appliance.prior.entry import Entry
@@ -51,6 +50,7 @@ from appliance.reasons import Code
 from appliance.report import Report, Stage, Status
 from appliance.results import destinations
 from appliance.results.owed import Owed
+from appliance.runtime import as_child
 from appliance.runtime.comparing import CompareBundles
 from appliance.settings import Settings
 from appliance.store import bell
@@ -332,40 +332,6 @@ def note_unnoted(journal: Journal, follows: Callable[[str], bool]) -> int:
     return len(rows)
 
 
-def serve(settings: Settings, build: Callable[[Settings, Journal], Comparer]) -> int:
-    """0 when nothing came for a while; 1 where the state folder does not let it."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    silence()
-    began, count = time.monotonic(), 0
-
-    def old() -> bool:
-        return time.monotonic() - began > OLD_S
-
-    try:
-        with (
-            alone(settings.state, bell.COMPARE),
-            Journal.awaited(settings.state) as journal,
-            bell.hearing(settings.state, bell.COMPARE) as rung,
-        ):
-            comparer = build(settings, journal)
-            comparer.recover()
-            while True:
-                count += comparer.run(old)
-                give_back()  # it may wait long, and lies beside the line
-                if old() or not select.select([rung], [], [], LINGER_S)[0]:
-                    break
-                bell.take(rung)
-    except ScansideError as e:
-        log.error("%s", e.one_line())
-        return 1
-    log.info("said %d comparisons", count)
-    return 0
-
-
 def built(settings: Settings, journal: Journal) -> Comparer:
     """With the bundles, the entries and the images of this device."""
     key = site_key(settings.state)
@@ -377,8 +343,32 @@ def built(settings: Settings, journal: Journal) -> Comparer:
     return Comparer(settings, journal, exams, making, Line(bundles, naming), naming)
 
 
+def _compared(settings: Settings) -> str:
+    """Until nothing came for a while, or it is old."""
+    began, count = time.monotonic(), 0
+
+    def old() -> bool:
+        return time.monotonic() - began > OLD_S
+
+    with (
+        alone(settings.state, bell.COMPARE),
+        Journal.awaited(settings.state) as journal,
+        bell.hearing(settings.state, bell.COMPARE) as rung,
+    ):
+        comparer = built(settings, journal)
+        comparer.recover()
+        while True:
+            count += comparer.run(old)
+            give_back()  # it may wait long, and lies beside the line
+            if old() or not select.select([rung], [], [], LINGER_S)[0]:
+                break
+            bell.take(rung)
+    return f"said {count} comparisons"
+
+
 def main() -> int:
-    return serve(Settings.model_validate_json(sys.stdin.read()), built)
+    """0 when nothing came for a while; 1 where the state folder does not let it."""
+    return as_child.run(log, _compared)
 
 
 if __name__ == "__main__":

@@ -37,12 +37,12 @@ from appliance.compose.beside import Waiting
 from appliance.compose.gather import Gatherer
 from appliance.compose.objects import Material, Nothing
 from appliance.compose.sent import Variant
-from appliance.dicom.silence import silence
-from appliance.errors import ScansideError, StateUnusable, told
+from appliance.errors import StateUnusable, told
 from appliance.naming import Naming
 from appliance.report import Product
 from appliance.results import destinations
 from appliance.results.pacs import OUTGOING, Ordered, is_older_key
+from appliance.runtime import as_child
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.files import DISK, Disk
@@ -205,23 +205,14 @@ class Composer:
                 self._journal.owed.uncomposable(row.destination, row.key, text)
 
 
+def _composed(settings: Settings) -> str:
+    with alone(settings.state, "compose"), Journal.awaited(settings.state) as journal:
+        return f"composed {Composer(settings, journal).run()} objects"
+
+
 def main() -> int:
     """0 when it has tried all; 1 where the state folder does not let it."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    silence()
-    settings = Settings.model_validate_json(sys.stdin.read())
-    try:
-        with alone(settings.state, "compose"), Journal.awaited(settings.state) as journal:
-            count = Composer(settings, journal).run()
-    except ScansideError as e:
-        log.error("%s", e.one_line())
-        return 1
-    log.info("composed %d objects", count)
-    return 0
+    return as_child.run(log, _composed)
 
 
 if __name__ == "__main__":

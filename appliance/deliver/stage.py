@@ -14,12 +14,10 @@ Rules
 from __future__ import annotations
 
 import select
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import Any, Final
 
 from appliance.deliver.asker import Asker
@@ -27,10 +25,11 @@ from appliance.deliver.courier import Courier
 from appliance.deliver.teller import Teller
 from appliance.deliver.worker import Pace, Worker
 from appliance.host import notify
+from appliance.runtime import serving
 from appliance.settings import Deliver, Settings
 from appliance.store import bell
 from appliance.store.files import DISK
-from appliance.store.heartbeat import Heart, TroubleCode, living
+from appliance.store.heartbeat import Heart, TroubleCode
 from appliance.store.journal import Journal
 
 STAGE: Final = "deliver"
@@ -134,20 +133,4 @@ def _workers(settings: Settings, journal: Journal, pace: Pace | None) -> Iterato
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside deliver`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
     DISK.make_folder(settings.state)
-    with (
-        living(settings.state, STAGE) as heart,
-        Journal.awaited(settings.state) as journal,
-        bell.hearing(settings.state, STAGE) as heard,
-    ):
-        deliverer = Deliverer(settings, journal, heard, heart)
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            notify.stopping()
-            deliverer.stop()
-
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, end)
-            signal.signal(signal.SIGINT, end)
-        ready()
-        deliverer.run()
-    return 0
+    return serving.serve(settings, STAGE, Deliverer, ready)

@@ -23,14 +23,11 @@ import logging
 import math
 import random
 import select
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from appliance.dicom.requestor import Limits
@@ -41,12 +38,13 @@ from appliance.fetch.archive import Asked, Outcome
 from appliance.fetch.choice import Series
 from appliance.host import notify
 from appliance.report import SeriesKey
+from appliance.runtime import serving
 from appliance.settings import Query, Settings
 from appliance.store import bell, fetching
 from appliance.store.events import PriorsAsked
 from appliance.store.fetching import STAGE, Wanted
 from appliance.store.files import DISK
-from appliance.store.heartbeat import Heart, TroubleCode, living
+from appliance.store.heartbeat import Heart, TroubleCode
 from appliance.store.journal import Journal
 from appliance.store.patience import Patience
 
@@ -248,20 +246,4 @@ class Fetcher:
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside fetch`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
     DISK.make_folder(settings.state / fetching.FOLDER)
-    with (
-        living(settings.state, STAGE) as heart,
-        Journal.awaited(settings.state) as journal,
-        bell.hearing(settings.state, STAGE) as heard,
-    ):
-        fetcher = Fetcher(settings, journal, heard, heart)
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            notify.stopping()
-            fetcher.stop()
-
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, end)
-            signal.signal(signal.SIGINT, end)
-        ready()
-        fetcher.run()
-    return 0
+    return serving.serve(settings, STAGE, Fetcher, ready)

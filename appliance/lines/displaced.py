@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.backend.protocol import Backend
-from appliance.bundle.lines import Compare
+from appliance.bundle.exams import Compare
 from appliance.bundle.manifest import Manifest
 from appliance.errors import BundleRefused
 from appliance.prior.displace import CELL_MM, PAD, Displace

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from appliance.backend.profile import Shapes, of_pair
-from appliance.bundle.lines import Compare
+from appliance.bundle.exams import Compare
 from appliance.bundle.manifest import Manifest, Network
 from appliance.lines.kind import Kind, Reading
 from appliance.lines.nodules import Nodules

@@ -35,8 +35,7 @@ from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
 from appliance.bundle.shelf import Shelf
 from appliance.bundle.trust import Loaded
-from appliance.dicom.silence import silence
-from appliance.errors import BundleRefused, Poisoned, ScansideError, StateUnusable, told
+from appliance.errors import BundleRefused, Poisoned, StateUnusable, told
 from appliance.host import memory
 from appliance.naming import Naming
 from appliance.probe import kept as probed
@@ -44,12 +43,14 @@ from appliance.probe.chosen import Chosen, chosen
 from appliance.probe.line import Outcome, Prober, probe, stack_of
 from appliance.quality import shapes, trial, tuning
 from appliance.report import SeriesKey
+from appliance.runtime import as_child
 from appliance.runtime.open_bundle import require_memory
 from appliance.settings import Settings
 from appliance.store import kept, tunings
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
+from appliance.store.library import Library
 from appliance.store.lock import alone
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
@@ -76,6 +77,7 @@ class Probing:
         self._shelf = Shelf(settings.state, allow_unsigned=settings.bundles.allow_unsigned)
         self._probers: dict[str, Prober] = {}
         self._tunings = tunings.in_force(settings.state)
+        self._rows = {one.row.key: one.row for one in Library(settings.state).all().today}
 
     def run(self) -> int:
         """Probe what waits; how many series got implants."""
@@ -141,11 +143,13 @@ class Probing:
             prober = replace(prober, manifest=tuning.tuned(prober.manifest, used.soften_mm))
         digest = None if used is None else used.digest
         known = probed.of_scanner(self._settings.state, one.scanner)
-        which = trial.number(known, one.bundle, digest)
+        change = trial.change(self._rows.get(one.scanner), known)
+        of = trial.Setting(one.bundle, digest, change)
+        which = trial.number(known, of)
         candidates = () if which is None else trial.CANDIDATES_MM
         seed = int(one.report.input_digest[:15], 16)
         outcome = probe(prober, stack, seed, candidates) or NOTHING
-        return _series(one, outcome, digest, which)
+        return _series(one, outcome, of, which)
 
     def _images(self, key: SeriesKey, report_id: uuid.UUID) -> Iterator[bytes]:
         """The instances that were analysed; none where one of them is not here any more."""
@@ -174,19 +178,21 @@ class Probing:
     def _keep(self, one: Chosen, made: ProbedSeries) -> None:
         known = probed.of_scanner(self._settings.state, one.scanner)
         after = known.model_copy(update={"series": (*known.series, made)})
-        ended = trial.ended(after, one.bundle, made.at, made.tuning) if made.tuned else None
+        of = trial.Setting(made.bundle, made.tuning, made.change)
+        ended = trial.ended(after, of, made.at) if made.tuned else None
         if ended is not None:
             after = after.model_copy(update={"trials": (*after.trials, ended)})
         probed.keep(self._settings.state, after, self._disk)
 
 
 def _series(
-    one: Chosen, outcome: Outcome, tuned_by: str | None = None, which: int | None = None
+    one: Chosen, outcome: Outcome, of: trial.Setting | None = None, which: int | None = None
 ) -> ProbedSeries:
     return ProbedSeries(
         series=one.name,
         bundle=one.bundle,
-        tuning=tuned_by,
+        tuning=None if of is None else of.tuning,
+        change=None if of is None else of.change,
         at=datetime.now(timezone.utc),
         sizes_mm=outcome.sizes_mm,
         found=outcome.found,
@@ -197,28 +203,19 @@ def _series(
     )
 
 
+def _probed(settings: Settings) -> str:
+    with alone(settings.state, HAND), Journal.awaited(settings.state) as journal:
+        probing = Probing(settings, journal)
+        try:
+            return f"implants were put into {probing.run()} series"
+        finally:
+            probing.close()
+
+
 def main() -> int:
     """0 when each scanner's newest series was probed; 1 where the state folder does not let it."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    silence()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    settings = Settings.model_validate_json(sys.stdin.read())
-    try:
-        with alone(settings.state, HAND), Journal.awaited(settings.state) as journal:
-            probing = Probing(settings, journal)
-            try:
-                count = probing.run()
-            finally:
-                probing.close()
-    except ScansideError as e:
-        log.error("%s", e.one_line())
-        return 1
-    log.info("implants were put into %d series", count)
-    return 0
+    return as_child.run(log, _probed)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,9 @@ from __future__ import annotations
 import logging
 import random
 import select
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from pydantic import ValidationError
 
@@ -55,13 +52,14 @@ from appliance.publish.presence import Presence, utc_now
 from appliance.publish.suspicion import Suspicion
 from appliance.results import message
 from appliance.results.mqtt import MQTT, Envelope
+from appliance.runtime import serving
 from appliance.settings import Settings, Site
 from appliance.store import bell
 from appliance.store.delivery import Event
 from appliance.store.events import BrokerAway as BrokerAwayEvent
 from appliance.store.events import BrokerConnected
 from appliance.store.files import DISK
-from appliance.store.heartbeat import Heart, living
+from appliance.store.heartbeat import Heart
 from appliance.store.journal import Journal
 from appliance.store.patience import Fault
 
@@ -426,20 +424,4 @@ def client_id_of(site: Site) -> str:
 def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     """`scanside publish`: serve until SIGTERM or SIGINT; 0 after a clean stop."""
     DISK.make_folder(settings.state)
-    with (
-        living(settings.state, STAGE) as heart,
-        Journal.awaited(settings.state) as journal,
-        bell.hearing(settings.state, STAGE) as heard,
-    ):
-        publisher = Publisher(settings, journal, heard, heart)
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            notify.stopping()
-            publisher.stop()
-
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, end)
-            signal.signal(signal.SIGINT, end)
-        ready()
-        publisher.run()
-    return 0
+    return serving.serve(settings, STAGE, Publisher, ready)

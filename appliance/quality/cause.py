@@ -5,8 +5,8 @@ Rules.
 2. What a row asks of a statistic is asked of the mean since the change. Of few studies the mean is
    unsure by 1 / sqrt(studies) spreads, and what must not have moved may be away by so much more.
 3. The rows were read off faults painted into real CTs by `python -m training.judge.spreads`
-   (docs/watching.md), dose with the noise spectrum of the series itself: white noise of the same
-   size has another texture, and turns dose and kernel round.
+   (docs/watching/drift.md), dose with the noise spectrum of the series itself: white noise of the
+   same size has another texture, and turns dose and kernel round.
 
 Of volumes (VOLUMES):
     dose               noise moves, its texture and the edges do not follow

@@ -20,7 +20,7 @@ Rules.
    marked as missed, else of the class without. A report of several images in which something was
    missed is left out: what is kept does not tell which image scored what.
 5. Nothing is shown under LEAST images of each class. The interval is the score interval of 95 %
-   (results/operating.py, rule 6); it takes images as independent.
+   (results/share.py); it takes images as independent.
 6. From then on the bounds that these images would give are proposed, for the next bundle. They are
    exported and never applied: a bundle is signed, and what stands in a report does not depend on
    what the device saw before.
@@ -38,8 +38,9 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field
 
 from appliance.report import NOTICE, ConformalBounds, Digest, Record
+from appliance.results import share
 from appliance.results.feedback import Counting, Feedback, Read, ReportScores, counting
-from appliance.results.operating import Interval, wilson
+from appliance.results.share import Interval
 
 SCHEMA: Final = "scanside.coverage/1"
 LEAST: Final = 50
@@ -143,14 +144,14 @@ def of_class(
     called = [s >= threshold for s in scores]
     sure = [a != b and a is c for a, b, c in zip(named_with, named_without, called, strict=True)]
     within = sum(named_with if finding else named_without)
-    return ClassCoverage(
-        n=n,
-        within=within,
-        share=within / n if n else None,
-        share_95=wilson(within, n) if n else None,
-        other=sum(yes and c is not finding for yes, c in zip(sure, called, strict=True)),
-        unsure=n - sum(sure),
-    )
+    other = sum(yes and c is not finding for yes, c in zip(sure, called, strict=True))
+    return counted(n, within, other, n - sum(sure))
+
+
+def counted(n: int, within: int, other: int, unsure: int) -> ClassCoverage:
+    """The counts of a class with the share of them and its interval."""
+    value, ends = share.of(within, n)
+    return ClassCoverage(n=n, within=within, share=value, share_95=ends, other=other, unsure=unsure)
 
 
 def of_bundles(acts: Iterable[Feedback], reads: Iterable[Read]) -> tuple[LocalCoverage, ...]:

@@ -4,7 +4,7 @@ Rules.
 1. It gives spreads, never middles: two scanners differ in their middle, while what patients and
    planning add is much the same everywhere.
 2. A row is pooled with it as if it had been measured on so many series more (`Prior.weight`).
-3. Each figure has its origin (docs/watching.md, "The library of scanners"). The spreads are those
+3. Each figure has its origin (docs/watching/library.md, "The prior"). The spreads are those
    within a scanner over 13 real series; `python -m training.judge.spreads` measures on the public
    CTs what can be measured there: bounds from above, slopes, and what a fault moves.
 """

@@ -7,9 +7,9 @@ Rules.
 2. A finding that is no implant is `beside`. It is `extra` where it is no finding of the untouched
    series either, by the same reach: then the insertion caused it.
 3. Series are what is independent: implants of one lie in the same noise. So an interval is Wilson's
-   (1927) for as many implants as the variance between series says that they are worth, with the t
-   distribution for few series (Korn and Graubard 1998). A bootstrap over series has no width where
-   all were found, which is what a good scanner shows.
+   (results/share.py) for as many implants as the variance between series says that they are worth,
+   with the t distribution for few series (Korn and Graubard 1998). A bootstrap over series has no
+   width where all were found, which is what a good scanner shows.
 4. Below FEW series that variance is not known, and each counts as one implant.
 5. What is said is of one bundle, as it is or with one accepted tuning: others find other things.
 """
@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.report import Finding
+from appliance.results.share import Z95, wilson
 from appliance.watching.probe import SIZES_MM, OfSize, Performance, ProbedSeries, Share
 
 REACH_MM: Final = 5.0
 FEW: Final = 5
-FAR: Final = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
 F64 = NDArray[np.float64]
 
 
@@ -129,21 +128,13 @@ def worth(found: F64, count: F64) -> float:
     alone = value * (1 - value) / n
     between = float(((found - value * count) ** 2).sum()) * k / (k - 1) / n**2
     effect = max(1.0, between / alone) if alone > 0 else 1.0
-    return min(n, n / effect * (FAR / student(k - 1)) ** 2)
-
-
-def wilson(value: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval (1927) of a share of n cases, which need not be a whole number."""
-    z = FAR**2 / n
-    middle = (value + z / 2) / (1 + z)
-    reach = FAR / (1 + z) * float(np.sqrt(value * (1 - value) / n + z / (4 * n)))
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+    return min(n, n / effect * (Z95 / student(k - 1)) ** 2)
 
 
 def student(degrees: int) -> float:
     """97.5 % quantile of Student's t, within .01 from 4 degrees of freedom on (Abramowitz and
     Stegun 26.7.5)."""
-    z = FAR
+    z = Z95
     return (
         z
         + (z**3 + z) / (4 * degrees)

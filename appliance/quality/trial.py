@@ -16,6 +16,10 @@ Rules.
 5. A bundle, as it is or with an accepted tuning, has a trial at its first series on a scanner, and
    another AGAIN series after the last one ended. Between them series are probed without tunings,
    which costs a third.
+6. When the library raises an alarm of the scanner the trial begins anew, for what was found before
+   was found on another one. An alarm beside one that is open is the same change, and so is all that
+   follows its acknowledgement, until the next alarm. Changes are told apart by the date that their
+   alarm names, which is asked for equality alone: a clock may go back.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from numpy.typing import NDArray
 
 from appliance.watching.probe import Probed, ProbedSeries, Trial, Tuned
 from appliance.watching.proposal import Proposal
+from appliance.watching.row import Row
 from appliance.watching.scanner import Scanner
 
 SERIES: Final = 20
@@ -55,28 +60,55 @@ class Rise:
     """Whether the interval, at its level, lies above 0."""
 
 
-def number(probed: Probed, bundle: str, tuning: str | None = None) -> int | None:
-    """Of which trial the next series of this bundle and accepted tuning is a part, from 0; None: of
-    none (rule 5)."""
-    of = (bundle, tuning)
-    trials = sum((one.bundle, one.tuning) == of for one in probed.trials)
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a trial is of: a series of another one is no part of it."""
+
+    bundle: str
+    tuning: str | None = None
+    """The accepted one."""
+    change: datetime | None = None
+    """Of the scanner, after which it came (rule 6)."""
+
+    def has(self, one: ProbedSeries | Trial) -> bool:
+        """Whether a series or a trial is of it."""
+        return (one.bundle, one.tuning, one.change) == (self.bundle, self.tuning, self.change)
+
+
+def change(row: Row | None, probed: Probed) -> datetime | None:
+    """The change after which the next series of a scanner comes; None: before any (rule 6). row: of
+    the library, as it is now."""
+    last = next((one.change for one in reversed(probed.series) if one.change is not None), None)
+    known = [] if row is None else [one.since for one in row.alarms or row.past]
+    return last if last in known or not known else known[-1]
+
+
+def number(probed: Probed, of: Setting) -> int | None:
+    """Of which trial the next series of this setting is a part, from 0; None: of none (rule 5)."""
+    trials = sum(of.has(one) for one in probed.trials)
     if not trials:
         return 0
-    series = [one.trial for one in probed.series if (one.bundle, one.tuning) == of]
+    series = [one.trial for one in probed.series if of.has(one)]
     rest = next((n for n, which in enumerate(reversed(series)) if which is not None), AGAIN)
     under_way = trials in series
     return trials if under_way or rest >= AGAIN else None
 
 
-def ended(probed: Probed, bundle: str, at: datetime, tuning: str | None = None) -> Trial | None:
+def ended(probed: Probed, of: Setting, at: datetime) -> Trial | None:
     """The trial that is under way, judged; None while it has fewer than SERIES series."""
-    which = sum((one.bundle, one.tuning) == (bundle, tuning) for one in probed.trials)
-    of = (bundle, tuning, which)
-    tried = [one for one in probed.series if (one.bundle, one.tuning, one.trial) == of]
+    which = sum(of.has(one) for one in probed.trials)
+    tried = [one for one in probed.series if of.has(one) and one.trial == which]
     if len(tried) < SERIES:
         return None
     proposal = proposed(probed.scanner, tried[:SERIES], at)
-    return Trial(bundle=bundle, tuning=tuning, at=at, series=SERIES, proposal=proposal)
+    return Trial(
+        bundle=of.bundle,
+        tuning=of.tuning,
+        change=of.change,
+        at=at,
+        series=SERIES,
+        proposal=proposal,
+    )
 
 
 def proposed(scanner: Scanner, tried: Sequence[ProbedSeries], at: datetime) -> Proposal | None:

@@ -15,9 +15,8 @@ Rules
    apart, at the threshold that they have: accepted ones and rejected ones.
 5. What neither the device nor a reader marked is in no figure (BEYOND says so in words). The true
    sensitivity is lower.
-6. Intervals of 95 %. Sensitivity: the score interval (Wilson, J Am Stat Assoc 1927;22:209-212), as
-   Brown, Cai and DasGupta advise (Stat Sci 2001;16:101-133); it takes marks of one scan as
-   independent. False positives: percentile bootstrap over scans (Efron and Tibshirani, An
+6. Intervals of 95 %. Sensitivity: the score interval (results/share.py); it takes marks of one scan
+   as independent. False positives: percentile bootstrap over scans (Efron and Tibshirani, An
    Introduction to the Bootstrap, 1993, chapter 13) with a fixed seed; none under LEAST_SCANS, where
    it is too narrow.
 7. A proposal is the highest threshold of the grid that loses no mark which is found now and has
@@ -26,7 +25,6 @@ Rules
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,11 +36,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from appliance.report import NOTICE, Digest, Record
+from appliance.results import share
 from appliance.results.feedback import Feedback, ReportScores, counting
+from appliance.results.share import Interval
 
 SCHEMA: Final = "scanside.feedback/1"
-Z95: Final = 1.959964
-"""Of the normal distribution, two-sided 95 %."""
 LEAST_SCANS: Final = 20
 LEAST_MARKS: Final = 20
 REPLICATES: Final = 1000
@@ -53,7 +51,6 @@ BEYOND: Final = (
     "lower. Below the present threshold nobody looked at the candidates, so that their false "
     "positives are an upper bound."
 )
-Interval = tuple[float, float]
 
 
 class Point(Record):
@@ -211,12 +208,13 @@ def _point(
     false: float,
     interval: Interval | None,
 ) -> Point:
-    found, of = int(np.count_nonzero(marks >= threshold)), len(marks)
+    found = int(np.count_nonzero(marks >= threshold))
+    sensitivity, sensitivity_95 = share.of(found, len(marks))
     return Point(
         threshold=threshold,
         found=found,
-        sensitivity=found / of if of else None,
-        sensitivity_95=wilson(found, of) if of else None,
+        sensitivity=sensitivity,
+        sensitivity_95=sensitivity_95,
         fp_per_scan=false,
         fp_per_scan_95=interval,
         upper_bound=threshold < present,
@@ -236,14 +234,6 @@ def _proposed(points: Sequence[Point], present: float, scans: int, marks: int) -
         and point.fp_per_scan < now.fp_per_scan
     ]
     return max(better, default=None)
-
-
-def wilson(hits: int, of: int) -> Interval:
-    """The score interval of a share, 95 % (rule 6). of: at least 1."""
-    share, square = hits / of, Z95**2
-    middle = (share + square / (2 * of)) / (1 + square / of)
-    half = Z95 / (1 + square / of) * math.sqrt(share * (1 - share) / of + square / (4 * of**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _bootstrap(values: NDArray[np.float64]) -> list[Interval | None]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from appliance.backend.choose import choose
 from appliance.backend.open import open_backend
-from appliance.bundle.lines import Compare
+from appliance.bundle.exams import Compare
 from appliance.bundle.manifest import Manifest, Network
 from appliance.bundle.shelf import Entry, Shelf
 from appliance.bundle.trust import Loaded as OnShelf

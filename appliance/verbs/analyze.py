@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -84,6 +85,19 @@ def analyze(path: Path, settings: Settings, *, bundle: str | None = None) -> lis
 
 def analysed(path: Path, settings: Settings, *, bundle: str | None = None) -> list[Analysed]:
     """The same with masks, maps and files, for who composes objects of it."""
+    with series_and_bundles(path, settings, bundle) as (every, bundles):
+        naming = Naming(site_key(settings.state))
+        context = Context(tunings=tunings.in_force(settings.state))
+        left = memory.Gauge(memory.limit())
+        return _reports(every, bundles, left, naming, settings, context)
+
+
+@contextmanager
+def series_and_bundles(
+    path: Path, settings: Settings, bundle: str | None = None
+) -> Iterator[tuple[list[OnDisk], tuple[OpenBundle, ...]]]:
+    """Every series of a folder, and the bundles to read it by, or the one that is named. They are
+    closed at the end. ScansideError where there is no DICOM, or no such bundle."""
     every = find(path)
     if not every:
         raise ScansideError(
@@ -94,10 +108,7 @@ def analysed(path: Path, settings: Settings, *, bundle: str | None = None) -> li
         bundles.refresh()
         if bundle is not None:
             bundles.only(bundle)
-        naming = Naming(site_key(settings.state))
-        context = Context(tunings=tunings.in_force(settings.state))
-        left = memory.Gauge(memory.limit())
-        return _reports(every, bundles.all, left, naming, settings, context)
+        yield every, bundles.all
     finally:
         bundles.close()
 

@@ -31,6 +31,7 @@ from appliance.settings import Settings
 from appliance.store.journal import Journal
 from appliance.store.site_key import site_key
 from appliance.store.spool import Spool
+from appliance.verbs import output
 
 JSON, COVERAGE = "feedback.json", "coverage.json"
 
@@ -45,27 +46,20 @@ def export(settings: Settings, out: Path) -> Iterator[str]:
         for act in acts:
             reports.setdefault(str(act.report_id), []).append(act)
         names = [JSON, COVERAGE] if held else [JSON]
-        paths = [
-            *(out / name for name in names),
-            *(out / f"{report_id}.dcm" for report_id in reports),
-        ]
-        for path in paths:
-            if path.exists():
-                raise ScansideError(
-                    f"{path} is there already",
-                    code="output_exists",
-                    remedy="Name a new folder, or move the file away.",
-                )
+        reports_of = (out / f"{report_id}.dcm" for report_id in reports)
+        output.require_free((*(out / name for name in names), *reports_of))
         said = FeedbackExport(
             at=datetime.now(timezone.utc),
             appliance=facts.version(),
             feedback=tuple(acts),
             operating=of_bundles(acts),
         )
-        yield _write(out / JSON, said.model_dump_json(by_alias=True, indent=1).encode())
+        yield output.write(out / JSON, said.model_dump_json(by_alias=True, indent=1).encode())
         if held:
             told = CoverageExport(at=said.at, appliance=said.appliance, bundles=held)
-            yield _write(out / COVERAGE, told.model_dump_json(by_alias=True, indent=1).encode())
+            yield output.write(
+                out / COVERAGE, told.model_dump_json(by_alias=True, indent=1).encode()
+            )
         naming = Naming(site_key(settings.state))
         gatherer = Gatherer(settings, journal, Spool(settings.state), naming)
         for report_id, about in reports.items():
@@ -79,18 +73,7 @@ def _document(gatherer: Gatherer, acts: list[Feedback], path: Path) -> str:
         return f"{path.stem}: no SR: {e.text}"
     if case is None:
         return f"{path.stem}: no SR: its series was deleted"
-    return _write(path, feedback(case, acts).data)
-
-
-def _write(path: Path, data: bytes) -> str:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as e:
-        raise ScansideError(
-            f"{path}: {e.strerror}", code="output_unwritable", remedy="Name another folder."
-        ) from e
-    return str(path)
+    return output.write(path, feedback(case, acts).data)
 
 
 def _reading(state: Path) -> Journal:

@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 
 from appliance.compose.gather import bodies, header, sentence
 from appliance.compose.objects import Material, Nothing, compose
-from appliance.errors import ScansideError
 from appliance.naming import Naming
 from appliance.report import Product
 from appliance.results.pacs import is_set_aside
@@ -29,6 +28,7 @@ from appliance.results.sr.case import Case
 from appliance.settings import Settings
 from appliance.store.kept import LUNGS
 from appliance.store.site_key import site_key
+from appliance.verbs import output
 from appliance.verbs.analyze import Analysed, OnDisk
 
 KINDS: tuple[Product, ...] = ("sr", "seg", "sc")
@@ -39,13 +39,7 @@ def write(every: Sequence[Analysed], settings: Settings, out: Path) -> Iterator[
     be. ScansideError where OUT has one of their names already, or cannot be written."""
     naming = Naming(site_key(settings.state))
     owed = tuple(_owed(every))
-    for path in (_path(out, n, kind) for n in owed for kind in KINDS):
-        if path.exists():
-            raise ScansideError(
-                f"{path} is there already",
-                code="output_exists",
-                remedy="Name a new folder, or move the file away.",
-            )
+    output.require_free(_path(out, n, kind) for n in owed for kind in KINDS)
     for n in owed:
         one = every[n - 1]
         material = _material(one, _others(every, one), naming, settings.site.device)
@@ -57,22 +51,11 @@ def write(every: Sequence[Analysed], settings: Settings, out: Path) -> Iterator[
             if isinstance(made, Nothing):
                 yield f"report {n}: no {kind}: {made.why}"
                 continue
-            _write(_path(out, n, kind), made.data)
-            yield str(_path(out, n, kind))
+            yield output.write(_path(out, n, kind), made.data)
 
 
 def _path(out: Path, number: int, kind: Product) -> Path:
     return out / f"report-{number}-{kind}.dcm"
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as e:
-        raise ScansideError(
-            f"{path}: {e.strerror}", code="output_unwritable", remedy="Name another folder."
-        ) from e
 
 
 def _owed(every: Sequence[Analysed]) -> Iterator[int]:

@@ -22,7 +22,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from appliance import line
-from appliance.errors import ScansideError
 from appliance.host import memory
 from appliance.lines import choose
 from appliance.lines.kind import Context
@@ -30,9 +29,9 @@ from appliance.quality.faithful.verdict import OpList
 from appliance.records import Result, Stack
 from appliance.report import BundleRef, Millimetres3, Reason, Record, Status
 from appliance.runtime import faithful
-from appliance.runtime.bundles import OpenBundle, OpenBundles
+from appliance.runtime.bundles import OpenBundle
 from appliance.settings import Settings
-from appliance.verbs.analyze import OnDisk, find
+from appliance.verbs.analyze import OnDisk, series_and_bundles
 from appliance.watching.quality import RadiographQuality, VolumeQuality
 
 
@@ -58,19 +57,8 @@ class Examined(Record):
 
 def examined(path: Path, settings: Settings, bundle: str | None = None) -> list[Examined]:
     """Every series of a folder; ScansideError where there is no DICOM, or no such bundle."""
-    every = find(path)
-    if not every:
-        raise ScansideError(
-            f"{path}: no DICOM was found", code="no_dicom", remedy="Name a folder of DICOM files."
-        )
-    bundles = OpenBundles(settings)
-    try:
-        bundles.refresh()
-        if bundle is not None:
-            bundles.only(bundle)
-        return [one for series in every for one in _of_series(series, bundles.all)]
-    finally:
-        bundles.close()
+    with series_and_bundles(path, settings, bundle) as (every, bundles):
+        return [one for series in every for one in _of_series(series, bundles)]
 
 
 def _of_series(series: OnDisk, bundles: Sequence[OpenBundle]) -> Iterator[Examined]:

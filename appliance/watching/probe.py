@@ -55,8 +55,11 @@ class ProbedSeries(Record):
     them."""
     tuned: tuple[Tuned, ...] = ()
     """With each candidate; none where the series is part of no trial."""
+    change: datetime | None = None
+    """The change of the scanner after which it came: since when, as an alarm of its row in the
+    library says (watching/alarm.py). None: before any."""
     trial: int | None = Field(default=None, ge=0)
-    """Of which trial of its bundle on this scanner, from 0."""
+    """Of which trial of its bundle, tuning and change on this scanner, from 0."""
 
     @model_validator(mode="after")
     def _of_the_same_implants(self) -> ProbedSeries:
@@ -75,6 +78,7 @@ class Trial(Record):
 
     bundle: Digest
     tuning: Digest | None = None
+    change: datetime | None = None
     at: datetime
     series: int = Field(ge=1)
     proposal: Proposal | None = None

@@ -4,20 +4,24 @@ Rules
 - What has no form of a pseudonym, and a study that was deleted meanwhile, is the same: it is not
   here (404).
 - Names as in the work list.
+- A report that was made with a tuning says so, and by how much that softens, as long as the tuning
+  is kept here and can be read.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from appliance.errors import ScansideError
 from appliance.report import Report, SeriesKey
 from appliance.room.check import RoomCheck
 from appliance.room.sentence import banner
-from appliance.store import qa
+from appliance.store import qa, tunings
 from appliance.store.events import ImagesSetAside
 from appliance.store.journal import Journal
 from appliance.store.rows import Received
@@ -74,6 +78,7 @@ def study(request: Request) -> Response:
         "seen": seen,
         "feedbacks": feedbacks,
         "comparisons": comparisons,
+        "softened": _softened(state),
     }
     return here.render(request, "study.html", values)
 
@@ -103,6 +108,13 @@ def _known(
         check=checked.get(key),
         phantom=next((one for one in phantoms if one is not None), None),
     )
+
+
+def _softened(state: Path) -> dict[str, str]:
+    """By how many mm, of each tuning that was ever accepted here, by digest."""
+    with suppress(ScansideError):
+        return {one.tuning.digest: f"{one.tuning.soften_mm:g}" for one in tunings.kept(state)}
+    return {}
 
 
 def _late(journal: Journal) -> dict[str, list[str]]:

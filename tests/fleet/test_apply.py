@@ -22,6 +22,7 @@ from appliance.update.why import Why
 from compile.release import contents
 from rigs.applied import FIRST, STAGES, Applied
 from rigs.bundles import signed
+from rigs.cuts import Cut, Full, PowerCut
 from rigs.releasing import Simulated
 
 
@@ -274,24 +275,8 @@ def test_a_source_archive_in_the_place_of_a_wheel_is_refused_by_its_name(
     assert box.slots.built == []
 
 
-class Full(Disk):
-    """Full from the moment at which it is told so."""
-
-    full = False
-
-    def put(self, path: Path, data: bytes) -> None:
-        if self.full and len(data) > 1000:
-            raise OSError(28, "No space left on device", str(path))
-        super().put(path, data)
-
-    def put_at(self, path: Path, offset: int, data: bytes) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device", str(path))
-        super().put_at(path, offset, data)
-
-
 def test_a_full_disk_waits_and_changes_nothing(repo: Simulated, tmp_path: Path) -> None:
-    disk = Full()
+    disk = Full(full=False, room=1000)
     box = Applied(tmp_path / "box", repo, disk=disk)
     course = box.course()
     course.turn()
@@ -338,35 +323,6 @@ def test_golden_cases_or_a_phantom_that_do_not_fit_refuse_it_and_the_old_one_run
 # ---- the power
 
 
-class Cut(Exception):
-    """The power is gone."""
-
-
-class Unplugged(Disk):
-    """Loses its power before the step of this number."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.count = 0
-
-    def _step(self) -> None:
-        self.count += 1
-        if self.count == self.at:
-            raise Cut
-
-    def put(self, path: Path, data: bytes) -> None:
-        self._step()
-        super().put(path, data)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step()
-        super().rename(source, target)
-
-    def unlink(self, path: Path) -> None:
-        self._step()
-        super().unlink(path)
-
-
 def lived(box: Applied) -> None:
     """To the end of the release, over the end of each process of `apply`."""
     for _ in range(60):
@@ -381,23 +337,23 @@ def lived(box: Applied) -> None:
 
 def cut_at(repo: Simulated, home: Path, at: int) -> tuple[Applied, bool]:
     """A box that lost its power at this step, if there was one."""
-    disk = Unplugged(0)
+    disk = Cut(None, ("put", "rename", "unlink"))
     box = Applied(home, repo, disk=disk)
     box.course().turn()
     box.fetch()
-    disk.count, disk.at = 0, at
+    disk.steps, disk.at = 0, at
     cut = False
     try:
         lived(box)
-    except Cut:
+    except PowerCut:
         cut = True
-    disk.at = 0
+    disk.at = None
     return box, cut
 
 
 def cut_everywhere(repo: Simulated, folder: Path, every: int) -> int:
     """Cuts at each of these steps, to the same end; how many there are."""
-    at, was_cut = 1, True
+    at, was_cut = 0, True
     while was_cut:
         box, was_cut = cut_at(repo, folder / str(at), at)
         lived(box)

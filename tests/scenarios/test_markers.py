@@ -22,6 +22,7 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, 
 from appliance.phantom import radiograph
 from appliance.phantom.chest import chest
 from appliance.report import NAMESPACE, Report, SeriesKey
+from appliance.store.library import Library
 from rigs.markers import MARK, MARKS, mark, marked, texts
 from rigs.scans import Scans
 from rigs.site import ENDINGS, Site
@@ -223,15 +224,30 @@ def test_no_mark_is_in_what_a_person_is_told(
     some = next(iter(keys(images)))
     with told.journal() as journal:
         reports = [str(report.report_id) for report in journal.reports.recent(50)]
-    shown = ""
-    for words in (
-        ("doctor", "--json"), ("doctor",), ("outbox", "list"), ("bundle", "list"),
-        ("analyze", str(folder)), ("analyze", str(folder), "--json"),
-        ("retry", some.series), *(("replay", report) for report in reports[:4]),
-    ):  # fmt: skip
-        command = [sys.executable, "-m", "appliance", *words, "--config", str(told.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-        assert "Traceback" not in done.stderr
-        shown += done.stdout + done.stderr
+    shown = "".join(
+        typed(told, *words)
+        for words in (
+            ("doctor", "--json"), ("doctor",), ("outbox", "list"), ("bundle", "list"),
+            ("analyze", str(folder)), ("analyze", str(folder), "--json"),
+            ("retry", some.series), *(("replay", report) for report in reports[:4]),
+        )
+    )  # fmt: skip
     assert found(shown, (*MARKS, *OF_PATIENTS)) == []
     assert "not_analysed" in shown
+
+
+def test_of_a_scanner_a_person_is_told_its_maker_and_no_other_mark(told: Site) -> None:
+    """And its model, which these images had before they were marked (series/scanner.shown)."""
+    told.until(lambda: Library(told.settings.state).all().entries, "a row of the library")
+    shown = (typed(told, "drift") + typed(told, "drift", "--json")).lower()
+    maker = f"{MARK}00080070".lower()
+    assert shown.count(maker) >= 2, "these images were counted, and their maker is said"
+    assert found(shown.replace(maker, ""), (*MARKS, *OF_PATIENTS)) == []
+
+
+def typed(site: Site, *words: str) -> str:
+    """What a verb says."""
+    command = [sys.executable, "-m", "appliance", *words, "--config", str(site.config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr

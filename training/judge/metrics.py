@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from appliance.results.share import Z95
+from appliance.results.share import wilson as score_interval
+
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
-
-FAR = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,7 @@ def wilson(successes: int, n: int) -> Estimate:
     """A proportion with the score interval of Wilson (1927); NaN in [0, 1] where n is 0."""
     if n == 0:
         return Estimate(float("nan"), 0.0, 1.0)
-    share, z = successes / n, FAR**2 / n
-    middle = (share + z / 2) / (1 + z)
-    reach = FAR / (1 + z) * float(np.sqrt(share * (1 - share) / n + z / (4 * n)))
-    return Estimate(share, max(middle - reach, 0.0), min(middle + reach, 1.0))
+    return Estimate(successes / n, *score_interval(successes / n, n))
 
 
 def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -323,6 +320,6 @@ def agreement(found: npt.ArrayLike, truth: npt.ArrayLike, relative: bool = False
         float(np.median(errors)),
         float(np.abs(errors).mean()),
         float(np.median(np.abs(errors))),
-        mean - FAR * sd,
-        mean + FAR * sd,
+        mean - Z95 * sd,
+        mean + Z95 * sd,
     )

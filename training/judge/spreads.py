@@ -11,8 +11,9 @@ Rules.
    four that share maker and kernel, as a bound from above: these are two scanners, two thicknesses.
    Slopes are those within a series, between PARTS parts of it along z: one scanner, one patient,
    many diameters.
-5. The tables are Markdown, for docs/watching.md. FILE is training/judge/faults.json, of which
-   training.judge.streams simulates: what each fault moves in each CT, and the correlations.
+5. The tables are Markdown, for docs/watching/library.md and docs/watching/drift.md. FILE is
+   training/judge/faults.json, of which training.judge.streams simulates: what each fault moves in
+   each CT, and the correlations.
 """
 
 from __future__ import annotations

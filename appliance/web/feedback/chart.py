@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.results.operating import Interval, Operating, Point
+from appliance.results.operating import Operating, Point
+from appliance.results.share import Interval
 
 WIDTH: Final = 400
 HEIGHT: Final = 200

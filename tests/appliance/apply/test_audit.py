@@ -15,6 +15,7 @@ from appliance.apply import audit as audits
 from appliance.apply.audit import FILE, FIRST, KEPT, Audit, broken, lines
 from appliance.errors import StateUnusable
 from appliance.store.files import Disk
+from rigs.cuts import Full
 
 AT = datetime(2026, 7, 1, tzinfo=timezone.utc)
 
@@ -132,11 +133,6 @@ def test_a_journal_that_takes_no_copy_hinders_nothing(tmp_path: Path) -> None:
 
     Audit(tmp_path, lambda: AT, damaged).add("apply", "update", {})
     assert (tmp_path / FILE).read_text().count("\n") == 1
-
-
-class Full(Disk):
-    def put_at(self, path: Path, offset: int, data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
 
 
 def test_what_cannot_be_written_down_is_an_error(tmp_path: Path) -> None:

@@ -13,18 +13,11 @@ from appliance.bundle import trust
 from appliance.bundle.gates import Gates
 from appliance.bundle.shelf import Shelf
 from appliance.errors import BundleRefused, StateUnusable
-from appliance.store.files import Disk
+from rigs.cuts import Full
 
 NAME = "tiny-nodule"
 Make = Callable[..., Shelf]
 Signed = Callable[[str], Path]
-
-
-class Full(Disk):
-    """No room for anything new."""
-
-    def put(self, path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from appliance.bundle.shelf import Entry, Shelf, _release
 from appliance.bundle.standing import NO_LINE, NOT_IN_AUDIT, NOT_SIGNED
 from appliance.bundle.tables import UNSIGNED
 from appliance.errors import BundleRefused, ScansideError, StateUnusable
-from appliance.store.files import Disk
+from rigs.cuts import Failing
 from rigs.shelves import audited
 
 NAME = "tiny-nodule"
@@ -485,42 +485,6 @@ def test_what_was_taken_away_while_its_cases_ran_is_not_activated(
     assert states(make_shelf()) == {"1.0.0": "active"}
 
 
-class Failing(Disk):
-    """A disk whose step number `at` fails: once, or for good."""
-
-    def __init__(self, at: int, for_good: bool) -> None:
-        self.at, self.for_good, self.done = at, for_good, 0
-
-    def _step(self) -> None:
-        self.done += 1
-        if self.done == self.at or (self.for_good and self.done > self.at):
-            raise OSError(28, "No space left on device")
-
-    def put(self, path: Path, data: bytes) -> None:
-        self._step()
-        super().put(path, data)
-
-    def sync_file(self, path: Path) -> None:
-        self._step()
-        super().sync_file(path)
-
-    def sync_folder(self, path: Path) -> None:
-        self._step()
-        super().sync_folder(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step()
-        super().rename(source, target)
-
-    def mkdir(self, path: Path) -> None:
-        self._step()
-        super().mkdir(path)
-
-    def unlink(self, path: Path) -> None:
-        self._step()
-        super().unlink(path)
-
-
 STEPS = 18
 KEEPING = range(3, 9)
 """Of those: the golden result. Where that is not kept the bundle is admitted all the same."""
@@ -539,7 +503,7 @@ def test_an_interrupted_add_leaves_the_shelf_as_before(
 ) -> None:
     before = snapshot(make_shelf(state=state))
     path = signed("1.1.0")
-    disk = Failing(at, for_good)
+    disk = Failing(at, for_good=for_good)
     try:
         make_shelf(disk=disk).add(path)
     except ScansideError:
@@ -564,7 +528,7 @@ def test_an_interrupted_activate_keeps_one_whole_choice(
     make_shelf().add(signed("1.1.0"))
     before = states(make_shelf())
     try:
-        make_shelf(disk=Failing(at, True)).activate(NAME, "1.1.0")
+        make_shelf(disk=Failing(at, for_good=True)).activate(NAME, "1.1.0")
     except StateUnusable:
         after = {"1.0.0": "previous", "1.1.0": "active"}
         assert states(make_shelf()) in (before, after)
@@ -648,7 +612,7 @@ def test_an_interrupted_recall_is_finished_by_the_next_and_never_loads_what_it_r
     entry = make_shelf().add(signed("1.1.0"))
     make_shelf().activate(NAME, "1.1.0")
     try:
-        make_shelf(disk=Failing(at, True)).withdraw(entry.digest, "wrong")
+        make_shelf(disk=Failing(at, for_good=True)).withdraw(entry.digest, "wrong")
     except StateUnusable:
         assert make_shelf().is_recalled(entry.digest), "the audit has it"
         for one in make_shelf().active():

@@ -29,6 +29,7 @@ from appliance.store.journal import Journal
 from appliance.store.journal.pairs import Judged, Pair
 from appliance.store.rows import ToCompare
 from rigs.comparing import BUNDLE, Exam, Folder, Nearest, entry, report
+from rigs.cuts import Cut, Failing, PowerCut
 from rigs.reports import NAMING
 
 
@@ -320,48 +321,20 @@ def test_a_person_who_was_forgotten_is_not_kept_again_when_the_child_starts_anew
     assert desk.exams.of_report(today.report_id) is None
 
 
-class Cut(Exception):
-    """The power is gone."""
+STEPS = 8
+"""Of the disk, until a comparison is kept."""
 
 
-class Failing(Disk):
-    """Fails before its n-th step, as a cut of the power or a full disk would."""
-
-    def __init__(self, at: int, error: type[Exception] = Cut) -> None:
-        self.left, self.error = at, error
-
-    def _step(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error()
-
-    def put(self, path: Path, data: bytes) -> None:
-        self._step()
-        super().put(path, data)
-
-    def sync_file(self, path: Path) -> None:
-        self._step()
-        super().sync_file(path)
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._step()
-        super().rename(source, target)
-
-    def sync_folder(self, path: Path) -> None:
-        self._step()
-        super().sync_folder(path)
-
-
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("at", range(STEPS + 1))
 def test_a_cut_before_any_write_loses_and_doubles_nothing(tmp_path: Path, at: int) -> None:
     with Journal.open(tmp_path) as journal:
         whole = Desk(tmp_path, journal)
         whole.commit("1.1", "20230101", prior_only=True)
         whole.comparer.run()
         today = whole.commit("1.2", "20240101")
-        cut = Desk(tmp_path, journal, Failing(at))
+        cut = Desk(tmp_path, journal, Cut(at))
         cut.making.of_report |= whole.making.of_report
-        with contextlib.suppress(StateUnusable):
+        with pytest.raises(PowerCut) if at < STEPS else contextlib.nullcontext():
             cut.comparer.run()
         whole.fresh().run()
         (said,) = whole.standing(today)
@@ -376,7 +349,7 @@ def test_a_full_disk_counts_as_no_try(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         whole = Desk(tmp_path, journal)
         today = whole.commit("1.1", "20230101")
-        full = Desk(tmp_path, journal, Failing(2, OSError))
+        full = Desk(tmp_path, journal, Failing(2, for_good=False))
         full.making.of_report |= whole.making.of_report
         with pytest.raises(StateUnusable):
             full.comparer.run()

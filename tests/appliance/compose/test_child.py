@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from appliance.store.files import Disk
 from appliance.work.conclude import Conclusions
 from rigs import oblique
 from rigs.composing import FOUND, Site
+from rigs.cuts import Full
 
 ALL = {"name": "pacs", "profile": ["sr", "seg", "sc"]}
 TILT = Reason(code=Code.GANTRY_TILT, text="the gantry is tilted by 20 degrees")
@@ -387,13 +387,6 @@ def test_a_report_whose_class_an_archive_refused_is_composed_in_the_older_class(
     assert made.SOPInstanceUID != before.SOPInstanceUID
     assert made.SeriesInstanceUID == before.SeriesInstanceUID
     assert made.ContentSequence == before.ContentSequence
-
-
-class Full(Disk):
-    """No room for a file."""
-
-    def put(self, path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
 def test_a_full_disk_costs_no_try_and_all_is_composed_once_there_is_room(

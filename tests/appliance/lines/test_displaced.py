@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.bundle.exams import Compare
 from appliance.bundle.heads import DisplaceHead
-from appliance.bundle.lines import Compare
 from appliance.lines.displaced import by_network
 from appliance.records import Tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
+from datetime import datetime, timezone
 
 import pytest
 
@@ -17,8 +17,12 @@ from appliance.report import SeriesKey
 from appliance.settings import Settings
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
+from appliance.store.library import Entry, Library
+from appliance.watching.alarm import Alarm, Cause, Statistic
 from appliance.watching.probe import ProbedSeries
+from appliance.watching.row import Row
 from appliance.watching.scanner import Scanner
+from rigs.cuts import Full
 from rigs.exams import Room
 from rigs.probing import SCANNER, lying, measured, naming, started
 
@@ -71,6 +75,20 @@ def test_the_same_series_gets_the_same_implants_again(room: Room) -> None:
     assert second.model_copy(update={"at": first.at}) == first
 
 
+def test_a_series_says_after_which_alarm_of_its_scanner_it_came(room: Room) -> None:
+    since = datetime(2026, 11, 30, tzinfo=timezone.utc)
+    alarm = Alarm(
+        statistic=Statistic.SKIN, test="cusum", size=4, since=since, cause=Cause.SHARPER_KERNEL
+    )
+    examined(room, "1.2.1")
+    run(room)
+    row = Row(key=SCANNER, state="frozen", since=since, alarms=(alarm,))
+    Library(room.settings.state).put(Entry(id="a" * 16, scanner="b" * 16, row=row))
+    examined(room, "1.2.2", shift_hu=1)
+    run(room)
+    assert [one.change for one in probed(room.settings)] == [None, since]
+
+
 @pytest.mark.parametrize("why", ["not measured", "our phantom", "an earlier exam", "gone"])
 def test_what_is_no_series_of_a_scanner_here_is_left_alone(room: Room, why: str) -> None:
     room.send("1.2.1", "ARCHIVE" if why == "an earlier exam" else "CT1", last=99, finer=3)
@@ -112,11 +130,6 @@ def test_a_series_that_raises_is_noted_without_implants_and_not_tried_again(
     assert "Zyxwvut" not in caplog.text
     monkeypatch.undo()
     assert run(room) == 0
-
-
-class Full(Disk):
-    def put(self, path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
 
 
 def test_a_disk_that_is_full_ends_the_child_and_the_series_is_probed_later(room: Room) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
 from appliance.quality import trial
+from appliance.watching.alarm import Alarm, Cause, Statistic
 from appliance.watching.probe import Probed, ProbedSeries, Trial, Tuned
+from appliance.watching.row import Row
 from appliance.watching.scanner import Scanner
 
 BUNDLE = "a" * 64
@@ -127,6 +129,10 @@ def test_the_means_are_those_of_subsets_and_always_the_same() -> None:
     assert (means == trial.subset_means(np.array([1.0, 2.0, 6.0]))).all()
 
 
+AS_IT_IS = trial.Setting(BUNDLE)
+DAYS = [NOON + timedelta(days=n) for n in range(4)]
+
+
 def probed(series: Sequence[ProbedSeries], trials: int = 0) -> Probed:
     ended = Trial(bundle=BUNDLE, at=NOON, series=trial.SERIES)
     return Probed(scanner=SCANNER, series=tuple(series), trials=(ended,) * trials)
@@ -135,29 +141,83 @@ def probed(series: Sequence[ProbedSeries], trials: int = 0) -> Probed:
 def test_a_trial_is_judged_once_when_all_its_series_are_there() -> None:
     rng = np.random.default_rng(10)
     rows = made(rng, {**NONE, 0.6: 0.9})
-    assert trial.ended(probed(rows[:-1]), BUNDLE, NOON) is None
-    ended = trial.ended(probed(rows), BUNDLE, NOON)
+    assert trial.ended(probed(rows[:-1]), AS_IT_IS, NOON) is None
+    ended = trial.ended(probed(rows), AS_IT_IS, NOON)
     assert ended is not None
     assert ended.proposal is not None
-    assert trial.ended(probed(rows, trials=1), BUNDLE, NOON) is None, "it was judged"
+    assert trial.ended(probed(rows, trials=1), AS_IT_IS, NOON) is None, "it was judged"
 
 
 def test_series_of_no_trial_and_of_another_bundle_are_no_part_of_it() -> None:
     rng = np.random.default_rng(11)
     rows = made(rng, series=19)
     others = [one.model_copy(update={"bundle": "b" * 64}) for one in made(rng, series=5)]
-    assert trial.ended(probed([*rows, *others, *made(rng, of=None)]), BUNDLE, NOON) is None
+    assert trial.ended(probed([*rows, *others, *made(rng, of=None)]), AS_IT_IS, NOON) is None
 
 
 def test_a_scanner_has_one_trial_at_first_and_another_after_a_while() -> None:
     rng = np.random.default_rng(12)
-    assert trial.number(probed([]), BUNDLE) == 0
+    assert trial.number(probed([]), AS_IT_IS) == 0
     first = made(rng)
-    assert trial.number(probed(first[:7]), BUNDLE) == 0
-    assert trial.number(probed(first, trials=1), BUNDLE) is None
+    assert trial.number(probed(first[:7]), AS_IT_IS) == 0
+    assert trial.number(probed(first, trials=1), AS_IT_IS) is None
     rest = made(rng, series=trial.AGAIN, of=None)
-    assert trial.number(probed([*first, *rest[1:]], trials=1), BUNDLE) is None
-    assert trial.number(probed([*first, *rest], trials=1), BUNDLE) == 1
+    assert trial.number(probed([*first, *rest[1:]], trials=1), AS_IT_IS) is None
+    assert trial.number(probed([*first, *rest], trials=1), AS_IT_IS) == 1
     second = made(rng, series=3, of=1)
-    assert trial.number(probed([*first, *rest, *second], trials=1), BUNDLE) == 1
-    assert trial.number(probed(first, trials=1), "b" * 64) == 0, "another bundle has its own"
+    assert trial.number(probed([*first, *rest, *second], trials=1), AS_IT_IS) == 1
+    assert trial.number(probed(first, trials=1), trial.Setting("b" * 64)) == 0, (
+        "another bundle has its own"
+    )
+
+
+def row(open_: Sequence[datetime] = (), past: Sequence[datetime] = ()) -> Row:
+    """A row of the library with alarms, open and acknowledged."""
+
+    def alarms(days: Sequence[datetime]) -> tuple[Alarm, ...]:
+        return tuple(
+            Alarm(
+                statistic=Statistic.SKIN,
+                test="cusum",
+                size=4,
+                since=day,
+                cause=Cause.SHARPER_KERNEL,
+            )
+            for day in days
+        )
+
+    return Row(key=SCANNER, since=NOON, alarms=alarms(open_), past=alarms(past))
+
+
+def test_after_an_alarm_the_trial_begins_anew_with_the_series_since() -> None:
+    rng = np.random.default_rng(13)
+    known = probed(made(rng), trials=1)
+    assert trial.number(known, trial.Setting(BUNDLE, change=trial.change(row(), known))) is None
+    changed = trial.Setting(BUNDLE, change=trial.change(row([DAYS[1]]), known))
+    assert trial.number(known, changed) == 0
+    since = [one.model_copy(update={"change": DAYS[1]}) for one in made(rng)]
+    begun = known.model_copy(update={"series": (*known.series, *since[:-1])})
+    assert trial.ended(begun, changed, NOON) is None, "those before the alarm do not count"
+    whole = known.model_copy(update={"series": (*known.series, *since)})
+    ended = trial.ended(whole, changed, NOON)
+    assert ended is not None
+    assert ended.change == DAYS[1]
+    after = whole.model_copy(update={"trials": (*known.trials, ended)})
+    assert trial.number(after, changed) is None
+    assert trial.ended(after, changed, NOON) is None
+
+
+def test_a_change_is_the_same_until_the_next_alarm() -> None:
+    (one,) = made(np.random.default_rng(14), series=1)
+    first, *_ = made(np.random.default_rng(15), series=1, of=None)
+    known = probed([one.model_copy(update={"change": DAYS[1]}), first])
+    same = (
+        row([DAYS[1], DAYS[2]]),  # another statistic says so too
+        row(past=[DAYS[0], DAYS[1], DAYS[2]]),  # a person has acknowledged both
+        row(),  # a person has accepted it: a new row
+        None,  # the row had to go
+    )
+    assert [trial.change(each, known) for each in same] == [DAYS[1]] * len(same)
+    assert trial.change(row([DAYS[3]], past=[DAYS[1]]), known) == DAYS[3]
+    assert trial.change(row(past=[DAYS[2], DAYS[3]]), known) == DAYS[3], "of an alarm in between"
+    assert trial.change(row(), probed([])) is None

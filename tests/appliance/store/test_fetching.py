@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from appliance.errors import StateUnusable
 from appliance.store import bell, fetching
 from appliance.store.fetching import DAY_S, FOLDER, MOST, Wanted
-from appliance.store.files import Disk
+from rigs.cuts import Full
 
 WANTED = Wanted(patient_id="Z-4711", issuer="here", study="1.2.3")
 
@@ -94,10 +94,6 @@ def test_a_link_is_followed_by_nobody(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_takes_nothing_leaves_nothing(tmp_path: Path) -> None:
-    class Full(Disk):
-        def sync_file(self, path: Path) -> None:
-            raise OSError(28, "No space left on device", str(path))
-
     with pytest.raises(StateUnusable):
         fetching.ask(tmp_path, WANTED, Full())
     assert list((tmp_path / FOLDER).iterdir()) == []

@@ -9,9 +9,9 @@ import pytest
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.store import tunings
-from appliance.store.files import Disk
 from appliance.watching.scanner import Scanner
 from appliance.watching.tuning import Tuning
+from rigs.cuts import Full
 
 AT = datetime(2026, 11, 29, tzinfo=timezone.utc)
 LATER = AT + timedelta(days=1)
@@ -78,10 +78,6 @@ def test_what_a_later_release_added_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_what_was_in_force(tmp_path: Path) -> None:
-    class Full(Disk):
-        def put(self, path: Path, data: bytes) -> None:
-            raise OSError(28, "No space left on device")
-
     tunings.accept(tmp_path, of(0.6), AT)
     with pytest.raises(StateUnusable):
         tunings.accept(tmp_path, of(0.8), AT, Full())

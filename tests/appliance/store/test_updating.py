@@ -10,6 +10,7 @@ from appliance.settings import Settings
 from appliance.store import updating
 from appliance.store.files import Disk
 from appliance.store.updating import FILE, HINT, Hint, Updating
+from rigs.cuts import Counted
 
 SAID = Updating(version="0.2.0", slot=2, release="stable/1.json", state="trial")
 
@@ -20,17 +21,10 @@ def settings(folder: Path) -> Settings:
 
 
 def test_what_is_written_is_read_by_everybody_and_written_where_it_is_new(tmp_path: Path) -> None:
-    class Counted(Disk):
-        puts = 0
-
-        def put(self, path: Path, data: bytes) -> None:
-            self.puts += 1
-            super().put(path, data)
-
     disk = Counted()
     for _ in range(2):
         updating.write(disk, tmp_path, SAID)
-    assert disk.puts == 1
+    assert disk.did["put"] == 1
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
     assert updating.read(settings(tmp_path)) == SAID
     assert SAID.on_trial

@@ -9,10 +9,11 @@ import pytest
 
 from appliance.reasons import Code
 from appliance.report import BundleRef, Coverage, Finding, Reason, SeriesRef
-from appliance.store import qa
+from appliance.store import qa, tunings
 from appliance.store.journal import Journal
 from appliance.watching.qa import QaCode, QaRecord, WaterFigures
 from appliance.watching.scanner import Scanner
+from appliance.watching.tuning import Tuning
 from rigs import ward, web
 from rigs.ward import HOSTILE, Exam, Ward
 
@@ -182,6 +183,37 @@ def test_sure_and_unsure_on_a_radiograph_say_that_nobody_has_counted_here(
         "zh": "没有该发现的图像也常有同样高的评分",
     }
     assert doubt[language] in pages[0]
+
+
+TUNING = Tuning(scanner=Scanner(modality="CT"), soften_mm=0.65, from_per_mm=0.5)
+TUNED = {
+    "en": ("detection saw the images softened by 0.65 mm", "what it does is not known"),
+    "zh": ("将图像平滑 0.65 mm", "本设备上已查不到其内容"),
+}
+
+
+@pytest.mark.parametrize("language", TUNED)
+def test_a_report_that_was_made_with_a_tuning_says_so_and_no_other_does(
+    tmp_path: Path, language: str
+) -> None:
+    state = tmp_path / "state"
+    tunings.accept(state, TUNING, datetime.now(timezone.utc))
+    with Ward(state) as at_work:
+        keys = [at_work.arrive(minutes_ago=n) for n in (3, 2, 1)]
+        reports = [
+            at_work.report(key, tuning=digest)
+            for key, digest in zip(keys, (TUNING.digest, "f" * 64, None), strict=True)
+        ]
+    known, unknown = TUNED[language]
+    header = {"accept-language": language}
+    with web.running(state) as serving, serving.logged_in(headers=header) as browser:
+        pages = [browser.get(f"/study/{one.study.pseudonym}").text for one in reports]
+        (state / tunings.NAME).write_text("damaged")
+        damaged = browser.get(f"/study/{reports[0].study.pseudonym}").text
+    assert [known in page for page in pages] == [True, False, False]
+    assert [unknown in page for page in pages] == [False, True, False]
+    assert [TUNING.digest[:12] in page for page in (*pages, damaged)] == [True, False, False, True]
+    assert unknown in damaged
 
 
 # A water phantom: its verdict on the study, its trend under health.

@@ -18,14 +18,13 @@ from appliance.reasons import Code
 from appliance.results.mqtt import MQTT, Envelope
 from appliance.store import library
 from appliance.store.events import NewProtocol
-from appliance.store.files import Disk
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.library import ACCEPT, ACKNOWLEDGE, FOLDER, Library
 from appliance.watching.quality import SeriesQuality
 from appliance.watching.row import Prior, Row
 from appliance.watching.scanner import UNKNOWN, Scanner
 from appliance.work.watching import Watching
-from rigs.cuts import Cut, PowerCut
+from rigs.cuts import Counted, Cut, Full, PowerCut
 from rigs.watched import OTHER, SCANNER, SHARP, Watched, a_quality, settle, usual, watched
 
 
@@ -408,17 +407,6 @@ def test_a_power_cut_while_a_damaged_file_is_set_aside_is_made_good(tmp_path: Pa
             assert len(device.listed().damaged) == 1
 
 
-class Full(Disk):
-    """A disk that takes nothing more."""
-
-    full = True
-
-    def put(self, path: Path, data: bytes) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device")
-        super().put(path, data)
-
-
 def test_a_full_disk_stops_nothing_and_loses_nothing(
     device: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,22 +455,11 @@ def test_there_are_never_more_rows_than_may_be_and_what_has_learnt_stays(
     assert set(device.counts()) == {"B40f", "K6", "K7", "K8", "K9"}
 
 
-class Counting(Disk):
-    """A disk that counts what is written."""
-
-    def __init__(self) -> None:
-        self.writes = 0
-
-    def put(self, path: Path, data: bytes) -> None:
-        self.writes += 1
-        super().put(path, data)
-
-
 def test_a_library_that_knows_all_is_read_and_not_written(device: Watched) -> None:
     device.learnt(3)
-    disk = Counting()
+    disk = Counted()
     settle(Watching(device.settings, device.journal, disk))
-    assert disk.writes == 0
+    assert disk.did["put"] == 0
 
 
 def test_a_turn_counts_one_study_at_most(device: Watched) -> None:

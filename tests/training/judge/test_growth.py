@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from appliance.bundle.lines import Repeatability
+from appliance.bundle.exams import Repeatability
 from appliance.prior.change import Measuring, changes
 from appliance.prior.entry import CUBE
 from appliance.quality.implant import SHAPE_MM, Block, Nodule, Shape

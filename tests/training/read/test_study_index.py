@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed (pip install -e '.[train]')")
 
-from appliance.store.files import Disk
+from rigs.cuts import Full
 from training.errors import DataError, command
 from training.read import study_index
 from training.read.study_index import (
@@ -161,10 +161,6 @@ def test_a_broken_data_set_leaves_no_index(tmp_path: Path, monkeypatch: pytest.M
 def test_a_full_disk_leaves_the_index_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(Disk):
-        def sync_file(self, path: Path) -> None:
-            raise OSError(28, "No space left on device")
-
     luna16(tmp_path / "data", 3, "a")
     out = tmp_path / "index.csv"
     out.write_text("the one before")

@@ -33,9 +33,8 @@ import numpy as np
 from appliance.bundle import archive, trust
 from appliance.bundle.lines import ClassifyImage
 from appliance.bundle.manifest import MANIFEST, SIGNATURE, Figure
-from appliance.quality.coverage import ClassCoverage, Image, bounds, of_class
+from appliance.quality.coverage import ClassCoverage, Image, bounds, counted, of_class
 from appliance.report import ConformalBounds
-from appliance.results.operating import wilson
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
 from training.read.folders import work_folder
@@ -94,15 +93,7 @@ def _pooled(parts: list[ClassCoverage]) -> ClassCoverage:
     n, within, other, unsure = (
         sum(getattr(one, name) for one in parts) for name in ("n", "within", "other", "unsure")
     )
-    ends = wilson(within, n) if n else None
-    return ClassCoverage(
-        n=n,
-        within=within,
-        share=within / n if n else None,
-        share_95=ends,
-        other=other,
-        unsure=unsure,
-    )
+    return counted(n, within, other, unsure)
 
 
 def table(found: Mapping[str, Mapping[str, ClassCoverage]], alpha: float) -> str:

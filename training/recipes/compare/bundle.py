@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from appliance.bundle.accepts import Accepts
+from appliance.bundle.exams import Compare
 from appliance.bundle.heads import DisplaceHead
-from appliance.bundle.lines import Compare
 from appliance.bundle.manifest import Network, Port
 from training.implant.pairs.fields import FIELD_MM
 from training.read.volume import HIGH_HU, LOW_HU

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,30 +14,13 @@ from appliance.errors import StateUnusable
 from appliance.report import Report, SeriesKey
 from appliance.store.heartbeat import Heart, TroubleCode, read
 from appliance.store.journal import JOURNAL_NAME, Journal, Manner, damage
-
-WRITER = """
-import pathlib, sys
-from appliance.report import SeriesKey
-from appliance.store.journal import Journal
-journal = Journal.open(pathlib.Path(sys.argv[1]))
-for n in range(12):
-    journal.series.set(SeriesKey("1.2", f"1.2.{n}"), "open")
-print("written", flush=True)
-sys.stdin.read()
-"""
+from rigs.killed import left_in_the_log
 
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
     """A state folder whose log a killed process has left."""
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"written\n"
-        os.kill(writer.pid, signal.SIGKILL)
+    left_in_the_log(tmp_path, *(f"1.2.{n}" for n in range(12)))
     return tmp_path
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import re
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,16 +19,7 @@ from appliance.store.delivery import State
 from appliance.store.journal import JOURNAL_NAME, Journal
 from appliance.store.journal.ledger import LEDGER_NAME
 from appliance.store.journal.steps import made
-
-WRITER = """
-import pathlib, sys
-from appliance.report import SeriesKey
-from appliance.store.journal import Journal
-journal = Journal.open(pathlib.Path(sys.argv[1]))
-journal.series.set(SeriesKey("1.2", "1.2.3"), "open")
-print("written", flush=True)
-sys.stdin.read()
-"""
+from rigs.killed import left_in_the_log
 
 
 def left(folder: Path) -> dict[str, str]:
@@ -118,14 +105,7 @@ def test_a_reader_leaves_the_folder_as_it_is_while_a_stage_writes(tmp_path: Path
 def test_a_reader_sees_what_a_killed_stage_left_in_the_log_and_does_not_repair_it(
     tmp_path: Path, index: str
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"written\n"
-        os.kill(writer.pid, signal.SIGKILL)
+    left_in_the_log(tmp_path, "1.2.3")
     assert (tmp_path / f"{JOURNAL_NAME}-wal").stat().st_size > 0
     if index == "lost":  # as a power cut may leave it
         (tmp_path / f"{JOURNAL_NAME}-shm").unlink()

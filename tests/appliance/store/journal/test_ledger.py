@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StateUnusable
-from appliance.store.files import Disk
 from appliance.store.journal import ledger
 from appliance.store.journal.ledger import (
     Contents,
@@ -23,6 +22,7 @@ from appliance.store.journal.ledger import (
     decoded,
     encoded,
 )
+from rigs.cuts import Counted, Full
 
 
 def owed(key: str, seq: int = 1) -> OwedEntry:
@@ -108,10 +108,6 @@ def test_a_transaction_that_fails_takes_its_line_back(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
-    class Full(Disk):
-        def sync_file(self, path: Path) -> None:
-            raise OSError(28, "No space left on device")
-
     path = tmp_path / "ledger"
     path.write_bytes(before := encoded([owed("a")]))
     kept = Ledger(path, Full())
@@ -122,23 +118,16 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
 
 
 def test_what_was_delivered_is_noted_without_a_sync(tmp_path: Path) -> None:
-    class Counting(Disk):
-        syncs = 0
-
-        def sync_file(self, path: Path) -> None:
-            self.syncs += 1
-            super().sync_file(path)
-
-    path, disk = tmp_path / "ledger", Counting()
+    path, disk = tmp_path / "ledger", Counted()
     path.touch()
     kept = Ledger(path, disk)
     kept.note(SettledEntry(destination="mqtt", keys=("a",)), lasting=False)
     kept.write()
-    assert disk.syncs == 0
+    assert disk.did["sync_file"] == 0
     kept.note(owed("b"))
     kept.note(owed("c"))
     kept.write()
-    assert disk.syncs == 1, "one for a transaction"
+    assert disk.did["sync_file"] == 1, "one for a transaction"
 
 
 def of_a_later_release() -> bytes:

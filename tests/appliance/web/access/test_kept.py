@@ -9,8 +9,8 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.report import Record
-from appliance.store.files import Disk
 from appliance.web.access.kept import Kept
+from rigs.cuts import Full
 
 
 class Words(Record):
@@ -77,10 +77,6 @@ def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
-    class Full(Disk):
-        def sync_file(self, path: Path) -> None:
-            raise OSError(28, "No space left on device")
-
     Kept(tmp_path, "words.json", Words).change(lambda _: with_word("a"))
     with pytest.raises(StateUnusable, match="No space"):
         Kept(tmp_path, "words.json", Words, Full()).change(lambda _: with_word("b"))

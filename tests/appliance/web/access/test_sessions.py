@@ -12,6 +12,7 @@ from appliance.store.files import Disk
 from appliance.web.access import sessions
 from appliance.web.access.moment import Moment
 from appliance.web.access.sessions import Sessions
+from rigs.cuts import Full
 
 
 class Clock:
@@ -167,19 +168,8 @@ def test_who_logs_in_again_and_again_logs_nobody_else_out(
     assert open_.of(other)
 
 
-class Full(Disk):
-    """A disk that can become full."""
-
-    full = False
-
-    def sync_file(self, path: Path) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device")
-        super().sync_file(path)
-
-
 def test_on_a_full_disk_nobody_is_let_in_and_who_is_in_stays(tmp_path: Path, clock: Clock) -> None:
-    disk = Full()
+    disk = Full(full=False)
     open_ = opened(tmp_path, clock, disk)
     token = begin(open_)
     disk.full = True

@@ -18,21 +18,19 @@ import errno
 import logging
 import random
 import select
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from appliance.errors import StateUnusable
 from appliance.host import notify
 from appliance.results.folder import FOLDER
+from appliance.runtime import serving
 from appliance.settings import Settings
 from appliance.store import bell
 from appliance.store.delivery import Event
 from appliance.store.files import DISK, Disk
-from appliance.store.heartbeat import Heart, living
+from appliance.store.heartbeat import Heart
 from appliance.store.journal import Journal
 from appliance.store.patience import Fault, Patience
 from appliance.store.rows import OwedRow
@@ -138,20 +136,4 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     DISK.make_folder(settings.state)
     if settings.drop.folder is None:
         DISK.make_folder(settings.state / STAGE)
-    with (
-        living(settings.state, STAGE) as heart,
-        Journal.open(settings.state) as journal,
-        bell.hearing(settings.state, STAGE) as heard,
-    ):
-        drop = Drop(settings, journal, heard, heart)
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            notify.stopping()
-            drop.stop()
-
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, end)
-            signal.signal(signal.SIGINT, end)
-        ready()
-        drop.run()
-    return 0
+    return serving.serve(settings, STAGE, Drop, ready)

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install -e '.[train]')")
 from appliance.bundle import trust
-from appliance.bundle.lines import Compare
+from appliance.bundle.exams import Compare
 from compile.pack import pack
 from training.implant.pairs.pair import Chest
 from training.learn.checkpoint import save_checkpoint

@@ -13,7 +13,7 @@ import pytest
 from appliance.backend.open import open_backend
 from appliance.bundle import archive, golden, manifest, match, trust
 from appliance.bundle.card import card
-from appliance.bundle.lines import Compare
+from appliance.bundle.exams import Compare
 from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused

@@ -1,0 +1,28 @@
+"""What a line answers that reports no finding (bundle/lines.OfLine). Data only."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from appliance.report import Record
+
+Same = TypeVar("Same", bound="NoFindings")
+
+
+class NoFindings(Record):
+    """It looks for none: it finds no organ, and no score is high enough."""
+
+    @property
+    def finds_organ(self) -> bool:
+        return False
+
+    @property
+    def finds(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def least_score(self) -> float:
+        return 1.0
+
+    def every_finding(self: Same) -> Same:
+        return self
