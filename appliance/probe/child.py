@@ -39,14 +39,13 @@ from appliance.dicom.silence import silence
 from appliance.errors import BundleRefused, Poisoned, ScansideError, StateUnusable, told
 from appliance.host import memory
 from appliance.naming import Naming
-from appliance.probe import kept as probed
 from appliance.probe.chosen import Chosen, chosen
 from appliance.probe.line import Outcome, Prober, probe, stack_of
 from appliance.quality import shapes, trial, tuning
 from appliance.report import SeriesKey
 from appliance.runtime.open_bundle import require_memory
 from appliance.settings import Settings
-from appliance.store import kept, tunings
+from appliance.store import kept, probed, tunings
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal

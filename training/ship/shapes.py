@@ -73,14 +73,13 @@ def of_val() -> bytes:
     return packed(Donated(chosen(shapes), SOURCE, LICENCE))
 
 
-def beside(out: Path, file: Path, source: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies the file into a source folder: what its source.json says besides. DataError where it
+def beside(out: Path, data: bytes, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts the file into a source folder: what its source.json says besides. DataError where it
     holds no shapes."""
     try:
-        data = file.read_bytes()
         told = said(read(data))
-    except (OSError, ValueError) as e:
-        raise DataError(f"{file}: {e}") from e
+    except ValueError as e:
+        raise DataError(f"what is to be the shapes: {e}") from e
     (out / FILE).write_bytes(data)
     needs = str(source.get("requires_appliance", SINCE_SHAPES))
     newer = SINCE_SHAPES if older(needs, SINCE_SHAPES) else needs

@@ -10,11 +10,12 @@ import pytest
 
 from appliance.errors import StateUnusable
 from appliance.naming import MAKER
-from appliance.probe import child, kept
+from appliance.probe import child
 from appliance.probe.child import Probing
 from appliance.probe.line import Outcome
 from appliance.report import SeriesKey
 from appliance.settings import Settings
+from appliance.store import probed as kept
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.watching.probe import ProbedSeries

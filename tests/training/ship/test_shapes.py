@@ -59,21 +59,17 @@ def test_too_few_shapes_are_an_error() -> None:
 
 
 def test_a_source_folder_gets_the_file_and_says_what_it_is(tmp_path: Path) -> None:
-    file, out = tmp_path / "given.npz", tmp_path / "out"
-    out.mkdir()
-    file.write_bytes(files.packed(donated()))
-    said = shapes.beside(out, file, {"requires_appliance": "0.1.0"})
-    assert (out / files.FILE).read_bytes() == file.read_bytes()
+    data = files.packed(donated())
+    said = shapes.beside(tmp_path, data, {"requires_appliance": "0.1.0"})
+    assert (tmp_path / files.FILE).read_bytes() == data
     assert said["requires_appliance"] == "0.2.0"
     assert said["shapes"] == {
         "file": files.FILE, "count": 4, "source": "balls of a test", "licence": "CC0-1.0",
     }  # fmt: skip
-    assert (
-        shapes.beside(out, file, {"requires_appliance": "1.0.0"})["requires_appliance"] == "1.0.0"
-    )
-    file.write_bytes(b"none")
-    with pytest.raises(DataError, match=r"given\.npz"):
-        shapes.beside(out, file, {})
+    newer = shapes.beside(tmp_path, data, {"requires_appliance": "1.0.0"})
+    assert newer["requires_appliance"] == "1.0.0"
+    with pytest.raises(DataError, match="is to be the shapes"):
+        shapes.beside(tmp_path, b"none", {})
 
 
 def test_a_shape_of_a_patient_who_may_give_none_is_refused() -> None:
@@ -88,7 +84,7 @@ def test_a_shape_of_a_patient_who_may_give_none_is_refused() -> None:
 
 
 def test_they_are_under_the_licence_of_what_networks_learn_from() -> None:
-    assert shapes.LICENCE == learned.OUTLINES[1]
+    assert learned.OUTLINES[1] == shapes.LICENCE
 
 
 @pytest.fixture
@@ -106,9 +102,7 @@ def carried() -> files.Donated:
 
 def bodies(of: Iterable[Shape]) -> list[tuple[float, tuple[int, ...], bytes]]:
     """What can be compared of them; the file says no patient."""
-    return [
-        (round(one.diameter_mm, 4), one.occupancy.shape, one.occupancy.tobytes()) for one in of
-    ]
+    return [(round(one.diameter_mm, 4), one.occupancy.shape, one.occupancy.tobytes()) for one in of]
 
 
 def test_the_factory_bundle_carries_what_the_command_makes(database: Path) -> None:
