@@ -11,7 +11,8 @@ Rules
    written nothing before a series is done. It ends by itself when each scanner's newest series was
    probed.
 2. The altered series lives in this process alone. It is in no file, no row, no message, and in no
-   image of a dying process (RLIMIT_CORE is 0).
+   image of a dying process (RLIMIT_CORE is 0). It takes as much memory as an analysis, so where
+   memory ends the kernel ends this process before any other.
 3. What is kept are figures (watching/probe.py), one write a series; this child alone writes them.
 4. A series that ended this process, or that raises, is noted without an implant and is not tried
    again: nobody waits for it. Where a state folder fails nothing is noted.
@@ -27,8 +28,10 @@ import resource
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Final
 
 from appliance.backend.choose import choose
@@ -205,6 +208,8 @@ def main() -> int:
     )
     silence()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     settings = Settings.model_validate_json(sys.stdin.read())
     try:
         with alone(settings.state, HAND), Journal.awaited(settings.state) as journal:

@@ -382,6 +382,11 @@ def test_systemd_never_gives_a_stage_up(stage: str) -> None:
     assert dict(service(stage))["RestartSec"] == "5"
 
 
+def test_work_outlives_a_child_that_the_kernel_ends() -> None:
+    work = dict(service("work"))
+    assert (work["OOMPolicy"], work["Restart"]) == ("continue", "always")
+
+
 def test_the_page_is_ended_before_inference_feels_how_much_it_takes() -> None:
     page, work = dict(service("web")), dict(service("work"))
     room_mb = child.ROOM_BYTES >> 20

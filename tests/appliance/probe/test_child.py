@@ -138,8 +138,10 @@ def killed(settings: Settings) -> None:
     end = time.monotonic() + HANG_S
     while in_hand(settings) is None and process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
+    first = Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip()
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL, process.stderr.read() if process.stderr else ""
+    assert first == "1000", "where memory ends it goes before what anybody waits for"
 
 
 def test_one_that_is_killed_in_the_middle_leaves_nothing_and_blames_the_series_in_hand(
