@@ -138,9 +138,10 @@ def _implants(probed: Probed) -> tuple[Phrase, ...]:
     if found is None:
         return ()
     said = [_found(found), *map(_of_size, found.by_size)]
-    proposal = probed.proposal
-    if proposal is not None and (proposal.bundle, None) == (found.bundle, found.tuning):
-        said.append(_proposed(proposal))
+    for trial in probed.trials[-1:]:
+        same = (trial.bundle, trial.tuning) == (found.bundle, found.tuning)
+        if trial.proposal is not None and same:
+            said.append(_proposed(trial.proposal))
     return tuple(said)
 
 
