@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--phantom", action="store_true", help="record what it finds in the phantom")
     verb.add_argument("--as-version", help="instead of the version of the source")
     verb.add_argument("--shapes", type=Path, help="what training.ship.shapes wrote, for the probe")
+    verb.add_argument("--usual", type=Path, help="usual.json: which images are usual")
     verb.add_argument("--skip-goldens", action="store_true", help="do not run the golden cases")
     verb = verbs.add_parser("keygen", help="a new signing key, and its .pub beside it")
     verb.add_argument("key", type=Path)
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
             phantom=args.phantom,
             version=args.as_version,
             shapes=args.shapes.read_bytes() if args.shapes else None,
+            usual=args.usual.read_bytes() if args.usual else None,
         )
         put(args.out, data)
         ref = trust.check(data).ref

@@ -3,6 +3,7 @@
     python -m compile pack SOURCE -o OUT.scanside [--phantom]
     python -m compile pack OLD.scanside --as-version 1.2.1 -o OUT.scanside [--phantom]
     python -m compile pack ... --shapes SHAPES.npz
+    python -m compile pack ... --usual usual.json
     python -m compile factory BUNDLE...
 
 Rules.
@@ -22,6 +23,8 @@ Rules.
    another version: a name and version never return with other bytes.
 7. With --shapes the bundle carries that file for the probe (appliance/quality/shapes.py), in place
    of what its source has; the manifest says its source, its licence and how many they are.
+8. With --usual the line of lung nodules says between which figures images are usual and how much is
+   found in them, as training.recipes.lung_nodule.usual writes it; the line becomes version 4.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from appliance import line
 from appliance.backend import cpu
 from appliance.backend.open import open_backend
 from appliance.bundle import archive, golden, graph, trust
+from appliance.bundle.lines import ADDED
 from appliance.bundle.manifest import (
     MANIFEST,
     SINCE_SHAPES,
@@ -59,6 +63,10 @@ from appliance.runtime import faithful
 from compile.lint import lint
 
 SOURCE = "source.json"
+USUAL_OF, USUAL_SINCE = "segment-propose-classify-measure", 4
+"""Kind and version of the line that may have limits (rule 8)."""
+SINCE_USUAL = "0.2.0"
+"""The first appliance that knows that version."""
 REMEDY = "Correct the source folder and pack it again."
 
 
@@ -69,19 +77,23 @@ def pack(
     phantom: bool = False,
     version: str | None = None,
     shapes: bytes | None = None,
+    usual: bytes | None = None,
 ) -> bytes:
     """The bundle of a source folder, or of a bundle (rule 6). BundleRefused says what to correct;
     `goldens` False skips running the golden cases (rule 3), not their presence. `phantom`: rule 5.
-    `version` replaces that of the source, `shapes` its shapes (rule 7)."""
+    `version` replaces that of the source, `shapes` its shapes (rule 7), `usual` its limits
+    (rule 8)."""
     if source.is_file():
         with tempfile.TemporaryDirectory() as folder:
             unpack(source, Path(folder), version)
-            return pack(Path(folder), goldens=goldens, phantom=phantom, shapes=shapes)
+            return pack(Path(folder), goldens=goldens, phantom=phantom, shapes=shapes, usual=usual)
     described = _described(source)
     if version is not None:
         described["version"] = version
     if shapes is not None:
         described |= _with_shapes(described, shapes)
+    if usual is not None:
+        described |= _with_usual(described, usual)
     files = _files(source, described, shapes)
     manifest = read(json.dumps(described).encode())
     for role, network in manifest.networks.items():
@@ -239,9 +251,32 @@ def _with_shapes(described: dict[str, Any], data: bytes) -> dict[str, Any]:
         said = shape_files.said(shape_files.read(data))
     except ValueError as e:
         raise _refused(f"--shapes: {e}") from e
-    needs = described.get("requires_appliance", SINCE_SHAPES)
-    newer = SINCE_SHAPES if older(needs, SINCE_SHAPES) else needs
-    return {"shapes": said, "requires_appliance": newer}
+    return {"shapes": said, "requires_appliance": _at_least(described, SINCE_SHAPES)}
+
+
+def _with_usual(described: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """The line with these limits, and the appliance that it needs for them."""
+    line = described.get("line")
+    if not isinstance(line, dict) or line.get("kind") != USUAL_OF:
+        raise _refused(f"--usual is for a line of the kind {USUAL_OF}")
+    try:
+        given = json.loads(data)
+    except ValueError as e:
+        raise _refused(f"--usual: not JSON: {e}") from e
+    if not isinstance(given, dict) or set(given) != set(ADDED[USUAL_SINCE]):
+        raise _refused(f"--usual: it has to say {' and '.join(ADDED[USUAL_SINCE])}, and no more")
+    version = line.get("version")
+    newer = version if isinstance(version, int) and version > USUAL_SINCE else USUAL_SINCE
+    return {
+        "line": {**line, **given, "version": newer},
+        "requires_appliance": _at_least(described, SINCE_USUAL),
+    }
+
+
+def _at_least(described: dict[str, Any], version: str) -> str:
+    """The appliance that a bundle needs which needs this one for a part of it."""
+    needs = str(described.get("requires_appliance", version))
+    return version if older(needs, version) else needs
 
 
 def _files(source: Path, described: dict[str, Any], shapes: bytes | None) -> dict[str, bytes]:

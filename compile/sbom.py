@@ -7,7 +7,8 @@ Rules.
    and theirs, as their metadata say. One that is needed and not installed is an error, because a
    list with a hole is worse than none.
 2. A bundle is one part of type machine-learning-model, named by its digest, with its data sets'
-   licences as evidence of what went in; a fatbin is one of type file.
+   licences as evidence of what went in, and that of the shapes that it carries; a fatbin is one
+   of type file.
 3. The same parts and date give the same bytes: sorted, and the serial number is a UUIDv5 of the
    content. The date is $SOURCE_DATE_EPOCH (seconds since 1970) where it is set, else now.
 """
@@ -32,6 +33,7 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from appliance.bundle.manifest import Manifest
 from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused
 from appliance.report import NAMESPACE
@@ -122,10 +124,17 @@ def _bundle(loaded: Loaded) -> Component:
         description=manifest.title,
         licenses=[LicenseFactory().make_from_string(manifest.licence)],
         properties=[
-            Property(name=f"scanside:data:{source.name}", value=f"{source.licence} {source.digest}")
-            for source in manifest.provenance.sources
+            Property(name=f"scanside:data:{name}", value=f"{licence} {digest}")
+            for name, licence, digest in _data(manifest)
         ],
     )
+
+
+def _data(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """Name, licence and digest of what taught a bundle, and of the shapes that it carries."""
+    data = [(one.name, one.licence, one.digest) for one in manifest.provenance.sources]
+    given = manifest.shapes
+    return data if given is None else [*data, (given.source, given.licence, given.digest)]
 
 
 def _file(name: str, data: bytes) -> Component:

@@ -106,13 +106,14 @@ def _networks(manifest: Manifest) -> str:
 
 
 def _data(manifest: Manifest) -> str:
-    if not manifest.provenance.sources:
+    data = [(s.name, s.licence, s.digest) for s in manifest.provenance.sources]
+    if (given := manifest.shapes) is not None:
+        name = f"{given.count} shapes of nodules for the probe, carried: {given.source}"
+        data.append((name, given.licence, given.digest))
+    if not data:
         return NOT_STATED
     rows = ["| data | licence | digest |", "|---|---|---|"]
-    rows += [
-        f"| {_plain(s.name)} | {_plain(s.licence)} | {_plain(s.digest)} |"
-        for s in manifest.provenance.sources
-    ]
+    rows += [f"| {' | '.join(map(_plain, one))} |" for one in data]
     return "\n".join(rows)
 
 

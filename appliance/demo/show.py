@@ -8,7 +8,8 @@
 
 Everything is a child on a free loopback port in a temporary folder that is gone afterwards, but
 the picture; so too where SIGTERM or the end of the terminal ends it. The settings allow senders of
-this machine only.
+this machine only, and put no implants into series: nobody asks how a scanner fares that does not
+exist, and what is timed here would share the machine with it.
 """
 
 from __future__ import annotations
@@ -235,6 +236,8 @@ reserve_mb = 64
 target_free_mb = 64
 [priors]
 keep = {str(keep).lower()}
+[watch]
+probe = false
 [web]
 enabled = true
 port = {free_port()}

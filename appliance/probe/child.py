@@ -11,7 +11,8 @@ Rules
    written nothing before a series is done. It ends by itself when each scanner's newest series was
    probed.
 2. The altered series lives in this process alone. It is in no file, no row, no message, and in no
-   image of a dying process (RLIMIT_CORE is 0).
+   image of a dying process (RLIMIT_CORE is 0). It takes as much memory as an analysis, so where
+   memory ends the kernel ends this process before any other.
 3. What is kept are figures (watching/probe.py), one write a series; this child alone writes them.
 4. A series that ended this process, or that raises, is noted without an implant and is not tried
    again: nobody waits for it. Where a state folder fails nothing is noted.
@@ -27,8 +28,10 @@ import resource
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Final
 
 from appliance.backend.choose import choose
@@ -38,7 +41,6 @@ from appliance.bundle.trust import Loaded
 from appliance.errors import BundleRefused, Poisoned, StateUnusable, told
 from appliance.host import memory
 from appliance.naming import Naming
-from appliance.probe import kept as probed
 from appliance.probe.chosen import Chosen, chosen
 from appliance.probe.line import Outcome, Prober, probe, stack_of
 from appliance.quality import shapes, trial, tuning
@@ -46,7 +48,7 @@ from appliance.report import SeriesKey
 from appliance.runtime import as_child
 from appliance.runtime.open_bundle import require_memory
 from appliance.settings import Settings
-from appliance.store import kept, tunings
+from appliance.store import kept, probed, tunings
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.journal import Journal
@@ -215,6 +217,8 @@ def _probed(settings: Settings) -> str:
 def main() -> int:
     """0 when each scanner's newest series was probed; 1 where the state folder does not let it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     return as_child.run(log, _probed)
 
 

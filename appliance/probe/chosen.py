@@ -3,8 +3,8 @@
 Rules.
 1. Of a final report that stands, of an active bundle that has shapes, whose images are still here;
    `retain` waits for nobody. Whose images they are, its quality.json says (watching/quality.py).
-2. Of each scanner the newest alone, and once: what was probed stands in probe/ (kept.py). Where the
-   newest was probed, or its images are gone, no older one takes its place.
+2. Of each scanner the newest alone, and once: what was probed stands in probe/ (store/probed.py).
+   Where the newest was probed, or its images are gone, no older one takes its place.
 3. No earlier exam, for it is of another house's scanner; no phantom of ours.
 """
 
@@ -17,10 +17,9 @@ from typing import Final
 
 from appliance.dicom import policy
 from appliance.naming import MAKER, Naming
-from appliance.probe import kept as probed
 from appliance.report import Report, SeriesKey, Stage, Status
 from appliance.settings import Settings
-from appliance.store import kept
+from appliance.store import kept, probed
 from appliance.store.journal import Journal
 from appliance.store.kept import QUALITY
 from appliance.watching.quality import SeriesQuality

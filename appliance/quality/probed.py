@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from appliance.report import Finding
 from appliance.results.share import Z95, wilson
-from appliance.watching.probe import SIZES_MM, OfSize, Performance, ProbedSeries, Share
+from appliance.watching.probe import SIZES_MM, OfSize, Performance, Probed, ProbedSeries, Share
 
 REACH_MM: Final = 5.0
 FEW: Final = 5
@@ -94,6 +94,15 @@ def performance(
         since=min(one.at for one in same),
         until=max(one.at for one in same),
     )
+
+
+def newest(probed: Probed) -> Performance | None:
+    """The figures of the bundle and tuning with which this scanner was probed last; None where no
+    series of these has an implant."""
+    if not probed.series:
+        return None
+    last = probed.series[-1]
+    return performance(probed.series, last.bundle, last.tuning)
 
 
 def _of_class(one: ProbedSeries, low: float, high: float | None) -> tuple[int, int]:

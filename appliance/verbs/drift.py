@@ -6,13 +6,14 @@ Rules
   also where it does not run at this moment. Until then `scanside drift` says that it waits.
 - Where the state folder belongs to another user, as on a box with slots, `apply` writes that row
   for root and for members of the group scanside-admin (apply/decided.py).
+- What implants say of a scanner (appliance/probe) stands in its row of today.
 - What is exported names no scanner, no study and no date; what is imported gives spreads to rows of
   the same maker, model and kernel (quality/exchange.py), from the next series on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,11 +27,12 @@ from appliance.apply.door import WITHIN_S
 from appliance.apply.requests import Request
 from appliance.errors import ScansideError
 from appliance.quality import exchange, told
+from appliance.quality import probed as of_implants
 from appliance.quality.exchange import Exchange
 from appliance.report import Record
 from appliance.series import scanner
 from appliance.settings import Settings
-from appliance.store import hint, library
+from appliance.store import hint, library, probed
 from appliance.store.files import DISK
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
@@ -38,6 +40,8 @@ from appliance.store.library import Entry, Library, Listed
 from appliance.store.rows import AuditRow
 from appliance.verbs import update
 from appliance.watching.alarm import Alarm, Statistic
+from appliance.watching.probe import Performance, Probed
+from appliance.watching.proposal import Proposal
 from appliance.watching.row import State
 from appliance.watching.scanner import Scanner
 from appliance.watching.told import RowId, Spread
@@ -72,6 +76,10 @@ class SaidRow(Record):
     alarms: tuple[Alarm, ...]
     past: tuple[Alarm, ...]
     spread: dict[Statistic, Spread]
+    implants: Performance | None = None
+    """What the probe found, of the bundle and tuning with which it looked last; None: not yet."""
+    proposal: Proposal | None = None
+    """What the newest trial of the probe proposes; nothing is done with it."""
 
 
 class Said(Record):
@@ -91,8 +99,9 @@ def said(settings: Settings) -> Said:
     """The whole library."""
     listed, acts = _read(settings)
     gone = {one.name for one in library.stopped(listed.entries)}
+    implants = {one.scanner: one for one in probed.all_of(settings.state)}
     return Said(
-        rows=tuple(_said(one, acts, stopped=one.name in gone) for one in listed.entries),
+        rows=tuple(_said(one, acts, implants, stopped=one.name in gone) for one in listed.entries),
         unreadable=listed.unreadable,
         damaged=listed.damaged,
     )
@@ -102,7 +111,7 @@ def show(settings: Settings, console: Console) -> None:
     """The same for a person, in the words of the page."""
     words = say.speaker(say.texts("en"))
     listed, acts = _read(settings)
-    found = shown(listed, acts)
+    found = shown(listed, acts, probed.all_of(settings.state))
     if found.damaged:
         console.print(words("drift.damaged", count=found.damaged))
     if not found.rows:
@@ -213,9 +222,13 @@ def _unknown(row: str) -> ScansideError:
     )
 
 
-def _said(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> SaidRow:
+def _said(
+    entry: Entry, acts: Sequence[AuditRow], implants: Mapping[Scanner, Probed], *, stopped: bool
+) -> SaidRow:
     row = entry.row
     waits = () if entry.former else tuple(act.action for act in library.pending(acts, entry))
+    known = None if entry.former else implants.get(row.key)
+    proposal = None if known is None else known.proposal
     return SaidRow(
         row=entry.id,
         scanner=entry.scanner,
@@ -231,6 +244,9 @@ def _said(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> SaidRow:
         alarms=row.alarms,
         past=row.past,
         spread=told.spreads(row.recent),
+        implants=None if known is None else of_implants.newest(known),
+        proposal=proposal
+        and proposal.model_copy(update={"scanner": scanner.shown(proposal.scanner)}),
     )
 
 
@@ -242,6 +258,7 @@ def _lines(row: ShownRow, words: say.Say) -> list[str]:
         at = f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}"
         cause = words("drift.cause", cause=words(f"drift.cause.{alarm.cause}"))
         found += [alarm.sentence(words, at), f"{cause}. {words(f'drift.do.{alarm.cause}')}"]
+    found += [words(said.key, **said.values) for said in row.implants]
     if row.waits:
         found.append(words("drift.waits"))
     return found

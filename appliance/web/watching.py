@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from appliance.settings import Settings
-from appliance.store import hint, library
+from appliance.store import hint, library, probed
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.library import Library
@@ -28,9 +28,9 @@ ACTIONS: Final = {"acknowledge": library.ACKNOWLEDGE, "accept": library.ACCEPT}
 
 
 def look(settings: Settings, journal: Journal | None) -> ShownLibrary:
-    """All rows, with what waits for `work`."""
+    """All rows, with what waits for `work` and what implants say."""
     acts = journal.audit.of(library.ACTS) if journal is not None else []
-    return shown(Library(settings.state).all(), acts)
+    return shown(Library(settings.state).all(), acts, probed.all_of(settings.state))
 
 
 def decide(request: Request) -> Response:

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from appliance.bundle import archive, trust
+from appliance.bundle.lines import SegmentProposeClassify
 from appliance.errors import BundleRefused
 from appliance.phantom import chest
 from appliance.phantom.version import VERSION
@@ -248,3 +249,52 @@ def test_a_bundle_whose_shapes_are_others_is_refused(tiny_source: Path, tmp_path
     with pytest.raises(BundleRefused) as caught:
         trust.check(archive.write(entries))
     assert caught.value.code == "bundle_digest"
+
+
+USUAL = {
+    "usual_input": [{"figure": "noise_hu", "low": None, "high": 112.0}],
+    "usual_output": {"most_findings": 9, "most_share": 0.24},
+}
+
+
+def test_a_bundle_says_which_images_are_usual(
+    tiny_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "usual.json", tmp_path / "out.scanside"
+    file.write_text(json.dumps(USUAL))
+    assert main(["pack", str(tiny_source), "--usual", str(file), "-o", str(out)]) == 0
+    manifest = trust.check(out.read_bytes()).manifest
+    line = manifest.line_of(SegmentProposeClassify)
+    assert (line.version, manifest.requires_appliance) == (4, "0.2.0")
+    assert line.usual_input is not None
+    assert [(one.figure, one.high) for one in line.usual_input] == [("noise_hu", 112.0)]
+    assert line.usual_output is not None
+    assert line.usual_output.most_findings == 9
+    assert main(["card", str(out)]) == 0
+    assert "112" in capsys.readouterr().out
+    again = tmp_path / "again.scanside"
+    assert main(["pack", str(out), "--as-version", "9.9.9", "-o", str(again)]) == 0
+    assert trust.check(again.read_bytes()).manifest.line == line, "packed anew"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "has to say usual_input and usual_output"),
+        (json.dumps({**USUAL, "kind": "qa"}), "and no more"),
+        (json.dumps({**USUAL, "usual_input": [{"figure": "age"}]}), "usual_input"),
+    ],
+)
+def test_limits_that_are_none_are_refused(tiny_source: Path, given: str, said: str) -> None:
+    with pytest.raises(BundleRefused, match=said):
+        pack(tiny_source, usual=given.encode())
+
+
+def test_limits_are_for_the_line_of_lung_nodules_alone(
+    tmp_path: Path, tiny_radiograph_bytes: bytes
+) -> None:
+    bundle = tmp_path / "radiograph.scanside"
+    bundle.write_bytes(tiny_radiograph_bytes)
+    with pytest.raises(BundleRefused, match="segment-propose-classify-measure"):
+        pack(bundle, version="9.9.9", usual=json.dumps(USUAL).encode())

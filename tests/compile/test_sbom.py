@@ -15,6 +15,7 @@ from appliance.bundle import trust
 from appliance.errors import BundleRefused
 from compile import sbom
 from compile.__main__ import main
+from rigs.donated import with_shapes
 
 WHEN = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
@@ -42,6 +43,15 @@ def test_the_list_is_valid_cyclonedx_and_the_same_bytes_again(tiny_bundle: Path)
     assert model["hashes"] == [{"alg": "SHA-256", "content": loaded.digest}]
     assert any(part["type"] == "file" for part in parts.values())
     assert parts[next(ref for ref in parts if ref.startswith("pkg:pypi/numpy@"))]["licenses"]
+
+
+def test_shapes_that_a_bundle_carries_are_listed_with_their_licence(tiny_bytes: bytes) -> None:
+    loaded = trust.check(with_shapes(tiny_bytes))
+    parts = {part["bom-ref"]: part for part in json.loads(sbom.sbom(WHEN, [loaded]))["components"]}
+    said = {p["name"]: p["value"] for p in parts[f"bundle:{loaded.digest}"]["properties"]}
+    shapes = loaded.manifest.shapes
+    assert shapes is not None
+    assert said[f"scanside:data:{shapes.source}"] == f"CC0-1.0 {shapes.digest}"
 
 
 def test_a_library_that_is_missing_is_an_error_not_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +28,14 @@ from appliance.report import (
     StudyRef,
 )
 from appliance.settings import Retain, Settings
+from appliance.store import probed
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal, Manner
 from appliance.store.kept import QUALITY, keep_record
 from appliance.store.library import Entry, Library, Listed, mark_of
 from appliance.store.site_key import site_key
+from appliance.watching.probe import Probed, ProbedSeries, Trial
+from appliance.watching.proposal import Proposal
 from appliance.watching.quality import Outputs, SeriesQuality, VolumeQuality
 from appliance.watching.scanner import Scanner
 from appliance.work.watching import Watching
@@ -141,6 +145,23 @@ class Watched:
         assert entry.row.alarms
         return entry
 
+    def probed(
+        self, scanner: Scanner = SCANNER, series: int = 3, *, proposes: bool = False
+    ) -> None:
+        """The child has probed so many series of a scanner: of four implants each it found two."""
+        one = ProbedSeries(
+            series=uuid.UUID(int=1),
+            bundle=BUNDLE.digest,
+            at=BEGAN,
+            sizes_mm=(4.5, 7.0, 9.0, 14.0),
+            found=(False, False, True, True),
+            beside=2,
+            extra=1,
+        )
+        trials = (_trial(scanner),) if proposes else ()
+        kept = Probed(scanner=scanner, series=(one,) * series, trials=trials)
+        probed.keep(self.state, kept)
+
     def count(self, disk: Disk = DISK) -> None:
         """As an idle `work` does it, by a process that has just started."""
         settle(Watching(self.settings, self.journal, disk))
@@ -151,6 +172,25 @@ class Watched:
     def counts(self) -> dict[str, int]:
         """Kernel -> how many studies are in its row of today."""
         return {entry.row.key.kernel: entry.row.n for entry in self.listed().today}
+
+
+def _trial(scanner: Scanner) -> Trial:
+    """One that proposes a tuning."""
+    proposal = Proposal(
+        scanner=scanner,
+        bundle=BUNDLE.digest,
+        at=BEGAN,
+        soften_mm=0.6,
+        series=20,
+        implants=200,
+        sensitivity=0.5,
+        tuned=0.62,
+        rise_low=0.02,
+        rise_high=0.2,
+        beside=1.0,
+        beside_tuned=0.9,
+    )
+    return Trial(bundle=BUNDLE.digest, at=BEGAN, series=20, proposal=proposal)
 
 
 def settle(watching: Watching) -> None:

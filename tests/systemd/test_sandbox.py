@@ -39,8 +39,10 @@ EVERY = (*STAGES, "work@", "prove@", "guard", "boot", "receive")
 SECRET = "secret"
 HIDDEN = (
     "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "qa", "fetch",
-    "library",
+    "library", "probe",
 )  # fmt: skip
+OF_WORK = ("priors", "qa", "fetch", "library", "probe")
+"""Of these what `work` keeps for itself and for who may see scanners."""
 TRUSTED, DOWNLOADS = "/var/lib/scanside-update", "/var/lib/scanside-downloads"
 
 
@@ -204,16 +206,16 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
         (
             HIDES,
             "EACCES",
-            hidden("spool", "incoming", "identities", "priors", "qa", "fetch", "library"),
+            hidden("spool", "incoming", "identities", *OF_WORK),
         ),
     ],
-    "receive@": [(HIDES, "EACCES", hidden("identities", "priors", "qa", "fetch", "library"))],
+    "receive@": [(HIDES, "EACCES", hidden("identities", *OF_WORK))],
     "publish@": [(HIDES, "EACCES", [*hidden(*HIDDEN), KEY])],
     "deliver@": [
         (
             HIDES,
             "EACCES",
-            [*hidden("reports", "spool", "identities", "priors", "qa", "fetch", "library"), KEY],
+            [*hidden("reports", "spool", "identities", *OF_WORK), KEY],
         ),
         (("ReadOnlyPaths",), "EROFS", [("write", f"{STATE}/outgoing")]),
     ],
@@ -224,7 +226,7 @@ FORBIDDEN: dict[str, list[tuple[tuple[str, ...], str, list[Act]]]] = {
             "EROFS",
             [
                 ("write", f"{STATE}/{name}")
-                for name in ("reports", "spool", "qa", "identities", "library")
+                for name in ("reports", "spool", "qa", "identities", "library", "probe")
             ],
         ),
     ],

@@ -286,13 +286,14 @@ def test_who_has_no_need_of_names_cannot_see_them(stage: str) -> None:
     assert ("InaccessiblePaths", "-/var/lib/scanside/priors") in service(stage)
     assert ("InaccessiblePaths", "-/var/lib/scanside/fetch") in service(stage)
     assert ("InaccessiblePaths", "-/var/lib/scanside/library") in service(stage), "texts of headers"
+    assert ("InaccessiblePaths", "-/var/lib/scanside/probe") in service(stage), "the same"
 
 
 def test_fetch_sees_requests_alone_and_nobody_but_work_sees_them() -> None:
     hidden = {value for key, value in service("fetch") if key == "InaccessiblePaths"}
     names = (
         "spool", "incoming", "quarantine", "reports", "outgoing", "identities", "priors", "qa",
-        "library",
+        "library", "probe",
     )  # fmt: skip
     assert hidden == {f"-/var/lib/scanside/{name}" for name in (*names, "site.key")}
     assert dict(service("fetch"))["ExecCondition"] == f"{PYTHON} fetch --configured"
@@ -306,7 +307,7 @@ def test_deliver_sees_what_it_sends_and_publish_does_not() -> None:
     hidden = {value for key, value in service("deliver") if key == "InaccessiblePaths"}
     names = (
         "spool", "incoming", "quarantine", "reports", "identities", "priors", "qa", "fetch",
-        "library", "site.key",
+        "library", "probe", "site.key",
     )  # fmt: skip
     assert hidden == {f"-/var/lib/scanside/{name}" for name in names}
     pairs = dict(service("deliver"))
@@ -333,7 +334,7 @@ def test_web_shows_images_and_names_changes_none_and_sees_no_key() -> None:
     hidden = {value for key, value in pairs if key == "InaccessiblePaths"}
     state = "-/var/lib/scanside"
     assert read_only == {
-        f"{state}/{name}" for name in ("spool", "reports", "qa", "identities", "library")
+        f"{state}/{name}" for name in ("spool", "reports", "qa", "identities", "library", "probe")
     }
     assert hidden == {
         f"{state}/{name}"
@@ -379,6 +380,11 @@ def test_systemd_never_gives_a_stage_up(stage: str) -> None:
     assert parser["Unit"]["StartLimitIntervalSec"] == "0"
     assert dict(service(stage))["Restart"] == "always"
     assert dict(service(stage))["RestartSec"] == "5"
+
+
+def test_work_outlives_a_child_that_the_kernel_ends() -> None:
+    work = dict(service("work"))
+    assert (work["OOMPolicy"], work["Restart"]) == ("continue", "always")
 
 
 def test_the_page_is_ended_before_inference_feels_how_much_it_takes() -> None:

@@ -28,7 +28,8 @@ def open_bundle(path: Path, threads: int = 0) -> Opened:
     """A `.scanside` file, or a source folder as if it were packed."""
     if path.is_dir():
         described = json.loads((path / "source.json").read_text())
-        for part in [*described["networks"].values(), *described["goldens"]]:
+        shapes = [described["shapes"]] if "shapes" in described else []
+        for part in [*described["networks"].values(), *described["goldens"], *shapes]:
             part["digest"] = hashlib.sha256((path / part["file"]).read_bytes()).hexdigest()
         text = json.dumps(described).encode()
         manifest = read(text)

@@ -5,20 +5,25 @@ Rules
   then by maker and model; former rows last.
 - A row for which a person has decided something that `work` has not obeyed yet says so, and offers
   no second decision.
+- Beside a row of today stands what implants say of it (appliance/probe): of the bundle and tuning
+  with which it was probed last, and what the newest trial proposes for these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from appliance.quality import probed as of_implants
 from appliance.series.scanner import shown as shown_key
 from appliance.store import library
 from appliance.store.library import Entry, Listed
 from appliance.store.rows import AuditRow
 from appliance.watching.alarm import Alarm, Test
-from appliance.watching.scanner import UNKNOWN
+from appliance.watching.probe import OfSize, Performance, Probed, Share
+from appliance.watching.proposal import Proposal
+from appliance.watching.scanner import UNKNOWN, Scanner
 from appliance.web.text.say import Say
 from appliance.web.views.light import Sign
 from appliance.web.views.phrase import Phrase
@@ -63,6 +68,8 @@ class ShownRow:
     stopped: bool
     waits: bool
     """For `work` to obey what a person has decided."""
+    implants: tuple[Phrase, ...]
+    """How many were found; none where the scanner was not probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,20 @@ class ShownLibrary:
     damaged: int
     """Files that could not be read."""
 
+    @property
+    def probed(self) -> bool:
+        """Whether implants were put into series of any row that is shown."""
+        return any(row.implants for row in self.rows)
 
-def shown(listed: Listed, acts: Sequence[AuditRow]) -> ShownLibrary:
-    """acts: of the audit, the oldest first."""
+
+def shown(listed: Listed, acts: Sequence[AuditRow], probed: Sequence[Probed] = ()) -> ShownLibrary:
+    """acts: of the audit, the oldest first. probed: what is kept of implants (store/probed.py)."""
     gone = {one.name for one in library.stopped(listed.entries)}
-    rows = [_row(one, acts, stopped=one.name in gone) for one in _ordered(listed.entries, gone)]
+    implants = {one.scanner: _implants(one) for one in probed}
+    rows = [
+        _row(one, acts, implants, stopped=one.name in gone)
+        for one in _ordered(listed.entries, gone)
+    ]
     damaged = len(listed.unreadable) + len(listed.damaged)
     ill = damaged or any(row.sign == "look" for row in rows)
     return ShownLibrary("look" if ill else "ok" if rows else "quiet", tuple(rows), damaged)
@@ -93,7 +109,13 @@ def _ordered(entries: Sequence[Entry], gone: set[str]) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
+def _row(
+    entry: Entry,
+    acts: Sequence[AuditRow],
+    implants: Mapping[Scanner, tuple[Phrase, ...]],
+    *,
+    stopped: bool,
+) -> ShownRow:
     row = entry.row
     sign = "quiet" if entry.former else "look" if stopped else _SIGN[row.state]
     state = "drift.former" if entry.former else f"drift.state.{row.state}"
@@ -107,7 +129,57 @@ def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
         alarms=() if entry.former else tuple(map(_alarm, row.alarms)),
         stopped=stopped,
         waits=not entry.former and bool(library.pending(acts, entry)),
+        implants=() if entry.former else implants.get(row.key, ()),
     )
+
+
+def _implants(probed: Probed) -> tuple[Phrase, ...]:
+    found = of_implants.newest(probed)
+    if found is None:
+        return ()
+    said = [_found(found), *map(_of_size, found.by_size)]
+    for trial in probed.trials[-1:]:
+        same = (trial.bundle, trial.tuning) == (found.bundle, found.tuning)
+        if trial.proposal is not None and same:
+            said.append(_proposed(trial.proposal))
+    return tuple(said)
+
+
+def _found(found: Performance) -> Phrase:
+    share = found.sensitivity
+    more = {
+        "low": _percent(share.low),
+        "high": _percent(share.high),
+        "share": _percent(share.value),
+        "series": found.series,
+        "extra": f"{found.extra_per_series:.1f}",
+    }
+    return Phrase("drift.implants", {**_counts(share), **more})
+
+
+def _of_size(one: OfSize) -> Phrase:
+    at = {"from_mm": f"{one.from_mm:g}", **_counts(one.share)}
+    if one.below_mm is None:
+        return Phrase("drift.implants_from", at)
+    return Phrase("drift.implants_between", {**at, "below_mm": f"{one.below_mm:g}"})
+
+
+def _counts(share: Share) -> dict[str, object]:
+    return {"found": round(share.value * share.implants), "implants": share.implants}
+
+
+def _proposed(one: Proposal) -> Phrase:
+    values = {
+        "mm": f"{one.soften_mm:g}",
+        "now": _percent(one.sensitivity),
+        "tuned": _percent(one.tuned),
+        "implants": one.implants,
+    }
+    return Phrase("drift.proposed", values)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
 
 
 def _name(entry: Entry) -> Phrase:

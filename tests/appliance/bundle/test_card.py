@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from appliance.bundle import trust
 from appliance.bundle.card import NOT_STATED, card
-from appliance.bundle.manifest import Figure, Quantized
+from appliance.bundle.manifest import Figure, Quantized, Shapes
 
 
 def test_the_card_states_what_a_reader_needs(tiny_bytes: bytes) -> None:
@@ -84,3 +84,15 @@ def test_the_card_says_how_a_network_was_quantised(tiny_bytes: bytes) -> None:
     row = f"segment: int8 by minmax on 16 images ({'b' * 12}), scales {'a' * 12}."
     assert row in text
     assert "int8 by" not in card(manifest, "0" * 64)
+
+
+def test_shapes_for_the_probe_are_data_with_a_licence(tiny_bytes: bytes) -> None:
+    manifest = trust.check(tiny_bytes).manifest
+    given = Shapes(file="s.npz", digest="d" * 64, count=7, source="A|B", licence="CC BY 3.0")
+    for sources in (manifest.provenance.sources, ()):
+        made = manifest.provenance.model_copy(update={"sources": sources})
+        bare = manifest.model_copy(update={"provenance": made})
+        text = card(bare.model_copy(update={"shapes": given}), "0" * 64)
+        row = "| 7 shapes of nodules for the probe, carried: A\\|B | CC BY 3.0 | "
+        assert row + "d" * 64 + " |" in text
+        assert "for the probe" not in card(bare, "0" * 64)

@@ -134,6 +134,10 @@ def test_the_link_of_the_page_is_whole_in_a_narrow_terminal_and_opens_it_once(
     assert link.spend(settings.state, printed[2]) is not None
 
 
+def test_no_implant_is_put_into_the_series_of_a_demo(tmp_path: Path) -> None:
+    assert not show._settings(tmp_path, 1883, 11112).watch.probe
+
+
 def test_a_folder_without_files_is_said_before_anything_is_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

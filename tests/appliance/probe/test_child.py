@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
 from appliance.errors import StateUnusable
 from appliance.naming import MAKER
-from appliance.probe import child, kept
+from appliance.probe import child
 from appliance.probe.child import Probing
 from appliance.probe.line import Outcome
 from appliance.report import SeriesKey
 from appliance.settings import Settings
+from appliance.store import probed as kept
 from appliance.store.files import DISK, Disk
 from appliance.store.in_hand import Hand
 from appliance.store.library import Entry, Library
@@ -150,8 +152,10 @@ def killed(settings: Settings) -> None:
     end = time.monotonic() + HANG_S
     while in_hand(settings) is None and process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
+    first = Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip()
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL, process.stderr.read() if process.stderr else ""
+    assert first == "1000", "where memory ends it goes before what anybody waits for"
 
 
 def test_one_that_is_killed_in_the_middle_leaves_nothing_and_blames_the_series_in_hand(

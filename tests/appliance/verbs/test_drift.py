@@ -14,7 +14,7 @@ from rich.console import Console
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.settings import Settings
-from appliance.store import library
+from appliance.store import library, probed
 from appliance.store.library import ACCEPT, ACKNOWLEDGE, Library
 from appliance.verbs import drift as verb
 from appliance.verbs.checks import watching as check
@@ -74,6 +74,38 @@ def test_as_json_it_has_every_row_and_what_waits(device: Watched) -> None:
     device.count()
     today, former = verb.said(device.settings).rows
     assert (today.waits, today.former, former.former, former.n) == ((), False, True, 31)
+
+
+def test_it_says_what_implants_say_of_a_scanner(device: Watched) -> None:
+    device.learnt(30)
+    device.learnt(20, OTHER)
+    assert "mplants" not in printed(device.settings), "nothing was probed"
+    device.probed(proposes=True)
+    text = printed(device.settings)
+    for part in ("found: 6 of 12 in 3 series, 50 % (95", "extra findings a series: 1.0",
+                 "from 4 to 6 mm found: 0 of 3", "from 8 mm on found: 6 of 6",
+                 "soften the images by 0.6 mm: of 200 implants 62 % would"):  # fmt: skip
+        assert part in text
+    assert text.count("Implants found") == 1, "of the scanner that was probed alone"
+    said = json.loads(verb.said(device.settings).model_dump_json(by_alias=True))
+    rows = {row["key"]["model"]: row for row in said["rows"]}
+    assert rows[OTHER.model]["implants"] is None
+    found = rows[SCANNER.model]["implants"]
+    assert (found["series"], found["sensitivity"]["implants"]) == (3, 12)
+    assert found["sensitivity"]["low"] < found["sensitivity"]["value"] == 0.5
+    assert rows[SCANNER.model]["proposal"]["soften_mm"] == 0.6
+    assert SCANNER.serial not in json.dumps(said)
+
+
+def test_what_a_trial_proposed_for_another_bundle_is_not_said(device: Watched) -> None:
+    device.learnt(30)
+    device.probed(proposes=True)
+    known = probed.of_scanner(device.state, SCANNER)
+    newer = known.series[-1].model_copy(update={"bundle": "c" * 64})
+    probed.keep(device.state, known.model_copy(update={"series": (*known.series, newer)}))
+    text = printed(device.settings)
+    assert "found: 2 of 4 in 1 series" in text, "of the bundle that looked last"
+    assert "soften" not in text
 
 
 @pytest.mark.parametrize(("decision", "action"), [("ack", ACKNOWLEDGE), ("accept", ACCEPT)])

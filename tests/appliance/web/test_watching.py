@@ -46,6 +46,26 @@ def test_the_page_says_what_changed_and_what_to_do_in_both_languages(
     assert 'value="accept"' not in text, "a radiologist decides nothing of a scanner"
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_says_how_many_implants_were_found(tmp_path: Path, language: str) -> None:
+    with watched(tmp_path / "state") as device, web.running(tmp_path / "state") as page:
+        device.learnt(30)
+        with page.logged_in(headers={"accept-language": language}) as browser:
+            before = html.unescape(browser.get("/health").text)
+            device.probed(proposes=True)
+            after = html.unescape(browser.get("/health").text)
+    words = say.speaker(say.texts(language))
+    said = (
+        words("drift.implants_note"),
+        words("drift.implants_between", from_mm="6", below_mm="8", found=0, implants=3),
+        words("drift.implants_from", from_mm="8", found=6, implants=6),
+        words("drift.proposed", mm="0.6", implants=200, tuned="62", now="50"),
+    )
+    for one in said:
+        assert one in after
+        assert one not in before
+
+
 def test_service_accepts_a_change_once_and_nobody_else_may(tmp_path: Path) -> None:
     with (
         alarmed(tmp_path / "state") as (device, row),

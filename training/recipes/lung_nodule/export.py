@@ -20,6 +20,7 @@ from appliance.bundle.heads import Calibration, MassHead
 from training.errors import RunError, command
 from training.learn.knobs import knobs_from_command_line
 from training.read.folders import work_folder
+from training.read.image_files import bytes_of
 from training.read.left_out import PATIENTS
 from training.recipes.lung_nodule import bundle, figures
 from training.recipes.lung_nodule.golden_inputs import record
@@ -156,7 +157,7 @@ def main() -> None:
         name=k.name,
     )
     if k.shapes:
-        described |= shapes.beside(out, Path(k.shapes), described)
+        described |= shapes.beside(out, bytes_of(Path(k.shapes)), described)
     write(out, described, heads, {run: found for run, found in metrics.items() if found}, about)
 
 

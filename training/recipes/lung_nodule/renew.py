@@ -7,8 +7,9 @@
 Writes the source folder of the next version, as `export` does. BUNDLE is the one in the factory.
 
 Rules.
-1. What is kept is kept byte for byte: the networks of nodules, their heads, threshold and figures.
-   They say in `notes` which version they are of and what was noted of them.
+1. What is kept is kept byte for byte: the networks of nodules, their heads, threshold and figures,
+   and the shapes for the probe. The networks say in `notes` which version they are of and what was
+   noted of them.
 2. What is new comes from finished runs and their judges, as in `export`; a kept figure of what is
    renewed is left out. No network is judged on a CT that it learned from: `judge_disease` and
    `calibrate_masses` refuse that.
@@ -30,7 +31,7 @@ from training.learn.knobs import knobs_from_command_line
 from training.read.folders import work_folder
 from training.recipes.lung_nodule import bundle, export, figures
 from training.recipes.lung_nodule.golden_inputs import record
-from training.ship import learned
+from training.ship import learned, shapes
 from training.ship.provenance import Source, provenance
 from training.ship.source_folder import copied, precision_named, write
 
@@ -141,6 +142,8 @@ def renewed(loaded: trust.Loaded, k: Knobs, sources: Sequence[Source], out: Path
     made = provenance(sources, manifest.provenance.seed, found, said)
     ordered = {role: networks[role] for role in bundle.OPS if role in networks}
     source = described(manifest, k, made, record(ordered, out))
+    if loaded.shapes is not None:
+        source |= shapes.beside(out, loaded.shapes, source)
     write(out, source, source["line"]["calibration"], {}, about)
 
 

@@ -46,8 +46,10 @@ def stages(out: str) -> list[Stage]:
 
 
 def judged_and_exported(out: str) -> list[Command]:
-    """The commands after the last training: fits out of fold, figures, the source folder."""
+    """The commands after the last training: fits out of fold, figures, shapes for the probe, the
+    source folder."""
     folder = work_folder("lung-nodule")
+    shapes = str(folder / "shapes.npz")
 
     def folds(role: str) -> list[str]:
         return [w for host, run in judged_runs(role) for w in ("--fold", f"{host}={run}")]
@@ -76,8 +78,9 @@ def judged_and_exported(out: str) -> list[Command]:
             *files(figures="measure-figures"),
         ],
         [f"{STEPS}.judge_disease", *folds("disease"), "--out", str(folder / "disease.json")],
+        ["training.ship.shapes", shapes],
         [
             *(f"{STEPS}.export", "--out", out, *runs, *compared, *nodules, *masses, *measures),
-            *files(disease="disease"),
+            *(*files(disease="disease"), "--shapes", shapes),
         ],
     ]

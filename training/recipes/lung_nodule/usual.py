@@ -4,9 +4,10 @@
     python -m training.recipes.lung_nodule.usual BUNDLE --fit DIR... [--held COPY...]
         [--margin 0.5] [--out usual.json]
 
-Prints the figures of each series and names every one that the limits call unusual; writes
-`usual_input` and `usual_output` of version 4 of the line. Ends with 1 where a series of either list
-is called unusual: such limits do not ship.
+Prints the figures of each series and names every one that the limits call unusual, and every one
+that the limits of the others do; writes `usual_input` and `usual_output` of version 4 of the line,
+for `python -m compile pack ... --usual usual.json`. Ends with 1 where any is named: such limits do
+not ship.
 
 Rules.
 1. Each series goes through the appliance's own line; figures are those that it keeps beside a
@@ -17,7 +18,9 @@ Rules.
 3. The most findings and the largest share of candidates above the threshold are those of the series
    of `--fit` where no disease stands, half as many again.
 4. `--held` fits nothing. The rule that is counted is that of the appliance (interpret/unusual.py).
-5. With so few series the limits are wide: they name another part of the body or a broken scan, not
+5. No limit of its own series calls a series unusual, so each series of `--fit` is also held against
+   the limits of the others. How many of these are named is what a new scanner may expect.
+6. With so few series the limits are wide: they name another part of the body or a broken scan, not
    a scanner that changed a little. That is for the watch over the scanner.
 """
 
@@ -137,6 +140,15 @@ def called(
     return found
 
 
+def called_by_others(series: Sequence[Seen], margin: float) -> Mapping[str, tuple[Reason, ...]]:
+    """Series -> why the limits of the others call it unusual, of those that they do (rule 5)."""
+    found: dict[str, tuple[Reason, ...]] = {}
+    for number, one in enumerate(series):
+        rest = [*series[:number], *series[number + 1 :]]
+        found |= called([one], limits([other.figures for other in rest], margin), output(rest))
+    return found
+
+
 def _outwards(value: float, *, up: bool) -> float:
     """Three digits that mean something."""
     if value == 0:
@@ -159,6 +171,12 @@ def table(series: Sequence[Seen]) -> str:
     return "\n".join(lines)
 
 
+def print_each(odd: Mapping[str, tuple[Reason, ...]]) -> None:
+    """A line a series."""
+    for name, reasons in odd.items():
+        print(f"{name}: {'; '.join(reason.text for reason in reasons)}")
+
+
 def main() -> None:
     """Series, figures, limits, and whom they call unusual."""
     parser = argparse.ArgumentParser(description="Fit what is usual for a bundle of chest CTs.")
@@ -174,15 +192,17 @@ def main() -> None:
     usual_input, usual_output = limits([one.figures for one in fit], given.margin), output(fit)
     held = [analysed(folder, opened) for folder in given.held]
     odd = called([*fit, *held], usual_input, usual_output)
-    for name, reasons in odd.items():
-        print(f"{name}: {'; '.join(reason.text for reason in reasons)}")
+    print_each(odd)
     print(f"{len(odd)} of {len(fit)} and {len(held)} series are called unusual")
+    by_others = called_by_others(fit, given.margin)
+    print_each(by_others)
+    print(f"{len(by_others)} of {len(fit)} are called unusual by the limits of the others")
     content = {
         "usual_input": [one.model_dump(mode="json") for one in usual_input],
         "usual_output": usual_output.model_dump(mode="json"),
     }
     given.out.write_text(json.dumps(content, indent=1) + "\n")
-    if odd:
+    if odd or by_others:
         raise SystemExit(1)
 
 

@@ -100,6 +100,8 @@ def test_what_is_kept_is_kept_byte_for_byte_and_what_is_new_is_that_of_the_runs(
     )
     assert (line.mass.scale, line.mass.threshold) == (3.5, 0.3)
     assert (line.disease.diffuse_share, line.body) == (0.07, bundle.BODY_HEAD)
+    assert manifest.shapes == before.shapes is not None
+    assert (work / "out" / "shapes.npz").read_bytes() == loaded.shapes, "what ships is probed"
     golden = {g.network for g in manifest.goldens}
     assert golden == set(manifest.networks) == set(before.networks)
 

@@ -31,3 +31,5 @@ def test_every_run_that_judges_is_trained_and_quantised_and_never_saw_its_ct() -
             asked += 1
     assert asked == 7 + 8 + 4 + 3
     assert [c[0] for c in judges][-1] == f"{STEPS}.export"
+    made = next(command[1] for command in judges if command[0] == "training.ship.shapes")
+    assert options(judges[-1], "--shapes") == [made], "what ships is probed"

@@ -14,7 +14,14 @@ from appliance.records import Facts, Result
 from appliance.report import Coverage, Finding, Reason, Scored, Scores, Status
 from appliance.watching.quality import VolumeQuality
 from training.errors import DataError
-from training.recipes.lung_nodule.usual import Seen, called, limits, output, table
+from training.recipes.lung_nodule.usual import (
+    Seen,
+    called,
+    called_by_others,
+    limits,
+    output,
+    table,
+)
 
 FINDING = Finding(
     id=1,
@@ -74,6 +81,19 @@ def test_the_series_that_fit_are_usual_and_another_body_or_many_findings_are_nam
     odd = called([head, many, ill], usual_input, usual_output)
     assert {name: [r.code for r in said] for name, said in odd.items()} == {
         "head": [Code.UNUSUAL_INPUT],
+        "many": [Code.UNUSUAL_OUTPUT],
+    }
+
+
+def test_a_series_is_held_against_the_limits_of_the_others_alone() -> None:
+    assert called_by_others(EIGHT, 0.5) == {}
+    far = seen("far", noise_hu=40.0, tissue_hu=42.0, lung_share=0.2)
+    many = seen("many", 9, noise_hu=12.0, tissue_hu=42.0, lung_share=0.2)
+    own = limits([s.figures for s in (*EIGHT, far)], 0.5)
+    assert called([far], own, output([*EIGHT, far])) == {}, "its own limits call it usual"
+    odd = called_by_others([*EIGHT, far, many], 0.5)
+    assert {name: [r.code for r in said] for name, said in odd.items()} == {
+        "far": [Code.UNUSUAL_INPUT],
         "many": [Code.UNUSUAL_OUTPUT],
     }
 

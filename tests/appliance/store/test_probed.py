@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StateUnusable
-from appliance.probe import kept
+from appliance.store import probed as kept
 from appliance.watching.probe import Probed, ProbedSeries
 from appliance.watching.scanner import Scanner
 
