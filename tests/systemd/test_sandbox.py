@@ -124,7 +124,7 @@ def whole() -> Iterator[Boxed]:
 ACTS = {
     "list": "assert 'secret' in os.listdir(at), 'nothing'",
     "read": "assert open(at).read() == 'secret', 'nothing'",
-    "write": "open(at + '/probe', 'w').close(); os.unlink(at + '/probe')",
+    "write": "open(at + '/written', 'w').close(); os.unlink(at + '/written')",
     "connect": "socket.create_connection(('127.0.0.1', int(at)), 5).close()",
     "socket": "socket.socket(socket.AF_INET).close()",
     "chown": "os.chown(at, 0, 0)",
