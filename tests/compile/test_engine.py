@@ -119,6 +119,7 @@ def check_build(
         assert one.profile == engine.profile(role, of.manifest.networks[role], of.manifest)
 
 
+@pytest.mark.long
 @needs_rtx
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda p: p.stem)
 def test_a_network_of_fixed_shapes_builds_the_same_bytes_in_another_process(bundle: Path) -> None:

@@ -39,6 +39,7 @@ def nvcc() -> Path:
         pytest.skip(e.text)
 
 
+@pytest.mark.long
 def test_nvcc_builds_a_fatbin_of_all_architectures_twice_the_same(nvcc, tmp_path, capsys):
     assert main(["kernels", "-o", str(tmp_path / "new" / "folder")]) == 0
     said = capsys.readouterr().out

@@ -155,6 +155,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chest, "chest", partial(chest.chest, spacing_mm=(2.5, 3.0, 3.0)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("coarse")
 def test_what_is_found_in_the_phantom_is_recorded_and_packs_to_the_same_bytes(
     tiny_source: Path, tiny_bytes: bytes, tmp_path: Path

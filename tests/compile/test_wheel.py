@@ -181,6 +181,7 @@ def test_kernels_that_were_not_built_now_and_bytes_that_are_no_zip_are_refused()
         wheel.check(zipped()[:-30])
 
 
+@pytest.mark.long
 @needs_hatchling
 def test_with_nvcc_the_verb_makes_a_release_that_installs(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

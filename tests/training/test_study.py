@@ -52,6 +52,7 @@ def test_every_row_names_recipes_and_knobs_that_there_are_and_no_row_comes_twice
         assert str(row.figures) in row.commands[-1] or row.figures.parent.name in row.commands[-1]
 
 
+@pytest.mark.long
 def test_a_tiny_row_is_run_its_line_kept_and_the_row_not_run_again(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,8 @@ def test_ctrl_c_sigterm_or_a_closed_terminal_leaves_neither_processes_nor_files(
         [sys.executable, "-m", "appliance", "demo", "--out", str(tmp_path / "out")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPOSITORY,
         env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
+        # as in a terminal: what was started in the background may have been told to ignore it
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - one thread
     ) as demo:  # fmt: skip
         end = time.monotonic() + 120
         while len(of_folder(folder)) < 7:  # broker, parent and five stages

@@ -79,6 +79,7 @@ def test_the_first_exam_is_the_chest_of_that_seed_with_other_noise() -> None:
     assert apart.mean() < 4
 
 
+@pytest.mark.long
 def test_nodules_are_drawn_in_both_exams_where_and_as_large_as_the_truth_says(
     asked: FollowUp, bare: FollowUp
 ) -> None:
@@ -173,6 +174,7 @@ def test_the_vessels_of_strangers_branch_otherwise_than_those_of_anybody() -> No
         assert shared(one, other) < alike - 0.05
 
 
+@pytest.mark.long
 def test_a_stranger_has_another_body_and_other_nodules() -> None:
     scan = Scan((5.0, 2.5, 2.5), noise_hu=0.0)
     one, other = (stranger(seed, scan=scan) for seed in (2, 3))

@@ -296,6 +296,7 @@ print(len(lungs) >> 20, int(status.partition("VmHWM:")[2].split()[0]) >> 10)
 """
 
 
+@pytest.mark.long
 def test_1500_slices_of_512_are_composed_within_400_mb(
     tmp_path: Path, make_report: MakeReport
 ) -> None:

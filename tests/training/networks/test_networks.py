@@ -159,6 +159,7 @@ def test_the_hybrid_of_the_papers_widths_answers_like_torch_as_onnx() -> None:
     hybrid_answers_like_torch(HybridNet().eval())
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_the_3d_student_survives_int8_in_both_backends_and_lint() -> None:
     model = CubeNet((16, 16, 24)).eval()

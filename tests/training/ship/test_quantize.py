@@ -33,7 +33,13 @@ def entry_of(role: bundle.Role) -> Network:
     return bundle.network(role, "0" * 64, drawn=role in bundle.DRAWN)
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(role, marks=() if role in ("segment", "classify") else pytest.mark.long)
+        for role in CASES
+    ],
+)
 def case(request: pytest.FixtureRequest) -> tuple[str, object, list[object]]:
     """A network of random weights, with images."""
     network, side, shape = CASES[request.param]
@@ -132,6 +138,7 @@ def test_it_is_a_quarter_of_the_size_and_answers_nearly_alike_in_both_backends(
     assert quantize.weight_bytes(made) < 0.5 * quantize.weight_bytes(model)
 
 
+@pytest.mark.long
 def test_a_layer_that_is_kept_float_is_float_and_damage_is_measured_layer_by_layer() -> None:
     torch.manual_seed(0)
     model = exported(PatchNet(WIDTHS).eval(), (48, 48), ["logit"])
@@ -150,6 +157,7 @@ def test_a_layer_that_is_kept_float_is_float_and_damage_is_measured_layer_by_lay
     assert sum(row.weight_bytes for row in rows) < quantize.weight_bytes(model) / 4
 
 
+@pytest.mark.long
 def test_the_method_with_the_least_damage_is_chosen() -> None:
     torch.manual_seed(0)
     model = exported(PatchNet(WIDTHS).eval(), (48, 48), ["logit"])

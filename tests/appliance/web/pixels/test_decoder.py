@@ -239,6 +239,7 @@ def test_a_hostile_file_is_refused_and_the_next_image_is_shown(decoder: Decoder,
     assert decoder.pid == before
 
 
+@pytest.mark.long
 def test_a_decompression_bomb_gets_no_more_memory_than_it_may_have(decoder: Decoder) -> None:
     image = slice_of(ramp())
     data = deflated(image, bytes(640 << 20))

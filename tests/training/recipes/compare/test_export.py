@@ -38,6 +38,7 @@ def export_with(runs: Path, monkeypatch: pytest.MonkeyPatch, figures: dict[str, 
     return runs / "out"
 
 
+@pytest.mark.long
 def test_a_network_that_beats_demons_becomes_a_bundle(
     host: Chest, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

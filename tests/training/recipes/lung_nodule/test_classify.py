@@ -20,6 +20,7 @@ from training.recipes.lung_nodule import classify as student  # noqa: E402
 pytestmark = pytest.mark.usefixtures("work")
 
 
+@pytest.mark.long
 def test_the_student_goes_on_from_itself_with_teachers_and_is_compared(
     data: dict[str, np.ndarray], work: Path
 ) -> None:

@@ -40,6 +40,7 @@ def a_mask(folder: Path, hosts: str = "made-up") -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_what_it_learns_of_pieces_the_appliance_reads_of_the_whole_scan(tmp_path: Path) -> None:
     """Ml of each class in the lung where it lies. The lungs are the truth's."""
     made = two_lungs()

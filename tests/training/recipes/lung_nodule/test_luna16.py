@@ -118,6 +118,7 @@ def test_what_is_not_luna16_is_told_in_one_line(
     assert not (tmp_path / "out.npz").exists()
 
 
+@pytest.mark.long
 def test_a_scan_of_luna16_is_a_host_of_the_recipes(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

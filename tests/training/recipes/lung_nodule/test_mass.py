@@ -156,6 +156,7 @@ def test_a_tiny_network_learns_to_draw_a_ball() -> None:
     assert (drawn == (body > 0)).float().mean() > 0.97
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, while it exports
 def test_the_network_that_draws_answers_alike_in_torch_and_in_onnx() -> None:
     torch.manual_seed(0)

@@ -148,6 +148,7 @@ def test_the_measure_recipe_takes_two_steps(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_the_exported_measuring_network_answers_like_torch_for_any_number_of_cubes() -> None:
     model = MeasureNet((4, 4, 8, 8)).eval()

@@ -48,7 +48,7 @@ def empty_host() -> Host:
     return Host(volume, 0.0, find_places(lungs, fine, 1.5, ~lungs), (), np.zeros_like(lungs))
 
 
-@pytest.mark.parametrize("turned", [0.0, 1.0])
+@pytest.mark.parametrize("turned", [1.0, pytest.param(0.0, marks=pytest.mark.long)])
 def test_a_target_is_the_cell_of_its_nodule_however_the_patch_is_turned(turned: float) -> None:
     drawing = replace(PLAIN, turned=turned, smallest_mm=9, largest_mm=16, turn_deg=40)
     rng, host = np.random.default_rng(0), empty_host()
@@ -103,7 +103,7 @@ def test_mirroring_moves_image_and_targets_alike() -> None:
         assert np.array_equal(patch.body, patch.heat)
 
 
-@pytest.mark.parametrize("turned", [0.0, 1.0])
+@pytest.mark.parametrize("turned", [1.0, pytest.param(0.0, marks=pytest.mark.long)])
 def test_the_body_is_where_the_nodule_is_however_the_patch_is_turned(turned: float) -> None:
     drawing = replace(PLAIN, turned=turned, smallest_mm=9, largest_mm=16, turn_deg=40, thick=0)
     rng, host, alike = np.random.default_rng(4), empty_host(), []
