@@ -193,7 +193,6 @@ def test_a_slot_whose_code_breaks_at_import_is_left(box: Slotted) -> None:
     assert goes_back(box) == "slot=2 stage=receive why=starts\n"
 
 
-@pytest.mark.long
 def test_a_stage_that_hangs_without_a_crash_is_left(box: Slotted) -> None:
     switch(box)
     until(lambda: slot_of(box, "work") == "2")

@@ -65,7 +65,6 @@ def starts(places: Places) -> bool:
     return subprocess.run([str(python), "-c", ""], check=False).returncode == 0
 
 
-@pytest.mark.long
 def test_after_an_upgrade_of_the_system_the_slot_is_made_anew_by_its_new_python(
     places: Places, tmp_path: Path
 ) -> None:
