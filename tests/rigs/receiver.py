@@ -20,6 +20,7 @@ from appliance.report import SeriesKey
 from appliance.store.events import E
 from appliance.store.journal import Journal
 from appliance.store.spool import Spool
+from rigs.peers import until
 
 PROGRAM = """
 import logging, pathlib, sys
@@ -84,6 +85,18 @@ class Receiver:
                 break
             time.sleep(0.02)
         return [r[0] for r in rows]
+
+    def until_no_association_is_open(self) -> None:
+        """An archive may keep one for seconds after its last image, and its end is a row too."""
+
+        def none_is() -> bool:
+            with self.journal() as journal:
+                (count,) = journal._db._db.execute(
+                    "SELECT count(*) FROM associations WHERE ended IS NULL"
+                ).fetchone()
+            return bool(count == 0)
+
+        until(none_is)
 
     def events(self, kind: type[E]) -> list[E]:
         """The newest first."""

@@ -223,11 +223,14 @@ class Database:
 
 
 def _ready(path: Path, end: contextlib.ExitStack, busy_ms: int) -> sqlite3.Connection:
-    """A connection that may write, to a file of this release's schema; closed by `end`."""
-    db = end.enter_context(contextlib.closing(connected(path, busy_ms=busy_ms)))
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        db.execute(f"PRAGMA {pragma}")
-    _grown(db, path)
+    """A connection that may write, to a file of this release's schema; closed by `end`, and at once
+    where the file cannot be used."""
+    with contextlib.ExitStack() as failed:
+        db = failed.enter_context(contextlib.closing(connected(path, busy_ms=busy_ms)))
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {pragma}")
+        _grown(db, path)
+        end.push(failed.pop_all())
     return db
 
 

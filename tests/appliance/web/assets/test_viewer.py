@@ -227,6 +227,7 @@ def test_two_fingers_zoom_and_move_the_image_and_do_not_scroll(
             if viewed.value(f"{width} > {twice}"):
                 break
             time.sleep(0.1)
+        assert viewed.value(f"{width} > {twice}")
         zoomed = viewed.mark(1, "box")
         assert zoomed is not None
         np.testing.assert_allclose(zoomed.middle, box.middle, atol=3)
