@@ -19,7 +19,7 @@ def test_nobody_waits_where_no_series_is_judged(tmp_path: Path) -> None:
     assert giving_way.left_s(tmp_path, time.monotonic()) == 0.0
 
 
-def test_an_image_waits_for_the_first_second_of_a_judgement_alone(tmp_path: Path) -> None:
+def test_an_image_waits_for_the_beginning_of_a_judgement_alone(tmp_path: Path) -> None:
     heart = Heart(tmp_path, "work")
     heart.beat(conditions.WAITING)
     before = time.monotonic()
