@@ -8,6 +8,7 @@ two kernels gives volumes that differ by a third.
 Rules
 1. An edge is where a line of native pixels goes from air (AIR_HU and below: around the body and in
    the trachea; aerated lung is denser) to tissue, with nothing else within REACH_MM on either side.
+   Where padding cuts the body no edge is seen: it is sharper than any that a scanner shows.
 2. Of a step of height A that a Gaussian of SD s has blurred, sampled every p mm, the squares of the
    differences of neighbouring samples add up to A^2 f(s / p), on average over all places of the
    step between two samples:
@@ -37,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.preprocess import plan
+from appliance.preprocess.reference import AIR_HU as PADDING_HU
 from appliance.records import Pair, Stack
 
 F32 = NDArray[np.float32]
@@ -91,14 +93,16 @@ def in_plane(stack: Stack) -> float | None:
     """SD in mm within a slice, of lines along x and along y."""
     dz = plan.distance(stack.z_mm)
     dy, dx = stack.planes[0].geometry.spacing_mm
+    padded = _is_padded(stack)
     each: list[_Edges] = []
     sampled = max(3, len(stack.planes) - 2)
     for middle in np.unique(np.linspace(1, sampled, BLOCKS).astype(int)):
         if middle + 1 >= len(stack.planes):
             continue
         block = np.stack([stack.planes[k].native for k in (middle - 1, middle, middle + 1)])
-        each.append(_edges(np.moveaxis(block, 1, 0), (dy, dz, dx), MOST // BLOCKS // 2))
-        each.append(_edges(np.moveaxis(block, 2, 0), (dx, dz, dy), MOST // BLOCKS // 2))
+        most = MOST // BLOCKS // 2
+        each.append(_edges(np.moveaxis(block, 1, 0), (dy, dz, dx), most, padded=padded))
+        each.append(_edges(np.moveaxis(block, 2, 0), (dx, dz, dy), most, padded=padded))
     found = _joined(each)
     good = (np.abs(found.slopes[:, 0]) < UPRIGHT) & (np.abs(found.slopes[:, 1]) < FLAT)
     if np.count_nonzero(good) < FEWEST:
@@ -115,7 +119,8 @@ def along_z(stack: Stack, flat_mm: float) -> float | None:
     dy, dx = stack.planes[0].geometry.spacing_mm
     step_y, step_x = (max(1, round(BESIDE_MM / mm)) for mm in (dy, dx))
     volume = np.stack([plane.native[::step_y, ::step_x] for plane in stack.planes])
-    found = _edges(volume, (dz, dy * step_y, dx * step_x), MOST)
+    spacing = (dz, dy * step_y, dx * step_x)
+    found = _edges(volume, spacing, MOST, padded=_is_padded(stack))
     across = (found.slopes**2).sum(axis=1)
     good = across < STEEP**2
     if np.count_nonzero(good) < FEWEST:
@@ -133,8 +138,13 @@ def _width(power: F64) -> float:
     return float(np.interp(-mean, -_F, _T))
 
 
-def _edges(volume: HU, spacing: tuple[float, float, float], most: int) -> _Edges:
-    """Edges on the lines along the first axis of a volume of this spacing in mm, either way up."""
+def _is_padded(stack: Stack) -> bool:
+    return any(plane.padding for plane in stack.planes)
+
+
+def _edges(volume: HU, spacing: tuple[float, float, float], most: int, *, padded: bool) -> _Edges:
+    """Edges on the lines along the first axis of a volume of this spacing in mm, either way up.
+    padded: some of its pixels are padding."""
     reach = max(2, math.ceil(REACH_MM / spacing[0]))
     apart_mm = max(BESIDE_MM, spacing[0])  # less, and a crossing between thick slices is too coarse
     y, x = (max(1, round(apart_mm / mm)) for mm in spacing[1:])
@@ -153,7 +163,8 @@ def _edges(volume: HU, spacing: tuple[float, float, float], most: int) -> _Edges
         del step
         places += (reach, y, x)
         every = max(1, len(places) // most)
-        found.append(_looked_at(volume, places[::every], reach, (y, x), spacing, up=up))
+        seen = places[::every]
+        found.append(_looked_at(volume, seen, reach, (y, x), spacing, up=up, padded=padded))
     return _joined(found)
 
 
@@ -165,6 +176,7 @@ def _looked_at(
     spacing: tuple[float, float, float],
     *,
     up: bool,
+    padded: bool,
 ) -> _Edges:
     """The edges between each of these samples [n, 3] and the next one on its line; up: the tissue
     lies behind them."""
@@ -192,6 +204,8 @@ def _looked_at(
         axis=1,
     )
     good = (air.max(axis=1) < AIR_HU) & (flesh.min(axis=1) > TISSUE_HU)
+    if padded:
+        good &= own[:, reach] != PADDING_HU
     good &= np.isfinite(slopes).all(axis=1)
     good &= np.count_nonzero(np.diff(own >= HALF_HU, axis=1), axis=1) == 1
     power = squares.sum(axis=1) - noise * squares.shape[1]

@@ -11,7 +11,10 @@ Rules.
 2. It is written as a function of places, so its truth is exact; `to_prior` is of the moved exam
    (the current one) and gives the place in the CT as it is (the prior one).
 3. Density follows volume: lung that is stretched is darker.
-4. A scan is a mean over slices, then a kernel, then noise.
+4. Beyond the CT its last voxels go on, and count as not covered. Air there would cut the body by a
+   plane that is sharper than any edge a scanner shows, and `prior.spread` would take the moved exam
+   for the sharper one.
+5. A scan is a mean over slices, then a kernel, then noise.
 """
 
 from __future__ import annotations
@@ -152,7 +155,7 @@ def moved(exam: Exam, breath: Breath, grid_mm: tuple[float, float, float] = GRID
         plane = field[:, low] + (part / FIELD) * (field[:, low + 1] - field[:, low])
         here = (rows @ plane @ columns.T).astype(np.float32)
         at = here[:3] / np.array(exam.volume.spacing, np.float32)[:, None, None]
-        hu = ndimage.map_coordinates(exam.volume.hu, at, order=1, mode="constant", cval=AIR_HU)
+        hu = ndimage.map_coordinates(exam.volume.hu, at, order=1, mode="nearest")
         lung = ndimage.map_coordinates(source, at, order=0) > 0
         air = lung & (hu < LUNG_HU)
         hu[air] = AIR_HU + (hu[air] - AIR_HU) / np.clip(here[3][air], 0.5, 2)

@@ -57,6 +57,16 @@ def test_a_thin_sheet_in_the_air_is_no_edge() -> None:
     assert spread.in_plane(stacked(hu, made.spacing_mm)) == pytest.approx(0.5, rel=WITHIN)
 
 
+def test_padding_that_cuts_the_body_is_no_edge() -> None:
+    made = trunk(0.9, 0.9, (1.25, PIXEL, PIXEL))
+    hu = np.stack([plane.native for plane in made.planes])
+    y, x = np.ogrid[: hu.shape[1], : hu.shape[2]]
+    hu[:, (y - 96) ** 2 + (x - 96) ** 2 > 75**2] = -1000  # a round field in the body's sides
+    hu[:20] = -1000  # and a body that ends with the images
+    found = spread.measured(stacked(hu, made.spacing_mm, padding=True))
+    assert found == pytest.approx((0.9, 0.9), rel=WITHIN)
+
+
 def test_without_edges_of_air_and_tissue_nothing_is_said() -> None:
     flat = stacked(np.full((40, 64, 64), 40, np.int16), (1.25, PIXEL, PIXEL))
     assert spread.measured(flat) is None
