@@ -15,8 +15,10 @@ Rules
    images that were blurred alike. Where they could not be, UNMEASURED holds too, and not less than
    what LEAST_MM of the mean axis make of the volume: so far a kernel alone moves the border
    (measured: 1.6 mm between SDs of 0.4 and 1.4 mm).
-4. The rate is ln(V2 / V1) a year. Its error is the SD of its rows, and not less than UNMEASURED:
-   no row has a body that changed, or lay in another breath between two exams. A doubling time,
+4. The rate is ln(V2 / V1) a year. Its error is the SD of its rows, and not less than UNMEASURED,
+   nor than what a border that is BORDER_MM off makes of the volume, which is more the smaller a
+   body is: no row has a body that changed, or lay in another breath between two exams. A doubling
+   time,
    ln 2 / rate, is said only where the whole interval of the rate lies above 0, else the time that
    it is not under. Neither under LEAST_DAYS, nor without dates, nor where volume does not decide.
 """
@@ -36,6 +38,8 @@ LEAST_PERCENT: Final = 25.0
 LEAST_MM: Final = 1.5
 LEAST_DAYS: Final = 30
 YEAR_DAYS: Final = 365.25
+BORDER_MM: Final = 0.5
+"""SD of the mean axis between two exams in different breaths (`training.judge.followed`)."""
 FAR: Final = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 LENGTHY: Final = 1.7
@@ -201,7 +205,9 @@ def _rate(then: Sizes, now: Sizes, days: int | None, sd: float) -> Interval | No
         return None
     years = days / YEAR_DAYS
     value = math.log(now.volume_mm3 / then.volume_mm3) / years
-    error = FAR * max(sd, UNMEASURED.volume_percent / 100) / years
+    mean_mm = ((then.mean_axis_mm or 0.0) + (now.mean_axis_mm or 0.0)) / 2
+    border = 3 * BORDER_MM / max(mean_mm, BORDER_MM)
+    error = FAR * max(sd, UNMEASURED.volume_percent / 100, border) / years
     return Interval(
         value=round(value, 4), low=round(value - error, 4), high=round(value + error, 4)
     )

@@ -175,6 +175,12 @@ def test_the_interval_of_a_rate_is_of_its_row_and_of_what_no_row_has(percent, sd
     assert rate.high - rate.low == pytest.approx(2 * 1.96 * sd / 4, rel=0.01)
 
 
+def test_the_smaller_a_body_is_the_more_its_border_makes_of_the_rate() -> None:
+    rate = changed(seen(65, 5.0), seen(65, 5.0), days=1461).rate_per_year
+    assert rate is not None
+    assert rate.high - rate.low == pytest.approx(2 * 1.96 * (3 * 0.5 / 5.0) / 4, rel=0.01)
+
+
 def test_what_shrinks_has_no_doubling_time_at_all():
     found = changed(seen(1000, 12.6), seen(500))
     assert found.doubling_days is None
