@@ -106,11 +106,11 @@ def _cut(hu: Hu, at: Places) -> Hu:
         return np.zeros((0, tall // 2 * (wide // 2)), hu.dtype)
     windows = sliding_window_view(hu, at.size)[::down, ::across]
     halves = windows.reshape(*windows.shape[:2], 2, tall // 2, 2, wide // 2)
-    return halves.swapaxes(3, 4).reshape(-1, tall // 2 * (wide // 2))
+    return np.asarray(halves.swapaxes(3, 4).reshape(-1, tall // 2 * (wide // 2)))
 
 
 def whole(found: Blocks, which: Bool, at: Places) -> F32:
     """[blocks, y, x] of HU: those that are chosen, put together again from their quarters."""
     tall, wide = at.size
     parts = found.quarter_hu.reshape(-1, 2, 2, tall // 2, wide // 2)[which]
-    return parts.swapaxes(2, 3).reshape(-1, tall, wide)
+    return np.asarray(parts.swapaxes(2, 3).reshape(-1, tall, wide))

@@ -119,7 +119,7 @@ def of_air(blocks: F32) -> tuple[F32, F32]:
     least = np.count_nonzero(blocks == ordered[:, :1], axis=1)
     sd = np.sqrt((above * above).sum(axis=1) / np.maximum(count, 1))
     sd[(least / pixels > MOST_CUT) | (count == 0)] = np.nan
-    return middle, sd.astype(np.float32)
+    return np.asarray(middle, np.float32), sd.astype(np.float32)
 
 
 def in_tissue(samples: Sequence[Sample]) -> float | None:

@@ -56,7 +56,7 @@ def of_slice(hu: Hu, spacing_mm: Pair, cell: tuple[int, int], front: Bool, deep:
     skin, lung = [], []
     pixels = hu.ravel()
     for lines in _lines(hu.shape, spacing_mm, cell, front.shape):
-        near = np.ascontiguousarray(hu[lines.window])
+        near = hu[lines.window].copy()
         at = lines.edges(near, SKIN_HU, front), lines.edges(near, LUNG_HU, deep)
         found, real = lines.steepness(pixels, np.concatenate(at))
         skin.append(found[: len(at[0])][real[: len(at[0])]])
@@ -94,7 +94,7 @@ class _Lines:
         else:
             row = self.step * (row + 1)
         inside = where[row // self.cell[0], column // self.cell[1]]
-        return (row * self.width + column)[inside]
+        return np.asarray((row * self.width + column)[inside])
 
     def steepness(self, pixels: Hu, at: Index) -> tuple[F32, Bool]:
         """[edges] HU/mm at these pairs, and which of them are no edge of fill; pixels: the flat
