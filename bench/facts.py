@@ -1,10 +1,12 @@
-"""What the facts of a slice cost, this tree beside another revision; processor time, milliseconds.
+"""What the facts of a slice cost, this tree beside other revisions; processor time, milliseconds.
 
-    OMP_NUM_THREADS=1 python -m bench.facts REV DIR...     DIR: one CT series, of .dcm files
+    OMP_NUM_THREADS=1 python -m bench.facts REV[,REV] DIR...     DIR: one CT series, of .dcm files
 
-Rules. Each run is a process of its own in one of the two trees, which take turns; a process goes
-over the series once before it counts. Processor time and not the clock, so that a busy machine says
-nearly the same; the median of RUNS. Decoding and resampling are not in it. Slices that are sampled
+Rules. Each run is a process of its own in one of the trees, which take turns; a process goes over
+the series once before it counts, then PASSES times. Processor time and not the clock. What else
+runs takes caches away, so a busy machine says more than an idle one and hardly ever less: `least`
+is of each slice the least of all passes and runs, and by it trees are compared; `usual` is of each
+slice their median. Decoding and resampling are not in it. Slices that are sampled
 (appliance/quality/slices.py, rule 2) cost most, so these are told apart.
 """
 
@@ -21,7 +23,7 @@ from pathlib import Path
 from bench import beside
 from bench.site import TREE, started_in
 
-RUNS = 5
+RUNS, PASSES = 5, 5
 MEASURED = """
 import json, sys, time
 from pathlib import Path
@@ -32,53 +34,64 @@ from appliance.series import pixels
 files = sorted(Path(sys.argv[1]).glob("*.dcm"))
 images = [one for file in files for one in pixels.images(pixels.parse(file.read_bytes()))]
 planes = [fast.plane(one, ()) for one in images]
-for plane in planes:
-    slices.facts(plane)
 plain, sampled = [], []
 for plane in planes:
-    begun = time.process_time()
-    found = slices.facts(plane)
-    took = 1e3 * (time.process_time() - begun)
-    (plain if found.sample is None else sampled).append(took)
+    (plain if slices.facts(plane).sample is None else sampled).append([])
+for _ in range(int(sys.argv[2])):
+    at = {True: iter(plain), False: iter(sampled)}
+    for plane in planes:
+        begun = time.process_time()
+        found = slices.facts(plane)
+        took = 1e3 * (time.process_time() - begun)
+        next(at[found.sample is None]).append(took)
 print(json.dumps([plain, sampled]))
 """
 
 
-def once(tree: Path, series: Path) -> list[list[float]]:
-    """Milliseconds of each slice: of those that are not sampled, and of those that are."""
-    run = [sys.executable, "-c", MEASURED, str(series.resolve())]
+def once(tree: Path, series: Path) -> list[list[list[float]]]:
+    """Milliseconds [slices][passes] of those that are not sampled, and of those that are."""
+    run = [sys.executable, "-c", MEASURED, str(series.resolve()), str(PASSES)]
     environment = started_in(tree, {})
     done = subprocess.run(run, env=environment, cwd=tree, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(f"{series}: could not be measured")
-    found: list[list[float]] = json.loads(done.stdout)
+    found: list[list[list[float]]] = json.loads(done.stdout)
     return found
 
 
-def told(runs: list[list[list[float]]]) -> str:
-    """Medians of the runs: a slice on average, one that is sampled, the dearest of them."""
-    plain, sampled = len(runs[0][0]), len(runs[0][1])
+def told(runs: list[list[list[list[float]]]]) -> str:
+    """A slice on average and one that is sampled, each least and usual; the dearest, least."""
+    plain, sampled = (
+        [[took for passes in slice_ for took in passes] for slice_ in zip(*kind, strict=True)]
+        for kind in zip(*runs, strict=True)
+    )
     if not plain + sampled:
         raise SystemExit("no slice was measured")
-    mean = statistics.median(statistics.fmean(p + s) for p, s in runs)
-    of_sampled = statistics.median(statistics.fmean(s) if s else 0.0 for _, s in runs)
-    most = statistics.median(max(p + s) for p, s in runs)
-    return f"{mean:8.2f}{of_sampled:10.2f}{most:10.2f}   of {plain + sampled}, {sampled} sampled"
+    figures = []
+    for some in (plain + sampled, sampled):
+        for of_slice in (min, statistics.median):
+            figures.append(statistics.fmean(map(of_slice, some)) if some else 0.0)
+    figures.append(max(map(min, plain + sampled)))
+    counted = f"   of {len(plain) + len(sampled)}, {len(sampled)} sampled"
+    return "".join(f"{figure:10.2f}" for figure in figures) + counted
 
 
 def main() -> None:
     """Print a line for each series and tree."""
     parser = argparse.ArgumentParser(prog="python -m bench.facts")
-    parser.add_argument("revision")
+    parser.add_argument("revisions", help="one, or several with commas between them")
     parser.add_argument("series", type=Path, nargs="+")
     given = parser.parse_args()
-    print(f"{'ms a slice, median of ' + str(RUNS):<30}    mean   sampled      most")
+    print(f"{'ms a slice':<30}{'mean':>20}{'sampled':>20}{'dearest':>10}")
+    print(f"{'':<30}{2 * '     least     usual'}{'least':>10}")
     with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
-        other = Path(name) / "tree"
-        beside.check_out(given.revision, other)
-        trees = {given.revision: other, "this tree": TREE}
+        trees = {}
+        for revision in given.revisions.split(","):
+            trees[revision] = Path(name) / revision
+            beside.check_out(revision, trees[revision])
+        trees["this tree"] = TREE
         for series in given.series:
-            found: dict[str, list[list[list[float]]]] = {which: [] for which in trees}
+            found: dict[str, list[list[list[list[float]]]]] = {which: [] for which in trees}
             for _ in range(RUNS):
                 for which, tree in trees.items():
                     found[which].append(once(tree, series))

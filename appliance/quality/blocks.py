@@ -27,6 +27,7 @@ FILL_HU: Final = -1100
 """Below this is only fill: cut air is -1024 (12 bits), padding mostly -2000 or -2048."""
 
 F32 = NDArray[np.float32]
+Hu = NDArray[np.int16] | NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
 
@@ -47,8 +48,6 @@ class Places:
 class Blocks:
     """What the blocks of one slice hold."""
 
-    hu: F32
-    """[blocks, y, x]."""
     mean: F32
     """[blocks]."""
     real: Bool
@@ -79,24 +78,18 @@ def places(shape: tuple[int, int], spacing_mm: Pair) -> Places:
     )
 
 
-def read(hu: F32, at: Places) -> Blocks:
+def read(hu: Hu, at: Places) -> Blocks:
     """The blocks of one slice [y, x] of HU."""
-    tall, wide = at.size
-    if not len(at.quarters[0]):
-        cut = np.zeros((0, tall, wide), np.float32)
-    else:
-        windows = sliding_window_view(hu, at.size)[:: at.step[0], :: at.step[1]]
-        cut = windows.reshape(-1, tall, wide)
-    parts = cut.reshape(-1, 2, tall // 2, 2, wide // 2).swapaxes(2, 3)
-    parts = parts.reshape(-1, tall // 2 * (wide // 2))
-    mean = np.einsum("ij->i", parts) / np.float32(parts.shape[1])
+    cut = _cut(hu, at)
+    parts = cut.astype(np.float32, copy=False)
+    pixels = np.float32(parts.shape[1])
+    mean = np.einsum("ij->i", parts) / pixels
     away = parts - mean[:, None]
-    sd = np.sqrt(np.einsum("ij,ij->i", away, away) / np.float32(parts.shape[1]))
+    sd = np.sqrt(np.einsum("ij,ij->i", away, away) / pixels)
     real = sd > 0
-    if hu.min() < FILL_HU:
-        real &= parts.min(axis=1, initial=0) >= FILL_HU
+    if cut.min(initial=0) < FILL_HU:
+        real &= cut.min(axis=1, initial=0) >= FILL_HU
     return Blocks(
-        hu=cut,
         mean=mean.reshape(-1, 4).mean(axis=1),
         real=real.reshape(-1, 4).all(axis=1),
         quarter_hu=parts,
@@ -104,3 +97,20 @@ def read(hu: F32, at: Places) -> Blocks:
         quarter_sd=sd,
         quarter_real=real,
     )
+
+
+def _cut(hu: Hu, at: Places) -> Hu:
+    """[quarters, pixels] of HU, copied once."""
+    (tall, wide), (down, across) = at.size, at.step
+    if not len(at.quarters[0]):
+        return np.zeros((0, tall // 2 * (wide // 2)), hu.dtype)
+    windows = sliding_window_view(hu, at.size)[::down, ::across]
+    halves = windows.reshape(*windows.shape[:2], 2, tall // 2, 2, wide // 2)
+    return np.asarray(halves.swapaxes(3, 4).reshape(-1, tall // 2 * (wide // 2)))
+
+
+def whole(found: Blocks, which: Bool, at: Places) -> F32:
+    """[blocks, y, x] of HU: those that are chosen, put together again from their quarters."""
+    tall, wide = at.size
+    parts = found.quarter_hu.reshape(-1, 2, 2, tall // 2, wide // 2)[which]
+    return np.asarray(parts.swapaxes(2, 3).reshape(-1, tall, wide))

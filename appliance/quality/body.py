@@ -43,22 +43,24 @@ EDGE_CELLS: Final = 2
 MOST_PERCENT: Final = 50.0
 
 F32 = NDArray[np.float32]
+Hu = NDArray[np.int16] | NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 
 def seen(cells: F32) -> Bool:
     """[y, x]: the largest thing denser than BODY_HU; empty where it is no body."""
     dense = (cells > BODY_HU).astype(np.uint8)
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(dense, connectivity=4)
-    sizes = boxes[1:, cv2.CC_STAT_AREA]
-    if count < 2 or sizes.max() < LEAST_CELLS:
+    _, labels = cv2.connectedComponents(dense, connectivity=4)
+    sizes = np.bincount(labels.ravel())[1:]
+    if not len(sizes) or sizes.max() < LEAST_CELLS:
         return np.zeros(cells.shape, np.bool_)
     return np.asarray(labels == 1 + int(sizes.argmax()))
 
 
 def whole(body: Bool) -> Bool:
     """[y, x]: the body with the lungs and all other holes in it."""
-    around = np.pad(body.astype(np.uint8), 1)
+    around = np.zeros((body.shape[0] + 2, body.shape[1] + 2), np.uint8)
+    around[1:-1, 1:-1] = body
     cv2.floodFill(around, None, (0, 0), 2)
     return np.asarray(around[1:-1, 1:-1] != 2)
 
@@ -66,19 +68,19 @@ def whole(body: Bool) -> Bool:
 def shrunk(inside: Bool, mm: float, cell_mm: Pair) -> Bool:
     """[y, x]: what lies so far inside, a whole number of cells; beyond the image lies nothing."""
     around = np.ones([2 * max(1, round(mm / side)) + 1 for side in cell_mm], np.uint8)
-    kept = cv2.erode(inside.astype(np.uint8), around, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(kept > 0)
+    kept = cv2.erode(inside.view(np.uint8), around, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(kept).view(np.bool_)
 
 
 def front(inside: Bool, cell_mm: Pair, *, round_field: bool) -> Bool:
     """[y, x]: around the outline of the whole body, above its middle, away from the edge of the
     field of view."""
-    rows = np.flatnonzero(inside.any(axis=1))
-    if not len(rows):
+    area = inside.sum(axis=1)
+    if not area.any():
         return inside
     band = shrunk(~inside, SKIN_MM, cell_mm) | shrunk(inside, SKIN_MM, cell_mm)
     band = ~band & _within(inside.shape[0], inside.shape[1], round_field)
-    band[int(np.average(np.arange(len(inside)), weights=inside.sum(axis=1))) :] = False
+    band[int(area @ np.arange(len(area)) // area.sum()) :] = False
     return band
 
 
@@ -100,8 +102,10 @@ def water_mm(cells: F32, inside: Bool, cell_mm: Pair) -> float:
     return 2 * float(np.sqrt(max(0.0, area) / np.pi))
 
 
-def metal_pixels(hu: F32, inside: Bool, cell: tuple[int, int]) -> int:
+def metal_pixels(hu: Hu, inside: Bool, cell: tuple[int, int]) -> int:
     """Pixels [y, x] of metal in the cells of the whole body; cell: height and width in pixels."""
+    if hu.max() <= METAL_HU:
+        return 0
     row, column = np.divmod(np.flatnonzero(hu > METAL_HU), hu.shape[1])
     y, x = row // cell[0], column // cell[1]
     known = (y < inside.shape[0]) & (x < inside.shape[1])
@@ -111,7 +115,7 @@ def metal_pixels(hu: F32, inside: Bool, cell: tuple[int, int]) -> int:
 def before(body: Bool, cell_mm: Pair) -> Bool:
     """[y, x]: air in front of the body: above it in an upright oriented slice, at least BEFORE_MM
     from it. Beside and behind it lie arms, cushions and the table."""
-    first = np.where(body.any(axis=0), body.argmax(axis=0), 0).astype(np.float32)
+    first = body.argmax(axis=0).astype(np.float32)  # 0, too, where there is no body
     reach = [max(1, round(BEFORE_MM / mm)) for mm in cell_mm]
     around = np.ones((1, 2 * reach[1] + 1), np.uint8)
     nearest = cv2.erode(first[None], around, borderType=cv2.BORDER_CONSTANT, borderValue=0)

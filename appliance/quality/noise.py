@@ -111,18 +111,15 @@ def of_air(blocks: F32) -> tuple[F32, F32]:
     has its least value that not even the median is known."""
     if not len(blocks):
         return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    half = blocks.shape[1] // 2, (blocks.shape[1] - 1) // 2
-    middle = np.partition(blocks, half, axis=1)[:, half].mean(axis=1)  # the median
-    half = blocks.shape[1] // 2, (blocks.shape[1] - 1) // 2
-    middle = np.partition(blocks, half, axis=1)[:, half].mean(axis=1)  # the median
-    above = blocks - middle[:, None]
-    upper = above > 0
-    count = upper.sum(axis=1)
-    square = np.where(upper, above, 0) ** 2
-    least = blocks.min(axis=1, keepdims=True)
-    cut = ((blocks == least).mean(axis=1) > MOST_CUT) | (count == 0)
-    sd = np.sqrt(square.sum(axis=1) / np.maximum(count, 1))
-    return middle.astype(np.float32), np.where(cut, np.nan, sd).astype(np.float32)
+    pixels = blocks.shape[1]
+    ordered = np.sort(blocks, axis=1)
+    middle = (ordered[:, pixels // 2] + ordered[:, (pixels - 1) // 2]) / 2
+    above = np.maximum(blocks - middle[:, None], 0)
+    count = np.count_nonzero(above, axis=1)
+    least = np.count_nonzero(blocks == ordered[:, :1], axis=1)
+    sd = np.sqrt((above * above).sum(axis=1) / np.maximum(count, 1))
+    sd[(least / pixels > MOST_CUT) | (count == 0)] = np.nan
+    return np.asarray(middle, np.float32), sd.astype(np.float32)
 
 
 def in_tissue(samples: Sequence[Sample]) -> float | None:

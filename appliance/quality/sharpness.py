@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -36,6 +37,8 @@ LOWEST_HU: Final = -1100.0
 """An edge towards fill is none (blocks.py)."""
 
 F32 = NDArray[np.float32]
+Hu = NDArray[np.int16] | NDArray[np.float32]
+Index = NDArray[np.intp]
 Bool = NDArray[np.bool_]
 
 
@@ -47,53 +50,98 @@ class Edges:
     lung: float | None
 
 
-def of_slice(hu: F32, spacing_mm: Pair, cell: tuple[int, int], front: Bool, deep: Bool) -> Edges:
+def of_slice(hu: Hu, spacing_mm: Pair, cell: tuple[int, int], front: Bool, deep: Bool) -> Edges:
     """hu: [y, x], the scanner's own pixels; cell: height and width in pixels of the cells of
     front and deep [cells], where edges of the skin and of the lungs are looked for."""
-    dy, dx = spacing_mm
     skin, lung = [], []
-    for lines, along, across, size, at in (
-        (hu, dx, dy, cell, (front, deep)),
-        (hu.T, dy, dx, cell[::-1], (front.T, deep.T)),
-    ):
-        step = max(1, round(LINE_MM / across))
-        near = _Lines(lines, step, along, across, size)
-        skin.append(near.steepness(SKIN_HU, at[0]))
-        lung.append(near.steepness(LUNG_HU, at[1]))
+    pixels = hu.ravel()
+    for lines in _lines(hu.shape, spacing_mm, cell, front.shape):
+        near = hu[lines.window].copy()
+        at = lines.edges(near, SKIN_HU, front), lines.edges(near, LUNG_HU, deep)
+        found, real = lines.steepness(pixels, np.concatenate(at))
+        skin.append(found[: len(at[0])][real[: len(at[0])]])
+        lung.append(found[len(at[0]) :][real[len(at[0]) :]])
     return Edges(_median(skin, FEWEST_SKIN), _median(lung, FEWEST_LUNG))
 
 
+@dataclass(frozen=True, slots=True)
 class _Lines:
-    """Every so many lines of an image, each with its neighbours."""
+    """Every so many rows or columns of an image, and where pairs of neighbours on them lie. A pair
+    is known by its first pixel."""
 
-    def __init__(
-        self, image: F32, step: int, along: float, across: float, cell: tuple[int, int]
-    ) -> None:
-        self.at = np.arange(step, len(image) - 1, step)
-        self.image, self.along, self.across, self.cell = image, along, across, cell
-        self.lines = image[self.at]
+    window: tuple[slice, slice]
+    """Of the image: the lines, as far as there are whole cells."""
+    axis: int
+    """Along which a line runs: 0 down, 1 across the image."""
+    step: int
+    """From line to line, and from the edge of the image to the first one; in pixels."""
+    cell: tuple[int, int]
+    width: int
+    """Of the image."""
+    around: Index
+    """[6, 1]: from a pixel to the pair, to that on the line before, to that on the line after."""
+    along_mm: float
+    across_mm: float
 
-    def steepness(self, level: float, where: Bool) -> F32:
-        """[edges]: at all edges of this level in these cells, HU/mm."""
-        low = self.lines < level
-        row, column = np.divmod(np.flatnonzero(low[:, :-1] != low[:, 1:]), self.lines.shape[1] - 1)
-        y, x = self.at[row] // self.cell[0], column // self.cell[1]
-        inside = (y < where.shape[0]) & (x < where.shape[1])
-        inside[inside] = where[y[inside], x[inside]]
-        row, column = row[inside], column[inside]
-        one, other = self.lines[row, column], self.lines[row, column + 1]
-        real = np.minimum(one, other) > LOWEST_HU
-        row, column = self.at[row[real]], column[real]
-        rise = (other[real] - one[real]) / self.along
-        image = self.image
-        before = image[row - 1, column] + image[row - 1, column + 1]
-        after = image[row + 1, column] + image[row + 1, column + 1]
-        return np.asarray(np.hypot(rise, (after - before) / (4 * self.across)), np.float32)
+    def edges(self, near: Hu, level: float, where: Bool) -> Index:
+        """[edges]: place in the flat image of the pairs in these cells between which this level
+        lies; near: the window's pixels."""
+        low = near < level
+        change = low[:-1] != low[1:] if self.axis == 0 else low[:, :-1] != low[:, 1:]
+        row, column = np.divmod(np.flatnonzero(change), change.shape[1])
+        if self.axis == 0:
+            column = self.step * (column + 1)
+        else:
+            row = self.step * (row + 1)
+        inside = where[row // self.cell[0], column // self.cell[1]]
+        return np.asarray((row * self.width + column)[inside])
+
+    def steepness(self, pixels: Hu, at: Index) -> tuple[F32, Bool]:
+        """[edges] HU/mm at these pairs, and which of them are no edge of fill; pixels: the flat
+        image."""
+        values = pixels[at + self.around].astype(np.float32, copy=False)
+        one, other = values[:2]
+        rise = (other - one) / self.along_mm
+        before, after = values[2] + values[3], values[4] + values[5]
+        steep = np.hypot(rise, (after - before) / (4 * self.across_mm))
+        return np.asarray(steep, np.float32), np.minimum(one, other) > LOWEST_HU
+
+
+@lru_cache(maxsize=16)
+def _lines(
+    shape: tuple[int, int], spacing_mm: Pair, cell: tuple[int, int], cells: tuple[int, int]
+) -> tuple[_Lines, ...]:
+    """The rows and the columns that are looked at, of an image [y, x] of whole cells and a rest."""
+    found = []
+    for axis, (along_mm, across_mm) in ((1, spacing_mm[::-1]), (0, spacing_mm)):
+        other, step = 1 - axis, max(1, round(LINE_MM / across_mm))
+        lines = slice(step, min(shape[other] - 1, cells[other] * cell[other]), step)
+        line = slice(0, min(shape[axis] - 1, cells[axis] * cell[axis]) + 1)
+        along, across = (1, shape[1]) if axis == 1 else (shape[1], 1)
+        around = [0, along, -across, along - across, across, along + across]
+        found.append(
+            _Lines(
+                window=(lines, line) if axis == 1 else (line, lines),
+                axis=axis,
+                step=step,
+                cell=cell,
+                width=shape[1],
+                around=np.array(around)[:, None],
+                along_mm=along_mm,
+                across_mm=across_mm,
+            )
+        )
+    return tuple(found)
 
 
 def _median(parts: Sequence[F32], fewest: int) -> float | None:
+    """numpy.median without its checks, which cost more than the median itself."""
     found = np.concatenate(parts)
-    return None if len(found) < fewest else float(np.median(found))
+    if len(found) < fewest:
+        return None
+    low, high = (len(found) - 1) // 2, len(found) // 2
+    ordered = np.partition(found, (low, high))
+    return float((ordered[low] + ordered[high]) / 2)
 
 
 def skin(samples: Sequence[Sample]) -> float | None:

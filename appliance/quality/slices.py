@@ -40,7 +40,7 @@ EDGES_MM: Final = 16.0
 LOWEST, HIGHEST = -1000, 100
 
 F32 = NDArray[np.float32]
-Rows = NDArray[np.int16] | NDArray[np.float32]
+Hu = NDArray[np.int16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def height_mm(geometry: Geometry) -> float:
 def sample(plane: Plane) -> Sample:
     """What the body and the blocks of a slice say (rules 2 and 3)."""
     layout = _layout(plane.native.shape, plane.geometry.spacing_mm)
-    hu = plane.native.astype(np.float32, copy=False)
-    cells, cell_mm = _cells(hu, layout), layout.cell_mm
+    hu, cell_mm = plane.native, layout.cell_mm
+    cells = _cells(hu, layout)
     round_field = _round(plane)
     seen = body.seen(cells)
     inside = body.whole(seen)
@@ -121,7 +121,7 @@ def sample(plane: Plane) -> Sample:
         tissue_cells=hounsfield.counted(cells[body.shrunk(seen, cell_mm[0], cell_mm)]),
         tissue_hu=found.quarter_mean[tissue],
         tissue_sd=found.quarter_sd[tissue],
-        power=noise.power(found.hu[even], plane.geometry.spacing_mm),
+        power=noise.power(blocks.whole(found, even, layout.blocks), plane.geometry.spacing_mm),
         air_hu=air_hu,
         air_sd=air_sd,
     )
@@ -129,12 +129,12 @@ def sample(plane: Plane) -> Sample:
 
 def _air(found: Blocks, seen: NDArray[np.bool_], layout: _Layout) -> tuple[F32, F32]:
     """Median and SD of the quarters of air in front of the body."""
-    air = found.quarter_real & (found.quarter_mean < noise.AIR_HU)
-    if air.any():
-        air &= body.before(seen, layout.cell_mm)[layout.at]
-    kept = np.flatnonzero(air)
-    every = max(1, -(-len(kept) // MOST_OF_AIR))
-    return noise.of_air(found.quarter_hu[kept[::every]])
+    air = np.flatnonzero(found.quarter_real & (found.quarter_mean < noise.AIR_HU))
+    if len(air):
+        row, column = layout.at
+        air = air[body.before(seen, layout.cell_mm)[row[air], column[air]]]
+    every = max(1, -(-len(air) // MOST_OF_AIR))
+    return noise.of_air(found.quarter_hu[air[::every]])
 
 
 @lru_cache(maxsize=16)
@@ -162,18 +162,18 @@ def _side(shape: tuple[int, int], spacing_mm: Pair, side_mm: float) -> tuple[int
     return tall, wide
 
 
-def _cells(hu: F32, layout: _Layout) -> F32:
+def _cells(hu: Hu, layout: _Layout) -> F32:
     """[y, x]: mean HU of the cells that show where the body is."""
     (tall, wide), (rows, columns) = layout.cell, layout.cells
-    whole = hu[: rows * tall, : columns * wide]
+    whole = hu[: rows * tall, : columns * wide].astype(np.float32, copy=False)
     return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
-def _rows(plane: Plane, layout: _Layout) -> Rows:
+def _rows(plane: Plane, layout: _Layout) -> Hu:
     """[rows of cells, x]: HU of the middle row of whole cells, cut to LOWEST..HIGHEST (rule 1)."""
     (tall, wide), (height, width) = layout.line, plane.native.shape
     whole = plane.native[: height // tall * tall, : width // wide * wide]
-    rows: Rows = whole[tall // 2 :: tall]
+    rows: Hu = whole[tall // 2 :: tall]
     return rows.clip(LOWEST, HIGHEST)
 
 

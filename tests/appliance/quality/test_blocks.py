@@ -20,7 +20,24 @@ def test_each_quarter_lies_where_its_place_says() -> None:
         middle = at.quarters[axis] - half // 2 + (half - 1) / 2
         assert found.quarter_mean == pytest.approx(middle)
         assert found.mean == pytest.approx(middle.reshape(-1, 4).mean(axis=1))
-    assert len(found.hu) * 4 == len(found.quarter_hu) == len(at.quarters[0])
+    assert len(found.mean) * 4 == len(found.quarter_hu) == len(at.quarters[0])
+
+
+def test_a_block_is_put_together_as_it_lies_in_the_image() -> None:
+    """Of whole numbers and of floats, also where the rows of the image do not adjoin in memory."""
+    every = np.random.default_rng(4).integers(-1000, 400, (300, 800)).astype(np.int16)
+    image = every[::-1, ::2]
+    at = blocks.places(image.shape, (0.7, 0.9))
+    (tall, wide), (down, across) = at.size, at.step
+    for hu in (image, image.astype(np.float32)):
+        found = blocks.read(hu, at)
+        which = np.arange(len(found.mean)) % 3 == 1
+        there = [
+            hu[y : y + tall, x : x + wide]
+            for y in range(0, hu.shape[0] - tall + 1, down)
+            for x in range(0, hu.shape[1] - wide + 1, across)
+        ]
+        assert (blocks.whole(found, which, at) == np.stack(there)[which]).all()
 
 
 def test_places_hang_on_millimetres_and_never_on_what_is_shown() -> None:
@@ -36,7 +53,7 @@ def test_places_hang_on_millimetres_and_never_on_what_is_shown() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (8, 8)])
 def test_an_image_smaller_than_a_block_has_none(shape: tuple[int, int]) -> None:
     found = blocks.read(np.ones(shape, np.float32), blocks.places(shape, (1.0, 1.0)))
-    assert len(found.hu) == len(found.quarter_hu) == len(found.quarter_sd) == 0
+    assert len(found.mean) == len(found.quarter_hu) == len(found.quarter_sd) == 0
 
 
 def test_fill_is_not_real_and_the_block_around_it_is_not_either() -> None:

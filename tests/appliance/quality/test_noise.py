@@ -63,6 +63,21 @@ def test_noise_of_a_thick_slice_is_named_as_of_a_thin_one() -> None:
     assert noise.as_thick(10.0, 10.0) == pytest.approx(20.0)
 
 
+@pytest.mark.parametrize("pixels", [16, 81])
+def test_air_is_the_median_and_the_sd_of_the_upper_half_about_it(pixels: int) -> None:
+    """NaN where over a third has the least value, and where nothing lies above the median."""
+    blocks = np.random.default_rng(pixels).normal(-1000, 12, (5, pixels)).astype(np.float32)
+    blocks[3, : pixels * 2 // 5] = -1080
+    blocks[4, pixels // 2 - 1 :] = blocks[4].max()
+    middle, sd = noise.of_air(blocks)
+    assert middle == pytest.approx(np.median(blocks, axis=1))
+    for block, m, found in zip(blocks[:3], middle, sd, strict=False):
+        above = block[block > m] - m
+        assert found == pytest.approx(np.sqrt((above**2).mean()), rel=1e-5)
+    assert np.isnan(sd[3:]).all()
+    assert [len(each) for each in noise.of_air(blocks[:0])] == [0, 0]
+
+
 def textured(made: Spectrum, sd: float = 20.0, *, seed: int = 0) -> list[Sample]:
     """Slices of muscle with noise of this spectrum."""
     images = [50 + made.noise(sd, seed + k) for k in range(4)]

@@ -88,3 +88,55 @@ def test_a_series_says_the_median_of_its_slices_and_nothing_of_too_few() -> None
     assert sharpness.lung_edge(many) == many[1].lung_edge
     assert sharpness.skin(many[:2]) is None
     assert sharpness.lung_edge([]) is None
+
+
+def one_by_one(
+    hu: NDArray[np.float32], spacing_mm: tuple[float, float], level: float, where: NDArray[np.bool_]
+) -> list[float]:
+    """Steepness at all edges of a level, pixel by pixel, as the module says it: where a row or a
+    column is looked at, in cells of 6 x 5 pixels."""
+    found = []
+    for image, (across, along), cells, (tall, wide) in (
+        (hu.astype(np.float64), spacing_mm, where, (6, 5)),
+        (hu.T.astype(np.float64), spacing_mm[::-1], where.T, (5, 6)),
+    ):
+        step = max(1, round(sharpness.LINE_MM / across))
+        for y in range(step, len(image) - 1, step):
+            for x in range(image.shape[1] - 1):
+                one, other = image[y, x], image[y, x + 1]
+                if y // tall >= len(cells) or x // wide >= cells.shape[1]:
+                    continue
+                if not cells[y // tall, x // wide] or min(one, other) <= sharpness.LOWEST_HU:
+                    continue
+                if (one < level) != (other < level):
+                    beside = image[y + 1, x : x + 2].sum() - image[y - 1, x : x + 2].sum()
+                    found.append(float(np.hypot((other - one) / along, beside / (4 * across))))
+    return found
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.9, 1.3), (5.8, 6.5)])
+@pytest.mark.parametrize("shape", [(64, 87), (60, 85), (90, 31)])
+def test_it_is_what_each_edge_says_by_itself(
+    shape: tuple[int, int], spacing_mm: tuple[float, float]
+) -> None:
+    """Of an image that ends with its cells and of one that does not, with fill in it, of oblong
+    pixels, of whole numbers and of floats, and where the rows do not adjoin in memory."""
+    rng = np.random.default_rng(shape[0])
+    hu = rng.integers(-1200, 300, (shape[0], 2 * shape[1])).astype(np.int16)[::-1, ::2]
+    cells = shape[0] // 6, shape[1] // 5
+    front, deep = rng.random(cells) < 0.4, rng.random(cells) < 0.6
+    skin = one_by_one(hu, spacing_mm, sharpness.SKIN_HU, front)
+    lung = one_by_one(hu, spacing_mm, sharpness.LUNG_HU, deep)
+    for some in (hu, hu.astype(np.float32)):
+        found = sharpness.of_slice(some, spacing_mm, (6, 5), front, deep)
+        assert found.skin == pytest.approx(np.median(skin), rel=1e-5)
+        assert found.lung == pytest.approx(np.median(lung), rel=1e-5)
+    few = sharpness.of_slice(hu, spacing_mm, (6, 5), front & False, deep)
+    assert few.skin is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3)])
+def test_an_image_without_lines_says_nothing(shape: tuple[int, int]) -> None:
+    every = np.ones(shape, np.bool_)
+    found = sharpness.of_slice(np.zeros(shape, np.int16), (1.0, 1.0), (1, 1), every, every)
+    assert (found.skin, found.lung) == (None, None)
