@@ -35,6 +35,8 @@ BODY_MM: Final = 4.2
 BAND_MM, EVERY_MM = 2.0, 13.0
 MOST_OF_AIR: Final = 12
 """Quarters of air of a slice: so many are enough, and are spread over all of it."""
+AT_ONCE: Final = 22
+"""Rows of cells that are averaged in one go: their pixels stay in the processor's cache."""
 EDGES_MM: Final = 16.0
 """So far inside the body its edges are those of the lungs."""
 LOWEST, HIGHEST = -1000, 100
@@ -165,8 +167,13 @@ def _side(shape: tuple[int, int], spacing_mm: Pair, side_mm: float) -> tuple[int
 def _cells(hu: Hu, layout: _Layout) -> F32:
     """[y, x]: mean HU of the cells that show where the body is."""
     (tall, wide), (rows, columns) = layout.cell, layout.cells
-    whole = hu[: rows * tall, : columns * wide].astype(np.float32, copy=False)
-    return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
+    cells = np.empty((rows, columns), np.float32)
+    for first in range(0, rows, AT_ONCE):
+        last = min(rows, first + AT_ONCE)
+        whole = hu[first * tall : last * tall, : columns * wide].astype(np.float32, copy=False)
+        size = columns, last - first
+        cells[first:last] = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
+    return cells
 
 
 def _rows(plane: Plane, layout: _Layout) -> Hu:

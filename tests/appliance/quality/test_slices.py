@@ -41,6 +41,17 @@ def test_whole_numbers_and_floats_of_equal_hu_give_equal_facts() -> None:
     assert one.facts.sample.body_edge == other.sample.body_edge
 
 
+def test_a_body_is_as_large_wherever_it_lies_in_the_image() -> None:
+    """Also where it lies across rows of cells that are averaged apart."""
+    rng = np.random.default_rng(6)
+    for top in (6, 120, 132, 174, 294):
+        hu = np.full((420, 300), -1000.0)
+        hu[top : top + 120, 60:240] = 40 + rng.normal(0, 5, (120, 180))
+        found = slices.sample(plane(hu, pixel_mm=0.7))
+        assert found.body_mm2 == pytest.approx(120 * 180 * 0.7**2, rel=1e-6), top
+        assert found.tissue_cells.sum() == 18 * 28, top
+
+
 def test_which_slices_are_sampled_hangs_on_their_place_alone() -> None:
     """Of slices half a millimetre apart a seventh; of those that adjoin one of each band."""
     places = [(0.0, 0.0, z / 2 - 400.0) for z in range(1600)]
