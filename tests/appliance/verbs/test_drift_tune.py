@@ -16,6 +16,8 @@ from appliance.errors import ScansideError
 from appliance.store import library, probed, tunings
 from appliance.store.library import TUNE, WITHDRAW
 from appliance.verbs import drift as verb
+from appliance.verbs.checks import watching as check
+from appliance.verbs.checks.check import Device
 from rigs.programs import program
 from rigs.watched import BEGAN, OTHER, SCANNER, Watched, a_quality, watched
 
@@ -132,6 +134,10 @@ def test_damaged_tunings_are_said_and_stay_until_a_person_moves_them_away(device
     listed = scanside(device.state)
     assert (listed.returncode, "tunings.json cannot be read" in listed.stdout) == (0, True)
     assert verb.said(device.settings).tunings_damaged
+    doctor = check.scanners(Device(device.settings, "scanside.toml"))
+    assert (doctor.ok, doctor.text.startswith("warning: ")) == (True, True)
+    assert "no series is tuned" in doctor.text
+    assert str(device.state / tunings.NAME) in doctor.remedy
     assert (device.state / tunings.NAME).read_bytes() == damaged
     assert device.journal.audit.of(library.ACTS) == []
 
