@@ -9,12 +9,13 @@
     bundle_activate            this version of a bundle, from the next study on
     bundle_rollback            the bundle that was active before
     drift_ack, drift_accept row   a person decides of an alarm (store/library.py)
+    drift_tune, drift_withdraw row   a person accepts the tuning that is proposed, or takes it back
 
 Rules.
 1. A request writes a wish down and is answered then: the work is done by the course, at its turn.
    Who wants to see it done asks for the status until `seen` is the number of his wish. Only what is
-   asked of bundles is answered when it was done; what is decided of an alarm, when `work` has it in
-   the audit of the journal.
+   asked of bundles is answered when it was done; what is decided of a scanner, when it is in the
+   audit of the journal, which `work` obeys.
 2. What cannot be is refused at once, with a code and a remedy.
 3. Every request but `status` is audited, with who asked.
 """
@@ -41,9 +42,10 @@ from appliance.update.why import Why, WhyNot
 STATUS = "status.json"
 Verb = Literal[
     "status", "check", "now", "hold", "release", "accept", "rollback",
-    "bundle_add", "bundle_activate", "bundle_rollback", "drift_ack", "drift_accept",
+    "bundle_add", "bundle_activate", "bundle_rollback", "drift_ack", "drift_accept", "drift_tune",
+    "drift_withdraw",
 ]  # fmt: skip
-OF_ALARMS: tuple[Verb, ...] = ("drift_ack", "drift_accept")
+OF_SCANNERS: tuple[Verb, ...] = ("drift_ack", "drift_accept", "drift_tune", "drift_withdraw")
 OF_BUNDLES: tuple[Verb, ...] = ("bundle_add", "bundle_activate", "bundle_rollback")
 
 
@@ -131,7 +133,7 @@ class Requests:
     woken: Callable[[], object]
     of_bundles: Callable[[Request, str], Answer]
     """(request, actor): does it and answers."""
-    of_alarms: Callable[[Request, str], str]
+    of_scanners: Callable[[Request, str], str]
     """(request, actor): the row for which it is in the audit of the stages. ScansideError."""
 
     def answer(self, line: bytes, actor: str) -> Answer:
@@ -155,9 +157,9 @@ class Requests:
 
     def _do(self, request: Request, actor: str) -> tuple[str, int]:
         detail = request.model_dump(exclude={"verb"}, exclude_none=True)
-        if request.verb in OF_ALARMS:
+        if request.verb in OF_SCANNERS:
             self.tell(actor, request.verb.replace("_", " "), detail)
-            return self.of_alarms(request, actor), 0
+            return self.of_scanners(request, actor), 0
         wishes = self.notes.wishes()
         if request.verb in ("check", "now"):
             self._require_somewhere(request)

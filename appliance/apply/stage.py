@@ -71,8 +71,8 @@ def main(settings: Settings, ready: Callable[[], object] | None = None) -> int:
     course = Course(box, notes, Offers(box, notes), Supply(box))
     later = Later(box)
     by_hand = ByHand(box, partial(wiring.shelf_by_hand, settings), audit.add, woken.set)
-    of_alarms = decided.of(settings.state)
-    requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask, of_alarms)
+    of_scanners = decided.of(settings.state)
+    requests = Requests(notes, ours, audit.add, woken.set, by_hand.ask, of_scanners)
     with living(folder, "apply") as heart, opened(folder) as listening:
         box.slots.sweep()
         _look_at(audit)

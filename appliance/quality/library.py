@@ -76,7 +76,7 @@ def accepted(row: Row, alarm: Alarm, at: datetime) -> tuple[Row, Row]:
     the old one, ended. ValueError where the alarm is none of the row's open ones."""
     if alarm not in row.alarms:
         raise ValueError("this alarm is not open in this row")
-    new = empty(row.key, alarm.since)
+    new = empty(row.key, alarm.since).model_copy(update={"changes": _since(row)})
     for seen in row.recent[-alarm.studies :] if alarm.studies else ():
         new = _with(new, seen)
         if not _enough(new):
@@ -92,6 +92,7 @@ def acknowledged(row: Row, at: datetime) -> Row:
     row = row.model_copy(
         update={
             "past": (row.past + seen)[-PAST:],
+            "changes": _since(row) or row.changes,
             "acknowledged": at,
             "watched": {
                 which: one.model_copy(update=zero) if which in told else one
@@ -100,6 +101,11 @@ def acknowledged(row: Row, at: datetime) -> Row:
         }
     )
     return _in_its_state(row, ())
+
+
+def _since(row: Row) -> tuple[datetime, ...]:
+    """Of the alarms that are open."""
+    return tuple(one.since for one in row.alarms)
 
 
 def _named(row: Row, alarm: Alarm, prior: Prior) -> Alarm:

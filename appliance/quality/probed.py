@@ -12,17 +12,21 @@ Rules.
    width where all were found, which is what a good scanner shows.
 4. Below FEW series that variance is not known, and each counts as one implant.
 5. What is said is of one bundle, as it is or with one accepted tuning: others find other things.
+6. What is said of a scanner is of the series since its last change (trial.change): those of before
+   lie in other images. They are kept, and no figure has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.quality.trial import Setting
 from appliance.report import Finding
 from appliance.results.share import Z95, wilson
 from appliance.watching.probe import SIZES_MM, OfSize, Performance, Probed, ProbedSeries, Share
@@ -72,11 +76,10 @@ def judged(
     return Judged(tuple(bool(one) for one in found), beside, extra)
 
 
-def performance(
-    series: Sequence[ProbedSeries], bundle: str, tuning: str | None = None
-) -> Performance | None:
-    """The figures of one bundle and tuning (rule 5); None where no series of it has an implant."""
-    same = [one for one in series if (one.bundle, one.tuning) == (bundle, tuning) and one.found]
+def performance(series: Sequence[ProbedSeries], of: Setting) -> Performance | None:
+    """The figures of one bundle, tuning and change (rules 5 and 6); None where no series of these
+    has an implant."""
+    same = [one for one in series if of.has(one) and one.found]
     if not same:
         return None
     classes = []
@@ -85,8 +88,8 @@ def performance(
         if any(count for _, count in inside):
             classes.append(OfSize(from_mm=low, below_mm=high, share=share(inside)))
     return Performance(
-        bundle=bundle,
-        tuning=tuning,
+        bundle=of.bundle,
+        tuning=of.tuning,
         series=len(same),
         sensitivity=share([(sum(one.found), len(one.found)) for one in same]),
         by_size=tuple(classes),
@@ -96,13 +99,17 @@ def performance(
     )
 
 
-def newest(probed: Probed) -> Performance | None:
-    """The figures of the bundle and tuning with which this scanner was probed last; None where no
-    series of these has an implant."""
-    if not probed.series:
-        return None
-    last = probed.series[-1]
-    return performance(probed.series, last.bundle, last.tuning)
+def newest(probed: Probed, change: datetime | None) -> Performance | None:
+    """The figures of the bundle and tuning with which this scanner was probed last since `change`
+    (trial.change); None where no series of these has an implant."""
+    of = setting(probed, change)
+    return None if of is None else performance(probed.series, of)
+
+
+def setting(probed: Probed, change: datetime | None) -> Setting | None:
+    """How implants were looked for last since `change`; None: not at all."""
+    since = [one for one in probed.series if one.found and one.change == change]
+    return Setting(since[-1].bundle, since[-1].tuning, change) if since else None
 
 
 def _of_class(one: ProbedSeries, low: float, high: float | None) -> tuple[int, int]:

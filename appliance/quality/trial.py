@@ -18,8 +18,8 @@ Rules.
    which costs a third.
 6. When the library raises an alarm of the scanner the trial begins anew, for what was found before
    was found on another one. An alarm beside one that is open is the same change, and so is all that
-   follows its acknowledgement, until the next alarm. Changes are told apart by the date that their
-   alarm names, which is asked for equality alone: a clock may go back.
+   follows what a person said of them, until the next alarm. Changes are told apart by the date
+   that their alarm names, which is asked for equality alone: a clock may go back.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def change(row: Row | None, probed: Probed) -> datetime | None:
     """The change after which the next series of a scanner comes; None: before any (rule 6). row: of
     the library, as it is now."""
     last = next((one.change for one in reversed(probed.series) if one.change is not None), None)
-    known = [] if row is None else [one.since for one in row.alarms or row.past]
+    known = [] if row is None else [one.since for one in row.alarms] or list(row.changes)
     return last if last in known or not known else known[-1]
 
 

@@ -49,8 +49,13 @@ WATCH: Final = "watch.json"
 CURSOR: Final = "cursor"
 ACKNOWLEDGE: Final = "drift_ack"
 ACCEPT: Final = "drift_accept"
-ACTS: Final = (ACKNOWLEDGE, ACCEPT)
-"""Actions of the audit; the detail `row` names the row."""
+TUNE: Final = "drift_tune"
+WITHDRAW: Final = "drift_withdraw"
+ACTS: Final = (ACKNOWLEDGE, ACCEPT, TUNE, WITHDRAW)
+"""Actions of the audit; the detail `row` names the row. The last two are of tunings; of TUNE the
+detail `soften_mm` is what was proposed to who accepted it."""
+REFUSED: Final = "drift_refused"
+"""Action of the audit: what could not be obeyed of a tuning, its `act` and the `code`."""
 DAMAGED: Final = "library_damaged"
 """Action of the audit: a file was set aside."""
 ROWS_MOST: Final = 200
@@ -148,6 +153,15 @@ class Listed:
     @property
     def today(self) -> tuple[Entry, ...]:
         return tuple(one for one in self.entries if not one.former)
+
+    def former_of(self, entry: Entry) -> tuple[Row, ...]:
+        """What was usual before a row, the newest first."""
+        found = [one for one in self.entries if one.former and one.id == entry.id]
+        return tuple(one.row for one in sorted(found, key=lambda one: -one.turn))
+
+    def others_than(self, entry: Entry) -> tuple[Row, ...]:
+        """The other rows of today."""
+        return tuple(one.row for one in self.today if one.id != entry.id)
 
 
 class Library:

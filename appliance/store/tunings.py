@@ -1,17 +1,17 @@
 """The tunings that a person accepted: tunings.json under the state. `work`, `analyze` and `replay`
-read it before they analyse; whoever decides writes it (`scanside drift accept`).
+read it before they analyse; `work` writes it when a person has decided (`scanside drift tune`).
 
 Rules
 - What is withdrawn stays, with its time: a report that names it can still be replayed.
 - The same tuning is accepted once. At most MOST are in the file.
 - A file that cannot be read is an error with a remedy (`tunings_damaged`). `work` then analyses
   without any, and each report shows that it names none.
-- One writer at a time: who writes holds the lock of who decides.
+- One writer: `work`, as of the library of scanners (work/watching.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -67,14 +67,30 @@ def in_force(state: Path) -> tuple[Tuning, ...]:
     return tuple(one.tuning for one in kept(state) if one.withdrawn is None)
 
 
+def readable(state: Path) -> tuple[Tuning, ...] | None:
+    """The same for who only shows them; None where they cannot be read."""
+    try:
+        return in_force(state)
+    except ScansideError:
+        return None
+
+
 def of_digest(state: Path, digest: str) -> Tuning | None:
     """The one of this digest, also where it was withdrawn since. ScansideError as `kept`."""
     return next((one.tuning for one in kept(state) if one.tuning.digest == digest), None)
 
 
-def accept(state: Path, tuning: Tuning, at: datetime, disk: Disk = DISK) -> None:
-    """Put it in force, durably. ScansideError as `kept`, and `tunings_full`."""
-    before = kept(state)
+def accept(
+    state: Path,
+    tuning: Tuning,
+    at: datetime,
+    disk: Disk = DISK,
+    *,
+    instead_of: Collection[str] = (),
+) -> None:
+    """Put it in force, durably, and in the same write take those of the digests `instead_of` out of
+    force. ScansideError as `kept`, and `tunings_full`."""
+    before = [_ended(one, at, instead_of) for one in kept(state)]
     rest = [one for one in before if one.tuning.digest != tuning.digest]
     same = [one for one in before if one.tuning.digest == tuning.digest]
     if same and same[0].withdrawn is None:
@@ -96,13 +112,14 @@ def withdraw(state: Path, digest: str, at: datetime, disk: Disk = DISK) -> None:
         raise ScansideError(
             f"no tuning {digest[:12]} is in force", code="no_tuning", remedy="Check its digest."
         )
-    changed = [
-        one.model_copy(update={"withdrawn": at})
-        if one.tuning.digest == digest and one.withdrawn is None
-        else one
-        for one in before
-    ]
-    _write(state, changed, disk)
+    _write(state, [_ended(one, at, (digest,)) for one in before], disk)
+
+
+def _ended(one: Accepted, at: datetime, digests: Collection[str]) -> Accepted:
+    """Out of force, where it is one of these and is in force."""
+    if one.withdrawn is not None or one.tuning.digest not in digests:
+        return one
+    return one.model_copy(update={"withdrawn": at})
 
 
 def _write(state: Path, tunings: Sequence[Accepted], disk: Disk) -> None:

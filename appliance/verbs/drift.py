@@ -6,7 +6,9 @@ Rules
   also where it does not run at this moment. Until then `scanside drift` says that it waits.
 - Where the state folder belongs to another user, as on a box with slots, `apply` writes that row
   for root and for members of the group scanside-admin (apply/decided.py).
-- What implants say of a scanner (appliance/probe) stands in its row of today.
+- What implants say of a scanner (appliance/probe) stands in its row of today, and so do the tuning
+  that a trial proposes (quality/offered.py) and the one that a person has accepted.
+- Where tunings.json cannot be read, the list says so, and nothing of a tuning is decided.
 - What is exported names no scanner, no study and no date; what is imported gives spreads to rows of
   the same maker, model and kernel (quality/exchange.py), from the next series on.
 """
@@ -24,15 +26,15 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.apply.door import WITHIN_S
-from appliance.apply.requests import Request
+from appliance.apply.requests import Request, Verb
 from appliance.errors import ScansideError
-from appliance.quality import exchange, told
+from appliance.quality import exchange, offered, told, trial
 from appliance.quality import probed as of_implants
 from appliance.quality.exchange import Exchange
-from appliance.report import Record
+from appliance.report import Digest, Record
 from appliance.series import scanner
 from appliance.settings import Settings
-from appliance.store import hint, library, probed
+from appliance.store import hint, library, probed, tunings
 from appliance.store.files import DISK
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
@@ -45,13 +47,30 @@ from appliance.watching.proposal import Proposal
 from appliance.watching.row import State
 from appliance.watching.scanner import Scanner
 from appliance.watching.told import RowId, Spread
+from appliance.watching.tuning import Tuning
 from appliance.web.text import say
 from appliance.web.views.watching import ShownRow, shown
 
 LEAST_DIGITS: Final = 4
 MOST_BYTES: Final = 4_000_000
-Decision = Literal["ack", "accept"]
-ACTIONS: Final[dict[Decision, str]] = {"ack": library.ACKNOWLEDGE, "accept": library.ACCEPT}
+Decision = Literal["ack", "accept", "tune", "withdraw"]
+ACTIONS: Final[dict[Decision, Verb]] = {
+    "ack": "drift_ack",
+    "accept": "drift_accept",
+    "tune": "drift_tune",
+    "withdraw": "drift_withdraw",
+}
+"""As the audit has them, and as `apply` is asked for them."""
+
+
+class SaidTuning(Record):
+    """A tuning that a person accepted for this row, and that is in force."""
+
+    digest: Digest
+    """As reports name it."""
+    soften_mm: float
+    from_per_mm: float
+    """It is for series whose noise has at least this mean frequency, 1/mm."""
 
 
 class SaidRow(Record):
@@ -79,7 +98,9 @@ class SaidRow(Record):
     implants: Performance | None = None
     """What the probe found, of the bundle and tuning with which it looked last; None: not yet."""
     proposal: Proposal | None = None
-    """What the newest trial of the probe proposes; nothing is done with it."""
+    """What the newest trial of the probe proposes; nothing is done with it until a person accepts
+    it (`scanside drift tune`)."""
+    tunings: tuple[SaidTuning, ...] = ()
 
 
 class Said(Record):
@@ -93,6 +114,8 @@ class Said(Record):
     """Files that `work` will set aside."""
     damaged: tuple[str, ...]
     """Files that it has set aside."""
+    tunings_damaged: bool = False
+    """Whether tunings.json cannot be read: no series is tuned then."""
 
 
 def said(settings: Settings) -> Said:
@@ -100,10 +123,15 @@ def said(settings: Settings) -> Said:
     listed, acts = _read(settings)
     gone = {one.name for one in library.stopped(listed.entries)}
     implants = {one.scanner: one for one in probed.all_of(settings.state)}
+    in_force = tunings.readable(settings.state)
     return Said(
-        rows=tuple(_said(one, acts, implants, stopped=one.name in gone) for one in listed.entries),
+        rows=tuple(
+            _said(one, acts, implants, in_force or (), stopped=one.name in gone)
+            for one in listed.entries
+        ),
         unreadable=listed.unreadable,
         damaged=listed.damaged,
+        tunings_damaged=in_force is None,
     )
 
 
@@ -111,9 +139,12 @@ def show(settings: Settings, console: Console) -> None:
     """The same for a person, in the words of the page."""
     words = say.speaker(say.texts("en"))
     listed, acts = _read(settings)
-    found = shown(listed, acts, probed.all_of(settings.state))
+    tuned = tunings.readable(settings.state)
+    found = shown(listed, acts, probed.all_of(settings.state), tuned)
     if found.damaged:
         console.print(words("drift.damaged", count=found.damaged))
+    if found.tunings_damaged:
+        console.print(words("drift.tunings_damaged"))
     if not found.rows:
         console.print(words("drift.none"))
         return
@@ -129,26 +160,49 @@ def show(settings: Settings, console: Console) -> None:
 
 
 def decide(settings: Settings, decision: Decision, row: str, actor: str) -> str:
-    """A person decides of a row with an open alarm; its id. Audited. ScansideError where there is
-    no such row (`row_unknown`, `row_ambiguous`) or nothing to be decided (`no_alarm`)."""
-    entry = _named(Library(settings.state).all(), row)
-    if not entry.row.alarms:
-        raise ScansideError(
-            f"no alarm of row {entry.id} is open",
-            code="no_alarm",
-            remedy="`scanside drift` shows which are.",
-        )
+    """A person decides of a row: what was noted, for a terminal. Audited. ScansideError where there
+    is no such row (`row_unknown`, `row_ambiguous`) or nothing to be decided (`no_alarm`, and as
+    quality/offered.py says), or tunings.json is damaged."""
+    listed = Library(settings.state).all()
+    entry = _named(listed, row)
+    detail, said = _checked(settings, decision, entry, listed)
     with Journal.open(settings.state) as journal:
-        journal.audit.add(actor, ACTIONS[decision], row=entry.id)
+        journal.audit.add(actor, ACTIONS[decision], row=entry.id, **detail)
     hint.send(settings.state, Hint(ordered=True))
-    return entry.id
+    return f"{entry.id}{said}"
+
+
+def _checked(
+    settings: Settings, decision: Decision, entry: Entry, listed: Listed
+) -> tuple[dict[str, str], str]:
+    """What the audit is to have of a decision, and what is said of it."""
+    if decision in ("ack", "accept"):
+        if not entry.row.alarms:
+            raise ScansideError(
+                f"no alarm of row {entry.id} is open",
+                code="no_alarm",
+                remedy="`scanside drift` shows which are.",
+            )
+        return {}, ""
+    in_force = tunings.in_force(settings.state)
+    if decision == "withdraw":
+        found = offered.to_withdraw(entry.row.key, in_force)
+        return {}, "".join(f", softening by {one.soften_mm:g} mm is withdrawn" for one in found)
+    known = probed.of_scanner(settings.state, entry.row.key)
+    former, others = listed.former_of(entry), listed.others_than(entry)
+    made = offered.made(known, entry.row, in_force, former=former, others=others)
+    proposed = known.proposal
+    detail = {} if proposed is None else {"soften_mm": f"{proposed.soften_mm:g}"}
+    return detail, (
+        f", softening by {made.soften_mm:g} mm is accepted, for series whose noise has a texture"
+        f" of {made.from_per_mm:g}/mm or more"
+    )
 
 
 def by_apply(settings: Settings, decision: Decision, row: str) -> str:
     """The same, by who may write there. ScansideError as it says, and where nobody answers."""
-    verb = "drift_ack" if decision == "ack" else "drift_accept"
     try:
-        request = Request.model_validate({"verb": verb, "row": row.lower()})
+        request = Request.model_validate({"verb": ACTIONS[decision], "row": row.lower()})
     except ValidationError as e:
         raise _unknown(row) from e
     answer = update.asked(settings, request, WITHIN_S)
@@ -223,12 +277,19 @@ def _unknown(row: str) -> ScansideError:
 
 
 def _said(
-    entry: Entry, acts: Sequence[AuditRow], implants: Mapping[Scanner, Probed], *, stopped: bool
+    entry: Entry,
+    acts: Sequence[AuditRow],
+    implants: Mapping[Scanner, Probed],
+    in_force: Sequence[Tuning],
+    *,
+    stopped: bool,
 ) -> SaidRow:
     row = entry.row
     waits = () if entry.former else tuple(act.action for act in library.pending(acts, entry))
     known = None if entry.former else implants.get(row.key)
-    proposal = None if known is None else known.proposal
+    stands = None if known is None else offered.standing(known, row, in_force)
+    proposal = None if stands is None else stands.proposal
+    tuned = () if entry.former else offered.of_scanner(row.key, in_force)
     return SaidRow(
         row=entry.id,
         scanner=entry.scanner,
@@ -244,9 +305,13 @@ def _said(
         alarms=row.alarms,
         past=row.past,
         spread=told.spreads(row.recent),
-        implants=None if known is None else of_implants.newest(known),
+        implants=None if known is None else of_implants.newest(known, trial.change(row, known)),
         proposal=proposal
         and proposal.model_copy(update={"scanner": scanner.shown(proposal.scanner)}),
+        tunings=tuple(
+            SaidTuning(digest=one.digest, soften_mm=one.soften_mm, from_per_mm=one.from_per_mm)
+            for one in tuned
+        ),
     )
 
 
@@ -258,7 +323,7 @@ def _lines(row: ShownRow, words: say.Say) -> list[str]:
         at = f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}"
         cause = words("drift.cause", cause=words(f"drift.cause.{alarm.cause}"))
         found += [alarm.sentence(words, at), f"{cause}. {words(f'drift.do.{alarm.cause}')}"]
-    found += [words(said.key, **said.values) for said in row.implants]
+    found += [words(said.key, **said.values) for said in (*row.implants, *row.tunings)]
     if row.waits:
         found.append(words("drift.waits"))
     return found

@@ -3,6 +3,8 @@
     scanside drift [--json]      what is usual of each scanner, and what changed
     scanside drift ack ROW       a person has seen the alarm
     scanside drift accept ROW    what comes now is the new usual
+    scanside drift tune ROW      the tuning that a trial proposes is accepted
+    scanside drift withdraw ROW  it is taken back
     scanside drift export FILE   what was learnt, for other boxes
     scanside drift import FILE   what other boxes have learnt
 
@@ -66,6 +68,16 @@ def drift_group(
     def accept(row: RowName, config: Config = None) -> None:
         """Take what came since the alarm for the new usual; the old row is kept (audited)."""
         print(LATER.format(_decided(config, "accept", row)))
+
+    @made.command("tune")
+    def tune(row: RowName, config: Config = None) -> None:
+        """Soften what detection sees of a row, as a trial on implants proposes (audited)."""
+        print(LATER.format(_decided(config, "tune", row)))
+
+    @made.command("withdraw")
+    def withdraw(row: RowName, config: Config = None) -> None:
+        """Take back the tuning that was accepted for a row (audited)."""
+        print(LATER.format(_decided(config, "withdraw", row)))
 
     @made.command("export")
     def export(

@@ -116,4 +116,7 @@ class Row(Record):
     """The open ones."""
     past: tuple[Alarm, ...] = ()
     """Those that a person acknowledged, the last ones."""
+    changes: tuple[datetime, ...] = ()
+    """Since when, as said by the alarms that a person closed last: acknowledged them, or accepted
+    one of them, with which this row began."""
     recent: tuple[Seen, ...] = ()

@@ -3,7 +3,9 @@
 Rules
 - What is decided is a row of the audit, which `work` obeys when it is idle (store/library.py): this
   stage writes nothing else, and the page says that it was noted.
-- A form names a row, never a path: the row must be there, with an alarm that is open.
+- A form names a row, never a path: the row must be there, with an alarm that is open, a proposal
+  that can be accepted or a tuning in force. One that accepts a tuning says which softening the page
+  showed (`mm`).
 - What could not be written is an error of the page: nobody must believe that it was noted.
 """
 
@@ -16,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from appliance.settings import Settings
-from appliance.store import hint, library, probed
+from appliance.store import hint, library, probed, tunings
 from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.library import Library
@@ -24,27 +26,40 @@ from appliance.web.access import rows
 from appliance.web.site import Route, form, site, visitor
 from appliance.web.views.watching import ShownLibrary, shown
 
-ACTIONS: Final = {"acknowledge": library.ACKNOWLEDGE, "accept": library.ACCEPT}
+ACTIONS: Final = {
+    "acknowledge": library.ACKNOWLEDGE,
+    "accept": library.ACCEPT,
+    "tune": library.TUNE,
+    "withdraw": library.WITHDRAW,
+}
 
 
 def look(settings: Settings, journal: Journal | None) -> ShownLibrary:
     """All rows, with what waits for `work` and what implants say."""
     acts = journal.audit.of(library.ACTS) if journal is not None else []
-    return shown(Library(settings.state).all(), acts, probed.all_of(settings.state))
+    listed, state = Library(settings.state).all(), settings.state
+    return shown(listed, acts, probed.all_of(state), tunings.readable(state))
 
 
 def decide(request: Request) -> Response:
-    """One act of service: `row`, and `verb`: acknowledge or accept."""
+    """One act of service: `row`, and `verb`, one of ACTIONS."""
     sent, state, who = form(request), site(request).settings.state, visitor(request)
     action = ACTIONS.get(sent.get("verb", ""))
     row = sent.get("row", "")
-    found = next((one for one in Library(state).all().today if one.id == row), None)
+    now = look(site(request).settings, None).rows
+    found = next((one for one in now if one.id == row and not one.former), None)
     if action is None or found is None:
         raise HTTPException(404)
-    if not found.row.alarms:
+    mm = sent.get("mm", "")
+    possible = {
+        library.TUNE: bool(found.offers_mm) and found.offers_mm == mm,
+        library.WITHDRAW: found.tuned,
+    }
+    if not possible.get(action, bool(found.alarms)):
         raise HTTPException(400)
+    detail = {"row": row} | ({"soften_mm": mm} if action == library.TUNE else {})
     with rows.writing(state) as journal:
-        journal.audit.add(rows.ACTOR, action, row=row, reader=who.reader, role=who.role)
+        journal.audit.add(rows.ACTOR, action, **detail, reader=who.reader, role=who.role)
     hint.send(state, Hint(ordered=True))
     return RedirectResponse("/health#watch", 303)
 

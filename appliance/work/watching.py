@@ -27,7 +27,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
-from appliance.errors import StateUnusable
+from appliance.errors import ScansideError, StateUnusable
 from appliance.naming import MAKER, Naming
 from appliance.quality import exchange, library, told
 from appliance.quality.exchange import Exchange, ExchangedRow
@@ -42,13 +42,14 @@ from appliance.store.events import NewProtocol
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal
 from appliance.store.kept import QUALITY, kept_record
-from appliance.store.library import Entry, Library, mark_of
+from appliance.store.library import Entry, Library, Listed, mark_of
 from appliance.store.rows import AuditRow, FinalReport
 from appliance.store.site_key import site_key
 from appliance.watching.quality import SeriesQuality
 from appliance.watching.row import Prior
 from appliance.watching.scanner import UNKNOWN, Scanner
 from appliance.watching.told import Told
+from appliance.work import tuned
 
 log = logging.getLogger("scanside.work")
 
@@ -68,7 +69,7 @@ class Watching:
     def __init__(self, settings: Settings, journal: Journal, disk: Disk = DISK) -> None:
         self._settings, self._journal = settings, journal
         self._naming = Naming(site_key(settings.state))
-        self._library = Library(settings.state, disk)
+        self._library, self._disk = Library(settings.state, disk), disk
         self._entries: dict[str, Entry] = {}
         """By the name of their files."""
         self._unread: list[str] | None = None
@@ -165,8 +166,15 @@ class Watching:
                 row, old = library.accepted(row, alarm, at)
                 former = {"former": act.hash[:8], "row": old, "heard": act.hash}
                 self._put(entry.model_copy(update=former))
+            elif act.action in tuned.ACTS:
+                listed = Listed(tuple(self._entries.values()))
+                tuned.obey(self._settings.state, act, entry, listed, self._disk)
         except StateUnusable:
             raise
+        except ScansideError as e:
+            log.error("row %s: %s cannot be obeyed: %s", entry.id, act.action, e.one_line())
+            told = {"row": entry.id, "act": act.action, "code": e.code}
+            self._journal.audit.add(ACTOR, kept.REFUSED, **told)
         except Exception:  # it must not keep all that comes after it from being counted
             log.exception("row %s: %s cannot be obeyed", entry.id, act.action)
         self._put(entry.model_copy(update={"row": row, "heard": act.hash}))

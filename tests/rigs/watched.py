@@ -51,11 +51,13 @@ BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 WAIT_S = 180.0
 
 
-def a_quality(noise_hu: float = 20.0, scanner: Scanner = SCANNER) -> SeriesQuality:
+def a_quality(
+    noise_hu: float = 20.0, scanner: Scanner = SCANNER, texture_per_mm: float = 0.25
+) -> SeriesQuality:
     """A chest as it is usual."""
     measured = VolumeQuality(
         noise_hu=noise_hu,
-        texture_per_mm=0.25,
+        texture_per_mm=texture_per_mm,
         tissue_hu=50.0,
         air_hu=-995.0,
         lung_share=0.3,
@@ -119,7 +121,9 @@ class Watched:
             keep_record(self.state, report.report_id, QUALITY, found)
         return report
 
-    def learnt(self, count: int = 30, scanner: Scanner = SCANNER) -> None:
+    def learnt(
+        self, count: int = 30, scanner: Scanner = SCANNER, texture_per_mm: float = 0.25
+    ) -> None:
         """A row that has counted so many usual series, which are not in the journal any more."""
         naming, library = Naming(site_key(self.state)), Library(self.state)
         entry = Entry(
@@ -129,7 +133,10 @@ class Watched:
         )
         turn = max((one.turn for one in library.all().entries), default=0)
         for number in range(count):
-            at, measured = BEGAN + timedelta(hours=number), a_quality(usual(number), scanner)
+            at, measured = (
+                BEGAN + timedelta(hours=number),
+                a_quality(usual(number), scanner, texture_per_mm),
+            )
             row = rows.counted(entry.row, measured, at, SHIPPED).row
             mark = hashlib.sha256(f"learnt {number} {scanner}".encode()).hexdigest()
             entry = entry.counted(row, turn + 1 + number, mark_of(mark), mark_of(mark[16:]))
@@ -146,9 +153,16 @@ class Watched:
         return entry
 
     def probed(
-        self, scanner: Scanner = SCANNER, series: int = 3, *, proposes: bool = False
+        self,
+        scanner: Scanner = SCANNER,
+        series: int = 3,
+        *,
+        proposes: bool = False,
+        change: datetime | None = None,
+        tuning: str | None = None,
     ) -> None:
-        """The child has probed so many series of a scanner: of four implants each it found two."""
+        """The child has probed so many series of a scanner, after a change of it and with a tuning:
+        of four implants each it found two."""
         one = ProbedSeries(
             series=uuid.UUID(int=1),
             bundle=BUNDLE.digest,
@@ -157,10 +171,21 @@ class Watched:
             found=(False, False, True, True),
             beside=2,
             extra=1,
+            change=change,
+            tuning=tuning,
         )
-        trials = (_trial(scanner),) if proposes else ()
+        trials = (_trial(scanner, change, tuning),) if proposes else ()
         kept = Probed(scanner=scanner, series=(one,) * series, trials=trials)
         probed.keep(self.state, kept)
+
+    def sharpened(self) -> Entry:
+        """A scanner that has always been sharper than another one, and for which a trial on
+        implants proposes to soften by 0.6 mm."""
+        self.learnt(30, OTHER)
+        self.learnt(30, SCANNER, 0.35)
+        self.probed(proposes=True)
+        (entry,) = (one for one in self.listed().today if one.row.key == SCANNER)
+        return entry
 
     def count(self, disk: Disk = DISK) -> None:
         """As an idle `work` does it, by a process that has just started."""
@@ -174,7 +199,7 @@ class Watched:
         return {entry.row.key.kernel: entry.row.n for entry in self.listed().today}
 
 
-def _trial(scanner: Scanner) -> Trial:
+def _trial(scanner: Scanner, change: datetime | None, tuning: str | None) -> Trial:
     """One that proposes a tuning."""
     proposal = Proposal(
         scanner=scanner,
@@ -190,7 +215,9 @@ def _trial(scanner: Scanner) -> Trial:
         beside=1.0,
         beside_tuned=0.9,
     )
-    return Trial(bundle=BUNDLE.digest, at=BEGAN, series=20, proposal=proposal)
+    return Trial(
+        bundle=BUNDLE.digest, tuning=tuning, change=change, at=BEGAN, series=20, proposal=proposal
+    )
 
 
 def settle(watching: Watching) -> None:

@@ -184,7 +184,7 @@ def write(subject: Subject, folder: Path) -> None:
 
 def figures(rows: Sequence[ProbedSeries]) -> dict[str, Any]:
     """Of some series: what the device would say."""
-    said = probed.performance(rows, rows[0].bundle)
+    said = probed.performance(rows, trial.Setting(rows[0].bundle))
     return (
         {} if said is None else said.model_dump(mode="json", exclude={"bundle", "since", "until"})
     )

@@ -6,6 +6,7 @@ fails would stop an update or a script that has nothing to do with it.
 
 from __future__ import annotations
 
+from appliance.errors import ScansideError
 from appliance.verbs.checks.check import Check, Device
 
 NAME = "scanners"
@@ -15,7 +16,7 @@ SHOWN = 5
 
 def scanners(device: Device) -> Check:
     """What is usual of each scanner, and what changed."""
-    from appliance.store import library  # noqa: PLC0415
+    from appliance.store import library, tunings  # noqa: PLC0415
     from appliance.store.library import Library  # noqa: PLC0415
 
     listed = Library(device.settings.state).all()
@@ -35,6 +36,11 @@ def scanners(device: Device) -> Check:
     if listed.unreadable or listed.damaged:
         texts.append(f"{len(listed.unreadable) + len(listed.damaged)} files could not be read")
         remedies.append(f"Look at, then delete: {device.settings.state}/library/*.damaged")
+    try:
+        tunings.in_force(device.settings.state)
+    except ScansideError as e:
+        texts.append(f"no series is tuned: {e.text}")
+        remedies.append(e.remedy)
     if remedies:
         texts[0] = f"warning: {texts[0]}"
     return Check(name=NAME, ok=True, text="\n".join(texts), remedy="\n".join(remedies))

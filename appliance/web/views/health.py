@@ -47,6 +47,8 @@ class Line:
     detail: str = ""
     """In the words of the part that says it, which are English."""
     remedy: str = ""
+    why: tuple[Phrase, ...] = ()
+    """Codes of closed lists, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,10 +288,11 @@ def _phantoms(seen: Looked) -> Iterator[Line]:
             }
         known = [part for part in (one.scanner.model, one.scanner.kernel) if part != UNKNOWN]
         name = Phrase("health.phantom", {"scanner": " ".join(known) or UNKNOWN})
-        codes = ", ".join(
-            [*(code.value for code in one.codes), *(reason.value for reason in one.reasons)]
+        why = (
+            *(Phrase(f"room.phantom.{code.value}") for code in one.codes),
+            *(Phrase(f"reasons.what.{reason.value}") for reason in one.reasons),
         )
-        yield Line(sign, name, Phrase(f"health.phantom_{one.verdict}", values), codes)
+        yield Line(sign, name, Phrase(f"health.phantom_{one.verdict}", values), why=why)
 
 
 def is_silent(one: Sender, now: float) -> bool:

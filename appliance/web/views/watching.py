@@ -6,15 +6,20 @@ Rules
 - A row for which a person has decided something that `work` has not obeyed yet says so, and offers
   no second decision.
 - Beside a row of today stands what implants say of it (appliance/probe): of the bundle and tuning
-  with which it was probed last, and what the newest trial proposes for these.
+  with which it was probed last since its last change, and how many series were probed before.
+- What a trial proposes stands there until a person accepts it, with why it cannot be accepted where
+  that is so (quality/offered.py); what was accepted stands there while it is in force.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, Literal
 
+from appliance.errors import ScansideError
+from appliance.quality import offered, trial
 from appliance.quality import probed as of_implants
 from appliance.series.scanner import shown as shown_key
 from appliance.store import library
@@ -23,7 +28,8 @@ from appliance.store.rows import AuditRow
 from appliance.watching.alarm import Alarm, Test
 from appliance.watching.probe import OfSize, Performance, Probed, Share
 from appliance.watching.proposal import Proposal
-from appliance.watching.scanner import UNKNOWN, Scanner
+from appliance.watching.scanner import UNKNOWN
+from appliance.watching.tuning import Tuning
 from appliance.web.text.say import Say
 from appliance.web.views.light import Sign
 from appliance.web.views.phrase import Phrase
@@ -68,8 +74,15 @@ class ShownRow:
     stopped: bool
     waits: bool
     """For `work` to obey what a person has decided."""
+    former: bool
     implants: tuple[Phrase, ...]
     """How many were found; none where the scanner was not probed."""
+    tunings: tuple[Phrase, ...] = ()
+    """What is proposed, and what is in force."""
+    offers_mm: str = ""
+    """The softening that can be accepted; empty: none."""
+    tuned: bool = False
+    """Whether one is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,7 @@ class ShownLibrary:
     rows: tuple[ShownRow, ...]
     damaged: int
     """Files that could not be read."""
+    tunings_damaged: bool = False
 
     @property
     def probed(self) -> bool:
@@ -87,17 +101,29 @@ class ShownLibrary:
         return any(row.implants for row in self.rows)
 
 
-def shown(listed: Listed, acts: Sequence[AuditRow], probed: Sequence[Probed] = ()) -> ShownLibrary:
-    """acts: of the audit, the oldest first. probed: what is kept of implants (store/probed.py)."""
+def shown(
+    listed: Listed,
+    acts: Sequence[AuditRow],
+    probed: Sequence[Probed] = (),
+    in_force: Sequence[Tuning] | None = (),
+) -> ShownLibrary:
+    """acts: of the audit, the oldest first. probed: what is kept of implants (store/probed.py).
+    in_force: tunings; None where they cannot be read."""
     gone = {one.name for one in library.stopped(listed.entries)}
-    implants = {one.scanner: _implants(one) for one in probed}
-    rows = [
-        _row(one, acts, implants, stopped=one.name in gone)
-        for one in _ordered(listed.entries, gone)
-    ]
+    implants = {one.scanner: one for one in probed}
+    rows = []
+    for one in _ordered(listed.entries, gone):
+        row = _row(one, acts, stopped=one.name in gone)
+        if not one.former:
+            known = implants.get(one.row.key) or Probed(scanner=one.row.key)
+            row = replace(row, implants=_implants(known, trial.change(one.row, known)))
+            if in_force is not None:
+                row = _tuned(row, one, listed, known, in_force)
+        rows.append(row)
     damaged = len(listed.unreadable) + len(listed.damaged)
-    ill = damaged or any(row.sign == "look" for row in rows)
-    return ShownLibrary("look" if ill else "ok" if rows else "quiet", tuple(rows), damaged)
+    ill = damaged or in_force is None or any(row.sign == "look" for row in rows)
+    sign: Sign = "look" if ill else "ok" if rows else "quiet"
+    return ShownLibrary(sign, tuple(rows), damaged, in_force is None)
 
 
 def _ordered(entries: Sequence[Entry], gone: set[str]) -> list[Entry]:
@@ -109,13 +135,7 @@ def _ordered(entries: Sequence[Entry], gone: set[str]) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-def _row(
-    entry: Entry,
-    acts: Sequence[AuditRow],
-    implants: Mapping[Scanner, tuple[Phrase, ...]],
-    *,
-    stopped: bool,
-) -> ShownRow:
+def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
     row = entry.row
     sign = "quiet" if entry.former else "look" if stopped else _SIGN[row.state]
     state = "drift.former" if entry.former else f"drift.state.{row.state}"
@@ -129,20 +149,45 @@ def _row(
         alarms=() if entry.former else tuple(map(_alarm, row.alarms)),
         stopped=stopped,
         waits=not entry.former and bool(library.pending(acts, entry)),
-        implants=() if entry.former else implants.get(row.key, ()),
+        former=bool(entry.former),
+        implants=(),
     )
 
 
-def _implants(probed: Probed) -> tuple[Phrase, ...]:
-    found = of_implants.newest(probed)
+def _tuned(
+    shown: ShownRow, entry: Entry, listed: Listed, known: Probed, in_force: Sequence[Tuning]
+) -> ShownRow:
+    """With what is proposed for it, and what is in force."""
+    found = offered.of_scanner(entry.row.key, in_force)
+    said = [_in_force(one) for one in found]
+    stands = offered.standing(known, entry.row, in_force)
+    if stands is None or stands.proposal is None:
+        return replace(shown, tunings=tuple(said), tuned=bool(found))
+    offers_mm = f"{stands.proposal.soften_mm:g}"
+    said.append(_proposed(stands.proposal))
+    former, others = listed.former_of(entry), listed.others_than(entry)
+    try:
+        offered.made(known, entry.row, in_force, former=former, others=others)
+        said.append(Phrase("drift.tune_how", {"row": entry.id}))
+    except ScansideError as e:
+        offers_mm = ""
+        said.append(Phrase(f"drift.tune_not.{e.code}"))
+    return replace(shown, tunings=tuple(said), offers_mm=offers_mm, tuned=bool(found))
+
+
+def _in_force(one: Tuning) -> Phrase:
+    values = {"mm": f"{one.soften_mm:g}", "per_mm": f"{one.from_per_mm:g}"}
+    return Phrase("drift.tuned", values)
+
+
+def _implants(known: Probed, change: datetime | None) -> tuple[Phrase, ...]:
+    """What implants say since the last change of a scanner."""
+    before = sum(bool(one.found) and one.change != change for one in known.series)
+    said = [Phrase("drift.implants_before", {"series": before})] if before else []
+    found = of_implants.newest(known, change)
     if found is None:
-        return ()
-    said = [_found(found), *map(_of_size, found.by_size)]
-    for trial in probed.trials[-1:]:
-        same = (trial.bundle, trial.tuning) == (found.bundle, found.tuning)
-        if trial.proposal is not None and same:
-            said.append(_proposed(trial.proposal))
-    return tuple(said)
+        return tuple(said)
+    return (_found(found), *map(_of_size, found.by_size), *said)
 
 
 def _found(found: Performance) -> Phrase:

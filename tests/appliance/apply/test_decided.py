@@ -11,7 +11,8 @@ from appliance.apply import decided
 from appliance.apply.notes import Notes
 from appliance.apply.requests import Answer, Requests
 from appliance.settings import Update
-from appliance.store.library import ACCEPT, ACKNOWLEDGE, ACTS, WATCH
+from appliance.store import tunings
+from appliance.store.library import ACCEPT, ACKNOWLEDGE, ACTS, REFUSED, WATCH, WITHDRAW
 from rigs.watched import Watched, watched
 
 ANNA = "anna@socket"
@@ -48,6 +49,22 @@ def test_it_is_in_the_audit_of_the_stages_and_work_obeys_it(
     assert (row.actor, row.detail) == (ANNA, {"row": entry.id})
     device.count()
     assert device.listed().today[0].row.alarms == ()
+
+
+def test_a_tuning_is_accepted_and_taken_back_and_what_is_refused_is_in_the_audit(
+    device: Watched,
+) -> None:
+    entry = device.sharpened()
+    for verb, count in (("drift_tune", 1), ("drift_withdraw", 0)):
+        answer = ask(device, f'{{"verb": "{verb}", "row": "{entry.id}"}}')
+        assert (answer.ok, answer.text) == (True, entry.id)
+        device.count()
+        assert len(tunings.in_force(device.state)) == count
+    assert ask(device, f'{{"verb": "drift_withdraw", "row": "{entry.id}"}}').ok
+    device.count()
+    (row,) = device.journal.audit.of((REFUSED,))
+    assert row.detail == {"row": entry.id, "act": WITHDRAW, "code": "no_tuning"}
+    assert ask(device, '{"verb": "drift_tune", "row": "ffffffffffffffff"}').code == "row_unknown"
 
 
 def test_what_has_no_alarm_or_is_no_row_is_refused(device: Watched) -> None:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from appliance.quality import library, windows
+from appliance.quality import library, trial, windows
 from appliance.quality.prior import SHIPPED
 from appliance.watching.alarm import Alarm, Statistic
+from appliance.watching.probe import Probed
 from appliance.watching.quality import Outputs, RadiographQuality, SeriesQuality, VolumeQuality
 from appliance.watching.row import PAST, RECENT, Row
 from appliance.watching.scanner import Scanner
@@ -192,6 +193,22 @@ def test_studies_of_which_nothing_was_measured_end_no_learning_time() -> None:
     for _ in range(windows.FIRST):
         sender.sent(_radiograph(sender.rng, 0.5))
     assert len(sender.row.windows[Statistic.MEAN].reference) == windows.FIRST
+
+
+def test_a_row_says_since_when_the_change_was_that_a_person_decided_of_last(sender: Sender) -> None:
+    assert sender.row.changes == ()
+    sender.send(sender.volume(tissue_hu=120.0))
+    first = [one.since for one in sender.row.alarms]
+    sender.row = library.acknowledged(sender.row, AT)
+    assert list(sender.row.changes) == first
+    assert library.acknowledged(sender.row, AT).changes == sender.row.changes, "nothing was open"
+    sender.send(sender.volume(tissue_hu=120.0, air_hu=-900.0))
+    second = [one.since for one in sender.row.alarms]
+    assert first != second
+    new, old = library.accepted(sender.row, sender.row.alarms[0], AT)
+    assert list(new.changes) == list(old.changes) == second
+    nothing_yet = Probed(scanner=new.key)
+    assert trial.change(new, nothing_yet) == second[-1], "where no series was probed meanwhile"
 
 
 def test_an_alarm_that_is_not_open_cannot_be_accepted(sender: Sender) -> None:

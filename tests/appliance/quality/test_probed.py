@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from appliance.quality import probed
 from appliance.quality.probed import Ball
+from appliance.quality.trial import Setting
 from appliance.report import Finding
 from appliance.watching.probe import ProbedSeries, Tuned
 from training.judge.froc import Places, verdicts_of
@@ -91,7 +92,7 @@ def test_figures_are_of_one_bundle_and_by_size() -> None:
         series([True, True, True], [4.5, 7.9, 20.0]),
         series([False] * 3, bundle=OTHER),
     ]
-    found = probed.performance(rows, BUNDLE)
+    found = probed.performance(rows, Setting(BUNDLE))
     assert found is not None
     assert (found.series, found.sensitivity.implants, found.extra_per_series) == (2, 6, 0.5)
     assert found.sensitivity.value == pytest.approx(5 / 6, abs=1e-4)
@@ -100,11 +101,11 @@ def test_figures_are_of_one_bundle_and_by_size() -> None:
         (6.0, 8.0, 0.5),
         (8.0, None, 1.0),
     ]
-    assert probed.performance(rows, "c" * 64) is None
+    assert probed.performance(rows, Setting("c" * 64)) is None
 
 
 def test_a_series_without_an_implant_says_nothing() -> None:
-    assert probed.performance([series([])], BUNDLE) is None
+    assert probed.performance([series([])], Setting(BUNDLE)) is None
 
 
 def test_few_series_are_worth_no_more_than_their_number() -> None:

@@ -171,22 +171,13 @@ def test_a_scanner_has_one_trial_at_first_and_another_after_a_while() -> None:
     )
 
 
-def row(open_: Sequence[datetime] = (), past: Sequence[datetime] = ()) -> Row:
-    """A row of the library with alarms, open and acknowledged."""
-
-    def alarms(days: Sequence[datetime]) -> tuple[Alarm, ...]:
-        return tuple(
-            Alarm(
-                statistic=Statistic.SKIN,
-                test="cusum",
-                size=4,
-                since=day,
-                cause=Cause.SHARPER_KERNEL,
-            )
-            for day in days
-        )
-
-    return Row(key=SCANNER, since=NOON, alarms=alarms(open_), past=alarms(past))
+def row(open_: Sequence[datetime] = (), closed: Sequence[datetime] = ()) -> Row:
+    """A row of the library with open alarms, or after those that a person closed last."""
+    alarms = tuple(
+        Alarm(statistic=Statistic.SKIN, test="cusum", size=4, since=day, cause=Cause.SHARPER_KERNEL)
+        for day in open_
+    )
+    return Row(key=SCANNER, since=NOON, alarms=alarms, changes=tuple(closed))
 
 
 def test_after_an_alarm_the_trial_begins_anew_with_the_series_since() -> None:
@@ -213,11 +204,11 @@ def test_a_change_is_the_same_until_the_next_alarm() -> None:
     known = probed([one.model_copy(update={"change": DAYS[1]}), first])
     same = (
         row([DAYS[1], DAYS[2]]),  # another statistic says so too
-        row(past=[DAYS[0], DAYS[1], DAYS[2]]),  # a person has acknowledged both
-        row(),  # a person has accepted it: a new row
+        row(closed=[DAYS[1], DAYS[2]]),  # a person has acknowledged both, or accepted one
+        row(),  # the row began anew
         None,  # the row had to go
     )
     assert [trial.change(each, known) for each in same] == [DAYS[1]] * len(same)
-    assert trial.change(row([DAYS[3]], past=[DAYS[1]]), known) == DAYS[3]
-    assert trial.change(row(past=[DAYS[2], DAYS[3]]), known) == DAYS[3], "of an alarm in between"
+    assert trial.change(row([DAYS[3]], closed=[DAYS[1]]), known) == DAYS[3]
+    assert trial.change(row(closed=[DAYS[2], DAYS[3]]), known) == DAYS[3], "of an alarm in between"
     assert trial.change(row(), probed([])) is None

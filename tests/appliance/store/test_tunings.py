@@ -45,6 +45,17 @@ def test_what_is_withdrawn_is_known_and_not_in_force(tmp_path: Path) -> None:
     assert len(tunings.kept(tmp_path)) == 1
 
 
+def test_one_takes_the_place_of_another_in_one_write(tmp_path: Path) -> None:
+    tunings.accept(tmp_path, of(0.6), AT)
+    tunings.accept(tmp_path, of(0.8), LATER, instead_of=[of(0.6).digest])
+    assert tunings.in_force(tmp_path) == (of(0.8),)
+    first, second = tunings.kept(tmp_path)
+    assert (first.withdrawn, second.withdrawn) == (LATER, None)
+    with pytest.raises(StateUnusable):
+        tunings.accept(tmp_path, of(1.0), LATER, Full(), instead_of=[of(0.8).digest])
+    assert tunings.in_force(tmp_path) == (of(0.8),)
+
+
 @pytest.mark.parametrize(
     "data",
     [

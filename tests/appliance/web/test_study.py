@@ -262,5 +262,6 @@ def test_a_phantom_that_failed_is_said_with_what_to_do_and_stands_in_the_trend(
     for said in (banner, what, remedy):
         assert said in text, said
     assert figures in health
-    assert "water_hu" in health
+    assert what in health
+    assert "water_hu" not in health, "no code"
     assert "Box &lt;b&gt;" in health

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import library
-from appliance.store.library import ACCEPT, ACTS
+from appliance.store import library, tunings
+from appliance.store.library import ACCEPT, ACTS, TUNE
 from appliance.web.text import say
 from rigs import web
 from rigs.watched import SCANNER, Watched, watched
@@ -64,6 +64,48 @@ def test_the_page_says_how_many_implants_were_found(tmp_path: Path, language: st
     for one in said:
         assert one in after
         assert one not in before
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_service_accepts_what_is_proposed_and_takes_it_back(tmp_path: Path, language: str) -> None:
+    words = say.speaker(say.texts(language))
+    state = tmp_path / "state"
+    with watched(state) as device, web.running(state) as page:
+        entry = device.sharpened()
+        spoken = {"accept-language": language}
+        with page.logged_in("technologist", headers=spoken) as browser:
+            text = html.unescape(browser.get("/health").text)
+            assert words("drift.tune_how", row=entry.id) in text
+            assert 'value="tune"' not in text
+            key = web.csrf(browser, "/health")
+            sent = {"csrf": key, "row": entry.id, "verb": "tune", "mm": "0.6"}
+            assert browser.post("/health/watch", data=sent).status_code == 403
+        with page.logged_in("service", headers=spoken) as browser:
+            assert words("drift.tune", mm="0.6") in html.unescape(browser.get("/health").text)
+            key = web.csrf(browser, "/health")
+            for odd in ({"mm": "0.8"}, {"mm": ""}, {"verb": "withdraw"}, {"verb": "accept"}):
+                sent = {"csrf": key, "row": entry.id, "verb": "tune", "mm": "0.6", **odd}
+                assert browser.post("/health/watch", data=sent).status_code == 400
+            assert device.journal.audit.of(ACTS) == []
+            sent = {"csrf": key, "row": entry.id, "verb": "tune", "mm": "0.6"}
+            assert browser.post("/health/watch", data=sent).status_code == 303
+            (act,) = device.journal.audit.of(ACTS)
+            assert (act.action, act.detail["role"], act.detail["soften_mm"]) == (
+                TUNE, "service", "0.6",
+            )  # fmt: skip
+            assert 'value="tune"' not in browser.get("/health").text, "it waits"
+            device.count()
+            text = html.unescape(browser.get("/health").text)
+            assert words("drift.tuned", mm="0.6", per_mm="0.3") in text
+            assert browser.post("/health/watch", data=sent).status_code == 400, "once"
+            sent = {"csrf": key, "row": entry.id, "verb": "withdraw", "mm": ""}
+            assert browser.post("/health/watch", data=sent).status_code == 303
+            device.count()
+            assert tunings.in_force(state) == ()
+            (state / tunings.NAME).write_bytes(b"{")
+            text = html.unescape(browser.get("/health").text)
+            assert words("drift.tunings_damaged") in text
+            assert 'value="tune"' not in text
 
 
 def test_service_accepts_a_change_once_and_nobody_else_may(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ COUNTED = {
     "compared.doubling_not_under": ("days",),
     "drift.counted": ("n", "at"),
     "drift.damaged": ("count",),
+    "drift.implants_before": ("series",),
     "feedback.comments": ("count",),
     "feedback.counted": ("scans", "begun", "marks", "missed", "unscored"),
     "feedback.image": ("number", "count"),

@@ -1,4 +1,4 @@
-"""What a page says of reasons: each code, in both languages."""
+"""What a page says of codes of closed lists: each of them, in both languages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import pytest
 from appliance.reasons import REMEDIES, Code
 from appliance.report import PLACE_OF, Doubt
 from appliance.room.codes import WHAT_TO_DO, FlagCode
+from appliance.watching import qa
+from appliance.watching.alarm import Cause, Statistic
+from appliance.watching.qa import QaCode, Verdict
+from appliance.watching.row import State
 from appliance.web.text import say
 
 LANGUAGES = say.LANGUAGES
@@ -34,6 +38,31 @@ def test_every_code_kind_and_doubt_has_its_words(language: say.Language) -> None
         assert texts[f"study.kind.{kind}"]
     for doubt in get_args(Doubt):
         assert texts[f"study.doubt.{doubt}"]
+
+
+CODES = {
+    "drift.statistic": [one.value for one in Statistic],
+    "drift.cause": [one.value for one in Cause],
+    "drift.do": [one.value for one in Cause],
+    "drift.state": get_args(State),
+    "drift.tune_not": ["texture_unknown", "texture_not_sharper"],
+    "room.phantom": [one.value for one in QaCode],
+    "room.phantom_remedy": [one.value for one in QaCode],
+    "health": [f"phantom_{one}" for one in get_args(Verdict)],
+}
+"""Texts begin with this -> the codes that follow, of scanners and of water phantoms."""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_code_of_scanners_and_phantoms_has_its_words(language: say.Language) -> None:
+    texts = say.texts(language)
+    for begins, codes in CODES.items():
+        assert codes
+        for code in codes:
+            said = texts[f"{begins}.{code}"]
+            assert code not in said.split() or "_" not in code, "in words"
+    english = say.texts("en")
+    assert {code: english[f"room.phantom_remedy.{code.value}"] for code in QaCode} == qa.WHAT_TO_DO
 
 
 def test_the_chinese_texts_are_chinese_and_name_the_same_commands() -> None:

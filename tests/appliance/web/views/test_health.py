@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from appliance.host.facts import Facts
+from appliance.reasons import Code
 from appliance.report import BundleRef
 from appliance.store.conditions import Condition, State
 from appliance.store.events import ArchiveAway, ArchiveReached, BrokerAway, Engine, Happened
 from appliance.store.heartbeat import REMEDIES, Trouble, TroubleCode
 from appliance.store.rows import Queue, Sender
+from appliance.watching.qa import QaCode, QaRecord
+from appliance.watching.scanner import Scanner
 from appliance.web.views import health
 from appliance.web.views.health import Certificate, Line, Looked
 from appliance.web.views.phrase import Phrase
@@ -172,3 +176,21 @@ def test_an_overdue_phantom_is_reminded_of_and_without_the_setting_never() -> No
     assert "health.phantom_next" not in lines(looked())
     never = lines(looked(phantom_days=7.0))["health.phantom_next"]
     assert (never.sign, never.text.key) == ("look", "health.phantom_never")
+
+
+def test_what_is_wrong_with_a_phantom_is_said_in_words() -> None:
+    record = QaRecord(
+        report_id=uuid.UUID(int=1),
+        study="a" * 32,
+        at=datetime.fromtimestamp(NOW, timezone.utc),
+        scanner=Scanner(),
+        bundle=BundleRef(name="water-qa", version="1.0.0", digest="b" * 64),
+        input_digest="c" * 64,
+        verdict="failed",
+        codes=(QaCode.WATER_HU, QaCode.TILT),
+        reasons=(Code.NO_PHANTOM,),
+    )
+    line = lines(looked(phantoms=(record,)))["health.phantom"]
+    keys = ["room.phantom.water_hu", "room.phantom.tilt", "reasons.what.no_phantom"]
+    assert [one.key for one in line.why] == keys
+    assert line.detail == ""
