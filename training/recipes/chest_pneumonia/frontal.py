@@ -2,7 +2,7 @@
 
     python -m training.recipes.chest_pneumonia.frontal [--name pneumonia-frontal] [--steps 300] ...
 
-Writes `last.pt` (learned from all eight CTs), `fold-K/last.pt` (two CTs left out), `float.onnx`,
+Writes `last.pt` (learned from all CTs), `fold-K/last.pt` (two CTs left out), `float.onnx`,
 `frontal.json` (the head) and `metrics.json` (figures, sources) to the run's folder, and prints the
 figures.
 
@@ -37,7 +37,6 @@ from training.networks import parameter_count
 from training.networks.radiograph import LogitAlone, RadiographNet
 from training.read.datasets import read_medmnist
 from training.read.folders import shared_folder, work_folder
-from training.read.shared_series import TRAINING_SERIES
 from training.read.volume import F64
 from training.recipes.chest_pneumonia import frontal_lessons as lessons
 from training.recipes.chest_pneumonia import projections, teacher
@@ -59,13 +58,12 @@ from training.ship.onnx_file import exported, require_parity
 from training.ship.provenance import file_source
 
 MOST_PARAMETERS = 50_000
-FOLDS = (
-    ("R01-001", "A0002"),
-    ("C3N-00247", "LIDC-IDRI-0004"),
-    ("A0001", "LIDC-IDRI-0005"),
-    ("LIDC-IDRI-0003", "LIDC-IDRI-0021"),
+HOSTS = (
+    *("R01-001", "A0002", "C3N-00247", "LIDC-IDRI-0004"),
+    *("A0001", "LIDC-IDRI-0005", "LIDC-IDRI-0003", "LIDC-IDRI-0021"),
 )
-"""The CTs that a fold's network leaves out."""
+LEFT_OUT = 2
+"""CTs that a fold's network has not seen: neighbours in the list."""
 SOURCE = "PneumoniaMNIST 28 px, train (MedMNIST v2; chest radiographs of Kermany et al., Cell 2018)"
 
 
@@ -85,6 +83,7 @@ class Knobs:
     decay: float = 0.05  # AdamW weight decay
     ema: float = 0.99
     smooth: float = 0.02  # label smoothing
+    hosts: str = ",".join(HOSTS)  # the CTs, in the order of their folds
     from_ct: float = 0.4  # share of pictures that are of CTs, where a class has both
     each: int = 96  # pictures of a class that are made of a CT
     blanks: int = 1000
@@ -191,7 +190,8 @@ def main() -> None:
     folder = work_folder(k.name)
     data = load(shared_folder() / FILE)
     rows, val = apart(data, len(read_medmnist(shared_folder() / FILE)["train"].labels))
-    shown = shown_to(k, data.images[rows], list(TRAINING_SERIES))
+    hosts = k.hosts.split(",")
+    shown = shown_to(k, data.images[rows], hosts)
     print(f"{parameter_count(network(k))} parameters, {len(rows)} radiographs", flush=True)
     of_val = lessons.of_radiographs(np.random.default_rng(k.seed + 1), data.images[val])
     of_val = {**of_val, "blank": lessons.blanks(np.random.default_rng(k.seed + 2), k.blanks)}
@@ -202,14 +202,17 @@ def main() -> None:
     head = {"output": "logit", "threshold": real.threshold}
     (folder / "frontal.json").write_text(json.dumps(head, indent=1) + "\n")
     bodies: list[Judged] = []
-    for number, out in enumerate(FOLDS):
-        net = train(k, shown.without(out), folder / f"fold-{number + 1}")
+    for first in range(0, len(hosts), LEFT_OUT):
+        out = hosts[first : first + LEFT_OUT]
+        net = train(k, shown.without(out), folder / f"fold-{first // LEFT_OUT + 1}")
         threshold = kept_from(scores(net, of_val[FRONTAL]), k.keep)
-        bodies += [Judged(name, judged(net, shown.bodies[name]), threshold) for name in out]
+        bodies += [
+            Judged(Path(name).name, judged(net, shown.bodies[name]), threshold) for name in out
+        ]
     about = figures(real, bodies, data.labels[val], data.folds[val], k.keep)
     sources = [
         file_source(SOURCE, "CC BY 4.0", shared_folder() / FILE),
-        *learned.of_series(",".join(TRAINING_SERIES)),
+        *learned.of_series(k.hosts),
     ]
     metrics = {"knobs": asdict(k), "figures": about, "sources": sources}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")

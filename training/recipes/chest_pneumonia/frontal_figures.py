@@ -11,15 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from appliance.bundle.heads import FrontalHead
+from appliance.bundle.manifest import Figure
 from appliance.results import share
 from training.read.volume import F64
 from training.recipes.chest_pneumonia.frontal_lessons import FRONTAL, OTHERS
 from training.recipes.chest_pneumonia.pneumonia_mnist import I64
+from training.ship.provenance import figure
+from training.ship.source_folder import read_json
 
+PREFIX = "frontal_"
+"""Of the name of each figure on a card."""
 KEPT = (0.95, 0.98, 0.99, 0.995)
 """Shares of val of which the cross-fitted figure is printed."""
 
@@ -124,3 +131,45 @@ def table(found: Mapping[str, Any]) -> str:
     for keep, one in found["val_by_share"].items():
         lines.append(f"  for {keep}: {one['kept']:.4f} kept, threshold {one['threshold']:.6f}")
     return "\n".join(lines)
+
+
+def card(found: Mapping[str, Any]) -> dict[str, Figure | float]:
+    """The figures of a card."""
+    out: dict[str, Figure | float] = {}
+    for name, one in found["val"].items():
+        what = name if name.startswith("kept") else f"refused_{name}"
+        ends = [round(one["low"], 4), round(one["high"], 4)]
+        out[f"{PREFIX}val_{what}"] = figure(round(one["share"], 4), ends, one["n"])
+    for name, one in found["left_out"].items():
+        what = "kept" if name == FRONTAL else f"refused_{name}"
+        out[f"{PREFIX}left_out_ct_{what}"] = figure(round(one["share"], 4), None, one["n"])
+        out[f"{PREFIX}left_out_ct_{what}_worst_ct"] = round(one["worst"], 4)
+    return out
+
+
+def note(found: Mapping[str, Any]) -> str:
+    """What a card says of where the network comes from, and of its figures."""
+    return (
+        f"What tells frontal views: learned from train of PneumoniaMNIST and projections of CTs of "
+        f"eight adults; its threshold keeps {found['keep']:g} of val. Kept of val is cross-fitted "
+        "over the folds of val. Pictures of a CT are judged by doubles that left it and another "
+        "one out: they are many pictures of few patients, so they have no interval, and that of "
+        "the worst CT stands beside."
+    )
+
+
+@dataclass(frozen=True)
+class Told:
+    """A finished run of `frontal`."""
+
+    network: bytes
+    head: FrontalHead
+    card: Mapping[str, Figure | float]
+    note: str
+
+
+def read(run: Path) -> Told:
+    """What a run wrote; RunError where it did not."""
+    found = read_json(run / "metrics.json")["figures"]
+    head = FrontalHead.model_validate(read_json(run / "frontal.json"))
+    return Told((run / "float.onnx").read_bytes(), head, card(found), note(found))
