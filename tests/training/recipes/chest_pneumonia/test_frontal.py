@@ -143,3 +143,15 @@ def test_the_card_has_each_class_with_its_number() -> None:
     assert card["frontal_left_out_ct_refused_lateral_worst_ct"] == 0.75
     turned: Any = card["frontal_val_refused_turned"]
     assert turned.low < turned.value < turned.high
+
+
+def test_filled_lungs_are_denser_below_and_as_they_were_above() -> None:
+    healthy = body()
+    for seed in range(4):
+        ill = projections.filled(np.random.default_rng(seed), healthy)
+        more = ill.dense - healthy.dense
+        assert more.min() >= 0
+        assert more[healthy.lungs == 0].max() == 0
+        assert more[20:30].max() > 0.2
+        assert more[72:].max() == 0, "the tops are as they were"
+        assert ill.dense[healthy.lungs > 0].max() <= 1
