@@ -113,12 +113,12 @@ class Shown:
     def some(self, rng: np.random.Generator, name: str, from_ct: float) -> U8:
         """One picture of a class [28, 28]; every CT as often as another."""
         if name == "blank":
-            return self.blank[rng.integers(len(self.blank))]
+            return np.asarray(self.blank[rng.integers(len(self.blank))], np.uint8)
         have = [one[name] for one in self.bodies.values() if name in one]
         whole = self.radiographs.get(name)
         if whole is None or (have and rng.random() < from_ct):
             whole = have[rng.integers(len(have))]
-        return whole[rng.integers(len(whole))]
+        return np.asarray(whole[rng.integers(len(whole))], np.uint8)
 
 
 def drawer(shown: Shown, k: Knobs) -> Callable[[np.random.Generator], Batch]:

@@ -78,7 +78,7 @@ def of_radiographs(rng: np.random.Generator, images: U8) -> Pictures:
 
 def of_body(rng: np.random.Generator, body: Body, each: int) -> Pictures:
     """Of a CT, `each` pictures of a class, from ANGLES angles; no abdomen where the CT shows too
-    little of it."""
+    little of it. Half of the frontal ones have filled lungs (rule 5 of projections.py)."""
     seen = {
         name: [projected(body, _angle(rng, low, high)) for _ in range(min(ANGLES, each))]
         for name, low, high in (
@@ -92,6 +92,12 @@ def of_body(rng: np.random.Generator, body: Body, each: int) -> Pictures:
         for name, some in seen.items()
     }
     front = [seen[FRONTAL][i % len(seen[FRONTAL])] for i in range(each)]
+    ill = [
+        projected(projections.filled(rng, body), _angle(rng, 0, FRONTAL_TO))
+        for _ in range(min(ANGLES, max(1, each // 2)))
+    ]
+    for i in range(1, each, 2):
+        found[FRONTAL][i] = projections.chest(rng, ill[i // 2 % len(ill)])
     abdomens = [projections.abdomen(rng, one) for one in front]
     if shown := [picture for picture in abdomens if picture is not None]:
         found["abdomen"] = np.stack(shown)
@@ -124,7 +130,7 @@ def _clouds(rng: np.random.Generator) -> F32:
 
 
 def _gradient(rng: np.random.Generator) -> F32:
-    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]  # type: ignore[misc]
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     angle = rng.uniform(0, 2 * np.pi)
     ramp = y * np.sin(angle) + x * np.cos(angle) + rng.uniform(-1, 1) * (y**2 + x**2)
     noise = rng.normal(0, 0.02, ramp.shape)
@@ -132,7 +138,7 @@ def _gradient(rng: np.random.Generator) -> F32:
 
 
 def _opening(rng: np.random.Generator) -> F32:
-    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]  # type: ignore[misc]
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     ry, rx = rng.uniform(0.3, 0.95, 2)
     middle = rng.uniform(-0.3, 0.3, 2)
     dy, dx = np.abs(y - middle[0]) / ry, np.abs(x - middle[1]) / rx

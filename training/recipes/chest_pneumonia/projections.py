@@ -13,11 +13,13 @@ Rules.
 4. The abdomen is what lies below the lungs: from where they are at most `LITTLE` of their widest
    slice, or lower. A chest CT has a few centimetres of it. So half of the pictures show these as
    they are, cut narrow, and half the whole width of the body, drawn out along it.
+5. A diseased chest is a chest: `filled` takes the air out of the lower part of the lungs, as much
+   as a large pneumonia does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -68,6 +70,21 @@ def body(shared: Path, name: str, cache: Path) -> Body:
     if not inside.any():
         raise DataError(f"{volume.name}: no lungs in it")
     return Body(Path(name).name, np.asarray(dense, np.float32), inside)
+
+
+def filled(rng: np.random.Generator, one: Body) -> Body:
+    """The body with one lower zone or both filled (rule 5)."""
+    rows = np.flatnonzero(one.lungs.any((1, 2)))
+    x = np.arange(one.lungs.shape[2])
+    middle = float((one.lungs.sum((0, 1)) * x).sum() / one.lungs.sum())
+    share = np.zeros_like(one.lungs)
+    sides = [x < middle, x >= middle]
+    for side in sides if rng.random() < 0.5 else [sides[rng.integers(2)]]:
+        top = rows[0] + rng.uniform(0.3, 0.85) * len(rows)
+        fades = np.clip((top - np.arange(len(one.lungs))) / 5, 0, 1)
+        share += rng.uniform(0.4, 1.0) * fades[:, None, None] * side
+    water = np.maximum(1.0 - one.dense, 0) * one.lungs * share
+    return replace(one, dense=np.asarray(one.dense + water, np.float32))
 
 
 def projected(one: Body, degrees: float) -> Projected:
