@@ -49,6 +49,7 @@ class Code(str, Enum):
     AGE_UNKNOWN = "age_unknown"
     SPECIES = "species"
     NO_LUNGS = "no_lungs"
+    NOT_FRONTAL = "not_frontal"
     # set aside by name or for a better series: not_analysed
     LOCALIZER = "localizer"
     DERIVED = "derived"
@@ -140,6 +141,7 @@ REMEDIES: dict[Code, str] = {
     Code.AGE_UNKNOWN: "Send the images with the age or birth date of the patient; 0 years and above 120 are no age.",
     Code.SPECIES: "The installed bundles are meant for people alone.",
     Code.NO_LUNGS: "No lungs were found in the images: send a chest CT.",
+    Code.NOT_FRONTAL: "Read the image by eye: it was not analysed, for it does not look like a frontal chest; if it is one, send it upright and uncropped, with bones bright.",
     Code.LOCALIZER: "Nothing to do: localizers are not analysed.",
     Code.DERIVED: "Nothing to do if the original series was sent as well.",
     Code.REFORMATTED: "Nothing to do if the original axial series was sent as well.",

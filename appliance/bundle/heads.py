@@ -54,6 +54,16 @@ class ClassifyHead(Record):
     views: Literal[1, 2, 4, 8] = 8
 
 
+class FrontalHead(Record):
+    """Logit [n] -> score = sigmoid(logit): an image below `threshold` is taken for no frontal chest
+    radiograph."""
+
+    head: Literal["frontal"] = "frontal"
+    version: Literal[1] = 1
+    output: str
+    threshold: float = Field(gt=0, lt=1)
+
+
 class CubeHead(Record):
     """One logit a cube: the 3D branch of the classifier."""
 

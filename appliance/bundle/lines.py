@@ -29,6 +29,7 @@ from appliance.bundle.heads import (
     CubeHead,
     DetectHead,
     DiseaseHead,
+    FrontalHead,
     Limit,
     MassHead,
     MeasureHead,
@@ -39,7 +40,7 @@ from appliance.bundle.water import WaterPhantom
 from appliance.preprocess.spec import RADIOGRAPH_OPS
 from appliance.report import ConformalBounds, Record, absent
 
-Role = Literal["segment", "propose", "classify", "cube", "mass", "measure", "displace"]
+Role = Literal["segment", "propose", "classify", "cube", "mass", "measure", "displace", "frontal"]
 EVERY = 512
 """The most findings that any line may report."""
 ADDED: Mapping[int, tuple[str, ...]] = {
@@ -97,6 +98,11 @@ class OfLine(Protocol):
     def inputs(self, role: str) -> int:
         """How many inputs the network of this role has: one image, or a pair of prior and
         current, say."""
+        ...
+
+    def fed_as(self, role: str) -> str:
+        """The role whose input the network of this role is given: its own, but where two networks
+        see one image."""
         ...
 
     def allows(self, role: str, ops: Set[str]) -> bool:
@@ -213,6 +219,9 @@ class SegmentProposeClassify(Record):
     def inputs(self, role: str) -> int:
         return 1
 
+    def fed_as(self, role: str) -> str:
+        return role
+
     def allows(self, role: str, ops: Set[str]) -> bool:
         """`crop` needs a mask, so networks that see the whole series have none; `patch` is for
         `classify` alone, `cube` for `cube` and `measure`."""
@@ -253,10 +262,13 @@ class ClassifyImage(Record):
     al., arXiv:1512.04150).
 
     Version 2: an image is sure or unsure by the bounds of `certainty`.
+
+    Version 3: a network of the role `frontal` sees the same image first; what it takes for no
+    frontal chest radiograph is not scored.
     """
 
     kind: Literal["classify"] = "classify"
-    version: Literal[1, 2] = 1
+    version: Literal[1, 2, 3] = 1
     finding: Literal["pneumonia"]
     output: str
     activation: str | None = None
@@ -264,12 +276,14 @@ class ClassifyImage(Record):
     bias: float = 0.0
     threshold: float = Field(ge=0, le=1)
     certainty: ConformalBounds | None = Field(default=None, exclude_if=absent)
+    frontal: FrontalHead | None = Field(default=None, exclude_if=absent)
 
     @model_validator(mode="after")
     def _of_its_version(self) -> ClassifyImage:
         """What a version added is not in a line of an earlier one."""
-        if self.version < 2 and self.certainty is not None:
-            raise ValueError(f"version {self.version} of the line has no 'certainty'")
+        for first, name in ((2, "certainty"), (3, "frontal")):
+            if self.version < first and getattr(self, name) is not None:
+                raise ValueError(f"version {self.version} of the line has no {name!r}")
         return self
 
     @property
@@ -301,10 +315,16 @@ class ClassifyImage(Record):
         return "0.2.0" if self.version > 1 else "0.0.0"
 
     def reads(self) -> dict[str, set[str]]:
-        return {"classify": {self.output, *((self.activation,) if self.activation else ())}}
+        found = {"classify": {self.output, *((self.activation,) if self.activation else ())}}
+        if self.frontal is not None:
+            found["frontal"] = {self.frontal.output}
+        return found
 
     def inputs(self, role: str) -> int:
         return 1
+
+    def fed_as(self, role: str) -> str:
+        return "classify"
 
     def allows(self, role: str, ops: Set[str]) -> bool:
         """`display` and `square`, perhaps `collimation` and `zscore`, and no other."""
@@ -314,7 +334,16 @@ class ClassifyImage(Record):
         return self.model_copy(update={"threshold": 0.0})
 
     def limits(self, accepts: Accepts) -> tuple[str, ...]:
-        said = ("Frontal views only; each image of a series has a score of its own.",)
+        said: tuple[str, ...] = (
+            "Frontal views only; each image of a series has a score of its own.",
+        )
+        if self.frontal is not None:
+            refused = (
+                "An image is not scored where a network of its own takes it for no frontal chest "
+                f"radiograph (score below {self.frontal.threshold:.4g}): it is named, and may be "
+                "one all the same."
+            )
+            said = (*said, refused)
         if (bounds := self.certainty) is None:
             return said
         ends = (bounds.with_from, bounds.without_to, self.threshold)

@@ -20,6 +20,7 @@ line, the line's own model says (bundle/lines.py):
    first that knows that.
 7. Only an int8 network says how it was quantised.
 8. Shapes are for a line that sees slices.
+9. Networks that are given one input have the same shapes of it and the same ops.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class Manifest(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
-        """Rules 1 to 6 and 8 at the top."""
+        """Rules 1 to 6, 8 and 9 at the top."""
         self._refuse_older()
         line: OfLine = self.line
         reads = line.reads()
@@ -208,6 +209,7 @@ class Manifest(Record):
             ops = {op.op for op in network.preprocess}
             if not line.allows(role, ops):
                 raise ValueError(f"network {role!r} cannot have these ops: {sorted(ops)}")
+        self._refuse_unlike_inputs()
         of_slices = {"spacing_mm", "cover_mm"} - self.accepts.model_fields_set
         if of_slices and line.sees_slices:
             raise ValueError(f"`accepts.{min(of_slices)}` is missing: the line sees slices")
@@ -225,6 +227,21 @@ class Manifest(Record):
         if strange := {g.network for g in self.goldens} - set(self.networks):
             raise ValueError(f"a golden case for an unknown network: {_shown(min(strange))}")
         return self
+
+    def _refuse_unlike_inputs(self) -> None:
+        """Rule 9 at the top."""
+        line: OfLine = self.line
+        by_role = {str(role): network for role, network in self.networks.items()}
+        for role in line.reads():
+            network, other = by_role[role], by_role.get(line.fed_as(role))
+            if other is None or network is other:
+                continue
+            shapes = [[(port.shape, port.dtype) for port in n.inputs] for n in (network, other)]
+            if shapes[0] != shapes[1] or network.preprocess != other.preprocess:
+                raise ValueError(
+                    f"network {role!r} must see what {line.fed_as(role)!r} sees: the same shape "
+                    "and ops"
+                )
 
     def _refuse_older(self) -> None:
         """Rule 6 at the top."""

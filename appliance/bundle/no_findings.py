@@ -10,7 +10,8 @@ Same = TypeVar("Same", bound="NoFindings")
 
 
 class NoFindings(Record):
-    """It looks for none: it finds no organ, and no score is high enough."""
+    """It looks for none: it finds no organ, no score is high enough, and no two of its networks see
+    one image."""
 
     @property
     def finds_organ(self) -> bool:
@@ -23,6 +24,9 @@ class NoFindings(Record):
     @property
     def least_score(self) -> float:
         return 1.0
+
+    def fed_as(self, role: str) -> str:
+        return role
 
     def every_finding(self: Same) -> Same:
         return self

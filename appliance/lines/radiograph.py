@@ -1,6 +1,6 @@
 """The line of radiographs, from images to findings: prepare, classify. Pure.
 
-    Radiograph -> View -> logit and activation map -> findings with their heat maps
+    Radiograph -> View -> frontal? -> logit and activation map -> findings with their heat maps
 
 `Radiographs` is the kind (lines/kind.py).
 
@@ -13,10 +13,12 @@ Rules.
    name or modality, such as a capture of the screen) is set aside as foreign beside one that is,
    however many there are: no image here waits for another or fills a gap. A radiograph that cannot
    be read refuses the series: it may be the one that shows something. So does another patient.
-3. Where the bundle has bounds of certainty, each finding is sure or unsure, and an image without
+3. Where the bundle has a network `frontal`, an image that it takes for no frontal chest radiograph
+   (score = sigmoid(logit), below its threshold) is not scored: it is left out as those of rule 2.
+4. Where the bundle has bounds of certainty, each finding is sure or unsure, and an image without
    one that is unsure is named in a limitation (interpret/certainty.py). One without a finding that
    is not named is sure. Older bundles say nothing of it.
-4. score = sigmoid(scale * logit + bias). The heat map is the network's class activation map as it
+5. score = sigmoid(scale * logit + bias). The heat map is the network's class activation map as it
    is, with the way from its cells to the pixels of the image as it was sent.
 """
 
@@ -233,10 +235,15 @@ def in_order(views: Sequence[View]) -> tuple[View, ...]:
 
 
 def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Analysis:
-    """Views `in_order` -> what is said of them."""
+    """Views `in_order` -> what is said of them; only reasons where none is frontal."""
     line = manifest.line_of(ClassifyImage)
-    judged = [_judged(one, line, backend) for one in views]
-    found = [i for i, one in enumerate(judged) if one.score >= line.threshold]
+    others = _not_frontal(views, line, backend)
+    left_out = select.summed_up(list(others.values()))
+    if len(others) == len(views):
+        return Analysis(reasons=left_out)
+    judged = {i: _judged(v, line, backend) for i, v in enumerate(views) if i not in others}
+    scored = [views[i] for i in judged]
+    found = [i for i, one in judged.items() if one.score >= line.threshold]
     found.sort(key=lambda i: (-judged[i].score, i))
     findings = []
     maps = []
@@ -258,19 +265,41 @@ def analyse(views: Sequence[View], manifest: Manifest, backend: Backend) -> Anal
             )
         )
     return Analysis(
-        limitations=(*_lossy(views), *_open_negatives(views, judged, line)),
+        limitations=(
+            *left_out,
+            *_lossy(scored),
+            *_open_negatives(scored, list(judged.values()), line),
+        ),
         findings=tuple(findings),
         maps=tuple(maps),
         scores=Scores(
             threshold=line.threshold,
-            candidates=tuple(Scored(score=s) for s in sorted(j.score for j in judged)[::-1]),
+            candidates=tuple(
+                Scored(score=s) for s in sorted(j.score for j in judged.values())[::-1]
+            ),
             certainty=line.certainty,
         ),
     )
 
 
+def _not_frontal(views: Sequence[View], line: ClassifyImage, backend: Backend) -> dict[int, Reason]:
+    """Rule 3: the places of images that are not scored, and why."""
+    if (head := line.frontal) is None:
+        return {}
+    found = {}
+    for i, one in enumerate(views):
+        outputs = backend.infer("frontal", Tensor(one.values, one.values.shape, None))
+        score = _sigmoid(float(_output("frontal", outputs, head.output, (1,))[0]))
+        if not score >= head.threshold:
+            where = _where(one.header)
+            text = f"{where}: it does not look like a frontal chest radiograph"
+            text += f" ({score:.4f}; at least {head.threshold:.4f} is wanted)"
+            found[i] = Reason(code=Code.NOT_FRONTAL, text=text, where=where)
+    return found
+
+
 def _certainty(score: float, line: ClassifyImage) -> dict[str, Any]:
-    """Rule 3: what a finding of this score says of it."""
+    """Rule 4: what a finding of this score says of it."""
     if line.certainty is None:
         return {}
     why = certainty.doubts(score, line.certainty)
@@ -280,7 +309,7 @@ def _certainty(score: float, line: ClassifyImage) -> dict[str, Any]:
 def _open_negatives(
     views: Sequence[View], judged: Sequence[_Judged], line: ClassifyImage
 ) -> tuple[Reason, ...]:
-    """Rule 3: images without a finding that are unsure, summed up."""
+    """Rule 4: images without a finding that are unsure, summed up."""
     if line.certainty is None:
         return ()
     without = [
@@ -301,26 +330,26 @@ class _Judged:
 def _judged(one: View, line: ClassifyImage, backend: Backend) -> _Judged:
     """What the network says of one image; alone, so that its neighbours change nothing."""
     outputs = backend.infer("classify", Tensor(one.values, one.values.shape, None))
-    logit = float(_output(outputs, line.output, (1,))[0])
+    logit = float(_output("classify", outputs, line.output, (1,))[0])
+    score = _sigmoid(line.scale * logit + line.bias)
     if line.activation is None:
-        return _Judged(_score(logit, line), None)
-    return _Judged(_score(logit, line), _output(outputs, line.activation, (1, 1, -1, -1))[0, 0])
+        return _Judged(score, None)
+    return _Judged(score, _output("classify", outputs, line.activation, (1, 1, -1, -1))[0, 0])
 
 
-def _score(logit: float, line: ClassifyImage) -> float:
-    x = line.scale * logit + line.bias
+def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else 1 - 1 / (1 + math.exp(x))
 
 
 def _output(
-    outputs: Mapping[str, NDArray[np.float32]], name: str, shape: tuple[int, ...]
+    role: str, outputs: Mapping[str, NDArray[np.float32]], name: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """An output of this shape (-1: whatever); Poisoned (`backend_failed`) where it has another."""
     array = outputs.get(name)
     there = () if array is None else array.shape
     same = len(there) == len(shape) and all(b in (a, -1) for a, b in zip(there, shape, strict=True))
     if array is None or not same:
-        text = f"network 'classify': output {name!r} is {there or 'missing'}, not {shape}"
+        text = f"network {role!r}: output {name!r} is {there or 'missing'}, not {shape}"
         raise Poisoned(text, code="backend_failed")
     return array
 

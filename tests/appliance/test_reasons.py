@@ -23,7 +23,7 @@ FROZEN = {
     "multifocal", "recalled", "no_prior", "no_patient_id", "same_scan", "same_day",
     "images_disagree", "identity_unsure", "identity_mismatch", "laterality", "compare_failed",
     "prior_unreadable", "unsure_negative", "unusual_input", "unusual_output",
-    "phantom_qa", "no_phantom",
+    "phantom_qa", "no_phantom", "not_frontal",
 }  # fmt: skip
 """Published once: a code may be added here, never taken out or renamed."""
 

@@ -45,3 +45,17 @@ class RadiographNet(nn.Module):
         """(logit, activation)."""
         activation: Tensor = self.head(self.drop(self.features(image)))
         return activation.mean((1, 2, 3)) + self.bias, activation
+
+
+class LogitAlone(nn.Module):
+    """`image` [N,1,Y,X] in [0, 1] -> `logit` [N]: a RadiographNet without its map."""
+
+    def __init__(self, whole: RadiographNet) -> None:
+        """`whole` is kept, not copied."""
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The logit."""
+        logit: Tensor = self.whole(image)[0]
+        return logit

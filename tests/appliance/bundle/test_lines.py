@@ -1,7 +1,8 @@
-"""What each version of the line of nodules may have, and how the ones before it are left alone."""
+"""What each version of a line may have, and how the ones before it are left alone."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -226,4 +227,68 @@ def test_what_a_line_of_radiographs_may_not_say_is_refused(
     change(radiographs)
     with pytest.raises(BundleRefused) as caught:
         manifest.read(json.dumps(radiographs).encode(), "0.2.0")
+    assert said in caught.value.text
+
+
+@pytest.fixture
+def with_frontal(radiographs: dict[str, Any]) -> dict[str, Any]:
+    """The same of version 3, with a network `frontal`."""
+    radiographs["requires_appliance"] = "0.2.0"
+    head = {"head": "frontal", "version": 1, "output": "logit", "threshold": 0.3}
+    radiographs["line"].update(version=3, frontal=head)
+    classify = radiographs["networks"]["classify"]
+    radiographs["networks"]["frontal"] = {**copy.deepcopy(classify), "file": "frontal.onnx"}
+    return radiographs
+
+
+def test_version_3_of_radiographs_has_a_network_of_frontal_views_or_none(
+    with_frontal: dict[str, Any],
+) -> None:
+    read = manifest.read(json.dumps(with_frontal).encode(), "0.2.0")
+    assert json.loads(manifest.write(read)) == with_frontal
+    said = " ".join(read.line.limits(read.accepts))
+    assert "takes it for no frontal chest radiograph (score below 0.3)" in said
+    del with_frontal["line"]["frontal"], with_frontal["networks"]["frontal"]
+    read = manifest.read(json.dumps(with_frontal).encode(), "0.2.0")
+    assert json.loads(manifest.write(read)) == with_frontal
+
+
+def test_an_appliance_that_is_older_refuses_it_in_one_line(with_frontal: dict[str, Any]) -> None:
+    with_frontal["requires_appliance"] = "0.9.0"
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(with_frontal).encode(), "0.2.0")
+    assert "the bundle asks for appliance 0.9.0" in caught.value.text
+    assert "\n" not in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["line"].update(version=2), "version 2 of the line has no 'frontal'"),
+        (lambda m: m.update(requires_appliance="0.1.9"), "`requires_appliance` is below 0.2.0"),
+        (lambda m: m["line"]["frontal"].update(threshold=1.0), "line.frontal.threshold"),
+        (lambda m: m["line"]["frontal"].update(output="odd"), "has no output 'odd'"),
+        (lambda m: m["line"]["frontal"].update(head="other"), "unknown head 'other'"),
+        (lambda m: m["line"].pop("frontal"), "the line reads no network 'frontal'"),
+        (lambda m: m["networks"].pop("frontal"), "the line needs a network 'frontal'"),
+        (
+            lambda m: m["networks"]["frontal"]["inputs"][0].update(shape=[-1, 1, 32, 32]),
+            "network 'frontal' must see what 'classify' sees",
+        ),
+        (
+            lambda m: m["networks"]["frontal"]["preprocess"].pop(1),
+            "network 'frontal' must see what 'classify' sees",
+        ),
+        (
+            lambda m: m["networks"]["frontal"]["preprocess"].clear(),
+            "network 'frontal' cannot have these ops",
+        ),
+    ],
+)
+def test_what_a_network_of_frontal_views_may_not_be_is_refused(
+    with_frontal: dict[str, Any], change: Change, said: str
+) -> None:
+    change(with_frontal)
+    with pytest.raises(BundleRefused) as caught:
+        manifest.read(json.dumps(with_frontal).encode(), "0.2.0")
     assert said in caught.value.text

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from appliance.bundle.accepts import Accepts
+from appliance.bundle.heads import FrontalHead
 from appliance.bundle.lines import ClassifyImage
 from appliance.bundle.manifest import Network, Port
 from appliance.preprocess.spec import Collimation, Display, Square
@@ -22,6 +23,7 @@ from training.ship.source_folder import Precision
 STRIDE = 4
 """Pixels of the input to a cell of the activation map."""
 FILE = "pneumonia.onnx"
+FRONTAL_FILE = "frontal.onnx"
 NOTICE = f"demonstration, {source_folder.RESEARCH_USE}"
 TITLE = "Pneumonia on a child's chest radiograph (demonstration)"
 INTENDED_USE = (
@@ -35,6 +37,12 @@ NEVER_TESTED = (
     "Digital originals: its data were JPEG files that someone else shrunk to 28 x 28 pixels.",
     "Effusion, heart failure, tuberculosis, masses; tubes, lines and casts; lateral views.",
 )
+NEVER_SEEN = (
+    "Real radiographs that are no frontal chest. What tells these from others never saw a real "
+    "lateral: it learned lateral, oblique and abdominal views from projections of CTs of eight "
+    "adults."
+)
+"""Besides, of a bundle with a network `frontal`."""
 
 
 def network(digest: str, precision: Precision = "int8") -> Network:
@@ -53,13 +61,30 @@ def network(digest: str, precision: Precision = "int8") -> Network:
     )
 
 
+def frontal_network(digest: str) -> Network:
+    """The entry of the network that says what is frontal: it sees what the other one sees."""
+    seen = network(digest)
+    return Network(
+        file=FRONTAL_FILE,
+        digest=digest,
+        precision="fp32",
+        inputs=seen.inputs,
+        outputs=(Port(name="logit", shape=(-1,)),),
+        preprocess=seen.preprocess,
+    )
+
+
 def line_model(
-    heads: Mapping[str, float], certainty: ConformalBounds | None = None
+    heads: Mapping[str, float],
+    certainty: ConformalBounds | None = None,
+    frontal: FrontalHead | None = None,
 ) -> ClassifyImage:
-    """The head, with the figures that were fitted out of fold; with bounds, of version 2."""
+    """The head, with the figures that were fitted out of fold; with bounds, of version 2, with a
+    network of frontal views, of version 3."""
     return ClassifyImage(
-        version=1 if certainty is None else 2,
+        version=3 if frontal is not None else 2 if certainty is not None else 1,
         certainty=certainty,
+        frontal=frontal,
         finding="pneumonia",
         output="logit",
         activation="activation",
@@ -76,6 +101,7 @@ def described(
     version: str,
     precision: Precision = "int8",
     certainty: ConformalBounds | None = None,
+    frontal: FrontalHead | None = None,
 ) -> dict[str, Any]:
     """source.json: a manifest without the digests that packing fills in."""
     accepts = Accepts(
@@ -90,11 +116,13 @@ def described(
         version=version,
         title=TITLE,
         intended_use=INTENDED_USE,
-        never_tested=NEVER_TESTED,
+        never_tested=NEVER_TESTED if frontal is None else (*NEVER_TESTED, NEVER_SEEN),
         notice=NOTICE,
     )
     accepted = accepts.model_dump(mode="json", exclude_unset=True)
     networks = {"classify": network("0" * 64, precision)}
-    line = line_model(heads, certainty)
+    if frontal is not None:
+        networks["frontal"] = frontal_network("0" * 64)
+    line = line_model(heads, certainty, frontal)
     said = source_folder.described(about, accepted, line, networks, goldens, provenance)
-    return said if certainty is None else {**said, "requires_appliance": line.needs_appliance}
+    return said if line.version == 1 else {**said, "requires_appliance": line.needs_appliance}

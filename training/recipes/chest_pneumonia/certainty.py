@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.bundle import archive, trust
+from appliance.bundle import trust
 from appliance.bundle.lines import ClassifyImage
-from appliance.bundle.manifest import MANIFEST, SIGNATURE, Figure
+from appliance.bundle.manifest import Figure
 from appliance.quality.coverage import ClassCoverage, Image, bounds, counted, of_class
 from appliance.report import ConformalBounds
 from training.errors import RunError, command
@@ -41,8 +41,15 @@ from training.read.folders import work_folder
 from training.read.volume import F64
 from training.recipes.chest_pneumonia.double import LOGITS
 from training.recipes.chest_pneumonia.figures import PLAIN, calibrated
+from training.recipes.chest_pneumonia.kept import (
+    NETWORK_AND_HEADS,
+    heads_of,
+    kept,
+    kept_from,
+    renewed_provenance,
+)
 from training.recipes.chest_pneumonia.pneumonia_mnist import I64
-from training.ship.provenance import figure, provenance
+from training.ship.provenance import figure
 from training.ship.source_folder import read_json, write
 
 NAME = "certainty.json"
@@ -153,36 +160,23 @@ def renewed(
     data: bytes, k: Knobs, limits: ConformalBounds, classes: Mapping[str, ClassCoverage]
 ) -> None:
     """The source folder of the bundle's next version (rule 6)."""
-    entries, out, manifest = archive.read(data), Path(k.out), trust.check(data).manifest
+    out = Path(k.out)
+    manifest, source = kept(data, out)
     line = manifest.line_of(ClassifyImage)
-    source = json.loads(entries.pop(MANIFEST))
-    entries.pop(SIGNATURE, None)
-    source.pop("phantom", None)
-    for part in (*source["networks"].values(), *source["goldens"]):
-        del part["digest"]
-    for name, content in entries.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(content)
     before = manifest.provenance
-    kept = {name: one for name, one in before.figures.items() if not name.startswith("val_")}
-    notes = (
-        *before.notes,
-        f"Network, heads and out-of-fold figures: those of {manifest.version}, {before.made[:10]}.",
-        note(limits),
+    figures_kept = {n: one for n, one in before.figures.items() if not n.startswith("val_")}
+    made = renewed_provenance(
+        manifest, {**figures_kept, **figures(classes)}, note(limits), NETWORK_AND_HEADS
     )
-    sources = [one.model_dump(mode="json") for one in before.sources]
-    made = provenance(sources, before.seed, {**kept, **figures(classes)}, notes)
-    with_bounds = line.model_copy(update={"version": 2, "certainty": limits})
+    version = max(line.version, 2)
+    with_bounds = line.model_copy(update={"version": version, "certainty": limits})
     source |= {
         "version": k.version,
         "requires_appliance": with_bounds.needs_appliance,
         "line": with_bounds.model_dump(mode="json"),
-        "provenance": {**made, "never_tested": list(before.never_tested)},
+        "provenance": made,
     }
-    heads = {"scale": line.scale, "bias": line.bias, "threshold": line.threshold}
-    network = manifest.networks["classify"]
-    about = {"classify": {"kept_from": manifest.version, "sha256": network.digest}}
-    write(out, source, heads, {}, about)
+    write(out, source, heads_of(line), {}, kept_from(manifest))
 
 
 def main() -> None:

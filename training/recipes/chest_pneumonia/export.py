@@ -3,7 +3,7 @@
     python -m training.recipes.chest_pneumonia.export [--out build/chest-pneumonia] ...
 
 Network and heads come from the run's folder, where `quantize` put them, the bounds of certainty
-from that of its double.
+from that of its double, the network that tells frontal views from a run of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from appliance.quality.coverage import ClassCoverage
 from appliance.report import ConformalBounds
 from training.errors import command
 from training.learn.knobs import knobs_from_command_line
+from training.read.files import file_digest
 from training.read.folders import shared_folder, work_folder
-from training.recipes.chest_pneumonia import bundle, certainty
+from training.recipes.chest_pneumonia import bundle, certainty, frontal_figures
 from training.recipes.chest_pneumonia.figures import PLAIN, against
-from training.recipes.chest_pneumonia.golden_inputs import record
+from training.recipes.chest_pneumonia.golden_inputs import record, record_frontal
 from training.recipes.chest_pneumonia.pneumonia_mnist import FILE
+from training.ship import learned
 from training.ship.provenance import figure, file_source, provenance
 from training.ship.source_folder import copied, precision_named, read_json, write
 
@@ -35,7 +37,8 @@ class Knobs:
     name: str = "pneumonia"  # the run under the training work folder
     rivals: str = "pneumonia-teacher,pneumonia-alone"  # runs that the card compares it with
     double: str = "pneumonia-double"  # the run whose bounds it has
-    version: str = "0.1.4"  # of the bundle
+    frontal: str = "pneumonia-frontal"  # the run that tells frontal views
+    version: str = "0.1.5"  # of the bundle
     precision: str = "int8"  # or fp32: the float network of the same run
 
 
@@ -108,18 +111,28 @@ def main() -> None:
         name: ClassCoverage.model_validate_json(json.dumps(one))
         for name, one in fitted["coverage"][PLAIN].items()
     }
+    told = frontal_figures.read(work_folder(k.frontal))
+    first = out / bundle.FRONTAL_FILE
+    first.write_bytes(told.network)
     made = provenance(
-        [file_source(SOURCES, "CC BY 4.0", shared_folder() / FILE)],
+        learned.union(
+            [
+                file_source(SOURCES, "CC BY 4.0", shared_folder() / FILE),
+                *learned.of_runs([k.frontal]),
+            ]
+        ),
         metrics["knobs"]["seed"],
         {
             **figures_of(run, metrics, about, [r for r in k.rivals.split(",") if r]),
             **certainty.figures(classes),
+            **told.card,
         },
-        (*NOTES, certainty.note(bounds)),
+        (*NOTES, certainty.note(bounds), told.note),
     )
-    goldens = [record(data, out)]
-    described = bundle.described(heads, made, goldens, k.version, precision, bounds)
-    write(out, described, heads, metrics, {"classify": about})
+    goldens = [record(data, out), record_frontal(told.network, out)]
+    described = bundle.described(heads, made, goldens, k.version, precision, bounds, told.head)
+    networks = {"classify": about, "frontal": {"sha256": file_digest(first)}}
+    write(out, described, heads, metrics, networks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the pneumonia network is fed with in its golden case: our own phantom from the front."""
+"""What the networks are fed with in their golden cases: our own phantom from the front, and for the
+network that tells frontal views also turned and inverted."""
 
 from __future__ import annotations
 
@@ -28,6 +29,14 @@ def radiograph(seed: int) -> F32:
     )
     low, high = np.quantile(small, [0.02, 0.98])
     return np.asarray(np.clip((small - low) / max(high - low, 1e-6), 0, 1), np.float32)
+
+
+def record_frontal(network: bytes, out: Path) -> dict[str, Any]:
+    """The same of the network that tells frontal views."""
+    image = np.stack([radiograph(seed) for seed in range(4)])[:, None]
+    image = np.concatenate([image, np.rot90(image, axes=(2, 3)), 1 - image])
+    entry = bundle.frontal_network("0" * 64)
+    return case("frontal", entry, network, np.ascontiguousarray(image), out)
 
 
 def record(network: bytes, out: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (pip install -e '.[train]')")
 from appliance.bundle import trust  # noqa: E402
 from appliance.bundle.lines import ClassifyImage  # noqa: E402
+from appliance.phantom.chest import chest  # noqa: E402
 from compile.pack import pack  # noqa: E402
 from training import evaluate  # noqa: E402
 from training.networks.radiograph import RadiographNet  # noqa: E402
@@ -21,7 +22,9 @@ from training.recipes.chest_pneumonia import (  # noqa: E402
     certainty,
     double,
     export,
+    frontal,
     quantize,
+    renew,
     student,
 )
 from training.recipes.chest_pneumonia import teacher as taught  # noqa: E402
@@ -42,7 +45,11 @@ def test_the_exported_network_answers_like_torch() -> None:
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_the_chain_ends_in_a_bundle_that_packs(
-    radiographs: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    radiographs: Any,
+    run: Any,
+    write_ct: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = radiographs(100)
     file = tmp_path / "shared" / FILE
@@ -63,6 +70,12 @@ def test_the_chain_ends_in_a_bundle_that_packs(
     run(quantize, monkeypatch, *counts)
     run(double, monkeypatch, *few)
     run(certainty, monkeypatch)
+    for seed in (1, 2, 3):
+        body = chest(seed, spacing_mm=(4.0, 2.0, 2.0))
+        write_ct(tmp_path / f"body-{seed}", body.hu, body.spacing_mm, body.origin_lps_mm)
+    hosts = ",".join(str(tmp_path / f"body-{seed}") for seed in (1, 2, 3))
+    little = ["--steps", "2", "--warmup", "1", "--batch", "8", "--each", "4", "--blanks", "8"]
+    run(frontal, monkeypatch, "--hosts", hosts, *little)
     out = tmp_path / "out"
     run(export, monkeypatch, "--out", str(out))
 
@@ -86,3 +99,10 @@ def test_the_chain_ends_in_a_bundle_that_packs(
     assert [line.certainty.alpha for line in lines if line.certainty] == [0.05, 0.2]
     bare = [line.model_copy(update={"certainty": None}) for line in lines]
     assert bare[0] == bare[1]
+
+    again = ["--bundle", str(bundle), "--version", "9.1.0", "--out", str(tmp_path / "told")]
+    run(renew, monkeypatch, *again)
+    told = trust.check(pack(tmp_path / "told"))
+    assert told.networks == before.networks
+    assert told.manifest.line_of(ClassifyImage) == lines[0], "the same run gives the same head"
+    assert "never saw a real lateral" in " ".join(told.manifest.provenance.never_tested)
