@@ -206,7 +206,7 @@ def _at(places_mm: F64, at: Sequence[F64], spacing: F64) -> Bool:
 
 def _grown(voxels: Bool) -> Bool:
     """With the six neighbours of each."""
-    grown = voxels.copy()
+    grown: Bool = voxels.copy()
     for axis in range(3):
         here, there = np.moveaxis(grown, axis, 0), np.moveaxis(voxels, axis, 0)
         here[1:] |= there[:-1]

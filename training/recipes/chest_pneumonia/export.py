@@ -37,8 +37,8 @@ class Knobs:
     name: str = "pneumonia"  # the run under the training work folder
     rivals: str = "pneumonia-teacher,pneumonia-alone"  # runs that the card compares it with
     double: str = "pneumonia-double"  # the run whose bounds it has
-    frontal: str = "pneumonia-frontal"  # the run that tells frontal views
-    version: str = "0.1.5"  # of the bundle
+    frontal: str = ""  # the run that tells frontal views; none ships (docs/radiographs.md)
+    version: str = "0.1.4"  # of the bundle
     precision: str = "int8"  # or fp32: the float network of the same run
 
 
@@ -111,27 +111,30 @@ def main() -> None:
         name: ClassCoverage.model_validate_json(json.dumps(one))
         for name, one in fitted["coverage"][PLAIN].items()
     }
-    told = frontal_figures.read(work_folder(k.frontal))
-    first = out / bundle.FRONTAL_FILE
-    first.write_bytes(told.network)
+    told = frontal_figures.read(work_folder(k.frontal)) if k.frontal else None
     made = provenance(
         learned.union(
             [
                 file_source(SOURCES, "CC BY 4.0", shared_folder() / FILE),
-                *learned.of_runs([k.frontal]),
+                *(learned.of_runs([k.frontal]) if told else ()),
             ]
         ),
         metrics["knobs"]["seed"],
         {
             **figures_of(run, metrics, about, [r for r in k.rivals.split(",") if r]),
             **certainty.figures(classes),
-            **told.card,
+            **(told.card if told else {}),
         },
-        (*NOTES, certainty.note(bounds), told.note),
+        (*NOTES, certainty.note(bounds), *((told.note,) if told else ())),
     )
-    goldens = [record(data, out), record_frontal(told.network, out)]
-    described = bundle.described(heads, made, goldens, k.version, precision, bounds, told.head)
-    networks = {"classify": about, "frontal": {"sha256": file_digest(first)}}
+    goldens, networks = [record(data, out)], {"classify": about}
+    if told is not None:
+        first = out / bundle.FRONTAL_FILE
+        first.write_bytes(told.network)
+        goldens.append(record_frontal(told.network, out))
+        networks["frontal"] = {"sha256": file_digest(first)}
+    head = told.head if told else None
+    described = bundle.described(heads, made, goldens, k.version, precision, bounds, head)
     write(out, described, heads, metrics, networks)
 
 

@@ -77,7 +77,11 @@ def test_the_chain_ends_in_a_bundle_that_packs(
     little = ["--steps", "2", "--warmup", "1", "--batch", "8", "--each", "4", "--blanks", "8"]
     run(frontal, monkeypatch, "--hosts", hosts, *little)
     out = tmp_path / "out"
-    run(export, monkeypatch, "--out", str(out))
+    run(export, monkeypatch, "--out", str(tmp_path / "plain"))
+    plain = trust.check(pack(tmp_path / "plain")).manifest
+    assert set(plain.networks) == {"classify"}, "none ships without being asked for"
+    assert plain.line_of(ClassifyImage).frontal is None
+    run(export, monkeypatch, "--out", str(out), "--frontal", "pneumonia-frontal")
 
     about = json.loads((tmp_path / "train" / "pneumonia" / "quantize.json").read_text())
     assert about["scales"]
