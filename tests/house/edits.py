@@ -127,6 +127,9 @@ MODEL = '''class BrightSlices(Record):
     def inputs(self, role: str) -> int:
         return 1
 
+    def fed_as(self, role: str) -> str:
+        return role
+
     def allows(self, role: str, ops: Set[str]) -> bool:
         """A patch of each slice."""
         return "patch" in ops and not ops & (RADIOGRAPH_OPS - {"zscore"})

@@ -213,6 +213,9 @@ class OfPairs(ClassifyImage):
     def inputs(self, role: str) -> int:
         return 2
 
+    def fed_as(self, role: str) -> str:
+        return role
+
 
 class ManifestOfPairs(manifest.Manifest):
     line: OfPairs
