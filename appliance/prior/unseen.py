@@ -11,10 +11,8 @@ Rules
    of a ball of the finding's size less the median of the lung around it. The place is known to one
    or two millimetres, so the highest contrast within REACH_MM of it counts; a body that lies half
    of its size further off still fills a third of such a ball. Further away stand vessels, which are
-   no sign of it; nor is what stands beside the finding today, BESIDE_MM and more from its rim and
-   denser than the lung by LEAST_HU, with a voxel around it: the same is there in the other exam,
-   and the search for the best place would run into it. Where the finding itself has little
-   contrast, or its place lies outside of the lungs there, nobody can tell.
+   no sign of it. Where the finding itself has little contrast, or its place lies outside of the
+   lungs there, nobody can tell.
 3. Slices show a finding that is at least SLICES of them in size. One under SMALL_MM is said to be
    new or gone only where one and the same bundle has looked at both exams, because another one may
    report smaller ones.
@@ -44,7 +42,6 @@ SHOWN: Final = 1 / 3
 LEAST_HU: Final = 120.0
 """A finding of less contrast cannot be told from what lies around it."""
 REACH_MM: Final = 2.0
-BESIDE_MM: Final = 2.0
 LISTED_MM: Final = 5.0
 TAKEN_MM: Final = 2.0
 """So far around another finding its blurred rim reaches."""
@@ -116,14 +113,7 @@ def shows(
     """Rule 2: whether something is seen at the place, or nobody can tell."""
     radius = missing.diameter_mm / 2
     today = contrast(own, missing.lps_mm, radius, reach_mm=0.0)
-    there = contrast(
-        other,
-        missing.there_lps_mm,
-        radius,
-        reach_mm=REACH_MM,
-        taken=taken,
-        beside_mm=beside(own, missing.lps_mm, radius),
-    )
+    there = contrast(other, missing.there_lps_mm, radius, reach_mm=REACH_MM, taken=taken)
     return today is None or there is None or today < LEAST_HU or there >= SHOWN * today
 
 
@@ -134,84 +124,32 @@ def contrast(
     *,
     reach_mm: float,
     taken: Sequence[tuple[Vector, float]] = (),
-    beside_mm: F64 | None = None,
 ) -> float | None:
     """HU by which a ball stands out of the lung around it, at its best place within reach; None
-    where too little lung is around it. Not looked at: balls that are `taken`, and voxels at these
-    distances [n, 3] from the place (`beside`), with one around each."""
-    seen = _around(image, lps_mm, radius_mm + reach_mm + SHELL_MM[1])
-    if seen is None:
-        return None
-    hu, lungs, at = seen
-    spacing = np.asarray(image.grid.spacing_mm)
-    looked = np.ones(hu.shape, np.bool_)
-    for place, size in taken:
-        off = (plan.to_index(image.grid, place) - plan.to_index(image.grid, lps_mm)) * spacing
-        looked &= _away(at, off) > size + TAKEN_MM
-    if beside_mm is not None:
-        looked &= ~_grown(_at(beside_mm, at, spacing))
-    best: float | None = None
-    for step in _steps(reach_mm, float(spacing.max())):
-        away = _away(at, step)
-        one = _stands_out(hu, lungs, looked, away, radius_mm, at_place=not any(step))
-        if one is None and not any(step):
-            return None
-        if one is not None and (best is None or one > best):
-            best = one
-    return best
-
-
-def beside(image: Image, lps_mm: Vector, radius_mm: float) -> F64 | None:
-    """Where something dense stands beside a ball (rule 2): mm from its middle [n, 3] along z, y and
-    x; None where no lung is around it."""
-    seen = _around(image, lps_mm, radius_mm + REACH_MM + SHELL_MM[1])
-    if seen is None:
-        return None
-    hu, lungs, at = seen
-    away = _away(at, (0.0, 0.0, 0.0))
-    lung = (away >= radius_mm + SHELL_MM[0]) & (away <= radius_mm + SHELL_MM[1]) & lungs
-    if not lung.any():
-        return None
-    dense = (away > radius_mm + BESIDE_MM) & (hu > np.median(hu[lung]) + LEAST_HU)
-    return np.stack([axis[k] for axis, k in zip(at, np.nonzero(dense), strict=True)], axis=1)
-
-
-def _around(
-    image: Image, lps_mm: Vector, far_mm: float
-) -> tuple[F64, Bool, tuple[F64, ...]] | None:
-    """HU and lungs around a place, and mm of their voxels from it along z, y and x; None outside of
-    the image."""
+    where too little lung is around it. Balls that are `taken` are not looked at."""
     spacing = np.asarray(image.grid.spacing_mm)
     middle = plan.to_index(image.grid, lps_mm)
-    far = np.ceil(far_mm / spacing).astype(int)
+    far = np.ceil((radius_mm + reach_mm + SHELL_MM[1]) / spacing).astype(int)
     low = np.maximum(np.floor(middle).astype(int) - far, 0)
     high = np.minimum(np.floor(middle).astype(int) + far + 2, image.grid.shape)
     if (low >= high).any():
         return None
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     hu = LOW_HU + image.values[box].astype(np.float64) * (HIGH_HU - LOW_HU) / 255
-    at = ((np.arange(a, b) - m) * s for a, b, m, s in zip(low, high, middle, spacing, strict=True))
-    return hu, image.lungs[box], tuple(at)
-
-
-def _at(places_mm: F64, at: Sequence[F64], spacing: F64) -> Bool:
-    """The voxels nearest to these places [n, 3]."""
-    first = np.array([axis[0] for axis in at])
-    index = np.rint((places_mm - first) / spacing).astype(int)
-    shape = tuple(len(axis) for axis in at)
-    found = np.zeros(shape, np.bool_)
-    found[tuple(index[((index >= 0) & (index < shape)).all(axis=1)].T)] = True
-    return found
-
-
-def _grown(voxels: Bool) -> Bool:
-    """With the six neighbours of each."""
-    grown: Bool = voxels.copy()
-    for axis in range(3):
-        here, there = np.moveaxis(grown, axis, 0), np.moveaxis(voxels, axis, 0)
-        here[1:] |= there[:-1]
-        here[:-1] |= there[1:]
-    return grown
+    at = [(np.arange(a, b) - m) * s for a, b, m, s in zip(low, high, middle, spacing, strict=True)]
+    looked = np.ones(hu.shape, np.bool_)
+    for place, size in taken:
+        off = (plan.to_index(image.grid, place) - middle) * spacing
+        looked &= _away(at, off) > size + TAKEN_MM
+    best: float | None = None
+    for step in _steps(reach_mm, float(spacing.max())):
+        away = _away(at, step)
+        one = _stands_out(hu, image.lungs[box], looked, away, radius_mm, at_place=not any(step))
+        if one is None and not any(step):
+            return None
+        if one is not None and (best is None or one > best):
+            best = one
+    return best
 
 
 def _stands_out(

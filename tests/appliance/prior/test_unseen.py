@@ -53,16 +53,6 @@ def test_a_vessel_that_runs_six_millimetres_from_the_place_is_no_body(today):
     assert why(today, Exam(), there=(45.0, -19.0, 20.0)) == ()
 
 
-def test_what_stands_beside_it_today_as_well_is_no_body() -> None:
-    beside = Ball((45.0, 15.5, 0.0), 8.0, score=0.0)
-    with_it = entry(replace(TODAY, balls=[BALL, beside]), "today")
-    there = (45.0, 9.5, 0.0)  # as far as a registration errs
-    assert why(with_it, Exam([beside]), there=there) == ()
-    assert why(with_it, Exam([beside, replace(BALL, score=0.0)]), there=there) == (
-        "seen_in_pixels",
-    )
-
-
 def test_another_finding_beside_the_place_is_not_taken_for_this_one(today):
     other = (45.0, 14.5, 0.0)
     beside = Exam([Ball(other, 8.0)])
