@@ -53,7 +53,8 @@ class Loading:
         with self._heart.at(conditions.OPEN):
             opened = self._bundles.refresh(in_use)
         self._refusals.note(self._bundles.troubles)
-        backends = {f"{o.backend.ref.name} {o.backend.ref.precision}" for o in opened}
+        refs = [one.backend.ref for one in opened]  # a bundle without networks runs on none
+        backends = {f"{ref.name} {ref.precision}" for ref in refs if ref.precision}
         self._take(opened, ", ".join(sorted(backends)) or None)
         self._journal_engine_states()
         return opened

@@ -462,6 +462,15 @@ def test_the_journal_is_told_which_bundles_are_open_where_that_changed(
     assert len(box.journal.events.of(Loaded)) == 2
 
 
+def test_a_bundle_without_networks_is_on_no_backend(box: Box, tiny: OpenBundle) -> None:
+    ref = tiny.backend.ref.model_copy(update={"precision": ""})
+    bare = replace(tiny, backend=SimpleNamespace(ref=ref))  # type: ignore[arg-type]
+    work = box.work(tiny)
+    work.bundles.opened = (bare, tiny)  # type: ignore[attr-defined]
+    work.refresh()
+    assert box.journal.events.of(Loaded)[-1].event.backend == "onnxruntime fp32"
+
+
 def test_what_is_said_of_the_gpu_is_journalled_once_and_health_repeats_it(
     box: Box, tiny: OpenBundle
 ) -> None:
