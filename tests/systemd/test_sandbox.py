@@ -386,11 +386,12 @@ def test_fetch_reads_a_request_and_calls_the_archive_from_its_sandbox(
         own = own.without("RestrictAddressFamilies").having(("RestrictAddressFamilies", families))
     port = load(served.at("/etc/scanside/scanside.toml")).priors.query[0].peer[2]
     with serving(Odd(), port=port) as archive:
-        service = served.start(own)
-        service.wait_ready()
+        # before the stage begins: one that looks while the request is still root's waits long
         fetching.ask(served.at(STATE), Wanted(patient_id="Z-4711", study="1.2"))
         for path in fetching.waiting(served.at(STATE)):
             os.chown(path, *served.tree.users["scanside"][:2])
+        service = served.start(own)
+        service.wait_ready()
         bell.ring(served.at(STATE), fetching.STAGE)
         until(lambda: archive.asked or "Address family not supported" in service.said())
         if answered:
