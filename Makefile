@@ -16,7 +16,7 @@
 PY := .venv/bin/python
 ARGS ?=
 # How many tests run side by side; most of them wait for other processes, not for a core
-JOBS ?= 3
+JOBS ?= 4
 .PHONY: demo demo-update quick test test-long check bench gpu-check wheel installer lock bundles study setup-demo setup-demo-update setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:

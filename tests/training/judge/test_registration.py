@@ -35,6 +35,7 @@ def test_the_table_gives_the_error_of_each_pair(found: tuple[Pair, Registration]
     assert "Same person: 1 of 1" in text
 
 
+@pytest.mark.long
 def test_strangers_are_judged_both_ways() -> None:
     text = registration.strangers([pair(), pair(2)], jobs=1)
     assert "2 ordered pairs: 2 images_disagree" in text

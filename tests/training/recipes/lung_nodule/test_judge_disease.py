@@ -43,6 +43,7 @@ def backend() -> CpuBackend:
     return CpuBackend("onnxruntime", entries, {"segment": by_level})  # type: ignore[dict-item]
 
 
+@pytest.mark.long
 def test_a_ct_is_judged_as_it_is_and_painted_with_few_and_with_much() -> None:
     counts: dict[What, int] = {"few": 3, "much": 3}
     scans = list(

@@ -69,6 +69,7 @@ def test_nodules_are_found_or_not_and_sure_or_not_inside_disease_and_outside() -
     assert found == ((2, 1, 1), (1, 1, 0), (0, 0), (0, 0))
 
 
+@pytest.mark.long
 def test_what_is_no_nodule_and_no_lesion_of_the_host_is_false() -> None:
     lesion = Target((150.0, 100.0, 220.0), 12.0)
     said = [
@@ -119,6 +120,7 @@ def test_scans_of_a_case_are_added_up() -> None:
     assert found["diffuse_disease"] == 1
 
 
+@pytest.mark.long
 def test_every_case_can_be_painted() -> None:
     chest = chest_of(VOLUME, LUNGS, PAINTED_MM)
     for case, wanted in CASES.items():

@@ -56,6 +56,7 @@ def test_it_learns_what_it_learned_in_a_loop_of_its_own(tmp_path: Path) -> None:
     assert moved("model", ["body.weight"]) == pytest.approx(0.023846, rel=1e-2)
 
 
+@pytest.mark.long
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     host, other = two_hosts()
     k = replace(TINY, steps=3, save_every=2)
@@ -86,6 +87,7 @@ def test_a_checkpoint_of_other_knobs_is_refused(tmp_path: Path) -> None:
         propose.train(replace(k, hosts="A0001", echo=0.1), [host], [], SHAPES, tmp_path)
 
 
+@pytest.mark.long
 def test_a_run_begins_with_the_weights_of_another_on_the_same_hosts_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_run_begins_with_the_weights_of_another_on_the_same_hosts_only(
         propose.train(replace(still, hosts="b"), [host], [], SHAPES, tmp_path / "third")
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(tmp_path: Path) -> None:
     host, _ = two_hosts()
     k = propose.Knobs(steps=3, batch=1, warmup=1, save_every=1, rate=1e30)
