@@ -40,7 +40,7 @@ from training.learn.knobs import knobs_from_command_line
 from training.read.folders import work_folder
 from training.read.volume import F64
 from training.recipes.chest_pneumonia.double import LOGITS
-from training.recipes.chest_pneumonia.figures import PLAIN, calibrated
+from training.recipes.chest_pneumonia.figures import PLAIN, calibrated, sigmoid
 from training.recipes.chest_pneumonia.kept import (
     NETWORK_AND_HEADS,
     heads_of,
@@ -71,7 +71,7 @@ class Knobs:
 def scored(labels: I64, logits: Mapping[str, F64]) -> dict[str, F64]:
     """The score of each copy [n] (rule 3)."""
     scale, bias, _ = calibrated(labels, logits)
-    return {name: 1 / (1 + np.exp(-(scale * some + bias))) for name, some in logits.items()}
+    return {name: sigmoid(scale * some + bias) for name, some in logits.items()}
 
 
 def fitted(scores: F64, labels: I64, alpha: float) -> ConformalBounds:

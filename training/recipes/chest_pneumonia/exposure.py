@@ -42,7 +42,7 @@ from training.learn.knobs import knobs_from_command_line
 from training.read.datasets import read_medmnist
 from training.read.folders import shared_folder, work_folder
 from training.read.volume import F32, F64
-from training.recipes.chest_pneumonia.figures import PLAIN, SAMPLES, calibrated
+from training.recipes.chest_pneumonia.figures import PLAIN, SAMPLES, calibrated, sigmoid
 from training.recipes.chest_pneumonia.pneumonia_mnist import FILE, I64, alike
 from training.recipes.chest_pneumonia.student import finished
 from training.recipes.chest_pneumonia.teacher import in_unit, logits_of
@@ -114,11 +114,6 @@ def doubled(run: str, labels: I64, plain: F32) -> Judge:
     model = finished(work_folder(run))
     scale, bias, _ = calibrated(labels, {PLAIN: logits_of(model, plain).astype(np.float64)})
     return lambda images: sigmoid(scale * logits_of(model, images).astype(np.float64) + bias)
-
-
-def sigmoid(values: F64) -> F64:
-    """Logits as scores."""
-    return np.asarray(1 / (1 + np.exp(-values)), np.float64)
 
 
 def figures(labels: I64, scores: F64, threshold: float, groups: I64) -> str:

@@ -128,6 +128,11 @@ def threshold_of(
     return youden(np.tile(labels[some], len(logits)), values)
 
 
+def sigmoid(logits: F64) -> F64:
+    """Logits as scores."""
+    return np.asarray(1 / (1 + np.exp(-logits)), np.float64)
+
+
 def calibrated(labels: I64, logits: Mapping[str, F64]) -> tuple[float, float, float]:
     """(scale, bias, threshold) of score = sigmoid(scale * logit + bias).
 

@@ -41,7 +41,13 @@ from training.read.volume import F64
 from training.recipes.chest_pneumonia import frontal_lessons as lessons
 from training.recipes.chest_pneumonia import projections, teacher
 from training.recipes.chest_pneumonia.double import apart
-from training.recipes.chest_pneumonia.frontal_figures import Judged, figures, kept_from, table
+from training.recipes.chest_pneumonia.figures import sigmoid
+from training.recipes.chest_pneumonia.frontal_figures import (
+    Judged,
+    figures,
+    table,
+    threshold_keeping,
+)
 from training.recipes.chest_pneumonia.frontal_lessons import FRONTAL, OTHERS, Pictures
 from training.recipes.chest_pneumonia.pneumonia_mnist import (
     FILE,
@@ -157,7 +163,7 @@ def train(k: Knobs, shown: Shown, folder: Path) -> RadiographNet:
 def scores(model: nn.Module, images: U8) -> F64:
     """sigmoid of the logit of each image [n]."""
     logits = teacher.logits_of(model, teacher.in_unit(images)).astype(np.float64)
-    return np.asarray(1 / (1 + np.exp(-logits)), np.float64)
+    return sigmoid(logits)
 
 
 def judged(model: nn.Module, pictures: Pictures) -> dict[str, F64]:
@@ -197,7 +203,7 @@ def main() -> None:
     of_val = {**of_val, "blank": lessons.blanks(np.random.default_rng(k.seed + 2), k.blanks)}
     net = train(k, shown, folder)
     found = judged(net, of_val)
-    real = Judged("PneumoniaMNIST, val", found, kept_from(found[FRONTAL], k.keep))
+    real = Judged("PneumoniaMNIST, val", found, threshold_keeping(found[FRONTAL], k.keep))
     written(net, folder, data.images[val[:64]])
     head = {"output": "logit", "threshold": real.threshold}
     (folder / "frontal.json").write_text(json.dumps(head, indent=1) + "\n")
@@ -205,7 +211,7 @@ def main() -> None:
     for first in range(0, len(hosts), LEFT_OUT):
         out = hosts[first : first + LEFT_OUT]
         net = train(k, shown.without(out), folder / f"fold-{first // LEFT_OUT + 1}")
-        threshold = kept_from(scores(net, of_val[FRONTAL]), k.keep)
+        threshold = threshold_keeping(scores(net, of_val[FRONTAL]), k.keep)
         bodies += [
             Judged(Path(name).name, judged(net, shown.bodies[name]), threshold) for name in out
         ]

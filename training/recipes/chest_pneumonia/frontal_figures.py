@@ -46,7 +46,7 @@ class Judged:
         return kept if name == FRONTAL else 1 - kept
 
 
-def kept_from(scores: F64, keep: float) -> float:
+def threshold_keeping(scores: F64, keep: float) -> float:
     """The largest score that at least a share `keep` of these reach."""
     order = np.sort(scores)
     return float(order[int(np.floor((1 - keep) * len(order)))])
@@ -57,7 +57,7 @@ def cross_fitted(scores: F64, folds: I64, keep: float) -> np.ndarray[Any, np.dty
     kept = np.zeros(len(scores), bool)
     for fold in np.unique(folds):
         out = folds == fold
-        kept[out] = scores[out] >= kept_from(scores[~out], keep)
+        kept[out] = scores[out] >= threshold_keeping(scores[~out], keep)
     return kept
 
 
@@ -90,7 +90,7 @@ def figures(
     curve = {
         f"{k:g}": {
             "kept": float(cross_fitted(real.scores[FRONTAL], folds, k).mean()),
-            "threshold": kept_from(real.scores[FRONTAL], k),
+            "threshold": threshold_keeping(real.scores[FRONTAL], k),
         }
         for k in KEPT
     }

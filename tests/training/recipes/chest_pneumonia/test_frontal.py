@@ -103,7 +103,7 @@ def test_a_batch_is_half_frontal_and_never_of_a_ct_that_is_left_out() -> None:
 def test_the_threshold_keeps_the_share_that_was_asked_for() -> None:
     scores = np.arange(1000) / 1000
     for keep in (0.95, 0.99):
-        cut = figures.kept_from(scores, keep)
+        cut = figures.threshold_keeping(scores, keep)
         assert (scores >= cut).mean() == pytest.approx(keep, abs=1e-9)
 
 
