@@ -14,6 +14,9 @@
 #   make study                 what each part of the recipes is worth: one table (docs/study.md); days
 
 PY := .venv/bin/python
+# Modules are compiled once, as they are on a device: where an environment forbids that, each of the
+# hundreds of processes that the tests start compiles all of its own again.
+unexport PYTHONDONTWRITEBYTECODE
 ARGS ?=
 # How many tests run side by side; most of them wait for other processes, not for a core
 JOBS ?= 4
