@@ -63,6 +63,8 @@ class Deliverer:
     def stop(self) -> None:
         """End. May be called from a signal handler or a thread."""
         self._stopping = True
+        for one in self._workers:
+            one.begin_nothing()
         bell.ring(self._settings.state, STAGE)
 
     def run(self) -> None:

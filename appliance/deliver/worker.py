@@ -64,9 +64,13 @@ class Worker(ABC, Generic[L]):
         """There may be something to do."""
         self._bell.set()
 
+    def begin_nothing(self) -> None:
+        """What is in hand is the last. May be called from a signal handler: it takes no lock."""
+        self._stopping = True
+
     def stop(self) -> None:
         """End after what is in hand."""
-        self._stopping = True
+        self.begin_nothing()
         self._bell.set()
 
     def cut(self) -> None:

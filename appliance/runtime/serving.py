@@ -51,8 +51,8 @@ def serve(
         server = made(settings, journal, heard, heart)
 
         def end(_number: int, _frame: FrameType | None) -> None:
-            notify.stopping()
             server.stop()
+            notify.stopping()
 
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, end)

@@ -39,6 +39,13 @@ Serve = Callable[..., Served]
 @contextmanager
 def process(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`scanside deliver` as a process, from READY on."""
+    with noticing(config) as (started, _):
+        yield started
+
+
+@contextmanager
+def noticing(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """`process`, and the socket on which it says what systemd is told."""
     with ExitStack() as stack:
         name = config.with_suffix(".ready")
         name.unlink(missing_ok=True)
@@ -50,7 +57,7 @@ def process(config: Path) -> Iterator[subprocess.Popen[bytes]]:
         started = stack.enter_context(child(command, env=environment))
         while b"READY=1" not in ready.recv(4096):
             pass
-        yield started
+        yield started, ready
 
 
 def written_settings(device: Device, folder: Path) -> Path:
@@ -200,9 +207,11 @@ def test_it_ends_at_a_signal_after_the_object_in_hand(
         archive.holds.clear()
         box = device(pacs=archive.port)
         box.composed("1.1", "1.2")
-        with process(written_settings(box, tmp_path)) as one:
+        with noticing(written_settings(box, tmp_path)) as (one, said):
             until(lambda: archive.uids == ["1.1"])
             one.send_signal(number)
+            while b"STOPPING=1" not in said.recv(4096):
+                pass
             archive.holds.set()
             assert one.wait(HANG_S) == 0
         until(lambda: archive.released == 1)
