@@ -1,24 +1,29 @@
-"""The viewer in a real browser: 304 slices of 512 x 512, and the memory of the process that draws.
+"""The page in a real browser: 304 slices of 512 x 512, and the memory of the process that draws.
 
     python -m bench page
 
 Rules
-- Chromium, headless and without a GPU, on the same cores as the server. Times are the browser's
-  own, from the beginning of the navigation, or of the jump, to the frame that shows the image.
-- The images come from the routes of the stage `web` and its process that decodes, without the pages
-  around the viewer and without a login. Slices are those of a phantom, uncompressed.
+- Chromium, headless and without a GPU, on the same cores as the stage `web`, which is the real one,
+  with its login and the pages around the viewer. Times are the browser's own, from the beginning of
+  the navigation to the study, or of the jump, to the frame that shows the image.
+- From the list: a person looks at it for READS_S, then opens the study. Whoever opens the list has
+  what decodes images started; the other figures say what it takes where that is not so, and where
+  the series was looked at before.
 - An image counts as the next one when nothing of it was fetched: each jump goes to a part of the
-  series that was not looked at before.
+  series that was not looked at before. Slices are those of a phantom, uncompressed.
 - Memory is what the kernel says of the renderer (VmRSS, proc(5)), after all three planes.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +32,13 @@ import numpy as np
 
 from appliance.phantom import chest, instances
 from bench.figure import Figure
+from bench.pictures import opened
 from bench.site import TREE
 
 SLICES = 304
 JUMPS = 20
+READS_S = 2.0
+"""Between the list and a tap on a study in it."""
 FIRST_S, NEXT_MS, CORONAL_S, RENDERER_MB = 1.0, 50.0, 3.0, 500.0
 NOTE = """
   new MutationObserver((changes) => {
@@ -63,18 +71,17 @@ def figures() -> Iterator[Figure]:
     if shutil.which("chromium") is None:
         print("page: left out, chromium is not installed (apt-get install chromium)")
         return
-    found = rigs("chromium", "looked_at")
+    found = rigs("chromium", "looked_at", "web")
     with tempfile.TemporaryDirectory(prefix="scanside-bench-") as name:
         folder = Path(name)
         state = found["looked_at"].LookedAt(folder / "state")
-        address = state.series(_images())
-        try:
-            application = state.application()
-            served = found["looked_at"].served(application)
-            with served as base, found["chromium"].Chromium(folder) as browser:
-                yield from _measured(browser, f"{base}/view{address}", application)
-        finally:
-            state.close()
+        state.series(_images())
+        state.close()
+        with (
+            found["web"].running(folder / "state") as served,
+            found["chromium"].Chromium(folder) as browser,
+        ):
+            yield from _measured(browser, served)
 
 
 def rigs(*names: str) -> dict[str, Any]:
@@ -94,15 +101,20 @@ def _images() -> list[Any]:
     return images[::-1]  # feet first, as a report has them
 
 
-def _measured(browser: Any, url: str, application: Any) -> Iterator[Figure]:
-    first = _first(browser, url).value("window.firstShown")
-    yield Figure("first of 304 slices, all processes new", first / 1e3, "s", FIRST_S)
-    application.state.images.close()
-    first = _first(browser, url).value("window.firstShown")
-    yield Figure("first of 304 slices, the process that decodes new", first / 1e3, "s", FIRST_S)
-    page = _first(browser, url)
-    first = page.value("window.firstShown")
-    yield Figure("first of 304 slices, looked at before", first / 1e3, "s", FIRST_S)
+def _measured(browser: Any, served: Any) -> Iterator[Figure]:
+    page = opened(browser, served.link())
+    page.ask("Page.enable")
+    page.ask("Page.addScriptToEvaluateOnNewDocument", source=NOTE)
+    study = page.value("document.querySelector('.worklist th a').href")
+    time.sleep(READS_S)
+    yield Figure("first of 304 slices, from the list", _first_s(page, study), "s", FIRST_S)
+    for pid in _below(served.process.pid)[1:]:
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(READS_S)  # the stage has seen that it is gone
+    yield Figure(
+        "first of 304 slices, the process that decodes new", _first_s(page, study), "s", FIRST_S
+    )
+    yield Figure("first of 304 slices, looked at before", _first_s(page, study), "s", FIRST_S)
     ats = [7 + n * (SLICES // 2 - 10) // JUMPS for n in range(JUMPS)]
     times = [float(page.value(JUMP % at)) for at in ats]
     parts = {"p95": float(np.percentile(times, 95)), "max": max(times)}
@@ -116,14 +128,13 @@ def _measured(browser: Any, url: str, application: Any) -> Iterator[Figure]:
     yield Figure("renderer, three planes of 304 slices", _renderer_mb(browser), "MB", RENDERER_MB)
 
 
-def _first(browser: Any, url: str) -> Any:
-    """A new page, its first image drawn."""
-    page = browser.page()
-    page.ask("Page.enable")
-    page.ask("Page.addScriptToEvaluateOnNewDocument", source=NOTE)
-    page.go(url)
-    page.until("window.firstShown")
-    return page
+def _first_s(page: Any, study: str) -> float:
+    """From the beginning of the navigation to a study to the first image of it, in seconds."""
+    page.go("about:blank")
+    page.until("location.href === 'about:blank'")
+    page.go(study)
+    page.until(f"location.href === {study!r} && window.firstShown")
+    return float(page.value("window.firstShown")) / 1e3
 
 
 def _renderer_mb(browser: Any) -> float:

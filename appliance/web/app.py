@@ -35,7 +35,7 @@ from appliance.web.access.door import Door
 from appliance.web.access.rows import Looks
 from appliance.web.pixels import routes as pixels
 from appliance.web.serving import Assets
-from appliance.web.site import Route, Site, Visitor
+from appliance.web.site import Route, Site, Visitor, asked_by_a_person
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,6 @@ ROWS: tuple[Route, ...] = (
 """Every address, one row each."""
 PAGES, SLOW = 8, 6
 """Threads."""
-UNASKED = "x-scanside-unasked"
-"""Header of what a script asks for and no person (assets/live.js)."""
 _FREE_BEFORE_PASSWORD = frozenset({"/password", "/logout", "/look"})
 
 
@@ -145,7 +143,7 @@ def _page(row: Route, request: Request) -> Response:
     """One page, for who may see it."""
     door: Door = request.app.state.access
     # a page that asks for itself again keeps no login open; who says so can only shorten their own
-    unasked = row.unasked or UNASKED in request.headers
+    unasked = row.unasked or not asked_by_a_person(request)
     who = door.visitor(request, request.state.look, used=not unasked)
     request.state.visitor = who
     if row.roles is None:

@@ -26,6 +26,8 @@ from appliance.store.journal import Journal
 PATIENCE_MS: Final = 500
 """So long a page waits for the journal where another process has it locked. Then it says that it
 cannot: who waits longer keeps a thread of all pages, and a person who taps again."""
+UNASKED: Final = "x-scanside-unasked"
+"""Header of what a script asks for and no person (assets/live.js)."""
 Role = Literal["display", "technologist", "radiologist", "service"]
 """display: the attached screen of the room, which reads and gives feedback, without names."""
 Language = Literal["en", "zh"]
@@ -76,6 +78,11 @@ class Site:
 
 def site(request: Request) -> Site:
     return cast(Site, request.app.state.site)
+
+
+def asked_by_a_person(request: Request) -> bool:
+    """Whether a person opened the page; a page that asks for itself again says so (UNASKED)."""
+    return UNASKED not in request.headers
 
 
 def visitor(request: Request) -> Visitor:

@@ -2,7 +2,8 @@
 
    Rules
    - What is looked at comes first, then what is likely next: who asks says so each time, and what
-     was asked for before and did not begin is dropped. IN_FLIGHT are fetched at once.
+     was asked for before and did not begin is dropped. IN_FLIGHT are fetched at once, of what is
+     only likely one less, so that the next jump waits for nothing that is under way.
    - Images of one size are held in one array, each once (docs/decisions/0009-viewer.md). Where they
      would take more than MOST_BYTES, and where sizes differ, the ones that were looked at last.
    - An image that cannot be had is remembered with its reason. Where the device is away or busy it
@@ -25,6 +26,7 @@ export class Slices {
     this.failed = new Map();
     this.tries = new Map();
     this.queue = [];
+    this.likely = new Set(); // of the queue: nobody looks at these yet
     this.flying = new Set();
     this.closed = false;
     const sizes = new Set(listing.images.map(({ place }) => place && place.rows * place.columns));
@@ -59,11 +61,19 @@ export class Slices {
     return this.here.size;
   }
 
-  /** These images next, in this order. What is there or cannot be had is passed over. */
-  want(images) {
-    this.queue = images.filter((image) => !this.here.has(image) && !this.flying.has(image)
+  /** These images next, in this order, then the likely ones. What is there or cannot be had is
+      passed over. */
+  want(images, likely = []) {
+    this.likely = new Set(likely);
+    this.queue = [...images, ...likely].filter((image) => !this.here.has(image)
+      && !this.flying.has(image)
       && (!this.failed.has(image) || PASSING.has(this.failed.get(image).kind)));
     this.go();
+  }
+
+  /** Whether nothing of what was wanted is still to come. */
+  get idle() {
+    return this.flying.size === 0 && this.queue.length === 0;
   }
 
   close() {
@@ -72,7 +82,9 @@ export class Slices {
   }
 
   go() {
-    while (!this.closed && this.flying.size < IN_FLIGHT && this.queue.length > 0) {
+    while (!this.closed && this.queue.length > 0) {
+      const most = this.likely.has(this.queue[0]) ? IN_FLIGHT - 1 : IN_FLIGHT;
+      if (this.flying.size >= most) return;
       this.fetch(this.queue.shift());
     }
   }

@@ -23,6 +23,7 @@
 const PARTS = ["places", "slices", "picture", "views", "marks", "results", "gestures"];
 const AHEAD = 3;
 const AGAIN_MS = 2000;
+const FILL_MS = 150; // a plane that fills is drawn so often: each drawing takes time from the slices
 const PAGE = 10;
 const ZOOM_STEP = 1.25;
 const DRAG_PX = [4, 24]; // of one frame, when a finger scrolls
@@ -197,11 +198,11 @@ class Viewer {
       this.slices.want(slices);
       return;
     }
-    const ats = [this.at];
-    for (let n = 1; n <= AHEAD; n += 1) ats.push(this.at + n * this.way);
-    ats.push(this.at - this.way);
-    const there = ats.filter((at) => at >= 0 && at < this.now.count);
-    this.slices.want(there.map((at) => this.now.image(at)));
+    const likely = [];
+    for (let n = 1; n <= AHEAD; n += 1) likely.push(this.at + n * this.way);
+    likely.push(this.at - this.way);
+    const there = likely.filter((at) => at >= 0 && at < this.now.count);
+    this.slices.want([this.image], there.map((at) => this.now.image(at)));
   }
 
   came(image) {
@@ -210,7 +211,15 @@ class Viewer {
       this.begin();
       return;
     }
-    if (this.plane !== "axial" || image === this.image) this.draw();
+    if (this.plane === "axial") {
+      if (image === this.image) this.draw();
+    } else if (this.slices.idle) this.draw();
+    else {
+      this.filling ??= setTimeout(() => {
+        this.filling = null;
+        this.draw();
+      }, FILL_MS);
+    }
   }
 
   choosePlane(plane) {

@@ -36,7 +36,7 @@ from appliance.web.pixels.decoder import Decoder
 from appliance.web.pixels.images import Gone, Images, Listing
 from appliance.web.pixels.listing import WINDOWS, No, Window, no_planes
 from appliance.web.pixels.marks import Mark
-from appliance.web.site import EVERYBODY, Route, site
+from appliance.web.site import EVERYBODY, Route, asked_by_a_person, site
 
 NO_STORE: Final = {"cache-control": "no-store"}
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,5}")
@@ -81,8 +81,10 @@ class _Unknown(Refuse):
 
 
 def warm(request: Request) -> None:
-    """Somebody is about to look at images: what decodes them starts while the page is made."""
-    images_of(request).warm()
+    """Somebody is about to look at images: what decodes them starts while the page is made, or
+    while a person reads the list. A page that keeps itself fresh starts nothing."""
+    if asked_by_a_person(request):
+        images_of(request).warm()
 
 
 def images(request: Request) -> Response:

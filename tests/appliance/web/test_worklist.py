@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html import escape
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def rows(answer: httpx.Response) -> dict[str, str]:
     found = re.findall(r"<tr[^>]*>(.*?)</tr>", answer.text, re.DOTALL)
     named = [(re.search(r'href="/study/([0-9a-f]{32})"', row), row) for row in found]
     return {name[1]: row for name, row in named if name}
+
+
+def decoding(page: web.Page) -> bool:
+    """Whether the process that decodes images runs."""
+    tasks = Path(f"/proc/{page.process.pid}/task").glob("*/children")
+    return any(task.read_text(encoding="ascii").split() for task in tasks)
 
 
 def looks(state: Path) -> int:
@@ -135,6 +142,23 @@ def test_before_the_first_study_and_with_a_damaged_journal_there_is_a_clear_page
             assert answer.status_code == 503
             assert "cannot read its records now" in answer.text
             assert str(tmp_path) not in answer.text
+
+
+def test_who_opens_the_list_has_what_decodes_images_started_and_a_page_alone_does_not(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    with Ward(state):
+        pass
+    with web.running(state) as page, page.browser() as browser:
+        web.log_in(browser, page.account("technologist"))
+        assert browser.get("/", headers={"x-scanside-unasked": "1"}).status_code == 200
+        assert not decoding(page)
+        assert browser.get("/").status_code == 200
+        until = time.monotonic() + web.HANG_S
+        while not decoding(page) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert decoding(page)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
