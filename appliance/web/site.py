@@ -74,6 +74,8 @@ class Site:
     language."""
     clock: Callable[[], float]
     """Seconds since 1970, UTC."""
+    prepare: Callable[[], None] = lambda: None
+    """Called when a person is about to go on to another page: it is made ready meanwhile."""
 
 
 def site(request: Request) -> Site:

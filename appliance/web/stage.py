@@ -46,7 +46,7 @@ from appliance.store.journal import Journal
 from appliance.web import serving
 from appliance.web.accepting import HANDSHAKE_S, SHAKING, Door
 from appliance.web.app import PAGES, application
-from appliance.web.rendering import renderer
+from appliance.web.rendering import Renderer
 from appliance.web.site import PATIENCE_MS, Site
 
 log = logging.getLogger(__name__)
@@ -195,11 +195,9 @@ def main(settings: Settings, ready: Callable[[], object] = notify.ready) -> int:
     with living(settings.state, STAGE) as heart, _listener(settings.web) as listener:
         certificate = Certificate(settings.web.tls) if settings.web.tls is not None else None
         assets = serving.read()
+        pages = Renderer(assets, settings.web.languages)
         site = Site(
-            settings,
-            lambda: _reading(settings.state),
-            renderer(assets, settings.web.languages),
-            time.time,
+            settings, lambda: _reading(settings.state), pages, time.time, prepare=pages.prepare
         )
         threads = anyio.CapacityLimiter(PAGES)
         app = application(settings, site, assets, threads)

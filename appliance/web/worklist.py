@@ -4,7 +4,7 @@ Rules
 - It reads one page of studies and what belongs to them, whatever the number of studies here.
 - Names are read only for who may see them, and only after the row that says that they look at
   them; where that row cannot be written, the list has no names and says so.
-- Who opens the list mostly opens a study next: what decodes its images starts meanwhile.
+- Who opens the list mostly opens a study next: its page and what decodes its images are made ready.
 - `seen` is the mark of what was read: the stream of events (`live`) says when it is another.
 """
 
@@ -30,7 +30,7 @@ from appliance.store.rows import Received, Study
 from appliance.web import arriving, live
 from appliance.web.access import rows as audit
 from appliance.web.pixels import routes as pixels
-from appliance.web.site import EVERYBODY, Route, site, visitor
+from appliance.web.site import EVERYBODY, Route, asked_by_a_person, site, visitor
 from appliance.web.views import worklist as views
 from appliance.web.views.words import Words
 
@@ -68,6 +68,8 @@ def worklist(request: Request) -> Response:
     who = persons(request, {study.study_uid: study.pseudonym for study in page}, known.latest)
     values["nameless"] = who is None
     values["rows"] = views.rows(page, replace(known, persons=who or {}))
+    if asked_by_a_person(request):
+        here.prepare()
     pixels.warm(request)
     return here.render(request, "worklist.html", values)
 

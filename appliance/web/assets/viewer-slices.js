@@ -4,6 +4,8 @@
    - What is looked at comes first, then what is likely next: who asks says so each time, and what
      was asked for before and did not begin is dropped. IN_FLIGHT are fetched at once, of what is
      only likely one less, so that the next jump waits for nothing that is under way.
+   - Of a plane, for which all are wanted, neighbours come together, RUN_BYTES in one answer: a
+     request costs browser and device as much as the pixels of one image.
    - Images of one size are held in one array, each once (docs/decisions/0009-viewer.md). Where they
      would take more than MOST_BYTES, and where sizes differ, the ones that were looked at last.
    - An image that cannot be had is remembered with its reason. Where the device is away or busy it
@@ -11,6 +13,7 @@
 
 const IN_FLIGHT = 2; // one process of the device decodes for all
 const MOST_BYTES = 400 * 2 ** 20;
+const RUN_BYTES = 2 * 2 ** 20;
 const PAUSE_MS = 300;
 const TRIES = 30;
 /** Reasons that another try may end. */
@@ -28,6 +31,8 @@ export class Slices {
     this.queue = [];
     this.likely = new Set(); // of the queue: nobody looks at these yet
     this.flying = new Set();
+    this.requests = 0;
+    this.run = 1; // neighbours that come together
     this.closed = false;
     const sizes = new Set(listing.images.map(({ place }) => place && place.rows * place.columns));
     const radiographs = listing.no_planes === "radiograph";
@@ -62,9 +67,10 @@ export class Slices {
   }
 
   /** These images next, in this order, then the likely ones. What is there or cannot be had is
-      passed over. */
-  want(images, likely = []) {
+      passed over. together: all of them are for one picture. */
+  want(images, { likely = [], together = false } = {}) {
     this.likely = new Set(likely);
+    this.run = together && this.whole ? Math.max(1, Math.floor(RUN_BYTES / (2 * this.size))) : 1;
     this.queue = [...images, ...likely].filter((image) => !this.here.has(image)
       && !this.flying.has(image)
       && (!this.failed.has(image) || PASSING.has(this.failed.get(image).kind)));
@@ -84,36 +90,59 @@ export class Slices {
   go() {
     while (!this.closed && this.queue.length > 0) {
       const most = this.likely.has(this.queue[0]) ? IN_FLIGHT - 1 : IN_FLIGHT;
-      if (this.flying.size >= most) return;
-      this.fetch(this.queue.shift());
+      if (this.requests >= most) return;
+      this.fetch(this.neighbours());
     }
   }
 
-  async fetch(image) {
-    this.flying.add(image);
-    const said = await this.answer(image);
-    this.flying.delete(image);
-    if (this.closed) return;
-    if (said.values) {
-      this.failed.delete(image);
-      this.keep(image, said.values);
-    } else {
-      this.failed.set(image, said.why);
-      this.again(image, said.why);
+  /** The next of the queue and those behind it that are its neighbours, in rising order. */
+  neighbours() {
+    const found = [this.queue.shift()];
+    const by = this.queue[0] - found[0];
+    while (Math.abs(by) === 1 && found.length < this.run && this.queue[0] - found.at(-1) === by) {
+      found.push(this.queue.shift());
     }
-    this.changed(image);
+    return by < 0 ? found.reverse() : found;
+  }
+
+  async fetch(images) {
+    const [first] = images;
+    for (const image of images) this.flying.add(image);
+    this.requests += 1;
+    const said = await this.answer(first, images.length);
+    this.requests -= 1;
+    for (const image of images) this.flying.delete(image);
+    if (this.closed) return;
+    const came = said.values ? said.values.length / said.count : 0;
+    for (const [n, image] of images.entries()) {
+      if (n < said.count) {
+        this.failed.delete(image);
+        this.keep(image, said.values.subarray(n * came, (n + 1) * came));
+      } else if (said.values) {
+        this.queue.unshift(image); // the answer ended before it: asked for alone it says why
+        this.run = 1;
+        continue;
+      } else {
+        this.failed.set(image, said.why);
+        this.again(image, said.why);
+      }
+      this.changed(image);
+    }
     this.go();
   }
 
-  async answer(image) {
+  /** The first `count` images from this one on, or fewer: their values, one behind the other. */
+  async answer(image, count) {
     let response;
     try {
-      const url = this.locate(`image/${image}?of=${this.listing.name}`);
+      const more = count > 1 ? `&count=${count}` : "";
+      const url = this.locate(`image/${image}?of=${this.listing.name}${more}`);
       response = await fetch(url, { cache: "no-store", redirect: "manual" });
       if (response.ok) {
         const bytes = await response.arrayBuffer();
         const wide = response.headers.get("x-bits") === "16";
-        return { values: wide ? new Int16Array(bytes) : new Uint8Array(bytes) };
+        const values = wide ? new Int16Array(bytes) : new Uint8Array(bytes);
+        return { values, count: Number(response.headers.get("x-count")) };
       }
     } catch {
       return { why: { kind: "away", text: "" } };

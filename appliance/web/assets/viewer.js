@@ -22,8 +22,9 @@
 
 const PARTS = ["places", "slices", "picture", "views", "marks", "results", "gestures"];
 const AHEAD = 3;
+const SETTLE_MS = 100; // after a jump the image itself comes first, then what is beside it
 const AGAIN_MS = 2000;
-const FILL_MS = 150; // a plane that fills is drawn so often: each drawing takes time from the slices
+const FILL_MS = 200; // a plane that fills is drawn so often: each drawing takes time from the slices
 const PAGE = 10;
 const ZOOM_STEP = 1.25;
 const DRAG_PX = [4, 24]; // of one frame, when a finger scrolls
@@ -180,6 +181,7 @@ class Viewer {
     if (!this.now) return;
     const next = Math.min(Math.max(at, 0), this.now.count - 1);
     if (next !== this.at) this.way = Math.sign(next - this.at);
+    const jumped = Math.abs(next - this.at) > 1;
     this.at = next;
     const frame = this.now.frame(next);
     if (frame?.origin && this.point) {
@@ -188,21 +190,24 @@ class Viewer {
     } else if (frame?.origin) {
       this.point = this.places.placeOf(frame, frame.columns / 2, frame.rows / 2);
     }
-    this.fetch();
+    clearTimeout(this.settling);
+    this.fetch(jumped);
+    if (jumped) this.settling = setTimeout(() => this.fetch(), SETTLE_MS);
     this.draw();
   }
 
-  fetch() {
+  /** alone: nothing of what is beside it. */
+  fetch(alone = false) {
     if (this.plane !== "axial") {
       const slices = this.now.slices.filter((image) => image >= 0);
-      this.slices.want(slices);
+      this.slices.want(slices, { together: true });
       return;
     }
     const likely = [];
     for (let n = 1; n <= AHEAD; n += 1) likely.push(this.at + n * this.way);
     likely.push(this.at - this.way);
     const there = likely.filter((at) => at >= 0 && at < this.now.count);
-    this.slices.want([this.image], there.map((at) => this.now.image(at)));
+    this.slices.want([this.image], { likely: alone ? [] : there.map((at) => this.now.image(at)) });
   }
 
   came(image) {

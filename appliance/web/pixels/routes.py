@@ -1,7 +1,8 @@
 """The addresses of images: what the viewer of a browser fetches.
 
     GET /study/{study}/series/{series}/images            JSON: places, planes, windows
-    GET /study/{study}/series/{series}/image/{number}    HU, int16 little-endian, or grey of 8 bits
+    GET /study/{study}/series/{series}/image/{number}    HU, int16 little-endian, or grey of 8 bits;
+                                    with ?count=N those behind it too, X-Count of them
     GET /study/{study}/series/{series}/masks             JSON: findings with their outlines
     GET /study/{study}/series/{series}/map/{name}        JSON: a heat map on its radiograph
 
@@ -13,6 +14,8 @@ Rules
   not held any more and the images are others now.
 - 404: there is no such thing. 410: it was there. 422: it cannot be shown, and why. 503: later. Each
   is JSON with `code` and `text`; no UID and no path is in it.
+- Several images are of one size, and at most RUN_BYTES: the answer ends before one that is of
+  another size or cannot be shown, which asked for alone says why.
 - Nothing of this is stored by a browser (no-store): pixels are a patient's.
 """
 
@@ -30,7 +33,7 @@ from starlette.responses import JSONResponse, Response
 from appliance.errors import Poisoned, Refuse, Retry, ScansideError
 from appliance.report import NOTICE, Record
 from appliance.web.pixels import giving_way, marks
-from appliance.web.pixels.asked import Place
+from appliance.web.pixels.asked import Answered, Place
 from appliance.web.pixels.chosen import Choice, Chosen, chosen
 from appliance.web.pixels.decoder import Decoder
 from appliance.web.pixels.images import Gone, Images, Listing
@@ -39,6 +42,8 @@ from appliance.web.pixels.marks import Mark
 from appliance.web.site import EVERYBODY, Route, asked_by_a_person, site
 
 NO_STORE: Final = {"cache-control": "no-store"}
+RUN_BYTES: Final = 2 << 20
+"""Of several images in one answer."""
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,5}")
 _MAP: Final = re.compile(r"[a-z0-9-]{1,64}")
 _once = Lock()
@@ -117,16 +122,39 @@ def image(request: Request) -> Response:
         number = request.path_params["number"]
         if not _NUMBER.fullmatch(number) or int(number) >= len(found.frames):
             raise _Unknown("there is no such image")
-        made, pixels = images_of(request).image(found, int(number))
+        made, pixels = _run(request, found, int(number))
         headers = {
             **NO_STORE,
+            "x-count": str(len(pixels)),
             "x-rows": str(made.rows),
             "x-columns": str(made.columns),
             "x-bits": str(made.bits),
         }
-        return Response(pixels, media_type="application/octet-stream", headers=headers)
+        return Response(b"".join(pixels), media_type="application/octet-stream", headers=headers)
 
     return _answered(page)
+
+
+def _run(request: Request, of: Listing, number: int) -> tuple[Answered, list[bytes]]:
+    """An image and, as `count` asks for, those behind it: what all of them are, and the pixels of
+    each. What goes wrong with the first one is raised."""
+    count = request.query_params.get("count", "1")
+    if not _NUMBER.fullmatch(count):
+        raise _Unknown("there is no such number of images")
+    images = images_of(request)
+    made, pixels = images.image(of, number)
+    found = [pixels]
+    for n in range(number + 1, min(number + int(count), len(of.frames))):
+        if (len(found) + 1) * len(pixels) > RUN_BYTES:
+            break
+        try:
+            said, more = images.image(of, n)
+        except (Refuse, Poisoned, Retry):
+            break
+        if (said.rows, said.columns, said.bits) != (made.rows, made.columns, made.bits):
+            break
+        found.append(more)
+    return made, found
 
 
 def masks(request: Request) -> Response:

@@ -7,10 +7,10 @@ from jinja2 import UndefinedError
 from starlette.requests import Request
 
 from appliance.web import serving
-from appliance.web.rendering import renderer
+from appliance.web.rendering import Renderer
 from appliance.web.site import Look, Visitor
 
-RENDER = renderer(serving.read(), ("en", "zh"))
+RENDER = Renderer(serving.read(), ("en", "zh"))
 MARKUP = '"><script>alert(1)</script>\u202ex'
 
 

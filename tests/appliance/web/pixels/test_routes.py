@@ -13,6 +13,7 @@ import pytest
 from appliance.phantom import instances
 from appliance.records import HeatMap
 from appliance.report import Finding, SeriesKey
+from appliance.web.pixels import routes
 from rigs import composing, oblique
 from rigs.looked_at import LookedAt, served
 from rigs.xray import Xray
@@ -57,6 +58,41 @@ def test_the_images_of_a_series_are_listed_and_fetched_in_the_order_of_the_repor
         assert found.headers["x-bits"] == "16"
         expected = images[number].pixel_array.astype(np.int16) - 1024
         np.testing.assert_array_equal(np.frombuffer(found.content, "<i2"), expected.ravel())
+
+
+def test_neighbours_come_in_one_answer_up_to_the_end_of_the_series(
+    state: LookedAt, client: httpx.Client
+) -> None:
+    address, images = ct(state), oblique.series(oblique.POSES["axial"])
+    expected = [one.pixel_array.astype(np.int16).ravel() - 1024 for one in images]
+    for number, count in ((2, 5), (len(images) - 2, 2), (0, 1)):
+        found = client.get(f"{address}/image/{number}?count={count + 3 * (number > 2)}")
+        assert found.headers["x-count"] == str(count)
+        values = np.frombuffer(found.content, "<i2")
+        np.testing.assert_array_equal(values, np.concatenate(expected[number : number + count]))
+    assert client.get(f"{address}/image/0?count=-1").status_code == 404
+
+
+def test_an_answer_ends_before_an_image_that_cannot_be_shown_and_asked_for_alone_it_says_why(
+    state: LookedAt, client: httpx.Client
+) -> None:
+    address, images = ct(state), oblique.series(oblique.POSES["axial"])
+    client.get(f"{address}/images")
+    state.file(key_of(), str(images[6].SOPInstanceUID)).write_bytes(b"DICM" * 400)
+    found = client.get(f"{address}/image/4?count=4")
+    assert (found.status_code, found.headers["x-count"]) == (200, "2")
+    alone = client.get(f"{address}/image/6?count=4")
+    assert alone.status_code == 422
+    assert alone.json()["text"]
+
+
+def test_no_answer_holds_more_than_it_may_however_many_are_asked_for(
+    state: LookedAt, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, images = ct(state), oblique.series(oblique.POSES["axial"])
+    monkeypatch.setattr(routes, "RUN_BYTES", 3 * images[0].Rows * images[0].Columns * 2)
+    found = client.get(f"{address}/image/0?count=9999")
+    assert found.headers["x-count"] == "3"
 
 
 def test_no_uid_and_no_path_is_in_what_is_said(state: LookedAt, client: httpx.Client) -> None:
