@@ -79,7 +79,7 @@ def test_there_is_a_factory_bundle() -> None:
 
 
 @needs_rtx
-@pytest.mark.parametrize("target", ["rtx:SM86", "rtx:SM89"])
+@pytest.mark.parametrize("target", ["rtx:SM89", pytest.param("rtx:SM86", marks=pytest.mark.long)])
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda p: p.stem)
 def test_a_factory_bundle_builds(
     bundle: Path, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

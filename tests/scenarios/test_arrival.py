@@ -99,7 +99,13 @@ def test_from_disk_the_report_is_the_same(site: Site, said: tuple[Scan, Report])
     assert other.same_as(report)
 
 
-@pytest.mark.parametrize("recode", [RLE, JPEG_LS], ids=["RLE", "JPEG-LS"])
+@pytest.mark.parametrize(
+    "recode",
+    [
+        pytest.param(RLE, id="RLE", marks=pytest.mark.long),
+        pytest.param(JPEG_LS, id="JPEG-LS"),
+    ],
+)
 def test_from_a_compressed_copy_the_report_is_the_same(
     site: Site, scans: Scans, said: tuple[Scan, Report], recode: tuple[str, ...]
 ) -> None:

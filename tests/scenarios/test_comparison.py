@@ -95,6 +95,7 @@ def test_what_an_archive_pushes_late_supersedes_what_was_said_and_is_not_said_it
     assert compared(keeping, old)["comparison"]["reasons"][0]["code"] == "no_prior"
 
 
+@pytest.mark.long
 def test_a_comparison_is_recomputed_from_what_is_kept_and_is_the_same(
     keeping: Site, scans: Scans
 ) -> None:

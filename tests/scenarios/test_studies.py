@@ -112,8 +112,15 @@ def beside(report: Report) -> list[str]:
     return [r.text for r in report.limitations if r.code is Code.ALSO_SHOWN_IN]
 
 
-@pytest.mark.parametrize("whole_first", [True, False])
-@pytest.mark.parametrize("part", ["lower part", "right half"])
+@pytest.mark.parametrize(
+    ("part", "whole_first"),
+    [
+        ("lower part", True),
+        ("right half", False),
+        pytest.param("lower part", False, marks=pytest.mark.long),
+        pytest.param("right half", True, marks=pytest.mark.long),
+    ],
+)
 def test_a_thinner_part_of_a_chest_withdraws_nothing_and_each_names_the_other(
     site: Site, scans: Scans, fine: Phantom, part: str, whole_first: bool
 ) -> None:

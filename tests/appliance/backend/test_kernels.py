@@ -518,6 +518,7 @@ SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @NEEDS_GXX
+@pytest.mark.long
 def test_no_kernel_leaves_its_buffers_or_does_what_is_undefined(host, tmp_path):
     ended = sanitized(build(tmp_path, *SANITIZERS))
     assert ended.returncode == 0, ended.stderr[-3000:]

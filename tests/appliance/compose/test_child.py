@@ -129,8 +129,15 @@ def test_an_archive_that_gets_no_segmentation_gets_a_report_that_names_none(
     assert len(evidence) == 1
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("write", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("write", "after"),
+    [
+        (1, False),
+        (2, True),
+        (3, False),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in ((1, True), (2, False), (3, True))),
+    ],
+)
 def test_killed_at_any_write_it_makes_the_same_bytes_at_the_next_start(
     tmp_path: Path, write: int, after: bool
 ) -> None:

@@ -235,9 +235,10 @@ def questions(source: str) -> Iterator[int]:
     """Lines that ask which kind a line has: by its class, by its name, or by the word `kind`."""
     for node in ast.walk(ast.parse(source)):
         called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
-        named = {getattr(n, "id", "") for n in ast.walk(node)}
-        if called in {"isinstance", "issubclass", "type"} and named & NAMES:
-            yield node.lineno
+        if called in {"isinstance", "issubclass", "type"}:
+            named = {getattr(n, "id", "") for n in ast.walk(node)}
+            if named & NAMES:
+                yield node.lineno
         if isinstance(node, ast.MatchClass) and getattr(node.cls, "id", "") in NAMES:
             yield node.lineno
         if isinstance(node, ast.Compare):

@@ -114,6 +114,7 @@ def test_places_of_both_exams_are_those_of_the_field(asked: FollowUp) -> None:
     assert 3 < np.linalg.norm(moved, axis=1).max() < 25
 
 
+@pytest.mark.long
 def test_vessels_lie_where_the_field_moves_them(bare: FollowUp) -> None:
     """What is bright in the lung of one exam is bright at its place in the other."""
     prior = bare.prior
@@ -146,6 +147,7 @@ def test_the_default_set_has_every_course(asked: FollowUp) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "order"), [(SOFT, -1), (LUNG, 1)])
+@pytest.mark.long
 def test_a_kernel_makes_edges_softer_or_sharper(kernel: Kernel, order: int) -> None:
     def edge(chosen: Kernel) -> float:
         scan = Scan((30.0, 0.7, 0.7), rows=96, noise_hu=0.0, kernel=chosen)

@@ -12,6 +12,8 @@ from appliance.store import bell
 from appliance.verbs import schemas
 from rigs.peers import ROOT, a_report, an_event, ask, commit, until
 
+SCHEMAS = schemas.schemas()
+
 
 def test_the_committed_schemas_are_what_the_code_says() -> None:
     assert schemas.drift(schemas.FOLDER) == []
@@ -30,9 +32,9 @@ def test_drift_is_found_and_written_away(tmp_path: Path, monkeypatch, capsys) ->
     assert schemas.main(["--check"]) == 0
 
 
-@pytest.mark.parametrize("name", schemas.schemas())
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_every_schema_is_a_schema(name) -> None:
-    jsonschema.Draft202012Validator.check_schema(json.loads(schemas.schemas()[name]))
+    jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMAS[name]))
 
 
 def test_what_leaves_the_device_fits_its_schema(broker, subscriber, settings_for, serve) -> None:

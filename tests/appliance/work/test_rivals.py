@@ -168,19 +168,22 @@ def names(report: Report) -> str:
 @pytest.mark.parametrize(
     ("order", "degrees", "stands"),
     [
-        ((THIN, THICK), 0.0, {THIN}),
         ((THICK, THIN), 0.0, {THIN}),
         ((THIN, THICK), 15.0, {THIN}),
-        ((THICK, THIN), 15.0, {THIN}),
-        ((THICK, LOWER), 0.0, {THICK, LOWER}),
         ((LOWER, THICK), 0.0, {THICK, LOWER}),
         ((THICK, RIGHT), 0.0, {THICK, RIGHT}),
-        ((RIGHT, THICK), 0.0, {THICK, RIGHT}),
-        ((THICK, LOWER), 15.0, {THICK, LOWER}),
         ((LOWER, THICK, RIGHT, THIN), 0.0, {THIN, LOWER, RIGHT}),
         *(
-            pytest.param(order, 0.0, {THIN, LOWER, RIGHT}, marks=pytest.mark.long)
-            for order in ((THIN, RIGHT, LOWER, THICK), (THICK, LOWER, THIN, RIGHT))
+            pytest.param(order, degrees, stands, marks=pytest.mark.long)
+            for order, degrees, stands in (
+                ((THIN, THICK), 0.0, {THIN}),
+                ((THICK, THIN), 15.0, {THIN}),
+                ((THICK, LOWER), 0.0, {THICK, LOWER}),
+                ((RIGHT, THICK), 0.0, {THICK, RIGHT}),
+                ((THICK, LOWER), 15.0, {THICK, LOWER}),
+                ((THIN, RIGHT, LOWER, THICK), 0.0, {THIN, LOWER, RIGHT}),
+                ((THICK, LOWER, THIN, RIGHT), 0.0, {THIN, LOWER, RIGHT}),
+            )
         ),
     ],
 )

@@ -43,6 +43,7 @@ def test_nothing_folds_and_a_deeper_breath_is_larger(breath: Breath, points: F64
     assert stretch.mean() > 1.0
 
 
+@pytest.mark.long
 def test_the_moved_exam_shows_at_each_place_what_lies_where_the_truth_says(
     still: Exam, breath: Breath
 ) -> None:

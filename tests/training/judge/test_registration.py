@@ -74,6 +74,7 @@ def test_what_is_kept_of_an_exam_is_its_lungs_and_a_margin_at_2_mm() -> None:
     assert lungs[tuple(np.rint(there).astype(int).T)].mean() > 0.95
 
 
+@pytest.mark.long
 def test_times_name_each_step() -> None:
     text = registration.times(pair())
     for step in ("align", "demons", "keypoints", "register, by demons", "locate one finding"):

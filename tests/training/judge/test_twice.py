@@ -49,6 +49,7 @@ def hu_at(exam: Exam, lps: F64) -> float:
     return float(exam.volume.hu[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].mean())
 
 
+@pytest.mark.long
 def test_a_lesion_lies_where_the_truth_says_in_each_exam_that_has_it(two: Two) -> None:
     assert len(two.courses) > len(FATES) / 2
     for course in two.courses:
@@ -78,6 +79,7 @@ def test_sizes_follow_the_fate() -> None:
     assert ratio["shrinks"] < 1 < ratio["grows"]
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_pair(chest: tuple[Host, Bool], two: Two) -> None:
     again = drawn(*chest, [ball()], 3)
     assert np.array_equal(again.current.volume.hu, two.current.volume.hu)
@@ -86,6 +88,7 @@ def test_the_same_seed_gives_the_same_pair(chest: tuple[Host, Bool], two: Two) -
     assert scanners(3, "a") != scanners(4, "a")
 
 
+@pytest.mark.long
 def test_an_exam_becomes_an_entry_with_the_facts_of_its_scan(two: Two) -> None:
     opened = open_bundle(FACTORY, 1)
     by = Scanner("SHARP", Scan(2.0, -0.5, 15.0), FIRST)

@@ -46,6 +46,7 @@ def test_what_meets_names_the_place_where_it_is_alike() -> None:
     assert (best == 2 * 9 + 1 * 3 + 0).float().mean() > 0.8
 
 
+@pytest.mark.long
 def test_it_is_exported_with_few_ops_for_any_size_and_answers_like_torch(net: DisplaceNet) -> None:
     made = exported_volumes(folded(net), ["prior", "current"], ["field"], 8)
     assert {node.op_type for node in made.graph.node} == OPS

@@ -25,6 +25,7 @@ from training.ship.onnx_file import exported, parity, require_parity  # noqa: E4
         (PatchNet((4, 4, 8, 8)), (48, 48), (7, 1, 48, 48), ["logit"]),
     ],
 )
+@pytest.mark.long
 def test_exported_networks_answer_like_torch(
     model: torch.nn.Module,
     side: tuple[int, ...],
@@ -39,6 +40,7 @@ def test_exported_networks_answer_like_torch(
     assert here not in file.SerializeToString(), "stack traces of the exporter are in the file"
 
 
+@pytest.mark.long
 def test_a_file_that_answers_otherwise_than_torch_is_refused() -> None:
     torch.manual_seed(0)
     model, other = PatchNet((4, 4, 8, 8)).eval(), PatchNet((4, 4, 8, 8)).eval()

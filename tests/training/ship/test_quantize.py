@@ -55,6 +55,7 @@ def made_by(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in model.graph.node for name in node.output}
 
 
+@pytest.mark.long
 def test_zero_points_are_0_weights_int8_per_channel_and_biases_float(case: tuple) -> None:
     _, model, images = case
     made = quantize.quantized(model, images, "minmax")

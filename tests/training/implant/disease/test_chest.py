@@ -49,6 +49,7 @@ def test_depth_is_in_mm_from_the_surface_on_any_slices() -> None:
     assert lung.depth_mm[lung.takes].min() >= -3.0
 
 
+@pytest.mark.long
 def test_a_scan_becomes_a_chest_on_its_own_grid_and_on_a_coarse_one() -> None:
     host = two_lungs((1.5, 1.5, 1.5))
     volume = Volume("made-up", host.hu, host.spacing, (0.0, 0.0, 0.0))

@@ -38,6 +38,7 @@ def test_emphysema_is_below_the_density_mask_by_its_volume(host: TwoLungs, seed:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.long
 def test_a_bulla_is_air_under_the_pleura_in_a_wall(host: TwoLungs, seed: int) -> None:
     sick = painted(host, "bulla", 60, seed)
     mask = sick.masks["bulla"]
@@ -54,6 +55,7 @@ def test_a_bulla_is_air_under_the_pleura_in_a_wall(host: TwoLungs, seed: int) ->
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.long
 def test_a_honeycomb_has_dark_cells_and_dense_walls_under_the_pleura(
     host: TwoLungs, seed: int
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_honeycomb_has_dark_cells_and_dense_walls_under_the_pleura(
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.long
 def test_a_cavity_is_gas_in_a_dense_wall(host: TwoLungs, seed: int) -> None:
     sick = painted(host, "cavity", 60, seed)
     mask = sick.masks["cavity"]

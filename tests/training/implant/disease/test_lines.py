@@ -19,6 +19,7 @@ def host() -> TwoLungs:
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.long
 def test_a_scar_is_a_dense_band_that_reaches_the_pleura(host: TwoLungs, seed: int) -> None:
     sick = paint(np.random.default_rng(seed), host.chest(), [Wanted("scar", 10)])
     mask = sick.masks["scar"]

@@ -29,6 +29,7 @@ def contrast(host: TwoLungs, hu: np.ndarray, mask: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.long
 def test_consolidation_has_no_air_but_in_bronchi_and_hides_vessels(
     host: TwoLungs, seed: int
 ) -> None:
@@ -43,6 +44,7 @@ def test_consolidation_has_no_air_but_in_bronchi_and_hides_vessels(
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.long
 def test_ground_glass_lets_vessels_be_seen_and_has_no_sharp_rim(host: TwoLungs, seed: int) -> None:
     sick = painted(host, Wanted("ground_glass", 200), seed)
     mask = sick.masks["ground_glass"]
@@ -56,6 +58,7 @@ def test_ground_glass_lets_vessels_be_seen_and_has_no_sharp_rim(host: TwoLungs, 
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.long
 def test_many_opacities_lie_in_both_lungs_near_the_pleura_and_are_small(
     host: TwoLungs, seed: int
 ) -> None:

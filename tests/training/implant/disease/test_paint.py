@@ -51,6 +51,7 @@ def test_each_lung_gets_the_volume_that_was_asked_for(host: TwoLungs, kind: Kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_nothing_is_painted_outside_the_thorax_or_in_the_heart(host: TwoLungs, kind: Kind) -> None:
     sick = painted(host, Wanted(kind, ML[kind]))
     changed = sick.hu != host.hu
@@ -72,6 +73,7 @@ def test_nothing_is_painted_outside_the_thorax_or_in_the_heart(host: TwoLungs, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_the_same_seed_paints_the_same_bytes(host: TwoLungs, kind: Kind) -> None:
     before = host.hu.copy()
     one, same = (painted(host, Wanted(kind, ML[kind]), seed=8) for _ in range(2))
@@ -83,6 +85,7 @@ def test_the_same_seed_paints_the_same_bytes(host: TwoLungs, kind: Kind) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slice_mm", [1.0, 8.0])
+@pytest.mark.long
 def test_thin_and_thick_slices_hold_the_same_volume(kind: Kind, slice_mm: float) -> None:
     spacing = (slice_mm, 3.0, 3.0)
     sick = painted(two_lungs(spacing), Wanted(kind, ML[kind]))
@@ -98,6 +101,7 @@ def test_thin_and_thick_slices_hold_the_same_volume(kind: Kind, slice_mm: float)
         Frame((2, 0, 1), (True, True, False)),
     ],
 )
+@pytest.mark.long
 def test_a_turned_host_gets_the_same_disease_turned(
     host: TwoLungs, kind: Kind, frame: Frame
 ) -> None:

@@ -35,6 +35,7 @@ from training.ship.onnx_file import exported, parity  # noqa: E402
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.long
 def test_the_exported_network_answers_like_torch() -> None:
     model = RadiographNet((4, 4, 8)).eval()
     file = exported(model, (28, 28), quantize.OUTPUTS)

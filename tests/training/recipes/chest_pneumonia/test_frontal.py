@@ -58,6 +58,7 @@ def test_a_ct_that_ends_below_its_lungs_shows_no_abdomen() -> None:
         assert picture.shape == (28, 28)
 
 
+@pytest.mark.long
 def test_a_body_gives_so_many_pictures_of_each_class() -> None:
     found = lessons.of_body(np.random.default_rng(0), body(), 20)
     assert set(found) == {lessons.FRONTAL, *lessons.OTHERS} - {"blank"}

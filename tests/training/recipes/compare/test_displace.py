@@ -28,6 +28,7 @@ def files(host: Chest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
+@pytest.mark.long
 def test_it_learns_a_pair_by_heart(files: list[Path]) -> None:
     k = replace(TINY, twice=0.0)
     torch.manual_seed(0)

@@ -69,6 +69,7 @@ def test_a_fold_is_scored_by_a_fit_that_never_saw_it() -> None:
         covariate.left_out([every[i] for i in own], covariate=True)
 
 
+@pytest.mark.long
 def test_the_copies_differ_in_their_noise_as_the_appliance_measures_it() -> None:
     phantom = chest(1, spacing_mm=(2.0, 1.0, 1.0))
     hu = phantom.hu.astype(np.float32)

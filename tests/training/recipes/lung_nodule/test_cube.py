@@ -46,6 +46,7 @@ def test_the_same_seed_trains_the_same_network(folder: Any, pool: Any, tmp_path:
     assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
 
 
+@pytest.mark.long
 def test_it_learns_to_tell_a_bright_middle_from_noise(pool: Any, tmp_path: Path) -> None:
     k = cube.Knobs(steps=20, batch=8, save_every=100, warmup=2, ema=0.8, bf16=False)
     model = cube.train(k, [pool(24)], None, tmp_path)

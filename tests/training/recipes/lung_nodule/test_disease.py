@@ -95,6 +95,7 @@ def test_a_mask_that_learned_from_other_hosts_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, while it exports
+@pytest.mark.long
 def test_it_answers_alike_in_torch_and_in_onnx() -> None:
     torch.manual_seed(0)
     model = SickLungNet((4, 4, 4, 4), (4, 4, 4)).eval()

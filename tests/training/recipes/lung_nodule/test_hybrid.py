@@ -49,6 +49,7 @@ def test_pairs_and_patches_alone_make_one_batch(pool: Any) -> None:
     assert ((hidden > 0.1) & (hidden < 0.3)).all()
 
 
+@pytest.mark.long
 def test_a_hybrid_trains_and_teaches_only_a_student_of_its_own_hosts(
     a_fold: Any, folder: Any, pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

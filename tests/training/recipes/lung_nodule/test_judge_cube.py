@@ -53,6 +53,7 @@ def test_fewer_candidates_are_the_best_of_each_scan(a_fold: Any) -> None:
     assert len(few.features) == len(few.verdicts) == len(few.lesion) == len(few.of.cubes) == 30
 
 
+@pytest.mark.long
 def test_the_judge_reads_torch_and_onnx_alike(
     a_fold: Any, folder: Any, pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def _work(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SCANSIDE_TRAIN", str(tmp_path_factory.mktemp("work")))
 
 
+@pytest.mark.long
 def test_patches_are_cut_where_the_nodules_are_and_known_nodules_are_no_negatives(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_scan_of_a_patient_who_is_left_out_is_in_no_split(tiny: Path, tmp_path
     assert [path.stem for _, path in luna16.scans(tmp_path)] == ["1.2.10"]
 
 
+@pytest.mark.long
 def test_a_series_has_the_scans_own_hu_and_its_nodules_as_truth(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

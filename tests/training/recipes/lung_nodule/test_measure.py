@@ -141,6 +141,7 @@ def test_the_loss_is_least_where_body_and_density_are_right() -> None:
     assert float(loss_of((sure, torch.roll(named, 1, 1)), body, truth, PLAIN)) > best + 1
 
 
+@pytest.mark.long
 def test_the_measure_recipe_takes_two_steps(tmp_path: Path) -> None:
     made_up = made_up_host(np.random.default_rng(1))
     k = measure.Knobs(steps=2, batch=2, warmup=1, largest_mm=12.0)

@@ -31,6 +31,7 @@ def two_hosts() -> list[Host]:
     return [made_up_host(np.random.default_rng(seed)) for seed in (1, 2)]
 
 
+@pytest.mark.long
 def test_it_learns_what_it_learned_in_a_loop_of_its_own(tmp_path: Path) -> None:
     """The figures are of the recipe before it came into `training.learn.loop`, same knobs."""
     host, other = two_hosts()

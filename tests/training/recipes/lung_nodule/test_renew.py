@@ -106,6 +106,7 @@ def test_what_is_kept_is_kept_byte_for_byte_and_what_is_new_is_that_of_the_runs(
     assert golden == set(manifest.networks) == set(before.networks)
 
 
+@pytest.mark.long
 def test_the_card_has_the_figures_of_both_and_says_which_networks_are_older(
     work: Path, loaded: Loaded
 ) -> None:

@@ -63,6 +63,7 @@ def test_most_lessons_are_of_painted_hosts_and_their_mask_is_that_of_the_healthy
         assert dense > 0.02 if disease else dense < 0.01
 
 
+@pytest.mark.long
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     host = chest()
     whole = segment.train(TINY, [host], tmp_path / "whole").state_dict()
