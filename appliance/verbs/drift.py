@@ -49,7 +49,7 @@ from appliance.watching.scanner import Scanner
 from appliance.watching.told import RowId, Spread
 from appliance.watching.tuning import Tuning
 from appliance.web.text import say
-from appliance.web.views.watching import ShownRow, shown
+from appliance.web.views.watching import ShownAlarm, ShownRow, shown
 
 LEAST_DIGITS: Final = 4
 MOST_BYTES: Final = 4_000_000
@@ -153,7 +153,7 @@ def show(settings: Settings, console: Console) -> None:
         table.add_column(name, overflow="fold", no_wrap=name == "row")
     for row in found.rows:
         style = "bold red" if row.sign == "look" else ""
-        name = words(row.name.key, **row.name.values)
+        name = row.name.sentence(words)
         n = str(row.counted.values["n"])
         table.add_row(Text(row.id), Text(name), Text(n), Text("\n".join(_lines(row, words)), style))
     console.print(table)
@@ -315,14 +315,18 @@ def _said(
     )
 
 
+def changed(alarm: ShownAlarm, words: say.Say) -> str:
+    """What changed, and since when, as a terminal has it."""
+    return alarm.sentence(words, f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}")
+
+
 def _lines(row: ShownRow, words: say.Say) -> list[str]:
     found = [words(row.state.key)]
     if row.stopped:
         found.append(words("drift.stopped"))
     for alarm in row.alarms:
-        at = f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}"
-        cause = words("drift.cause", cause=words(f"drift.cause.{alarm.cause}"))
-        found += [alarm.sentence(words, at), f"{cause}. {words(f'drift.do.{alarm.cause}')}"]
+        to_do = words(f"drift.do.{alarm.cause}")
+        found += [changed(alarm, words), f"{alarm.likely(words)}. {to_do}"]
     found += [words(said.key, **said.values) for said in (*row.implants, *row.tunings)]
     if row.waits:
         found.append(words("drift.waits"))

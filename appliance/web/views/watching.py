@@ -13,7 +13,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
@@ -28,7 +28,7 @@ from appliance.store.rows import AuditRow
 from appliance.watching.alarm import Alarm, Test
 from appliance.watching.probe import OfSize, Performance, Probed, Share
 from appliance.watching.proposal import Proposal
-from appliance.watching.scanner import UNKNOWN
+from appliance.watching.scanner import UNKNOWN, Scanner
 from appliance.watching.tuning import Tuning
 from appliance.web.text.say import Say
 from appliance.web.views.light import Sign
@@ -60,6 +60,29 @@ class ShownAlarm:
         way = say(f"drift.way.{self.way}")
         return say("drift.alarm", statistic=statistic, size=self.size, way=way, at=at)
 
+    def likely(self, say: Say) -> str:
+        """Why it may have changed."""
+        return say("drift.cause", cause=say(f"drift.cause.{self.cause}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    """Whose images they are."""
+
+    of_volumes: bool
+    parts: Mapping[str, str | None]
+    """Part of the key -> as the headers have it; None: they do not say, or it is not shown."""
+
+    def sentence(self, say: Say) -> str:
+        """What is not known is said in words, part by part."""
+        said = {name: self._part(name, part, say) for name, part in self.parts.items()}
+        return say("drift.key" if self.of_volumes else "drift.key_radiograph", **said)
+
+    def _part(self, name: str, part: str | None, say: Say) -> str:
+        if part is None:
+            return say(f"drift.unknown.{name}")
+        return say(f"drift.key.{name}", part=part) if name in ("kvp", "thickness") else part
+
 
 @dataclass(frozen=True, slots=True)
 class ShownRow:
@@ -67,7 +90,7 @@ class ShownRow:
 
     id: str
     sign: Sign
-    name: Phrase
+    name: ShownKey
     state: Phrase
     counted: Phrase
     alarms: tuple[ShownAlarm, ...]
@@ -143,7 +166,7 @@ def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
     return ShownRow(
         id=entry.id,
         sign=sign,
-        name=_name(entry),
+        name=_name(entry.row.key),
         state=Phrase(state),
         counted=Phrase("drift.counted", counted),
         alarms=() if entry.former else tuple(map(_alarm, row.alarms)),
@@ -227,12 +250,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _name(entry: Entry) -> Phrase:
-    key = shown_key(entry.row.key)
-    of_ct = key.kvp != UNKNOWN or key.thickness != UNKNOWN or key.kernel != UNKNOWN
-    values = key.model_dump()
-    values["thickness"] = key.thickness.replace("to ", "≤ ").replace("above ", "> ")
-    return Phrase("drift.key" if of_ct else "drift.key_radiograph", values)
+def _name(scanner: Scanner) -> ShownKey:
+    key = shown_key(scanner)
+    thickness = key.thickness.replace("to ", "≤ ").replace("above ", "> ")
+    known = {**key.model_dump(exclude={"serial"}), "thickness": thickness}
+    parts = {name: None if part == UNKNOWN else part for name, part in known.items()}
+    of_volumes = any(parts[name] is not None for name in ("kernel", "kvp", "thickness"))
+    return ShownKey(of_volumes, parts)
 
 
 def _alarm(alarm: Alarm) -> ShownAlarm:

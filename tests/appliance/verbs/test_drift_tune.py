@@ -136,7 +136,7 @@ def test_damaged_tunings_are_said_and_stay_until_a_person_moves_them_away(device
     assert verb.said(device.settings).tunings_damaged
     doctor = check.scanners(Device(device.settings, "scanside.toml"))
     assert (doctor.ok, doctor.text.startswith("warning: ")) == (True, True)
-    assert "no series is tuned" in doctor.text
+    assert "no series is softened" in doctor.text
     assert str(device.state / tunings.NAME) in doctor.remedy
     assert (device.state / tunings.NAME).read_bytes() == damaged
     assert device.journal.audit.of(library.ACTS) == []

@@ -116,6 +116,6 @@ def test_the_doctor_and_the_trend_say_what_was_wrong(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
     check = phantom(Examined(settings, "scanside.toml"))
     assert check.ok
-    assert "bubble" in check.text
+    assert "there is a bubble in it" in check.text
     assert "water" in check.remedy
     assert [one.codes for one in qa.trend(settings)] == [(QaCode.BUBBLE,)]
