@@ -321,7 +321,7 @@ def pending(acts: Sequence[AuditRow], entry: Entry) -> tuple[AuditRow, ...]:
 def pending_of_tunings(acts: Sequence[AuditRow]) -> tuple[AuditRow, ...]:
     """The acts about tunings without a row that were not answered, of all acts and answers of the
     audit, the oldest first."""
-    answered = {one.detail.get("of") for one in acts if one.action in ANSWERS}
+    answered = {str(one.detail.get("of")) for one in acts if one.action in ANSWERS}
     named = [one for one in acts if one.action == WITHDRAW and "tuning" in one.detail]
     return tuple(one for one in named if one.hash not in answered)
 

@@ -326,7 +326,7 @@ def _said(
 def _without_row(
     listed: Listed, acts: Sequence[AuditRow], in_force: Sequence[Tuning]
 ) -> tuple[SaidLone, ...]:
-    waiting = {one.detail["tuning"] for one in library.pending_of_tunings(acts)}
+    waiting = {str(one.detail["tuning"]) for one in library.pending_of_tunings(acts)}
     return tuple(
         SaidLone(
             digest=one.digest,
