@@ -10,14 +10,16 @@
     bundle_rollback            the bundle that was active before
     drift_ack, drift_accept row   a person decides of an alarm (store/library.py)
     drift_tune, drift_withdraw row   a person accepts the tuning that is proposed, or takes it back
+    drift_answer act           what `work` has answered to what was decided of a scanner
 
 Rules.
 1. A request writes a wish down and is answered then: the work is done by the course, at its turn.
    Who wants to see it done asks for the status until `seen` is the number of his wish. Only what is
    asked of bundles is answered when it was done; what is decided of a scanner, when it is in the
-   audit of the journal, which `work` obeys.
+   audit of the journal, which `work` obeys: with the hash of its row, by which `drift_answer` asks
+   what became of it.
 2. What cannot be is refused at once, with a code and a remedy.
-3. Every request but `status` is audited, with who asked.
+3. Every request but `status` and `drift_answer`, which change nothing, is audited, with who asked.
 """
 
 from __future__ import annotations
@@ -43,9 +45,11 @@ STATUS = "status.json"
 Verb = Literal[
     "status", "check", "now", "hold", "release", "accept", "rollback",
     "bundle_add", "bundle_activate", "bundle_rollback", "drift_ack", "drift_accept", "drift_tune",
-    "drift_withdraw",
+    "drift_withdraw", "drift_answer",
 ]  # fmt: skip
-OF_SCANNERS: tuple[Verb, ...] = ("drift_ack", "drift_accept", "drift_tune", "drift_withdraw")
+OF_SCANNERS: tuple[Verb, ...] = (
+    "drift_ack", "drift_accept", "drift_tune", "drift_withdraw", "drift_answer",
+)  # fmt: skip
 OF_BUNDLES: tuple[Verb, ...] = ("bundle_add", "bundle_activate", "bundle_rollback")
 
 
@@ -72,8 +76,11 @@ class Request(Record):
     """Version of the bundle, or its digest or the first digits of that."""
     allow_unsigned: bool = False
     allow_development: bool = False
-    row: str | None = Field(default=None, pattern=r"^[0-9a-f]{4,16}$")
-    """Of the library of scanners: its digits, or the first of them."""
+    row: str | None = Field(default=None, pattern=r"^[0-9a-f]{4,64}$")
+    """Of the library of scanners: its digits, or the first of them; of what has no row any more,
+    those of its tuning."""
+    act: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Hash of the row of the audit that was written."""
 
 
 class Status(Record):
@@ -120,6 +127,10 @@ class Answer(Record):
     status: Status | None = None
     bundle: Named | None = None
     """That was added, or is active now."""
+    act: str = ""
+    """Hash of the row of the audit that was written of a scanner."""
+    obeyed: bool = False
+    """Whether `work` has obeyed the act that was asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +144,9 @@ class Requests:
     woken: Callable[[], object]
     of_bundles: Callable[[Request, str], Answer]
     """(request, actor): does it and answers."""
-    of_scanners: Callable[[Request, str], str]
-    """(request, actor): the row for which it is in the audit of the stages. ScansideError."""
+    of_scanners: Callable[[Request, str], Answer]
+    """(request, actor): writes it into the audit of the stages, or looks there, and answers.
+    ScansideError."""
 
     def answer(self, line: bytes, actor: str) -> Answer:
         """Whatever comes in, one answer."""
@@ -145,21 +157,29 @@ class Requests:
             return Answer(ok=False, code="update_request", text=first["msg"][:200])
         if request.verb in OF_BUNDLES:
             return self.of_bundles(request, actor)
+        if request.verb in OF_SCANNERS:
+            return self._of_scanner(request, actor)
         try:
             if request.verb == "status":
                 return Answer(ok=True, status=self._status())
             text, wish = self._do(request, actor)
         except ScansideError as e:
-            return Answer(ok=False, code=e.code, text=e.text, remedy=e.remedy)
+            return _refused(e)
         finally:
             self.woken()
         return Answer(ok=True, text=text, wish=wish)
 
+    def _of_scanner(self, request: Request, actor: str) -> Answer:
+        try:
+            if request.verb != "drift_answer":
+                detail = request.model_dump(exclude={"verb"}, exclude_none=True)
+                self.tell(actor, request.verb.replace("_", " "), detail)
+            return self.of_scanners(request, actor)
+        except ScansideError as e:
+            return _refused(e)
+
     def _do(self, request: Request, actor: str) -> tuple[str, int]:
         detail = request.model_dump(exclude={"verb"}, exclude_none=True)
-        if request.verb in OF_SCANNERS:
-            self.tell(actor, request.verb.replace("_", " "), detail)
-            return self.of_scanners(request, actor), 0
         wishes = self.notes.wishes()
         if request.verb in ("check", "now"):
             self._require_somewhere(request)
@@ -223,6 +243,10 @@ class Requests:
 
     def _status(self) -> Status:
         return read_status(self.notes.folder)
+
+
+def _refused(error: ScansideError) -> Answer:
+    return Answer(ok=False, code=error.code, text=error.text, remedy=error.remedy)
 
 
 def _is_folder(path: Path) -> bool:

@@ -67,7 +67,7 @@ __all__ = ["Entry", "Shelf"]
 FACTORY = Path(appliance.factory.__file__).parent
 MENDED = "shelf mended"
 
-Audit = Callable[[str, Mapping[str, str]], None]
+Audit = Callable[[str, Mapping[str, str]], object]
 """(action, detail): appends one row to the journal's audit table."""
 
 

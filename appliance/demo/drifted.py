@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 from rich import box
@@ -68,7 +69,7 @@ def lacking(course: Course) -> list[str]:
         out.append(f"the alarm came after {took} series, and not within {WITHIN}")
     causes = {alarm.cause for one in course.since for alarm in one.alarms}
     out += [
-        f"the cause is said to be {cause.value}, and is {TRUTH.value}"
+        f"the cause is said to be: {_cause(cause)}; it is: {_cause(TRUTH)}"
         for cause in sorted(causes - {TRUTH})
     ]
     last = course.since[-1]
@@ -122,20 +123,21 @@ def not_online(states: Sequence[str]) -> list[str]:
 
 def show(course: Course, console: Console) -> None:
     """A table: what was usual, what each series since has raised, and what came of `ack`."""
-    words = say.speaker(say.texts("en"))
     table = Table(
         title="What the box says of the scanner", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for name in ("pixels", "n", "state", "what changed", "spreads", "since", "cause"):
         side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
-        table.add_column(name, no_wrap=name != "cause", overflow="fold", justify=side)
+        wide = name in ("what changed", "cause")
+        table.add_column(name, no_wrap=not wide, overflow="fold", justify=side)
     rows = [("as usual", course.usual), *(("sharper", row) for row in course.since)]
     known: tuple[Alarm, ...] = ()
     for pixels, row in (*rows, ("acknowledged", course.acknowledged)):
         if row is None:
             table.add_row(pixels, "-", "no row")
             continue
-        state = f"[red]{row.state}[/red]" if row.alarms else row.state
+        state = _words()(f"drift.state.{row.state}")
+        state = f"[red]{state}[/red]" if row.alarms else state
         open_ = {(alarm.statistic, alarm.test) for alarm in known}
         raised = [one for one in row.alarms if (one.statistic, one.test) not in open_]
         known = row.alarms
@@ -145,20 +147,30 @@ def show(course: Course, console: Console) -> None:
     console.print(table)
     if (row := first(course)) is not None:
         took = row.n - USUAL
-        named = ", ".join(sorted({alarm.cause.value for alarm in row.alarms}))
+        named = ", ".join(sorted({_cause(alarm.cause) for alarm in row.alarms}))
         console.print(
             f"said at series {row.n}, the {_th(took)} since the change: [bold]{named}[/bold]"
         )
         for cause in sorted({alarm.cause for alarm in row.alarms}):
-            console.print(f"  {words(f'drift.do.{cause.value}')}")
+            console.print(f"  {_words()(f'drift.do.{cause.value}')}")
 
 
 def _said(row: SaidRow, alarm: Alarm | None) -> tuple[str, ...]:
     """What changed, by how many spreads, since which series, and why."""
     if alarm is None:
         return ("-",) if not row.alarms else ("goes on",)
-    name = f"{alarm.statistic.value} ({alarm.test})"
-    return name, f"{alarm.size:+.1f}", str(since(row, alarm)), alarm.cause.value
+    name = f"{_words()(f'drift.statistic.{alarm.statistic.value}')} ({alarm.test})"
+    return name, f"{alarm.size:+.1f}", str(since(row, alarm)), _cause(alarm.cause)
+
+
+@cache
+def _words() -> say.Say:
+    """Those of the page and of `scanside drift`."""
+    return say.speaker(say.texts("en"))
+
+
+def _cause(cause: Cause) -> str:
+    return _words()(f"drift.cause.{cause.value}")
 
 
 def _th(number: int) -> str:

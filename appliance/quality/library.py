@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from appliance.errors import ScansideError
 from appliance.quality import counts, drift, windows
 from appliance.quality.cause import cause
 from appliance.quality.changed import changed, contrast
@@ -69,6 +70,17 @@ def counted(row: Row, measured: SeriesQuality, at: datetime, prior: Prior) -> Co
             row, raised = _settled(row, at, prior)
     named = tuple(_named(row, one, prior) for one in raised)
     return Counted(_in_its_state(row, open_ + named), named)
+
+
+def require_open(row: Row, row_id: str) -> tuple[Alarm, ...]:
+    """The alarms of which a person may decide, one at least; else ScansideError `no_alarm`."""
+    if not row.alarms:
+        raise ScansideError(
+            f"no alarm of row {row_id} is open",
+            code="no_alarm",
+            remedy="`scanside drift` shows which are.",
+        )
+    return row.alarms
 
 
 def accepted(row: Row, alarm: Alarm, at: datetime) -> tuple[Row, Row]:

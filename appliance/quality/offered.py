@@ -56,6 +56,26 @@ def to_withdraw(scanner: Scanner, in_force: Iterable[Tuning]) -> tuple[Tuning, .
     return found
 
 
+def without_row(in_force: Iterable[Tuning], rows: Iterable[Row]) -> tuple[Tuning, ...]:
+    """The tunings in force of whose scanner the library has no row, of its rows of today: it had to
+    make way for others. What they are for is chosen by what is measured, so they count as ever."""
+    scanners = {row.key for row in rows}
+    return tuple(one for one in in_force if one.scanner not in scanners)
+
+
+def accepted(made: Tuning) -> str:
+    """What is said of a tuning that was accepted."""
+    return (
+        f"softening by {made.soften_mm:g} mm is accepted, for series whose noise has a texture of "
+        f"{made.from_per_mm:g}/mm or more"
+    )
+
+
+def withdrawn(found: Iterable[Tuning]) -> str:
+    """What is said of tunings that were withdrawn."""
+    return ", ".join(f"softening by {one.soften_mm:g} mm is withdrawn" for one in found)
+
+
 def standing(known: Probed, row: Row, in_force: Sequence[Tuning]) -> Trial | None:
     """The trial whose proposal a person may accept (rule 1)."""
     last = known.trials[-1] if known.trials else None

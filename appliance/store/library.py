@@ -20,6 +20,9 @@ Rules
   push out what was learnt.
 - What a person decides is a row of the audit (ACTS) that `work` obeys once: an entry knows the hash
   of the last act that it has heard. A new audit, after a damage, has new acts alone.
+- What became of it is a row of the audit too (ANSWERS), which names the act by its hash: no other
+  act has it, however often a person decides the same. An act about a tuning that has no row waits
+  until it has such an answer.
 """
 
 from __future__ import annotations
@@ -53,9 +56,14 @@ TUNE: Final = "drift_tune"
 WITHDRAW: Final = "drift_withdraw"
 ACTS: Final = (ACKNOWLEDGE, ACCEPT, TUNE, WITHDRAW)
 """Actions of the audit; the detail `row` names the row. The last two are of tunings; of TUNE the
-detail `soften_mm` is what was proposed to who accepted it."""
+detail `soften_mm` is what was proposed to who accepted it. A WITHDRAW of what has no row any more
+names the digest instead, `tuning`."""
+OBEYED: Final = "drift_obeyed"
 REFUSED: Final = "drift_refused"
-"""Action of the audit: what could not be obeyed of a tuning, its `act` and the `code`."""
+ANSWERS: Final = (OBEYED, REFUSED)
+"""Actions of the audit: what became of an act, whose hash is the detail `of`; `text` says it, with
+`code` and `remedy` where it was refused."""
+ACTS_AND_ANSWERS: Final = (*ACTS, *ANSWERS)
 DAMAGED: Final = "library_damaged"
 """Action of the audit: a file was set aside."""
 ROWS_MOST: Final = 200
@@ -304,9 +312,23 @@ def over(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 def pending(acts: Sequence[AuditRow], entry: Entry) -> tuple[AuditRow, ...]:
     """The acts about a row that it has not heard, of all acts of the audit, the oldest first."""
+    acts = [one for one in acts if one.action in ACTS]
     hashes = [one.hash for one in acts]
     after = hashes.index(entry.heard) + 1 if entry.heard in hashes else 0
     return tuple(one for one in acts[after:] if one.detail.get("row") == entry.id)
+
+
+def pending_of_tunings(acts: Sequence[AuditRow]) -> tuple[AuditRow, ...]:
+    """The acts about tunings without a row that were not answered, of all acts and answers of the
+    audit, the oldest first."""
+    answered = {str(one.detail.get("of")) for one in acts if one.action in ANSWERS}
+    named = [one for one in acts if one.action == WITHDRAW and "tuning" in one.detail]
+    return tuple(one for one in named if one.hash not in answered)
+
+
+def answer_to(answers: Iterable[AuditRow], act: str) -> AuditRow | None:
+    """What became of the act of this hash; None: nothing yet."""
+    return next((one for one in answers if one.detail.get("of") == act), None)
 
 
 def stopped(entries: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -5,7 +5,10 @@ Rules
 - What a person decides is a row of the audit; `work` obeys it when it is idle (store/library.py),
   also where it does not run at this moment. Until then `scanside drift` says that it waits.
 - Where the state folder belongs to another user, as on a box with slots, `apply` writes that row
-  for root and for members of the group scanside-admin (apply/decided.py).
+  for root and for members of the group scanside-admin, and says what became of it
+  (verbs/drift_asked.py).
+- A tuning whose row had to make way for others is in force as ever. It is listed as what it is, and
+  withdrawn by the digits of its digest.
 - What implants say of a scanner (appliance/probe) stands in its row of today, and so do the tuning
   that a trial proposes (quality/offered.py) and the one that a person has accepted.
 - Where tunings.json cannot be read, the list says so, and nothing of a tuning is decided.
@@ -15,7 +18,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,10 +28,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from appliance.apply.door import WITHIN_S
-from appliance.apply.requests import Request, Verb
 from appliance.errors import ScansideError
 from appliance.quality import exchange, offered, told, trial
+from appliance.quality import library as rows
 from appliance.quality import probed as of_implants
 from appliance.quality.exchange import Exchange
 from appliance.report import Digest, Record
@@ -40,25 +42,24 @@ from appliance.store.hint import Hint
 from appliance.store.journal import Journal
 from appliance.store.library import Entry, Library, Listed
 from appliance.store.rows import AuditRow
-from appliance.verbs import update
 from appliance.watching.alarm import Alarm, Statistic
 from appliance.watching.probe import Performance, Probed
 from appliance.watching.proposal import Proposal
 from appliance.watching.row import State
 from appliance.watching.scanner import Scanner
-from appliance.watching.told import RowId, Spread
+from appliance.watching.told import RowId, Spread, short
 from appliance.watching.tuning import Tuning
 from appliance.web.text import say
-from appliance.web.views.watching import ShownRow, shown
+from appliance.web.views.watching import ShownAlarm, ShownRow, shown
 
 LEAST_DIGITS: Final = 4
 MOST_BYTES: Final = 4_000_000
 Decision = Literal["ack", "accept", "tune", "withdraw"]
-ACTIONS: Final[dict[Decision, Verb]] = {
-    "ack": "drift_ack",
-    "accept": "drift_accept",
-    "tune": "drift_tune",
-    "withdraw": "drift_withdraw",
+ACTIONS: Final[dict[Decision, str]] = {
+    "ack": library.ACKNOWLEDGE,
+    "accept": library.ACCEPT,
+    "tune": library.TUNE,
+    "withdraw": library.WITHDRAW,
 }
 """As the audit has them, and as `apply` is asked for them."""
 
@@ -71,6 +72,16 @@ class SaidTuning(Record):
     soften_mm: float
     from_per_mm: float
     """It is for series whose noise has at least this mean frequency, 1/mm."""
+
+
+class SaidLone(SaidTuning):
+    """One that is in force though the library has no row of its scanner any more: it is withdrawn
+    by the first digits of its digest, four or more."""
+
+    key: Scanner
+    """Of that scanner, as of a row."""
+    waits: bool
+    """Whether a person has withdrawn it and `work` has not obeyed yet."""
 
 
 class SaidRow(Record):
@@ -114,6 +125,7 @@ class Said(Record):
     """Files that `work` will set aside."""
     damaged: tuple[str, ...]
     """Files that it has set aside."""
+    tunings_without_row: tuple[SaidLone, ...] = ()
     tunings_damaged: bool = False
     """Whether tunings.json cannot be read: no series is tuned then."""
 
@@ -131,6 +143,7 @@ def said(settings: Settings) -> Said:
         ),
         unreadable=listed.unreadable,
         damaged=listed.damaged,
+        tunings_without_row=_without_row(listed, acts, in_force or ()),
         tunings_damaged=in_force is None,
     )
 
@@ -153,8 +166,8 @@ def show(settings: Settings, console: Console) -> None:
         table.add_column(name, overflow="fold", no_wrap=name == "row")
     for row in found.rows:
         style = "bold red" if row.sign == "look" else ""
-        name = words(row.name.key, **row.name.values)
-        n = str(row.counted.values["n"])
+        name = row.name.sentence(words)
+        n = str(row.counted.values["n"]) if row.counted is not None else ""
         table.add_row(Text(row.id), Text(name), Text(n), Text("\n".join(_lines(row, words)), style))
     console.print(table)
 
@@ -164,12 +177,19 @@ def decide(settings: Settings, decision: Decision, row: str, actor: str) -> str:
     is no such row (`row_unknown`, `row_ambiguous`) or nothing to be decided (`no_alarm`, and as
     quality/offered.py says), or tunings.json is damaged."""
     listed = Library(settings.state).all()
-    entry = _named(listed, row)
-    detail, said = _checked(settings, decision, entry, listed)
+    withdraws = decision == "withdraw"
+    lone = _lone(listed, tunings.in_force(settings.state)) if withdraws else ()
+    found = _named(listed, row, lone)
+    if isinstance(found, Tuning):
+        name, said = short(found.digest), offered.withdrawn([found])
+        detail = {"tuning": found.digest}
+    else:
+        more, said = _checked(settings, decision, found, listed)
+        name, detail = found.id, {"row": found.id, **more}
     with Journal.open(settings.state) as journal:
-        journal.audit.add(actor, ACTIONS[decision], row=entry.id, **detail)
+        journal.audit.add(actor, ACTIONS[decision], **detail)
     hint.send(settings.state, Hint(ordered=True))
-    return f"{entry.id}{said}"
+    return f"{name}, {said}" if said else name
 
 
 def _checked(
@@ -177,38 +197,17 @@ def _checked(
 ) -> tuple[dict[str, str], str]:
     """What the audit is to have of a decision, and what is said of it."""
     if decision in ("ack", "accept"):
-        if not entry.row.alarms:
-            raise ScansideError(
-                f"no alarm of row {entry.id} is open",
-                code="no_alarm",
-                remedy="`scanside drift` shows which are.",
-            )
+        rows.require_open(entry.row, entry.id)
         return {}, ""
     in_force = tunings.in_force(settings.state)
     if decision == "withdraw":
-        found = offered.to_withdraw(entry.row.key, in_force)
-        return {}, "".join(f", softening by {one.soften_mm:g} mm is withdrawn" for one in found)
+        return {}, offered.withdrawn(offered.to_withdraw(entry.row.key, in_force))
     known = probed.of_scanner(settings.state, entry.row.key)
     former, others = listed.former_of(entry), listed.others_than(entry)
     made = offered.made(known, entry.row, in_force, former=former, others=others)
     proposed = known.proposal
     detail = {} if proposed is None else {"soften_mm": f"{proposed.soften_mm:g}"}
-    return detail, (
-        f", softening by {made.soften_mm:g} mm is accepted, for series whose noise has a texture"
-        f" of {made.from_per_mm:g}/mm or more"
-    )
-
-
-def by_apply(settings: Settings, decision: Decision, row: str) -> str:
-    """The same, by who may write there. ScansideError as it says, and where nobody answers."""
-    try:
-        request = Request.model_validate({"verb": ACTIONS[decision], "row": row.lower()})
-    except ValidationError as e:
-        raise _unknown(row) from e
-    answer = update.asked(settings, request, WITHIN_S)
-    if not answer.ok:
-        raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
-    return answer.text
+    return detail, offered.accepted(made)
 
 
 def export(settings: Settings, out: Path) -> int:
@@ -252,15 +251,23 @@ def _read(settings: Settings) -> tuple[Listed, list[AuditRow]]:
     if journal is None:
         return listed, []
     with journal:
-        return listed, journal.audit.of(library.ACTS)
+        return listed, journal.audit.of(library.ACTS_AND_ANSWERS)
 
 
-def _named(listed: Listed, row: str) -> Entry:
+def _lone(listed: Listed, in_force: Iterable[Tuning]) -> tuple[Tuning, ...]:
+    return offered.without_row(in_force, (one.row for one in listed.today))
+
+
+def _named(listed: Listed, row: str, lone: Iterable[Tuning]) -> Entry | Tuning:
+    """The row of these digits, or the tuning that has none."""
     if len(row) < LEAST_DIGITS:
-        raise _unknown(row)
-    found = [one for one in listed.today if one.id.startswith(row.lower())]
+        raise unknown(row)
+    found: list[Entry | Tuning] = [
+        *(one for one in listed.today if one.id.startswith(row.lower())),
+        *(one for one in lone if one.digest.startswith(row.lower())),
+    ]
     if not found:
-        raise _unknown(row)
+        raise unknown(row)
     if len(found) > 1:
         raise ScansideError(
             f"{len(found)} rows begin with {row}", code="row_ambiguous", remedy="Type more digits."
@@ -268,7 +275,8 @@ def _named(listed: Listed, row: str) -> Entry:
     return found[0]
 
 
-def _unknown(row: str) -> ScansideError:
+def unknown(row: str) -> ScansideError:
+    """Of what is no row, nor a tuning without one."""
     return ScansideError(
         f"there is no row {row[:32]!r}",
         code="row_unknown",
@@ -315,14 +323,34 @@ def _said(
     )
 
 
+def _without_row(
+    listed: Listed, acts: Sequence[AuditRow], in_force: Sequence[Tuning]
+) -> tuple[SaidLone, ...]:
+    waiting = {str(one.detail["tuning"]) for one in library.pending_of_tunings(acts)}
+    return tuple(
+        SaidLone(
+            digest=one.digest,
+            soften_mm=one.soften_mm,
+            from_per_mm=one.from_per_mm,
+            key=scanner.shown(one.scanner),
+            waits=one.digest in waiting,
+        )
+        for one in _lone(listed, in_force)
+    )
+
+
+def changed(alarm: ShownAlarm, words: say.Say) -> str:
+    """What changed, and since when, as a terminal has it."""
+    return alarm.sentence(words, f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}")
+
+
 def _lines(row: ShownRow, words: say.Say) -> list[str]:
     found = [words(row.state.key)]
     if row.stopped:
         found.append(words("drift.stopped"))
     for alarm in row.alarms:
-        at = f"{datetime.fromtimestamp(alarm.at):%Y-%m-%d %H:%M}"
-        cause = words("drift.cause", cause=words(f"drift.cause.{alarm.cause}"))
-        found += [alarm.sentence(words, at), f"{cause}. {words(f'drift.do.{alarm.cause}')}"]
+        to_do = words(f"drift.do.{alarm.cause}")
+        found += [changed(alarm, words), f"{alarm.likely(words)}. {to_do}"]
     found += [words(said.key, **said.values) for said in (*row.implants, *row.tunings)]
     if row.waits:
         found.append(words("drift.waits"))

@@ -9,7 +9,8 @@
     scanside drift import FILE   what other boxes have learnt
 
 Rules. Libraries are imported inside each verb, as there. On a box with slots whose state folder
-belongs to somebody else, `apply` writes down what root or a member of scanside-admin decides.
+belongs to somebody else, `apply` writes down what root or a member of scanside-admin decides, and
+what becomes of it is waited for (verbs/drift_asked.py).
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from appliance.verbs.drift import Decision
 
 RowName = Annotated[str, typer.Argument(help="Its digits, or the first four or more.")]
-LATER = "noted: {}. It counts as soon as no series is being analysed."
 
 
 def drift_group(
@@ -62,22 +62,22 @@ def drift_group(
     @made.command("ack")
     def acknowledge(row: RowName, config: Config = None) -> None:
         """Say that the alarms of a row were seen; what is usual stays as it is (audited)."""
-        print(LATER.format(_decided(config, "ack", row)))
+        print(_decided(config, "ack", row))
 
     @made.command("accept")
     def accept(row: RowName, config: Config = None) -> None:
         """Take what came since the alarm for the new usual; the old row is kept (audited)."""
-        print(LATER.format(_decided(config, "accept", row)))
+        print(_decided(config, "accept", row))
 
     @made.command("tune")
     def tune(row: RowName, config: Config = None) -> None:
         """Soften what detection sees of a row, as a trial on implants proposes (audited)."""
-        print(LATER.format(_decided(config, "tune", row)))
+        print(_decided(config, "tune", row))
 
     @made.command("withdraw")
     def withdraw(row: RowName, config: Config = None) -> None:
-        """Take back the tuning that was accepted for a row (audited)."""
-        print(LATER.format(_decided(config, "withdraw", row)))
+        """Take back the tuning of a row, or one whose row is gone, by its digits (audited)."""
+        print(_decided(config, "withdraw", row))
 
     @made.command("export")
     def export(
@@ -102,13 +102,14 @@ def drift_group(
         print(f"imported {verb.bring(settings_of(config), path, f'{user()}@cli')} rows")
 
     def _decided(config: Path | None, decision: Decision, row: str) -> str:
-        from appliance.verbs import bundle
+        from appliance.verbs import bundle, drift_asked
         from appliance.verbs import drift as verb
 
         log(logging.WARNING)
         settings = site.load(site.find(config))
         if bundle.is_foreign(settings):
-            return verb.by_apply(settings, decision, row)
-        return verb.decide(settings_of(config), decision, row, f"{user()}@cli")
+            return drift_asked.decided(settings, decision, row)
+        noted = verb.decide(settings_of(config), decision, row, f"{user()}@cli")
+        return drift_asked.NOTED.format(noted)
 
     return made

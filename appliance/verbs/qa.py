@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from appliance import line
@@ -32,6 +33,8 @@ from appliance.store import qa as store
 from appliance.store.site_key import site_key
 from appliance.verbs import analyze
 from appliance.watching.qa import WHAT_TO_DO, QaRecord
+from appliance.watching.scanner import UNKNOWN
+from appliance.web.text import say
 from appliance.work import phantoms
 
 FIGURES = (
@@ -115,13 +118,15 @@ def as_json(records: Sequence[QaRecord]) -> str:
 def show(records: Sequence[QaRecord], console: Console | None = None) -> None:
     """For a terminal: a block a phantom."""
     console = console or Console(highlight=False)
+    words = say.speaker(say.texts("en"))
     for one in records:
-        who = " ".join((one.scanner.maker, one.scanner.model, one.scanner.kernel))
+        who = escape(_who(one, ("maker", "model", "kernel"), words))
         console.print(f"[bold]{who}[/bold]: {one.verdict.replace('_', ' ')}")
         for reason in one.reasons:
-            console.print(f"  [yellow]{reason.value}[/yellow]")
+            console.print(f"  [yellow]{words(f'reasons.what.{reason.value}')}[/yellow]")
         for code in one.codes:
-            console.print(f"  [yellow]{code.value}[/yellow] {WHAT_TO_DO[code]}")
+            said = words(f"room.phantom.{code.value}")
+            console.print(f"  [yellow]{said}[/yellow]: {WHAT_TO_DO[code]}")
         if one.figures is not None:
             table = Table("figure", "value", "expected", "unit")
             for name, said, unit in FIGURES:
@@ -135,14 +140,22 @@ def show(records: Sequence[QaRecord], console: Console | None = None) -> None:
 def show_trend(records: Sequence[QaRecord], console: Console | None = None) -> None:
     """For a terminal: a row a phantom."""
     console = console or Console(highlight=False)
+    words = say.speaker(say.texts("en"))
     table = Table("when", "scanner", "verdict", *(said for _, said, _ in FIGURES))
     for one in records:
-        scanner = " ".join((one.scanner.model, one.scanner.kernel, one.scanner.serial[:4]))
-        codes = ", ".join(code.value for code in one.codes)
+        serial = "" if one.scanner.serial == UNKNOWN else one.scanner.serial[:4]
+        scanner = escape(f"{_who(one, ('model', 'kernel'), words)} {serial}".strip())
+        codes = ", ".join(words(f"room.phantom.{code.value}") for code in one.codes)
         values = [_shown(getattr(one.figures, name, None)) for name, _, _ in FIGURES]
         verdict = f"{one.verdict.replace('_', ' ')} {codes}".strip()
         table.add_row(f"{one.at.astimezone():%Y-%m-%d %H:%M}", scanner, verdict, *values)
     console.print(table if records else "No water phantom was measured yet.")
+
+
+def _who(one: QaRecord, parts: Sequence[str], words: say.Say) -> str:
+    known = one.scanner.model_dump(include=set(parts))
+    said = (words(f"drift.unknown.{p}") if known[p] == UNKNOWN else known[p] for p in parts)
+    return " ".join(said)
 
 
 def _shown(value: float | None) -> str:

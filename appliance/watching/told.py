@@ -6,15 +6,21 @@ of a header.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
-from appliance.report import Record
+from appliance.report import Digest, Record
 from appliance.watching.alarm import Cause, Statistic
 
 RowId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """A row of the library, or a scanner."""
+_SHORT: Final = 16
+
+
+def short(digest: str) -> str:
+    """What a person calls a tuning that has no row: as many digits of its digest as a row has."""
+    return digest[:_SHORT]
 
 
 class Spread(Record):
@@ -47,3 +53,5 @@ class Told(Record):
     """Of every row of today, those with an alarm first, then the one that was counted last."""
 
     rows: tuple[ToldRow, ...] = ()
+    tunings: tuple[Digest, ...] = ()
+    """Those in force whose scanner has no row of today. `apply` reads them; nobody sends them."""

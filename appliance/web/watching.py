@@ -4,8 +4,8 @@ Rules
 - What is decided is a row of the audit, which `work` obeys when it is idle (store/library.py): this
   stage writes nothing else, and the page says that it was noted.
 - A form names a row, never a path: the row must be there, with an alarm that is open, a proposal
-  that can be accepted or a tuning in force. One that accepts a tuning says which softening the page
-  showed (`mm`).
+  that can be accepted or a tuning in force. A tuning that has no row is named as one. A form that
+  accepts a tuning says which softening the page showed (`mm`).
 - What could not be written is an error of the page: nobody must believe that it was noted.
 """
 
@@ -36,7 +36,7 @@ ACTIONS: Final = {
 
 def look(settings: Settings, journal: Journal | None) -> ShownLibrary:
     """All rows, with what waits for `work` and what implants say."""
-    acts = journal.audit.of(library.ACTS) if journal is not None else []
+    acts = journal.audit.of(library.ACTS_AND_ANSWERS) if journal is not None else []
     listed, state = Library(settings.state).all(), settings.state
     return shown(listed, acts, probed.all_of(state), tunings.readable(state))
 
@@ -57,7 +57,9 @@ def decide(request: Request) -> Response:
     }
     if not possible.get(action, bool(found.alarms)):
         raise HTTPException(400)
-    detail = {"row": row} | ({"soften_mm": mm} if action == library.TUNE else {})
+    detail = {"tuning": found.tuning} if found.tuning else {"row": row}
+    if action == library.TUNE:
+        detail["soften_mm"] = mm
     with rows.writing(state) as journal:
         journal.audit.add(rows.ACTOR, action, **detail, reader=who.reader, role=who.role)
     hint.send(state, Hint(ordered=True))

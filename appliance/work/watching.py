@@ -14,6 +14,8 @@ Rules
 - A new key of a scanner that has sent another study before is an event, and is told once.
 - Nothing here ends `work`: what the disk does not take is tried again after RETRY_S; a report that
   cannot be counted, and an act that cannot be obeyed, are passed over, and the log says so.
+- What became of an act is a row of the audit (store/library.py): of one that was obeyed once that
+  is on the disk, so that a power cut may take the answer, and never what it says.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, TypeVar
 
 from appliance.errors import ScansideError, StateUnusable
 from appliance.naming import MAKER, Naming
-from appliance.quality import exchange, library, told
+from appliance.quality import exchange, library, offered, told
 from appliance.quality.exchange import Exchange, ExchangedRow
 from appliance.quality.prior import SHIPPED
 from appliance.reasons import Code
@@ -38,6 +40,7 @@ from appliance.results import device
 from appliance.series.scanner import shown
 from appliance.settings import Settings
 from appliance.store import library as kept
+from appliance.store import tunings
 from appliance.store.events import NewProtocol
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal
@@ -46,7 +49,7 @@ from appliance.store.library import Entry, Library, Listed, mark_of
 from appliance.store.rows import AuditRow, FinalReport
 from appliance.store.site_key import site_key
 from appliance.watching.quality import SeriesQuality
-from appliance.watching.row import Prior
+from appliance.watching.row import Prior, Row
 from appliance.watching.scanner import UNKNOWN, Scanner
 from appliance.watching.told import Told
 from appliance.work import tuned
@@ -60,6 +63,7 @@ LOOKED_AT: Final = 25
 """Reports a turn, of which at most one is counted."""
 EVENTS: Final = 100
 ACTOR: Final = "work"
+T = TypeVar("T")
 _COUNTED: Final = frozenset({Status.ANALYSED.value, Status.NOT_ANALYSED.value})
 
 
@@ -144,41 +148,78 @@ class Watching:
         head = self._journal.audit.head()
         if head == self._heard:
             return False
-        acts = self._journal.audit.of(kept.ACTS)
+        acts = self._journal.audit.of(kept.ACTS_AND_ANSWERS)
         for entry in [one for one in self._entries.values() if not one.former]:
             for act in kept.pending(acts, entry)[:1]:
                 self._obeyed(entry, act)
                 return True
+        for act in kept.pending_of_tunings(acts)[:1]:
+            self._withdrawn(act)
+            return True
         self._heard = head
         self._brought = tuple(_brought(self._library.imported()))
         return False
 
     def _obeyed(self, entry: Entry, act: AuditRow) -> None:
-        """The entry as the act leaves it, which it has heard then; of what is not open any more
-        that is all."""
+        """The entry as the act leaves it, which it has heard then, and the answer to who decided
+        it. What cannot be obeyed changes nothing of it."""
+        done = self._tried(act, lambda: self._as_decided(entry, act))
+        if isinstance(done, ScansideError):
+            self._refuse(act, done, row=entry.id)
+            self._put(entry.model_copy(update={"heard": act.hash}))
+            return
+        row, text = done
+        self._put(entry.model_copy(update={"row": row, "heard": act.hash}))
+        self._answer(act, kept.OBEYED, row=entry.id, text=text)
+        log.info("row %s: %s by %s", entry.id, act.action, act.actor)
+
+    def _as_decided(self, entry: Entry, act: AuditRow) -> tuple[Row, str]:
+        """The row after an act, and what was done, in words. ScansideError where nothing is open,
+        and as work/tuned.py says."""
         row, at = entry.row, _utc(act.at)
+        if act.action in tuned.ACTS:
+            listed = Listed(tuple(self._entries.values()))
+            return row, tuned.obey(self._settings.state, act, entry, listed, self._disk)
+        alarms = library.require_open(row, entry.id)
+        if act.action == kept.ACKNOWLEDGE:
+            return library.acknowledged(row, at), ""
+        # the one that began first; not by date, for the clock may have gone back
+        alarm = max(alarms, key=lambda one: one.studies)
+        row, old = library.accepted(row, alarm, at)
+        former = {"former": act.hash[:8], "row": old, "heard": act.hash}
+        self._put(entry.model_copy(update=former))
+        return row, ""
+
+    def _withdrawn(self, act: AuditRow) -> None:
+        """A tuning that has no row; it is answered, and so decided of once."""
+        digest = act.detail["tuning"]
+        done = self._tried(act, lambda: tuned.withdraw(self._settings.state, act, self._disk))
+        if isinstance(done, ScansideError):
+            self._refuse(act, done, tuning=digest)
+        else:
+            self._answer(act, kept.OBEYED, tuning=digest, text=done)
+        self._untold = True
+
+    def _tried(self, act: AuditRow, do: Callable[[], T]) -> T | ScansideError:
+        """What is done of an act, or why it cannot be. StateUnusable is none of that: it is tried
+        again."""
         try:
-            if act.action == kept.ACKNOWLEDGE and row.alarms:
-                row = library.acknowledged(row, at)
-            elif act.action == kept.ACCEPT and row.alarms:
-                # the one that began first; not by date, for the clock may have gone back
-                alarm = max(row.alarms, key=lambda one: one.studies)
-                row, old = library.accepted(row, alarm, at)
-                former = {"former": act.hash[:8], "row": old, "heard": act.hash}
-                self._put(entry.model_copy(update=former))
-            elif act.action in tuned.ACTS:
-                listed = Listed(tuple(self._entries.values()))
-                tuned.obey(self._settings.state, act, entry, listed, self._disk)
+            return do()
         except StateUnusable:
             raise
         except ScansideError as e:
-            log.error("row %s: %s cannot be obeyed: %s", entry.id, act.action, e.one_line())
-            told = {"row": entry.id, "act": act.action, "code": e.code}
-            self._journal.audit.add(ACTOR, kept.REFUSED, **told)
+            log.error("%s by %s cannot be obeyed: %s", act.action, act.actor, e.one_line())
+            return e
         except Exception:  # it must not keep all that comes after it from being counted
-            log.exception("row %s: %s cannot be obeyed", entry.id, act.action)
-        self._put(entry.model_copy(update={"row": row, "heard": act.hash}))
-        log.info("row %s: %s by %s", entry.id, act.action, act.actor)
+            log.exception("%s by %s cannot be obeyed", act.action, act.actor)
+            return ScansideError("`work` cannot obey it")
+
+    def _refuse(self, act: AuditRow, error: ScansideError, **about: object) -> None:
+        why = {"code": error.code, "text": error.text, "remedy": error.remedy}
+        self._answer(act, kept.REFUSED, **about, **why)
+
+    def _answer(self, act: AuditRow, action: str, **detail: object) -> None:
+        self._journal.audit.add(ACTOR, action, act=act.action, of=act.hash, **detail)
 
     # What was reported.
 
@@ -271,8 +312,14 @@ class Watching:
             return False
         today = [one for one in self._entries.values() if not one.former]
         today.sort(key=lambda one: (not one.row.alarms, -one.turn, one.id))
-        if today or kept.told(self._settings.state).rows:
-            self._library.tell(Told(rows=tuple(told.of_row(one.id, one.row) for one in today)))
+        in_force = tunings.readable(self._settings.state) or ()
+        lone = offered.without_row(in_force, (one.row for one in today))
+        now = Told(
+            rows=tuple(told.of_row(one.id, one.row) for one in today),
+            tunings=tuple(one.digest for one in lone),
+        )
+        if now != Told() or kept.told(self._settings.state) != Told():
+            self._library.tell(now)
         self._untold = False
         return False
 

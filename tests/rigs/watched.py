@@ -28,16 +28,17 @@ from appliance.report import (
     StudyRef,
 )
 from appliance.settings import Retain, Settings
-from appliance.store import probed
+from appliance.store import probed, tunings
 from appliance.store.files import DISK, Disk
 from appliance.store.journal import Journal, Manner
 from appliance.store.kept import QUALITY, keep_record
-from appliance.store.library import Entry, Library, Listed, mark_of
+from appliance.store.library import TUNE, Entry, Library, Listed, mark_of
 from appliance.store.site_key import site_key
 from appliance.watching.probe import Probed, ProbedSeries, Trial
 from appliance.watching.proposal import Proposal
 from appliance.watching.quality import Outputs, SeriesQuality, VolumeQuality
 from appliance.watching.scanner import Scanner
+from appliance.watching.tuning import Tuning
 from appliance.work.watching import Watching
 
 SCANNER = Scanner(
@@ -186,6 +187,17 @@ class Watched:
         self.probed(proposes=True)
         (entry,) = (one for one in self.listed().today if one.row.key == SCANNER)
         return entry
+
+    def evicted(self) -> tuple[Entry, Tuning]:
+        """A scanner for which a tuning was accepted, and whose row then made way for others: the
+        row as it was, and the tuning, which is in force."""
+        entry = self.sharpened()
+        self.journal.audit.add("ann@cli", TUNE, row=entry.id)
+        self.count()
+        (made,) = tunings.in_force(self.state)
+        Library(self.state).remove(entry)
+        self.count()
+        return entry, made
 
     def count(self, disk: Disk = DISK) -> None:
         """As an idle `work` does it, by a process that has just started."""

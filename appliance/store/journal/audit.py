@@ -24,14 +24,15 @@ _COLUMNS: Final = columns(AuditRow)
 class Audit(Part):
     """`journal.audit`."""
 
-    def add(self, actor: str, action: str, **detail: object) -> None:
-        """A decision that matters, and who made it: appended to the chain."""
+    def add(self, actor: str, action: str, **detail: object) -> str:
+        """A decision that matters, and who made it: appended to the chain. Its hash, which no other
+        row has."""
         with self._db.write() as db:
-            self.add_in(db, actor, action, detail)
+            return self.add_in(db, actor, action, detail)
 
     def add_in(
         self, db: sqlite3.Connection, actor: str, action: str, detail: dict[str, object]
-    ) -> None:
+    ) -> str:
         """The same, within the caller's transaction."""
         last = db.execute("SELECT hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
         row = next_value(db, "audit")
@@ -39,10 +40,11 @@ class Audit(Part):
         previous = last[0] if last else FIRST_HASH
         text = json.dumps(detail, sort_keys=True, ensure_ascii=False, default=str)
         content = (row, at, actor, action, text, previous)
+        named = _hash(content)
         db.execute(
-            f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*content, _hash(content)),
+            f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", (*content, named)
         )
+        return named
 
     def rows(self, limit: int = 100) -> list[AuditRow]:
         """The newest first."""

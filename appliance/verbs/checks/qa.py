@@ -17,6 +17,7 @@ def phantom(device: Device) -> Check:
     """The last phantom, and whether the next one is overdue."""
     from appliance.store import qa  # noqa: PLC0415
     from appliance.watching.qa import WHAT_TO_DO  # noqa: PLC0415
+    from appliance.web.text import say  # noqa: PLC0415
 
     every, wanted = qa.every(device.settings.state), device.settings.qa.every_days
     remind = "Scan the water phantom as each day, and send it as an exam." if wanted else ""
@@ -24,8 +25,10 @@ def phantom(device: Device) -> Check:
         return Check(name=NAME, ok=True, text="no water phantom was measured yet", remedy=remind)
     last = every[-1]
     days = max(0.0, (time.time() - last.at.timestamp()) / DAY_S)
-    codes = ", ".join(code.value for code in last.codes)
-    text = f"the last one {days:.0f} days ago: {last.verdict}{f' ({codes})' if codes else ''}"
+    words = say.speaker(say.texts("en"))
+    wrong = ", ".join(words(f"room.phantom.{code.value}") for code in last.codes)
+    verdict = last.verdict.replace("_", " ")
+    text = f"the last one {days:.0f} days ago: {verdict}{f' ({wrong})' if wrong else ''}"
     remedies = [WHAT_TO_DO[code] for code in last.codes]
     if wanted is not None and days > wanted:
         text += f"; one every {wanted:g} days is asked for ([qa] every_days): overdue"

@@ -287,7 +287,9 @@ def _phantoms(seen: Looked) -> Iterator[Line]:
                 else f"{figures.response_50_per_mm:.2f}",
             }
         known = [part for part in (one.scanner.model, one.scanner.kernel) if part != UNKNOWN]
-        name = Phrase("health.phantom", {"scanner": " ".join(known) or UNKNOWN})
+        name = Phrase("health.phantom_unknown")
+        if known:
+            name = Phrase("health.phantom", {"scanner": " ".join(known)})
         why = (
             *(Phrase(f"room.phantom.{code.value}") for code in one.codes),
             *(Phrase(f"reasons.what.{reason.value}") for reason in one.reasons),

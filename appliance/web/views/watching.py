@@ -9,11 +9,13 @@ Rules
   with which it was probed last since its last change, and how many series were probed before.
 - What a trial proposes stands there until a person accepts it, with why it cannot be accepted where
   that is so (quality/offered.py); what was accepted stands there while it is in force.
+- After the rows of today come the tunings in force that have none, each by the first digits of its
+  digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
@@ -28,7 +30,8 @@ from appliance.store.rows import AuditRow
 from appliance.watching.alarm import Alarm, Test
 from appliance.watching.probe import OfSize, Performance, Probed, Share
 from appliance.watching.proposal import Proposal
-from appliance.watching.scanner import UNKNOWN
+from appliance.watching.scanner import UNKNOWN, Scanner
+from appliance.watching.told import short
 from appliance.watching.tuning import Tuning
 from appliance.web.text.say import Say
 from appliance.web.views.light import Sign
@@ -60,6 +63,29 @@ class ShownAlarm:
         way = say(f"drift.way.{self.way}")
         return say("drift.alarm", statistic=statistic, size=self.size, way=way, at=at)
 
+    def likely(self, say: Say) -> str:
+        """Why it may have changed."""
+        return say("drift.cause", cause=say(f"drift.cause.{self.cause}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    """Whose images they are."""
+
+    of_volumes: bool
+    parts: Mapping[str, str | None]
+    """Part of the key -> as the headers have it; None: they do not say, or it is not shown."""
+
+    def sentence(self, say: Say) -> str:
+        """What is not known is said in words, part by part."""
+        said = {name: self._part(name, part, say) for name, part in self.parts.items()}
+        return say("drift.key" if self.of_volumes else "drift.key_radiograph", **said)
+
+    def _part(self, name: str, part: str | None, say: Say) -> str:
+        if part is None:
+            return say(f"drift.unknown.{name}")
+        return say(f"drift.key.{name}", part=part) if name in ("kvp", "thickness") else part
+
 
 @dataclass(frozen=True, slots=True)
 class ShownRow:
@@ -67,9 +93,10 @@ class ShownRow:
 
     id: str
     sign: Sign
-    name: Phrase
+    name: ShownKey
     state: Phrase
-    counted: Phrase
+    counted: Phrase | None
+    """None of a tuning without a row: nothing is known of its studies."""
     alarms: tuple[ShownAlarm, ...]
     stopped: bool
     waits: bool
@@ -83,6 +110,8 @@ class ShownRow:
     """The softening that can be accepted; empty: none."""
     tuned: bool = False
     """Whether one is in force."""
+    tuning: str = ""
+    """The digest of a tuning that has no row; empty: it is a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +136,23 @@ def shown(
     probed: Sequence[Probed] = (),
     in_force: Sequence[Tuning] | None = (),
 ) -> ShownLibrary:
-    """acts: of the audit, the oldest first. probed: what is kept of implants (store/probed.py).
-    in_force: tunings; None where they cannot be read."""
+    """acts: of the audit, and what was answered, the oldest first. probed: what is kept of implants
+    (store/probed.py). in_force: tunings; None where they cannot be read."""
     gone = {one.name for one in library.stopped(listed.entries)}
     implants = {one.scanner: one for one in probed}
-    rows = []
+    rows, former = [], []
     for one in _ordered(listed.entries, gone):
         row = _row(one, acts, stopped=one.name in gone)
-        if not one.former:
-            known = implants.get(one.row.key) or Probed(scanner=one.row.key)
-            row = replace(row, implants=_implants(known, trial.change(one.row, known)))
-            if in_force is not None:
-                row = _tuned(row, one, listed, known, in_force)
+        if one.former:
+            former.append(row)
+            continue
+        known = implants.get(one.row.key) or Probed(scanner=one.row.key)
+        row = replace(row, implants=_implants(known, trial.change(one.row, known)))
+        if in_force is not None:
+            row = _tuned(row, one, listed, known, in_force)
         rows.append(row)
+    lone = offered.without_row(in_force or (), (one.row for one in listed.today))
+    rows += [*(_lone(one, acts) for one in lone), *former]
     damaged = len(listed.unreadable) + len(listed.damaged)
     ill = damaged or in_force is None or any(row.sign == "look" for row in rows)
     sign: Sign = "look" if ill else "ok" if rows else "quiet"
@@ -143,7 +176,7 @@ def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
     return ShownRow(
         id=entry.id,
         sign=sign,
-        name=_name(entry),
+        name=_name(entry.row.key),
         state=Phrase(state),
         counted=Phrase("drift.counted", counted),
         alarms=() if entry.former else tuple(map(_alarm, row.alarms)),
@@ -173,6 +206,27 @@ def _tuned(
         offers_mm = ""
         said.append(Phrase(f"drift.tune_not.{e.code}"))
     return replace(shown, tunings=tuple(said), offers_mm=offers_mm, tuned=bool(found))
+
+
+def _lone(one: Tuning, acts: Sequence[AuditRow]) -> ShownRow:
+    """A tuning in force without a row."""
+    name = short(one.digest)
+    waits = any(act.detail["tuning"] == one.digest for act in library.pending_of_tunings(acts))
+    return ShownRow(
+        id=name,
+        sign="quiet",
+        name=_name(one.scanner),
+        state=Phrase("drift.without_row"),
+        counted=None,
+        alarms=(),
+        stopped=False,
+        waits=waits,
+        former=False,
+        implants=(),
+        tunings=(_in_force(one), Phrase("drift.withdraw_how", {"tuning": name})),
+        tuned=True,
+        tuning=one.digest,
+    )
 
 
 def _in_force(one: Tuning) -> Phrase:
@@ -227,12 +281,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _name(entry: Entry) -> Phrase:
-    key = shown_key(entry.row.key)
-    of_ct = key.kvp != UNKNOWN or key.thickness != UNKNOWN or key.kernel != UNKNOWN
-    values = key.model_dump()
-    values["thickness"] = key.thickness.replace("to ", "≤ ").replace("above ", "> ")
-    return Phrase("drift.key" if of_ct else "drift.key_radiograph", values)
+def _name(scanner: Scanner) -> ShownKey:
+    key = shown_key(scanner)
+    thickness = key.thickness.replace("to ", "≤ ").replace("above ", "> ")
+    known = {**key.model_dump(exclude={"serial"}), "thickness": thickness}
+    parts = {name: None if part == UNKNOWN else part for name, part in known.items()}
+    of_volumes = any(parts[name] is not None for name in ("kernel", "kvp", "thickness"))
+    return ShownKey(of_volumes, parts)
 
 
 def _alarm(alarm: Alarm) -> ShownAlarm:

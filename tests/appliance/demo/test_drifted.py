@@ -67,7 +67,7 @@ def test_a_change_that_is_said_as_it_is_lacks_nothing() -> None:
         ({"since": tuple(row(USUAL + n) for n in range(1, 11))}, "no alarm came in 10 series"),
         ({"since": ()}, "no alarm came in 0 series"),
         ({"since": LATE}, "after 5 series, and not within 4"),
-        ({"since": UNCLEAR, "told": told(Cause.UNCLEAR)}, "is said to be unclear"),
+        ({"since": UNCLEAR, "told": told(Cause.UNCLEAR)}, "is said to be: unclear"),
         ({"told": None}, "watch.json does not say"),
         ({"told": told(Cause.DOSE)}, "watch.json does not say"),
         ({"acknowledged": None}, "is open after"),
@@ -97,19 +97,19 @@ def test_every_study_has_to_be_analysed_and_the_box_online() -> None:
 
 
 def test_the_table_says_what_changed_since_which_series_why_and_within_how_many() -> None:
-    console = Console(file=io.StringIO(), width=80)
+    console = Console(file=io.StringIO(), width=110)
     second = row(33, alarm(2), alarm(3, statistic="lung_edge", test="cusum", size=4.26))
     since = (*SINCE[:2], second, row(34, alarm(3)))
     drifted.show(replace(GOOD, since=since), console)
     assert isinstance(console.file, io.StringIO)
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
     for line in (
-        "as usual 30 fixed -",
-        "sharper 31 fixed -",
-        "sharper 32 frozen noise (series) +5.0 32 sharper_kernel",
-        "sharper 33 frozen lung_edge (cusum) +4.3 31 sharper_kernel",
-        "sharper 34 frozen goes on",
-        "acknowledged 34 fixed -",
-        "said at series 32, the 2nd since the change: sharper_kernel",
+        "as usual 30 as usual -",
+        "sharper 31 as usual -",
+        "sharper 32 CHANGED Noise (series) +5.0 32 a sharper kernel",
+        "sharper 33 CHANGED Sharpness in the lung (cusum) +4.3 31 a sharper kernel",
+        "sharper 34 CHANGED goes on",
+        "acknowledged 34 as usual -",
+        "said at series 32, the 2nd since the change: a sharper kernel",
     ):
         assert line in lines

@@ -105,6 +105,26 @@ def test_of_acts_those_wait_that_came_after_the_last_that_was_heard() -> None:
     assert library.pending(acts[:1], lost) == (acts[0],), "of an audit that began anew"
 
 
+def test_an_act_about_a_tuning_waits_until_an_answer_names_it() -> None:
+    def of_tuning(number: int) -> AuditRow:
+        detail: dict[str, object] = {"tuning": "d" * 64}
+        return AuditRow(number, 0.0, "ann", library.WITHDRAW, detail, "", f"{number:064x}")
+
+    def answer(number: int, of: object, action: str = library.OBEYED) -> AuditRow:
+        return AuditRow(number, 0.0, "work", action, {"of": of}, "", f"{number:064x}")
+
+    acts = [of_tuning(1), act(2), of_tuning(3), answer(4, ["odd"]), answer(5, None)]
+    assert library.pending_of_tunings(acts) == (acts[0], acts[2])
+    refused = answer(6, acts[0].hash, library.REFUSED)
+    assert library.pending_of_tunings([*acts, refused]) == (acts[2],)
+    assert library.pending_of_tunings([*acts, refused, answer(7, acts[2].hash)]) == ()
+    assert library.answer_to([*acts, refused], acts[0].hash) == refused
+    assert library.answer_to([*acts, refused], acts[2].hash) is None
+    of_row = answer(8, acts[1].hash)
+    of_row.detail["row"] = f"{1:016x}"
+    assert library.pending([*acts, of_row], entry()) == (acts[1],), "an answer is no act"
+
+
 def test_no_link_is_followed_and_what_is_not_ours_is_passed_over(tmp_path: Path) -> None:
     held, folder = Library(tmp_path / "state"), tmp_path / "state" / library.FOLDER
     held.put(entry())

@@ -213,7 +213,7 @@ def test_an_alarm_is_a_warning_of_the_doctor_and_no_failure(device: Watched) -> 
     ill = check.scanners(Device(device.settings, "scanside.toml"))
     assert ill.ok
     assert ill.text.startswith("warning: ")
-    assert f"row {entry.id}: noise" in ill.text
+    assert f"row {entry.id}: Noise: " in ill.text
     assert "scanside drift" in ill.remedy
     (device.state / library.FOLDER / entry.name).write_bytes(b"x")
     cut = check.scanners(Device(device.settings, "scanside.toml"))

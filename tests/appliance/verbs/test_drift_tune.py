@@ -136,7 +136,7 @@ def test_damaged_tunings_are_said_and_stay_until_a_person_moves_them_away(device
     assert verb.said(device.settings).tunings_damaged
     doctor = check.scanners(Device(device.settings, "scanside.toml"))
     assert (doctor.ok, doctor.text.startswith("warning: ")) == (True, True)
-    assert "no series is tuned" in doctor.text
+    assert "no series is softened" in doctor.text
     assert str(device.state / tunings.NAME) in doctor.remedy
     assert (device.state / tunings.NAME).read_bytes() == damaged
     assert device.journal.audit.of(library.ACTS) == []
@@ -190,3 +190,44 @@ def test_after_an_alarm_only_what_was_found_since_is_said_and_proposed(device: W
     device.count()
     (made,) = tunings.in_force(device.state)
     assert made.from_per_mm == pytest.approx((0.25 + 0.4) / 2, abs=1e-3)
+
+
+def test_a_tuning_whose_row_is_gone_is_listed_as_what_it_is_and_taken_back(device: Watched) -> None:
+    entry, made = device.evicted()
+    name = made.digest[:16]
+    listed = " ".join(scanside(device.state).stdout.replace("│", " ").split())
+    assert entry.id not in listed
+    for part in (name, "no row any more", "softened by 0.6 mm", f"scanside drift withdraw {name}"):
+        assert part in listed
+    whole = json.loads(scanside(device.state, "--json").stdout)
+    (lone,) = whole["tunings_without_row"]
+    assert (lone["digest"], lone["soften_mm"], lone["from_per_mm"]) == (made.digest, 0.6, 0.3)
+    assert (lone["key"]["kernel"], lone["key"]["serial"], lone["waits"]) == (
+        "B40f", "unknown", False,
+    )  # fmt: skip
+    assert refused(device, "withdraw", entry.id) == "row_unknown"
+    assert refused(device, "tune", name) == refused(device, "ack", name) == "row_unknown"
+    back = scanside(device.state, "withdraw", made.digest[:6].upper())
+    assert (back.returncode, back.stderr) == (0, "")
+    assert f"{name}, softening by 0.6 mm is withdrawn" in back.stdout
+    (act,) = device.journal.audit.of((WITHDRAW,))
+    assert act.detail == {"tuning": made.digest}
+    (lone,) = verb.said(device.settings).tunings_without_row
+    assert lone.waits
+    assert "It counts as soon as" in scanside(device.state).stdout
+    device.count()
+    assert tunings.in_force(device.state) == ()
+    assert verb.said(device.settings).tunings_without_row == ()
+    assert name not in scanside(device.state).stdout
+    assert refused(device, "withdraw", name) == "row_unknown"
+
+
+def test_once_its_scanner_has_a_row_again_a_tuning_is_that_rows(device: Watched) -> None:
+    entry, made = device.evicted()
+    device.learnt(5, made.scanner)
+    assert verb.said(device.settings).tunings_without_row == ()
+    assert said(device, entry.id)["tunings"][0]["digest"] == made.digest
+    assert refused(device, "withdraw", made.digest) == "row_unknown"
+    verb.decide(device.settings, "withdraw", entry.id, "ann@cli")
+    device.count()
+    assert tunings.in_force(device.state) == ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from appliance.__main__ import app
@@ -20,6 +22,7 @@ from appliance.verbs import qa
 from appliance.verbs.checks.check import Device as Examined
 from appliance.verbs.checks.qa import phantom
 from appliance.watching.qa import QaCode, QaRecord
+from appliance.web.text import say
 from rigs import phantoms
 from rigs.chests import Dicom, Slices
 from rigs.device import Device
@@ -116,6 +119,22 @@ def test_the_doctor_and_the_trend_say_what_was_wrong(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
     check = phantom(Examined(settings, "scanside.toml"))
     assert check.ok
-    assert "bubble" in check.text
+    assert "there is a bubble in it" in check.text
     assert "water" in check.remedy
     assert [one.codes for one in qa.trend(settings)] == [(QaCode.BUBBLE,)]
+
+
+def test_a_terminal_says_it_in_words(tmp_path: Path) -> None:
+    every = tuple(record(days, (code,)) for days, code in enumerate(QaCode))
+    console = Console(file=io.StringIO(), width=2000, highlight=False)
+    qa.show(every, console)
+    qa.show_trend(every, console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    words = say.texts("en")
+    for code in QaCode:
+        said = words[f"room.phantom.{code.value}"]
+        assert (text.count(f"  {said}: "), text.count(f"failed {said} ")) == (1, 1)
+        assert "_" not in code.value or code.value not in text
+    assert "maker unknown Phantom scanner kernel unknown" in text
+    assert " unkn " not in text, "four digits of no number"

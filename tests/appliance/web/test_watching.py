@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.store import library, tunings
-from appliance.store.library import ACCEPT, ACTS, TUNE
+from appliance.store.library import ACCEPT, ACTS, TUNE, WITHDRAW
 from appliance.web.text import say
 from rigs import web
 from rigs.watched import SCANNER, Watched, watched
@@ -106,6 +106,43 @@ def test_service_accepts_what_is_proposed_and_takes_it_back(tmp_path: Path, lang
             text = html.unescape(browser.get("/health").text)
             assert words("drift.tunings_damaged") in text
             assert 'value="tune"' not in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_service_takes_back_a_tuning_whose_row_is_gone(tmp_path: Path, language: str) -> None:
+    words = say.speaker(say.texts(language))
+    state = tmp_path / "state"
+    with watched(state) as device, web.running(state) as page:
+        entry, made = device.evicted()
+        name = made.digest[:16]
+        spoken = {"accept-language": language}
+        with page.logged_in("radiologist", headers=spoken) as browser:
+            text = html.unescape(browser.get("/health").text)
+            for part in (
+                words("drift.tuning", tuning=name),
+                words("drift.without_row"),
+                words("drift.tuned", mm="0.6", per_mm="0.3"),
+                words("drift.withdraw_how", tuning=name),
+            ):
+                assert part in text
+            assert 'value="withdraw"' not in text
+        with page.logged_in("service", headers=spoken) as browser:
+            key = web.csrf(browser, "/health")
+            sent = {"csrf": key, "row": name, "verb": "withdraw", "mm": ""}
+            for odd, status in (({"row": entry.id}, 404), ({"row": made.digest}, 404),
+                                ({"verb": "accept"}, 400), ({"verb": "tune"}, 400)):  # fmt: skip
+                assert browser.post("/health/watch", data={**sent, **odd}).status_code == status
+            assert device.journal.audit.of((WITHDRAW,)) == []
+            assert browser.post("/health/watch", data=sent).status_code == 303
+            (act,) = device.journal.audit.of((WITHDRAW,))
+            assert (act.detail["tuning"], act.detail["role"]) == (made.digest, "service")
+            waits = browser.get("/health").text
+            assert words("drift.waits") in html.unescape(waits)
+            assert 'value="withdraw"' not in waits
+            device.count()
+            assert tunings.in_force(state) == ()
+            assert name not in browser.get("/health").text
+            assert browser.post("/health/watch", data=sent).status_code == 404
 
 
 def test_service_accepts_a_change_once_and_nobody_else_may(tmp_path: Path) -> None:

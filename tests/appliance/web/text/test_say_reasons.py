@@ -13,6 +13,7 @@ from appliance.watching import qa
 from appliance.watching.alarm import Cause, Statistic
 from appliance.watching.qa import QaCode, Verdict
 from appliance.watching.row import State
+from appliance.watching.scanner import Scanner
 from appliance.web.text import say
 
 LANGUAGES = say.LANGUAGES
@@ -45,6 +46,7 @@ CODES = {
     "drift.cause": [one.value for one in Cause],
     "drift.do": [one.value for one in Cause],
     "drift.state": get_args(State),
+    "drift.unknown": sorted(set(Scanner.model_fields) - {"serial"}),
     "drift.tune_not": ["texture_unknown", "texture_not_sharper"],
     "room.phantom": [one.value for one in QaCode],
     "room.phantom_remedy": [one.value for one in QaCode],

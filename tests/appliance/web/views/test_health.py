@@ -190,7 +190,7 @@ def test_what_is_wrong_with_a_phantom_is_said_in_words() -> None:
         codes=(QaCode.WATER_HU, QaCode.TILT),
         reasons=(Code.NO_PHANTOM,),
     )
-    line = lines(looked(phantoms=(record,)))["health.phantom"]
+    line = lines(looked(phantoms=(record,)))["health.phantom_unknown"]
     keys = ["room.phantom.water_hu", "room.phantom.tilt", "reasons.what.no_phantom"]
     assert [one.key for one in line.why] == keys
     assert line.detail == ""
