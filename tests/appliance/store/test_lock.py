@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -85,7 +86,8 @@ def test_a_lock_that_cannot_be_made_is_state_unusable(tmp_path: Path) -> None:
 def test_there_is_one_implementation_of_locks_and_one_of_bells() -> None:
     root = Path(appliance.__file__).parent
     sources = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.py")}
-    assert [name for name, text in sources.items() if "fcntl" in text] == ["store/lock.py"]
+    locks = re.compile(r"\b(flock|lockf)\b|_SETLK")
+    assert [name for name, text in sources.items() if locks.search(text)] == ["store/lock.py"]
     assert [name for name, text in sources.items() if '.sock"' in text] == ["store/bell.py"]
 
 
