@@ -175,6 +175,7 @@ def test_what_is_found_in_the_phantom_is_recorded_and_packs_to_the_same_bytes(
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.long
 def test_a_bundle_is_packed_anew_only_under_another_version_and_without_its_signature(
     tiny_source: Path, tiny_bytes: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,12 +17,12 @@ WITHIN = 0.15
 @pytest.mark.parametrize(
     ("along_z_mm", "in_plane_mm", "slice_mm"),
     [
-        (0.5, 0.35, 1.0),
-        (0.6, 0.5, 1.25),
         (0.6, 0.9, 1.25),
         (1.0, 0.4, 1.25),
-        (1.4, 0.6, 2.5),
         (1.4, 0.5, 5.0),
+        pytest.param(0.5, 0.35, 1.0, marks=pytest.mark.long),
+        pytest.param(0.6, 0.5, 1.25, marks=pytest.mark.long),
+        pytest.param(1.4, 0.6, 2.5, marks=pytest.mark.long),
     ],
 )
 def test_a_known_blur_is_found_within_15_percent(

@@ -96,7 +96,14 @@ def said_by(repo: Simulated, role: str) -> Any:
     return found.signed.to_dict()
 
 
-@pytest.mark.parametrize("role", ["root", "targets", "stable", "snapshot", "timestamp"])
+@pytest.mark.parametrize(
+    "role",
+    [
+        "targets",
+        "timestamp",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("root", "stable", "snapshot")),
+    ],
+)
 def test_nothing_that_a_role_says_breaks_who_reads_it(repo: Simulated, role: str) -> None:
     said = said_by(repo, role)
     assert read(published(repo, role, said).get, repo.now)[1] == ()
