@@ -5,6 +5,8 @@ Rules.
 1. A picture is kept where its score reaches the threshold of the network that judged it.
 2. Pictures of one CT are no cases of their own: their figures have the number of CTs and the worst
    of these beside them, and no interval. Those of val have Wilson's interval.
+3. A threshold keeps a share of val, and each network has its own. What other shares (`KEPT`) would
+   keep and refuse stands beside the one that was asked for.
 """
 
 from __future__ import annotations
@@ -19,30 +21,36 @@ import numpy as np
 from appliance.bundle.heads import FrontalHead
 from appliance.bundle.manifest import Figure
 from appliance.results import share
+from training.errors import RunError
 from training.read.volume import F64
+from training.recipes.chest_pneumonia.drawn_chests import lowest
 from training.recipes.chest_pneumonia.frontal_lessons import FRONTAL, OTHERS
+from training.recipes.chest_pneumonia.frontal_rule import falls_short
 from training.recipes.chest_pneumonia.pneumonia_mnist import I64
 from training.ship.provenance import figure
 from training.ship.source_folder import read_json
 
 PREFIX = "frontal_"
 """Of the name of each figure on a card."""
-KEPT = (0.95, 0.98, 0.99, 0.995)
-"""Shares of val of which the cross-fitted figure is printed."""
+KEPT = (0.95, 0.99, 0.995)
+"""Shares of val whose figures are printed side by side."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Scores by class of one source of pictures, and the threshold of the network that gave
-    them."""
+    """Scores by class of one source of pictures, by one network."""
 
     source: str
     scores: Mapping[str, F64]  # class -> [n]
-    threshold: float
+    of_val: F64  # what the same network says of the frontal images of val [m]
 
-    def share(self, name: str) -> float:
+    def threshold(self, keep: float) -> float:
+        """That of the network, for this share of val."""
+        return threshold_keeping(self.of_val, keep)
+
+    def share(self, name: str, keep: float) -> float:
         """Kept of FRONTAL, refused of any other class."""
-        kept = float((self.scores[name] >= self.threshold).mean())
+        kept = float((self.scores[name] >= self.threshold(keep)).mean())
         return kept if name == FRONTAL else 1 - kept
 
 
@@ -62,45 +70,60 @@ def cross_fitted(scores: F64, folds: I64, keep: float) -> np.ndarray[Any, np.dty
 
 
 def figures(
-    real: Judged, bodies: Sequence[Judged], labels: I64, folds: I64, keep: float
+    real: Judged,
+    bodies: Sequence[Judged],
+    labels: I64,
+    folds: I64,
+    keep: float,
+    drawn: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Of val [n] with its labels and folds, and of CTs that were left out."""
+    """Of val [n] with its labels and folds, of CTs that were left out, and the scores of drawn
+    chests; at the threshold for `keep`, and under `by_share` at those for KEPT."""
+
+    def at(share: float) -> dict[str, Any]:
+        return {
+            "threshold": real.threshold(share),
+            "val": _of_val(real, labels, folds, share),
+            "left_out": _of_bodies(bodies, share),
+        }
+
+    return {
+        "keep": keep,
+        **at(keep),
+        "drawn": dict(drawn),
+        "by_share": {f"{share:g}": at(share) for share in KEPT},
+    }
+
+
+def _of_val(real: Judged, labels: I64, folds: I64, keep: float) -> dict[str, Any]:
     kept = cross_fitted(real.scores[FRONTAL], folds, keep)
-    of_val = {
+    found = {
         "kept": _counted(kept),
         "kept_with_pneumonia": _counted(kept[labels == 1]),
         "kept_without_it": _counted(kept[labels == 0]),
     }
+    threshold = real.threshold(keep)
     for name in OTHERS:
         if name in real.scores:
-            of_val[name] = _counted(real.scores[name] < real.threshold)
-    of_bodies: dict[str, Any] = {}
+            found[name] = _counted(real.scores[name] < threshold)
+    return found
+
+
+def _of_bodies(bodies: Sequence[Judged], keep: float) -> dict[str, Any]:
+    found = {}
     for name in (FRONTAL, *OTHERS):
         have = [one for one in bodies if name in one.scores]
         if have:
-            shares = [one.share(name) for one in have]
+            shares = [one.share(name, keep) for one in have]
             n = [len(one.scores[name]) for one in have]
-            of_bodies[name] = {
+            found[name] = {
                 "share": float(np.average(shares, weights=n)),
                 "n": sum(n),
                 "bodies": len(have),
                 "worst": min(shares),
                 "worst_of": have[int(np.argmin(shares))].source,
             }
-    curve = {
-        f"{k:g}": {
-            "kept": float(cross_fitted(real.scores[FRONTAL], folds, k).mean()),
-            "threshold": threshold_keeping(real.scores[FRONTAL], k),
-        }
-        for k in KEPT
-    }
-    return {
-        "keep": keep,
-        "threshold": real.threshold,
-        "val": of_val,
-        "left_out": of_bodies,
-        "val_by_share": curve,
-    }
+    return found
 
 
 def _counted(hits: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
@@ -128,8 +151,15 @@ def table(found: Mapping[str, Any]) -> str:
             f"  left out  {what:24s} {one['share']:.4f}, {one['n']} of {one['bodies']} CTs, least "
             f"{one['worst']:.3f} ({one['worst_of']})"
         )
-    for keep, one in found["val_by_share"].items():
-        lines.append(f"  for {keep}: {one['kept']:.4f} kept, threshold {one['threshold']:.6f}")
+    for name, score in found["drawn"].items():
+        lines.append(f"  drawn     {name}: {score:.4f}")
+    for keep, one in found["by_share"].items():
+        lines.append(f"for {keep} of val: threshold {one['threshold']:.6f}")
+        for source in ("val", "left_out"):
+            said = (f"{name} {its['share']:.4f} of {its['n']}" for name, its in one[source].items())
+            lines.append(f"  {source}: {', '.join(said)}")
+    short = falls_short(found)
+    lines.append(f"It does not ship: {'; '.join(short)}." if short else "It ships.")
     return "\n".join(lines)
 
 
@@ -144,6 +174,9 @@ def card(found: Mapping[str, Any]) -> dict[str, Figure | float]:
         what = "kept" if name == FRONTAL else f"refused_{name}"
         out[f"{PREFIX}left_out_ct_{what}"] = figure(round(one["share"], 4), None, one["n"])
         out[f"{PREFIX}left_out_ct_{what}_worst_ct"] = round(one["worst"], 4)
+    _, score = lowest(found["drawn"])
+    out[f"{PREFIX}threshold"] = round(found["threshold"], 4)
+    out[f"{PREFIX}lowest_score_of_{len(found['drawn'])}_drawn_chests"] = round(score, 4)
     return out
 
 
@@ -169,7 +202,10 @@ class Told:
 
 
 def read(run: Path) -> Told:
-    """What a run wrote; RunError where it did not."""
+    """What a run wrote; RunError where it did not, and of one that does not ship
+    (frontal_rule.py)."""
     found = read_json(run / "metrics.json")["figures"]
+    if short := falls_short(found):
+        raise RunError(f"{run.name} does not ship: {'; '.join(short)} (docs/radiographs.md)")
     head = FrontalHead.model_validate(read_json(run / "frontal.json"))
     return Told((run / "float.onnx").read_bytes(), head, card(found), note(found))
