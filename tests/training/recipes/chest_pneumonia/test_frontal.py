@@ -114,28 +114,46 @@ def test_frontal_images_with_pneumonia_are_drawn_as_often_as_was_asked_for() -> 
 def test_the_threshold_keeps_the_share_that_was_asked_for() -> None:
     scores = np.arange(1000) / 1000
     for keep in (0.95, 0.99):
-        cut = figures.threshold_keeping(scores, keep)
+        cut = figures.keeping(keep)({"frontal": scores})
         assert (scores >= cut).mean() == pytest.approx(keep, abs=1e-9)
+
+
+def test_what_ships_keeps_more_as_far_as_the_others_of_val_stay_refused() -> None:
+    low = np.linspace(0, 0.2, 1000)
+    scores = {"frontal": np.linspace(0.5, 1, 100), **dict.fromkeys(figures.AGAINST, low)}
+    assert figures.shipping(0.95)(scores) == pytest.approx(0.19, abs=1e-3)
+    one = {**scores, "blank": np.linspace(0, 0.4, 1000)}
+    assert figures.shipping(0.95)(one) == pytest.approx(0.38, abs=1e-3), "the worst class counts"
+    high = {**scores, "turned": np.linspace(0, 1, 1000)}
+    assert figures.shipping(0.95)(high) == figures.keeping(0.95)(high), "and never keeps less"
+    few = {"frontal": np.ones(4), **dict.fromkeys(figures.AGAINST, np.array([0.1, 0.2]))}
+    assert figures.shipping(0.95)(few) == 0.2
 
 
 def test_what_is_kept_is_counted_against_the_threshold_of_other_folds() -> None:
     scores, folds = np.full(100, 0.9), np.arange(100) % 5
     scores[folds == 0] = 0.1
-    kept = figures.cross_fitted(scores, folds, 0.95)
-    assert not kept[folds == 0].any(), "its own threshold would keep them"
-    assert kept[folds > 0].all()
+    both = {"frontal": scores, "turned": scores, "blank": np.full(7, 0.5)}
+    kept = figures.cross_fitted(both, folds, figures.keeping(0.95))
+    for name in ("frontal", "turned"):
+        assert not kept[name][folds == 0].any(), "its own threshold would keep them"
+        assert kept[name][folds > 0].sum() == 0 or kept[name][folds > 0].all()
+    assert kept["frontal"][folds > 0].all()
+    assert kept["blank"].tolist() == [False, True, True, True, True, False, True]
 
 
 def made_up(**drawn: float) -> dict[str, Any]:
     others = ("abdomen", "turned", "upside_down", "inverted")
-    val = {"frontal": np.linspace(0.5, 1, 50), "turned": np.array([0.1, 0.9]), "blank": np.zeros(5)}
+    val = {"frontal": np.linspace(0.5, 1, 50), "turned": np.array([0.1, 0.9])}
+    val |= dict.fromkeys(("upside_down", "inverted", "blank"), np.zeros(5))
+    zero = np.zeros(4)
     bodies = [
-        Judged(name, {"frontal": np.ones(4), "lateral": lateral, **dict.fromkeys(others, zero)}, v)
-        for v in [val["frontal"]]
-        for zero in [np.zeros(4)]
+        Judged(
+            name, {"frontal": np.ones(4), "lateral": lateral, **dict.fromkeys(others, zero)}, val
+        )
         for name, lateral in (("a", np.array([0.1, 0.1, 0.1, 0.9])), ("b", zero))
     ]
-    real = Judged("val", val, val["frontal"])
+    real = Judged("val", val, val)
     labels, folds = np.arange(50) % 2, np.arange(50) % 5
     return figures.figures(real, bodies, labels, folds, 0.95, drawn or {"demo": 0.9})
 
@@ -164,9 +182,10 @@ def test_other_shares_of_val_stand_beside_with_ill_and_well_apart() -> None:
 
 
 def test_a_ct_is_held_against_the_threshold_of_its_own_network() -> None:
-    one = Judged("a", {"frontal": np.array([0.3]), "lateral": np.array([0.3])}, np.array([0.4]))
-    assert one.threshold(0.95) == 0.4
-    assert (one.share("frontal", 0.95), one.share("lateral", 0.95)) == (0, 1)
+    scores = {"frontal": np.array([0.3]), "lateral": np.array([0.3])}
+    one = Judged("a", scores, {"frontal": np.array([0.4])})
+    rule = figures.keeping(0.95)
+    assert (one.share("frontal", rule), one.share("lateral", rule)) == (0, 1)
 
 
 def test_the_card_has_each_class_with_its_number() -> None:
