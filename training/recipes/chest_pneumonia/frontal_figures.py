@@ -233,6 +233,8 @@ def read(run: Path) -> Told:
     """What a run wrote; RunError where it did not, and of one that does not ship
     (frontal_rule.py)."""
     found = read_json(run / "metrics.json")["figures"]
+    if "drawn" not in found:
+        raise RunError(f"{run.name} is of an older recipe: train it under another --name")
     if short := falls_short(found):
         raise RunError(f"{run.name} does not ship: {'; '.join(short)} (docs/radiographs.md)")
     head = FrontalHead.model_validate(read_json(run / "frontal.json"))

@@ -64,3 +64,10 @@ def test_no_bundle_takes_a_run_that_falls_short(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps(about))
     with pytest.raises(SystemExit, match=r"does not ship: lateral of CTs refused 0\.5000"):
         frontal_figures.read(tmp_path)
+
+
+def test_a_run_without_drawn_chests_is_refused_in_one_line(tmp_path: Path) -> None:
+    about = {"figures": {name: one for name, one in GOOD.items() if name != "drawn"}}
+    (tmp_path / "metrics.json").write_text(json.dumps(about))
+    with pytest.raises(SystemExit, match="older recipe"):
+        frontal_figures.read(tmp_path)
