@@ -41,6 +41,8 @@ OBLIQUE_FROM, LATERAL_FROM = 45.0, 75.0
 """Degrees from frontal, to either side, seen from before or behind."""
 ANGLES = 16
 """Of a class and a CT."""
+ILL = 48
+"""Of a CT with filled lungs, seen from the front: every one filled anew."""
 PART_PX = (10, 14)
 """Edge of a part of an image of PneumoniaMNIST."""
 
@@ -94,7 +96,7 @@ def of_body(rng: np.random.Generator, body: Body, each: int) -> Pictures:
     front = [seen[FRONTAL][i % len(seen[FRONTAL])] for i in range(each)]
     ill = [
         projected(projections.filled(rng, body), _angle(rng, 0, FRONTAL_TO))
-        for _ in range(min(ANGLES, max(1, each // 2)))
+        for _ in range(min(ILL, max(1, each // 2)))
     ]
     for i in range(1, each, 2):
         found[FRONTAL][i] = projections.chest(rng, ill[i // 2 % len(ill)])

@@ -13,8 +13,9 @@ Rules.
 4. The abdomen is what lies below the lungs: from where they are at most `LITTLE` of their widest
    slice, or lower. A chest CT has a few centimetres of it. So half of the pictures show these as
    they are, cut narrow, and half the whole width of the body, drawn out along it.
-5. A diseased chest is a chest: `filled` takes the air out of the lower part of the lungs, as much
-   as a large pneumonia does.
+5. A diseased chest is a chest: `filled` takes the air out of the lungs, as large pneumonias do, to
+   their very rim: of the lower zones or of the whole height, on one side or on both, up to FULL.
+   Of two whole lungs SOME_AIR stays, or nothing would tell them from an abdomen.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ DRAWN_OUT = 0.5
 """Share of abdomens that are (rule 4)."""
 STRETCH = (0.5, 99.5)
 """Percentiles of the frame that become black and white."""
+FULL = 1.05
+"""Density of consolidated lung, as `Body.dense` has it: a little above water."""
+SOME_AIR = (0.3, 0.8)
+"""How much of two whole lungs is filled."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,21 @@ def body(shared: Path, name: str, cache: Path) -> Body:
 
 
 def filled(rng: np.random.Generator, one: Body) -> Body:
-    """The body with one lower zone or both filled (rule 5)."""
+    """The body with consolidated lungs (rule 5)."""
     rows = np.flatnonzero(one.lungs.any((1, 2)))
     x = np.arange(one.lungs.shape[2])
     middle = float((one.lungs.sum((0, 1)) * x).sum() / one.lungs.sum())
     share = np.zeros_like(one.lungs)
     sides = [x < middle, x >= middle]
-    for side in sides if rng.random() < 0.5 else [sides[rng.integers(2)]]:
-        top = rows[0] + rng.uniform(0.3, 0.85) * len(rows)
+    both, whole = rng.random(2) < 0.5
+    for side in sides if both else [sides[rng.integers(2)]]:
+        top = rows[-1] + 6 if whole else rows[0] + rng.uniform(0.3, 0.85) * len(rows)
         fades = np.clip((top - np.arange(len(one.lungs))) / 5, 0, 1)
-        share += rng.uniform(0.4, 1.0) * fades[:, None, None] * side
-    water = np.maximum(1.0 - one.dense, 0) * one.lungs * share
-    return replace(one, dense=np.asarray(one.dense + water, np.float32))
+        much = rng.uniform(*SOME_AIR) if both and whole else rng.uniform(0.5, 1.0)
+        share += much * fades[:, None, None] * side
+    rim = np.minimum(2 * one.lungs, 1)
+    more = np.maximum(FULL - one.dense, 0) * rim * share
+    return replace(one, dense=np.asarray(one.dense + more, np.float32))
 
 
 def projected(one: Body, degrees: float) -> Projected:

@@ -1,7 +1,6 @@
 """The steps of chest-pneumonia: teachers, student, INT8, certainty, then the source folder.
 
-The network of frontal views (frontal.py) is none of them: it withholds images of large pneumonias,
-and none ships until that is mended (docs/radiographs.md).
+The network of frontal views (frontal.py) is none of them: none ships yet (docs/radiographs.md).
 """
 
 from __future__ import annotations

@@ -90,43 +90,78 @@ def test_a_batch_is_half_frontal_and_never_of_a_ct_that_is_left_out() -> None:
     k = frontal.Knobs(batch=40, from_ct=1.0)
     mark = {name: np.full((2, 28, 28), 255, np.uint8) for name in ("frontal", *lessons.OTHERS)}
     dark = {name: np.zeros((2, 28, 28), np.uint8) for name in mark}
-    shown = frontal.Shown(dark, {"a": mark, "b": dark}, dark["blank"])
+    shown = frontal.Shown(dark, np.array([0, 1]), {"a": mark, "b": dark}, dark["blank"])
     x, y = frontal.drawer(shown, k)(np.random.default_rng(0))
     assert x.shape == (40, 1, 28, 28)
     assert float((y > 0.5).float().mean()) == 0.5
     rng = np.random.default_rng(0)
-    some = [shown.some(rng, "lateral", 1.0).max() for _ in range(40)]
+    some = [shown.some(rng, "lateral", k).max() for _ in range(40)]
     assert {0, 255} == set(some)
     left = shown.without(["a"])
-    assert {left.some(rng, "lateral", 1.0).max() for _ in range(40)} == {0}
+    assert {left.some(rng, "lateral", k).max() for _ in range(40)} == {0}
+
+
+def test_frontal_images_with_pneumonia_are_drawn_as_often_as_was_asked_for() -> None:
+    labels = np.array([0, 1, 0, 0])
+    grey = np.where(labels, 255, 0).astype(np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
+    shown = frontal.Shown({"frontal": grey, "turned": grey}, labels, {}, grey)
+    rng, k = np.random.default_rng(0), frontal.Knobs(ill=0.9)
+    drawn = [shown.some(rng, "frontal", k).max() == 255 for _ in range(1000)]
+    assert np.mean(drawn) == pytest.approx(0.9, abs=0.03)
+    turned = [shown.some(rng, "turned", k).max() == 255 for _ in range(1000)]
+    assert np.mean(turned) == pytest.approx(0.25, abs=0.04), "of other classes each as often"
 
 
 def test_the_threshold_keeps_the_share_that_was_asked_for() -> None:
     scores = np.arange(1000) / 1000
     for keep in (0.95, 0.99):
-        cut = figures.threshold_keeping(scores, keep)
+        cut = figures.keeping(keep)({"frontal": scores})
         assert (scores >= cut).mean() == pytest.approx(keep, abs=1e-9)
+
+
+def test_what_ships_keeps_more_as_far_as_the_others_of_val_stay_refused() -> None:
+    low = np.linspace(0, 0.2, 1000)
+    scores = {"frontal": np.linspace(0.5, 1, 100), **dict.fromkeys(figures.AGAINST, low)}
+    assert figures.shipping(0.95)(scores) == pytest.approx(0.19, abs=1e-3)
+    one = {**scores, "blank": np.linspace(0, 0.4, 1000)}
+    assert figures.shipping(0.95)(one) == pytest.approx(0.38, abs=1e-3), "the worst class counts"
+    high = {**scores, "turned": np.linspace(0, 1, 1000)}
+    assert figures.shipping(0.95)(high) == figures.keeping(0.95)(high), "and never keeps less"
+    few = {"frontal": np.ones(4), **dict.fromkeys(figures.AGAINST, np.array([0.1, 0.2]))}
+    assert figures.shipping(0.95)(few) == 0.2
 
 
 def test_what_is_kept_is_counted_against_the_threshold_of_other_folds() -> None:
     scores, folds = np.full(100, 0.9), np.arange(100) % 5
     scores[folds == 0] = 0.1
-    kept = figures.cross_fitted(scores, folds, 0.95)
-    assert not kept[folds == 0].any(), "its own threshold would keep them"
-    assert kept[folds > 0].all()
+    both = {"frontal": scores, "turned": scores, "blank": np.full(7, 0.5)}
+    kept = figures.cross_fitted(both, folds, figures.keeping(0.95))
+    for name in ("frontal", "turned"):
+        assert not kept[name][folds == 0].any(), "its own threshold would keep them"
+        assert kept[name][folds > 0].sum() == 0 or kept[name][folds > 0].all()
+    assert kept["frontal"][folds > 0].all()
+    assert kept["blank"].tolist() == [False, True, True, True, True, False, True]
 
 
-def made_up() -> dict[str, Any]:
-    real = Judged("val", {"frontal": np.linspace(0.5, 1, 50), "turned": np.array([0.1, 0.9])}, 0.5)
+def made_up(**drawn: float) -> dict[str, Any]:
+    others = ("abdomen", "turned", "upside_down", "inverted")
+    val = {"frontal": np.linspace(0.5, 1, 50), "turned": np.array([0.1, 0.9])}
+    val |= dict.fromkeys(("upside_down", "inverted", "blank"), np.zeros(5))
+    zero = np.zeros(4)
     bodies = [
-        Judged("a", {"frontal": np.ones(4), "lateral": np.array([0.1, 0.1, 0.1, 0.9])}, 0.5),
-        Judged("b", {"frontal": np.ones(4), "lateral": np.zeros(4)}, 0.5),
+        Judged(
+            name, {"frontal": np.ones(4), "lateral": lateral, **dict.fromkeys(others, zero)}, val
+        )
+        for name, lateral in (("a", np.array([0.1, 0.1, 0.1, 0.9])), ("b", zero))
     ]
-    return figures.figures(real, bodies, np.arange(50) % 2, np.arange(50) % 5, 0.95)
+    real = Judged("val", val, val)
+    labels, folds = np.arange(50) % 2, np.arange(50) % 5
+    return figures.figures(real, bodies, labels, folds, 0.95, drawn or {"demo": 0.9})
 
 
 def test_figures_say_how_many_and_the_worst_ct() -> None:
     found = made_up()
+    assert found["threshold"] == pytest.approx(0.52, abs=0.01)
     assert (found["val"]["turned"]["share"], found["val"]["turned"]["n"]) == (0.5, 2)
     lateral = found["left_out"]["lateral"]
     assert (lateral["share"], lateral["n"], lateral["bodies"]) == (7 / 8, 8, 2)
@@ -137,22 +172,49 @@ def test_figures_say_how_many_and_the_worst_ct() -> None:
     assert "0.8750, 8 of 2 CTs, least 0.750 (a)" in said
 
 
+def test_other_shares_of_val_stand_beside_with_ill_and_well_apart() -> None:
+    found = made_up()["by_share"]
+    assert list(found) == ["0.95", "0.99", "0.995"]
+    assert found["0.95"]["threshold"] > found["0.995"]["threshold"]
+    kept = [one["val"]["kept"]["share"] for one in found.values()]
+    assert kept[0] < kept[-1]
+    ill, well = (found["0.95"]["val"][f"kept_{w}"] for w in ("with_pneumonia", "without_it"))
+    assert (ill["n"], well["n"]) == (25, 25)
+
+
+def test_a_ct_is_held_against_the_threshold_of_its_own_network() -> None:
+    scores = {"frontal": np.array([0.3]), "lateral": np.array([0.3])}
+    one = Judged("a", scores, {"frontal": np.array([0.4])})
+    rule = figures.keeping(0.95)
+    assert (one.share("frontal", rule), one.share("lateral", rule)) == (0, 1)
+
+
 def test_the_card_has_each_class_with_its_number() -> None:
-    card = figures.card(made_up())
+    card = figures.card(made_up(well=0.9, ill=0.7))
     lateral: Any = card["frontal_left_out_ct_refused_lateral"]
     assert (lateral.value, lateral.low, lateral.n) == (0.875, None, 8)
     assert card["frontal_left_out_ct_refused_lateral_worst_ct"] == 0.75
     turned: Any = card["frontal_val_refused_turned"]
     assert turned.low < turned.value < turned.high
+    assert card["frontal_lowest_score_of_2_drawn_chests"] == 0.7
 
 
-def test_filled_lungs_are_denser_below_and_as_they_were_above() -> None:
+def test_filled_lungs_are_dense_to_their_rim_and_nothing_else_is() -> None:
     healthy = body()
-    for seed in range(4):
+    rim = healthy.lungs
+    rim[20:22] *= 0.5
+    tops, sides = set(), set()
+    for seed in range(24):
         ill = projections.filled(np.random.default_rng(seed), healthy)
         more = ill.dense - healthy.dense
         assert more.min() >= 0
-        assert more[healthy.lungs == 0].max() == 0
-        assert more[20:30].max() > 0.2
-        assert more[72:].max() == 0, "the tops are as they were"
-        assert ill.dense[healthy.lungs > 0].max() <= 1
+        assert more[rim == 0].max() == 0
+        assert ill.dense[rim > 0].max() <= projections.FULL + 1e-6
+        assert more[20].max() > 0.5 * more[30].max(), "where a voxel is half a lung, too"
+        tops.add(bool(more[75].max() > 0))
+        at = (bool(more[30, :, :50].max() > 0), bool(more[30, :, 50:].max() > 0))
+        sides.add(at)
+        if at == (True, True) and more[75].max() > 0:
+            assert ill.dense[30][rim[30] > 0].max() < 0.9, "two whole lungs keep some air"
+    assert tops == {False, True}, "lower zones and whole lungs"
+    assert sides == {(True, True), (True, False), (False, True)}
