@@ -9,6 +9,7 @@ Rules
   stages and this program share the machine's cores.
 - Each run has new UIDs, so that nothing is known before.
 - The first findings are out when the last message of the preliminary report is acknowledged.
+- The banner of the page is there when the in-room check is committed, with its event `checked`.
 - When the analysis begins, ends and what it is made of, `work` itself notes (bench/trace).
 """
 
@@ -38,6 +39,7 @@ IN_A_ROW = 8
 AT_ONCE = ("CT1", "CT2", "CT3")
 EACH = 3
 AIM_S = 0.8
+CHECKED_S = 1.0
 
 
 def figures() -> Iterator[Figure]:
@@ -81,8 +83,8 @@ def series_folder(part: str) -> Path | None:
 
 Row = dict[str, float]
 """Of one series, seconds since 1970: sent, first, last, released, folded, inferred, committed,
-first_out (PUBACK of the last preliminary message), complete (the verdict), last_out (PUBACK of the
-last message); images."""
+checked (its first in-room check is committed), first_out (PUBACK of the last preliminary message),
+complete (the verdict), last_out (PUBACK of the last message); images."""
 
 
 def analysed(
@@ -143,6 +145,7 @@ def _row(site: Site, series: str, began: float) -> Row:
         one for one in messages_said if "preliminary" in (one[0].get("event"), one[0].get("stage"))
     ]
     first = early_ones or messages_said  # the verdict was there before anything preliminary
+    checks = [created for said, created, _ in messages_said if said.get("event") == "checked"]
     return {
         "sent": began,
         "images": early["series"]["slices"],
@@ -152,6 +155,7 @@ def _row(site: Site, series: str, began: float) -> Row:
         "folded": times["prepared"],
         "inferred": times["inferred"],
         "committed": min(created for _, created, _ in first),
+        "checked": min(checks),
         "first_out": max(at for *_, at in first),
         "complete": _seconds(reports["final"]["times"]["complete"]),
         "last_out": max(at for *_, at in messages_said),
@@ -187,6 +191,8 @@ def _latency(rows: Sequence[Row], analyses: Sequence[dict[str, Any]]) -> Iterato
     what = f"{SERIES}, last slice to PUBACK"
     yield Figure(f"{what}, first findings, p50 of {len(rows)}", _p(first, 50), "s", AIM_S, made)
     yield Figure(f"{what}, first findings, p95", _p(first, 95), "s", AIM_S)
+    checked = [row["checked"] - row["last"] for row in rows]
+    yield Figure(f"{SERIES}, last slice to the banner, p50", _p(checked, 50), "s", CHECKED_S)
     ended = {
         "quiet time and verdict": median("last", "complete"),
         "report, publish, PUBACK": median("complete", "last_out"),
