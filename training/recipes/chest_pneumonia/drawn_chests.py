@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from appliance.phantom import instances
 from appliance.phantom import radiograph as drawn
 from appliance.phantom.chest import Phantom, chest
@@ -49,7 +51,7 @@ def seen(body: Phantom) -> F32:
     made = projection.tensor(image, bundle.network("0" * 64).preprocess)
     if isinstance(made, str):
         raise DataError(f"drawn radiograph: {made}")
-    return made.values[0, 0]
+    return np.asarray(made.values[0, 0], np.float32)
 
 
 def lowest(scores: Mapping[str, float]) -> tuple[str, float]:
