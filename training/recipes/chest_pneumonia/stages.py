@@ -1,6 +1,7 @@
 """The steps of chest-pneumonia: teachers, student, INT8, certainty, then the source folder.
 
-The network of frontal views (frontal.py) is none of them: none ships yet (docs/radiographs.md).
+The network of frontal views (frontal.py) is none of them: the bundle has none yet
+(docs/radiographs.md).
 """
 
 from __future__ import annotations
