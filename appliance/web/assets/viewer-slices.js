@@ -118,8 +118,8 @@ export class Slices {
       if (n < said.count) {
         this.failed.delete(image);
         this.keep(image, said.values.subarray(n * came, (n + 1) * came));
-      } else if (said.values) {
-        this.queue.unshift(image); // the answer ended before it: asked for alone it says why
+      } else if (said.values || (n > 0 && !PASSING.has(said.why.kind))) {
+        this.queue.unshift(image); // of this one nothing was said: it is asked for alone
         this.run = 1;
         continue;
       } else {

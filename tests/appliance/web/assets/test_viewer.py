@@ -430,6 +430,21 @@ def test_an_image_that_cannot_be_decoded_says_so_and_the_others_are_shown(
         )
 
 
+@pytest.mark.parametrize("broken", [4, 6])
+def test_in_a_plane_one_image_that_cannot_be_decoded_takes_no_neighbour_with_it(
+    open_page: OpenPage, state: LookedAt, broken: int
+) -> None:
+    study = phantom.study("axial", "hostile")
+    study.images[broken].PixelData = study.images[broken].PixelData[:1000]
+    with open_page(put(state, study)) as viewed:
+        viewed.key("Tab")
+        viewed.key("c")
+        viewed.page.until(
+            f"{ROOT}.querySelector('.viewer-message').textContent.includes('1 image could not')"
+        )
+        assert viewed.page.value(f"{ROOT}.dataset.missing") == "1"
+
+
 def test_findings_that_cannot_be_fetched_are_never_taken_for_none(
     browser: Chromium, state: LookedAt, address: Callable[[str], str]
 ) -> None:
