@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def _measured(browser: Any, served: Any) -> Iterator[Figure]:
     study = page.value("document.querySelector('.worklist th a').href")
     time.sleep(READS_S)
     yield Figure("first of 304 slices, from the list", _first_s(page, study), "s", FIRST_S)
-    (decodes,) = _children(served.process.pid)
+    (decodes,) = rigs("processes")["processes"].children(served.process.pid)
     os.kill(decodes, signal.SIGKILL)
     time.sleep(READS_S)  # the stage has seen that it is gone
     yield Figure(
@@ -145,21 +144,9 @@ def _renderer_mb(browser: Any) -> float:
 
 def _below(pid: int) -> list[int]:
     """A process and all that it started."""
-    found = [pid]
+    children, found = rigs("processes")["processes"].children, [pid]
     for process in found:
-        found += _children(process)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """By the parent that each process names (proc(5), stat): `children` of a task may miss some
-    while they run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it ended meanwhile
-            said = path.read_text(encoding="utf-8", errors="replace")
-            if int(said.rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
+        found += children(process)
     return found
 
 

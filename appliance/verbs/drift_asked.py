@@ -20,7 +20,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from appliance.apply.requests import Answer, Request
-from appliance.errors import ScansideError, StateUnusable
+from appliance.errors import StateUnusable
 from appliance.settings import Settings
 from appliance.verbs import drift, update
 from appliance.verbs.drift import Decision
@@ -49,7 +49,7 @@ def decided(
         request = Request.model_validate({"verb": drift.ACTIONS[decision], "row": row.lower()})
     except ValidationError as e:
         raise drift.unknown(row) from e
-    noted = _require(update.asked(settings, request))
+    noted = update.accepted(update.asked(settings, request))
     if not noted.act:  # by an `apply` of before, while the slots are switched
         return NOTED.format(noted.text)
     about = Request(verb="drift_answer", act=noted.act)
@@ -74,7 +74,7 @@ def followed(
     say_at = began + SILENT_S
     while True:
         try:
-            answer = _require(ask())
+            answer = update.accepted(ask())
         except StateUnusable:  # of `update.asked` alone: nobody answers
             answer = Answer(ok=True)
         if answer.obeyed:
@@ -86,9 +86,3 @@ def followed(
             say(WAITS.format(left=WAIT_S - now + began))
             say_at = now + AGAIN_S
         sleep(LOOK_S)
-
-
-def _require(answer: Answer) -> Answer:
-    if not answer.ok:
-        raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
-    return answer

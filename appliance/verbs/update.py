@@ -36,9 +36,7 @@ def done(settings: Settings, request: Request, *, as_json: bool) -> int:
     if request.verb == "status":
         _show(_status(settings), as_json=as_json)
         return 0
-    answer = asked(settings, request)
-    if not answer.ok:
-        raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
+    answer = accepted(asked(settings, request))
     if answer.text and not as_json:
         print(answer.text)
     if request.verb not in _FOLLOWED:
@@ -176,6 +174,13 @@ def asked(settings: Settings, request: Request, within_s: float = door.WITHIN_S)
             code="update_not_running",
             remedy="Type: sudo systemctl start scanside-apply; or start `scanside run`.",
         ) from e
+
+
+def accepted(answer: Answer) -> Answer:
+    """The answer; ScansideError where it is a refusal."""
+    if not answer.ok:
+        raise ScansideError(answer.text, code=answer.code, remedy=answer.remedy)
+    return answer
 
 
 def _socket(settings: Settings) -> Path:

@@ -33,6 +33,7 @@ from appliance.settings import Settings, load
 from appliance.store.journal import Journal
 from appliance.store.site_key import site_key
 from rigs.bundles import BUNDLE, trust_tests
+from rigs.processes import children
 from rigs.programs import program
 from rigs.scans import Scan
 
@@ -237,7 +238,7 @@ class Site:
 
     def stage(self, name: str) -> int:
         """The process id of a stage."""
-        for pid in _children(self.process.pid):
+        for pid in children(self.process.pid):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if name.encode() in words:
                 return pid
@@ -246,13 +247,9 @@ class Site:
     def kill(self, name: str) -> None:
         """kill -9 for a stage and whatever it forked; `run` starts it again."""
         pid = self.stage(name)
-        for one in (pid, *_children(pid)):
+        for one in (pid, *children(pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
-
-
-def _children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 SETTINGS = """state = "{folder}/state"

@@ -113,11 +113,11 @@ export class Slices {
     this.requests -= 1;
     for (const image of images) this.flying.delete(image);
     if (this.closed) return;
-    const came = said.values ? said.values.length / said.count : 0;
+    const each = said.values ? said.values.length / said.count : 0;
     for (const [n, image] of images.entries()) {
       if (n < said.count) {
         this.failed.delete(image);
-        this.keep(image, said.values.subarray(n * came, (n + 1) * came));
+        this.keep(image, said.values.subarray(n * each, (n + 1) * each));
       } else if (said.values || (n > 0 && !PASSING.has(said.why.kind))) {
         this.queue.unshift(image); // of this one nothing was said: it is asked for alone
         this.run = 1;

@@ -13,6 +13,7 @@ import pytest
 from appliance.store.journal import Journal
 from appliance.store.lock import locked
 from rigs import ward, web
+from rigs.processes import children
 from rigs.ward import HOSTILE, Exam, Ward
 
 WORDS = {
@@ -39,8 +40,7 @@ def rows(answer: httpx.Response) -> dict[str, str]:
 
 def decoding(page: web.Page) -> bool:
     """Whether the process that decodes images runs."""
-    tasks = Path(f"/proc/{page.process.pid}/task").glob("*/children")
-    return any(task.read_text(encoding="ascii").split() for task in tasks)
+    return bool(children(page.process.pid))
 
 
 def looks(state: Path) -> int:
