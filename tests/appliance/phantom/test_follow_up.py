@@ -98,6 +98,7 @@ def test_nodules_are_drawn_in_both_exams_where_and_as_large_as_the_truth_says(
             assert diameter == pytest.approx(nodule.diameter_mm, abs=1.2)
 
 
+@pytest.mark.long
 def test_the_truth_says_what_became_of_each(asked: FollowUp) -> None:
     assert [one.state for one in asked.followed] == ["matched", "matched", "new", "gone"]
     assert [one.change for one in asked.followed] == ["equal", "larger", None, None]
@@ -167,6 +168,7 @@ def shared(one: Trees, other: Trees) -> float:
     return float((gaps.min(axis=1) < 4).mean())
 
 
+@pytest.mark.long
 def test_the_vessels_of_strangers_branch_otherwise_than_those_of_anybody() -> None:
     strangers = [plan(seed, varied=True)[1] for seed in (2, 3)]
     usual = [plan(seed)[1] for seed in (1, 2)]

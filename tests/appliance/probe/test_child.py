@@ -67,6 +67,7 @@ def test_the_newest_series_of_a_scanner_is_probed_once_and_only_figures_stay(roo
     assert len(probed(room.settings)) == 1
 
 
+@pytest.mark.long
 def test_the_same_series_gets_the_same_implants_again(room: Room) -> None:
     examined(room, "1.2.1")
     run(room)
@@ -77,6 +78,7 @@ def test_the_same_series_gets_the_same_implants_again(room: Room) -> None:
     assert second.model_copy(update={"at": first.at}) == first
 
 
+@pytest.mark.long
 def test_a_series_says_after_which_alarm_of_its_scanner_it_came(room: Room) -> None:
     since = datetime(2026, 11, 30, tzinfo=timezone.utc)
     alarm = Alarm(
@@ -91,7 +93,14 @@ def test_a_series_says_after_which_alarm_of_its_scanner_it_came(room: Room) -> N
     assert [one.change for one in probed(room.settings)] == [None, since]
 
 
-@pytest.mark.parametrize("why", ["not measured", "our phantom", "an earlier exam", "gone"])
+@pytest.mark.parametrize(
+    "why",
+    [
+        "not measured",
+        "an earlier exam",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("our phantom", "gone")),
+    ],
+)
 def test_what_is_no_series_of_a_scanner_here_is_left_alone(room: Room, why: str) -> None:
     room.send("1.2.1", "ARCHIVE" if why == "an earlier exam" else "CT1", last=99, finer=3)
     room.judge()
@@ -108,6 +117,7 @@ def test_what_is_no_series_of_a_scanner_here_is_left_alone(room: Room, why: str)
     assert kept.all_of(room.settings.state) == ()
 
 
+@pytest.mark.long
 def test_each_scanner_has_its_own_figures(room: Room) -> None:
     other = SCANNER.model_copy(update={"kernel": "SHARP"})
     examined(room, "1.2.1")

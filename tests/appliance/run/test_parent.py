@@ -153,7 +153,9 @@ def test_no_stage_outlives_a_parent_that_is_killed(parent: Parent) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)]
+)
 def test_ctrl_c_or_a_closed_terminal_stops_all_with_exit_0(
     parent: Parent, number: signal.Signals
 ) -> None:

@@ -185,6 +185,7 @@ def test_a_slot_with_a_stage_that_dies_at_its_start_is_left(box: Slotted) -> Non
     assert slot_of(box, "work") == "1"
 
 
+@pytest.mark.long
 def test_a_slot_whose_code_breaks_at_import_is_left(box: Slotted) -> None:
     """Its receive serves at no moment, so the one before was never stopped for it."""
     box.python(2, BROKEN_IMPORT)

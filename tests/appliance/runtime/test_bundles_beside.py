@@ -137,6 +137,7 @@ def test_a_bundle_of_a_new_name_serves_once_it_is_open_and_keeps_nobody_waiting(
     assert {o.manifest.name for o in bench.bundles.refresh()} == before | {"another"}
 
 
+@pytest.mark.long
 def test_where_what_is_open_was_given_up_and_the_active_one_is_damaged_who_asks_waits(
     bench: Bench,
 ) -> None:
@@ -241,6 +242,7 @@ def test_what_was_rolled_back_while_its_networks_were_loaded_is_closed(
     bench.soon("90.2.0")
 
 
+@pytest.mark.long
 def test_a_result_of_golden_cases_that_the_disk_does_not_take_keeps_nobody_from_serving(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +318,7 @@ def test_where_memory_does_not_hold_it_even_alone_the_one_before_comes_back(
     assert not bench.bundles.make_room(), "it does not close what serves again and again"
 
 
+@pytest.mark.long
 def test_where_memory_holds_neither_any_more_whoever_looks_next_tries_both_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +365,7 @@ def test_a_child_that_is_killed_while_it_runs_golden_cases_is_a_refusal_of_the_b
     assert "ended their process by SIGKILL" in trouble
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_while_it_opens_a_bundle_leaves_nothing_running_and_all_whole(
     bench: Bench, endless_bytes: bytes
 ) -> None:

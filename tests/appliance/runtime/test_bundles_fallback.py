@@ -96,6 +96,7 @@ def test_a_flipped_byte_makes_the_one_before_serve_until_the_bundle_is_whole_aga
     assert checked(device).ok
 
 
+@pytest.mark.long
 def test_each_report_that_is_made_meanwhile_says_so(device: Device) -> None:
     damage(device, "1.2.0")
     with opened(device) as bundles:
@@ -107,6 +108,7 @@ def test_each_report_that_is_made_meanwhile_says_so(device: Device) -> None:
     assert limitation.text == f"{NAME} 1.2.0 is refused: {NAME} 1.1.0 serves in its place"
 
 
+@pytest.mark.long
 def test_no_bundle_that_was_given_up_and_none_of_another_name_takes_its_place(
     device: Device,
 ) -> None:
@@ -136,6 +138,7 @@ def test_what_runs_goes_on_unless_it_was_given_up(device: Device) -> None:
         assert bundles.troubles[-1].endswith("none serves")
 
 
+@pytest.mark.long
 def test_what_was_refused_is_not_run_again_at_each_look(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +163,9 @@ def test_what_was_refused_is_not_run_again_at_each_look(
         assert looks.count(f"{NAME} 1.2.0") == 4
 
 
-@pytest.mark.parametrize("table", ["installed.json", "active.json"])
+@pytest.mark.parametrize(
+    "table", ["installed.json", pytest.param("active.json", marks=pytest.mark.long)]
+)
 def test_a_damaged_table_is_kept_and_the_same_bundle_serves(device: Device, table: str) -> None:
     path = device.settings.state / "bundles" / table
     path.write_bytes(b"\0" * 400)
@@ -178,6 +183,7 @@ def test_a_damaged_table_is_kept_and_the_same_bundle_serves(device: Device, tabl
     assert checked(device).ok
 
 
+@pytest.mark.long
 def test_a_damaged_table_on_a_disk_that_takes_nothing_stops_nobody(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

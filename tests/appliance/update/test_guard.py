@@ -84,7 +84,7 @@ def test_three_starts_after_the_last_beat_end_it_too(box: Box) -> None:
     assert goes_back(box) == "slot=2 stage=publish why=starts\n"
 
 
-@pytest.mark.parametrize("allowed_s", [20, 120])
+@pytest.mark.parametrize("allowed_s", [20, pytest.param(120, marks=pytest.mark.long)])
 def test_a_beat_that_is_older_than_its_time_ends_the_trial(box: Box, allowed_s: int) -> None:
     box.starts("retain", 1)
     box.beat("retain", age_s=allowed_s - 15, allowed_s=allowed_s)
@@ -198,7 +198,7 @@ def cutting(folder: Path, at: int, *, after: bool) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("at", [2, 5])
+@pytest.mark.parametrize("at", [2, pytest.param(5, marks=pytest.mark.long)])
 def test_a_power_cut_before_a_step_ends_as_none(box: Box, tmp_path: Path, at: int) -> None:
     box.starts("work", 3)
     assert cut(box, tmp_path / "cut", at, after=False)

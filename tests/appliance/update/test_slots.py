@@ -78,6 +78,7 @@ def test_a_slot_is_made_by_pip_and_runs_from_its_final_path(
     assert set(kept) == {*release.files, release.own.name}
 
 
+@pytest.mark.long
 def test_pip_itself_is_not_in_the_slot_also_where_the_requirements_name_it(
     places: Places, release: TinyRelease
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_slot_has_its_bytecode_because_who_runs_it_may_not_write_there(
     assert made == {"scanside", "liba", "libb"}
 
 
+@pytest.mark.long
 def test_everybody_may_read_a_slot_whatever_the_umask_of_its_maker(
     places: Places, release: TinyRelease
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_slot_that_is_made_twice_is_made_once(places: Places, release: TinyRel
     assert contents(places.root) == before
 
 
+@pytest.mark.long
 def test_a_number_is_never_another_releases(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:
@@ -218,6 +221,7 @@ def test_a_line_of_the_requirements_that_asks_for_anything_else_is_refused(
     assert "a line of the requirements is refused" in said.text
 
 
+@pytest.mark.long
 def test_a_marker_leaves_out_what_is_for_another_python(
     places: Places, release: TinyRelease
 ) -> None:

@@ -41,6 +41,7 @@ def points(tmp_path: Path, text: str) -> Path:
     return file
 
 
+@pytest.mark.long
 def test_one_scan_in_two_studies_is_told_and_its_points_are_found_all_the_same(
     ready_site: Device, folders: tuple[Path, Path], lungs: Phantom, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def said(device: Watched, row: str) -> dict[str, Any]:
     return dict(found)
 
 
+@pytest.mark.long
 def test_it_is_accepted_and_taken_back_as_it_is_typed(device: Watched) -> None:
     entry = device.sharpened()
     assert f"scanside drift tune {entry.id}" in scanside(device.state).stdout

@@ -249,6 +249,7 @@ def test_a_series_stands_again_where_the_one_in_its_place_is_refused_later(box: 
     assert row.state == "analysed"
 
 
+@pytest.mark.long
 def test_what_was_withdrawn_and_said_again_can_be_withdrawn_again(box: Box) -> None:
     box.come(THICK, THIN)
     assert box.events(THICK) == [("analysed", 1), ("superseded", 0)]
@@ -268,6 +269,7 @@ def test_what_was_withdrawn_and_said_again_can_be_withdrawn_again(box: Box) -> N
     assert box.events(THICK) == [*again, ("superseded", 0)], "a consumer must not drop it"
 
 
+@pytest.mark.long
 def test_a_report_of_before_stands_beside_whatever_comes(box: Box) -> None:
     """It says neither how far the lungs reach nor in which edition it is."""
     box.come(THICK)
@@ -283,6 +285,7 @@ def test_a_report_of_before_stands_beside_whatever_comes(box: Box) -> None:
     assert box.named(THIN) in names(box.said()[THICK])
 
 
+@pytest.mark.long
 def test_a_restart_and_a_resend_change_nothing(box: Box) -> None:
     box.come(THICK, LOWER, THIN)
     before, messages = box.said(), box.messages()
@@ -315,6 +318,7 @@ def test_a_series_that_is_likely_to_be_beaten_comes_after_all_others(
     assert [key.study for key in dict.fromkeys(taken)] == ["1.1.9", "1.3.9", STUDY]
 
 
+@pytest.mark.long
 def test_what_stands_again_is_withdrawn_again_by_its_own_next_revision(box: Box) -> None:
     box.come(THICK, THIN)
     box.spoil(THIN)

@@ -99,9 +99,11 @@ def said_by(repo: Simulated, role: str) -> Any:
 @pytest.mark.parametrize(
     "role",
     [
-        "targets",
         "timestamp",
-        *(pytest.param(one, marks=pytest.mark.long) for one in ("root", "stable", "snapshot")),
+        *(
+            pytest.param(one, marks=pytest.mark.long)
+            for one in ("root", "targets", "stable", "snapshot")
+        ),
     ],
 )
 def test_nothing_that_a_role_says_breaks_who_reads_it(repo: Simulated, role: str) -> None:

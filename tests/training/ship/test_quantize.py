@@ -169,6 +169,7 @@ def test_the_method_with_the_least_damage_is_chosen() -> None:
     assert chosen.damage == {"minmax": 0.3, "percentile": 0.1}
 
 
+@pytest.mark.long
 def test_an_empty_calibration_set_and_a_network_without_layers_are_refused() -> None:
     model = exported(PatchNet(WIDTHS).eval(), (48, 48), ["logit"])
     with pytest.raises(ValueError, match="calibration set is empty"):

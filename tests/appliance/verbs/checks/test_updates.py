@@ -81,6 +81,7 @@ def test_slots_that_are_whole_are_named_and_one_without_its_python_says_what_to_
     assert f"build.py rebuild 3 --root {places.root}" in found.remedy
 
 
+@pytest.mark.long
 def test_a_python_that_the_release_does_not_take_is_said(box: Applied, tmp_path: Path) -> None:
     release = TinyRelease(tmp_path / "release")
     release.build(box.places, 2)

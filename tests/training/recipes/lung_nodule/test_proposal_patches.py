@@ -48,7 +48,8 @@ def empty_host() -> Host:
     return Host(volume, 0.0, find_places(lungs, fine, 1.5, ~lungs), (), np.zeros_like(lungs))
 
 
-@pytest.mark.parametrize("turned", [1.0, pytest.param(0.0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("turned", [1.0, 0.0])
 def test_a_target_is_the_cell_of_its_nodule_however_the_patch_is_turned(turned: float) -> None:
     drawing = replace(PLAIN, turned=turned, smallest_mm=9, largest_mm=16, turn_deg=40)
     rng, host = np.random.default_rng(0), empty_host()

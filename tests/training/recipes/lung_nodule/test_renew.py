@@ -79,6 +79,7 @@ def runs(work: Path, **networks: bytes) -> renew.Knobs:
     return renew.Knobs(segment="segment-run", mass="mass-run", version="9.1.0", **written)
 
 
+@pytest.mark.long
 def test_what_is_kept_is_kept_byte_for_byte_and_what_is_new_is_that_of_the_runs(
     work: Path, loaded: Loaded
 ) -> None:
