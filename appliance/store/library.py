@@ -331,6 +331,18 @@ def answer_to(answers: Iterable[AuditRow], act: str) -> AuditRow | None:
     return next((one for one in answers if one.detail.get("of") == act), None)
 
 
+def refusal(
+    acts: Sequence[AuditRow], about: str, named: Literal["row", "tuning"] = "row"
+) -> tuple[AuditRow, AuditRow] | None:
+    """The last act about a row, or about a tuning without one, and the answer that refused it, of
+    all acts and answers of the audit, the oldest first; None where that act was not refused."""
+    of_it = [one for one in acts if one.action in ACTS and one.detail.get(named) == about]
+    if not of_it:
+        return None
+    said = answer_to([one for one in acts if one.action in ANSWERS], of_it[-1].hash)
+    return (of_it[-1], said) if said is not None and said.action == REFUSED else None
+
+
 def stopped(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Rows that were usual for their scanner and do not come any more, though it sends others.
 

@@ -55,7 +55,7 @@ def health(request: Request) -> Response:
         seen = look(here.settings, journal, now)
         timed = journal.timings.here(TIMED) if journal is not None else []
         gone = journal.timings.gone() if journal is not None else []
-        watch = watching.look(here.settings, journal)
+        watch = watching.look(here.settings, journal, now)
         mark = live.mark(journal, live.HEALTH, here.settings) if journal is not None else ""
     values = {
         "sections": (*views.sections(seen), *updates.sections(updating.read(here.settings))),

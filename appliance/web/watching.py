@@ -34,11 +34,12 @@ ACTIONS: Final = {
 }
 
 
-def look(settings: Settings, journal: Journal | None) -> ShownLibrary:
-    """All rows, with what waits for `work` and what implants say."""
+def look(settings: Settings, journal: Journal | None, now: float) -> ShownLibrary:
+    """All rows, with what waits for `work`, what it refused and what implants say. now: seconds
+    since 1970."""
     acts = journal.audit.of(library.ACTS_AND_ANSWERS) if journal is not None else []
     listed, state = Library(settings.state).all(), settings.state
-    return shown(listed, acts, probed.all_of(state), tunings.readable(state))
+    return shown(listed, acts, probed.all_of(state), tunings.readable(state), now)
 
 
 def decide(request: Request) -> Response:
@@ -46,8 +47,8 @@ def decide(request: Request) -> Response:
     sent, state, who = form(request), site(request).settings.state, visitor(request)
     action = ACTIONS.get(sent.get("verb", ""))
     row = sent.get("row", "")
-    now = look(site(request).settings, None).rows
-    found = next((one for one in now if one.id == row and not one.former), None)
+    there = look(site(request).settings, None, site(request).clock()).rows
+    found = next((one for one in there if one.id == row and not one.former), None)
     if action is None or found is None:
         raise HTTPException(404)
     mm = sent.get("mm", "")

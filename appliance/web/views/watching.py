@@ -4,7 +4,8 @@ Rules
 - Rows of today first, those with an alarm before all others, then those that do not come any more,
   then by maker and model; former rows last.
 - A row for which a person has decided something that `work` has not obeyed yet says so, and offers
-  no second decision.
+  no second decision. One whose last decision `work` refused, not longer than REFUSED_S ago, says
+  which, and why.
 - Beside a row of today stands what implants say of it (appliance/probe): of the bundle and tuning
   with which it was probed last since its last change, and how many series were probed before.
 - What a trial proposes stands there until a person accepts it, with why it cannot be accepted where
@@ -37,6 +38,15 @@ from appliance.web.text.say import Say
 from appliance.web.views.light import Sign
 from appliance.web.views.phrase import Phrase
 
+REFUSED_S: Final = 86_400.0
+"""A day: whoever decided has looked again by then, and what was wrong may be right."""
+REFUSED_WHY: Final = frozenset(
+    {
+        "no_alarm", "no_proposal", "no_tuning", "proposal_changed", "texture_not_sharper",
+        "texture_unknown", "tunings_damaged", "tunings_full",
+    }
+)  # fmt: skip
+"""Codes that the page has words for; of any other it says where to look."""
 _SIGN: Final[dict[str, Sign]] = {"learning": "wait", "fixed": "ok", "frozen": "look"}
 
 
@@ -66,6 +76,24 @@ class ShownAlarm:
     def likely(self, say: Say) -> str:
         """Why it may have changed."""
         return say("drift.cause", cause=say(f"drift.cause.{self.cause}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRefusal:
+    """What was decided and not done."""
+
+    action: str
+    """Of the audit."""
+    code: str
+    """One of REFUSED_WHY, or "other"."""
+    at: float
+    """When it was decided, seconds since 1970."""
+
+    def sentence(self, say: Say, at: str) -> str:
+        """at: when it was decided, in words."""
+        decision = say(f"drift.decision.{self.action}")
+        why = say(f"drift.refused_why.{self.code}")
+        return say("drift.refused", decision=decision, at=at, why=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +140,8 @@ class ShownRow:
     """Whether one is in force."""
     tuning: str = ""
     """The digest of a tuning that has no row; empty: it is a row."""
+    refused: ShownRefusal | None = None
+    """The last decision, where `work` did not obey it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +165,16 @@ def shown(
     acts: Sequence[AuditRow],
     probed: Sequence[Probed] = (),
     in_force: Sequence[Tuning] | None = (),
+    now: float = 0.0,
 ) -> ShownLibrary:
     """acts: of the audit, and what was answered, the oldest first. probed: what is kept of implants
-    (store/probed.py). in_force: tunings; None where they cannot be read."""
+    (store/probed.py). in_force: tunings; None where they cannot be read. now: seconds since
+    1970."""
     gone = {one.name for one in library.stopped(listed.entries)}
     implants = {one.scanner: one for one in probed}
     rows, former = [], []
     for one in _ordered(listed.entries, gone):
-        row = _row(one, acts, stopped=one.name in gone)
+        row = _row(one, acts, now, stopped=one.name in gone)
         if one.former:
             former.append(row)
             continue
@@ -152,7 +184,7 @@ def shown(
             row = _tuned(row, one, listed, known, in_force)
         rows.append(row)
     lone = offered.without_row(in_force or (), (one.row for one in listed.today))
-    rows += [*(_lone(one, acts) for one in lone), *former]
+    rows += [*(_lone(one, acts, now) for one in lone), *former]
     damaged = len(listed.unreadable) + len(listed.damaged)
     ill = damaged or in_force is None or any(row.sign == "look" for row in rows)
     sign: Sign = "look" if ill else "ok" if rows else "quiet"
@@ -168,7 +200,7 @@ def _ordered(entries: Sequence[Entry], gone: set[str]) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
+def _row(entry: Entry, acts: Sequence[AuditRow], now: float, *, stopped: bool) -> ShownRow:
     row = entry.row
     sign = "quiet" if entry.former else "look" if stopped else _SIGN[row.state]
     state = "drift.former" if entry.former else f"drift.state.{row.state}"
@@ -184,7 +216,16 @@ def _row(entry: Entry, acts: Sequence[AuditRow], *, stopped: bool) -> ShownRow:
         waits=not entry.former and bool(library.pending(acts, entry)),
         former=bool(entry.former),
         implants=(),
+        refused=None if entry.former else _refused(library.refusal(acts, entry.id), now),
     )
+
+
+def _refused(found: tuple[AuditRow, AuditRow] | None, now: float) -> ShownRefusal | None:
+    if found is None or now - found[1].at > REFUSED_S:
+        return None
+    act, answer = found
+    code = str(answer.detail.get("code"))
+    return ShownRefusal(act.action, code if code in REFUSED_WHY else "other", act.at)
 
 
 def _tuned(
@@ -208,7 +249,7 @@ def _tuned(
     return replace(shown, tunings=tuple(said), offers_mm=offers_mm, tuned=bool(found))
 
 
-def _lone(one: Tuning, acts: Sequence[AuditRow]) -> ShownRow:
+def _lone(one: Tuning, acts: Sequence[AuditRow], now: float) -> ShownRow:
     """A tuning in force without a row."""
     name = short(one.digest)
     waits = any(act.detail["tuning"] == one.digest for act in library.pending_of_tunings(acts))
@@ -226,6 +267,7 @@ def _lone(one: Tuning, acts: Sequence[AuditRow]) -> ShownRow:
         tunings=(_in_force(one), Phrase("drift.withdraw_how", {"tuning": name})),
         tuned=True,
         tuning=one.digest,
+        refused=_refused(library.refusal(acts, one.digest, "tuning"), now),
     )
 
 

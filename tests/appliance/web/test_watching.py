@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from appliance.store import library, tunings
-from appliance.store.library import ACCEPT, ACTS, TUNE, WITHDRAW
+from appliance.store.library import ACCEPT, ACKNOWLEDGE, ACTS, TUNE, WITHDRAW
+from appliance.web import watching
 from appliance.web.text import say
+from appliance.web.views.watching import REFUSED_S
 from rigs import web
-from rigs.watched import SCANNER, Watched, watched
+from rigs.watched import SCANNER, Watched, a_quality, watched
 
 
 @contextmanager
@@ -143,6 +146,65 @@ def test_service_takes_back_a_tuning_whose_row_is_gone(tmp_path: Path, language:
             assert tunings.in_force(state) == ()
             assert name not in browser.get("/health").text
             assert browser.post("/health/watch", data=sent).status_code == 404
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_work_refused_of_a_decision_is_said_beside_the_row(
+    tmp_path: Path, language: str
+) -> None:
+    words = say.speaker(say.texts(language))
+    state = tmp_path / "state"
+    with watched(state) as device, web.running(state) as page:
+        entry = device.sharpened()
+        with page.logged_in("service", headers={"accept-language": language}) as browser:
+            sent = {"csrf": web.csrf(browser, "/health"), "row": entry.id, "verb": "tune"}
+            assert browser.post("/health/watch", data={**sent, "mm": "0.6"}).status_code == 303
+            device.probed(proposes=False)
+            device.count()
+            text = html.unescape(browser.get("/health").text)
+    decision, why = words("drift.decision.drift_tune"), words("drift.refused_why.no_proposal")
+    for part in words("drift.refused", at="|", decision=decision, why=why).split("|"):
+        assert part in text
+    assert words("drift.waits") not in text
+
+
+def test_a_refusal_goes_with_the_next_decision_that_is_obeyed_and_after_a_day(
+    tmp_path: Path,
+) -> None:
+    with watched(tmp_path / "state") as device:
+        device.learnt()
+        (entry,), audit = device.listed().today, device.journal.audit
+
+        def refused(later_s: float = 0.0) -> list[tuple[str, str]]:
+            device.count()
+            now = audit.of(ACTS)[-1].at + later_s
+            shown = watching.look(device.settings, device.journal, now).rows
+            return [(one.refused.action, one.refused.code) for one in shown if one.refused]
+
+        audit.add("web", ACCEPT, row=entry.id)
+        assert refused() == [(ACCEPT, "no_alarm")]
+        assert refused(REFUSED_S - 60) == [(ACCEPT, "no_alarm")]
+        assert refused(REFUSED_S + 60) == []
+        device.reported(20_000, a_quality(60.0))
+        device.count()
+        audit.add("web", ACKNOWLEDGE, row=entry.id)
+        assert refused() == []
+
+
+def test_a_refusal_that_the_page_has_no_words_for_says_where_to_look(tmp_path: Path) -> None:
+    with watched(tmp_path / "state") as device:
+        _, made = device.evicted()
+        act = device.journal.audit.add("web", WITHDRAW, tuning=made.digest)
+        device.journal.audit.add(
+            "work", library.REFUSED, act=WITHDRAW, of=act, tuning=made.digest, code="odd"
+        )
+        (row,) = [
+            one
+            for one in watching.look(device.settings, device.journal, time.time()).rows
+            if one.tuning
+        ]
+    assert row.refused is not None
+    assert (row.refused.action, row.refused.code, row.waits) == (WITHDRAW, "other", False)
 
 
 def test_service_accepts_a_change_once_and_nobody_else_may(tmp_path: Path) -> None:

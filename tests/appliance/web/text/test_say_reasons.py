@@ -9,12 +9,14 @@ import pytest
 from appliance.reasons import REMEDIES, Code
 from appliance.report import PLACE_OF, Doubt
 from appliance.room.codes import WHAT_TO_DO, FlagCode
+from appliance.store import library
 from appliance.watching import qa
 from appliance.watching.alarm import Cause, Statistic
 from appliance.watching.qa import QaCode, Verdict
 from appliance.watching.row import State
 from appliance.watching.scanner import Scanner
 from appliance.web.text import say
+from appliance.web.views.watching import REFUSED_WHY
 
 LANGUAGES = say.LANGUAGES
 
@@ -48,6 +50,8 @@ CODES = {
     "drift.state": get_args(State),
     "drift.unknown": sorted(set(Scanner.model_fields) - {"serial"}),
     "drift.tune_not": ["texture_unknown", "texture_not_sharper"],
+    "drift.decision": library.ACTS,
+    "drift.refused_why": [*sorted(REFUSED_WHY), "other"],
     "room.phantom": [one.value for one in QaCode],
     "room.phantom_remedy": [one.value for one in QaCode],
     "health": [f"phantom_{one}" for one in get_args(Verdict)],
