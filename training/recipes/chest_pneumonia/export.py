@@ -37,8 +37,8 @@ class Knobs:
     name: str = "pneumonia"  # the run under the training work folder
     rivals: str = "pneumonia-teacher,pneumonia-alone"  # runs that the card compares it with
     double: str = "pneumonia-double"  # the run whose bounds it has
-    frontal: str = ""  # the run that tells frontal views; none ships (docs/radiographs.md)
-    version: str = "0.1.4"  # of the bundle
+    frontal: str = "pneumonia-frontal"  # the run that tells frontal views; "" for none
+    version: str = "0.1.5"  # of the bundle
     precision: str = "int8"  # or fp32: the float network of the same run
 
 

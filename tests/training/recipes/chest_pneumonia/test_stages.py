@@ -25,6 +25,6 @@ def test_every_run_that_is_exported_is_trained_before() -> None:
     first, last = stages("out")
     trained = {run_of(command) for track in first.values() for command in track}
     k = Knobs()
-    wanted = {k.name, k.double, *k.rivals.split(","), *([k.frontal] if k.frontal else [])}
+    wanted = {k.name, k.double, *k.rivals.split(","), k.frontal}
     assert wanted <= trained
     assert last["export"][-1] == [f"{STEPS}.export", "--out", "out"]
