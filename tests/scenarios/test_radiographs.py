@@ -116,6 +116,7 @@ def test_what_is_not_meant_is_not_analysed_and_says_why(
     assert row.state == state
 
 
+@pytest.mark.long
 def test_analyze_and_replay_say_the_same(site: Site, sent: dict[str, Scan]) -> None:
     one = sent["a child of four"]
     report: Report = site.report(one)

@@ -200,7 +200,9 @@ def test_a_sender_that_no_setting_names_is_rejected_and_the_log_says_what_to_cha
     assert 'add [[dicom.allow]] ae_title = "STRANGER"' in site.log()
 
 
-@pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "order", [pytest.param(1, marks=pytest.mark.long), -1], ids=["first", "last"]
+)
 def test_one_image_of_another_body_part_refuses_the_series_whenever_it_comes(
     site: Site, scans: Scans, order: int
 ) -> None:

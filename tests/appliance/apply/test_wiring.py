@@ -13,6 +13,7 @@ from appliance.update import slots
 from rigs.slotted import TinyRelease, box, says
 
 
+@pytest.mark.long
 def test_previous_is_made_anew_where_its_python_is_gone(tmp_path: Path) -> None:
     places = box(tmp_path / "box")
     for number in (1, 2):

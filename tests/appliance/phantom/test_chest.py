@@ -58,6 +58,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not() -> None:
     assert other.hu.tobytes() != first.hu.tobytes()
 
 
+@pytest.mark.long
 def test_nodules_do_not_move_with_the_grid(coarse: Phantom) -> None:
     assert chest(1, spacing_mm=(10.0, 5.0, 5.0)).nodules == coarse.nodules
 

@@ -61,6 +61,7 @@ def drawn_at(with_it: Phantom, without: Phantom, near: Point) -> tuple[np.ndarra
     return center, float((volume * 6 / np.pi) ** (1 / 3))
 
 
+@pytest.mark.long
 def test_the_same_arguments_give_the_same_bytes_and_noise_differs_between_exams() -> None:
     scan = Scan((10.0, 5.0, 5.0))
     one, two = (follow_up(1, prior=scan, current=scan) for _ in range(2))

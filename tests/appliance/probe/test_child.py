@@ -144,6 +144,7 @@ def test_a_series_that_raises_is_noted_without_implants_and_not_tried_again(
     assert run(room) == 0
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_ends_the_child_and_the_series_is_probed_later(room: Room) -> None:
     examined(room, "1.2.1")
     with pytest.raises(StateUnusable):

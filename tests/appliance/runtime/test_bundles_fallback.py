@@ -122,6 +122,7 @@ def test_no_bundle_that_was_given_up_and_none_of_another_name_takes_its_place(
         assert trouble.endswith("none serves")
 
 
+@pytest.mark.long
 def test_what_runs_goes_on_unless_it_was_given_up(device: Device) -> None:
     with opened(device) as bundles:
         assert versions(bundles) == ["1.2.0"]

@@ -130,6 +130,7 @@ def test_a_number_is_never_another_releases(
     assert says(places, 1) == "1.0.0"
 
 
+@pytest.mark.long
 def test_two_slots_share_the_wheels_that_are_the_same(
     places: Places, release: TinyRelease, tmp_path: Path
 ) -> None:

@@ -305,6 +305,7 @@ def test_a_series_that_breaks_the_backend_is_failed_and_the_others_are_reported(
     assert analyze.exit_code([good, failed]) == 1
 
 
+@pytest.mark.long
 def test_the_pixels_of_one_series_are_let_go_before_the_next_is_read(
     ready_site: Device, dicom: Dicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +365,7 @@ def test_a_negative_says_that_nothing_is_above_the_threshold(
     assert isinstance(good.bundle, BundleRef)
 
 
+@pytest.mark.long
 def test_beside_a_bundle_that_compares_exams_a_ct_is_analysed_by_that_of_nodules_alone(
     ready_site: Device, dicom: Dicom, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_what_is_no_sharper_than_before_is_refused_and_the_list_says_why(
     assert "drift tune" not in listed
 
 
+@pytest.mark.long
 def test_damaged_tunings_are_said_and_stay_until_a_person_moves_them_away(device: Watched) -> None:
     entry = device.sharpened()
     damaged = b'{"schema": "scanside.tunings/1", "tunings": ['

@@ -33,6 +33,7 @@ def folder(dicom: Dicom, phantom: chest.Phantom, tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.long
 def test_each_op_list_of_the_bundle_is_judged_and_nothing_is_written(
     ready_site: Device, folder: Path
 ) -> None:

@@ -43,6 +43,7 @@ def refused(room: Room, past: Comparison) -> str:
     return caught.value.code
 
 
+@pytest.mark.long
 def test_the_same_entries_give_the_same_comparison(room: Room, said: Comparison) -> None:
     past = replay_comparison.past(room.settings, str(said.comparison_id))
     assert past == said

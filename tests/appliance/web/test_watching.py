@@ -18,6 +18,8 @@ from appliance.web.views.watching import REFUSED_S
 from rigs import web
 from rigs.watched import SCANNER, Watched, a_quality, watched
 
+LANGUAGES = ["en", pytest.param("zh", marks=pytest.mark.long)]
+
 
 @contextmanager
 def alarmed(state: Path) -> Iterator[tuple[Watched, str]]:
@@ -49,7 +51,7 @@ def test_the_page_says_what_changed_and_what_to_do_in_both_languages(
     assert 'value="accept"' not in text, "a radiologist decides nothing of a scanner"
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_says_how_many_implants_were_found(tmp_path: Path, language: str) -> None:
     with watched(tmp_path / "state") as device, web.running(tmp_path / "state") as page:
         device.learnt(30)
@@ -69,7 +71,7 @@ def test_the_page_says_how_many_implants_were_found(tmp_path: Path, language: st
         assert one not in before
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_service_accepts_what_is_proposed_and_takes_it_back(tmp_path: Path, language: str) -> None:
     words = say.speaker(say.texts(language))
     state = tmp_path / "state"
@@ -111,7 +113,7 @@ def test_service_accepts_what_is_proposed_and_takes_it_back(tmp_path: Path, lang
             assert 'value="tune"' not in text
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_service_takes_back_a_tuning_whose_row_is_gone(tmp_path: Path, language: str) -> None:
     words = say.speaker(say.texts(language))
     state = tmp_path / "state"
@@ -148,7 +150,7 @@ def test_service_takes_back_a_tuning_whose_row_is_gone(tmp_path: Path, language:
             assert browser.post("/health/watch", data=sent).status_code == 404
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_what_work_refused_of_a_decision_is_said_beside_the_row(
     tmp_path: Path, language: str
 ) -> None:

@@ -108,6 +108,7 @@ def test_where_a_look_cannot_be_written_down_no_name_is_shown(tmp_path: Path) ->
             assert "4712" in browser.get("/").text
 
 
+@pytest.mark.long
 def test_pages_go_on_to_the_last_study(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with Ward(state) as at_work:

@@ -203,6 +203,7 @@ def test_the_journal_says_what_analyze_says_whichever_series_came_first(
         assert all(box.named(other) in names(report) for other in others)
 
 
+@pytest.mark.long
 def test_a_part_that_comes_later_withdraws_nothing_and_each_report_names_the_other(
     box: Box,
 ) -> None:
@@ -296,6 +297,7 @@ def test_a_restart_and_a_resend_change_nothing(box: Box) -> None:
     assert box.messages() == messages
 
 
+@pytest.mark.long
 def test_a_series_that_is_likely_to_be_beaten_comes_after_all_others(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

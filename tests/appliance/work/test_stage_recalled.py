@@ -71,6 +71,7 @@ def test_a_recalled_appliance_opens_nothing_concludes_each_series_and_says_why_e
     assert "scanside update now" in check.remedy
 
 
+@pytest.mark.long
 def test_after_a_newer_release_the_same_study_is_analysed_when_it_is_sent_again(
     device: Device, journal: Journal, heart: Heart, monkeypatch: pytest.MonkeyPatch
 ) -> None:

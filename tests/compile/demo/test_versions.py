@@ -32,6 +32,7 @@ def installed(folder: Path, name: str, data: bytes) -> Path:
     return folder / "site"
 
 
+@pytest.mark.long
 def test_pip_installs_it_under_its_new_version(tmp_path: Path, wheel: tuple[str, bytes]) -> None:
     name, data = versions.of(*wheel, "0.9.1")
     assert name == "scanside-0.9.1-py3-none-any.whl"

@@ -122,6 +122,7 @@ def test_a_list_that_is_no_cyclonedx_is_refused() -> None:
             contents.cyclonedx(Store({}.get), data, "parts list")
 
 
+@pytest.mark.long
 def test_what_did_not_change_in_a_bundle_is_not_fetched_again() -> None:
     """Of a factory bundle whose manifest alone changes: manifest, signature, list of the files."""
     data = (FACTORY / "bundles" / "lung-nodule.scanside").read_bytes()

@@ -106,6 +106,7 @@ def test_a_publish_that_is_cut_anywhere_leaves_the_old_or_the_new(
     assert {1, 2} == set(seen)
 
 
+@pytest.mark.long
 def test_a_change_of_a_lost_key_that_is_cut_anywhere_is_ended_by_publishing_again(
     made: OnDisk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

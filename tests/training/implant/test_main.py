@@ -38,6 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_the_command_makes_a_series_that_evaluation_can_read(
     lidc: Any, tmp_path: Path, write_ct: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

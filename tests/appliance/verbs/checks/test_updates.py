@@ -56,6 +56,7 @@ def test_without_slots_nothing_is_wrong(tmp_path: Path) -> None:
         assert "[update] root is not set" in found.text
 
 
+@pytest.mark.long
 def test_slots_that_are_whole_are_named_and_one_without_its_python_says_what_to_type(
     box: Applied, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def weights(model: torch.nn.Module) -> list[Any]:
     return [v.clone() for v in model.state_dict().values()]
 
 
+@pytest.mark.long
 def test_two_steps_leave_a_checkpoint_that_a_second_run_takes_up(pool: Any, tmp_path: Path) -> None:
     cube.train(replace(TINY, steps=1), [pool()], None, tmp_path)
     first = load_checkpoint(tmp_path / "last.pt")

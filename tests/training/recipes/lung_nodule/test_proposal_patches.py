@@ -104,7 +104,8 @@ def test_mirroring_moves_image_and_targets_alike() -> None:
         assert np.array_equal(patch.body, patch.heat)
 
 
-@pytest.mark.parametrize("turned", [1.0, pytest.param(0.0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("turned", [1.0, 0.0])
 def test_the_body_is_where_the_nodule_is_however_the_patch_is_turned(turned: float) -> None:
     drawing = replace(PLAIN, turned=turned, smallest_mm=9, largest_mm=16, turn_deg=40, thick=0)
     rng, host, alike = np.random.default_rng(4), empty_host(), []
