@@ -249,13 +249,14 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
     for report in reports:
         series = report.series
         spacing = f", {series.spacing_mm[0]:.2f} mm apart" if series.spacing_mm else ""
-        what = f"{series.modality or '?'} series, {series.slices} images{spacing}"
+        images = f"{series.slices} image{'' if series.slices == 1 else 's'}"
+        what = f"{series.modality or '?'} series, {images}{spacing}"
         name = f"{report.bundle.name} {report.bundle.version}" if report.bundle else "no bundle"
         console.print(f"[bold]{what}[/bold] · {name}: {report.status.value}")
         for reason in (*report.reasons, *report.limitations):
             console.print(f"  [yellow]{reason.code.value}[/yellow] {escape(reason.sentence())}")
         if report.findings:
-            table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", "image")
+            table = Table("", "kind", "score", "x, y, z (LPS mm)", "⌀ mm", "side", "image, from 0")
             for f in report.findings:
                 table.add_row(
                     str(f.id),
@@ -269,5 +270,8 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
             console.print(table)
         elif report.status is Status.ANALYSED:
             console.print("  no finding above the threshold")
-    for notice in dict.fromkeys([*(report.notice for report in reports), NOTICE]):
+    notices = list(dict.fromkeys(report.notice for report in reports))
+    if not any(NOTICE in notice for notice in notices):
+        notices.append(NOTICE)
+    for notice in notices:
         console.print(f"[dim]{escape(notice)}[/dim]")

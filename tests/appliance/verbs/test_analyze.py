@@ -16,7 +16,7 @@ from appliance import line
 from appliance.errors import BundleRefused, Poisoned, ScansideError
 from appliance.lines.fold import Fold
 from appliance.reasons import Code
-from appliance.report import BundleRef, Reason, Report, Status
+from appliance.report import NOTICE, BundleRef, Reason, Report, Status
 from appliance.runtime.bundles import OpenBundles
 from appliance.verbs import analyze
 from rigs import tiny_compare
@@ -46,6 +46,17 @@ def test_a_series_is_one_report(ready_site: Device, dicom: Dicom, tmp_path: Path
     assert report.times.first_slice is None
     assert analyze.exit_code([report]) == 0
     assert "tiny-nodule 1.0.0: analysed" in shown(report)
+
+
+def test_the_notice_is_said_once_and_one_image_is_no_images(
+    ready_site: Device, dicom: Dicom, tmp_path: Path
+) -> None:
+    folder = dicom.write(dicom.chest()[:1], tmp_path / "in")
+    (report,) = analyze.analyze(folder, ready_site.settings)
+    assert " 1 image ·" in shown(report)
+    longer = report.model_copy(update={"notice": f"demonstration, {NOTICE}"})
+    for said in (shown(report), shown(longer), shown()):
+        assert said.count(NOTICE) == 1
 
 
 def test_it_says_the_same_as_the_line_and_as_itself(
