@@ -39,7 +39,7 @@ def look(settings: Settings, journal: Journal | None, now: float) -> ShownLibrar
     since 1970."""
     acts = journal.audit.of(library.ACTS_AND_ANSWERS) if journal is not None else []
     listed, state = Library(settings.state).all(), settings.state
-    return shown(listed, acts, probed.all_of(state), tunings.readable(state), now)
+    return shown(listed, acts, probed.all_of(state), tunings.readable(state), now=now)
 
 
 def decide(request: Request) -> Response:

@@ -165,11 +165,12 @@ def shown(
     acts: Sequence[AuditRow],
     probed: Sequence[Probed] = (),
     in_force: Sequence[Tuning] | None = (),
-    now: float = 0.0,
+    *,
+    now: float | None = None,
 ) -> ShownLibrary:
     """acts: of the audit, and what was answered, the oldest first. probed: what is kept of implants
     (store/probed.py). in_force: tunings; None where they cannot be read. now: seconds since
-    1970."""
+    1970; None where it is not asked what was refused of late."""
     gone = {one.name for one in library.stopped(listed.entries)}
     implants = {one.scanner: one for one in probed}
     rows, former = [], []
@@ -200,7 +201,7 @@ def _ordered(entries: Sequence[Entry], gone: set[str]) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-def _row(entry: Entry, acts: Sequence[AuditRow], now: float, *, stopped: bool) -> ShownRow:
+def _row(entry: Entry, acts: Sequence[AuditRow], now: float | None, *, stopped: bool) -> ShownRow:
     row = entry.row
     sign = "quiet" if entry.former else "look" if stopped else _SIGN[row.state]
     state = "drift.former" if entry.former else f"drift.state.{row.state}"
@@ -220,8 +221,8 @@ def _row(entry: Entry, acts: Sequence[AuditRow], now: float, *, stopped: bool) -
     )
 
 
-def _refused(found: tuple[AuditRow, AuditRow] | None, now: float) -> ShownRefusal | None:
-    if found is None or now - found[1].at > REFUSED_S:
+def _refused(found: tuple[AuditRow, AuditRow] | None, now: float | None) -> ShownRefusal | None:
+    if found is None or now is None or now - found[1].at > REFUSED_S:
         return None
     act, answer = found
     code = str(answer.detail.get("code"))
@@ -249,7 +250,7 @@ def _tuned(
     return replace(shown, tunings=tuple(said), offers_mm=offers_mm, tuned=bool(found))
 
 
-def _lone(one: Tuning, acts: Sequence[AuditRow], now: float) -> ShownRow:
+def _lone(one: Tuning, acts: Sequence[AuditRow], now: float | None) -> ShownRow:
     """A tuning in force without a row."""
     name = short(one.digest)
     waits = any(act.detail["tuning"] == one.digest for act in library.pending_of_tunings(acts))
